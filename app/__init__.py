@@ -1,0 +1,1 @@
+"""asr-gateway: a durable REST gateway to DashScope recorded-file speech recognition."""

@@ -1,0 +1,1 @@
+"""What all routes share; nothing of what they serve."""

@@ -1,0 +1,1 @@
+"""What DashScope offers, as data."""

@@ -1,0 +1,1 @@
+"""DashScope's HTTP API, and nothing above it."""

@@ -1,0 +1,100 @@
+"""The one PostgreSQL database: engine, sessions, metadata, and the translation of its outages.
+
+Instants that are compared between processes come from the database's clock (`now()`), never from Python's.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+from sqlalchemy import DateTime, MetaData, Uuid
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import DeclarativeBase
+
+from app.errors import DatabaseUnavailable
+
+CONNECT_TIMEOUT_S = 5
+COMMAND_TIMEOUT_S = 30
+
+Sessions = async_sessionmaker[AsyncSession]
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "pk": "pk_%(table_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "ix": "ix_%(column_0_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own declaration
+        datetime: DateTime(timezone=True),
+        UUID: Uuid(),
+        dict[str, Any]: JSONB,
+        dict[str, str]: JSONB,
+    }
+
+
+def create_engine(database_url: str, *, pool_size: int = 10, application_name: str = "asr-gateway") -> AsyncEngine:
+    """An engine for a libpq URL. asyncpg reads the URL itself, so `sslmode`, `host=/socket` and the like work."""
+
+    async def connect(**_: Any) -> Any:
+        return await asyncpg.connect(
+            database_url,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=COMMAND_TIMEOUT_S,
+            # Every statement here is short: planning with JIT costs more than it saves.
+            server_settings={"application_name": application_name, "jit": "off"},
+        )
+
+    return create_async_engine(
+        "postgresql+asyncpg://", async_creator=connect, pool_size=pool_size, max_overflow=pool_size, pool_timeout=10
+    )
+
+
+def create_sessions(engine: AsyncEngine) -> Sessions:
+    return async_sessionmaker(engine, expire_on_commit=False)
+
+
+@asynccontextmanager
+async def transaction(sessions: Sessions) -> AsyncIterator[AsyncSession]:
+    """One transaction: committed at the end of the block, rolled back on an error.
+
+    Raises DatabaseUnavailable when PostgreSQL cannot be reached, restarts, or has no connection to give.
+    """
+    try:
+        async with sessions.begin() as session:
+            yield session
+    except (DBAPIError, OSError, PoolTimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError) as error:
+        if is_outage(error):
+            raise DatabaseUnavailable("The database cannot be reached; try again in a moment.") from error
+        raise
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether an error says that PostgreSQL is away, rather than that the statement was wrong."""
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated or (error.orig is not None and is_outage(error.orig))
+    cause = error.__cause__
+    outages = (
+        OSError,
+        PoolTimeoutError,
+        asyncio.TimeoutError,
+        asyncpg.PostgresConnectionError,
+        asyncpg.CannotConnectNowError,
+        asyncpg.AdminShutdownError,
+        asyncpg.CrashShutdownError,
+        asyncpg.TooManyConnectionsError,
+        asyncpg.InterfaceError,
+        asyncpg.ReadOnlySQLTransactionError,
+    )
+    return isinstance(error, outages) or (cause is not None and is_outage(cause))

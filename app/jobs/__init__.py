@@ -1,0 +1,1 @@
+"""Jobs: what clients asked for, and how far it has come."""

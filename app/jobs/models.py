@@ -1,0 +1,182 @@
+"""Jobs, their files, and the upstream tasks that carry them.
+
+A job is what a client asked for; a file is one URL of it; a task is one submit to DashScope and carries files of
+one or several jobs. The job row holds counters so that reading a job never counts files.
+"""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    Numeric,
+    SmallInteger,
+    Text,
+    func,
+    text,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db import Base
+from app.identifiers import new_id
+
+
+class Job(Base):
+    """`files_*` count the job's files by status; they change in the same transaction as the files."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        CheckConstraint(
+            "status IN ('queued', 'running', 'succeeded', 'partial', 'failed', 'canceled')", name="status"
+        ),
+        CheckConstraint(
+            "(status IN ('queued', 'running')) = (finished_at IS NULL)", name="finished_exactly_when_final"
+        ),
+        CheckConstraint(
+            "files_total = files_queued + files_running + files_succeeded + files_failed + files_canceled"
+            " AND least(files_queued, files_running, files_succeeded, files_failed, files_canceled) >= 0",
+            name="counts",
+        ),
+        Index("ix_jobs_client", "client_id", text("id DESC")),
+        Index(
+            "uq_jobs_idempotency_key",
+            "client_id",
+            "idempotency_key",
+            unique=True,
+            postgresql_where=text("idempotency_key IS NOT NULL"),
+        ),
+        # Counters change with every file: room on the page keeps those updates HOT (no index entry to write).
+        {"postgresql_with": {"fillfactor": "70"}},
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    client_id: Mapped[UUID] = mapped_column(ForeignKey("clients.id"))
+    status: Mapped[str] = mapped_column(Text, default="queued", server_default="queued")
+    model: Mapped[str] = mapped_column(Text)
+    region: Mapped[str] = mapped_column(Text)
+    parameters: Mapped[dict[str, Any]]
+    # `metadata` is taken by SQLAlchemy's declarative base.
+    labels: Mapped[dict[str, str]] = mapped_column("metadata")
+    webhook_url: Mapped[str | None] = mapped_column(Text)
+    idempotency_key: Mapped[str | None] = mapped_column(Text)
+    request_sha256: Mapped[bytes | None] = mapped_column(LargeBinary)
+    files_total: Mapped[int] = mapped_column(Integer)
+    files_queued: Mapped[int] = mapped_column(Integer)
+    files_running: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    files_succeeded: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    files_failed: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    files_canceled: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    audio_duration_ms: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    cost: Mapped[Decimal] = mapped_column(Numeric(18, 9), default=Decimal(0), server_default="0")
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    # Counts every change: the ETag of a job and the id of its events.
+    version: Mapped[int] = mapped_column(Integer, default=1, server_default="1")
+
+
+class File(Base):
+    """One URL of a job. `submitting` (claimed, not yet accepted upstream) is shown to clients as `queued`."""
+
+    __tablename__ = "files"
+    __table_args__ = (
+        CheckConstraint(
+            "status IN ('queued', 'submitting', 'running', 'succeeded', 'failed', 'canceled')", name="status"
+        ),
+        CheckConstraint(
+            "(status IN ('queued', 'submitting', 'running')) = (finished_at IS NULL)",
+            name="finished_exactly_when_final",
+        ),
+        CheckConstraint(
+            "(status IN ('submitting', 'running')) <= (task_id IS NOT NULL)", name="under_way_has_task"
+        ),
+        CheckConstraint("(status = 'failed') = (error_code IS NOT NULL)", name="failed_has_error"),
+        # The queue. Open rows only, in the order of claiming: finished rows never slow a claim.
+        Index(
+            "ix_files_queue",
+            "region",
+            "model",
+            "lane",
+            "client_id",
+            "job_id",
+            "index",
+            postgresql_where=text("status = 'queued'"),
+        ),
+        Index("ix_files_task", "task_id", postgresql_where=text("task_id IS NOT NULL")),
+        {"postgresql_with": {"fillfactor": "80"}},
+    )
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    index: Mapped[int] = mapped_column(Integer, primary_key=True)
+    client_id: Mapped[UUID]
+    region: Mapped[str] = mapped_column(Text)
+    model: Mapped[str] = mapped_column(Text)
+    # Files of one lane agree in region, model and parameters, and so may share a task (`lifecycle.lane`).
+    lane: Mapped[UUID]
+    url: Mapped[str] = mapped_column(Text)
+    status: Mapped[str] = mapped_column(Text, default="queued", server_default="queued")
+    # The last task that carried the file; kept when the file is queued again, for whoever looks into it.
+    task_id: Mapped[UUID | None] = mapped_column(ForeignKey("tasks.id"))
+    # Submits that upstream accepted. A 429, a refusal of the group or a deploy is no attempt.
+    attempts: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
+    # Set when a group was refused: the file next goes out in a group no larger than this.
+    group_limit: Mapped[int | None] = mapped_column(SmallInteger)
+    not_before: Mapped[datetime | None]
+    queued_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    error_code: Mapped[str | None] = mapped_column(Text)
+    error_message: Mapped[str | None] = mapped_column(Text)
+    error_retryable: Mapped[bool | None]
+    error_upstream_code: Mapped[str | None] = mapped_column(Text)
+    transcript_id: Mapped[UUID | None]
+    audio_duration_ms: Mapped[int | None] = mapped_column(BigInteger)
+    finished_at: Mapped[datetime | None]
+
+
+class Task(Base):
+    """One submit to DashScope: the write-ahead record of the attempt first, then what is known of the task.
+
+    `submitting`: the POST may be under way, its holder has the lease. `unsure`: its answer was lost, upstream may
+    or may not have the task. `running`: accepted, watched until it ends and its results are collected. `done`.
+    """
+
+    __tablename__ = "tasks"
+    __table_args__ = (
+        CheckConstraint("state IN ('submitting', 'unsure', 'running', 'done')", name="state"),
+        CheckConstraint("(state = 'done') = (done_at IS NOT NULL)", name="done_at_exactly_when_done"),
+        CheckConstraint("state <> 'running' OR upstream_task_id IS NOT NULL", name="running_is_known_upstream"),
+        CheckConstraint("(lease_token IS NULL) = (lease_until IS NULL)", name="lease"),
+        Index("uq_tasks_upstream_task_id", "region", "upstream_task_id", unique=True),
+        Index("ix_tasks_open", "account", "state", postgresql_where=text("state <> 'done'")),
+        Index("ix_tasks_look", "account", "look_at", postgresql_where=text("state = 'running'")),
+        {"postgresql_with": {"fillfactor": "70"}},
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    account: Mapped[str] = mapped_column(Text)
+    region: Mapped[str] = mapped_column(Text)
+    model: Mapped[str] = mapped_column(Text)
+    parameters: Mapped[dict[str, Any]]
+    file_count: Mapped[int] = mapped_column(SmallInteger)
+    state: Mapped[str] = mapped_column(Text, default="submitting", server_default="submitting")
+    upstream_task_id: Mapped[str | None] = mapped_column(Text)
+    lease_token: Mapped[UUID | None]
+    lease_until: Mapped[datetime | None]
+    # The window in which upstream may have made the task: from the claim to the moment the answer was given up.
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    lost_at: Mapped[datetime | None]
+    submitted_at: Mapped[datetime | None]
+    # `running`: when to look at the task; `unsure`: when to reconcile it.
+    look_at: Mapped[datetime | None]
+    looks: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    upstream_status: Mapped[str | None] = mapped_column(Text)
+    ended_at: Mapped[datetime | None]
+    done_at: Mapped[datetime | None]
+    # Why the last look did not finish it, in one line without secrets; for whoever looks into it.
+    trouble: Mapped[str | None] = mapped_column(Text)

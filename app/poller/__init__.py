@@ -1,0 +1,1 @@
+"""The background loops that advance jobs against DashScope."""

@@ -1,0 +1,1 @@
+"""A stand-in for DashScope: demo, tests, benchmarks and users' own integration tests."""

@@ -1,0 +1,172 @@
+"""The gateway's settings: one frozen model, built in the front doors and passed down, never read at import."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+RegionName = Literal["beijing", "singapore"]
+REGIONS: tuple[RegionName, ...] = get_args(RegionName)
+
+_ACCOUNT_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_KEY = re.compile(r"[\x21-\x7e]{1,512}")
+_SECRETS = {
+    "API_TOKEN",
+    "ADMIN_TOKEN",
+    "DATABASE_URL",
+    "DASHSCOPE_BEIJING_API_KEY",
+    "DASHSCOPE_SINGAPORE_API_KEY",
+}
+
+
+class SettingsError(Exception):
+    """A setting that stops the start. The message is one line: the variable, what it got, what it needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One API key of one Alibaba main account in one region; every rate budget belongs to an account."""
+
+    region: RegionName
+    name: str
+    key: SecretStr
+
+    @property
+    def id(self) -> str:
+        """The account's name in the database, logs and metrics: `beijing/default`."""
+        return f"{self.region}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """One deployment of DashScope that this gateway may use. Rates are calls per second and account."""
+
+    name: RegionName
+    base_url: str
+    accounts: tuple[Account, ...]
+    query_rps: float
+    submit_rps: float | None
+    max_files_per_task: int | None
+
+
+class Settings(BaseSettings):
+    """Environment variables, or a `.env` file in the working directory. An empty value counts as unset."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    database_url: SecretStr | None = None
+    data_dir: Path = Path("./data")
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    api_token: SecretStr | None = Field(None, min_length=1)
+    admin_token: SecretStr | None = Field(None, min_length=1)
+    dashscope_beijing_api_key: SecretStr | None = None
+    dashscope_singapore_api_key: SecretStr | None = None
+    dashscope_beijing_base_url: str = "https://dashscope.aliyuncs.com/api/v1"
+    dashscope_singapore_base_url: str = "https://dashscope-intl.aliyuncs.com/api/v1"
+    dashscope_beijing_query_rps: float = Field(20, gt=0, le=1000, allow_inf_nan=False)
+    dashscope_singapore_query_rps: float = Field(20, gt=0, le=1000, allow_inf_nan=False)
+    dashscope_beijing_submit_rps: float | None = Field(None, gt=0, le=1000, allow_inf_nan=False)
+    dashscope_singapore_submit_rps: float | None = Field(None, gt=0, le=1000, allow_inf_nan=False)
+    dashscope_beijing_max_files_per_task: int | None = Field(None, ge=1, le=100)
+    dashscope_singapore_max_files_per_task: int | None = Field(None, ge=1, le=100)
+    default_region: RegionName | None = None
+    webhook_allowed_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
+    retention_days: int | None = Field(None, ge=1, le=36500)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("webhook_allowed_networks", mode="before")
+    @classmethod
+    def _split_networks(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+
+    @field_validator("database_url")
+    @classmethod
+    def _check_database_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and urlsplit(value.get_secret_value()).scheme not in {"postgresql", "postgres"}:
+            raise ValueError("needs a URL that starts with postgresql://")
+        return value
+
+    @field_validator("dashscope_beijing_base_url", "dashscope_singapore_base_url")
+    @classmethod
+    def _check_base_url(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("needs an http or https URL such as https://dashscope.aliyuncs.com/api/v1")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _check_keys(self) -> "Settings":
+        for region in REGIONS:
+            self._accounts(region)
+        served = self.served_regions
+        if self.default_region is not None and served and self.default_region not in served:
+            raise ValueError(
+                f"DEFAULT_REGION got {self.default_region!r}, needs a region with a key: {', '.join(served)}"
+            )
+        return self
+
+    @cached_property
+    def served_regions(self) -> dict[RegionName, Region]:
+        """The regions that have a key, the default region first."""
+        names = sorted(REGIONS, key=lambda name: name != self.default_region)
+        return {name: self._region(name) for name in names if self._accounts(name)}
+
+    def _region(self, name: RegionName) -> Region:
+        return Region(
+            name=name,
+            base_url=getattr(self, f"dashscope_{name}_base_url"),
+            accounts=self._accounts(name),
+            query_rps=getattr(self, f"dashscope_{name}_query_rps"),
+            submit_rps=getattr(self, f"dashscope_{name}_submit_rps"),
+            max_files_per_task=getattr(self, f"dashscope_{name}_max_files_per_task"),
+        )
+
+    def _accounts(self, region: RegionName) -> tuple[Account, ...]:
+        secret: SecretStr | None = getattr(self, f"dashscope_{region}_api_key")
+        if secret is None:
+            return ()
+        return tuple(_parse_accounts(region, secret.get_secret_value()))
+
+
+def load_settings(env: Mapping[str, Any] | None = None) -> Settings:
+    """Read the settings; `env` overrides single fields by their lower-case name. Raises SettingsError."""
+    try:
+        return Settings(**(env or {}))
+    except ValidationError as error:
+        raise SettingsError(_one_line(error)) from None
+
+
+def _parse_accounts(region: RegionName, value: str) -> list[Account]:
+    variable = f"DASHSCOPE_{region.upper()}_API_KEY"
+    accounts: dict[str, Account] = {}
+    for part in value.split(","):
+        name, has_name, key = part.strip().rpartition("=") if "=" in value else ("default", "", part.strip())
+        if not _ACCOUNT_NAME.fullmatch(name) or not _KEY.fullmatch(key) or ("," in value and not has_name):
+            raise ValueError(f"{variable} got a value that is not shown, needs KEY or name=KEY,name2=KEY2")
+        if name in accounts:
+            raise ValueError(f"{variable} got the account name {name!r} twice, needs a name of its own each")
+        accounts[name] = Account(region, name, SecretStr(key))
+    return list(accounts.values())
+
+
+def _one_line(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_context=False)[0]
+    need = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:
+        return need
+    variable = str(first["loc"][0]).upper()
+    got = "a value that is not shown" if variable in _SECRETS else repr(first["input"])
+    need = need if need.startswith("needs ") else f"needs: {need}"
+    return f"{variable} got {got}, {need}"

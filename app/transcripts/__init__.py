@@ -1,0 +1,1 @@
+"""Transcripts: what became of the files."""

