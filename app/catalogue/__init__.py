@@ -1,1 +1,26 @@
-"""What DashScope offers, as data."""
+"""What DashScope offers, as data: models, regions, parameters, limits, prices; and the validation of a job. Pure."""
+
+from app.catalogue.description import describe
+from app.catalogue.model import Deprecation, Family, Model, Offer, Parameter, SampleRates, Scenario
+from app.catalogue.registry import MODELS, cost, find_model
+from app.catalogue.scenarios import SCENARIOS
+from app.catalogue.validation import ValidatedJob, choose_region, validate_job, validate_parameters
+
+__all__ = [
+    "MODELS",
+    "SCENARIOS",
+    "Deprecation",
+    "Family",
+    "Model",
+    "Offer",
+    "Parameter",
+    "SampleRates",
+    "Scenario",
+    "ValidatedJob",
+    "choose_region",
+    "cost",
+    "describe",
+    "find_model",
+    "validate_job",
+    "validate_parameters",
+]

@@ -1,0 +1,136 @@
+"""Fun-ASR. Source: founding document; hints: the union of its languages and those of the 2026 API page."""
+
+from collections.abc import Mapping
+
+from app.catalogue import parameters as p
+from app.catalogue.model import Availability, Deprecation, Family, Feature, Model, Parameter, SampleRates
+from app.catalogue.scenarios import recommended_for
+from app.catalogue.terms import (
+    FORMATS,
+    MAX_DURATION_S,
+    MAX_FILE_BYTES,
+    MAX_FILES_PER_TASK,
+    QUERY_RPS,
+    cny,
+    codes,
+    replaced_by,
+)
+
+_CHINESE = (
+    "Chinese: Mandarin, Cantonese, Wu, Minnan, Hakka, Gan, Xiang, Jin; Mandarin accents of Zhongyuan, Southwest, Jilu, "
+    "Jianghuai, Lanyin, Jiaoliao, Northeast, Beijing, Hong Kong and Taiwan, among them Henan, Shaanxi, Hubei, Sichuan, "
+    "Chongqing, Yunnan, Guizhou, Guangdong, Guangxi, Hebei, Tianjin, Shandong, Anhui, Nanjing, Jiangsu, Hangzhou, "
+    "Gansu and Ningxia."
+)
+_MULTILINGUAL = codes("zh en ja ko vi id th ms tl ar hi bg hr cs da nl et fi el hu ga lv lt mt pl pt ro sk sl sv")
+_HINTS = codes(
+    "zh en ja ko vi th id ms tl hi ar fr de es pt ru it nl sv da fi no el pl cs hu ro bg hr sk et ga lv lt mt sl"
+)
+_HINTS_NOTE = "Only the first is honoured; without it the language is detected."
+_ALL_HINTS = p.language_hints(_HINTS, default=None, note=_HINTS_NOTE)
+_ZH_EN_HINTS = p.language_hints(("zh", "en"), default=None, note=_HINTS_NOTE)
+
+_FEATURES: Mapping[Feature, Availability] = {
+    "emotion": "no",
+    "timestamps": "always",
+    "punctuation": "always",
+    "hot_words": "optional",
+    "itn": "always",
+    "singing": "no",
+    "noise_rejection": "always",
+    "sensitive_words": "optional",
+    "diarization": "optional",
+    "filler_removal": "optional",
+    "vad": "always",
+}
+_FILLER_NOTE = (
+    "disfluency_removal_enabled follows the founding document; the upstream's API page of 2026 does not list it."
+)
+_LANGUAGES_NOTE = "The founding document names Chinese, English and Japanese; pages of 2026 list 30 languages."
+_MTL_NOTE = (
+    "Announced as retired, yet still in the upstream's model list. Pages of 2026 limit submits in Singapore "
+    "to 100 a minute; the founding document says 10 a second."
+)
+
+
+def _model(
+    model_id: str,
+    languages: tuple[str, ...],
+    dialects: str,
+    *,
+    alias_of: str | None = None,
+    hints: Parameter = _ALL_HINTS,
+    singing: Availability = "no",
+    deprecation: Deprecation | None = None,
+    notes: tuple[str, ...] = (),
+) -> Model:
+    return Model(
+        id=model_id,
+        family=Family.FUN_ASR,
+        alias_of=alias_of,
+        regions=cny(beijing="0.00022", singapore="0.00026"),
+        languages=languages,
+        dialects=dialects,
+        sample_rates=SampleRates(),
+        formats=FORMATS,
+        max_file_bytes=MAX_FILE_BYTES,
+        max_duration_s=MAX_DURATION_S,
+        max_files_per_task=MAX_FILES_PER_TASK,
+        submit_rps=10.0,
+        query_rps=QUERY_RPS,
+        features={**_FEATURES, "singing": singing},
+        parameters=(
+            hints,
+            p.CHANNEL_ID,
+            p.DIARIZATION_ENABLED,
+            p.SPEAKER_COUNT,
+            p.VOCABULARY_ID,
+            p.SPECIAL_WORD_FILTER,
+            p.DISFLUENCY_REMOVAL_ENABLED,
+        ),
+        deprecation=deprecation,
+        scenarios=recommended_for(model_id),
+        notes=(*notes, _FILLER_NOTE),
+    )
+
+
+FUN_ASR = (
+    _model(
+        "fun-asr",
+        ("zh", "en", "ja"),
+        _CHINESE,
+        alias_of="fun-asr-2025-11-07",
+        singing="always",
+        notes=(_LANGUAGES_NOTE,),
+    ),
+    _model(
+        "fun-asr-2025-11-07",
+        ("zh", "en", "ja"),
+        _CHINESE,
+        singing="always",
+        deprecation=replaced_by("fun-asr"),
+        notes=(_LANGUAGES_NOTE,),
+    ),
+    _model(
+        "fun-asr-2025-08-25",
+        ("zh", "en"),
+        "Chinese: Mandarin.",
+        hints=_ZH_EN_HINTS,
+        deprecation=replaced_by("fun-asr"),
+    ),
+    _model(
+        "fun-asr-mtl",
+        _MULTILINGUAL,
+        "Chinese: Mandarin, Cantonese.",
+        alias_of="fun-asr-mtl-2025-08-25",
+        deprecation=replaced_by("fun-asr"),
+        notes=(_MTL_NOTE,),
+    ),
+    _model(
+        "fun-asr-mtl-2025-08-25",
+        _MULTILINGUAL,
+        "Chinese: Mandarin, Cantonese.",
+        deprecation=replaced_by("fun-asr"),
+        notes=(_MTL_NOTE,),
+    ),
+)

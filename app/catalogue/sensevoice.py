@@ -1,0 +1,55 @@
+"""SenseVoice, Beijing only, soon to be retired. Source: founding document; languages: its API page."""
+
+from app.catalogue import parameters as p
+from app.catalogue.model import Family, Model, SampleRates
+from app.catalogue.scenarios import recommended_for
+from app.catalogue.terms import FORMATS, MAX_FILE_BYTES, MAX_FILES_PER_TASK, QUERY_RPS, cny, codes, replaced_by
+
+_LANGUAGES = codes(
+    "zh en yue ja ko ru fr it de es ca id th nl pt cs pl el ms tl bg hr da tr vi he hu uk jw uz no ro sv fa ta az bn "
+    "my km hi kn lo ml mr mn ne pa si sw te ur ha"
+)
+_FILLER_NOTE = (
+    "The upstream's page lists disfluency_removal_enabled; the founding document says that fillers cannot be removed, "
+    "so it is refused."
+)
+
+SENSEVOICE = (
+    Model(
+        id="sensevoice-v1",
+        family=Family.SENSEVOICE,
+        alias_of=None,
+        regions=cny(beijing="0.0007"),
+        languages=_LANGUAGES,
+        dialects="Strongest in the first ten languages of the list.",
+        sample_rates=SampleRates(),
+        formats=FORMATS,
+        max_file_bytes=MAX_FILE_BYTES,
+        max_duration_s=None,
+        max_files_per_task=MAX_FILES_PER_TASK,
+        submit_rps=10.0,
+        query_rps=QUERY_RPS,
+        features={
+            "emotion": "always",
+            "timestamps": "always",
+            "punctuation": "always",
+            "hot_words": "no",
+            "itn": "always",
+            "singing": "no",
+            "noise_rejection": "no",
+            "sensitive_words": "no",
+            "diarization": "no",
+            "filler_removal": "no",
+            "vad": "no",
+        },
+        parameters=(
+            p.single_language_hint(
+                ("auto", *_LANGUAGES), default=("auto",), note="Exactly one; auto detects the language."
+            ),
+            p.CHANNEL_ID,
+        ),
+        deprecation=replaced_by("fun-asr"),
+        scenarios=recommended_for("sensevoice-v1"),
+        notes=(_FILLER_NOTE,),
+    ),
+)

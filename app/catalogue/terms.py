@@ -1,0 +1,35 @@
+"""The terms that families share: formats, limits, retirement; and short ways to write offers and languages down.
+
+Source: the feature table of the founding document.
+"""
+
+from datetime import date
+from decimal import Decimal
+
+from app.catalogue.model import Deprecation, Offer
+from app.settings import RegionName
+
+
+def codes(listed: str) -> tuple[str, ...]:
+    return tuple(listed.split())
+
+
+FORMATS = codes("aac amr avi flac flv m4a mkv mov mp3 mp4 mpeg ogg opus wav webm wma wmv")
+MAX_FILE_BYTES = 2 * 1024**3
+MAX_DURATION_S = 12 * 60 * 60
+MAX_FILES_PER_TASK = 100
+QUERY_RPS = 20.0
+
+# The upstream's retirement table of 2026; whether it was carried out is unconfirmed.
+_RETIRES_AT = date(2026, 10, 10)
+
+
+def replaced_by(model_id: str) -> Deprecation:
+    """The announced retirement that names `model_id` as the successor."""
+    return Deprecation(_RETIRES_AT, model_id)
+
+
+def cny(**prices: str) -> dict[RegionName, Offer]:
+    """Offers from prices in yuan per second: `cny(beijing="0.00022")`."""
+    regions: tuple[RegionName, ...] = ("beijing", "singapore")
+    return {region: Offer(Decimal(prices[region])) for region in regions if region in prices}
