@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
+from asyncpg import exceptions as pg
 from sqlalchemy import DateTime, MetaData, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import DBAPIError
@@ -48,7 +49,7 @@ def create_engine(database_url: str, *, pool_size: int = 10, application_name: s
     """An engine for a libpq URL. asyncpg reads the URL itself, so `sslmode`, `host=/socket` and the like work."""
 
     async def connect(**_: Any) -> Any:
-        return await asyncpg.connect(
+        return await asyncpg.connect(  # type: ignore[no-untyped-call]
             database_url,
             timeout=CONNECT_TIMEOUT_S,
             command_timeout=COMMAND_TIMEOUT_S,
@@ -57,7 +58,11 @@ def create_engine(database_url: str, *, pool_size: int = 10, application_name: s
         )
 
     return create_async_engine(
-        "postgresql+asyncpg://", async_creator=connect, pool_size=pool_size, max_overflow=pool_size, pool_timeout=10
+        "postgresql+asyncpg://",
+        async_creator=connect,
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_timeout=10,
     )
 
 
@@ -74,7 +79,13 @@ async def transaction(sessions: Sessions) -> AsyncIterator[AsyncSession]:
     try:
         async with sessions.begin() as session:
             yield session
-    except (DBAPIError, OSError, PoolTimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError) as error:
+    except (
+        DBAPIError,
+        OSError,
+        PoolTimeoutError,
+        pg.PostgresConnectionError,
+        pg.InterfaceError,
+    ) as error:
         if is_outage(error):
             raise DatabaseUnavailable("The database cannot be reached; try again in a moment.") from error
         raise
@@ -89,12 +100,12 @@ def is_outage(error: BaseException) -> bool:
         OSError,
         PoolTimeoutError,
         asyncio.TimeoutError,
-        asyncpg.PostgresConnectionError,
-        asyncpg.CannotConnectNowError,
-        asyncpg.AdminShutdownError,
-        asyncpg.CrashShutdownError,
-        asyncpg.TooManyConnectionsError,
-        asyncpg.InterfaceError,
-        asyncpg.ReadOnlySQLTransactionError,
+        pg.PostgresConnectionError,
+        pg.CannotConnectNowError,
+        pg.AdminShutdownError,
+        pg.CrashShutdownError,
+        pg.TooManyConnectionsError,
+        pg.InterfaceError,
+        pg.ReadOnlySQLTransactionError,
     )
     return isinstance(error, outages) or (cause is not None and is_outage(cause))

@@ -33,9 +33,7 @@ class Job(Base):
 
     __tablename__ = "jobs"
     __table_args__ = (
-        CheckConstraint(
-            "status IN ('queued', 'running', 'succeeded', 'partial', 'failed', 'canceled')", name="status"
-        ),
+        CheckConstraint("status IN ('queued', 'running', 'succeeded', 'partial', 'failed', 'canceled')", name="status"),
         CheckConstraint(
             "(status IN ('queued', 'running')) = (finished_at IS NULL)", name="finished_exactly_when_final"
         ),
@@ -53,7 +51,7 @@ class Job(Base):
             postgresql_where=text("idempotency_key IS NOT NULL"),
         ),
         # Counters change with every file: room on the page keeps those updates HOT (no index entry to write).
-        {"postgresql_with": {"fillfactor": "70"}},
+        {"postgresql_with": {"fillfactor": "70", "autovacuum_vacuum_scale_factor": "0.02"}},
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
@@ -94,9 +92,7 @@ class File(Base):
             "(status IN ('queued', 'submitting', 'running')) = (finished_at IS NULL)",
             name="finished_exactly_when_final",
         ),
-        CheckConstraint(
-            "(status IN ('submitting', 'running')) <= (task_id IS NOT NULL)", name="under_way_has_task"
-        ),
+        CheckConstraint("(status IN ('submitting', 'running')) <= (task_id IS NOT NULL)", name="under_way_has_task"),
         CheckConstraint("(status = 'failed') = (error_code IS NOT NULL)", name="failed_has_error"),
         # The queue. Open rows only, in the order of claiming: finished rows never slow a claim.
         Index(
@@ -110,7 +106,8 @@ class File(Base):
             postgresql_where=text("status = 'queued'"),
         ),
         Index("ix_files_task", "task_id", postgresql_where=text("task_id IS NOT NULL")),
-        {"postgresql_with": {"fillfactor": "80"}},
+        Index("ix_files_suspect", "suspect_task_id", postgresql_where=text("suspect_task_id IS NOT NULL")),
+        {"postgresql_with": {"fillfactor": "80", "autovacuum_vacuum_scale_factor": "0.02"}},
     )
 
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
@@ -128,12 +125,16 @@ class File(Base):
     attempts: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
     # Set when a group was refused: the file next goes out in a group no larger than this.
     group_limit: Mapped[int | None] = mapped_column(SmallInteger)
+    # The refused group itself, until each of its files was accepted in a smaller one: then the size was to blame.
+    suspect_task_id: Mapped[UUID | None]
     not_before: Mapped[datetime | None]
     queued_at: Mapped[datetime] = mapped_column(server_default=func.now())
     error_code: Mapped[str | None] = mapped_column(Text)
     error_message: Mapped[str | None] = mapped_column(Text)
     error_retryable: Mapped[bool | None]
     error_upstream_code: Mapped[str | None] = mapped_column(Text)
+    # Results of this file that could be fetched but not read.
+    unreadable: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
     transcript_id: Mapped[UUID | None]
     audio_duration_ms: Mapped[int | None] = mapped_column(BigInteger)
     finished_at: Mapped[datetime | None]
@@ -155,7 +156,13 @@ class Task(Base):
         Index("uq_tasks_upstream_task_id", "region", "upstream_task_id", unique=True),
         Index("ix_tasks_open", "account", "state", postgresql_where=text("state <> 'done'")),
         Index("ix_tasks_look", "account", "look_at", postgresql_where=text("state = 'running'")),
-        {"postgresql_with": {"fillfactor": "70"}},
+        Index(
+            "ix_tasks_ended",
+            "account",
+            "submitted_at",
+            postgresql_where=text("state = 'running' AND ended_at IS NOT NULL"),
+        ),
+        {"postgresql_with": {"fillfactor": "70", "autovacuum_vacuum_scale_factor": "0.02"}},
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
@@ -176,7 +183,10 @@ class Task(Base):
     look_at: Mapped[datetime | None]
     looks: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     upstream_status: Mapped[str | None] = mapped_column(Text)
+    # When the list or a query first said that it ended; its 24 hours run from about then.
     ended_at: Mapped[datetime | None]
+    # The upstream's own figure for the whole task, for usage reports.
+    usage_s: Mapped[int | None] = mapped_column(Integer)
     done_at: Mapped[datetime | None]
     # Why the last look did not finish it, in one line without secrets; for whoever looks into it.
     trouble: Mapped[str | None] = mapped_column(Text)

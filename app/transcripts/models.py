@@ -14,7 +14,10 @@ class Transcript(Base):
     """The list columns. The bodies live in `TranscriptBody`, so that lists never touch them."""
 
     __tablename__ = "transcripts"
-    __table_args__ = (Index("ix_transcripts_client", "client_id", text("id DESC")), Index("ix_transcripts_job", "job_id"))
+    __table_args__ = (
+        Index("ix_transcripts_client", "client_id", text("id DESC")),
+        Index("ix_transcripts_job", "job_id"),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     client_id: Mapped[UUID]
