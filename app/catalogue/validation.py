@@ -84,7 +84,8 @@ def _parameter_faults(
 def _value_faults(parameter: Parameter, value: Any) -> Iterator[Fault]:
     pointer = append("/parameters", parameter.name)
     if not (parameter.json_text and isinstance(value, str)):
-        yield from find_faults(parameter.shape, value, pointer)
+        for fault in find_faults(parameter.shape, value, pointer):
+            yield Fault(fault.pointer, fault.detail + _supporters(parameter, value, fault.pointer))
         return
     try:
         parsed = json.loads(value)
@@ -94,6 +95,24 @@ def _value_faults(parameter: Parameter, value: Any) -> Iterator[Fault]:
     # A pointer cannot lead into a string, so the rest of the way stands in the sentence.
     for fault in find_faults(parameter.shape, parsed, ""):
         yield Fault(pointer, f"in its JSON text, {fault.pointer or 'the whole'}: {fault.detail}")
+
+
+def _supporters(parameter: Parameter, value: Any, pointer: str) -> str:
+    """Which models take the refused value, where it is one of a list of words that differs between models."""
+    index = pointer.rpartition("/")[2]
+    item = value[int(index)] if isinstance(value, list) and index.isdecimal() else value
+    if item in _words(parameter):
+        return ""
+    models = [
+        model.id
+        for model in MODELS.values()
+        if any(item in _words(p) for p in model.parameters if p.name == parameter.name)
+    ]
+    return f"; supported by {', '.join(models)}" if models else ""
+
+
+def _words(parameter: Parameter) -> tuple[str, ...]:
+    return (parameter.shape.items or parameter.shape).values
 
 
 def _not_accepted(model: Model, name: str) -> str:

@@ -1,0 +1,218 @@
+"""The facts of the founding document (and of the upstream's pages for qwen3), written down a second time."""
+
+import json
+from datetime import date
+from decimal import Decimal
+
+import pytest
+
+from app.catalogue import MODELS, SCENARIOS, Family, Model, cost, describe, find_model
+from app.errors import UnknownModel
+
+EVERY_MODEL = list(MODELS.values())
+FUN_ASR = ["fun-asr", "fun-asr-2025-11-07", "fun-asr-2025-08-25", "fun-asr-mtl", "fun-asr-mtl-2025-08-25"]
+PARAFORMER = ["paraformer-v2", "paraformer-8k-v2", "paraformer-v1", "paraformer-8k-v1", "paraformer-mtl-v1"]
+QWEN3 = ["qwen3-asr-flash-filetrans", "qwen3-asr-flash-filetrans-2025-11-17"]
+
+every_model = pytest.mark.parametrize("model", EVERY_MODEL, ids=lambda model: model.id)
+
+
+def test_the_catalogue_holds_the_founding_documents_models_and_qwen3_in_its_order() -> None:
+    assert list(MODELS) == [*FUN_ASR, *PARAFORMER, "sensevoice-v1", *QWEN3]
+
+
+@pytest.mark.parametrize(
+    ("ids", "family", "prices"),
+    [
+        (FUN_ASR, Family.FUN_ASR, {"beijing": "0.00022", "singapore": "0.00026"}),
+        (PARAFORMER, Family.PARAFORMER, {"beijing": "0.00008"}),
+        (["sensevoice-v1"], Family.SENSEVOICE, {"beijing": "0.0007"}),
+        (QWEN3, Family.QWEN3_ASR, {"beijing": "0.00022", "singapore": "0.00026"}),
+    ],
+)
+def test_a_family_has_one_price_per_region(ids: list[str], family: Family, prices: dict[str, str]) -> None:
+    for model in map(find_model, ids):
+        assert model.family is family
+        assert {name: str(offer.price_per_second) for name, offer in model.regions.items()} == {
+            name: str(Decimal(price)) for name, price in prices.items()
+        }
+        assert {offer.currency for offer in model.regions.values()} == {"CNY"}
+
+
+@every_model
+def test_submit_rate_is_the_documented_one(model: Model) -> None:
+    expected = {"paraformer-v2": 20, "paraformer-8k-v2": 20} | dict.fromkeys(QWEN3, 100 / 60)
+    assert model.submit_rps == expected.get(model.id, 10)
+    assert model.query_rps == 20
+
+
+@every_model
+def test_sample_rates_are_free_but_for_three_models(model: Model) -> None:
+    expected = {
+        "paraformer-8k-v2": (8000, 8000),
+        "paraformer-8k-v1": (8000, 8000),
+        "paraformer-mtl-v1": (16000, None),
+    }
+    rates = (model.sample_rates.minimum_hz, model.sample_rates.maximum_hz)
+    assert rates == expected.get(model.id, (None, None))
+
+
+@every_model
+def test_limits_are_2_gb_12_hours_and_100_files(model: Model) -> None:
+    assert model.max_file_bytes == 2 * 1024**3
+    assert model.max_duration_s == (None if model.id == "sensevoice-v1" else 43_200)
+    assert model.max_files_per_task == (1 if model.id in QWEN3 else 100)
+    assert len(model.formats) == len(set(model.formats)) == 17
+
+
+@every_model
+def test_only_qwen3_takes_a_single_file_url(model: Model) -> None:
+    assert model.input_style == ("file_url" if model.id in QWEN3 else "file_urls")
+
+
+@pytest.mark.parametrize(
+    ("feature", "fun_asr", "paraformer", "sensevoice", "qwen3"),
+    [
+        ("emotion", "no", "no", "always", "always"),
+        ("timestamps", "always", "optional", "always", "always"),
+        ("punctuation", "always", "always", "always", "always"),
+        ("hot_words", "optional", "optional", "no", "no"),
+        ("itn", "always", "always", "always", "optional"),
+        ("singing", "always", "no", "no", "always"),
+        ("noise_rejection", "always", "always", "no", "always"),
+        ("sensitive_words", "optional", "optional", "no", "no"),
+        ("diarization", "optional", "optional", "no", "no"),
+        ("filler_removal", "optional", "optional", "no", "no"),
+        ("vad", "always", "always", "no", "always"),
+    ],
+)
+def test_features_follow_the_matrix(feature: str, fun_asr: str, paraformer: str, sensevoice: str, qwen3: str) -> None:
+    of_model = {model.id: dict(describe(model)["features"])[feature] for model in EVERY_MODEL}
+    assert of_model["fun-asr"] == fun_asr
+    assert {of_model[model_id] for model_id in PARAFORMER} == {paraformer}
+    assert of_model["sensevoice-v1"] == sensevoice
+    assert {of_model[model_id] for model_id in QWEN3} == {qwen3}
+
+
+def test_only_fun_asr_and_its_newest_snapshot_sing_within_the_family() -> None:
+    assert [name for name in FUN_ASR if MODELS[name].features["singing"] != "no"] == FUN_ASR[:2]
+
+
+@every_model
+def test_every_model_names_the_same_features(model: Model) -> None:
+    assert model.features.keys() == MODELS["fun-asr"].features.keys()
+
+
+@pytest.mark.parametrize(
+    ("model_id", "languages"),
+    [
+        ("fun-asr", "zh en ja"),
+        ("fun-asr-2025-11-07", "zh en ja"),
+        ("fun-asr-2025-08-25", "zh en"),
+        ("paraformer-v2", "zh yue en ja ko de fr ru"),
+        ("paraformer-8k-v2", "zh"),
+        ("paraformer-v1", "zh en"),
+        ("paraformer-8k-v1", "zh"),
+        ("paraformer-mtl-v1", "zh en ja ko es id fr de it ms"),
+    ],
+)
+def test_languages_are_the_founding_documents(model_id: str, languages: str) -> None:
+    assert MODELS[model_id].languages == tuple(languages.split())
+
+
+@every_model
+def test_no_language_is_listed_twice(model: Model) -> None:
+    assert len(set(model.languages)) == len(model.languages)
+
+
+@pytest.mark.parametrize(
+    ("model_id", "count"), [("fun-asr-mtl", 30), ("sensevoice-v1", 52), ("qwen3-asr-flash-filetrans", 27)]
+)
+def test_the_long_language_lists_are_complete(model_id: str, count: int) -> None:
+    assert len(MODELS[model_id].languages) == count
+
+
+@every_model
+def test_alias_and_replacement_are_other_models_of_the_catalogue(model: Model) -> None:
+    named = {model.alias_of, model.deprecation and model.deprecation.replacement} - {None}
+    assert named <= MODELS.keys() - {model.id}
+
+
+@every_model
+def test_a_replacement_is_not_itself_about_to_retire(model: Model) -> None:
+    if model.deprecation:
+        assert model.deprecation.retires_at == date(2026, 10, 10)
+        assert MODELS[model.deprecation.replacement].deprecation is None
+
+
+def test_the_announced_retirements_are_marked() -> None:
+    assert [model.id for model in EVERY_MODEL if not model.deprecation] == [
+        "fun-asr",
+        "paraformer-v2",
+        "paraformer-8k-v2",
+        "qwen3-asr-flash-filetrans",
+    ]
+
+
+def test_an_alias_equals_its_snapshot_in_all_but_name() -> None:
+    own = {"id", "alias_of", "deprecation", "scenarios"}
+    for model in EVERY_MODEL:
+        if model.alias_of:
+            stable, snapshot = describe(model), describe(MODELS[model.alias_of])
+            assert {k: v for k, v in stable.items() if k not in own} == {
+                k: v for k, v in snapshot.items() if k not in own
+            }
+
+
+def test_scenarios_recommend_models_of_the_catalogue() -> None:
+    assert len(SCENARIOS) == 5
+    assert {model for row in SCENARIOS for model in row.models} == {"fun-asr", "fun-asr-mtl", "paraformer-v2"}
+    assert len(MODELS["fun-asr"].scenarios) == 4
+    assert len(MODELS["paraformer-v2"].scenarios) == 2
+
+
+@every_model
+def test_a_description_is_plain_json(model: Model) -> None:
+    description = describe(model)
+    assert json.loads(json.dumps(description)) == description
+
+
+def test_a_description_reads_as_documented() -> None:
+    description = describe(MODELS["paraformer-8k-v1"])
+    assert description["regions"] == [{"region": "beijing", "price_per_second": "0.00008", "currency": "CNY"}]
+    assert description["sample_rates"] == {"minimum_hz": 8000, "maximum_hz": 8000}
+    assert description["deprecation"] == {"retires_at": "2026-10-10", "replacement": "paraformer-8k-v2"}
+    assert description["rate_limits"] == {"submit_rps": 10.0, "query_rps": 20.0}
+    assert next(p for p in description["parameters"] if p["name"] == "speaker_count") == {
+        "name": "speaker_count",
+        "type": "integer",
+        "items": None,
+        "default": None,
+        "minimum": 2,
+        "maximum": 100,
+        "values": None,
+        "max_length": None,
+        "max_items": None,
+        "description": "Expected number of speakers, a hint and no guarantee. Only together with diarization_enabled.",
+    }
+    assert describe(MODELS["fun-asr"])["deprecation"] is None
+
+
+def test_cost_is_exact_to_the_millisecond() -> None:
+    assert cost(MODELS["fun-asr"].regions["beijing"], 4726) == Decimal("0.00103972")
+    assert cost(MODELS["sensevoice-v1"].regions["beijing"], 0) == 0
+
+
+def test_a_misspelt_model_gets_a_suggestion() -> None:
+    with pytest.raises(UnknownModel) as caught:
+        find_model("Paraformer-V3")
+    assert caught.value.faults[0].pointer == "/model"
+    assert "did you mean paraformer-v2" in caught.value.detail
+
+
+@pytest.mark.parametrize("model_id", ["", "whisper-1", "\ud800\x00", "x" * 100_000])
+def test_an_unknown_model_gets_the_list_and_no_long_echo(model_id: str) -> None:
+    with pytest.raises(UnknownModel) as caught:
+        find_model(model_id)
+    assert "it has fun-asr," in caught.value.detail
+    assert len(caught.value.detail.encode()) < 500
