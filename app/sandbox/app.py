@@ -1,0 +1,76 @@
+"""Puts a sandbox together: two ASGI apps over one state."""
+
+import time
+from dataclasses import dataclass
+
+import httpx
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp
+
+from app.sandbox.answers import JSONAnswer
+from app.sandbox.calls import api_call, limited
+from app.sandbox.config import REGIONS, SandboxConfig
+from app.sandbox.control import control_routes
+from app.sandbox.errors import BAD_URL, INVALID_PARAMETER
+from app.sandbox.listing import list_tasks
+from app.sandbox.queries import cancel, query
+from app.sandbox.results import results_app
+from app.sandbox.state import Clock, SandboxState
+from app.sandbox.submit import submit
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """`api` serves `/beijing/api/v1`, `/singapore/api/v1` and `/control`; `results` is the result origin."""
+
+    api: ASGIApp
+    results: ASGIApp
+    state: SandboxState
+
+    def transport(self) -> "SandboxTransport":
+        """For in-process clients: any host, the result origin by its port."""
+        return SandboxTransport(self)
+
+
+class SandboxTransport(httpx.AsyncBaseTransport):
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._api = httpx.ASGITransport(sandbox.api)
+        self._results = httpx.ASGITransport(sandbox.results)
+        self._results_port = sandbox.state.config.results_port
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        transport = self._results if request.url.port == self._results_port else self._api
+        return await transport.handle_async_request(request)
+
+
+def create_sandbox(config: SandboxConfig | None = None, *, clock: Clock = time.time) -> Sandbox:
+    state = SandboxState(config or SandboxConfig(), clock)
+    regions = [Mount(f"/{region}/api/v1", routes=_region_routes(state, region)) for region in REGIONS]
+    api = Starlette(routes=[*control_routes(state), *regions], exception_handlers={405: _wrong_method})
+    return Sandbox(api, results_app(state), state)
+
+
+def _region_routes(state: SandboxState, region: str) -> list[Route]:
+    rps = state.config.query_rps
+    query_call = api_call(state, region, "query", limited(query, rps))
+    list_call = api_call(state, region, "list", limited(list_tasks, rps))
+    return [
+        Route("/services/audio/asr/transcription", api_call(state, region, "submit", submit), methods=["POST"]),
+        Route("/tasks", list_call),
+        Route("/tasks/", list_call),
+        # Older pages query by POST, the SDKs and current pages by GET.
+        Route("/tasks/{task_id}", query_call, methods=["GET", "POST"]),
+        Route("/tasks/{task_id}/cancel", api_call(state, region, "cancel", limited(cancel, rps)), methods=["POST"]),
+        Route("/{path:path}", _wrong_path, methods=["GET", "POST", "PUT", "DELETE"]),
+    ]
+
+
+async def _wrong_path(_request: Request) -> Response:
+    return BAD_URL.answer()
+
+
+async def _wrong_method(request: Request, _error: Exception) -> JSONAnswer:
+    return INVALID_PARAMETER.saying(f"Request method '{request.method}' is not supported.").answer()

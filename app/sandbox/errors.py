@@ -1,0 +1,62 @@
+"""Upstream's refusals of a whole request: `{"code", "message", "request_id"}` with a status that is not 200."""
+
+from dataclasses import dataclass, replace
+
+from app.sandbox.answers import JSONAnswer, new_request_id
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    status: int
+    code: str
+    message: str
+
+    def saying(self, message: str) -> "Refusal":
+        return replace(self, message=message)
+
+    def answer(self) -> JSONAnswer:
+        body = {"code": self.code, "message": self.message, "request_id": new_request_id()}
+        return JSONAnswer(body, status_code=self.status)
+
+
+class Refused(Exception):
+    """Ends a call with a refusal."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+INVALID_API_KEY = Refusal(401, "InvalidApiKey", "Invalid API-key provided.")
+SYNCHRONOUS_CALL = Refusal(403, "AccessDenied", "current user api does not support synchronous calls.")
+ACCESS_DENIED = Refusal(403, "AccessDenied", "Access denied.")
+
+INVALID_PARAMETER = Refusal(400, "InvalidParameter", "Invalid parameter.")
+INVALID_BODY = INVALID_PARAMETER.saying("Required body invalid, please check the request body format.")
+BAD_URL = INVALID_PARAMETER.saying("url error, please check url！")
+NO_FILE_URLS = INVALID_PARAMETER.saying("input must contain file_urls")
+NO_FILE_URL = INVALID_PARAMETER.saying("input must contain file_url")
+EMPTY_MODEL = Refusal(400, "BadRequest.EmptyModel", 'Required parameter "model" missing from request.')
+EMPTY_INPUT = Refusal(400, "BadRequest.EmptyInput", 'Required parameter "input" missing from request.')
+UNKNOWN_MODEL = {
+    "404": Refusal(404, "ModelNotFound", "Model can not be found."),
+    "400": INVALID_PARAMETER.saying("Model not exist."),
+}
+CANCEL_REFUSED = Refusal(
+    400,
+    "UnsupportedOperation",
+    "Failed to cancel the task, please confirm if the task is in PENDING status.",
+)
+
+THROTTLED = Refusal(429, "Throttling.RateQuota", "Requests rate limit exceeded, please try again later.")
+INTERNAL_ERROR = Refusal(
+    500,
+    "InternalError",
+    "An internal error has occured, please try again later or contact service support.",
+)
+MODEL_SERVING_ERROR = Refusal(
+    503,
+    "ModelServingError",
+    "Too many requests. Your requests are being throttled due to system capacity limits. Please try again later.",
+)
+SERVICE_UNAVAILABLE = Refusal(503, "ServiceUnavailable", "The service is unavailable, please try again later.")

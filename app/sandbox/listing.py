@@ -1,0 +1,116 @@
+"""`GET …/tasks`: the account's tasks of a window of at most 24 hours, newest first."""
+
+import zlib
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.responses import Response
+
+from app.sandbox import errors
+from app.sandbox.answers import JSONAnswer, new_request_id
+from app.sandbox.calls import Call
+from app.sandbox.errors import Refused
+from app.sandbox.state import SandboxState
+from app.sandbox.tasks import TERMINAL, Task
+from app.sandbox.times import epoch_ms, parse_window_time
+
+_DAY_S = 24 * 3600.0
+_MAX_PAGE_SIZE = 100
+
+
+async def list_tasks(call: Call) -> Response:
+    if call.state.faults.list_refused:
+        call.state.injected["list_refused"] += 1
+        raise Refused(errors.ACCESS_DENIED)
+    wanted = call.request.query_params
+    page_no = _integer(wanted, "page_no", default=1)
+    page_size = _integer(wanted, "page_size", default=10, maximum=_MAX_PAGE_SIZE)
+    tasks = _matching(call, wanted)
+    page = tasks[(page_no - 1) * page_size : page_no * page_size]
+    return JSONAnswer(
+        {
+            "request_id": new_request_id(),
+            "total": len(tasks),
+            "total_page": -(-len(tasks) // page_size),
+            "page_no": page_no,
+            "page_size": page_size,
+            "data": [_item(call.state, task) for task in page],
+        }
+    )
+
+
+def _matching(call: Call, wanted: Mapping[str, str]) -> list[Task]:
+    tasks = _in_window(call, wanted)
+    if task_id := wanted.get("task_id"):
+        tasks = [task for task in tasks if task.id == task_id]
+    if model_name := wanted.get("model_name"):
+        tasks = [task for task in tasks if task.model.id == model_name]
+    if status := wanted.get("status"):
+        tasks = [task for task in tasks if call.state.status_of(task) == status]
+    return tasks
+
+
+def _in_window(call: Call, wanted: Mapping[str, str]) -> list[Task]:
+    """By the instant of the submit, both ends inclusive."""
+    state = call.state
+    start, end = _window(wanted, state.now())
+    start = max(start, state.now() - state.config.task_ttl_s)
+    end = min(end, state.now() - state.faults.list_lag_s)
+    tasks = state.tasks_of_account.get(call.caller.account_id, [])
+    first = bisect_left(tasks, start, key=_submitted_at)
+    last = bisect_right(tasks, end, key=_submitted_at)
+    return tasks[first:last][::-1]
+
+
+def _window(wanted: Mapping[str, str], now: float) -> tuple[float, float]:
+    start, end = _instant(wanted, "start_time"), _instant(wanted, "end_time")
+    if start is None:
+        start = (now if end is None else end) - _DAY_S
+    if end is None:
+        end = min(now, start + _DAY_S)
+    if not 0 <= end - start <= _DAY_S:
+        raise Refused(errors.INVALID_PARAMETER.saying("start_time and end_time must be at most 24 hours apart"))
+    return start, end
+
+
+def _submitted_at(task: Task) -> float:
+    return task.submitted_at
+
+
+def _instant(wanted: Mapping[str, str], name: str) -> float | None:
+    text = wanted.get(name)
+    if text is None:
+        return None
+    try:
+        return parse_window_time(text)
+    except ValueError:
+        raise Refused(errors.INVALID_PARAMETER.saying(f"{name} must be YYYYMMDDhhmmss")) from None
+
+
+def _integer(wanted: Mapping[str, str], name: str, *, default: int, maximum: int = 1_000_000) -> int:
+    text = wanted.get(name, str(default))
+    if not text.isdecimal() or not 1 <= int(text) <= maximum:
+        raise Refused(errors.INVALID_PARAMETER.saying(f"{name} must be an integer from 1 to {maximum}"))
+    return int(text)
+
+
+def _item(state: SandboxState, task: Task) -> dict[str, Any]:
+    status = state.status_of(task)
+    uid = str(zlib.crc32(task.caller.account_id.encode()))
+    item: dict[str, Any] = {
+        "api_key_id": str(task.caller.key_id),
+        "caller_parent_id": uid,
+        "caller_uid": uid,
+        "gmt_create": epoch_ms(task.submitted_at),
+        "start_time": epoch_ms(task.submitted_at),
+        "model_name": task.model.id,
+        "region": "cn-beijing" if task.caller.region == "beijing" else "ap-southeast-1",
+        "request_id": task.request_id,
+        "status": status,
+        "task_id": task.id,
+        "user_api_unique_key": f"apikey:v1:audio:asr:transcription:{task.model.id}",
+    }
+    if status in TERMINAL:
+        item["end_time"] = epoch_ms(task.ends_at if task.canceled_at is None else task.canceled_at)
+    return item

@@ -1,0 +1,69 @@
+"""The result origin: an object store of its own that serves what was signed, byte for byte, until it expires."""
+
+from xml.sax.saxutils import escape
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.sandbox.answers import JSONAnswer, html_page
+from app.sandbox.documents import result_document
+from app.sandbox.signing import StoredResult
+from app.sandbox.state import SandboxState
+from app.sandbox.times import utc_instant
+
+
+def results_app(state: SandboxState) -> ASGIApp:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await _answer(state, Request(scope))(scope, receive, send)
+
+    return app
+
+
+def _answer(state: SandboxState, request: Request) -> Response:
+    path, query = _raw_target(request.scope)
+    if "authorization" in request.headers:
+        state.authorization_leaks += 1
+        return _refusal(400, "InvalidArgument", "Only one auth mechanism allowed; only the query string.")
+    if state.faults.results_down:
+        return _refusal(503, "ServiceUnavailable", "Please reduce your request rate.")
+    stored = state.results.get(path)
+    if stored is None or stored.query != query:
+        message = "The request signature we calculated does not match the signature you provided."
+        return _refusal(403, "SignatureDoesNotMatch", message)
+    if state.now() >= stored.expires_at:
+        return _expired(state, stored)
+    if request.method not in {"GET", "HEAD"}:
+        return _refusal(405, "MethodNotAllowed", "The specified method is not allowed against this resource.")
+    return _object(state, stored)
+
+
+def _object(state: SandboxState, stored: StoredResult) -> Response:
+    state.downloads[stored.file.url] += 1
+    faults = state.faults
+    if state.chance("html_result", faults.html_result_rate):
+        return html_page(200)
+    document = result_document(stored.task, stored.file)
+    if faults.extra_fields:
+        document["sandbox_extra"] = {"new": True}
+    answer = JSONAnswer(document)
+    if state.chance("truncate_result", faults.truncate_result_rate):
+        return Response(answer.body[: len(answer.body) // 2], media_type=answer.media_type)
+    return answer
+
+
+def _raw_target(scope: Scope) -> tuple[str, str]:
+    return scope["raw_path"].decode("latin-1"), scope["query_string"].decode("latin-1")
+
+
+def _expired(state: SandboxState, stored: StoredResult) -> Response:
+    times = {"Expires": utc_instant(stored.expires_at), "ServerTime": utc_instant(state.now())}
+    return _refusal(403, "AccessDenied", "Request has expired.", **times)
+
+
+def _refusal(status: int, code: str, message: str, **details: str) -> Response:
+    fields = {"Code": code, "Message": message, "RequestId": "65A0000000000000000000"} | details
+    lines = [f"  <{name}>{escape(value)}</{name}>" for name, value in fields.items()]
+    body = "\n".join(['<?xml version="1.0" encoding="UTF-8"?>', "<Error>", *lines, "</Error>", ""])
+    return Response(body, status, media_type="application/xml")

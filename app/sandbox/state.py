@@ -1,0 +1,106 @@
+"""Everything that a sandbox remembers; tests look here, other processes at `/control/stats`."""
+
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.sandbox.config import SandboxConfig
+from app.sandbox.limits import RateLimits
+from app.sandbox.signing import StoredResult
+from app.sandbox.tasks import Caller, Task, TaskStatus
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """A submit that made a task, whether or not its caller was told."""
+
+    at: float
+    region: str
+    account: str
+    key: str
+    model: str
+    file_urls: Sequence[str]
+    parameters: Mapping[str, Any]
+    task_id: str
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class CallKind:
+    """What counts are kept by."""
+
+    kind: str
+    region: str
+    account: str
+
+
+class SandboxState:
+    def __init__(self, config: SandboxConfig, clock: Clock) -> None:
+        self.config = config
+        self.faults = config.faults
+        self.limits = RateLimits()
+        self.dice = random.Random(config.seed)  # noqa: S311 - trouble must repeat, not be unguessable
+        self.submits: list[Submit] = []
+        self.counts: Counter[CallKind] = Counter()
+        self.throttled: Counter[CallKind] = Counter()
+        self.injected: Counter[str] = Counter()
+        self.downloads: Counter[str] = Counter()
+        self.authorization_leaks = 0
+        self.tasks: dict[str, Task] = {}
+        self.tasks_of_account: dict[str, list[Task]] = {}
+        self.results: dict[str, StoredResult] = {}
+        self.failed_once: set[str] = set()
+        self.advanced_s = 0.0
+        self._clock = clock
+
+    def now(self) -> float:
+        """Unix seconds, moved on by `/control/clock`."""
+        return self._clock() + self.advanced_s
+
+    def chance(self, knob: str, rate: float) -> bool:
+        """Whether this call meets the trouble; counted when it does."""
+        if rate <= 0 or self.dice.random() >= rate:
+            return False
+        self.injected[knob] += 1
+        return True
+
+    def add(self, task: Task) -> None:
+        caller = task.caller
+        self.tasks[task.id] = task
+        self.tasks_of_account.setdefault(caller.account_id, []).append(task)
+        self.submits.append(
+            Submit(
+                at=task.submitted_at,
+                region=caller.region,
+                account=caller.account,
+                key=caller.key,
+                model=task.model.id,
+                file_urls=[file.url for file in task.files],
+                parameters=task.parameters,
+                task_id=task.id,
+            )
+        )
+
+    def find(self, task_id: str, caller: Caller) -> Task | None:
+        """None also for tasks of other accounts and regions, and for those that upstream has forgotten."""
+        task = self.tasks.get(task_id)
+        if task is None or task.caller.account_id != caller.account_id:
+            return None
+        return None if self.now() >= task.submitted_at + self.config.task_ttl_s else task
+
+    def status_of(self, task: Task) -> TaskStatus:
+        # The older style of a task without any success is documented for lists of results only.
+        is_old_style = self.config.all_failed_style == "succeeded" and task.model.input_style == "file_urls"
+        all_failed = TaskStatus.SUCCEEDED if is_old_style else TaskStatus.FAILED
+        return task.status(self.now(), all_failed=all_failed)
+
+    def submitted_files(self) -> Counter[str]:
+        """How often each URL was part of a task."""
+        return Counter(url for submit in self.submits for url in submit.file_urls)
+
+    def transcribed_files(self) -> Counter[str]:
+        """How often each URL was, or will be, transcribed and billed: above one, somebody pays twice."""
+        return Counter(file.url for task in self.tasks.values() if task.canceled_at is None for file in task.succeeded)

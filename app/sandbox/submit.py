@@ -1,0 +1,177 @@
+"""`POST …/services/audio/asr/transcription`: what upstream checks at once, and what it finds out only later."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from starlette.responses import Response
+
+from app.catalogue import MODELS, Model
+from app.sandbox import errors
+from app.sandbox.answers import DroppedConnection, JSONAnswer, new_request_id
+from app.sandbox.behaviour import UnknownDirective, behaviour_of
+from app.sandbox.calls import Call
+from app.sandbox.documents import audio_duration_ms
+from app.sandbox.errors import Refused
+from app.sandbox.signing import sign_results, signed_query
+from app.sandbox.state import SandboxState
+from app.sandbox.tasks import Failure, File, Task, failure
+
+_OSS_LINK_TTL_S = 3600
+
+
+async def submit(call: Call) -> Response:
+    if call.request.headers.get("x-dashscope-async", "").lower() != "enable":
+        raise Refused(errors.SYNCHRONOUS_CALL)
+    body = _parse(await call.request.body())
+    model = _model(call, body)
+    call.take_rate(call.state.config.submit_rps or model.submit_rps, model.id)
+    task = _task(call, model, body)
+    return _kept(call.state, task)
+
+
+def _kept(state: SandboxState, task: Task) -> Response:
+    """Keeps the task and says so, unless the connection or the answer is to be lost."""
+    faults = state.faults
+    if state.chance("lose_submit", faults.lose_submit_rate):
+        return DroppedConnection()
+    error = state.chance("error_submit", faults.error_submit_rate)
+    if error and state.dice.random() < 0.5:
+        raise Refused(state.dice.choice((errors.INTERNAL_ERROR, errors.MODEL_SERVING_ERROR)))
+    state.add(task)
+    if error:
+        raise Refused(state.dice.choice((errors.INTERNAL_ERROR, errors.MODEL_SERVING_ERROR)))
+    if state.chance("drop_submit", faults.drop_submit_rate):
+        return DroppedConnection()
+    return JSONAnswer({"output": {"task_status": "PENDING", "task_id": task.id}, "request_id": task.request_id})
+
+
+def _parse(body: bytes) -> dict[str, Any]:
+    try:
+        parsed = msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        raise Refused(errors.INVALID_BODY) from None
+    if not isinstance(parsed, dict):
+        raise Refused(errors.INVALID_BODY)
+    return parsed
+
+
+def _model(call: Call, body: Mapping[str, Any]) -> Model:
+    model_id = body.get("model")
+    if not model_id:
+        raise Refused(errors.EMPTY_MODEL)
+    model = MODELS.get(model_id) if isinstance(model_id, str) else None
+    # A model that the region lacks is as unknown there as any other.
+    if model is None or call.caller.region not in model.regions:
+        raise Refused(errors.UNKNOWN_MODEL[call.state.config.unknown_model_style])
+    return model
+
+
+def _task(call: Call, model: Model, body: Mapping[str, Any]) -> Task:
+    state, config = call.state, call.state.config
+    parameters = _parameters(body)
+    urls, doom = _file_urls(model, body.get("input"), config.max_files_per_task)
+    if call.caller.region == "singapore" and config.require_parameters_singapore and "parameters" not in body:
+        doom = Failure("InvalidParameter", 'Required parameter "parameters" missing from request.')
+    resolves_oss = call.request.headers.get("x-dashscope-ossresourceresolve", "").lower() == "enable"
+    files = [_file(state, model, url, resolves_oss=resolves_oss) for url in urls]
+    submitted_at = state.now()
+    queue_s, run_s = _spans(state, files)
+    task = Task(
+        caller=call.caller,
+        model=model,
+        parameters=parameters,
+        files=files,
+        doom=doom,
+        request_id=new_request_id(),
+        submitted_at=submitted_at,
+        starts_at=submitted_at + queue_s,
+        ends_at=submitted_at + queue_s + run_s,
+    )
+    _arrange_results(state, task)
+    return task
+
+
+def _arrange_results(state: SandboxState, task: Task) -> None:
+    order = list(range(len(task.files)))
+    if state.config.shuffle_results:
+        state.dice.shuffle(order)
+    task.order = order
+    signed = sign_results(task, state.config.result_ttl_s)
+    task.result_targets = {index: f"{path}?{stored.query}" for index, (path, stored) in signed.items()}
+    state.results.update(signed.values())
+
+
+def _parameters(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    parameters = body.get("parameters") or {}
+    if not isinstance(parameters, dict):
+        raise Refused(errors.INVALID_PARAMETER.saying("parameters must be an object"))
+    channels = parameters.get("channel_id") or [0]
+    if not isinstance(channels, list) or not all(type(channel) is int and channel >= 0 for channel in channels):
+        raise Refused(errors.INVALID_PARAMETER.saying("channel_id must be a list of integers"))
+    return parameters
+
+
+def _file_urls(model: Model, given: Any, limit: int | None) -> tuple[Sequence[str], Failure | None]:
+    if not given:
+        raise Refused(errors.EMPTY_INPUT)
+    if not isinstance(given, dict):
+        raise Refused(errors.INVALID_BODY)
+    urls, url = given.get("file_urls"), given.get("file_url")
+    if model.input_style == "file_url" and isinstance(url, str) and url:
+        return [url], None
+    if not isinstance(urls, list) or not urls or not all(isinstance(one, str) and one for one in urls):
+        raise Refused(errors.NO_FILE_URLS if model.input_style == "file_urls" else errors.NO_FILE_URL)
+    if model.input_style == "file_url":
+        # Accepted, and found out later: nothing looks at the input before the task runs.
+        return urls, failure("InvalidParameter.MalformedURL")
+    maximum = limit or model.max_files_per_task
+    if len(urls) > maximum:
+        raise Refused(errors.INVALID_PARAMETER.saying(f"input.file_urls must not have more than {maximum} URLs"))
+    return urls, None
+
+
+def _file(state: SandboxState, model: Model, url: str, *, resolves_oss: bool) -> File:
+    try:
+        behaviour = behaviour_of(url)
+    except UnknownDirective as error:
+        raise Refused(errors.INVALID_PARAMETER.saying(str(error))) from None
+    if behaviour.refuse:
+        raise Refused(errors.BAD_URL)
+    code = _url_failure(url, resolves_oss=resolves_oss) or behaviour.fail_code
+    if code is None and behaviour.fail_once_code is not None and url not in state.failed_once:
+        state.failed_once.add(url)
+        code = behaviour.fail_once_code
+    duration_ms = audio_duration_ms(model.family, url, audio_s=behaviour.audio_s, words=behaviour.words)
+    echo_url = _resolved(url, state.now()) if resolves_oss and url.startswith("oss://") else url
+    return File(url, echo_url, behaviour, failure(code) if code else None, duration_ms)
+
+
+def _url_failure(url: str, *, resolves_oss: bool) -> str | None:
+    if not url.isascii() or " " in url:
+        return "InvalidFile.DownloadFailed"
+    scheme = url.partition("://")[0].lower()
+    if scheme == "oss":
+        return None if resolves_oss else "FILE_DOWNLOAD_FAILED"
+    return None if scheme in {"http", "https"} else "REQUEST_INVALID_FILE_URL_VALUE"
+
+
+def _resolved(url: str, now: float) -> str:
+    """Upstream shows the signed link that it fetched in place of a temporary `oss://` URL."""
+    parts = urlsplit(url)
+    link = f"http://dashscope-file-mgr.oss-cn-beijing.aliyuncs.com/{parts.netloc}{parts.path}"
+    return f"{link}?{signed_query(parts.path, int(now) + _OSS_LINK_TTL_S)}"
+
+
+def _spans(state: SandboxState, files: Sequence[File]) -> tuple[float, float]:
+    """A task waits and runs as long as its slowest file."""
+    config = state.config
+    queue_s = max(config.queue_s if (own := file.behaviour.queue_s) is None else own for file in files)
+    run_s = max(
+        config.run_s + config.run_s_per_audio_s * file.duration_ms / 1000
+        if (own := file.behaviour.run_s) is None
+        else own
+        for file in files
+    )
+    return queue_s, run_s
