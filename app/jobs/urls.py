@@ -1,0 +1,108 @@
+"""The URLs of audio files as DashScope takes them: ASCII, percent-encoded once, fetchable from outside. Pure."""
+
+import re
+from collections.abc import Collection
+from ipaddress import IPv6Address
+from urllib.parse import quote
+
+import idna
+
+FILE_SCHEMES = ("http", "https", "oss")
+WEBHOOK_SCHEMES = ("http", "https")
+MAX_URL_LENGTH = 4096
+
+_MAX_HOST_LENGTH = 253
+_PARTS = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*):)?(//)?([^/?#]*)(.*)", re.DOTALL)
+_PLACE = re.compile(r"(\[[^\]]*\]|[^:]*)(?::(.*))?", re.DOTALL)
+# C0, DEL and C1, and halves of surrogate pairs, which are no characters and have no UTF-8.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_HOST = re.compile(r"(?:[A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]+\.?")
+# A `%` that begins no escape can only mean itself. Brackets and the like stay: they may be part of a signature.
+_TO_ENCODE = re.compile(r"%(?![0-9A-Fa-f]{2})|[^!#$%&'()*+,\-./0-9:;=?@A-Z\[\]_a-z~]")
+
+
+def encode_url(url: str, schemes: Collection[str] = FILE_SCHEMES) -> str:
+    """The same URL in ASCII: what a URL may not hold is percent-encoded as UTF-8, a Unicode host becomes punycode.
+
+    Escapes that are there already stay byte for byte, so encoding twice changes nothing. The limit of 4,096
+    characters holds for what came and for what goes upstream. Raises ValueError with what would be right.
+    """
+    _check_text(url)
+    scheme, slashes, authority, rest = _PARTS.fullmatch(url).groups()  # type: ignore[union-attr] # matches any text
+    if not scheme or scheme.lower() not in schemes or not slashes:
+        raise ValueError(_wanted(scheme, schemes))
+    encoded = f"{scheme.lower()}://{_encode_authority(authority)}{_encode(rest)}"
+    if len(encoded) > MAX_URL_LENGTH:
+        raise ValueError(f"is {len(encoded):,} characters long once percent-encoded; at most {MAX_URL_LENGTH:,}")
+    return encoded
+
+
+def find_control_character(text: str) -> str | None:
+    """The first control character or lone surrogate, written as `U+0000`: neither JSON columns nor URLs take it."""
+    found = _CONTROL.search(text)
+    return None if found is None else f"U+{ord(found[0]):04X}"
+
+
+def _check_text(url: str) -> None:
+    if len(url) > MAX_URL_LENGTH:
+        raise ValueError(f"is {len(url):,} characters long; at most {MAX_URL_LENGTH:,}")
+    if control := find_control_character(url):
+        raise ValueError(f"holds the control character {control}; remove it")
+    if url != url.strip():
+        raise ValueError("starts or ends with white space; remove it, or write it as %20 if the name really has it")
+
+
+def _wanted(scheme: str | None, schemes: Collection[str]) -> str:
+    needs = f"needs a URL that starts with {_listed([f'{name}://' for name in schemes])}"
+    match (scheme or "").lower():
+        case "file":
+            return f"{needs}; DashScope cannot read local files: upload the file or serve it over HTTP"
+        case "data":
+            return f"{needs}; the audio itself cannot be sent in the URL"
+        case _:
+            return f"{needs}, such as https://example.com/audio.wav"
+
+
+def _encode_authority(authority: str) -> str:
+    user, at, place = authority.rpartition("@")
+    host, port = _PLACE.fullmatch(place).groups()  # type: ignore[union-attr] # matches any text
+    if not host:
+        raise ValueError("has no host; needs one after ://, such as https://example.com/audio.wav")
+    if port and not (port.isascii() and port.isdecimal() and len(port) <= 5 and int(port) <= 65535):
+        raise ValueError("has a port that is no number from 0 to 65535")
+    colon = "" if port is None else f":{port}"
+    return f"{_encode(user)}{at}{_encode_host(host)}{colon}"
+
+
+def _encode_host(host: str) -> str:
+    if host.startswith("["):
+        return _checked_ipv6(host)
+    if len(host) <= _MAX_HOST_LENGTH and not host.isascii():
+        host = _punycode(host)
+    if len(host) > _MAX_HOST_LENGTH or not _HOST.fullmatch(host):
+        raise ValueError("has a host that is no host name; it holds letters, digits, hyphens and dots")
+    return host
+
+
+def _checked_ipv6(bracketed: str) -> str:
+    address = bracketed[1:-1]
+    try:
+        IPv6Address(address if "%" not in address else "")
+    except ValueError:
+        raise ValueError("has no IPv6 address in its brackets") from None
+    return bracketed
+
+
+def _punycode(host: str) -> str:
+    try:
+        return idna.encode(host, uts46=True).decode("ascii")
+    except UnicodeError as error:
+        raise ValueError("has a host that is no valid internationalised domain name") from error
+
+
+def _encode(text: str) -> str:
+    return _TO_ENCODE.sub(lambda found: quote(found[0], safe=""), text)
+
+
+def _listed(names: list[str]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"

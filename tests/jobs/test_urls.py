@@ -1,0 +1,101 @@
+"""What becomes of the URLs that clients send."""
+
+import contextlib
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from app.jobs.urls import MAX_URL_LENGTH, WEBHOOK_SCHEMES, encode_url, find_control_character
+
+text = st.text(st.characters(exclude_categories=()), max_size=60)
+near_urls = st.builds("{}://{}{}{}".format, st.sampled_from(["http", "HTTPS", "oss"]), text, st.just("/"), text)
+
+
+@pytest.mark.parametrize(
+    ("given_url", "encoded"),
+    [
+        ("https://example.com/a.wav", "https://example.com/a.wav"),
+        ("http://example.com:8080/a.wav?b=c&d=e#f", "http://example.com:8080/a.wav?b=c&d=e#f"),
+        ("oss://dashscope-instant/a b.wav", "oss://dashscope-instant/a%20b.wav"),
+        ("https://example.com/录音.wav", "https://example.com/%E5%BD%95%E9%9F%B3.wav"),
+        ("https://例え.jp/a.wav", "https://xn--r8jz45g.jp/a.wav"),
+        ("HTTPS://Example.com/A.wav", "https://Example.com/A.wav"),
+        ("https://example.com/a%3ab%3Ac.wav", "https://example.com/a%3ab%3Ac.wav"),
+        ("https://example.com/100%.wav", "https://example.com/100%25.wav"),
+        ("https://example.com/%zz%4", "https://example.com/%25zz%254"),
+        ("https://example.com/{a}|^`\\<>", "https://example.com/%7Ba%7D%7C%5E%60%5C%3C%3E"),
+        ("https://example.com?Signature=a+b/c==", "https://example.com?Signature=a+b/c=="),
+        ("https://me:pass@example.com/a.wav", "https://me:pass@example.com/a.wav"),
+        ("http://[::1]:8080/a.wav", "http://[::1]:8080/a.wav"),
+        ("http://127.0.0.1:9000/a.wav", "http://127.0.0.1:9000/a.wav"),
+    ],
+)
+def test_a_url_is_encoded_where_it_must_be_and_nowhere_else(given_url: str, encoded: str) -> None:
+    assert encode_url(given_url) == encoded
+
+
+@pytest.mark.parametrize(
+    ("url", "hint"),
+    [
+        ("", "needs a URL that starts with http://, https:// or oss://"),
+        ("no url", "such as https://example.com/audio.wav"),
+        ("example.com/a.wav", "needs a URL"),
+        ("//example.com/a.wav", "needs a URL"),
+        ("https:example.com", "needs a URL"),
+        ("file:///tmp/a.wav", "upload the file"),
+        ("data:audio/wav;base64,AAAA", "cannot be sent in the URL"),
+        ("ftp://example.com/a.wav", "http://, https:// or oss://"),
+        ("https:///a.wav", "has no host"),
+        ("https://:80/a.wav", "has no host"),
+        ("https://exa mple.com/a.wav", "host name"),
+        ("https://a..b/a.wav", "host name"),
+        (f"https://{'a' * 254}/a.wav", "host name"),
+        ("https://℀.com/a.wav", "internationalised"),
+        ("https://[::1/a.wav", "has a port"),
+        ("https://[::1]80/a.wav", "has a port"),
+        ("https://[1.2.3.4]/a.wav", "IPv6"),
+        ("https://[fe80::1%25eth0]/a.wav", "IPv6"),
+        ("https://example.com:99999/a.wav", "port"),
+        ("https://example.com:８０/a.wav", "port"),
+        ("https://example.com/\x00.wav", "U+0000"),
+        ("https://example.com/\x85.wav", "U+0085"),
+        ("https://example.com/\ud83d.wav", "U+D83D"),
+        ("https://example.com/a.wav\n", "U+000A"),
+        (" https://example.com/a.wav", "white space"),
+        ("https://example.com/a.wav\u3000", "white space"),
+        (f"https://example.com/{'a' * 9000}", "9,020 characters"),
+        (f"https://example.com/{'录' * 500}", "once percent-encoded"),
+    ],
+)
+def test_what_is_no_fetchable_url_is_refused_with_what_would_be_right(url: str, hint: str) -> None:
+    with pytest.raises(ValueError, match=r".") as refusal:
+        encode_url(url)
+    assert hint in str(refusal.value)
+
+
+def test_a_url_of_the_greatest_length_is_taken() -> None:
+    url = "https://example.com/".ljust(MAX_URL_LENGTH, "a")
+    assert encode_url(url) == url
+
+
+def test_a_webhook_cannot_go_to_a_bucket() -> None:
+    with pytest.raises(ValueError, match=r"needs a URL that starts with http:// or https://, such as"):
+        encode_url("oss://bucket/a", WEBHOOK_SCHEMES)
+
+
+def test_the_refusal_never_repeats_the_url_because_its_query_may_be_a_signature() -> None:
+    with pytest.raises(ValueError, match=r".") as refusal:
+        encode_url("https://exa mple.com/a.wav?Signature=secret")
+    assert "secret" not in str(refusal.value)
+
+
+@given(st.one_of(text, near_urls))
+@example("http://%%41/%%41")
+def test_an_encoded_url_is_ascii_short_and_stays_as_it_is_when_encoded_again(url: str) -> None:
+    with contextlib.suppress(ValueError):
+        encoded = encode_url(url)
+        assert encoded.isascii()
+        assert len(encoded) <= MAX_URL_LENGTH
+        assert find_control_character(encoded) is None
+        assert encode_url(encoded) == encoded
