@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import httpx
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
@@ -49,7 +48,9 @@ class SandboxTransport(httpx.AsyncBaseTransport):
 def create_sandbox(config: SandboxConfig | None = None, *, clock: Clock = time.time) -> Sandbox:
     state = SandboxState(config or SandboxConfig(), clock)
     regions = [Mount(f"/{region}/api/v1", routes=_region_routes(state, region)) for region in REGIONS]
-    api = Starlette(routes=[*control_routes(state), *regions], exception_handlers={405: _wrong_method})
+    api = Starlette(
+        routes=[*control_routes(state), *regions], exception_handlers={404: _wrong_path, 405: _wrong_method}
+    )
     return Sandbox(api, results_app(state), state)
 
 
@@ -64,11 +65,10 @@ def _region_routes(state: SandboxState, region: str) -> list[Route]:
         # Older pages query by POST, the SDKs and current pages by GET.
         Route("/tasks/{task_id}", query_call, methods=["GET", "POST"]),
         Route("/tasks/{task_id}/cancel", api_call(state, region, "cancel", limited(cancel, rps)), methods=["POST"]),
-        Route("/{path:path}", _wrong_path, methods=["GET", "POST", "PUT", "DELETE"]),
     ]
 
 
-async def _wrong_path(_request: Request) -> Response:
+async def _wrong_path(_request: Request, _error: Exception) -> JSONAnswer:
     return BAD_URL.answer()
 
 
