@@ -70,3 +70,41 @@ class ServiceUnavailable(GatewayError):
 
 class DatabaseUnavailable(ServiceUnavailable):
     code = "database_unavailable"
+
+
+class InvalidCursor(InvalidRequest):
+    code = "invalid_cursor"
+
+
+class Forbidden(GatewayError):
+    """The caller is known, and may not do this."""
+
+    code = "forbidden"
+
+
+class AdminDisabled(Forbidden):
+    """No ADMIN_TOKEN is set, so nobody may manage clients over HTTP."""
+
+    code = "admin_disabled"
+
+
+class Conflict(GatewayError):
+    """The request is right, but not in the present state of what it is about."""
+
+    code = "conflict"
+
+
+class ClientExists(Conflict):
+    code = "client_exists"
+
+
+class JobFinal(Conflict):
+    code = "job_final"
+
+
+class JobNotFinal(Conflict):
+    code = "job_not_final"
+
+
+class NothingToRetry(Conflict):
+    code = "nothing_to_retry"

@@ -1,0 +1,36 @@
+"""Conditional requests: strong ETags and 304 Not Modified (RFC 9110, sections 8.8.3 and 13.1.2)."""
+
+import hashlib
+import re
+
+from fastapi import Request, Response
+
+_ENTITY_TAG = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
+# Answers belong to one client, and may change: caches may keep them, but have to ask.
+_CACHE_CONTROL = "private, no-cache"
+
+
+def strong_etag(*parts: str | bytes | int) -> str:
+    """The same tag for the same parts only, in this and every other process. The parts must name the exact bytes."""
+    digest = hashlib.sha256()
+    for part in parts:
+        encoded = part if isinstance(part, bytes) else str(part).encode()
+        digest.update(len(encoded).to_bytes(8) + encoded)
+    return f'"{digest.hexdigest()[:32]}"'
+
+
+def validators(etag: str) -> dict[str, str]:
+    """The headers that go with a 200 and with its 304."""
+    return {"ETag": etag, "Cache-Control": _CACHE_CONTROL}
+
+
+def not_modified(request: Request, etag: str) -> Response | None:
+    """A 304 when the caller already has what `etag` names; None: send it."""
+    if any(matches(value, etag) for value in request.headers.getlist("if-none-match")):
+        return Response(status_code=304, headers=validators(etag))
+    return None
+
+
+def matches(if_none_match: str, etag: str) -> bool:
+    """Weak comparison: `W/"a"` matches `"a"`."""
+    return if_none_match.strip() == "*" or etag in _ENTITY_TAG.findall(if_none_match)

@@ -1,0 +1,108 @@
+"""Turns what routes raise into problems, whoever raised it: our rooms, FastAPI, Starlette or pydantic."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
+from starlette.exceptions import HTTPException
+
+from app.api.problems import InvalidJson, MalformedBody, MethodNotAllowed, UnsupportedMediaType, problem_response
+from app.errors import (
+    BodyTooLarge,
+    Fault,
+    Forbidden,
+    GatewayError,
+    InvalidRequest,
+    NotFound,
+    ServiceUnavailable,
+    Unauthorized,
+)
+
+log = structlog.get_logger(__name__)
+
+_NOTHING_HERE = "There is no such thing here: it never was, it is deleted, or it is not yours."
+_BY_STATUS: dict[int, tuple[type[GatewayError], str]] = {
+    401: (Unauthorized, "Send `Authorization: Bearer <token>`."),
+    403: (Forbidden, "This token may not do that."),
+    404: (NotFound, "The gateway has no such path; /docs lists those that it has."),
+    413: (BodyTooLarge, "The body is larger than the gateway accepts."),
+    415: (UnsupportedMediaType, "Send JSON, with `Content-Type: application/json`."),
+    503: (ServiceUnavailable, "Try again in a moment."),
+}
+_WORDING = {
+    "extra_forbidden": "is not a known field",
+    "missing": "is required",
+    "string_unicode": "has to be valid Unicode",
+}
+
+
+def add_problem_handlers(app: FastAPI) -> None:
+    app.exception_handler(GatewayError)(_on_gateway_error)
+    app.exception_handler(RequestValidationError)(_on_validation_error)
+    app.exception_handler(HTTPException)(_on_http_exception)
+
+
+async def _on_gateway_error(request: Request, error: GatewayError) -> Response:
+    if isinstance(error, ServiceUnavailable):
+        log.warning("unavailable", code=error.code, detail=error.detail, cause=repr(error.__cause__))
+    return problem_response(request.scope, error)
+
+
+async def _on_validation_error(request: Request, error: RequestValidationError) -> Response:
+    return problem_response(request.scope, _translate(error.errors()))
+
+
+async def _on_http_exception(request: Request, error: HTTPException) -> Response:
+    match error.status_code:
+        case 405:
+            allowed = ", ".join(_allowed_methods(request))
+            detail = f"{request.method} is not possible here; {allowed} is."
+            return problem_response(request.scope, MethodNotAllowed(detail), headers={"Allow": allowed})
+        case 400:
+            return problem_response(request.scope, _unreadable(request))
+    error_class, detail = _BY_STATUS.get(error.status_code, (GatewayError, str(error.detail)))
+    return problem_response(request.scope, error_class(detail), headers=error.headers)
+
+
+def _translate(problems: Sequence[Mapping[str, Any]]) -> GatewayError:
+    """pydantic's findings in our words. Inputs are never repeated: they may be tokens."""
+    first = problems[0]
+    if first["type"] == "json_invalid":
+        return InvalidJson(f"The body is not JSON: {first['ctx']['error']}, at character {first['loc'][-1]}.")
+    if any(found["loc"][0] == "path" for found in problems):
+        # An id that cannot be an id belongs to nothing.
+        return NotFound(_NOTHING_HERE)
+    faults = [Fault(_pointer(found["loc"]), _wording(found)) for found in problems]
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return InvalidRequest(f"{faults[0].pointer or 'The body'} {faults[0].detail}{more}.", faults=faults)
+
+
+def _pointer(loc: Sequence[int | str]) -> str:
+    """`('body', 'file_urls', 0)` is `/file_urls/0`; other places keep their first word: `/query/limit`."""
+    place, *path = loc
+    steps = path if place == "body" else [place, *path]
+    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in steps)
+
+
+def _wording(found: Mapping[str, Any]) -> str:
+    message = str(_WORDING.get(found["type"], found["msg"])).removeprefix("Value error, ").rstrip(".")
+    return message[:1].lower() + message[1:]
+
+
+def _unreadable(request: Request) -> GatewayError:
+    if "json" in request.headers.get("content-type", ""):
+        return InvalidJson("The body is not JSON in UTF-8, or is nested too deeply.")
+    return MalformedBody("The body is not what its Content-Type says.")
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """All methods of the path. Starlette knows only those of the first route that matches it."""
+    methods: set[str] = set()
+    for context in iter_route_contexts(request.app.routes):
+        pattern = getattr(context, "path_regex", None)
+        if pattern is not None and pattern.match(request.scope["path"]):
+            methods |= context.methods or set()
+    return sorted(methods | {"HEAD"} if "GET" in methods else methods)

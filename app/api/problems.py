@@ -1,0 +1,158 @@
+"""RFC 9457 problems: the one table from what can go wrong to what a caller is told.
+
+`type` is a link into `/docs/errors`, which is made from this table. A pointer is an RFC 6901 pointer into the JSON
+body (`/file_urls/0`; the empty one is the whole body), or names a place outside it: `/query/limit`,
+`/header/Idempotency-Key`.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+from urllib.parse import quote
+
+from fastapi import Response
+from pydantic import BaseModel, Field
+from starlette.types import Scope
+
+from app import errors
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = 5
+_MAX_FAULTS = 100  # more than anyone mends at once; a hostile body must not buy an endless answer
+
+
+class MalformedBody(errors.GatewayError):
+    code = "malformed_body"
+
+
+class InvalidJson(errors.GatewayError):
+    code = "invalid_json"
+
+
+class MethodNotAllowed(errors.GatewayError):
+    code = "method_not_allowed"
+
+
+class UnsupportedMediaType(errors.GatewayError):
+    code = "unsupported_media_type"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What all problems of one error class have in common."""
+
+    status: int
+    title: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+_RETRY = {"Retry-After": str(RETRY_AFTER_S)}
+
+# A class that has no row takes that of its nearest base.
+KINDS: dict[type[errors.GatewayError], Kind] = {
+    errors.GatewayError: Kind(500, "The gateway made a mistake"),
+    errors.InvalidRequest: Kind(422, "The request is not valid"),
+    errors.UnknownModel: Kind(422, "The catalogue has no such model"),
+    errors.ModelNotInRegion: Kind(422, "The region does not have the model"),
+    errors.RegionNotServed: Kind(422, "This gateway has no key for the region"),
+    errors.IdempotencyKeyReused: Kind(422, "The Idempotency-Key was used with another body"),
+    errors.InvalidCursor: Kind(422, "The cursor is not one of this list"),
+    errors.Unauthorized: Kind(401, "A valid token is needed", {"WWW-Authenticate": 'Bearer realm="asr-gateway"'}),
+    errors.Forbidden: Kind(403, "This token may not do that"),
+    errors.AdminDisabled: Kind(403, "Admin calls are switched off"),
+    errors.NotFound: Kind(404, "There is nothing here"),
+    errors.Conflict: Kind(409, "The present state does not allow that"),
+    errors.ClientExists: Kind(409, "A client has that name already"),
+    errors.JobFinal: Kind(409, "The job is final already"),
+    errors.JobNotFinal: Kind(409, "The job is not final yet"),
+    errors.NothingToRetry: Kind(409, "The job has no file to retry"),
+    errors.BodyTooLarge: Kind(413, "The body is too large"),
+    errors.ServiceUnavailable: Kind(503, "Not available for the moment", _RETRY),
+    errors.DatabaseUnavailable: Kind(503, "The database is away for the moment", _RETRY),
+    MalformedBody: Kind(400, "The body cannot be read"),
+    InvalidJson: Kind(400, "The body is not JSON"),
+    MethodNotAllowed: Kind(405, "This path has no such method"),
+    UnsupportedMediaType: Kind(415, "The body has to be JSON"),
+}
+
+
+class ProblemPlace(BaseModel):
+    """One wrong place in the request."""
+
+    pointer: str = Field(
+        description="RFC 6901 pointer into the body, or `/query/…`, `/header/…`.", examples=["/file_urls/0"]
+    )
+    detail: str = Field(description="What is wrong there, and what would be right.")
+
+
+class Problem(BaseModel):
+    """An error as RFC 9457 describes it. Programs decide by `code`; `title` and `detail` are for people."""
+
+    type: str = Field(description="A page that explains `code`, relative to the gateway.")
+    title: str
+    status: int
+    detail: str
+    instance: str = Field(description="The path of the request.")
+    code: str = Field(description="Stable word for this kind of error.", examples=["validation_failed"])
+    request_id: str = Field(description="The answer's X-Request-ID; the gateway's log lines carry it too.")
+    errors: list[ProblemPlace] = Field(default=[], description="The wrong places, when the request is not valid.")
+
+
+def kind_of(error_class: type[errors.GatewayError]) -> Kind:
+    return next(KINDS[base] for base in error_class.__mro__ if base in KINDS)
+
+
+def problem(error: errors.GatewayError, *, instance: str, request_id: str) -> Problem:
+    kind = kind_of(type(error))
+    return Problem(
+        type=f"/docs/errors#{error.code}",
+        title=kind.title,
+        status=kind.status,
+        detail=error.detail,
+        instance=instance,
+        code=error.code,
+        request_id=request_id,
+        errors=[ProblemPlace(pointer=fault.pointer, detail=fault.detail) for fault in error.faults[:_MAX_FAULTS]],
+    )
+
+
+def problem_response(scope: Scope, error: errors.GatewayError, *, headers: Mapping[str, str] | None = None) -> Response:
+    """The answer to the request of `scope`. The query string stays out: it may hold what nobody should repeat."""
+    kind = kind_of(type(error))
+    body = problem(error, instance=quote(scope["path"], safe="/:@!$&'()*+,;=~"), request_id=request_id(scope))
+    # Details repeat the caller's words, which may hold lone surrogates: they go out as the escapes they came in as.
+    content = json.dumps(body.model_dump(mode="python"), ensure_ascii=False).encode("utf-8", "backslashreplace")
+    return Response(content, kind.status, {**kind.headers, **(headers or {})}, MEDIA_TYPE)
+
+
+def request_id(scope: Scope) -> str:
+    """The id that the request-id middleware gave to the request."""
+    return cast("str", scope.get("state", {}).get("request_id", ""))
+
+
+def responses(*error_classes: type[errors.GatewayError]) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI's `responses` of a route for errors of its own. What all routes share is added by `app.api.openapi`."""
+    by_status: dict[int | str, list[type[errors.GatewayError]]] = {}
+    for error_class in error_classes:
+        by_status.setdefault(kind_of(error_class).status, []).append(error_class)
+    return {status: _response(classes) for status, classes in by_status.items()}
+
+
+def _response(classes: Sequence[type[errors.GatewayError]]) -> dict[str, Any]:
+    return {
+        "description": "; ".join(f"`{cls.code}`: {kind_of(cls).title}" for cls in classes),
+        "content": {
+            MEDIA_TYPE: {
+                "schema": {"$ref": "#/components/schemas/Problem"},
+                "examples": {cls.code: {"value": _example(cls)} for cls in classes},
+            }
+        },
+    }
+
+
+def _example(error_class: type[errors.GatewayError]) -> dict[str, Any]:
+    kind = kind_of(error_class)
+    faults = [errors.Fault("/file_urls/0", "What would be right here.")] if kind.status == 422 else []
+    error = error_class(f"{kind.title}.", faults=faults)
+    return problem(error, instance="/v1/jobs", request_id="0198c9f2").model_dump()

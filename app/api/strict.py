@@ -1,0 +1,110 @@
+"""Requests say only what the route knows: other query parameters and other media types are refused, not ignored."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from email.message import Message
+from typing import Any, get_args, get_origin
+
+from fastapi import Request, params
+from fastapi.dependencies.utils import get_flat_params, get_validation_alias
+from fastapi.routing import APIRoute
+
+from app.api.problems import UnsupportedMediaType
+from app.errors import Fault, InvalidRequest
+
+_PREFIXES = "x-query-prefixes"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+async def strict_request(request: Request) -> None:
+    """A dependency for routers. Raises InvalidRequest with all faults of the query, or UnsupportedMediaType."""
+    route = request.scope["route"]
+    if not isinstance(route, APIRoute):
+        return
+    if request.url.query and (faults := list(_query_faults(request, route))):
+        raise InvalidRequest(f"{faults[0].pointer} {faults[0].detail}.", faults=faults)
+    if route.body_field is not None and not isinstance(route.body_field.field_info, params.Form):
+        _require_json(request)
+
+
+def query_prefix(prefix: str, description: str) -> dict[str, Any]:
+    """`openapi_extra` of a route that takes query parameters with free names, such as `metadata.KEY=VALUE`."""
+    name = prefix.rstrip(".")
+    parameter = {
+        "name": name,
+        "in": "query",
+        "required": False,
+        "description": description,
+        "style": "form",
+        "explode": True,
+        "schema": {
+            "type": "object",
+            "additionalProperties": {"type": "string"},
+            "propertyNames": {"pattern": f"^{re.escape(prefix)}"},
+        },
+    }
+    return {_PREFIXES: [prefix], "parameters": [parameter]}
+
+
+def prefixed_query(request: Request, prefix: str) -> dict[str, str]:
+    """The parameters with that prefix, without it."""
+    return {name[len(prefix) :]: value for name, value in request.query_params.items() if name.startswith(prefix)}
+
+
+def _query_faults(request: Request, route: APIRoute) -> Iterator[Fault]:
+    known = _query_parameters(route)
+    prefixes = tuple((route.openapi_extra or {}).get(_PREFIXES, ()))
+    pairs = request.query_params.multi_items()
+    for name, count in Counter(name for name, _ in pairs).items():
+        if name not in known and not _has_prefix(name, prefixes):
+            listed = f"; there are {', '.join(sorted(known))}" if known else ""
+            yield Fault(_pointer(name), f"is not a parameter of this call{listed}")
+        elif count > 1 and not known.get(name):
+            yield Fault(_pointer(name), "may be given once only")
+    for name, value in pairs:
+        if _CONTROL.search(name + value):
+            yield Fault(_pointer(name), "must not contain control characters")
+
+
+def _query_parameters(route: APIRoute) -> dict[str, bool]:
+    """Name of each declared query parameter, and whether it may be repeated."""
+    fields = [
+        field
+        for field in get_flat_params(route.dependant)
+        if not isinstance(field.field_info, params.Path | params.Header | params.Cookie)
+    ]
+    return {get_validation_alias(field): _is_list(field.field_info.annotation) for field in fields}
+
+
+def _is_list(annotation: Any) -> bool:
+    if get_origin(annotation) in {list, set, frozenset, tuple}:
+        return True
+    return any(_is_list(argument) for argument in get_args(annotation))
+
+
+def _has_prefix(name: str, prefixes: tuple[str, ...]) -> bool:
+    return any(name.startswith(prefix) and name != prefix for prefix in prefixes)
+
+
+def _pointer(name: str) -> str:
+    return "/query/" + _CONTROL.sub("?", name[:200]).replace("~", "~0").replace("/", "~1")
+
+
+def _require_json(request: Request) -> None:
+    if request.headers.get("content-length") == "0" or not {"content-length", "transfer-encoding"} & set(
+        request.headers
+    ):
+        return  # no body: its absence is the better complaint
+    message = Message()
+    message["content-type"] = request.headers.get("content-type", "")
+    kind, _, subtype = message.get_content_type().partition("/")
+    charset = message.get_content_charset("utf-8")
+    if "content-type" not in request.headers or kind != "application" or not _is_json(subtype):
+        raise UnsupportedMediaType("Send JSON, with `Content-Type: application/json`.")
+    if charset not in {"utf-8", "utf8", "us-ascii"}:
+        raise UnsupportedMediaType("Send JSON in UTF-8.")
+
+
+def _is_json(subtype: str) -> bool:
+    return subtype == "json" or subtype.endswith("+json")

@@ -1,0 +1,104 @@
+"""Creating, listing, revoking and recognising clients. Each function works inside the caller's transaction."""
+
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.clients.models import Client
+from app.clients.tokens import hash_token, is_client_name, new_token
+from app.errors import ClientExists, Fault, InvalidRequest, NotFound
+
+DEFAULT_CLIENT = "default"
+_USE_RECORDED_EVERY = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentClient:
+    """Who sent the request."""
+
+    id: UUID
+    name: str
+
+
+async def create_client(session: AsyncSession, name: str) -> tuple[Client, str]:
+    """The new client and its token, which is nowhere else. Raises InvalidRequest or ClientExists."""
+    if not is_client_name(name):
+        detail = "needs 1 to 64 letters, digits, dots, underscores or hyphens"
+        raise InvalidRequest(f"The name {detail}.", faults=[Fault("/name", detail)])
+    if name == DEFAULT_CLIENT:
+        raise ClientExists(f"The name {DEFAULT_CLIENT} belongs to the built-in client, whose token is API_TOKEN.")
+    token = new_token()
+    statement = insert(Client).values(name=name, token_sha256=hash_token(token)).on_conflict_do_nothing()
+    client = await session.scalar(statement.returning(Client))
+    if client is None:
+        raise ClientExists(f"There is an active client named {name}; revoke it first, or choose another name.")
+    return client, token
+
+
+async def list_clients(
+    session: AsyncSession, *, limit: int | None = None, before: UUID | None = None
+) -> Sequence[Client]:
+    """Newest first, the revoked ones too. `before`: only those older than that id."""
+    statement = select(Client).order_by(Client.id.desc()).limit(limit)
+    if before is not None:
+        statement = statement.where(Client.id < before)
+    return (await session.scalars(statement)).all()
+
+
+async def revoke_client(session: AsyncSession, name: str) -> Client:
+    """From the commit on its token is refused; its jobs run on. Raises NotFound.
+
+    The built-in client is back after the next start: what ends its token is another API_TOKEN.
+    """
+    return await _revoke(session, Client.name == name, f"There is no active client named {name}.")
+
+
+async def revoke_client_by_id(session: AsyncSession, client_id: UUID) -> Client:
+    return await _revoke(session, Client.id == client_id, "There is no active client with this id.")
+
+
+async def ensure_default_client(session: AsyncSession, token: str) -> None:
+    """Make `token` the built-in client's token, whatever it was before. It keeps its id, and so its jobs."""
+    owner = await session.scalar(select(Client.name).where(Client.token_sha256 == hash_token(token)))
+    if owner not in {None, DEFAULT_CLIENT}:
+        raise ClientExists(f"API_TOKEN is or was the token of the client {owner}; it needs a value of its own.")
+    values = {"token_sha256": hash_token(token), "revoked_at": None}
+    revived = update(Client).where(Client.name == DEFAULT_CLIENT).values(values).returning(Client.id)
+    if await session.scalar(revived) is not None:
+        return
+    statement = insert(Client).values(name=DEFAULT_CLIENT, **values)
+    await session.execute(
+        # Several replicas may start at once, on an empty database.
+        statement.on_conflict_do_update(
+            index_elements=[Client.name],
+            index_where=Client.revoked_at.is_(None),
+            set_={"token_sha256": hash_token(token)},
+        )
+    )
+
+
+async def find_client(session: AsyncSession, token: bytes) -> CurrentClient | None:
+    """The active client with that token. Records its use, but not more often than once a minute."""
+    digest = hash_token(token)
+    unrecorded = or_(Client.last_used_at.is_(None), Client.last_used_at < func.now() - _USE_RECORDED_EVERY)
+    found = select(Client.id, Client.name, Client.token_sha256, unrecorded.label("unrecorded"))
+    row = (await session.execute(found.where(Client.token_sha256 == digest, Client.revoked_at.is_(None)))).first()
+    if row is None or not hmac.compare_digest(row.token_sha256, digest):
+        return None
+    if row.unrecorded:
+        await session.execute(update(Client).where(Client.id == row.id, unrecorded).values(last_used_at=func.now()))
+    return CurrentClient(row.id, row.name)
+
+
+async def _revoke(session: AsyncSession, condition: ColumnElement[bool], complaint: str) -> Client:
+    statement = update(Client).where(condition, Client.revoked_at.is_(None)).values(revoked_at=func.now())
+    client = await session.scalar(statement.returning(Client))
+    if client is None:
+        raise NotFound(complaint)
+    return client
