@@ -20,6 +20,8 @@ A file's URL says what becomes of it, several wishes joined by commas: `https://
 `/control` on the API's origin, for tests of real processes: `GET` and `PUT /control/faults` (`app.sandbox.faults`),
 `POST /control/clock` `{"advance_s": 90000}`, `GET /control/stats` (calls, 429s, duplicate transcriptions, leaked
 Authorization headers), `GET /control/submits`.
+
+Temporary tokens and hot-word lists work too; temporary uploads do not, but any `oss://` URL is accepted.
 """
 
 from app.sandbox.app import Sandbox, SandboxTransport, create_sandbox

@@ -19,6 +19,8 @@ from app.sandbox.queries import cancel, query
 from app.sandbox.results import results_app
 from app.sandbox.state import Clock, SandboxState
 from app.sandbox.submit import submit
+from app.sandbox.tokens import create_token
+from app.sandbox.vocabularies import customize
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ def _region_routes(state: SandboxState, region: str) -> list[Route]:
     query_call = api_call(state, region, "query", limited(query, rps))
     list_call = api_call(state, region, "list", limited(list_tasks, rps))
     return [
+        Route("/tokens", api_call(state, region, "token", create_token), methods=["POST"]),
+        Route("/services/audio/asr/customization", api_call(state, region, "vocabulary", customize), methods=["POST"]),
         Route("/services/audio/asr/transcription", api_call(state, region, "submit", submit), methods=["POST"]),
         Route("/tasks", list_call),
         Route("/tasks/", list_call),

@@ -77,6 +77,10 @@ async def _trouble(state: SandboxState) -> Response | None:
 def _authenticate(state: SandboxState, region: str, authorization: str) -> Caller:
     scheme, _, key = authorization.partition(" ")
     keys = state.config.keys.get(region, {})
+    if scheme.lower() == "bearer" and key in state.tokens:
+        caller, expires_at = state.tokens[key]
+        if caller.region == region and state.now() < expires_at:
+            return caller
     if scheme.lower() != "bearer" or key not in keys:
         raise Refused(errors.INVALID_API_KEY)
     return Caller(region, keys[key], key, key_id=1 + list(keys).index(key))

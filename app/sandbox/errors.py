@@ -47,6 +47,8 @@ CANCEL_REFUSED = Refusal(
     "UnsupportedOperation",
     "Failed to cancel the task, please confirm if the task is in PENDING status.",
 )
+VOCABULARY_QUOTA = Refusal(400, "Throttling.AllocationQuota", "Free allocated quota exceeded.")
+NO_VOCABULARY = Refusal(400, "BadRequest.ResourceNotExist", "The Required resource not exist.")
 
 THROTTLED = Refusal(429, "Throttling.RateQuota", "Requests rate limit exceeded, please try again later.")
 INTERNAL_ERROR = Refusal(

@@ -28,6 +28,18 @@ class Submit:
     task_id: str
 
 
+@dataclass(slots=True)
+class Vocabulary:
+    """A hot-word list of an account."""
+
+    account_id: str
+    id: str
+    target_model: str
+    words: list[dict[str, Any]]
+    created_at: float
+    modified_at: float
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class CallKind:
     """What counts are kept by."""
@@ -52,6 +64,9 @@ class SandboxState:
         self.tasks: dict[str, Task] = {}
         self.tasks_of_account: dict[str, list[Task]] = {}
         self.results: dict[str, StoredResult] = {}
+        self.tokens: dict[str, tuple[Caller, int]] = {}
+        """Temporary token → whom it stands for, and until when."""
+        self.vocabularies: dict[str, Vocabulary] = {}
         self.failed_once: set[str] = set()
         self.advanced_s = 0.0
         self._clock = clock

@@ -14,6 +14,11 @@ def field_time(at: float) -> str:
     return beijing(at).isoformat(" ", "milliseconds").removesuffix("+08:00")
 
 
+def whole_seconds(at: float) -> str:
+    """`2024-11-05 16:31:32`, as hot-word lists have it."""
+    return f"{beijing(at):%Y-%m-%d %H:%M:%S}"
+
+
 def epoch_ms(at: float) -> int:
     return int(at * 1000)
 

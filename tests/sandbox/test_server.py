@@ -72,12 +72,13 @@ def served() -> Iterator[RunningSandbox]:
 
 
 @pytest.fixture
-def dashscope(served: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> Any:
+def dashscope(served: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The official SDK, with only its address and key changed."""
     sdk = importlib.import_module("dashscope")
     monkeypatch.setattr(sdk, "base_http_api_url", served.base_url("beijing"))
     monkeypatch.setattr(sdk, "api_key", "sk-sandbox-beijing")
-    return sdk
+    yield sdk
+    sdk.close_shared_sync_session()
 
 
 def test_the_official_sdk_submits_waits_fetches_lists_and_cancels(dashscope: Any, served: RunningSandbox) -> None:
@@ -101,6 +102,25 @@ def test_the_official_sdk_submits_waits_fetches_lists_and_cancels(dashscope: Any
     assert transcription.fetch(pending).output.task_status == "CANCELED"
     assert transcription.cancel(pending).code == "UnsupportedOperation"
     assert len(served.state.submits) == 2
+
+
+@pytest.mark.filterwarnings("ignore:dashscope 2.0 audio API is a preview:FutureWarning")
+def test_the_sdks_second_generation_submits_and_waits(served: RunningSandbox) -> None:
+    v2 = importlib.import_module("dashscope.v2")
+    with v2.Client(api_key="sk-sandbox-singapore", base_url=served.base_url("singapore")) as client:
+        job = client.audio.asr.jobs.create(model="fun-asr", file_urls=[URL])
+        assert client.audio.asr.jobs.wait(job.task_id).status == "SUCCEEDED"
+
+
+def test_the_official_sdk_keeps_vocabularies(dashscope: Any) -> None:
+    service = importlib.import_module("dashscope.audio.asr").VocabularyService()
+    vocabulary_id = service.create_vocabulary("fun-asr", "test", [{"text": "赛德克巴莱", "weight": 4, "lang": "zh"}])
+    assert [one["vocabulary_id"] for one in service.list_vocabularies(prefix="test")] == [vocabulary_id]
+    service.update_vocabulary(vocabulary_id, [{"text": "Seediq Bale", "weight": 5}])
+    kept = service.query_vocabulary(vocabulary_id)
+    assert (kept["target_model"], kept["vocabulary"]) == ("fun-asr", [{"text": "Seediq Bale", "weight": 5}])
+    service.delete_vocabulary(vocabulary_id)
+    assert service.list_vocabularies() == []
 
 
 def test_the_official_sdk_reads_refusals(dashscope: Any) -> None:

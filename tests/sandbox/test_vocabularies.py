@@ -1,0 +1,55 @@
+"""Hot-word lists: what is refused. The SDK's own calls are tested in `test_server`."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.sandbox.conftest import MakeUpstream, Upstream, assert_refused
+
+WORDS = [{"text": "赛德克巴莱", "weight": 4}]
+
+
+async def customize(upstream: Upstream, **given: Any) -> httpx.Response:
+    body = {"model": "speech-biasing", "input": given}
+    return await upstream.call("POST", "/services/audio/asr/customization", json=body)
+
+
+async def create(upstream: Upstream, **changes: Any) -> httpx.Response:
+    given = {"action": "create_vocabulary", "target_model": "fun-asr", "prefix": "abc", "vocabulary": WORDS}
+    return await customize(upstream, **given | changes)
+
+
+async def test_an_account_has_ten_vocabularies(upstream: Upstream) -> None:
+    for _ in range(10):
+        assert (await create(upstream)).status_code == 200
+    assert_refused(await create(upstream), 400, "Throttling.AllocationQuota", "Free allocated quota exceeded.")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"prefix": "Abc"},
+        {"prefix": "0123456789"},
+        {"target_model": "x"},
+        {"vocabulary": [{"text": "x"}]},
+        {"action": "x"},
+    ],
+)
+async def test_a_wrong_vocabulary_is_400(upstream: Upstream, wrong: dict[str, Any]) -> None:
+    assert_refused(await create(upstream, **wrong), 400, "InvalidParameter")
+
+
+async def test_vocabularies_of_other_accounts_do_not_exist(make_upstream: MakeUpstream) -> None:
+    upstream = make_upstream()
+    vocabulary_id = (await create(upstream)).json()["output"]["vocabulary_id"]
+    elsewhere = make_upstream(of=upstream, region="singapore")
+    answer = await customize(elsewhere, action="query_vocabulary", vocabulary_id=vocabulary_id)
+    assert_refused(answer, 400, "BadRequest.ResourceNotExist", "The Required resource not exist.")
+    listed = (await customize(elsewhere, action="list_vocabulary")).json()
+    assert (listed["output"], listed["usage"]) == ({"vocabulary_list": []}, {"count": 1})
+
+
+@pytest.mark.parametrize("wrong", [{"page_size": "x"}, {"page_index": -1}])
+async def test_a_wrong_page_is_400(upstream: Upstream, wrong: dict[str, Any]) -> None:
+    assert_refused(await customize(upstream, action="list_vocabulary", **wrong), 400, "InvalidParameter")
