@@ -65,20 +65,18 @@ async def revoke_client_by_id(session: AsyncSession, client_id: UUID) -> Client:
 
 async def ensure_default_client(session: AsyncSession, token: str) -> None:
     """Make `token` the built-in client's token, whatever it was before. It keeps its id, and so its jobs."""
-    owner = await session.scalar(select(Client.name).where(Client.token_sha256 == hash_token(token)))
+    digest = hash_token(token)
+    owner = await session.scalar(select(Client.name).where(Client.token_sha256 == digest))
     if owner not in {None, DEFAULT_CLIENT}:
         raise ClientExists(f"API_TOKEN is or was the token of the client {owner}; it needs a value of its own.")
-    values = {"token_sha256": hash_token(token), "revoked_at": None}
-    revived = update(Client).where(Client.name == DEFAULT_CLIENT).values(values).returning(Client.id)
-    if await session.scalar(revived) is not None:
+    revived = update(Client).where(Client.name == DEFAULT_CLIENT).values(token_sha256=digest, revoked_at=None)
+    if await session.scalar(revived.returning(Client.id)) is not None:
         return
-    statement = insert(Client).values(name=DEFAULT_CLIENT, **values)
+    created = insert(Client).values(name=DEFAULT_CLIENT, token_sha256=digest)
     await session.execute(
         # Several replicas may start at once, on an empty database.
-        statement.on_conflict_do_update(
-            index_elements=[Client.name],
-            index_where=Client.revoked_at.is_(None),
-            set_={"token_sha256": hash_token(token)},
+        created.on_conflict_do_update(
+            index_elements=[Client.name], index_where=Client.revoked_at.is_(None), set_={"token_sha256": digest}
         )
     )
 
@@ -98,7 +96,7 @@ async def find_client(session: AsyncSession, token: bytes) -> CurrentClient | No
 
 async def _revoke(session: AsyncSession, condition: ColumnElement[bool], complaint: str) -> Client:
     statement = update(Client).where(condition, Client.revoked_at.is_(None)).values(revoked_at=func.now())
-    client = await session.scalar(statement.returning(Client))
+    client: Client | None = await session.scalar(statement.returning(Client))
     if client is None:
         raise NotFound(complaint)
     return client

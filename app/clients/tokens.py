@@ -5,7 +5,7 @@ import re
 import secrets
 
 PREFIX = "asr_"  # so that people, logs and secret scanners recognise one
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+NAME_PATTERN = "[A-Za-z0-9._-]{1,64}"
 
 
 def new_token() -> str:
@@ -19,4 +19,4 @@ def hash_token(token: str | bytes) -> bytes:
 
 
 def is_client_name(name: str) -> bool:
-    return _NAME.fullmatch(name) is not None
+    return re.fullmatch(NAME_PATTERN, name) is not None

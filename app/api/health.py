@@ -1,0 +1,72 @@
+"""Is it alive, is it ready, how is it doing. No token is needed, nothing is told that needs one."""
+
+import asyncio
+from functools import cache
+from typing import Literal
+
+from alembic.script import ScriptDirectory
+from fastapi import APIRouter, Request, Response
+from prometheus_client import REGISTRY
+from prometheus_client.exposition import choose_encoder
+from pydantic import BaseModel
+from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError
+
+from app import migrate
+from app.api.dependencies import SessionsDep
+from app.api.problems import responses
+from app.db import Sessions, transaction
+from app.errors import DatabaseUnavailable, ServiceUnavailable
+
+READY_TIMEOUT_S = 1
+
+router = APIRouter(tags=["Health"])
+
+
+class Health(BaseModel):
+    status: Literal["ok"] = "ok"
+
+
+@router.get("/livez")
+async def get_liveness() -> Health:
+    """200 as long as the process answers at all. Whether it can do its work is what `/readyz` says."""
+    return Health()
+
+
+@router.get("/readyz", responses=responses(ServiceUnavailable, DatabaseUnavailable))
+async def get_readiness(sessions: SessionsDep) -> Health:
+    """200 when the database answers within a second and has the tables that this code needs.
+
+    A schema newer than the code counts: else the old replicas would all turn away their callers during a rollout.
+    """
+    revision = await _revision(sessions)
+    if revision is None or revision in _older_revisions():
+        raise ServiceUnavailable(
+            f"The database's schema is at revision {revision or 'none'}, this gateway needs {migrate.head()}:"
+            " run `python -m app migrate`."
+        )
+    return Health()
+
+
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+async def get_metrics(request: Request) -> Response:
+    """Prometheus' text format, or OpenMetrics when it is asked for."""
+    encode, content_type = choose_encoder(request.headers.get("accept", ""))
+    return Response(encode(REGISTRY), headers={"Content-Type": content_type})
+
+
+@cache
+def _older_revisions() -> frozenset[str]:
+    scripts = ScriptDirectory(str(migrate.ROOT / "migrations"))
+    return frozenset(script.revision for script in scripts.walk_revisions()) - {str(migrate.head())}
+
+
+async def _revision(sessions: Sessions) -> str | None:
+    try:
+        async with asyncio.timeout(READY_TIMEOUT_S), transaction(sessions) as session:
+            revision: str | None = await session.scalar(text("SELECT version_num FROM alembic_version"))
+            return revision
+    except TimeoutError:
+        raise DatabaseUnavailable(f"The database did not answer within {READY_TIMEOUT_S} s.") from None
+    except ProgrammingError:
+        return None  # no such table: nothing was migrated yet

@@ -1,0 +1,22 @@
+"""Measurements of the HTTP API, in Prometheus' default registry beside those of the other rooms."""
+
+from prometheus_client import Counter, Histogram
+
+_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+
+requests = Counter(
+    "asr_gateway_http_requests", "Answered HTTP requests by route template.", ["method", "route", "status"]
+)
+durations = Histogram(
+    "asr_gateway_http_request_duration_seconds",
+    "Time from the request to the end of its answer; long polls and event streams included.",
+    ["method", "route"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60),
+)
+
+
+def record_request(method: str, route: str, status: int, duration_s: float) -> None:
+    # Callers may invent methods; every label value lives as long as the process.
+    method = method if method in _METHODS else "other"
+    requests.labels(method, route, str(status)).inc()
+    durations.labels(method, route).observe(duration_s)

@@ -1,0 +1,192 @@
+"""What happens around every request: its id, its log line and metrics, the last resort, HEAD, and the body's limit.
+
+Plain ASGI, so that streams stay streams. `add_middleware` knows the order.
+"""
+
+import re
+from time import perf_counter
+from uuid import uuid4
+
+import structlog
+from fastapi import FastAPI
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api import metrics
+from app.api.problems import problem_response
+from app.errors import BodyTooLarge, GatewayError
+
+MAX_BODY_BYTES = 16 * 1024 * 1024
+# These stream their bodies and count the bytes themselves.
+UPLOAD_PATHS = ("/v1/uploads", "/v1/audio/transcriptions")
+
+_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+log = structlog.get_logger(__name__)
+
+
+def add_middleware(app: FastAPI) -> None:
+    """Outermost last: whatever answers, even the last resort, its answer gets an id, a log line and a metric."""
+    for middleware in (BodyLimit, Head, LastResort, AccessLog, RequestId):
+        app.add_middleware(middleware)
+
+
+class RequestId:
+    """Takes over the caller's X-Request-ID when it is sane; adds the headers that every answer has."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = _sane_request_id(scope) or uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                headers["X-Content-Type-Options"] = "nosniff"
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            await self.app(scope, receive, send_with_headers)
+
+
+class AccessLog:
+    """One line and one measurement per request. Paths only: query strings and headers may hold secrets."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = perf_counter()
+        status = 499  # stays when the caller hangs up before there is an answer
+
+        async def note_status(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, note_status)
+        finally:
+            _record(scope, status, perf_counter() - started)
+
+
+class LastResort:
+    """What no handler knows becomes a 500 that says nothing of the inside, and a traceback in the log."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def note_start(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self.app(scope, receive, note_start)
+        except ClientDisconnect:
+            log.debug("client_disconnected")
+        except Exception:
+            if started or scope["type"] != "http":
+                raise  # the server cuts the connection, so that nobody takes half an answer for a whole one
+            log.exception("unhandled_error")
+            error = GatewayError("Something went wrong inside the gateway; its log has the details under request_id.")
+            await problem_response(scope, error)(scope, receive, send)
+
+
+class Head:
+    """HEAD is answered as GET is, without the body."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_start_only(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await send(message)
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+            elif message.get("more_body"):
+                # Streams stop at a caller who hung up, instead of being made for nobody.
+                raise ClientDisconnect
+
+        # A copy: the server still has to know that this is HEAD.
+        as_get = {**scope, "method": "GET"}
+        try:
+            await self.app(as_get, receive, send_start_only)
+        except* ClientDisconnect:
+            log.debug("head_of_a_stream")
+        finally:
+            scope["route"] = as_get.get("route")
+
+
+class BodyLimit:
+    """413 for a body over the limit: before it is read when its length is announced, else as soon as it is counted.
+
+    What the caller still sends after that is dropped by the server, so that a caller who first writes everything
+    and then reads gets the answer instead of a broken pipe.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int = MAX_BODY_BYTES) -> None:
+        self.app = app
+        self.max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"].startswith(UPLOAD_PATHS):
+            await self.app(scope, receive, send)
+            return
+        if self._announced(scope) > self.max_bytes:
+            error = BodyTooLarge(f"The body may have up to {self.max_bytes} bytes.")
+            await problem_response(scope, error)(scope, receive, send)
+            return
+        received = 0
+
+        async def count() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self.max_bytes:
+                raise HTTPException(413)  # the one exception that FastAPI lets through while it reads a body
+            return message
+
+        await self.app(scope, count, send)
+
+    @staticmethod
+    def _announced(scope: Scope) -> int:
+        length = Headers(scope=scope).get("content-length", "0")
+        return int(length) if length.isdecimal() else 0
+
+
+def _sane_request_id(scope: Scope) -> str | None:
+    request_id = Headers(scope=scope).get("x-request-id", "")
+    return request_id if _SANE_REQUEST_ID.fullmatch(request_id) else None
+
+
+def _record(scope: Scope, status: int, duration_s: float) -> None:
+    route = getattr(scope.get("route"), "path_format", "unmatched")
+    metrics.record_request(scope["method"], route, status, duration_s)
+    client = scope["state"].get("client")
+    log.info(
+        "request",
+        method=scope["method"],
+        path=scope["path"],
+        status=status,
+        duration_ms=round(duration_s * 1000, 1),
+        client=client.name if client else None,
+    )

@@ -1,0 +1,71 @@
+"""`/v1/clients`: managing tokens over HTTP, with ADMIN_TOKEN only."""
+
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.api.dependencies import SessionsDep
+from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, Page, cut_page, decode_cursor
+from app.api.problems import responses
+from app.clients import service
+from app.clients.dependencies import require_admin
+from app.clients.tokens import NAME_PATTERN
+from app.db import transaction
+from app.errors import AdminDisabled, ClientExists, Forbidden
+
+router = APIRouter(
+    prefix="/v1/clients",
+    tags=["Clients"],
+    dependencies=[Depends(require_admin)],
+    responses=responses(AdminDisabled, Forbidden),
+)
+
+
+class NewClient(BaseModel):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"name": "call-centre"}]})
+
+    name: str = Field(pattern=f"^{NAME_PATTERN}$", description="Unique among the active clients.")
+
+
+class Client(BaseModel):
+    """Someone who may call the gateway, and sees only what is their own."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID
+    name: str
+    created_at: datetime
+    last_used_at: datetime | None = Field(description="Exact to the minute.")
+    revoked_at: datetime | None
+
+
+class CreatedClient(Client):
+    token: str = Field(description="Shown this once: the gateway stores its hash only.")
+
+
+@router.post("", status_code=201, responses=responses(ClientExists))
+async def create_client(new: NewClient, sessions: SessionsDep, response: Response) -> CreatedClient:
+    async with transaction(sessions) as session:
+        client, token = await service.create_client(session, new.name)
+    response.headers["Cache-Control"] = "no-store"
+    return CreatedClient(**Client.model_validate(client).model_dump(), token=token)
+
+
+@router.get("")
+async def list_clients(sessions: SessionsDep, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> Page[Client]:
+    """Newest first, the revoked ones too."""
+    before = decode_cursor(cursor, tuple[Literal["clients"], UUID])[1] if cursor else None
+    async with transaction(sessions) as session:
+        rows = await service.list_clients(session, limit=limit + 1, before=before)
+    clients, next_cursor = cut_page(rows, limit, lambda row: ("clients", row.id))
+    return Page(items=[Client.model_validate(client) for client in clients], next_cursor=next_cursor)
+
+
+@router.delete("/{client_id}", status_code=204)
+async def revoke_client(client_id: UUID, sessions: SessionsDep) -> None:
+    """The token is refused from now on. Jobs go on; nobody can read them over the API any more."""
+    async with transaction(sessions) as session:
+        await service.revoke_client_by_id(session, client_id)

@@ -1,0 +1,90 @@
+"""Fixtures for tests through the HTTP API: `from tests.api_fixtures import *` in a conftest.py makes them known.
+
+`app` is the application over the test's own database, `api` a caller with a client's token, `stranger` one without,
+`other_api` another client, `admin` one with ADMIN_TOKEN.
+"""
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from app.clients.service import CurrentClient, create_client
+from app.db import Sessions, transaction
+from app.main import create_app
+from app.settings import Settings, load_settings
+
+__all__ = [
+    "ADMIN_TOKEN",
+    "admin",
+    "api",
+    "api_client",
+    "app",
+    "caller",
+    "new_client",
+    "other_api",
+    "settings",
+    "stranger",
+]
+
+ADMIN_TOKEN = "admin-token-of-the-tests"
+
+
+@pytest.fixture
+def settings() -> Settings:
+    """Both regions are served, Beijing is the default; admin calls are on."""
+    return load_settings(
+        {
+            "admin_token": ADMIN_TOKEN,
+            "dashscope_beijing_api_key": "sk-beijing-test",
+            "dashscope_singapore_api_key": "sk-singapore-test",
+        }
+    )
+
+
+@pytest.fixture
+def app(settings: Settings, sessions: Sessions) -> FastAPI:
+    return create_app(settings, sessions=sessions)
+
+
+@pytest.fixture
+async def api_client(sessions: Sessions) -> tuple[CurrentClient, str]:
+    """The client behind `api`, and its token."""
+    return await new_client(sessions, "tester")
+
+
+@pytest.fixture
+async def api(app: FastAPI, api_client: tuple[CurrentClient, str]) -> AsyncIterator[httpx.AsyncClient]:
+    async with caller(app, api_client[1]) as http:
+        yield http
+
+
+@pytest.fixture
+async def other_api(app: FastAPI, sessions: Sessions) -> AsyncIterator[httpx.AsyncClient]:
+    _, token = await new_client(sessions, "somebody-else")
+    async with caller(app, token) as http:
+        yield http
+
+
+@pytest.fixture
+async def stranger(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    async with caller(app) as http:
+        yield http
+
+
+@pytest.fixture
+async def admin(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    async with caller(app, ADMIN_TOKEN) as http:
+        yield http
+
+
+def caller(app: FastAPI, token: str | None = None) -> httpx.AsyncClient:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://gateway", headers=headers)
+
+
+async def new_client(sessions: Sessions, name: str) -> tuple[CurrentClient, str]:
+    async with transaction(sessions) as session:
+        client, token = await create_client(session, name)
+        return CurrentClient(client.id, client.name), token
