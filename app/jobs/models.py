@@ -133,8 +133,8 @@ class File(Base):
     error_message: Mapped[str | None] = mapped_column(Text)
     error_retryable: Mapped[bool | None]
     error_upstream_code: Mapped[str | None] = mapped_column(Text)
-    # Results of this file that could be fetched but not read.
-    unreadable: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
+    # Times that the file's result was there and could not be had: an expired link, no JSON, truncated.
+    result_failures: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
     transcript_id: Mapped[UUID | None]
     audio_duration_ms: Mapped[int | None] = mapped_column(BigInteger)
     finished_at: Mapped[datetime | None]

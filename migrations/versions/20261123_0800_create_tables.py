@@ -192,7 +192,7 @@ def upgrade() -> None:
         sa.Column("error_message", sa.Text(), nullable=True),
         sa.Column("error_retryable", sa.Boolean(), nullable=True),
         sa.Column("error_upstream_code", sa.Text(), nullable=True),
-        sa.Column("unreadable", sa.SmallInteger(), server_default="0", nullable=False),
+        sa.Column("result_failures", sa.SmallInteger(), server_default="0", nullable=False),
         sa.Column("transcript_id", sa.Uuid(), nullable=True),
         sa.Column("audio_duration_ms", sa.BigInteger(), nullable=True),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),

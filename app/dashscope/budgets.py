@@ -1,0 +1,111 @@
+"""Rate budgets: one row per account and kind of call, shared by all replicas.
+
+A call may go out when the row says so; taking it and moving the row on is one UPDATE on the database's clock
+(GCRA). Calls are spaced evenly, a little wider than the limit allows, so that jitter on the way never puts N+1 of
+them into one of the upstream's seconds. A 429 all the same slows the row down; it recovers by itself (AIMD).
+"""
+
+import asyncio
+from collections import defaultdict
+from dataclasses import dataclass
+
+from sqlalchemy import text
+
+from app.db import Sessions, transaction
+
+# Spacing 1/(0.97 N): N+1 calls span 1.03 s, so one call may be late and the next early by 30 ms together.
+USED_SHARE = 0.97
+# A poller that wakes up late may catch up by this much, and no more.
+CATCH_UP_S = 0.01
+SLOWDOWN = 0.7
+SLOWEST_SHARE = 0.05
+RECOVERY_PER_S = 0.02
+PAUSE_S = 1.0
+MAX_SLEEP_S = 1.0
+
+_ENSURE = text("""
+    INSERT INTO budgets (account, kind, rate, pace) VALUES (:account, :kind, :rate, :rate)
+    ON CONFLICT (account, kind) DO UPDATE SET rate = excluded.rate, pace = excluded.rate
+    WHERE budgets.rate <> excluded.rate
+""")
+
+_TAKE = text("""
+    WITH taken AS (
+        UPDATE budgets SET
+            next_at = greatest(next_at, clock_timestamp() - make_interval(secs => :catch_up))
+                + make_interval(secs => 1 / (pace * :used)),
+            pace = least(rate, pace + rate * :recovery * extract(epoch FROM clock_timestamp() - paced_at)),
+            paced_at = clock_timestamp()
+        WHERE account = :account AND kind = :kind AND next_at <= clock_timestamp()
+        RETURNING 1
+    )
+    SELECT EXISTS (SELECT FROM taken), extract(epoch FROM next_at - clock_timestamp())::float8
+    FROM budgets WHERE account = :account AND kind = :kind
+""")
+
+_SLOW_DOWN = text("""
+    UPDATE budgets SET
+        pace = greatest(rate * :slowest, pace * :slowdown),
+        next_at = greatest(next_at, clock_timestamp() + make_interval(secs => :pause)),
+        paced_at = clock_timestamp(),
+        throttled = throttled + 1
+    WHERE account = :account AND kind = :kind
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A kind of call that has a limit of its own: `submit:<model>`, `query`, `list` or `cancel`."""
+
+    account: str
+    kind: str
+    rate: float  # calls per second
+
+
+class Budgets:
+    """The budgets as one process uses them. `sessions` should not wait for the disk: see `create_engine`."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+        self._known: set[Call] = set()
+        self._turns: defaultdict[Call, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def take(self, call: Call) -> None:
+        """Wait until the call may go out. It must then go out at once: the place in line is not kept."""
+        # One caller at a time asks the row; the others of this process wait here, in the order they came.
+        async with self._turns[call]:
+            while (wait_s := await self._try(call)) > 0:  # noqa: ASYNC110 - it waits for a time, not an event
+                await asyncio.sleep(min(wait_s, MAX_SLEEP_S))
+
+    async def slow_down(self, call: Call, *, pause_s: float = PAUSE_S) -> None:
+        """Upstream answered 429: pause, then go on more slowly."""
+        async with transaction(self._sessions) as session:
+            await session.execute(
+                _SLOW_DOWN,
+                {
+                    "account": call.account,
+                    "kind": call.kind,
+                    "slowest": SLOWEST_SHARE,
+                    "slowdown": SLOWDOWN,
+                    "pause": pause_s,
+                },
+            )
+
+    async def _try(self, call: Call) -> float:
+        """Take the call and return 0, or return how many seconds to wait before the next try."""
+        async with transaction(self._sessions) as session:
+            if call not in self._known:
+                await session.execute(_ENSURE, {"account": call.account, "kind": call.kind, "rate": call.rate})
+                self._known.add(call)
+            row = await session.execute(
+                _TAKE,
+                {
+                    "account": call.account,
+                    "kind": call.kind,
+                    "catch_up": CATCH_UP_S,
+                    "used": USED_SHARE,
+                    "recovery": RECOVERY_PER_S,
+                },
+            )
+            taken, wait_s = row.one()
+        return 0.0 if taken else max(float(wait_s), 0.001)

@@ -1,0 +1,171 @@
+"""What every refusal of the upstream means: one table for calls, one for tasks and their files. Pure.
+
+Codes as in the vendor's catalogue of error messages. What is not in the tables is judged by its HTTP status.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Verdict(StrEnum):
+    """What to do about a failure."""
+
+    LATER = "later"  # nothing is wrong with the call: it may work in a moment
+    SLOWER = "slower"  # a rate limit: later, and fewer of them
+    RESUBMIT = "resubmit"  # the file may work in a new task; tried once
+    REFUSED = "refused"  # what was sent will never be accepted
+    MODEL = "model"  # this account may not use the model, or the model is gone
+    ACCOUNT = "account"  # key, bill or workspace: nothing works until a person acts
+    SILENT = "silent"  # no failure: there was no speech
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A judged refusal. `code` is the gateway's stable word for clients, `upstream_code` what DashScope said."""
+
+    verdict: Verdict
+    code: str
+    message: str
+    upstream_code: str | None = None
+    status: int | None = None
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same file may succeed when a client retries it later, unchanged."""
+        return self.verdict is not Verdict.REFUSED
+
+
+Row = tuple[Verdict, str]
+
+_THROTTLED: Row = (Verdict.SLOWER, "throttled")
+_MODEL: Row = (Verdict.MODEL, "model_unavailable")
+_KEY: Row = (Verdict.ACCOUNT, "account_refused")
+_BILL: Row = (Verdict.ACCOUNT, "account_in_arrears")
+_BROKEN: Row = (Verdict.LATER, "upstream_unavailable")
+_REQUEST: Row = (Verdict.REFUSED, "upstream_refused")
+_URL: Row = (Verdict.REFUSED, "file_url_refused")
+_CONTENT: Row = (Verdict.REFUSED, "content_rejected")
+
+CALL_FAILURES: dict[str, Row] = {
+    "Throttling": _THROTTLED,
+    "Throttling.RateQuota": _THROTTLED,
+    "Throttling.BurstRate": _THROTTLED,
+    "Throttling.AllocationQuota": _THROTTLED,
+    "LimitRequests": _THROTTLED,
+    "limit_requests": _THROTTLED,
+    "InvalidApiKey": _KEY,
+    "NOT AUTHORIZED": _KEY,
+    "Workspace.AccessDenied": _KEY,
+    "WorkSpaceNotFound": _KEY,
+    "Arrearage": _BILL,
+    "CommodityNotPurchased": _BILL,
+    "PrepaidBillOverdue": _BILL,
+    "PostpaidBillOverdue": _BILL,
+    "AccessDenied": _MODEL,
+    "AccessDenied.Unpurchased": _MODEL,
+    "Model.AccessDenied": _MODEL,
+    "Model.NotExist": _MODEL,
+    "ModelNotFound": _MODEL,
+    "AllocationQuota.FreeTierOnly": _MODEL,
+    "InvalidParameter": _REQUEST,
+    "BadRequest": _REQUEST,
+    "UnsupportedOperation": _REQUEST,
+    "InvalidURL": _URL,
+    "InvalidFile": _URL,
+    "DataInspectionFailed": _CONTENT,
+    "data_inspection_failed": _CONTENT,
+    "InternalError": _BROKEN,
+    "SystemError": _BROKEN,
+    "ModelServiceFailed": _BROKEN,
+    "ModelServingError": _BROKEN,
+    "ModelUnavailable": _BROKEN,
+    "ServiceUnavailable": _BROKEN,
+    "RequestTimeOut": _BROKEN,
+    "ResponseTimeout": _BROKEN,
+    "GatewayTimeout": _BROKEN,
+}
+
+# `InvalidParameter` says by its message alone that the model, not the request, is the trouble.
+MODEL_MESSAGES = ("model not exist", "url error")
+
+_UNREACHABLE: Row = (Verdict.REFUSED, "file_unreachable")
+_UNREADABLE: Row = (Verdict.REFUSED, "audio_unreadable")
+_DOWNLOAD: Row = (Verdict.RESUBMIT, "file_unreachable")
+_ENGINE: Row = (Verdict.RESUBMIT, "upstream_error")
+_SILENT: Row = (Verdict.SILENT, "no_speech")
+
+FILE_FAILURES: dict[str, Row] = {
+    "SUCCESS_WITH_NO_VALID_FRAGMENT": _SILENT,
+    "ASR_RESPONSE_HAVE_NO_WORDS": _SILENT,
+    "InvalidFile.DownloadFailed": _DOWNLOAD,
+    "FILE_DOWNLOAD_FAILED": _DOWNLOAD,
+    "FILE_SERVER_ERROR": _DOWNLOAD,
+    "CONTENT_LENGTH_CHECK_FAILED": _DOWNLOAD,
+    "InvalidURL.Timeout": _DOWNLOAD,
+    "FILE_403_FORBIDDEN": _UNREACHABLE,
+    "FILE_404_NOT_FOUND": _UNREACHABLE,
+    "InvalidURL": _URL,
+    "REQUEST_INVALID_FILE_URL_VALUE": _URL,
+    "InvalidParameter.MalformedURL": _URL,
+    "InvalidParameter": _REQUEST,
+    "BadRequest": _REQUEST,
+    "FILE_TOO_LARGE": (Verdict.REFUSED, "file_too_large"),
+    "AUDIO_DURATION_TOO_LONG": (Verdict.REFUSED, "audio_too_long"),
+    "FILE_CHECK_FAILED": _UNREADABLE,
+    "FILE_NORMALIZE_FAILED": _UNREADABLE,
+    "FILE_PARSE_FAILED": _UNREADABLE,
+    "MKV_PARSE_FAILED": _UNREADABLE,
+    "DECODE_ERROR": _UNREADABLE,
+    "InvalidFile.DecodeFailed": _UNREADABLE,
+    "UNSUPPORTED_FORMAT": _UNREADABLE,
+    "NO_VALID_AUDIO_ERROR": _UNREADABLE,
+    "DataInspectionFailed": _CONTENT,
+    "data_inspection_failed": _CONTENT,
+    "FILE_TRANS_TASK_EXPIRED": _ENGINE,
+    "SERVER_ERROR": _ENGINE,
+    "InternalError": _ENGINE,
+    "SystemError": _ENGINE,
+}
+
+
+def judge_call(status: int, code: str | None, message: str) -> Failure:
+    """Judge a refused call: any answer but 200, or a 200 that carries an error code."""
+    row = _find(CALL_FAILURES, code) if code else None
+    if row == _REQUEST and any(words in message.lower() for words in MODEL_MESSAGES):
+        row = _MODEL
+    if row == _THROTTLED and status != 429:
+        # `Throttling.AllocationQuota` on 400 counts hot-word lists, not calls.
+        row = _REQUEST
+    verdict, word = row or _by_status(status, readable=code is not None)
+    return Failure(verdict, word, _sentence(code, message, status), code, status)
+
+
+def judge_file(code: str | None, message: str) -> Failure:
+    """Judge a failed task or one failed file of it. An unknown code is taken for a fault of the engine."""
+    verdict, word = (_find(FILE_FAILURES, code) if code else None) or _ENGINE
+    return Failure(verdict, word, _sentence(code, message, None), code)
+
+
+def _find(table: dict[str, Row], code: str) -> Row | None:
+    """Exact, else by the family before the first dot: `InternalError.Algo` is an `InternalError`."""
+    return table.get(code) or table.get(code.split(".", 1)[0])
+
+
+def _by_status(status: int, *, readable: bool) -> Row:
+    match status:
+        case 401:
+            return _KEY
+        case 429:
+            return _THROTTLED
+        case 403 if readable:
+            return _MODEL
+        case 400 | 404 | 405 | 409 | 413 | 415 | 416 | 422 if readable:
+            return _REQUEST
+        case _:
+            # 5xx, redirects, and 4xx pages of whatever stands between: none of them is DashScope's own refusal.
+            return _BROKEN
+
+
+def _sentence(code: str | None, message: str, status: int | None) -> str:
+    said = message if not code or message == code or not message else f"{code}: {message}"
+    return (said or code or f"HTTP {status}")[:500]

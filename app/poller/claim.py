@@ -1,0 +1,185 @@
+"""Claiming waiting files: in turn over clients, grouped by what may share a task, written down before the submit.
+
+One short transaction. The task row that it leaves behind is the write-ahead record: whoever finds it `submitting`
+after its lease ran out knows that upstream may have the task.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.identifiers import new_id
+from app.poller.grouping import group_size
+from app.poller.leases import LEASE_S
+
+# One index probe a (lane, client) pair: a loose scan. Counting or sorting all waiting rows would take time in
+# proportion to the backlog. The head of each pair says since when it waits.
+_WAITING = text("""
+    WITH RECURSIVE pair AS (
+        (SELECT lane, client_id FROM files
+         WHERE status = 'queued' AND region = :region AND model = :model
+         ORDER BY lane, client_id LIMIT 1)
+        UNION ALL
+        SELECT following.lane, following.client_id FROM pair CROSS JOIN LATERAL (
+            SELECT lane, client_id FROM files
+            WHERE status = 'queued' AND region = :region AND model = :model
+              AND (lane, client_id) > (pair.lane, pair.client_id)
+            ORDER BY lane, client_id LIMIT 1
+        ) AS following
+    )
+    SELECT pair.lane, pair.client_id, extract(epoch FROM now() - head.queued_at)::float8 AS age_s
+    FROM pair
+    CROSS JOIN LATERAL (
+        SELECT job_id, queued_at FROM files
+        WHERE status = 'queued' AND region = :region AND model = :model
+          AND lane = pair.lane AND client_id = pair.client_id
+          AND (not_before IS NULL OR not_before <= now())
+        ORDER BY job_id, index LIMIT 1
+    ) AS head
+    LEFT JOIN turns ON turns.region = :region AND turns.model = :model AND turns.client_id = pair.client_id
+    ORDER BY turns.served NULLS FIRST, head.job_id
+""")
+
+_COUNT = text("""
+    SELECT count(*) FROM (
+        SELECT FROM files
+        WHERE status = 'queued' AND region = :region AND model = :model AND lane = :lane
+        LIMIT :enough
+    ) AS waiting
+""")
+
+# Each client's oldest files, then one of each client in turn. Rows that another poller is just claiming are
+# skipped; those locked here and not taken are free again at the commit, milliseconds later.
+_PICK = text("""
+    SELECT job_id, index, client_id, url, group_limit FROM (
+        SELECT files.*, clients.turn,
+               row_number() OVER (PARTITION BY clients.turn ORDER BY files.job_id, files.index) AS round
+        FROM unnest(CAST(:clients AS uuid[])) WITH ORDINALITY AS clients (client_id, turn)
+        CROSS JOIN LATERAL (
+            SELECT job_id, index, client_id, url, group_limit FROM files
+            WHERE status = 'queued' AND region = :region AND model = :model
+              AND lane = :lane AND client_id = clients.client_id
+              AND (not_before IS NULL OR not_before <= now())
+            ORDER BY job_id, index LIMIT :size
+            FOR UPDATE SKIP LOCKED
+        ) AS files
+    ) AS ranked
+    ORDER BY round, turn LIMIT :size
+""")
+
+_RECORD = text("""
+    INSERT INTO tasks (id, account, region, model, parameters, file_count, state, lease_token, lease_until)
+    SELECT :id, :account, :region, :model, jobs.parameters, :file_count, 'submitting', :token,
+           now() + make_interval(secs => :lease_s)
+    FROM jobs WHERE jobs.id = :job_id
+    RETURNING parameters
+""")
+
+_TAKE = text("""
+    UPDATE files SET status = 'submitting', task_id = :task_id
+    FROM unnest(CAST(:jobs AS uuid[]), CAST(:indexes AS int[])) AS chosen (job_id, index)
+    WHERE files.job_id = chosen.job_id AND files.index = chosen.index
+""")
+
+_SERVE = text("""
+    INSERT INTO turns (region, model, client_id, served)
+    SELECT :region, :model, client_id, extract(epoch FROM clock_timestamp()) * 1000000
+    FROM unnest(CAST(:clients AS uuid[])) AS client_id
+    ON CONFLICT (region, model, client_id) DO UPDATE SET served = excluded.served
+""")
+
+_LEARNT = text("SELECT max_files FROM group_limits WHERE account = :account AND model = :model")
+
+
+@dataclass(frozen=True, slots=True)
+class Lot:
+    """Where files are claimed for: one account, region and model, with the limits that hold there."""
+
+    account: str
+    region: str
+    model: str
+    most: int  # files a task
+    submits_per_s: float  # of all accounts of the region together
+
+    @property
+    def queue(self) -> dict[str, str]:
+        return {"region": self.region, "model": self.model}
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Files that are to go out as one task, and the task row that says so."""
+
+    task_id: UUID
+    token: UUID
+    parameters: dict[str, Any]
+    file_urls: list[str]
+
+
+async def claim_files(session: AsyncSession, lot: Lot, *, token: UUID) -> Claim | None:
+    """Claim the next group, or None when nothing waits that may go out now. Seven statements at most."""
+    waiting = (await session.execute(_WAITING, lot.queue)).all()
+    if not waiting:
+        return None
+    lane: UUID = waiting[0].lane
+    clients = [pair.client_id for pair in waiting if pair.lane == lane]
+    size = await _size(session, lot, lane, waiting)
+    picked = await session.execute(_PICK, {**lot.queue, "lane": lane, "clients": clients, "size": size})
+    chosen = _one_of_each_url(picked.all(), size)
+    if not chosen:
+        return None
+    return await _record(session, lot, chosen, token)
+
+
+async def _size(session: AsyncSession, lot: Lot, lane: UUID, waiting: Sequence[Row[Any]]) -> int:
+    learnt = await session.scalar(_LEARNT, {"account": lot.account, "model": lot.model})
+    most = min(lot.most, learnt or lot.most)
+    if most == 1:
+        return 1
+    # More than the largest tasks could carry away in time need not be counted.
+    enough = int(most * lot.submits_per_s) + 1
+    count = await session.scalar(_COUNT, {**lot.queue, "lane": lane, "enough": enough})
+    return group_size(
+        waiting=count or 0,
+        oldest_age_s=max(pair.age_s for pair in waiting if pair.lane == lane),
+        submits_per_s=lot.submits_per_s,
+        lanes=len({pair.lane for pair in waiting}),
+        most=most,
+    )
+
+
+def _one_of_each_url(picked: Sequence[Row[Any]], size: int) -> list[Row[Any]]:
+    """Results are told apart by their `file_url`: the same one twice in a task would be ambiguous (and billed)."""
+    chosen: dict[str, Row[Any]] = {}
+    for row in picked:
+        size = min(size, row.group_limit or size)
+        if len(chosen) >= size:
+            break
+        chosen.setdefault(row.url, row)
+    return list(chosen.values())
+
+
+async def _record(session: AsyncSession, lot: Lot, chosen: Sequence[Row[Any]], token: UUID) -> Claim:
+    task_id = new_id()
+    parameters = await session.scalar(
+        _RECORD,
+        {
+            **lot.queue,
+            "id": task_id,
+            "account": lot.account,
+            "file_count": len(chosen),
+            "token": token,
+            "lease_s": LEASE_S,
+            "job_id": chosen[0].job_id,
+        },
+    )
+    await session.execute(
+        _TAKE,
+        {"task_id": task_id, "jobs": [row.job_id for row in chosen], "indexes": [row.index for row in chosen]},
+    )
+    await session.execute(_SERVE, {**lot.queue, "clients": list({row.client_id for row in chosen})})
+    return Claim(task_id, token, parameters, [row.url for row in chosen])

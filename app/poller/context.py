@@ -1,0 +1,62 @@
+"""What the loops of one poller share."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import httpx
+
+from app.catalogue import MODELS
+from app.dashscope.budgets import Budgets, Call
+from app.dashscope.client import DashScope
+from app.db import Sessions
+from app.poller.crew import Crew
+from app.poller.leases import Leases
+from app.poller.looking import Durations
+from app.poller.metrics import THROTTLED
+from app.settings import Region, RegionName
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    regions: Mapping[RegionName, Region]
+    clients: Mapping[str, DashScope]  # by account id
+    sessions: Sessions
+    budgets: Budgets
+    leases: Leases
+    crew: Crew
+    results_http: httpx.AsyncClient
+    stopping: asyncio.Event
+    _durations: defaultdict[tuple[str, str], Durations] = field(default_factory=lambda: defaultdict(Durations))
+
+    def durations(self, account: str, model: str) -> Durations:
+        return self._durations[account, model]
+
+    def region_of(self, client: DashScope) -> Region:
+        return self.regions[client.account.region]
+
+    def submit_call(self, client: DashScope, model: str) -> Call:
+        rate = self.region_of(client).submit_rps or MODELS[model].submit_rps
+        return Call(client.account.id, f"submit:{model}", rate)
+
+    def query_call(self, client: DashScope) -> Call:
+        return Call(client.account.id, "query", self.region_of(client).query_rps)
+
+    def list_call(self, client: DashScope) -> Call:
+        return Call(client.account.id, "list", self.region_of(client).query_rps)
+
+    async def throttled(self, call: Call, *, pause_s: float = 1.0) -> None:
+        """Upstream answered 429 although the budget allowed the call."""
+        THROTTLED.labels(call.account, call.kind).inc()
+        await self.budgets.slow_down(call, pause_s=pause_s)
+
+    async def pause(self, seconds: float) -> None:
+        """Sleep, but not past the moment when the poller is told to stop."""
+        if seconds <= 0:
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await self.stopping.wait()
+        except TimeoutError:
+            return

@@ -1,0 +1,66 @@
+"""Leases on task rows: who may act on a task now, by a token of its own for every claim.
+
+Every UPDATE of a leased row carries the token; zero rows means that the lease ran out and somebody else has the
+task, and what was found out is dropped. A poller renews its leases while it lives; after kill -9 they run out.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import UUID
+
+import structlog
+from sqlalchemy import text
+
+from app.db import Sessions, transaction
+from app.errors import DatabaseUnavailable
+
+LEASE_S = 20
+RENEW_EVERY_S = 5
+
+log = structlog.get_logger()
+
+
+class LeaseLost(Exception):
+    """The task was taken over by another poller: whatever this one knows of it is out of date."""
+
+
+class Leases:
+    """The leases that this process holds."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+        self._held: set[UUID] = set()
+
+    @contextmanager
+    def keep(self, token: UUID) -> Iterator[None]:
+        """Renew the claim's lease until the end of the block."""
+        self._held.add(token)
+        try:
+            yield
+        finally:
+            self._held.discard(token)
+
+    async def renew_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_EVERY_S)
+            try:
+                await self._extend(LEASE_S)
+            except DatabaseUnavailable:
+                log.warning("leases not renewed: database away", held=len(self._held))
+
+    async def give_back(self) -> None:
+        """End all leases now, so that another poller need not wait for them to run out."""
+        await self._extend(0)
+
+    async def _extend(self, seconds: int) -> None:
+        if not self._held:
+            return
+        async with transaction(self._sessions) as session:
+            await session.execute(
+                text(
+                    "UPDATE tasks SET lease_until = clock_timestamp() + make_interval(secs => :seconds)"
+                    " WHERE lease_token = ANY(:held) AND state <> 'done'"
+                ),
+                {"seconds": seconds, "held": list(self._held)},
+            )

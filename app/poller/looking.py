@@ -1,0 +1,43 @@
+"""When to look at a task: when it is likely to have ended. Pure.
+
+Recent durations of the same account and model say when that is; where nothing is known, soon at first and then
+less and less often.
+"""
+
+from bisect import bisect_right
+from collections import deque
+
+REMEMBERED = 64
+SOONEST_S = 0.5
+LATEST_S = 15.0
+# After the end of every known duration: a tenth of the time that has passed, so the delay stays in proportion.
+GROWTH = 0.1
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.9, 1.0)
+# A look exactly at the expected end comes too early half of the time.
+MARGIN_S = 0.15
+
+
+class Durations:
+    """The durations of the last tasks, in seconds from their submit to their end."""
+
+    def __init__(self) -> None:
+        self._recent: deque[float] = deque(maxlen=REMEMBERED)
+
+    def add(self, duration_s: float) -> None:
+        self._recent.append(max(duration_s, 0.0))
+
+    def next_look_s(self, elapsed_s: float) -> float:
+        """Seconds from now until the next look at a task that was submitted `elapsed_s` ago."""
+        soonest = elapsed_s + SOONEST_S if elapsed_s else 0.0
+        for expected in self._expected_ends():
+            if expected >= soonest and expected > elapsed_s:
+                return expected - elapsed_s
+        return min(max(elapsed_s * GROWTH, SOONEST_S), LATEST_S)
+
+    def _expected_ends(self) -> list[float]:
+        ordered = sorted(self._recent)
+        if not ordered:
+            return []
+        last = len(ordered) - 1
+        ends = [ordered[round(quantile * last)] + MARGIN_S for quantile in QUANTILES]
+        return ends[bisect_right(ends, 0) :]

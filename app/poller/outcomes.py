@@ -1,0 +1,142 @@
+"""Which answer belongs to which file, and what a bad one means. Pure."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from app.dashscope.failures import Failure, Verdict, judge_file
+from app.dashscope.results import NoResult, Trouble
+from app.dashscope.wire import Item, TaskStatus, TaskView, same_file
+
+# A file that failed by the engine's fault is submitted once more; failed files are not billed.
+MOST_ATTEMPTS = 2
+# A result that is there but cannot be had is tried this often, and for at least this long after the task's end.
+MOST_RESULT_FAILURES = 6
+RESULT_PATIENCE_S = 30
+# An id that is seconds old may be unknown to a back end that has not heard of it yet.
+UNKNOWN_GRACE_S = 10
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFile:
+    """A file of a task whose outcome is not known yet."""
+
+    job_id: UUID
+    index: int
+    client_id: UUID
+    url: str
+    attempts: int
+    result_failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """The file succeeded upstream; its result is to be fetched."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """There was no speech in the file: a transcript without text. `item` is what upstream said."""
+
+    item: Item
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Resubmit:
+    """The file goes out once more, in another task."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Not known yet; the task is looked at again. `counted` when the result was there and could not be had."""
+
+    reason: str
+    counted: bool = False
+
+
+Outcome = Fetch | Silent | Failed | Resubmit | Wait
+
+EXPIRED = Failure(
+    Verdict.LATER, "result_expired", "DashScope no longer knows the task: it forgets results after 24 hours.", "UNKNOWN"
+)
+CANCELED = Failure(Verdict.LATER, "canceled_upstream", "The task was cancelled at DashScope.", "CANCELED")
+MISSING = Failure(Verdict.LATER, "result_missing", "DashScope ended the task without a word about this file.")
+
+
+def outcomes(
+    view: TaskView, files: Sequence[TaskFile], *, alone: bool, age_s: float, ended_s: float
+) -> Iterator[tuple[TaskFile, Outcome]]:
+    """The outcome of each file of an ended task. `alone`: the task had one file, so no URL need tell it apart.
+
+    `age_s` is the time since the submit, `ended_s` that since the end was first seen.
+    """
+    for file in files:
+        match view.status:
+            case TaskStatus.UNKNOWN if age_s < UNKNOWN_GRACE_S:
+                yield file, Wait("unknown, but only just submitted")
+            case TaskStatus.UNKNOWN:
+                yield file, Failed(EXPIRED)
+            case TaskStatus.CANCELED:
+                yield file, Failed(CANCELED)
+            case _:
+                yield file, _outcome(_item_of(view, file, alone=alone), file, ended_s)
+
+
+def after_fetch(trouble: NoResult, file: TaskFile, *, ended_s: float) -> Outcome:
+    """What becomes of a file whose result could not be fetched."""
+    match trouble.trouble:
+        case Trouble.AWAY:
+            return Wait(trouble.detail)
+        case Trouble.EXPIRED:
+            return _give_up_or_wait(file, ended_s, Failure(Verdict.LATER, "result_expired", trouble.detail))
+        case Trouble.FORBIDDEN:
+            return Failed(Failure(Verdict.REFUSED, "result_host_refused", trouble.detail))
+        case Trouble.TOO_LARGE:
+            return Failed(Failure(Verdict.REFUSED, "result_too_large", trouble.detail))
+
+
+def after_reading(detail: str, file: TaskFile, *, ended_s: float) -> Outcome:
+    """What becomes of a file whose result was fetched and is no result document."""
+    return _give_up_or_wait(file, ended_s, Failure(Verdict.LATER, "result_unreadable", detail))
+
+
+def _give_up_or_wait(file: TaskFile, ended_s: float, failure: Failure) -> Outcome:
+    if file.result_failures + 1 >= MOST_RESULT_FAILURES and ended_s >= RESULT_PATIENCE_S:
+        return Failed(failure)
+    return Wait(failure.message, counted=True)
+
+
+def _item_of(view: TaskView, file: TaskFile, *, alone: bool) -> Item | None:
+    """By `file_url`, never by position: upstream answers in an order of its own."""
+    if alone and len(view.items) == 1:
+        return view.items[0]
+    for item in view.items:
+        if item.file_url is not None and same_file(file.url, item.file_url):
+            return item
+    if not view.items and view.code:
+        return Item(file.url, code=view.code, message=view.message)
+    return None
+
+
+def _outcome(item: Item | None, file: TaskFile, ended_s: float) -> Outcome:
+    if item is None or not item.ended:
+        return Failed(MISSING) if ended_s >= RESULT_PATIENCE_S else Wait("no word about the file yet")
+    if item.transcription_url:
+        return Fetch(item.transcription_url)
+    failure = judge_file(item.code, item.message)
+    match failure.verdict:
+        case Verdict.SILENT:
+            return Silent(item)
+        case Verdict.RESUBMIT if file.attempts < MOST_ATTEMPTS:
+            return Resubmit(failure)
+        case _:
+            return Failed(failure)

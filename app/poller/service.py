@@ -1,0 +1,151 @@
+"""The poller: reads the agenda, keeps a worker going for whatever is on it, and drains when told to stop."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.catalogue import MODELS
+from app.dashscope.budgets import Budgets
+from app.dashscope.client import DashScope, http_client
+from app.dashscope.results import results_client
+from app.db import create_sessions, transaction
+from app.errors import DatabaseUnavailable
+from app.jobs.doorbell import Doorbell
+from app.poller.agenda import Agenda, read_agenda
+from app.poller.claim import Lot
+from app.poller.collect import Collector
+from app.poller.context import Context
+from app.poller.crew import Crew
+from app.poller.leases import Leases
+from app.poller.reconcile import Reconciler
+from app.poller.submit import Submitter
+from app.poller.watch import Watcher
+from app.settings import Settings
+
+ROUND_S = 0.2
+AWAY_S = 1.0
+# Shorter than the 10 s that container runtimes give between SIGTERM and SIGKILL.
+GRACE_S = 8.0
+
+log = structlog.get_logger()
+
+
+async def run_poller(
+    settings: Settings, engine: AsyncEngine, *, stop: asyncio.Event, doorbell: Doorbell | None = None
+) -> None:
+    """Advance jobs until `stop` is set; then finish what is under way within GRACE_S, give leases back, return.
+
+    Raises when the poller itself is broken. Trouble with upstream, the database or a single task never raises.
+    """
+    async with _context(settings, engine, stop) as context:
+        poller = Poller(context, doorbell or Doorbell())
+        renewal = asyncio.create_task(context.leases.renew_for_ever())
+        try:
+            await poller.run_until(renewal)
+        finally:
+            await context.crew.drain(GRACE_S)
+            renewal.cancel()
+            with suppress(DatabaseUnavailable):
+                await context.leases.give_back()
+
+
+@asynccontextmanager
+async def _context(settings: Settings, engine: AsyncEngine, stop: asyncio.Event) -> AsyncIterator[Context]:
+    sessions = create_sessions(engine)
+    regions = settings.served_regions
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(http_client())
+        results_http = await stack.enter_async_context(results_client())
+        yield Context(
+            regions=regions,
+            clients={
+                account.id: DashScope(account, region.base_url, http)
+                for region in regions.values()
+                for account in region.accounts
+            },
+            sessions=sessions,
+            # Each statement on a budget is a transaction of its own.
+            budgets=Budgets(create_sessions(engine.execution_options(isolation_level="AUTOCOMMIT"))),
+            leases=Leases(sessions),
+            crew=Crew(),
+            results_http=results_http,
+            stopping=stop,
+        )
+
+
+class Poller:
+    """The rounds of one poller. Everything that is worth keeping is in PostgreSQL."""
+
+    def __init__(self, context: Context, doorbell: Doorbell) -> None:
+        self._context = context
+        self._doorbell = doorbell
+        self._watchers = {account: Watcher(context, client) for account, client in context.clients.items()}
+        self._collectors = {
+            account: Collector(context, client, self._watchers[account]) for account, client in context.clients.items()
+        }
+        self._reconcilers = {account: Reconciler(context, client) for account, client in context.clients.items()}
+        self._submitters: dict[tuple[str, str], Submitter] = {}
+
+    async def run_until(self, renewal: "asyncio.Task[None]") -> None:
+        """Rounds until told to stop. Without renewal of leases a poller would limp: its failure is the poller's."""
+        while not self._context.stopping.is_set():
+            if renewal.done():
+                renewal.result()
+            try:
+                await self.round()
+            except DatabaseUnavailable:
+                log.warning("database away")
+                await self._context.pause(AWAY_S)
+            await self._rest()
+
+    async def round(self) -> None:
+        async with transaction(self._context.sessions) as session:
+            agenda = await read_agenda(
+                session, {account: watcher.late_s for account, watcher in self._watchers.items()}
+            )
+        self._start_submitters(agenda)
+        self._start_account_workers(agenda)
+
+    async def _rest(self) -> None:
+        """Until the next round, or less when somebody rings or the poller is told to stop."""
+        rung = asyncio.create_task(self._doorbell.wait(ROUND_S))
+        stopped = asyncio.create_task(self._context.stopping.wait())
+        await asyncio.wait({rung, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        for waiter in (rung, stopped):
+            waiter.cancel()
+        await asyncio.gather(rung, stopped, return_exceptions=True)
+
+    def _start_submitters(self, agenda: Agenda) -> None:
+        for region_name, model in agenda.waiting:
+            for account, client in self._context.clients.items():
+                if client.account.region == region_name and model in MODELS:
+                    submitter = self._submitters.get((account, model)) or self._new_submitter(client, model)
+                    self._context.crew.ensure(("submit", account, model), submitter.run)
+
+    def _new_submitter(self, client: DashScope, model: str) -> Submitter:
+        region = self._context.region_of(client)
+        known = MODELS[model]
+        most = known.max_files_per_task
+        lot = Lot(
+            account=client.account.id,
+            region=region.name,
+            model=model,
+            most=most if most == 1 else region.max_files_per_task or most,
+            submits_per_s=len(region.accounts) * (region.submit_rps or known.submit_rps),
+        )
+        submitter = self._submitters[client.account.id, model] = Submitter(self._context, client, lot)
+        return submitter
+
+    def _start_account_workers(self, agenda: Agenda) -> None:
+        for account in agenda.accounts:
+            watcher = self._watchers[account.account]
+            watcher.want(account.running)
+            if watcher.listing:
+                self._context.crew.ensure(("watch", account.account), watcher.run)
+            if account.due:
+                self._context.crew.ensure(("look", account.account), self._collectors[account.account].run)
+            if account.unsure:
+                self._context.crew.ensure(("reconcile", account.account), self._reconcilers[account.account].run)
