@@ -31,7 +31,7 @@ _SHAPES = {
     "?": re.compile(r"""(://[^\s"'<>\\?\x1b]*\?)[^\s"'<>\\\x1b]+"""),  # query strings of file URLs are signatures
 }
 # These say at `info` what the gateway says better itself, or print statements with their values.
-_NOISY = ("aiohttp", "alembic.runtime.plugins", "asyncio", "httpcore", "httpx", "sqlalchemy", "uvicorn")
+_NOISY = ("aiohttp", "alembic", "asyncio", "httpcore", "httpx", "sqlalchemy", "uvicorn")
 
 
 class _Secrets:

@@ -1,0 +1,286 @@
+"""The command line: `python -m app COMMAND`. Results go to standard output, logs to standard error.
+
+Rooms are imported by the commands that need them: FastAPI, SQLAlchemy and Alembic take a second, `--help` a quarter.
+"""
+# ruff: noqa: PLC0415
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from datetime import datetime
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from urllib.parse import unquote, urlsplit
+
+import structlog
+import typer
+
+from app.errors import GatewayError
+from app.settings import REGIONS, Settings, SettingsError, load_settings
+from app.telemetry import configure_logging, redact, register_secrets
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from app.sandbox import RunningSandbox
+
+T = TypeVar("T")
+
+cli = typer.Typer(
+    help="A self-hosted gateway to DashScope's recorded-file speech recognition.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # they print local variables, keys among them
+    rich_markup_mode=None,
+)
+clients = typer.Typer(help="Make, list and revoke the tokens of clients.", no_args_is_help=True)
+cli.add_typer(clients, name="clients")
+log = structlog.get_logger()
+
+
+def main() -> None:
+    signal.signal(signal.SIGTERM, _exit_in_order)
+    signal.signal(signal.SIGHUP, _exit_in_order)
+    try:
+        cli(prog_name="python -m app")
+    except Exception as error:  # noqa: BLE001 - the last resort: one line for what is known, a redacted trace else
+        _fail(error)
+
+
+@cli.command()
+def serve() -> None:
+    """Migrate, then run API and poller in one process."""
+    settings = _start()
+    from app import server, startup
+
+    with startup.bind(settings.host, settings.port) as listener:
+        _warn_without_keys(settings)
+        url = startup.open_database(settings)
+        startup.migrate_database(url)
+        server.run(server.run_gateway(settings, url, listener, _default_token(settings)))
+
+
+@cli.command()
+def api() -> None:
+    """Run the API alone.
+
+    It starts while the database is away and recovers by itself.
+    """
+    settings = _start()
+    from app import server, startup
+
+    with startup.bind(settings.host, settings.port) as listener:
+        _warn_without_keys(settings)
+        server.run(server.run_api(settings, startup.database_url(settings), listener))
+
+
+@cli.command()
+def poller(
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Serve /livez and /metrics there. Unset: nothing listens.")
+    ] = None,
+) -> None:
+    """Run the poller alone: it moves jobs forward.
+
+    Several may run against one database.
+    """
+    settings = _start()
+    from app import server, startup
+
+    listener = None if port is None else startup.bind(settings.host, port)
+    _warn_without_keys(settings)
+    url = startup.open_database(settings)
+    startup.wait_for_schema(url)
+    server.run(server.run_poller_alone(settings, url, listener))
+
+
+@cli.command()
+def migrate(
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing; fail when code and migrations differ.")
+    ] = False,
+) -> None:
+    """Bring the database's tables to this version.
+
+    Safe beside a running gateway and beside itself.
+    """
+    settings = _start()
+    from app import migrate as migrations
+    from app import startup
+
+    url = startup.open_database(settings)
+    if check:
+        startup.check_database(url)
+        return
+    startup.migrate_database(url)
+    print(f"The database is at revision {migrations.head()}.")
+
+
+@cli.command()
+def sandbox(
+    host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="For the API of both regions; 0 takes a free one.")
+    ] = 9100,
+    results_port: Annotated[int, typer.Option(min=0, max=65535, help="For results; 0 takes a free one.")] = 9101,
+) -> None:
+    """Run the bundled stand-in for DashScope.
+
+    Both regions; no key, no network and no costs.
+    """
+    configure_logging("info")
+    from app.sandbox import serve_sandbox
+
+    try:
+        asyncio.run(serve_sandbox(host=host, port=port, results_port=results_port, on_ready=_show_sandbox))
+    except OSError as error:
+        _stop(f"The sandbox cannot listen on {host}:{port} and {host}:{results_port}: {error.strerror}", 1)
+
+
+@cli.command()
+def demo() -> None:
+    """Transcribe two sample recordings and print them.
+
+    Everything is temporary: database, token, port. Upstream is the bundled sandbox unless a region has a key.
+    """
+    from app.demo import run_demo
+
+    configure_logging("error")
+    run_demo()
+
+
+@clients.command("create")
+def create_client(name: Annotated[str, typer.Argument(help="Letters, digits, dots, underscores, hyphens.")]) -> None:
+    """Make a client and print its token, which is shown only now."""
+    from app.clients import service
+
+    client, token = _with_database(lambda session: service.create_client(session, name))
+    print(f"The token of the client {client.name}, shown only now: {token}")
+
+
+@clients.command("list")
+def list_clients() -> None:
+    """List all clients, the newest first, the revoked ones too."""
+    from app.clients import service
+
+    rows = [("NAME", "CREATED", "LAST USED", "REVOKED")]
+    rows += [
+        (client.name, _minute(client.created_at), _minute(client.last_used_at), _minute(client.revoked_at))
+        for client in _with_database(service.list_clients)
+    ]
+    for row in rows:
+        print(f"{row[0]:<32}  {row[1]:<16}  {row[2]:<16}  {row[3]}")
+
+
+@clients.command("revoke")
+def revoke_client(name: Annotated[str, typer.Argument()]) -> None:
+    """Refuse the client's token from now on. Its jobs run on."""
+    from app.clients import service
+
+    _with_database(lambda session: service.revoke_client(session, name))
+    print(f"The token of the client {name} is revoked.")
+
+
+def _minute(at: datetime | None) -> str:
+    return f"{at:%Y-%m-%d %H:%M}" if at else "-"
+
+
+def _start() -> Settings:
+    settings = load_settings()
+    configure_logging(settings.log_level)
+    register_secrets(_secrets(settings))
+    return settings
+
+
+def _secrets(settings: Settings) -> Iterator[str]:
+    for token in (settings.api_token, settings.admin_token):
+        if token is not None:
+            yield token.get_secret_value()
+    for region in settings.served_regions.values():
+        for account in region.accounts:
+            yield account.key.get_secret_value()
+    if settings.database_url is not None:
+        password = urlsplit(settings.database_url.get_secret_value()).password or ""
+        yield from {password, unquote(password)}
+
+
+def _warn_without_keys(settings: Settings) -> None:
+    if not settings.served_regions:
+        log.warning(
+            "no region has a key, so every job is refused: set DASHSCOPE_BEIJING_API_KEY or"
+            " DASHSCOPE_SINGAPORE_API_KEY; to try without one, `python -m app sandbox` says what to set"
+        )
+
+
+def _default_token(settings: Settings) -> str:
+    from app.startup import generated_token, token_file
+
+    if settings.api_token is not None:
+        return settings.api_token.get_secret_value()
+    token, is_new = generated_token(settings)
+    register_secrets([token])
+    if is_new:
+        print(
+            f"The token of the client default, shown only now and kept in {token_file(settings)}: {token}", flush=True
+        )
+    else:
+        print(f"The token of the client default is in {token_file(settings)}", flush=True)
+    return token
+
+
+def _with_database(work: Callable[["AsyncSession"], Coroutine[Any, Any, T]]) -> T:
+    """What `work` returns from one transaction."""
+    settings = _start()
+    from app import startup
+    from app.db import create_engine, create_sessions, transaction
+
+    url = startup.open_database(settings, patience_s=0)
+    if settings.database_url is None:
+        startup.migrate_database(url)  # an embedded database has nobody else to do it
+    startup.wait_for_schema(url, patience_s=0)
+
+    async def in_transaction() -> T:
+        engine = create_engine(url, pool_size=1, application_name="asr-gateway clients")
+        try:
+            async with transaction(create_sessions(engine)) as session:
+                return await work(session)
+        finally:
+            await engine.dispose()
+
+    return asyncio.run(in_transaction())
+
+
+def _show_sandbox(running: "RunningSandbox") -> None:
+    print("The sandbox is ready. Let the gateway use it:\n")
+    for region in REGIONS:
+        print(f"export DASHSCOPE_{region.upper()}_BASE_URL={running.base_url(region)}")
+        print(f"export DASHSCOPE_{region.upper()}_API_KEY=sk-sandbox-{region}")
+    sys.stdout.flush()
+
+
+def _exit_in_order(number: int, _frame: FrameType | None) -> NoReturn:
+    """As for SIGINT: the embedded database is stopped on the way out."""
+    sys.exit(128 + number)
+
+
+def _fail(error: Exception) -> NoReturn:
+    if isinstance(error, SettingsError):
+        _stop(str(error), 2)
+    if isinstance(error, GatewayError):
+        _stop(error.detail, 1)
+    from app.startup import StartError
+
+    if isinstance(error, StartError):
+        _stop(str(error), 1)
+    log.error("crashed", exc_info=error)
+    sys.exit(1)
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    print(redact(message), file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""The whole job once, over HTTP, on a database and a port that nobody else has. It doubles as a smoke test."""
+
+import asyncio
+import atexit
+import shutil
+import tempfile
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from app import server, startup
+from app.clients.tokens import new_token
+from app.errors import GatewayError
+from app.sandbox import running_sandbox
+from app.settings import REGIONS, load_settings
+
+SAMPLES = "https://dashscope.oss-cn-beijing.aliyuncs.com/samples/audio/paraformer"
+FILE_URLS = [f"{SAMPLES}/hello_world_female2.wav", f"{SAMPLES}/hello_world_male2.wav"]
+WAIT_S = 60
+READY_ATTEMPTS = 200
+
+
+class DemoFailed(GatewayError):
+    """The job did not succeed; the detail says why."""
+
+    code = "demo_failed"
+
+
+def run_demo() -> None:
+    """Print the transcripts of two sample recordings. Raises what is in the way."""
+    folder = Path(tempfile.mkdtemp(prefix="asr-gateway-demo-"))
+    # Registered before the database is started, and so done after it is stopped.
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    own = {"data_dir": folder, "database_url": None, "host": "127.0.0.1", "port": 0}
+    _say("Starting PostgreSQL and the gateway, both temporary …")
+    url = startup.open_database(load_settings(own))
+    startup.migrate_database(url)
+    server.run(_demo(own, url))
+
+
+async def _demo(own: dict[str, Any], database_url: str) -> None:
+    async with AsyncExitStack() as stack:
+        settings = load_settings(own)
+        if settings.served_regions:
+            _say("Upstream is DashScope, with your key: the two recordings cost about 0.002 CNY.")
+        else:
+            settings = load_settings(own | await _sandbox_settings(stack))
+            _say("Upstream is the bundled sandbox: set DASHSCOPE_BEIJING_API_KEY to use the real one.")
+        listener = stack.enter_context(startup.bind(settings.host, settings.port))
+        token = new_token()
+        visit = partial(_transcribe, server.address(listener), token)
+        await server.run_gateway(settings, database_url, listener, token, until=visit)
+
+
+async def _sandbox_settings(stack: AsyncExitStack) -> dict[str, Any]:
+    sandbox = await stack.enter_async_context(running_sandbox())
+    urls = {f"dashscope_{region}_base_url": sandbox.base_url(region) for region in REGIONS}
+    return urls | {f"dashscope_{region}_api_key": f"sk-sandbox-{region}" for region in REGIONS}
+
+
+async def _transcribe(gateway_url: str, token: str) -> None:
+    headers = {"Authorization": f"Bearer {token}"}
+    async with httpx.AsyncClient(base_url=gateway_url, headers=headers, timeout=WAIT_S + 10) as client:
+        await _until_ready(client)
+        _say(f"POST {gateway_url}/v1/jobs?wait={WAIT_S} with {len(FILE_URLS)} recordings, model fun-asr …")
+        answer = await client.post(
+            "/v1/jobs", params={"wait": WAIT_S}, json={"model": "fun-asr", "file_urls": FILE_URLS}
+        )
+        job = _checked(answer).json()
+        if job["status"] != "succeeded":
+            raise DemoFailed(_why(job))
+        _say(f"Job {job['id']}: {job['status']}, {job['audio_duration_ms'] / 1000:.1f} s of speech.")
+        for file in job["files"]:
+            await _show(client, file)
+
+
+async def _until_ready(client: httpx.AsyncClient) -> None:
+    for _ in range(READY_ATTEMPTS):
+        try:
+            if (await client.get("/readyz")).is_success:
+                return
+        except httpx.ConnectError:
+            pass
+        await asyncio.sleep(0.05)
+    raise DemoFailed("The gateway did not become ready.")
+
+
+async def _show(client: httpx.AsyncClient, file: dict[str, Any]) -> None:
+    name = urlsplit(file["url"]).path.rpartition("/")[2]
+    transcript = f"/v1/transcripts/{file['transcript_id']}"
+    text = _checked(await client.get(f"{transcript}/text")).text
+    srt = _checked(await client.get(f"{transcript}/srt")).text
+    _say(f"\n── {name} as text\n{text.strip()}\n\n── {name} as SRT\n{srt.strip()}")
+
+
+def _checked(answer: httpx.Response) -> httpx.Response:
+    if answer.is_error:
+        raise DemoFailed(
+            f"{answer.request.method} {answer.request.url.path} answered {answer.status_code}: {answer.text}"
+        )
+    return answer
+
+
+def _why(job: dict[str, Any]) -> str:
+    reasons = {file["error"]["message"] for file in job["files"] if file["error"]}
+    return f"The job is {job['status']} after {WAIT_S} s: {'; '.join(sorted(reasons)) or 'no file said why'}"
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)

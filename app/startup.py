@@ -1,0 +1,203 @@
+"""What must hold before the gateway runs: a database with its tables, a token, a free port."""
+
+import asyncio
+import errno
+import os
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+import structlog
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from asyncpg import exceptions as pg
+from sqlalchemy.exc import SQLAlchemyError
+
+from app import migrate
+from app.clients.tokens import new_token
+from app.db import CONNECT_TIMEOUT_S, is_outage
+from app.embedded import start_embedded
+from app.settings import Settings, SettingsError
+
+DATABASE_PATIENCE_S = 30.0
+RETRY_INTERVAL_S = 0.5
+TOKEN_FILE = "api_token"  # noqa: S105 - a file's name
+
+log = structlog.get_logger()
+
+
+class StartError(Exception):
+    """The gateway cannot start, though its settings may be right. The message is one line."""
+
+
+def open_database(settings: Settings, *, patience_s: float = DATABASE_PATIENCE_S) -> str:
+    """The URL of a database that answers. Waits for a configured one, starts or joins the embedded one.
+
+    Raises StartError, or SettingsError when the server is there but refuses what DATABASE_URL asks for.
+    """
+    url = database_url(settings)
+    _wait_while(lambda: _outage(url), patience_s)
+    return url
+
+
+def database_url(settings: Settings) -> str:
+    """The configured database, unseen, or the embedded one, which runs until the last process that uses it exits."""
+    if settings.database_url is not None:
+        return settings.database_url.get_secret_value()
+    try:
+        return start_embedded(settings.data_dir)
+    except (OSError, RuntimeError, AssertionError, subprocess.SubprocessError) as error:
+        raise StartError(
+            f"DATA_DIR got {str(settings.data_dir)!r}, needs a place where PostgreSQL can run"
+            f" (its log is postgres/log there): {one_line(error)}"
+        ) from error
+
+
+def migrate_database(url: str) -> None:
+    """Bring the schema to the newest revision. Raises StartError, also when the database is newer than this code."""
+    try:
+        if asyncio.run(_revision(url)) == migrate.head():
+            return
+        migrate.upgrade(url)
+    except (CommandError, SQLAlchemyError, pg.PostgresError, OSError) as error:
+        raise StartError(f"The database at {_place(url)} cannot be migrated: {one_line(error)}") from error
+    log.info("database migrated", revision=migrate.head())
+
+
+def check_database(url: str) -> None:
+    """Raises StartError when the database is not at the newest revision, or the code declares other tables."""
+    try:
+        migrate.check(url)
+    except (CommandError, SQLAlchemyError, pg.PostgresError, OSError) as error:
+        raise StartError(f"The database at {_place(url)} is not what the code declares: {one_line(error)}") from error
+
+
+def wait_for_schema(url: str, *, patience_s: float = DATABASE_PATIENCE_S) -> None:
+    """Wait until somebody has migrated the database. A newer schema counts too: a rollout may be under way."""
+    older = {script.revision for script in ScriptDirectory(str(migrate.ROOT / "migrations")).walk_revisions()}
+    older.discard(str(migrate.head()))
+    _wait_while(lambda: _outage(url) or _schema_gap(url, older), patience_s)
+
+
+def token_file(settings: Settings) -> Path:
+    return settings.data_dir / TOKEN_FILE
+
+
+def generated_token(settings: Settings) -> tuple[str, bool]:
+    """The token of the client `default` when none is configured, and whether it was made just now.
+
+    Two processes that start at once agree on one: the file appears whole, and the first to put it there wins.
+    """
+    path = token_file(settings)
+    if path.exists():
+        return _read_token(path), False
+    token = new_token()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".api_token-") as draft:  # mode 0600
+        draft.write(f"{token}\n")
+        draft.flush()
+        os.fsync(draft.fileno())
+        try:
+            os.link(draft.name, path)
+        except FileExistsError:
+            return _read_token(path), False
+    return token, True
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A bound socket that does not listen yet, so that clients are refused, not kept waiting, until all is ready."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as error:
+        raise SettingsError(f"HOST got {host!r}, needs an address of this machine: {error.strerror}") from error
+    bound = socket.socket(family, kind, protocol)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind(address)
+    except OSError as error:
+        bound.close()
+        raise _not_bound(host, port, error) from error
+    return bound
+
+
+def one_line(error: BaseException) -> str:
+    text = str(getattr(error, "orig", None) or error).strip()
+    return " ".join((text.splitlines() or [type(error).__name__])[0].split())
+
+
+def _wait_while(trouble: Callable[[], str], patience_s: float) -> None:
+    since, told = time.monotonic(), ""
+    while reason := trouble():
+        if time.monotonic() - since >= patience_s:
+            raise StartError(f"{reason} (waited {patience_s:g} s)" if patience_s else reason)
+        if reason != told:
+            log.warning("waiting", reason=reason)
+            told = reason
+        time.sleep(RETRY_INTERVAL_S)
+
+
+def _outage(url: str) -> str:
+    """Why the database cannot be reached; empty when it can."""
+    try:
+        asyncio.run(_connect_once(url))
+    except (pg.ClientConfigurationError, ValueError) as error:
+        needs = "needs a URL such as postgresql://asr@db.example:5432/asr"
+        raise SettingsError(f"DATABASE_URL got a value that is not shown, {needs}") from error
+    except (OSError, pg.PostgresError, pg.InterfaceError) as error:
+        if is_outage(error):
+            return f"The database at {_place(url)} cannot be reached: {one_line(error)}"
+        needs = "needs a database that lets the gateway in"
+        raise SettingsError(f"DATABASE_URL got {_place(url)}, {needs}: {one_line(error)}") from error
+    return ""
+
+
+def _schema_gap(url: str, older: set[str]) -> str:
+    revision = asyncio.run(_revision(url))
+    if revision is not None and revision not in older:
+        return ""
+    return f"The database at {_place(url)} lacks tables of this version: run `python -m app migrate`"
+
+
+async def _connect_once(url: str) -> None:
+    connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S)  # type: ignore[no-untyped-call]
+    await connection.close()
+
+
+async def _revision(url: str) -> str | None:
+    connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S)  # type: ignore[no-untyped-call]
+    try:
+        return str(await connection.fetchval("SELECT version_num FROM alembic_version"))
+    except pg.UndefinedTableError:
+        return None
+    finally:
+        await connection.close()
+
+
+def _place(url: str) -> str:
+    """Where a database is, without user and password."""
+    parts = urlsplit(url)
+    return f"{parts.hostname or 'a local socket'}{f':{parts.port}' if parts.port else ''}{parts.path}"
+
+
+def _read_token(path: Path) -> str:
+    token = path.read_text().strip()
+    if not token:
+        raise StartError(f"{path} is empty: delete it, and the next start makes a new token")
+    return token
+
+
+def _not_bound(host: str, port: int, error: OSError) -> Exception:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return StartError(f"PORT got {port}, needs a free one: something listens on {host}:{port} already")
+        case errno.EACCES:
+            return StartError(f"PORT got {port}, needs one that this user may take, above 1023")
+        case _:
+            return SettingsError(f"HOST got {host!r}, needs an address of this machine: {error.strerror}")
