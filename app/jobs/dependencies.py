@@ -1,0 +1,82 @@
+"""What the routes of jobs take from the request and the application: who waits, for how long, and the doorbell."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Depends, Header, Query, Request
+
+from app.api.dependencies import SessionsDep
+from app.jobs.doorbell import Doorbell
+from app.jobs.waiting import Waiters
+
+MAX_WAIT_S = 60
+
+_PREFER_WAIT = re.compile(r'(?:^|,)\s*wait\s*=\s*"?(\d{1,9})"?\s*(?=[;,]|$)', re.ASCII | re.IGNORECASE)
+
+
+async def _waiters(request: Request, sessions: SessionsDep) -> Waiters:
+    state = request.app.state
+    if not hasattr(state, "waiters"):
+        state.waiters = Waiters(sessions)
+    waiters: Waiters = state.waiters
+    return waiters
+
+
+async def _doorbell(request: Request) -> Doorbell:
+    """Without a poller in this process nobody hears it, and nobody has to."""
+    doorbell: Doorbell | None = getattr(request.app.state, "doorbell", None)
+    return doorbell or Doorbell()
+
+
+async def _wait_s(
+    request: Request,
+    wait: Annotated[
+        int | None,
+        Query(ge=0, le=MAX_WAIT_S, description="Hold the answer until the job is final or so many seconds are over."),
+    ] = None,
+    prefer: Annotated[
+        str | None,
+        Header(alias="Prefer", description="`wait=N` (RFC 7240), as the parameter; the parameter wins."),
+    ] = None,
+) -> int:
+    """A preference is no order: what cannot be understood is ignored, and more than the maximum is the maximum."""
+    if wait is not None or prefer is None:
+        return wait or 0
+    preferred = _PREFER_WAIT.search(",".join(request.headers.getlist("prefer")))
+    return min(int(preferred[1]), MAX_WAIT_S) if preferred else 0
+
+
+WaitersDep = Annotated[Waiters, Depends(_waiters)]
+DoorbellDep = Annotated[Doorbell, Depends(_doorbell)]
+WaitDep = Annotated[int, Depends(_wait_s)]
+
+
+async def wait_for_job(request: Request, waiters: Waiters, job_id: UUID, wait_s: int) -> None:
+    """Until the job is final, the time is over, the process stops, or the caller has hung up."""
+    async with _hung_up(request) as hung_up:
+        waiting = asyncio.ensure_future(waiters.until_final(job_id, wait_s))
+        try:
+            await asyncio.wait({waiting, hung_up}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _hung_up(request: Request) -> AsyncIterator["asyncio.Task[None]"]:
+    """Servers do not cancel the handler of a caller who is gone: one has to listen for it."""
+
+    async def listen() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    task = asyncio.create_task(listen())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,226 @@
+"""`/v1/jobs`: what clients ask for, and how far it is. Answers are bytes made from rows; the models are for OpenAPI."""
+
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import msgspec
+from fastapi import APIRouter, Header, Query, Request, Response
+
+from app.api.conditional import not_modified, strong_etag, validators
+from app.api.dependencies import SessionsDep, SettingsDep
+from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, cut_page, decode_cursor
+from app.api.problems import responses
+from app.api.strict import prefixed_query, query_prefix
+from app.clients.dependencies import ClientDep, ClientRoute
+from app.db import Sessions, transaction
+from app.errors import (
+    IdempotencyKeyReused,
+    InvalidCursor,
+    InvalidRequest,
+    ModelNotInRegion,
+    NotFound,
+    RegionNotServed,
+    UnknownModel,
+)
+from app.jobs import reading, service
+from app.jobs.dependencies import DoorbellDep, WaitDep, WaitersDep, wait_for_job
+from app.jobs.lifecycle import FileStatus, JobStatus
+from app.jobs.presentation import file_json, job_bytes, job_json, page_bytes
+from app.jobs.reading import JobFilters, JobRow
+from app.jobs.requests import new_job
+from app.jobs.schemas import MAX_FILES, Job, JobFilePage, JobPage, JobRequest
+from app.jobs.waiting import Waiters
+from app.settings import RegionName
+from app.transcripts.instants import Instant
+
+# As often as it is worth looking; `wait` is better.
+POLL_AGAIN_S = 2
+
+router = APIRouter(prefix="/v1/jobs", route_class=ClientRoute, tags=["jobs"])
+
+_RETRY_AFTER = {"Retry-After": {"description": "While the job is not final.", "schema": {"type": "integer"}}}
+_ETAG = {"ETag": {"description": "Changes with the job.", "schema": {"type": "string"}}}
+_CREATED: dict[str, Any] = {
+    "description": "The job is durable: it will be done, whatever happens to the gateway.",
+    "headers": {
+        "Location": {"description": "Where the job is.", "schema": {"type": "string"}},
+        "Idempotency-Replayed": {
+            "description": "`true` when the job was there already under this Idempotency-Key.",
+            "schema": {"type": "string", "enum": ["true"]},
+        },
+        **_RETRY_AFTER,
+    },
+}
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x20-\x7e]+$",
+        description="Makes repeating safe: the same key with the same body is the same job, however often it comes.",
+    ),
+]
+FileIndex = Annotated[int, msgspec.Meta(ge=0, lt=MAX_FILES)]
+
+
+@router.post(
+    "",
+    operation_id="createJob",
+    summary="Create a job",
+    status_code=202,
+    response_model=Job,
+    responses={
+        202: _CREATED,
+        **responses(InvalidRequest, UnknownModel, ModelNotInRegion, RegionNotServed, IdempotencyKeyReused),
+    },
+)
+async def create_job(
+    request: Request,
+    body: JobRequest,
+    *,
+    client: ClientDep,
+    settings: SettingsDep,
+    sessions: SessionsDep,
+    waiters: WaitersDep,
+    doorbell: DoorbellDep,
+    wait_s: WaitDep,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Answered once the job is committed. The gateway splits the files into upstream tasks by itself.
+
+    A URL that turns out not to be fetchable fails its own file only; what is wrong with the request itself is told
+    with all its places at once, and nothing is kept of it.
+    \f
+    One statement; a replay takes two. Waiting adds one, the token another.
+    """
+    served = tuple(settings.served_regions)
+    new = new_job(body, client_id=client.id, idempotency_key=idempotency_key, served=served)
+    async with transaction(sessions) as session:
+        job, replayed = await service.create_job(session, new)
+    if not replayed:
+        doorbell.ring()
+    job = await _wait(request, waiters, sessions, job, client_id=client.id, wait_s=wait_s)
+    headers = {"Location": f"/v1/jobs/{job.id}", **_retry_after(job)}
+    if replayed:
+        headers["Idempotency-Replayed"] = "true"
+    return _json(job_bytes(job), headers, status_code=202)
+
+
+@router.get(
+    "",
+    operation_id="listJobs",
+    summary="List jobs, newest first",
+    response_model=JobPage,
+    responses=responses(InvalidRequest, InvalidCursor),
+    openapi_extra=query_prefix("metadata.", "Jobs with this pair in their metadata: `metadata.call=4711`."),
+)
+async def list_jobs(
+    request: Request,
+    *,
+    client: ClientDep,
+    sessions: SessionsDep,
+    status: Annotated[list[JobStatus] | None, Query(description="May be repeated: any of them.")] = None,
+    model: str | None = None,
+    region: RegionName | None = None,
+    created_after: Instant | None = None,
+    created_before: Instant | None = None,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+) -> Response:
+    """Pages stay stable while new jobs arrive. Filters narrow each other; each job shows its first 100 files.
+    \f
+    One statement for jobs and files, and the token's.
+    """
+    filters = JobFilters(
+        statuses=status or (),
+        model=model,
+        region=region,
+        created_after=created_after,
+        created_before=created_before,
+        metadata=prefixed_query(request, "metadata."),
+        before_id=decode_cursor(cursor, tuple[Literal["jobs"], UUID])[1] if cursor is not None else None,
+    )
+    async with transaction(sessions) as session:
+        jobs = await reading.list_jobs(session, client.id, filters, limit + 1)
+    page, next_cursor = cut_page(jobs, limit, lambda job: ("jobs", job.id))
+    return _json(page_bytes([job_json(job) for job in page], next_cursor))
+
+
+@router.get(
+    "/{job_id}",
+    operation_id="getJob",
+    summary="Get a job",
+    response_model=Job,
+    responses={
+        200: {"headers": {**_ETAG, **_RETRY_AFTER}},
+        304: {"description": "The job is as the caller knows it.", "headers": {**_ETAG, **_RETRY_AFTER}},
+        **responses(InvalidRequest, NotFound),
+    },
+)
+async def get_job(
+    request: Request, job_id: UUID, *, client: ClientDep, sessions: SessionsDep, waiters: WaitersDep, wait_s: WaitDep
+) -> Response:
+    """With `wait` it answers as soon as the job is final, and when the time is over with the job as it is then.
+    \f
+    One statement, two when it has to wait, and the token's. All who wait share one statement each 0.2 s.
+    """
+    job = await _read(sessions, client.id, job_id)
+    job = await _wait(request, waiters, sessions, job, client_id=client.id, wait_s=wait_s)
+    etag = strong_etag(str(job.id), job.version)
+    answer = not_modified(request, etag) or _json(job_bytes(job), validators(etag))
+    answer.headers.update(_retry_after(job))
+    return answer
+
+
+@router.get(
+    "/{job_id}/files",
+    operation_id="listJobFiles",
+    summary="List a job's files in order",
+    response_model=JobFilePage,
+    responses=responses(InvalidRequest, InvalidCursor, NotFound),
+)
+async def list_job_files(
+    job_id: UUID,
+    *,
+    client: ClientDep,
+    sessions: SessionsDep,
+    status: Annotated[list[FileStatus] | None, Query(description="May be repeated: any of them.")] = None,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+) -> Response:
+    """All files of the job, also those that the job itself does not show.
+    \f
+    One statement, two when there is nothing to show, and the token's.
+    """
+    after_index = decode_cursor(cursor, tuple[Literal["files"], FileIndex])[1] if cursor is not None else -1
+    async with transaction(sessions) as session:
+        files = await reading.list_files(
+            session, client.id, job_id, statuses=status or (), after_index=after_index, limit=limit + 1
+        )
+    page, next_cursor = cut_page(files, limit, lambda file: ("files", file.index))
+    return _json(page_bytes([file_json(file) for file in page], next_cursor))
+
+
+async def _read(sessions: Sessions, client_id: UUID, job_id: UUID) -> JobRow:
+    async with transaction(sessions) as session:
+        return await reading.find_job(session, client_id, job_id)
+
+
+async def _wait(
+    request: Request, waiters: Waiters, sessions: Sessions, job: JobRow, *, client_id: UUID, wait_s: int
+) -> JobRow:
+    """The job as it is after waiting. Nothing is held meanwhile, no connection either."""
+    if not wait_s or job.final:
+        return job
+    await wait_for_job(request, waiters, job.id, wait_s)
+    return await _read(sessions, client_id, job.id)
+
+
+def _retry_after(job: JobRow) -> dict[str, str]:
+    return {} if job.final else {"Retry-After": str(POLL_AGAIN_S)}
+
+
+def _json(body: bytes, headers: dict[str, str] | None = None, *, status_code: int = 200) -> Response:
+    return Response(body, status_code, headers, media_type="application/json")

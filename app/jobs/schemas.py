@@ -1,0 +1,150 @@
+"""The JSON of jobs for OpenAPI. Requests are checked with these; answers are written by `app.jobs.presentation`."""
+
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from app.api.pagination import Page
+from app.jobs.lifecycle import FileStatus, JobStatus
+from app.settings import RegionName
+
+MAX_FILES = 10_000
+
+_REQUEST_EXAMPLES: list[JsonValue] = [
+    {
+        "file_urls": ["https://example.com/call-4711.wav", "https://example.com/call-4712.wav"],
+        "model": "fun-asr",
+        "region": "beijing",
+        "parameters": {"language_hints": ["zh", "en"], "diarization_enabled": True, "speaker_count": 2},
+        "metadata": {"call": "4711"},
+        "webhook_url": "https://example.com/hooks/asr",
+    },
+    {"file_urls": ["https://example.com/lecture.mp3"]},
+]
+
+_FILE_EXAMPLE: dict[str, JsonValue] = {
+    "index": 0,
+    "url": "https://example.com/call-4711.wav",
+    "status": "succeeded",
+    "transcript_id": "019ab0a4-5c1e-7cc3-98c4-dc0c0c07398f",
+    "error": None,
+    "audio_duration_ms": 4726,
+    "attempts": 1,
+}
+
+_JOB_EXAMPLE: dict[str, JsonValue] = {
+    "id": "019ab0a4-4d5e-7a20-8f3b-2b1c6a0d9e11",
+    "status": "succeeded",
+    "model": "fun-asr",
+    "region": "beijing",
+    "parameters": {"language_hints": ["zh"]},
+    "metadata": {"call": "4711"},
+    "created_at": "2026-11-23T08:00:00.120000Z",
+    "started_at": "2026-11-23T08:00:00.350000Z",
+    "finished_at": "2026-11-23T08:00:04.870000Z",
+    "file_counts": {"total": 1, "queued": 0, "running": 0, "succeeded": 1, "failed": 0, "canceled": 0},
+    "audio_duration_ms": 4726,
+    "cost": {"amount": "0.00104", "currency": "CNY"},
+    "files": [_FILE_EXAMPLE],
+    "files_truncated": False,
+}
+
+
+class JobRequest(BaseModel):
+    """A job to be done. Only `file_urls` is required."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": _REQUEST_EXAMPLES})
+
+    file_urls: list[str] = Field(
+        min_length=1,
+        max_length=MAX_FILES,
+        description="`http`, `https` or `oss` URLs that DashScope can fetch, each up to 4,096 characters once encoded."
+        " What a URL may not hold, such as Chinese characters, is percent-encoded; escapes stay as they are.",
+    )
+    model: str = Field("fun-asr", description="An id of `GET /v1/models`.")
+    region: Literal["auto", "beijing", "singapore"] = Field(
+        "auto", description="`auto`: the gateway's default region if it has the model, else one that does."
+    )
+    parameters: dict[str, Any] = Field(
+        default={}, description="The upstream's parameters, as `GET /v1/models/{id}` lists them for the model."
+    )
+    metadata: dict[str, str] = Field(
+        default={},
+        description="Up to 16 pairs of strings that come back with the job: keys of 1 to 64 characters, values of up"
+        " to 512, neither with control characters. Lists can be filtered by them.",
+        json_schema_extra={"maxProperties": 16, "propertyNames": {"minLength": 1, "maxLength": 64}},
+    )
+    webhook_url: str | None = Field(
+        None, description="An `http` or `https` URL, up to 4,096 characters, that is told when the job is final."
+    )
+
+
+class FileCounts(BaseModel):
+    """How many of the job's files are in which state."""
+
+    total: int
+    queued: int
+    running: int
+    succeeded: int
+    failed: int
+    canceled: int
+
+
+class Cost(BaseModel):
+    """What the upstream charges for what is finished, by the catalogue's prices."""
+
+    amount: str = Field(description="A decimal number with five places.", examples=["0.00104"])
+    currency: str = Field(examples=["CNY"])
+
+
+class FileError(BaseModel):
+    """Why a file failed."""
+
+    code: str = Field(description="Stable word for this kind of failure.")
+    message: str
+    retryable: bool = Field(description="Whether the same file may succeed when it is tried again.")
+    upstream_code: str | None = Field(description="DashScope's own code, when the failure came from there.")
+
+
+class JobFile(BaseModel):
+    """One URL of a job and what became of it."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_FILE_EXAMPLE]})
+
+    index: int = Field(description="The place in `file_urls`, from 0.")
+    url: str = Field(description="The URL as it goes upstream: percent-encoded.")
+    status: FileStatus
+    transcript_id: UUID | None
+    error: FileError | None
+    audio_duration_ms: int | None
+    attempts: int = Field(description="How often upstream accepted the file.")
+
+
+class Job(BaseModel):
+    """What a client asked for, and how far it is."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_JOB_EXAMPLE]})
+
+    id: UUID
+    status: JobStatus = Field(
+        description="`queued`, `running`, then one of `succeeded` (every file), `partial` (some), `failed` (none),"
+        " `canceled`."
+    )
+    model: str
+    region: RegionName
+    parameters: dict[str, Any]
+    metadata: dict[str, str]
+    created_at: datetime
+    started_at: datetime | None = Field(description="When upstream accepted the first file.")
+    finished_at: datetime | None
+    file_counts: FileCounts
+    audio_duration_ms: int = Field(description="The sum over the files that succeeded.")
+    cost: Cost
+    files: list[JobFile] = Field(description="The first 100 files in order; `GET /v1/jobs/{id}/files` has all.")
+    files_truncated: bool = Field(description="Whether the job has more files than are shown.")
+
+
+JobPage = Page[Job]
+JobFilePage = Page[JobFile]

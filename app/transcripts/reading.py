@@ -1,0 +1,98 @@
+"""Finding transcripts of one client. Lists never touch the bodies; a body comes out as it is stored."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.errors import NotFound
+from app.transcripts.models import Transcript, TranscriptBody
+
+BodyKind = Literal["document", "raw"]
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptFilters:
+    """None: any. `before_id` is the last id of the page before."""
+
+    job_id: UUID | None = None
+    model: str | None = None
+    region: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    before_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBody:
+    """`sha256` and `size_bytes` are those of the contents before compression."""
+
+    gzip: bytes
+    sha256: bytes
+    size_bytes: int
+
+
+async def list_transcripts(
+    session: AsyncSession, client_id: UUID, filters: TranscriptFilters, limit: int
+) -> Sequence[Any]:
+    """Newest first, one statement. The columns are the list's keys."""
+    query = select(*_LIST_COLUMNS).where(Transcript.client_id == client_id)
+    if filters.job_id:
+        query = query.where(Transcript.job_id == filters.job_id)
+    if filters.model:
+        query = query.where(Transcript.model == filters.model)
+    if filters.region:
+        query = query.where(Transcript.region == filters.region)
+    if filters.created_after:
+        query = query.where(Transcript.created_at > filters.created_after)
+    if filters.created_before:
+        query = query.where(Transcript.created_at < filters.created_before)
+    if filters.before_id:
+        query = query.where(Transcript.id < filters.before_id)
+    return (await session.execute(query.order_by(Transcript.id.desc()).limit(limit))).all()
+
+
+async def find_body(session: AsyncSession, client_id: UUID, transcript_id: UUID, kind: BodyKind) -> StoredBody:
+    """One statement. Raises NotFound, also for the transcript of another client."""
+    query = select(*_BODY_COLUMNS[kind]).join(Transcript).where(*_own(client_id, transcript_id))
+    found = (await session.execute(query)).one_or_none()
+    if found is None:
+        raise _no_such_transcript(transcript_id)
+    return StoredBody(*found)
+
+
+async def find_sha256(session: AsyncSession, client_id: UUID, transcript_id: UUID, kind: BodyKind) -> bytes:
+    """What names the body's contents, without fetching them. One statement. Raises NotFound as `find_body`."""
+    _, sha256, _ = _BODY_COLUMNS[kind]
+    found = await session.scalar(select(sha256).join(Transcript).where(*_own(client_id, transcript_id)))
+    if found is None:
+        raise _no_such_transcript(transcript_id)
+    return found
+
+
+def _own(client_id: UUID, transcript_id: UUID) -> tuple[Any, ...]:
+    return Transcript.id == transcript_id, Transcript.client_id == client_id
+
+
+def _no_such_transcript(transcript_id: UUID) -> NotFound:
+    return NotFound(f"There is no transcript {transcript_id} of this client.")
+
+
+_LIST_COLUMNS = (
+    Transcript.id,
+    Transcript.job_id,
+    Transcript.file_url,
+    Transcript.model,
+    Transcript.region,
+    Transcript.created_at,
+    Transcript.audio_duration_ms,
+)
+
+_BODY_COLUMNS = {
+    "document": (TranscriptBody.document_gzip, TranscriptBody.document_sha256, TranscriptBody.document_bytes),
+    "raw": (TranscriptBody.raw_gzip, TranscriptBody.raw_sha256, TranscriptBody.raw_bytes),
+}

@@ -1,0 +1,125 @@
+"""The JSON of transcripts for OpenAPI. Answers are stored bytes; these describe them and check nothing."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from app.api.pagination import Page
+from app.settings import RegionName
+
+_SUMMARY_EXAMPLE: dict[str, JsonValue] = {
+    "id": "019ab0a4-5c1e-7cc3-98c4-dc0c0c07398f",
+    "job_id": "019ab0a4-4d5e-7a20-8f3b-2b1c6a0d9e11",
+    "file_url": "https://example.com/call-4711.wav",
+    "model": "fun-asr",
+    "region": "beijing",
+    "created_at": "2026-11-23T08:00:04.870000Z",
+    "audio_duration_ms": 4726,
+}
+
+_EXAMPLE: dict[str, JsonValue] = {
+    "id": "019ab0a4-5c1e-7cc3-98c4-dc0c0c07398f",
+    "job_id": "019ab0a4-4d5e-7a20-8f3b-2b1c6a0d9e11",
+    "file_url": "https://example.com/call-4711.wav",
+    "model": "fun-asr",
+    "region": "beijing",
+    "created_at": "2026-11-23T08:00:04.870000Z",
+    "text": "Hello World.",
+    "properties": {
+        "audio_format": "pcm_s16le",
+        "channels": [0],
+        "original_sampling_rate": 16000,
+        "original_duration_in_milliseconds": 4726,
+    },
+    "transcripts": [
+        {
+            "channel_id": 0,
+            "content_duration_in_milliseconds": 1240,
+            "text": "Hello World.",
+            "sentences": [
+                {
+                    "begin_time": 760,
+                    "end_time": 2000,
+                    "text": "Hello World.",
+                    "sentence_id": 1,
+                    "words": [
+                        {"begin_time": 760, "end_time": 1320, "text": "Hello ", "punctuation": ""},
+                        {"begin_time": 1320, "end_time": 2000, "text": "World", "punctuation": "."},
+                    ],
+                }
+            ],
+        }
+    ],
+}
+
+
+class TranscriptSummary(BaseModel):
+    """A stored transcript, without what was said."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_SUMMARY_EXAMPLE]})
+
+    id: UUID
+    job_id: UUID
+    file_url: str
+    model: str
+    region: RegionName
+    created_at: datetime
+    audio_duration_ms: int
+
+
+class Word(BaseModel):
+    """A word. Times in milliseconds from the beginning of the file."""
+
+    model_config = ConfigDict(extra="allow")
+
+    begin_time: int = 0
+    end_time: int = 0
+    text: str
+    punctuation: str = ""
+
+
+class Sentence(BaseModel):
+    """A sentence. What the model does not tell is not there; what it tells besides, such as `language`, is."""
+
+    model_config = ConfigDict(extra="allow")
+
+    begin_time: int = Field(description="Milliseconds from the beginning of the file.")
+    end_time: int
+    text: str
+    sentence_id: int | None = None
+    words: list[Word] | None = None
+    speaker_id: int | str | None = Field(None, description="From 0, when diarization was enabled.")
+    emotion: list[str] | str | None = Field(None, description="SenseVoice: those tagged; qwen3: the one.")
+    event: list[str] | None = Field(None, description="SenseVoice: sounds such as applause.")
+
+
+class ChannelTranscript(BaseModel):
+    """What was said on one channel."""
+
+    model_config = ConfigDict(extra="allow")
+
+    channel_id: int = 0
+    content_duration_in_milliseconds: int | None = Field(None, description="How long somebody speaks.")
+    text: str
+    sentences: list[Sentence]
+
+
+class Transcript(BaseModel):
+    """The upstream's result document, the same for all model families, and `text`: all channels, joined by newlines."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+
+    id: UUID
+    job_id: UUID
+    file_url: str
+    model: str
+    region: RegionName
+    created_at: datetime
+    text: str
+    properties: dict[str, Any] = Field(description="Of the audio, as the upstream found them.")
+    transcripts: list[ChannelTranscript]
+
+
+TranscriptSummaryPage = Page[TranscriptSummary]
