@@ -2,6 +2,7 @@
 
 from datetime import date
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 from fastapi import APIRouter
@@ -15,7 +16,7 @@ from app.catalogue.shapes import JsonType
 from app.errors import NotFound
 from app.settings import RegionName
 
-router = APIRouter(prefix="/v1/models", tags=["Models"])
+router = APIRouter(prefix="/v1/models", tags=["models"])
 
 
 class ModelRegion(BaseModel):
@@ -94,11 +95,16 @@ class Model(BaseModel):
 @router.get("")
 async def list_models() -> Page[Model]:
     """All models, in one page."""
-    return Page(items=[Model(**describe(model)) for model in MODELS.values()], next_cursor=None)
+    return Page(items=list(_described().values()), next_cursor=None)
 
 
 @router.get("/{model_id}", responses=responses(NotFound))
 async def get_model(model_id: str) -> Model:
-    if model := MODELS.get(model_id):
-        return Model(**describe(model))
+    if model := _described().get(model_id):
+        return model
     raise NotFound("The catalogue has no such model; `GET /v1/models` lists those that it has.")
+
+
+@cache
+def _described() -> dict[str, Model]:
+    return {model.id: Model(**describe(model)) for model in MODELS.values()}

@@ -20,7 +20,7 @@ from app.errors import DatabaseUnavailable, ServiceUnavailable
 
 READY_TIMEOUT_S = 1
 
-router = APIRouter(tags=["Health"])
+router = APIRouter(tags=["health"])
 
 
 class Health(BaseModel):

@@ -3,6 +3,7 @@
 Plain ASGI, so that streams stay streams. `add_middleware` knows the order.
 """
 
+import logging
 import re
 from time import perf_counter
 from uuid import uuid4
@@ -22,6 +23,7 @@ MAX_BODY_BYTES = 16 * 1024 * 1024
 # These stream their bodies and count the bytes themselves.
 UPLOAD_PATHS = ("/v1/uploads", "/v1/audio/transcriptions")
 
+_PROBES = {"/livez", "/readyz", "/metrics"}  # asked every few seconds: lines that nobody reads
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 log = structlog.get_logger(__name__)
 
@@ -182,7 +184,8 @@ def _record(scope: Scope, status: int, duration_s: float) -> None:
     route = getattr(scope.get("route"), "path_format", "unmatched")
     metrics.record_request(scope["method"], route, status, duration_s)
     client = scope["state"].get("client")
-    log.info(
+    log.log(
+        logging.DEBUG if route in _PROBES else logging.INFO,
         "request",
         method=scope["method"],
         path=scope["path"],

@@ -1,5 +1,6 @@
 """The OpenAPI document, from which people generate clients: stable operationIds and every error as a Problem."""
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +19,7 @@ from app.errors import (
     Unauthorized,
 )
 
+_GENERIC_PAGE = re.compile(r"\bPage_(\w+)_\b")  # `JobPage` reads better in generated clients than `Page_Job_`
 _TEMPLATE = "#/components/schemas/{model}"
 
 
@@ -39,7 +41,7 @@ def build_openapi(app: FastAPI) -> dict[str, Any]:
             servers=[{"url": "/"}],
         )
         _add_problems(document)
-        app.openapi_schema = document
+        app.openapi_schema = json.loads(_GENERIC_PAGE.sub(r"\1Page", json.dumps(document)))
     return app.openapi_schema
 
 

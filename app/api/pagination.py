@@ -11,6 +11,7 @@ from typing import Annotated, Any, Generic, TypeVar
 import msgspec
 from fastapi import Query
 from pydantic import BaseModel, Field
+from typing_extensions import TypeForm
 
 from app.errors import Fault, InvalidCursor
 
@@ -31,21 +32,16 @@ class Page(BaseModel, Generic[T]):
     items: list[T]
     next_cursor: str | None = Field(description="Pass it as `cursor` to get the next page; null: this is the last.")
 
-    @classmethod
-    def model_parametrized_name(cls, params: tuple[Any, ...]) -> str:
-        # `JobPage` reads better in generated clients than `Page_Job_`.
-        return f"{params[0].__name__}Page"
-
 
 def encode_cursor(position: Any) -> str:
     """`position`: a tuple of what the list is ordered by, led by the list's name so that lists do not mix cursors."""
     return base64.urlsafe_b64encode(msgspec.json.encode(position)).rstrip(b"=").decode()
 
 
-def decode_cursor(cursor: str, shape: type[T]) -> T:
+def decode_cursor(cursor: str, shape: TypeForm[T]) -> T:
     """The position, checked against its type, such as `tuple[Literal["jobs"], UUID]`. Raises InvalidCursor."""
     try:
-        position = msgspec.json.decode(_decode_base64(cursor), type=shape)
+        position: T = msgspec.json.decode(_decode_base64(cursor), type=shape)
     except (ValueError, msgspec.MsgspecError, binascii.Error, RecursionError):
         raise _invalid_cursor() from None
     if encode_cursor(position) != cursor:

@@ -18,7 +18,7 @@ from app.errors import AdminDisabled, ClientExists, Forbidden
 
 router = APIRouter(
     prefix="/v1/clients",
-    tags=["Clients"],
+    tags=["clients"],
     dependencies=[Depends(require_admin)],
     responses=responses(AdminDisabled, Forbidden),
 )

@@ -1,0 +1,20 @@
+"""An application with one router and the furniture that all routes share, without rooms or database."""
+
+import httpx
+from fastapi import APIRouter, Depends, FastAPI
+
+from app.api.middleware import add_middleware
+from app.api.problem_handlers import add_problem_handlers
+from app.api.strict import strict_request
+
+
+def small_app(router: APIRouter) -> FastAPI:
+    app = FastAPI(redirect_slashes=False)
+    add_problem_handlers(app)
+    add_middleware(app)
+    app.include_router(router, dependencies=[Depends(strict_request)])
+    return app
+
+
+def caller_of(router: APIRouter) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app=small_app(router)), base_url="http://gateway")

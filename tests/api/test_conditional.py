@@ -1,0 +1,44 @@
+"""If-None-Match as RFC 9110 has it."""
+
+import pytest
+from fastapi import Request
+
+from app.api.conditional import matches, not_modified, strong_etag
+
+
+@pytest.mark.parametrize(
+    ("if_none_match", "matching"),
+    [
+        ('"a"', True),
+        ('W/"a"', True),
+        ("*", True),
+        (' "b" , W/"a"', True),
+        ('"b","a"', True),
+        ('"b"', False),
+        ("a", False),
+        ("", False),
+        ('"a', False),
+        ('"aa"', False),
+        ('"b, *"', False),
+    ],
+)
+def test_if_none_match_is_compared_weakly_over_lists(if_none_match: str, *, matching: bool) -> None:
+    assert matches(if_none_match, '"a"') is matching
+
+
+def test_an_etag_is_strong_and_the_same_for_the_same_parts_only() -> None:
+    assert strong_etag("job", 1) == strong_etag("job", 1)
+    assert strong_etag("job", 1) != strong_etag("job", 2)
+    assert strong_etag("ab", "c") != strong_etag("a", "bc")
+    assert strong_etag("a").startswith('"')
+
+
+def test_a_caller_who_has_it_gets_304_with_the_etag() -> None:
+    def request(*values: bytes) -> Request:
+        return Request({"type": "http", "headers": [(b"if-none-match", value) for value in values]})
+
+    answer = not_modified(request(b'"x"', b'"a"'), '"a"')
+    assert answer is not None
+    assert (answer.status_code, answer.headers["etag"]) == (304, '"a"')
+    assert not_modified(request(b'"x"'), '"a"') is None
+    assert not_modified(request(), '"a"') is None

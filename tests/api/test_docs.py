@@ -1,0 +1,32 @@
+"""Documentation for people, without internet."""
+
+import re
+from urllib.parse import urljoin
+
+import httpx
+
+from app.errors import GatewayError
+
+
+async def test_the_documentation_page_loads_nothing_from_elsewhere(stranger: httpx.AsyncClient) -> None:
+    page = await stranger.get("/docs")
+    assert page.status_code == 200
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text) + re.findall(r"url: '([^']+)'", page.text)
+    assert len(loaded) == 4
+    for address in loaded:
+        assert not re.match(r"https?:|//", address)
+        assert (await stranger.get(urljoin("/docs", address))).status_code == 200
+    assert "://" not in page.text
+
+
+async def test_the_page_on_errors_explains_every_code(stranger: httpx.AsyncClient) -> None:
+    page = await stranger.get("/docs/errors")
+    errors: list[type[GatewayError]] = [GatewayError, *GatewayError.__subclasses__()]
+    for error in errors:
+        assert f'id="{error.code}"' in page.text
+
+
+async def test_a_problem_links_to_its_explanation(stranger: httpx.AsyncClient) -> None:
+    problem = (await stranger.get("/v1/models")).json()
+    path, _, anchor = problem["type"].partition("#")
+    assert f'id="{anchor}"' in (await stranger.get(path)).text

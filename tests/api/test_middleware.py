@@ -1,0 +1,148 @@
+"""What happens around every request."""
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from fastapi import APIRouter, Request
+from fastapi.responses import StreamingResponse
+from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
+
+from app.api.middleware import MAX_BODY_BYTES
+from tests.api.small_app import caller_of, small_app
+from tests.live_server import live_server
+
+router = APIRouter()
+made_chunks: list[int] = []
+
+
+@router.get("/things/{name}")
+async def get_thing(name: str) -> dict[str, str]:
+    return {"name": name}
+
+
+@router.get("/stream")
+async def stream() -> StreamingResponse:
+    async def chunks() -> AsyncIterator[bytes]:
+        for number in range(100):
+            made_chunks.append(number)
+            yield b"chunk"
+
+    return StreamingResponse(chunks(), headers={"ETag": '"stream"'})
+
+
+@router.post("/bodies")
+@router.post("/v1/uploads")
+async def count_body(request: Request) -> int:
+    return sum([len(chunk) async for chunk in request.stream()])
+
+
+@router.post("/deaf")
+async def answer_unread() -> None: ...
+
+
+@pytest.fixture
+def small() -> httpx.AsyncClient:
+    return caller_of(router)
+
+
+@pytest.mark.parametrize("request_id", ["abc", "A.b_c-9", "x" * 128])
+async def test_a_sane_request_id_is_taken_over(small: httpx.AsyncClient, request_id: str) -> None:
+    answer = await small.get("/things/x", headers={"X-Request-ID": request_id})
+    assert answer.headers["x-request-id"] == request_id
+
+
+@pytest.mark.parametrize("request_id", ["", "a b", "x" * 129, "a\tb", "<script>", "é"])
+async def test_another_request_id_is_replaced(small: httpx.AsyncClient, request_id: str) -> None:
+    answer = await small.get("/things/x", headers=[(b"X-Request-ID", request_id.encode())])
+    assert len(answer.headers["x-request-id"]) == 32
+
+
+async def test_every_answer_has_an_id_of_its_own_and_forbids_sniffing(small: httpx.AsyncClient) -> None:
+    answers = [await small.get(path) for path in ("/things/x", "/nowhere", "/things/x?y=1")]
+    assert len({answer.headers["x-request-id"] for answer in answers}) == 3
+    assert {answer.headers["x-content-type-options"] for answer in answers} == {"nosniff"}
+
+
+async def test_the_access_log_has_the_path_but_no_query_and_no_token(small: httpx.AsyncClient) -> None:
+    with capture_logs() as logs:
+        await small.get("/things/x?signature=hidden", headers={"Authorization": "Bearer hidden"})
+    assert len(logs) == 1
+    assert logs[0] == {
+        "event": "request",
+        "log_level": "info",
+        "method": "GET",
+        "path": "/things/x",
+        "status": 422,
+        "duration_ms": logs[0]["duration_ms"],
+        "client": None,
+    }
+
+
+async def test_requests_are_counted_by_route_template(small: httpx.AsyncClient) -> None:
+    def count(method: str, route: str, status: str) -> float:
+        labels = {"method": method, "route": route, "status": status}
+        return REGISTRY.get_sample_value("asr_gateway_http_requests_total", labels) or 0
+
+    before = count("GET", "/things/{name}", "200"), count("HEAD", "/things/{name}", "200")
+    unmatched = count("other", "unmatched", "404")
+    await small.get("/things/x")
+    await small.get("/things/y")
+    await small.head("/things/x")
+    await small.request("BREW", "/nowhere")
+    after = count("GET", "/things/{name}", "200"), count("HEAD", "/things/{name}", "200")
+    assert after == (before[0] + 2, before[1] + 1)
+    assert count("other", "unmatched", "404") == unmatched + 1
+
+
+async def test_head_is_get_without_the_body(small: httpx.AsyncClient) -> None:
+    got, head = await small.get("/things/x"), await small.head("/things/x")
+    assert head.content == b""
+    assert head.headers["content-length"] == got.headers["content-length"]
+
+
+async def test_head_of_a_stream_ends_the_stream(small: httpx.AsyncClient) -> None:
+    made_chunks.clear()
+    answer = await small.head("/stream")
+    assert (answer.status_code, answer.headers["etag"], answer.content) == (200, '"stream"', b"")
+    assert made_chunks == [0]
+
+
+async def test_head_works_behind_a_real_server_and_keeps_the_connection() -> None:
+    async with live_server(small_app(router)) as url, httpx.AsyncClient(base_url=url) as http:
+        assert (await http.head("/things/x")).status_code == 200
+        assert (await http.head("/stream")).status_code == 200
+        assert (await http.get("/things/x")).json() == {"name": "x"}
+
+
+async def _bytes_in_chunks(total: int) -> AsyncIterator[bytes]:
+    chunk = bytes(64 * 1024)
+    for _ in range(total // len(chunk)):
+        yield chunk
+
+
+@pytest.mark.parametrize("path", ["/bodies", "/deaf"])
+async def test_an_announced_body_over_the_limit_is_a_413_that_the_caller_can_read(path: str) -> None:
+    async with live_server(small_app(router)) as url, httpx.AsyncClient(base_url=url) as http:
+        answer = await http.post(path, content=bytes(20 * 1024 * 1024))
+        assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+        assert answer.headers["x-request-id"] == answer.json()["request_id"]
+        assert (await http.get("/things/x")).status_code == 200
+
+
+async def test_a_chunked_body_over_the_limit_is_a_413_that_the_caller_can_read() -> None:
+    async with live_server(small_app(router)) as url, httpx.AsyncClient(base_url=url) as http:
+        answer = await http.post("/bodies", content=_bytes_in_chunks(20 * 1024 * 1024))
+        assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+        assert (await http.get("/things/x")).status_code == 200
+
+
+async def test_a_body_of_exactly_the_limit_passes(small: httpx.AsyncClient) -> None:
+    assert (await small.post("/bodies", content=bytes(MAX_BODY_BYTES))).json() == MAX_BODY_BYTES
+    assert (await small.post("/bodies", content=bytes(MAX_BODY_BYTES + 1))).status_code == 413
+    assert (await small.post("/bodies", content=_bytes_in_chunks(MAX_BODY_BYTES))).json() == MAX_BODY_BYTES
+
+
+async def test_uploads_have_limits_of_their_own(small: httpx.AsyncClient) -> None:
+    assert (await small.post("/v1/uploads", content=bytes(MAX_BODY_BYTES + 1))).json() == MAX_BODY_BYTES + 1

@@ -1,0 +1,87 @@
+"""`/v1/clients` over HTTP."""
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from app.db import Sessions
+from app.main import create_app
+from app.settings import load_settings
+from tests.api_fixtures import ADMIN_TOKEN, caller
+
+
+async def test_a_created_client_can_call_until_it_is_revoked(app: FastAPI, admin: httpx.AsyncClient) -> None:
+    created = await admin.post("/v1/clients", json={"name": "alice"})
+    assert created.status_code == 201
+    assert created.headers["cache-control"] == "no-store"
+    assert created.json().keys() == {"id", "name", "created_at", "last_used_at", "revoked_at", "token"}
+    async with caller(app, created.json()["token"]) as alice:
+        assert (await alice.get("/v1/models")).status_code == 200
+        revoked = await admin.delete(f"/v1/clients/{created.json()['id']}")
+        assert (revoked.status_code, revoked.content) == (204, b"")
+        assert (await alice.get("/v1/models")).status_code == 401
+
+
+async def test_the_token_is_shown_once(admin: httpx.AsyncClient) -> None:
+    created = (await admin.post("/v1/clients", json={"name": "alice"})).json()
+    listed = await admin.get("/v1/clients")
+    assert listed.json()["items"] == [{key: value for key, value in created.items() if key != "token"}]
+    assert created["token"] not in listed.text
+
+
+async def test_the_list_comes_in_pages(admin: httpx.AsyncClient) -> None:
+    for name in ("a", "b", "c"):
+        await admin.post("/v1/clients", json={"name": name})
+    first = (await admin.get("/v1/clients?limit=2")).json()
+    second = (await admin.get("/v1/clients", params={"limit": 2, "cursor": first["next_cursor"]})).json()
+    assert [client["name"] for page in (first, second) for client in page["items"]] == ["c", "b", "a"]
+    assert second["next_cursor"] is None
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ({"name": "taken"}, 409, "client_exists"),
+        ({"name": "default"}, 409, "client_exists"),
+        ({"name": "a b"}, 422, "validation_failed"),
+        ({"name": "a\n"}, 422, "validation_failed"),
+        ({"name": None}, 422, "validation_failed"),
+        ({"name": "x", "admin": True}, 422, "validation_failed"),
+        ({}, 422, "validation_failed"),
+    ],
+)
+async def test_what_cannot_be_created_is_refused(
+    admin: httpx.AsyncClient, body: dict[str, object], status: int, code: str
+) -> None:
+    await admin.post("/v1/clients", json={"name": "taken"})
+    answer = await admin.post("/v1/clients", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+@pytest.mark.parametrize("client_id", ["01980000-0000-7000-8000-000000000000", "no-uuid", "%00"])
+async def test_an_unknown_client_is_a_404(admin: httpx.AsyncClient, client_id: str) -> None:
+    answer = await admin.delete(f"/v1/clients/{client_id}")
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+async def test_a_clients_token_is_not_enough(api: httpx.AsyncClient) -> None:
+    answer = await api.get("/v1/clients")
+    assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+
+
+async def test_no_and_wrong_tokens_are_401(app: FastAPI, stranger: httpx.AsyncClient) -> None:
+    assert (await stranger.get("/v1/clients")).status_code == 401
+    async with caller(app, ADMIN_TOKEN + "x") as somebody:
+        assert (await somebody.get("/v1/clients")).status_code == 401
+
+
+async def test_without_admin_token_nobody_manages_clients(sessions: Sessions) -> None:
+    app = create_app(load_settings({}), sessions=sessions)
+    for token in (None, "", ADMIN_TOKEN):
+        async with caller(app, token) as http:
+            answer = await http.get("/v1/clients")
+            assert (answer.status_code, answer.json()["code"]) == (403, "admin_disabled")
+
+
+async def test_the_admin_token_is_no_clients_token(admin: httpx.AsyncClient) -> None:
+    assert (await admin.get("/v1/models")).status_code == 401

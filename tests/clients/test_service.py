@@ -1,0 +1,145 @@
+"""Clients in the database."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import func, select, text, update
+
+from app.clients.models import Client
+from app.clients.service import (
+    create_client,
+    ensure_default_client,
+    find_client,
+    list_clients,
+    revoke_client,
+    revoke_client_by_id,
+)
+from app.clients.tokens import hash_token
+from app.db import Sessions, transaction
+from app.errors import ClientExists, GatewayError, InvalidRequest, NotFound
+from app.identifiers import new_id
+
+
+async def test_a_token_is_found_and_stored_as_a_hash_only(sessions: Sessions) -> None:
+    async with transaction(sessions) as session:
+        client, token = await create_client(session, "alice")
+    async with transaction(sessions) as session:
+        found = await find_client(session, token.encode())
+        row = (await session.execute(text("SELECT clients::text FROM clients"))).scalar_one()
+    assert found is not None
+    assert (found.id, found.name) == (client.id, "alice")
+    assert token not in row
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [("alice", ClientExists), ("default", ClientExists), ("a b", InvalidRequest), ("", InvalidRequest)],
+)
+async def test_names_are_valid_and_unique_among_the_active(
+    sessions: Sessions, name: str, error: type[GatewayError]
+) -> None:
+    async with transaction(sessions) as session:
+        await create_client(session, "alice")
+    with pytest.raises(error):
+        async with transaction(sessions) as session:
+            await create_client(session, name)
+
+
+async def test_of_two_who_create_a_name_at_once_one_gets_it(sessions: Sessions) -> None:
+    async def create() -> str:
+        async with transaction(sessions) as session:
+            return (await create_client(session, "alice"))[1]
+
+    results = await asyncio.gather(create(), create(), create(), return_exceptions=True)
+    assert sorted(type(result).__name__ for result in results) == ["ClientExists", "ClientExists", "str"]
+
+
+async def test_a_revoked_token_is_unknown_and_its_name_free_for_somebody_new(sessions: Sessions) -> None:
+    async with transaction(sessions) as session:
+        old, token = await create_client(session, "alice")
+        await revoke_client(session, "alice")
+        assert await find_client(session, token.encode()) is None
+        new, _ = await create_client(session, "alice")
+    assert new.id != old.id
+
+
+async def test_who_is_not_there_or_revoked_already_cannot_be_revoked(sessions: Sessions) -> None:
+    async with transaction(sessions) as session:
+        client, _ = await create_client(session, "alice")
+        await revoke_client_by_id(session, client.id)
+        for client_id in (client.id, new_id()):
+            with pytest.raises(NotFound):
+                await revoke_client_by_id(session, client_id)
+        with pytest.raises(NotFound):
+            await revoke_client(session, "alice")
+
+
+async def test_the_list_is_newest_first_with_the_revoked(sessions: Sessions) -> None:
+    async with transaction(sessions) as session:
+        for name in ("a", "b", "c"):
+            await create_client(session, name)
+        await revoke_client(session, "b")
+        listed = await list_clients(session)
+    assert [(client.name, client.revoked_at is None) for client in listed] == [("c", True), ("b", False), ("a", True)]
+
+
+async def test_use_is_recorded_once_a_minute(sessions: Sessions) -> None:
+    async def used_at() -> object:
+        async with transaction(sessions) as session:
+            await find_client(session, token.encode())
+        async with transaction(sessions) as session:
+            return await session.scalar(select(Client.last_used_at))
+
+    async with transaction(sessions) as session:
+        _, token = await create_client(session, "alice")
+    first = await used_at()
+    assert first is not None
+    assert await used_at() == first
+    async with transaction(sessions) as session:
+        await session.execute(update(Client).values(last_used_at=func.now() - timedelta(seconds=61)))
+    assert await used_at() != first
+
+
+async def test_another_api_token_replaces_the_first_and_keeps_the_client(sessions: Sessions) -> None:
+    ids = set()
+    for token in ("first", "second", "second"):
+        async with transaction(sessions) as session:
+            await ensure_default_client(session, token)
+        async with transaction(sessions) as session:
+            found = await find_client(session, token.encode())
+            assert found is not None
+            ids.add(found.id)
+    async with transaction(sessions) as session:
+        assert await find_client(session, b"first") is None
+    assert len(ids) == 1
+
+
+async def test_replicas_that_start_at_once_make_one_default_client(sessions: Sessions) -> None:
+    async def start() -> None:
+        async with transaction(sessions) as session:
+            await ensure_default_client(session, "token")
+
+    await asyncio.gather(*(start() for _ in range(5)))
+    async with transaction(sessions) as session:
+        assert (await session.scalars(select(Client.token_sha256))).all() == [hash_token("token")]
+
+
+async def test_a_revoked_default_client_is_back_after_the_next_start(sessions: Sessions) -> None:
+    async with transaction(sessions) as session:
+        await ensure_default_client(session, "token")
+        revoked = await revoke_client(session, "default")
+    async with transaction(sessions) as session:
+        assert await find_client(session, b"token") is None
+        await ensure_default_client(session, "token")
+        found = await find_client(session, b"token")
+    assert found is not None
+    assert found.id == revoked.id
+
+
+async def test_the_api_token_may_not_be_that_of_another_client(sessions: Sessions) -> None:
+    async with transaction(sessions) as session:
+        _, token = await create_client(session, "alice")
+    with pytest.raises(ClientExists):
+        async with transaction(sessions) as session:
+            await ensure_default_client(session, token)

@@ -1,0 +1,27 @@
+"""The application behind a real uvicorn on a free loopback port: for what ASGI transports cannot show."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import uvicorn
+from starlette.types import ASGIApp
+
+
+@asynccontextmanager
+async def live_server(app: ASGIApp) -> AsyncIterator[str]:
+    """Its base URL."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(
+        uvicorn.Config(app, http="httptools", ws="none", log_config=None, access_log=False, lifespan="off")
+    )
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        # The socket listens already: who connects early waits in its backlog.
+        host, port = listener.getsockname()
+        yield f"http://{host}:{port}"
+    finally:
+        server.should_exit = True
+        await serving
+        listener.close()

@@ -1,0 +1,40 @@
+"""The application as a whole."""
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from app.db import Sessions
+from app.main import create_app
+from app.settings import Settings
+from tests.api_fixtures import *  # noqa: F403 - fixtures are found by their names
+
+
+async def test_every_operation_under_v1_refuses_strangers(app: FastAPI, stranger: httpx.AsyncClient) -> None:
+    for path, operations in app.openapi()["paths"].items():
+        for method in operations:
+            answer = await stranger.request(method, path.replace("{", "").replace("}", ""))
+            assert (answer.status_code == 401) == path.startswith("/v1/"), (method, path)
+
+
+async def test_every_operation_refuses_unknown_query_parameters(
+    app: FastAPI, api: httpx.AsyncClient, admin: httpx.AsyncClient
+) -> None:
+    for path, operations in app.openapi()["paths"].items():
+        for method in operations if path.startswith("/v1/") else ():
+            http = admin if path.startswith("/v1/clients") else api
+            answer = await http.request(method, path.replace("{", "").replace("}", ""), params={"surprise": "1"})
+            assert answer.status_code == 422, (method, path, answer.text)
+            assert {"pointer": "/query/surprise"}.items() <= answer.json()["errors"][0].items()
+
+
+@pytest.mark.parametrize("path", ["/", "/v1", "/v1/", "/v1/nothing", "/v1/models/", "//v1/models", "/docs/", "/%00"])
+async def test_unknown_paths_are_404_and_never_redirects(stranger: httpx.AsyncClient, path: str) -> None:
+    answer = await stranger.get(path)
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+def test_state_for_the_rooms_is_set_by_name(settings: Settings, sessions: Sessions) -> None:
+    app = create_app(settings, sessions=sessions, doorbell="the bell")
+    assert app.state.doorbell == "the bell"
+    assert app.state.settings is settings
