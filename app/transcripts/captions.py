@@ -1,0 +1,210 @@
+"""Subtitles from a transcript: which words share a cue, on which lines, and how long it stays. Pure and streaming.
+
+Cues follow each other in order of time and never overlap, whatever the upstream's times are: two channels that
+speak at once take turns on the screen. Limits as subtitlers use them: two lines of 42 columns, at most 7 s,
+at least 1 s, 20 columns a second.
+"""
+
+import html
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from heapq import merge
+from typing import Any, NamedTuple
+
+from app.transcripts.lines import Piece, choose, reach, width, wrap
+from app.transcripts.plain import in_time, label, needs_blank, select
+from app.transcripts.timing import pieces
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionOptions:
+    """How captions are to look. Columns: a Chinese character takes two of them, a Latin letter one.
+
+    A column limit too small for a character or a speaker's label is exceeded by it. `min_cue_ms` and
+    `columns_per_s` are kept where the next cue leaves the time for it, the other limits always.
+    """
+
+    max_chars_per_line: int = 42
+    max_lines: int = 2
+    channel_id: int | None = None
+    speakers: bool = False
+    max_cue_ms: int = 7000
+    min_cue_ms: int = 1000
+    gap_ms: int = 800
+    columns_per_s: int = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Cue:
+    """One caption. Times in milliseconds, begin < end. `speaker` is the label to show, None unless asked for."""
+
+    begin_time: int
+    end_time: int
+    lines: list[str]
+    speaker: str | None
+    channel_id: int | None
+
+
+class _Draft(NamedTuple):
+    """A cue before the cues around it are known: its times may still overlap with theirs."""
+
+    begin_time: int
+    end_time: int
+    pieces: Sequence[Piece]
+    speaker: str | None
+    channel_id: int | None
+
+
+def cues(transcripts: Sequence[Mapping[str, Any]], options: CaptionOptions) -> Iterator[Cue]:
+    """The captions of one channel, or of all channels interleaved by time, from a normalised document."""
+    chosen = select(transcripts, options.channel_id)
+    channels = [_channel(transcript, options, several=len(chosen) > 1) for transcript in chosen]
+    for draft in _in_turn(merge(*channels, key=lambda draft: draft.begin_time), options):
+        lines = wrap(draft.pieces, options.max_chars_per_line, _first_line(draft.speaker, options))
+        speaker = draft.speaker if options.speakers else None
+        yield Cue(draft.begin_time, draft.end_time, lines, speaker, draft.channel_id)
+
+
+def srt(cues: Iterable[Cue]) -> Iterator[str]:
+    """SubRip, a piece per cue. A speaker is written `Speaker 0: …`.
+
+    SubRip has no escapes: an arrow in the text, which readers take for a time line, becomes `→`.
+    """
+    for number, cue in enumerate(cues, 1):
+        name = f"{cue.speaker}: " if cue.speaker else ""
+        lines = (name + "\n".join(cue.lines)).replace("-->", "→")
+        yield f"{number}\n{_clock(cue.begin_time, ',')} --> {_clock(cue.end_time, ',')}\n{lines}\n\n"
+
+
+def vtt(cues: Iterable[Cue]) -> Iterator[str]:
+    """WebVTT, the header and then a piece per cue. A speaker is a voice: `<v Speaker 0>…`."""
+    yield "WEBVTT\n"
+    for cue in cues:
+        voice = f"<v {html.escape(cue.speaker, quote=False)}>" if cue.speaker else ""
+        lines = html.escape("\n".join(cue.lines), quote=False)
+        yield f"\n{_clock(cue.begin_time, '.')} --> {_clock(cue.end_time, '.')}\n{voice}{lines}\n"
+
+
+def _clock(time_ms: int, point: str) -> str:
+    seconds, milliseconds = divmod(time_ms, 1000)
+    minutes, seconds = divmod(seconds, 60)
+    return f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02}{point}{milliseconds:03}"
+
+
+def _first_line(speaker: str | None, options: CaptionOptions) -> int:
+    """The columns that SubRip's label leaves of the first line, and never less than half of them."""
+    if not options.speakers or not speaker:
+        return options.max_chars_per_line
+    return options.max_chars_per_line - min(width(speaker) + 2, options.max_chars_per_line // 2)
+
+
+def _channel(transcript: Mapping[str, Any], options: CaptionOptions, *, several: bool) -> Iterator[_Draft]:
+    """The drafts of one channel, begins in ascending order even where the sentences overlap.
+
+    A sentence begins a cue, unless what came before is too short to be read and leaves room for it.
+    """
+    channel_id = transcript.get("channel_id")
+    earliest = 0
+    held: _Draft | None = None
+    for sentence in in_time(transcript):
+        speaker = label(transcript, sentence, channels=several)
+        for run in _cut(pieces(sentence, _first_line(speaker, options)), speaker, options):
+            begin = max(earliest, run[0].begin_time)
+            end = max(begin, min(run[-1].end_time, begin + options.max_cue_ms))
+            draft = _Draft(begin, end, run, speaker, channel_id)
+            earliest = begin
+            joined = _joined(held, draft, options) if held else None
+            if held and not joined:
+                yield held
+            held = joined or draft
+    if held:
+        yield held
+
+
+def _cut(timed: Sequence[Piece], speaker: str | None, options: CaptionOptions) -> Iterator[Sequence[Piece]]:
+    """A sentence in runs that are each one cue: evenly filled, and ended after punctuation where possible."""
+    first = _first_line(speaker, options)
+    for run in _between_silences(timed, options.gap_ms):
+        rest = _columns(run)
+        start = 0
+        while start < len(run):
+            end = _reach(run, start, first, options)
+            if end < len(run):
+                fair = rest / -(-rest // max(1, _columns(run[start:end])))
+                end = choose(run, start, start + 1, end, fair)
+            yield run[start:end]
+            rest -= _columns(run[start:end])
+            start = end
+
+
+def _between_silences(timed: Sequence[Piece], gap_ms: int) -> Iterator[Sequence[Piece]]:
+    start = 0
+    for index in range(1, len(timed)):
+        if timed[index].begin_time - timed[index - 1].end_time >= gap_ms:
+            yield timed[start:index]
+            start = index
+    if timed:
+        yield timed[start:]
+
+
+def _reach(timed: Sequence[Piece], start: int, first: int, options: CaptionOptions) -> int:
+    """The end of the longest run that fits on a cue's lines and into its time."""
+    end = reach(timed, start, options.max_chars_per_line, first, options.max_lines)
+    latest = timed[start].begin_time + options.max_cue_ms
+    while end > start + 1 and timed[end - 1].end_time > latest:
+        end -= 1
+    return end
+
+
+def _columns(timed: Sequence[Piece]) -> int:
+    return sum([piece.columns + piece.blank for piece in timed])
+
+
+def _joined(held: _Draft, draft: _Draft, options: CaptionOptions) -> _Draft | None:
+    """Both as one cue, if the first flashes by, nothing parts them and they fit together."""
+    hasty = draft.begin_time - held.begin_time < options.min_cue_ms
+    near = draft.begin_time - held.end_time < options.gap_ms
+    if not (hasty and near and held.speaker == draft.speaker):
+        return None
+    last = held.pieces[-1]
+    if not last.blank and needs_blank(last.text, draft.pieces[0].text):
+        last = last._replace(text=f"{last.text} ", blank=1)
+    both = [*held.pieces[:-1], last, *draft.pieces]
+    end = max(held.end_time, draft.end_time)
+    first = _first_line(held.speaker, options)
+    fits = reach(both, 0, options.max_chars_per_line, first, options.max_lines) == len(both)
+    return held._replace(end_time=end, pieces=both) if fits and end - held.begin_time <= options.max_cue_ms else None
+
+
+def _in_turn(drafts: Iterable[_Draft], options: CaptionOptions) -> Iterator[_Draft]:
+    """The drafts one after the other: each stays as long as it takes to read, or until the next one begins."""
+    held: _Draft | None = None
+    for draft in drafts:
+        following = draft
+        if held:
+            end = _end(held, following, options)
+            yield held._replace(end_time=end)
+            begin = max(end, following.begin_time)
+            following = following._replace(begin_time=begin, end_time=max(begin, following.end_time))
+        held = following
+    if held:
+        yield held._replace(end_time=_wanted_end(held, options))
+
+
+def _end(held: _Draft, following: _Draft, options: CaptionOptions) -> int:
+    """When one cue gives way to the next. Who is talked over too early shares the time with the other, by width."""
+    spoken = max(held.end_time, held.begin_time + 1)
+    if following.begin_time >= spoken:
+        return min(_wanted_end(held, options), following.begin_time)
+    if following.begin_time - held.begin_time >= options.min_cue_ms:
+        return following.begin_time
+    both = max(spoken, following.end_time) - held.begin_time
+    share = both * _columns(held.pieces) // max(1, _columns(held.pieces) + _columns(following.pieces))
+    return max(following.begin_time, held.begin_time + min(max(1, share), options.max_cue_ms))
+
+
+def _wanted_end(held: _Draft, options: CaptionOptions) -> int:
+    """Until it has been spoken and can have been read, within the longest time that a cue may stay."""
+    reading = max(options.min_cue_ms, _columns(held.pieces) * 1000 // max(1, options.columns_per_s))
+    spoken = max(held.end_time, held.begin_time + 1)
+    return max(spoken, held.begin_time + min(reading, options.max_cue_ms))

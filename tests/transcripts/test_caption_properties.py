@@ -1,0 +1,153 @@
+"""What holds for the captions of any transcript, plausible or hostile."""
+
+import html
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+from operator import itemgetter
+from typing import Any
+
+import orjson
+import pysubs2
+import webvtt
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.transcripts.captions import CaptionOptions, Cue, cues, srt, vtt
+from app.transcripts.document import normalise
+from app.transcripts.lines import width
+from tests.transcripts.documents import hostile_transcripts, plausible_transcripts
+
+ANY = st.one_of(plausible_transcripts(), hostile_transcripts())
+OPTIONS = st.builds(
+    CaptionOptions,
+    max_chars_per_line=st.integers(2, 60),
+    max_lines=st.integers(1, 4),
+    speakers=st.booleans(),
+)
+READABLE = st.builds(CaptionOptions, max_chars_per_line=st.integers(28, 60), max_lines=st.integers(1, 3))
+CLOSING = "，。！？、；：」』）》〉】”,.!?;:)]}"
+WORD = re.compile(r"[A-Za-zé가-힣]+")
+TIMES = re.compile(r"(\d{2,}):(\d\d):(\d\d)[,.](\d{3}) --> (\d{2,}):(\d\d):(\d\d)[,.](\d{3})")
+
+
+def solid(text: str) -> str:
+    return "".join(text.split())
+
+
+def spoken_text(transcripts: Sequence[dict[str, Any]]) -> list[str]:
+    """Each channel's text in order of its sentences' begins, without white space."""
+    return [
+        solid("".join(item["text"] for item in sorted(channel["sentences"], key=itemgetter("begin_time"))))
+        for channel in transcripts
+    ]
+
+
+@given(ANY, OPTIONS)
+def test_captions_are_in_order_and_never_overlap(transcripts: list[dict[str, Any]], options: CaptionOptions) -> None:
+    found = list(cues(transcripts, options))
+    assert all(0 <= cue.begin_time < cue.end_time for cue in found)
+    assert all(left.end_time <= right.begin_time for left, right in pairwise(found))
+
+
+@given(ANY, OPTIONS)
+def test_the_text_is_preserved(transcripts: list[dict[str, Any]], options: CaptionOptions) -> None:
+    found = list(cues(transcripts, options))
+    for channel, text in zip(transcripts, spoken_text(transcripts), strict=True):
+        lines = [line for cue in found if cue.channel_id == channel["channel_id"] for line in cue.lines]
+        assert solid("".join(lines)) == text
+
+
+@given(ANY, OPTIONS)
+def test_lines_keep_to_the_limits(transcripts: list[dict[str, Any]], options: CaptionOptions) -> None:
+    for cue in cues(transcripts, options):
+        assert 1 <= len(cue.lines) <= options.max_lines
+        assert all(width(line) <= options.max_chars_per_line for line in cue.lines)
+        assert all(line and line == line.strip() and len(line.splitlines()) == 1 for line in cue.lines)
+
+
+@given(ANY, OPTIONS)
+def test_captions_stay_no_longer_than_the_limit(transcripts: list[dict[str, Any]], options: CaptionOptions) -> None:
+    assert all(cue.end_time - cue.begin_time <= options.max_cue_ms for cue in cues(transcripts, options))
+
+
+@given(plausible_transcripts(), st.integers(44, 60))
+def test_a_label_fits_into_the_first_line(transcripts: list[dict[str, Any]], columns: int) -> None:
+    for cue in cues(transcripts, CaptionOptions(max_chars_per_line=columns, speakers=True)):
+        assert width(f"{cue.speaker}: {cue.lines[0]}" if cue.speaker else cue.lines[0]) <= columns
+
+
+@given(plausible_transcripts(), READABLE)
+def test_words_are_whole_and_no_line_begins_with_a_closing_mark(
+    transcripts: list[dict[str, Any]], options: CaptionOptions
+) -> None:
+    for channel in transcripts:
+        lines = [line for cue in cues([channel], options) for line in cue.lines]
+        texts = [item["text"] for item in channel["sentences"]]
+        assert WORD.findall("\n".join(lines)) == WORD.findall("\n".join(texts))
+        assert not any(line[0] in CLOSING for line in lines)
+
+
+@given(plausible_transcripts())
+def test_a_caption_begins_when_its_first_word_does(transcripts: list[dict[str, Any]]) -> None:
+    for channel in transcripts:
+        timed = {**channel, "sentences": [item for item in channel["sentences"] if "words" in item]}
+        begins = {word["begin_time"] for item in timed["sentences"] for word in item["words"]}
+        assert all(cue.begin_time in begins for cue in cues([timed], CaptionOptions()))
+
+
+def in_ms(groups: Sequence[str]) -> int:
+    hours, minutes, seconds, milliseconds = map(int, groups)
+    return ((hours * 60 + minutes) * 60 + seconds) * 1000 + milliseconds
+
+
+@given(ANY, OPTIONS)
+def test_webvtt_py_reads_back_what_was_written(transcripts: list[dict[str, Any]], options: CaptionOptions) -> None:
+    found = list(cues(transcripts, options))
+    read = webvtt.from_string("".join(vtt(found)), strict=True).captions
+    assert [caption.start_time.in_milliseconds() for caption in read] == [cue.begin_time for cue in found]
+    assert [caption.end_time.in_milliseconds() for caption in read] == [cue.end_time for cue in found]
+    for caption, cue in zip(read, found, strict=True):
+        assert html.unescape(caption.text) == "\n".join(cue.lines)
+        assert html.unescape(caption.voice or "") == (cue.speaker or "")
+
+
+@given(plausible_transcripts(), OPTIONS)
+def test_pysubs2_reads_back_what_was_written(transcripts: list[dict[str, Any]], options: CaptionOptions) -> None:
+    found = list(cues(transcripts, options))
+    for format_, written in (("srt", srt(found)), ("vtt", vtt(found))):
+        read = pysubs2.SSAFile.from_string("".join(written), format_=format_)
+        assert [(event.start, event.end) for event in read] == [(cue.begin_time, cue.end_time) for cue in found]
+        if format_ == "srt":
+            assert [event.plaintext for event in read] == [labelled(cue) for cue in found]
+
+
+def labelled(cue: Cue) -> str:
+    return "\n".join(cue.lines) if cue.speaker is None else f"{cue.speaker}: " + "\n".join(cue.lines)
+
+
+@given(ANY, OPTIONS)
+def test_srt_has_a_number_a_time_line_and_text_in_every_block(
+    transcripts: list[dict[str, Any]], options: CaptionOptions
+) -> None:
+    found = list(cues(transcripts, options))
+    written = "".join(srt(found))
+    blocks = written.split("\n\n")
+    assert blocks.pop() == ""
+    assert len(blocks) == len(found)
+    for number, (block, cue) in enumerate(zip(blocks, found, strict=True), 1):
+        head, times, text = block.split("\n", 2)
+        match = TIMES.fullmatch(times)
+        assert match
+        assert head == str(number)
+        assert (in_ms(match.groups()[:4]), in_ms(match.groups()[4:])) == (cue.begin_time, cue.end_time)
+        assert text == labelled(cue).replace("-->", "→")
+
+
+@given(hostile_transcripts(), OPTIONS)
+def test_captions_of_a_normalised_document_are_in_order_too(
+    transcripts: list[dict[str, Any]], options: CaptionOptions
+) -> None:
+    document = normalise(orjson.dumps({"transcripts": transcripts}), file_url="u", family="fun-asr")
+    found = list(cues(document.transcripts, options))
+    assert all(left.end_time <= right.begin_time for left, right in pairwise(found))

@@ -1,0 +1,259 @@
+import time
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+from uuid import UUID
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.transcripts.document import Document, UnreadableResult, normalise, serve, silent
+from tests.transcripts.documents import parsed, plausible_transcripts, sample, sentence, spoken, transcript
+
+URL = "https://client.example/录音.wav"
+ID = UUID("01980000-0000-7000-8000-000000000001")
+
+
+def normalised(document: object, family: str = "fun-asr") -> Document:
+    return normalise(orjson.dumps(document), file_url=URL, family=family)
+
+
+def one_sentence(**fields: Any) -> dict[str, Any]:
+    return {"transcripts": [transcript({**sentence("Hi.", 0, 1000), **fields})]}
+
+
+@pytest.mark.parametrize(
+    ("name", "cleaned"),
+    [
+        ("sensevoice_seed", "sensevoice_seed_cleaned_all"),
+        ("sensevoice_synthetic_many_tags", "sensevoice_synthetic_many_tags_cleaned"),
+    ],
+)
+def test_sensevoice_is_cleaned_as_the_founding_document_does(name: str, cleaned: str) -> None:
+    document = normalise(sample(name), file_url=URL, family="sensevoice")
+    expected = parsed(cleaned)
+    assert document.transcripts == expected["transcripts"]
+    assert document.properties == expected["properties"]
+    assert document.text == expected["transcripts"][0]["text"]
+
+
+@pytest.mark.parametrize("family", ["fun-asr", "paraformer", "qwen3-asr"])
+def test_tags_of_other_families_are_text(family: str) -> None:
+    tagged = normalised(one_sentence(text="<|Speech|> Hi.", emotion="happy"), family).transcripts[0]["sentences"][0]
+    assert (tagged["text"], tagged["emotion"]) == ("<|Speech|> Hi.", "happy")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("funasr_female2_seed", "funasr_male2_seed", "paraformer_female2_seed", "paraformer_male2_seed"),
+        *("funasr_diarized_synthetic", "funasr_two_channels_synthetic", "qwen_audio3_synthetic"),
+    ],
+)
+def test_what_the_upstream_documents_is_kept_key_for_key(name: str) -> None:
+    document = normalise(sample(name), file_url=URL, family="fun-asr")
+    expected = parsed(name)
+    assert document.transcripts == expected["transcripts"]
+    assert document.properties == expected["properties"]
+    assert document.audio_duration_ms == expected["properties"]["original_duration_in_milliseconds"]
+
+
+def test_the_clients_url_is_kept_and_not_the_echo_of_the_upstream() -> None:
+    assert normalise(sample("qwen_audio3_synthetic"), file_url=URL, family="fun-asr").file_url == URL
+
+
+def test_two_channels_are_joined_by_a_newline() -> None:
+    document = normalise(sample("funasr_two_channels_synthetic"), file_url=URL, family="fun-asr")
+    assert document.text == "\n".join(["Hello World，这里是阿里巴巴语音实验室。"] * 2)
+    assert document.channels == 2
+
+
+def test_qwens_audio_info_becomes_properties() -> None:
+    document = normalise(sample("qwen3_filetrans_words_docs_shape"), file_url=URL, family="qwen3-asr")
+    assert document.properties == {"audio_format": "mp3", "channels": [0], "original_sampling_rate": 16000}
+    assert document.audio_duration_ms == 1440
+    assert document.transcripts == parsed("qwen3_filetrans_words_docs_shape")["transcripts"]
+
+
+def test_properties_win_over_audio_info() -> None:
+    both = {"properties": {"audio_format": "pcm"}, "audio_info": {"format": "wav"}, "transcripts": []}
+    assert normalised(both, "qwen3-asr").properties == {"audio_format": "pcm", "channels": []}
+
+
+def test_no_transcripts_are_an_empty_text() -> None:
+    document = normalise(sample("empty_transcripts_synthetic"), file_url=URL, family="fun-asr")
+    assert (document.text, document.transcripts, document.channels) == ("", [], 0)
+    assert document.audio_duration_ms == 3834
+
+
+def test_a_silent_file_is_an_empty_transcript() -> None:
+    assert silent(URL) == Document(URL, properties={}, transcripts=[], text="", audio_duration_ms=None)
+
+
+def test_missing_texts_are_made_of_what_is_there() -> None:
+    words = [
+        {"begin_time": 0, "end_time": 9, "text": "Hello", "punctuation": ""},
+        {"text": " World", "punctuation": "。"},
+    ]
+    sentences = [
+        {"begin_time": 0, "end_time": 9, "words": words},
+        sentence("你好。", 9, 20),
+        {"begin_time": 20, "end_time": 30},
+    ]
+    document = normalised({"transcripts": [{"channel_id": 0, "sentences": sentences}]})
+    assert [item["text"] for item in document.transcripts[0]["sentences"]] == ["Hello World。", "你好。", ""]
+    assert document.text == "Hello World。你好。"
+
+
+@pytest.mark.parametrize("empty", [{}, {"sentences": None}, {"sentences": []}])
+def test_missing_sentences_are_none(empty: dict[str, Any]) -> None:
+    document = normalised({"transcripts": [{"channel_id": 0, "text": "Hi.", **empty}]})
+    assert document.transcripts == [{"channel_id": 0, "text": "Hi.", "sentences": []}]
+    assert document.audio_duration_ms is None
+
+
+def test_unknown_keys_stay_and_none_are_invented() -> None:
+    given_ = {"channel_id": 0, "text": "Hi.", "mood": {"a": [1]}, "sentences": [sentence("Hi.", 0, 9, mood=None)]}
+    assert normalised({"transcripts": [given_]}).transcripts == [given_]
+
+
+def test_null_words_are_no_words() -> None:
+    assert "words" not in normalised(one_sentence(words=None)).transcripts[0]["sentences"][0]
+
+
+@pytest.mark.parametrize(
+    ("speaker", "expected"),
+    [(0, 0), ("0", 0), ("spk0", 0), ("spk12", 12), ("Anna", "Anna"), ("spk", "spk"), (None, None)],
+)
+def test_speakers_are_numbers_where_they_can_be(speaker: object, expected: object) -> None:
+    assert normalised(one_sentence(speaker_id=speaker)).transcripts[0]["sentences"][0]["speaker_id"] == expected
+
+
+@pytest.mark.parametrize(("value", "expected"), [(-5, 0), (12.9, 12), (-0.5, 0), (0, 0), (43_200_000, 43_200_000)])
+def test_times_become_whole_and_not_negative(value: float, expected: int) -> None:
+    document = normalised(one_sentence(end_time=value, words=[{"text": "Hi.", "begin_time": value, "end_time": value}]))
+    drawn = document.transcripts[0]["sentences"][0]
+    assert drawn["end_time"] == drawn["words"][0]["begin_time"] == expected
+    assert type(drawn["end_time"]) is int
+
+
+@pytest.mark.parametrize("value", ["760", None, True, [], {}, 1e300, 10**18])
+def test_a_sentence_whose_time_is_no_number_is_unreadable(value: object) -> None:
+    with pytest.raises(UnreadableResult):
+        normalised(one_sentence(begin_time=value))
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"<html><body>502 Bad Gateway</body></html>",
+        sample("funasr_female2_seed")[:-20],
+        b'{"transcripts": [], "text": "\xff\xfe"}',
+        b"[" * 100_000,
+        b'{"transcripts": ' + b"[" * 5_000 + b"]" * 5_000 + b"}",
+        b'{"transcripts": [{"text": "", "odd": ' + b"[" * 300 + b"]" * 300 + b"}]}",
+        b'{"transcripts": [], "properties": {"odd": ' + b"[" * 300 + b"]" * 300 + b"}}",
+        b'{"transcripts": [{"text": "\\ud800"}]}',
+        b"NaN",
+        b"[]",
+        b"null",
+        b"{}",
+        b'{"code": "InternalError", "message": "secret"}',
+        b'{"transcripts": null}',
+        b'{"transcripts": {}}',
+        b'{"transcripts": [1]}',
+        b'{"transcripts": [], "properties": []}',
+        b'{"transcripts": [{"text": 1}]}',
+        b'{"transcripts": [{"channel_id": "left"}]}',
+        b'{"transcripts": [{"sentences": {"a": 1}}]}',
+        b'{"transcripts": [{"sentences": [[]]}]}',
+        b'{"transcripts": [{"sentences": [{"text": "secret"}]}]}',
+        b'{"transcripts": [{"sentences": [{"begin_time": 0, "end_time": 1, "text": []}]}]}',
+        b'{"transcripts": [{"sentences": [{"begin_time": 0, "end_time": 1, "speaker_id": []}]}]}',
+        b'{"transcripts": [{"sentences": [{"begin_time": 0, "end_time": 1, "words": "secret"}]}]}',
+        b'{"transcripts": [{"sentences": [{"begin_time": 0, "end_time": 1, "words": [{"text": 1}]}]}]}',
+        b'{"transcripts": [{"sentences": [{"begin_time": 0, "end_time": 1, "words": [{"begin_time": "x"}]}]}]}',
+    ],
+    ids=repr,
+)
+def test_what_is_no_result_is_unreadable_and_not_quoted(raw: bytes) -> None:
+    with pytest.raises(UnreadableResult) as caught:
+        normalise(raw, file_url=URL, family="sensevoice")
+    assert isinstance(caught.value, ValueError)
+    assert "secret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda children: (
+        st.lists(children, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    *("transcripts", "sentences", "words", "text", "punctuation", "begin_time", "end_time"),
+                    *("channel_id", "speaker_id", "properties", "audio_info", "odd"),
+                ]
+            ),
+            children,
+            max_size=4,
+        )
+    ),
+    max_leaves=25,
+)
+
+
+@given(JSON, st.sampled_from(["fun-asr", "paraformer", "sensevoice", "qwen3-asr"]))
+def test_any_json_is_either_readable_and_servable_or_unreadable(value: Any, family: str) -> None:
+    try:
+        raw = orjson.dumps({"transcripts": [value]} if family == "sensevoice" else value)
+    except TypeError:  # integers beyond 64 bits
+        return
+    try:
+        document = normalise(raw, file_url=URL, family=family)
+    except UnreadableResult:
+        return
+    orjson.loads(served(document))
+
+
+@given(plausible_transcripts())
+def test_normalising_twice_changes_nothing(transcripts: list[dict[str, Any]]) -> None:
+    once = normalised({"transcripts": transcripts})
+    assert once.transcripts == transcripts
+    assert normalised({"transcripts": once.transcripts}) == once
+
+
+def served(document: Document, created_at: datetime = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)) -> bytes:
+    return serve(document, id=ID, job_id=str(ID), model="fun-asr", region="beijing", created_at=created_at)
+
+
+def test_the_served_body_has_the_contracts_keys_in_their_order() -> None:
+    document = normalise(sample("funasr_female2_seed"), file_url=URL, family="fun-asr")
+    body = orjson.loads(served(document))
+    assert list(body) == [
+        *("id", "job_id", "file_url", "model", "region", "created_at", "text", "properties", "transcripts"),
+    ]
+    assert body["id"] == body["job_id"] == str(ID)
+    assert body["file_url"] == URL
+    assert body["transcripts"] == document.transcripts
+
+
+def test_the_served_body_is_compact_utf8() -> None:
+    body = served(normalise(sample("funasr_female2_seed"), file_url=URL, family="fun-asr"))
+    assert "这里是阿里巴巴语音实验室".encode() in body
+    assert b'": ' not in body
+
+
+def test_instants_are_served_in_utc() -> None:
+    beijing = datetime(2026, 11, 23, 16, 0, tzinfo=timezone(timedelta(hours=8)))
+    assert orjson.loads(served(silent(URL), beijing))["created_at"] == "2026-11-23T08:00:00Z"
+
+
+def test_a_recording_of_twelve_hours_is_normalised_in_seconds() -> None:
+    words = [(time_ms, time_ms + 240, "这") for time_ms in range(0, 240 * 30, 240)]
+    raw = orjson.dumps({"transcripts": [transcript(*[spoken(*words)] * 5_000)]})
+    began = time.process_time()
+    assert len(normalise(raw, file_url=URL, family="fun-asr").transcripts[0]["sentences"]) == 5_000
+    assert time.process_time() - began < 3, "measured 0.15 s; the bound leaves room for slow machines"

@@ -1,0 +1,56 @@
+import pytest
+
+from app.transcripts import plain
+from tests.transcripts.documents import parsed, sentence, transcript
+
+
+def test_channels_are_joined_by_newlines_and_empty_ones_take_no_line() -> None:
+    channels = [transcript(sentence(text, 0, 1), channel_id=index) for index, text in enumerate(["你好。", "", "Hi."])]
+    assert plain.text(channels) == "你好。\nHi."
+
+
+def test_one_channel_can_be_asked_for() -> None:
+    channels = [transcript(sentence(text, 0, 1), channel_id=index) for index, text in enumerate(["你好。", "Hi."])]
+    assert plain.text(channels, channel_id=1) == "Hi."
+    assert plain.text(channels, channel_id=7) == ""
+
+
+@pytest.mark.parametrize(
+    ("texts", "joined"),
+    [
+        ([], ""),
+        (["你好。", "我是"], "你好。我是"),
+        (["Hello.", "World."], "Hello. World."),
+        (["Hello. ", "World."], "Hello. World."),
+        (["Hello.", "", "World."], "Hello. World."),
+        (["你好。", "Hello.", "再见。"], "你好。Hello.再见。"),
+    ],
+)
+def test_sentences_are_joined_with_a_blank_only_between_narrow_characters(texts: list[str], joined: str) -> None:
+    assert plain.join(texts) == joined
+
+
+def test_speakers_get_a_line_for_each_turn() -> None:
+    transcripts = parsed("funasr_diarized_synthetic")["transcripts"]
+    assert plain.text(transcripts, speakers=True) == (
+        "Speaker 0: Hello World，这里是阿里巴巴语音实验室。\nSpeaker 1: 你好，我是第二位说话人。"
+    )
+
+
+def test_consecutive_sentences_of_one_speaker_share_a_line() -> None:
+    talk = transcript(
+        sentence("One.", 0, 1000, speaker_id=0),
+        sentence("Two.", 1000, 2000, speaker_id=0),
+        sentence("Three.", 2000, 3000, speaker_id=1),
+    )
+    assert plain.text([talk], speakers=True) == "Speaker 0: One. Two.\nSpeaker 1: Three."
+
+
+def test_turns_of_two_channels_are_interleaved_by_time_and_named_after_the_channel() -> None:
+    caller = transcript(sentence("喂？", 0, 500), sentence("好。", 2000, 2500), channel_id=0)
+    agent = transcript(sentence("您好。", 600, 1500), channel_id=1)
+    assert plain.text([caller, agent], speakers=True) == "Channel 0: 喂？\nChannel 1: 您好。\nChannel 0: 好。"
+
+
+def test_without_known_speakers_nobody_is_named() -> None:
+    assert plain.text([transcript(sentence("Hi.", 0, 1))], speakers=True) == "Hi."

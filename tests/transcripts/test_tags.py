@@ -1,0 +1,66 @@
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.transcripts import tags
+
+TAGS = ("Speech", "Applause", "BGM", "Laughter", "NEUTRAL", "HAPPY", "ANGRY", "SAD", "SPECIAL_TOKEN_1")
+
+
+def official_clean(text: str) -> str:
+    """The founding document's steps, written down once more and independently."""
+    for tag in TAGS:
+        for form in (f"<|{tag}|> ", f"<|/{tag}|>", f"<|{tag}|>"):
+            text = text.replace(form, "")
+    return re.sub(r"\s{2,}", " ", text).strip()
+
+
+PARTS = st.sampled_from([f"<|{tag}|>" for tag in TAGS] + [f"<|/{tag}|>" for tag in TAGS])
+TAGGED = st.lists(
+    st.one_of(PARTS, st.sampled_from([" ", "  ", "\u3000", "\n", "<|", "|>", "你好", "Hi."]), st.text(max_size=3))
+)
+
+
+@given(TAGGED)
+def test_cleaning_is_the_official_cleaners(parts: list[str]) -> None:
+    assert tags.clean("".join(parts)) == official_clean("".join(parts))
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [
+        ("<|Speech|> Hi. <|/Speech|> <|ANGRY|>", "Hi."),
+        ("<|Speech|>你好<|/Speech|><|HAPPY|>", "你好"),
+        ("<|BGM|><|Laughter|> <|/Laughter|><|/BGM|> <|SPECIAL_TOKEN_1|>", ""),
+        ("a <|UNKNOWN|> b", "a <|UNKNOWN|> b"),
+        ("<|speech|> case matters", "<|speech|> case matters"),
+        ("white\u3000\u3000space  is\n\ncollapsed", "white space is collapsed"),
+        ("one\u3000stays", "one\u3000stays"),
+        ("<|Sp<|SAD|>eech|>", "<|Speech|>"),
+    ],
+)
+def test_tags_are_removed_and_white_space_is_collapsed(text: str, cleaned: str) -> None:
+    assert tags.clean(text) == cleaned
+
+
+def test_emotions_and_events_are_reported_once_and_sorted() -> None:
+    text = "<|Speech|> a <|SAD|><|ANGRY|><|SAD|> <|BGM|><|Applause|>"
+    assert tags.emotions(text) == ["ANGRY", "SAD"]
+    assert tags.events(text) == ["Applause", "BGM", "Speech"]
+
+
+@pytest.mark.parametrize("text", ["", "plain", "<|/Speech|>", "<|SPECIAL_TOKEN_1|>", "<|Speech |>"])
+def test_closing_and_special_tags_are_no_event_and_no_emotion(text: str) -> None:
+    assert tags.events(text) == []
+    assert tags.emotions(text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("<|Speech|>", True), ("a<|/BGM|>", True), ("<|SPECIAL_TOKEN_1|>", True), ("<|X|>", False), ("", False)],
+)
+def test_only_known_tags_count_as_tags(text: str, expected: Any) -> None:
+    assert tags.has_tags(text) is expected
