@@ -16,6 +16,7 @@ from app.clients.dependencies import current_client
 from app.db import Sessions
 from app.jobs import routes as jobs
 from app.settings import Settings
+from app.transcripts import routes as transcripts
 
 VERSION = "0.1.0"
 DESCRIPTION = """
@@ -66,7 +67,7 @@ def _add_routes(app: FastAPI) -> None:
     app.openapi = partial(build_openapi, app)  # type: ignore[method-assign]  # FastAPI's documented way
     app.add_api_route("/openapi.json", partial(_show_openapi, app), include_in_schema=False)
     app.include_router(clients.router, dependencies=[Depends(strict_request)])
-    for router in (jobs.router, catalogue.router):
+    for router in (jobs.router, transcripts.router, catalogue.router):
         app.include_router(router, dependencies=[Depends(current_client), Depends(strict_request)])
 
 
