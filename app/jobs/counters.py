@@ -42,7 +42,8 @@ async def apply_changes(session: AsyncSession, changes: Mapping[UUID, JobChange]
         )
         .where(Job.id.in_(changes))
         .order_by(Job.id)
-        .with_for_update()
+        # NO KEY: a new transcript holds a share of its job's key, and two of one job must not wait for each other.
+        .with_for_update(key_share=True)
     )
     rows = [_changed(row.id, FileCounts(*row[1:]), changes[row.id]) for row in locked]
     if rows:

@@ -1,9 +1,10 @@
 """Claiming the next task to look at: those that the list shows as ended first, the oldest of them before all."""
 
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.poller.leases import LEASE_S
@@ -66,5 +67,17 @@ async def claim_look(session: AsyncSession, account: str, *, token: UUID, late_s
         alone=row.file_count == 1,
         age_s=row.age_s,
         ended_s=row.ended_s,
-        files=[TaskFile(**file._mapping) for file in files],  # noqa: SLF001 - SQLAlchemy's public name for it
+        files=[_file(file) for file in files],
+    )
+
+
+def _file(row: Row[Any]) -> TaskFile:
+    return TaskFile(
+        # asyncpg's own UUID class is no UUID to JSON encoders.
+        job_id=UUID(int=row.job_id.int),
+        index=row.index,
+        client_id=row.client_id,
+        url=row.url,
+        attempts=row.attempts,
+        result_failures=row.result_failures,
     )

@@ -13,6 +13,7 @@ from app.dashscope.failures import Failure, Verdict
 from app.dashscope.results import NoResult, fetch_result
 from app.dashscope.wire import Item, TaskView
 from app.db import transaction
+from app.errors import DatabaseUnavailable
 from app.poller.claim_look import Look, claim_look
 from app.poller.context import Context
 from app.poller.leases import LeaseLost
@@ -38,6 +39,7 @@ from app.transcripts.service import PreparedTranscript, prepare_transcript
 BATCH = 10
 MAX_UNDER_WAY = 32
 LONGEST_WAIT_S = 60.0
+FAILED_WAIT_S = 5.0
 
 log = structlog.get_logger()
 
@@ -83,15 +85,25 @@ class Collector:
             outcome = view.verdict.value if isinstance(view, Failure) else view.status.value.lower()
             CALLS.labels(self._call.account, "query", outcome).inc()
             try:
-                match view:
-                    case Failure():
-                        await self._put_off(look, view)
-                    case TaskView() if not view.status.ended:
-                        await self._still_running(look, view)
-                    case TaskView():
-                        await self._collect(look, view)
+                await self._act(look, view)
             except LeaseLost:
                 log.warning("lease lost", task=str(look.task_id))
+            except DatabaseUnavailable:
+                raise
+            except Exception:
+                # Whatever this is, it must not hold up the account's other tasks, nor this one for a whole lease.
+                log.exception("look failed", task=str(look.task_id))
+                async with transaction(self._context.sessions) as session:
+                    await look_again(session, look.task_id, look.token, wait_s=FAILED_WAIT_S, trouble="look failed")
+
+    async def _act(self, look: Look, view: TaskView | Failure) -> None:
+        match view:
+            case Failure():
+                await self._put_off(look, view)
+            case TaskView() if not view.status.ended:
+                await self._still_running(look, view)
+            case TaskView():
+                await self._collect(look, view)
 
     async def _put_off(self, look: Look, failure: Failure) -> None:
         """The query failed, which says nothing about the task."""

@@ -1,0 +1,126 @@
+"""A poller against the real sandbox over loopback, and a job desk to post to and watch."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Row, insert, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.catalogue import validate_job
+from app.clients.models import Client
+from app.db import Sessions, create_sessions, transaction
+from app.identifiers import new_id
+from app.jobs.service import NewJob, create_job
+from app.poller.service import run_poller
+from app.sandbox import RunningSandbox, SandboxConfig, running_sandbox
+from app.settings import Settings, load_settings
+
+PATIENCE_S = 30
+
+
+@dataclass
+class Desk:
+    """Posts jobs as a client would and waits for them, without HTTP in between."""
+
+    sessions: Sessions
+    client_id: UUID
+
+    async def post(
+        self,
+        *urls: str,
+        model: str = "fun-asr",
+        region: str = "beijing",
+        parameters: dict[str, Any] | None = None,
+        client_id: UUID | None = None,
+    ) -> UUID:
+        asked = validate_job(
+            model=model,
+            region=region,  # type: ignore[arg-type]
+            parameters=parameters or {},
+            served=["beijing", "singapore"],
+        )
+        new = NewJob(client_id or self.client_id, asked, urls, {}, None, None, b"")
+        async with transaction(self.sessions) as session:
+            job, _ = await create_job(session, new)
+        return job.id
+
+    async def client(self, name: str) -> UUID:
+        client_id = new_id()
+        async with transaction(self.sessions) as session:
+            await session.execute(insert(Client).values(id=client_id, name=name, token_sha256=name.encode()))
+        return client_id
+
+    async def final(self, *jobs: UUID) -> list[str]:
+        """The statuses of the jobs once all are final."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                rows = await self.rows("SELECT id, status, finished_at FROM jobs WHERE id = ANY(:ids)", ids=list(jobs))
+                if all(row.finished_at for row in rows):
+                    found = {row.id: row.status for row in rows}
+                    return [found[job] for job in jobs]
+                await asyncio.sleep(0.05)
+
+    async def files(self, job: UUID) -> Sequence[Row[Any]]:
+        return await self.rows("SELECT * FROM files WHERE job_id = :job ORDER BY index", job=job)
+
+    async def rows(self, statement: str, **values: Any) -> Sequence[Row[Any]]:
+        async with transaction(self.sessions) as session:
+            return (await session.execute(text(statement), values)).all()
+
+    async def until(self, statement: str, **values: Any) -> None:
+        """Wait until the statement finds a row."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not await self.rows(statement, **values):
+                await asyncio.sleep(0.05)
+
+
+@pytest.fixture
+async def desk(sessions: Sessions) -> Desk:
+    desk = Desk(sessions, new_id())
+    desk.client_id = await desk.client("tester")
+    return desk
+
+
+@pytest.fixture
+async def sandbox(request: pytest.FixtureRequest) -> AsyncIterator[RunningSandbox]:
+    config: SandboxConfig = getattr(request, "param", SandboxConfig(queue_s=0.05, run_s=0.1))
+    async with running_sandbox(config) as running:
+        yield running
+
+
+def settings_for(sandbox: RunningSandbox, **more: Any) -> Settings:
+    return load_settings(
+        {
+            "dashscope_beijing_api_key": "sk-sandbox-beijing",
+            "dashscope_singapore_api_key": "sk-sandbox-singapore",
+            "dashscope_beijing_base_url": sandbox.base_url("beijing"),
+            "dashscope_singapore_base_url": sandbox.base_url("singapore"),
+            **more,
+        }
+    )
+
+
+StartPoller = Callable[..., AbstractAsyncContextManager[asyncio.Event]]
+
+
+@pytest.fixture
+def start_poller(sandbox: RunningSandbox, engine: AsyncEngine) -> StartPoller:
+    @asynccontextmanager
+    async def start(**more: Any) -> AsyncIterator[asyncio.Event]:
+        stop = asyncio.Event()
+        running = asyncio.create_task(run_poller(settings_for(sandbox, **more), engine, stop=stop))
+        try:
+            yield stop
+        finally:
+            stop.set()
+            await running
+
+    return start
+
+
+__all__ = ["Desk", "StartPoller", "create_sessions"]

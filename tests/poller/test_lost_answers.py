@@ -1,0 +1,125 @@
+"""A submit whose answer is lost: nothing is transcribed twice, nothing is forgotten."""
+
+import asyncio
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from app.sandbox import Faults, RunningSandbox, SandboxConfig
+from tests.poller.conftest import Desk, StartPoller
+
+ONE_FILE_A_TASK = SandboxConfig(queue_s=0.05, run_s=0.1, max_files_per_task=1, submit_rps=1000, query_rps=1000)
+FAST = {
+    "dashscope_beijing_submit_rps": 50,
+    "dashscope_beijing_query_rps": 100,
+    "dashscope_beijing_max_files_per_task": 1,
+}
+
+
+def with_faults(sandbox: RunningSandbox, **knobs: float | bool) -> None:
+    sandbox.state.faults = msgspec.structs.replace(Faults(), **knobs)
+
+
+def most_often_transcribed(sandbox: RunningSandbox) -> int:
+    return max(sandbox.state.transcribed_files().values())
+
+
+async def wait_for_submit(sandbox: RunningSandbox) -> None:
+    async with asyncio.timeout(10):
+        while not sandbox.state.submits:
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("sandbox", [ONE_FILE_A_TASK], indirect=True)
+@pytest.mark.parametrize("fault", ["drop_submit_rate", "lose_submit_rate", "error_submit_rate", "html_rate"])
+async def test_no_file_is_transcribed_twice_and_none_is_forgotten(
+    desk: Desk, start_poller: StartPoller, sandbox: RunningSandbox, fault: str
+) -> None:
+    with_faults(sandbox, **{fault: 0.3})
+    job = await desk.post(*(f"https://example.com/{number}.wav" for number in range(20)))
+    async with start_poller(**FAST):
+        assert await desk.final(job) == ["succeeded"]
+    assert len(sandbox.state.transcribed_files()) == 20
+    assert most_often_transcribed(sandbox) == 1
+
+
+@pytest.mark.parametrize("sandbox", [ONE_FILE_A_TASK], indirect=True)
+async def test_equal_groups_whose_answers_are_lost_adopt_a_task_each(
+    desk: Desk, start_poller: StartPoller, sandbox: RunningSandbox
+) -> None:
+    with_faults(sandbox, drop_submit_rate=1.0)
+    jobs = [await desk.post("https://example.com/same.wav") for _ in range(3)]
+    async with start_poller(**FAST):
+        assert await desk.final(*jobs) == ["succeeded"] * 3
+    assert sandbox.state.transcribed_files() == {"https://example.com/same.wav": 3}
+
+
+async def test_a_qwen_task_is_found_again_by_the_file_that_its_result_names(
+    desk: Desk, start_poller: StartPoller, sandbox: RunningSandbox
+) -> None:
+    with_faults(sandbox, drop_submit_rate=1.0)
+    job = await desk.post("https://example.com/q.wav", model="qwen3-asr-flash-filetrans")
+    async with start_poller():
+        assert await desk.final(job) == ["succeeded"]
+    assert most_often_transcribed(sandbox) == 1
+
+
+async def test_an_uploaded_file_is_found_again_although_upstream_echoes_another_url(
+    desk: Desk, start_poller: StartPoller, sandbox: RunningSandbox
+) -> None:
+    with_faults(sandbox, drop_submit_rate=1.0)
+    job = await desk.post("oss://dashscope-instant/a/2026-11-23/b/hello%20world.wav")
+    async with start_poller():
+        assert await desk.final(job) == ["succeeded"]
+    assert most_often_transcribed(sandbox) == 1
+
+
+async def test_while_the_list_is_refused_a_lost_submit_is_not_repeated(
+    desk: Desk, start_poller: StartPoller, sandbox: RunningSandbox
+) -> None:
+    with_faults(sandbox, drop_submit_rate=1.0, list_refused=True)
+    job = await desk.post("https://example.com/a.wav")
+    async with start_poller():
+        await desk.until("SELECT 1 FROM tasks WHERE state = 'unsure' AND looks > 0")
+        assert len(sandbox.state.submits) == 1
+        with_faults(sandbox)
+        assert await desk.final(job) == ["succeeded"]
+    assert len(sandbox.state.submits) == 1
+
+
+async def test_a_submit_whose_poller_died_is_found_again(
+    desk: Desk, start_poller: StartPoller, sandbox: RunningSandbox
+) -> None:
+    """The row as kill -9 leaves it: `submitting`, with a lease that runs out; upstream has the task."""
+    job = await desk.post("https://example.com/a.wav")
+    with_faults(sandbox, drop_submit_rate=1.0)
+    async with start_poller():
+        await wait_for_submit(sandbox)
+    await turn_back_to_submitting(desk, job)
+    with_faults(sandbox)
+    async with start_poller():
+        assert await desk.final(job) == ["succeeded"]
+    assert len(sandbox.state.submits) == 1
+
+
+async def test_a_claim_whose_submit_never_left_is_submitted_after_all(
+    desk: Desk, start_poller: StartPoller, sandbox: RunningSandbox
+) -> None:
+    job = await desk.post("https://example.com/a.wav")
+    with_faults(sandbox, lose_submit_rate=1.0)
+    async with start_poller():
+        await desk.until("SELECT 1 FROM tasks WHERE state = 'unsure'")
+    await turn_back_to_submitting(desk, job)
+    with_faults(sandbox)
+    async with start_poller():
+        assert await desk.final(job) == ["succeeded"]
+    assert sandbox.state.transcribed_files() == {"https://example.com/a.wav": 1}
+
+
+async def turn_back_to_submitting(desk: Desk, job: UUID) -> None:
+    await desk.rows(
+        """UPDATE tasks SET state = 'submitting', lost_at = NULL, look_at = NULL, lease_token = gen_random_uuid(),
+               lease_until = now() + interval '0.2 s' RETURNING id"""
+    )
+    assert [file.status for file in await desk.files(job)] == ["submitting"]

@@ -1,0 +1,96 @@
+"""The main job end to end: what is posted is submitted, watched, collected and stored, in the right region."""
+
+import gzip
+
+import orjson
+
+from app.sandbox import RunningSandbox
+from tests.poller.conftest import Desk, StartPoller
+
+SAMPLES = "https://dashscope.oss-cn-beijing.aliyuncs.com/samples/audio"
+FEMALE = f"{SAMPLES}/paraformer/hello_world_female2.wav"
+MALE = f"{SAMPLES}/paraformer/hello_world_male2.wav"
+RICH = f"{SAMPLES}/sensevoice/rich_text_example_1.wav"
+
+
+async def documents(desk: Desk) -> dict[str, dict[str, object]]:
+    rows = await desk.rows(
+        "SELECT file_url, document_gzip FROM transcripts JOIN transcript_bodies ON transcript_id = transcripts.id"
+    )
+    return {row.file_url: orjson.loads(gzip.decompress(row.document_gzip)) for row in rows}
+
+
+async def test_two_samples_are_transcribed_and_stored(desk: Desk, start_poller: StartPoller) -> None:
+    job = await desk.post(FEMALE, MALE)
+    async with start_poller():
+        assert await desk.final(job) == ["succeeded"]
+    stored = await documents(desk)
+    assert stored[FEMALE]["text"] == "Hello World，这里是阿里巴巴语音实验室。"
+    (row,) = await desk.rows("SELECT * FROM jobs WHERE id = :job", job=job)
+    assert (row.files_succeeded, row.audio_duration_ms) == (2, 3834 + 4726)
+    assert f"{row.cost:.5f}" == "0.00188"
+    assert [file.attempts for file in await desk.files(job)] == [1, 1]
+
+
+async def test_every_family_is_transcribed(desk: Desk, start_poller: StartPoller) -> None:
+    jobs = [
+        await desk.post(MALE, model="paraformer-v2"),
+        await desk.post(RICH, model="sensevoice-v1"),
+        await desk.post("https://example.com/a.wav", model="qwen3-asr-flash-filetrans"),
+        await desk.post("https://example.com/b.wav", model="fun-asr", region="singapore"),
+    ]
+    async with start_poller():
+        assert await desk.final(*jobs) == ["succeeded"] * 4
+    assert (await documents(desk))[RICH]["transcripts"][0]["sentences"][0]["emotion"] == ["ANGRY"]  # type: ignore[index]
+
+
+async def test_one_bad_file_does_not_stop_the_others(desk: Desk, start_poller: StartPoller) -> None:
+    job = await desk.post(
+        FEMALE, "https://example.com/bad.wav?sandbox=fail:DECODE_ERROR", "https://example.com/no.wav?sandbox=silent"
+    )
+    async with start_poller():
+        assert await desk.final(job) == ["partial"]
+    good, bad, silent = await desk.files(job)
+    assert [good.status, bad.status, silent.status] == ["succeeded", "failed", "succeeded"]
+    assert (bad.error_code, bad.error_upstream_code, bad.error_retryable) == ("audio_unreadable", "DECODE_ERROR", False)
+
+
+async def test_result_hosts_never_see_the_key(
+    desk: Desk, start_poller: StartPoller, sandbox: RunningSandbox
+) -> None:
+    job = await desk.post(FEMALE)
+    async with start_poller():
+        await desk.final(job)
+    assert sandbox.state.authorization_leaks == 0
+    assert sandbox.state.downloads
+
+
+async def test_a_wrong_key_fails_its_files_clearly_and_leaves_the_other_region_alone(
+    desk: Desk, start_poller: StartPoller
+) -> None:
+    refused = await desk.post(FEMALE, region="beijing")
+    fine = await desk.post(FEMALE, region="singapore")
+    async with start_poller(dashscope_beijing_api_key="sk-wrong"):
+        assert await desk.final(refused, fine) == ["failed", "succeeded"]
+    (file,) = await desk.files(refused)
+    assert (file.error_code, file.error_upstream_code) == ("account_refused", "InvalidApiKey")
+    assert "sk-wrong" not in file.error_message
+
+
+async def test_a_file_that_failed_by_the_engines_fault_goes_out_once_more(
+    desk: Desk, start_poller: StartPoller
+) -> None:
+    job = await desk.post("https://example.com/flaky.wav?sandbox=fail_once:FILE_SERVER_ERROR")
+    async with start_poller():
+        assert await desk.final(job) == ["succeeded"]
+    assert [file.attempts for file in await desk.files(job)] == [2]
+
+
+async def test_a_refused_group_is_split_until_the_culprit_is_alone(desk: Desk, start_poller: StartPoller) -> None:
+    job = await desk.post(
+        *(f"https://example.com/{number}.wav" for number in range(7)), "https://example.com/x.wav?sandbox=refuse"
+    )
+    async with start_poller():
+        assert await desk.final(job) == ["partial"]
+    assert [file.status for file in await desk.files(job)] == ["succeeded"] * 7 + ["failed"]
+    assert not await desk.rows("SELECT * FROM group_limits")
