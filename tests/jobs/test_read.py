@@ -1,0 +1,223 @@
+"""GET /v1/jobs, /v1/jobs/{id} and /v1/jobs/{id}/files."""
+
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+from app.clients.service import CurrentClient
+from app.db import Sessions
+from app.identifiers import new_id
+from tests.jobs.rows import FAILED, NOW, QUEUED, RUNNING, SUBMITTING, SUCCEEDED, add_job, finish
+
+
+@pytest.fixture
+def client_id(api_client: tuple[CurrentClient, str]) -> UUID:
+    return api_client[0].id
+
+
+def ids(answer: httpx.Response) -> list[str]:
+    assert answer.status_code == 200, answer.text
+    return [item["id"] for item in answer.json()["items"]]
+
+
+async def test_a_job_under_way_shows_counts_cost_and_files(
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
+) -> None:
+    transcript_id = new_id()
+    files = [SUCCEEDED | {"transcript_id": transcript_id}, FAILED, SUBMITTING, RUNNING]
+    job_id = await add_job(
+        sessions, client_id, files, cost=Decimal("0.001045"), audio_duration_ms=4726, started_at=NOW
+    )  # fmt: skip
+    job = (await api.get(f"/v1/jobs/{job_id}")).json()
+    assert list(job) == [
+        "id", "status", "model", "region", "parameters", "metadata", "created_at", "started_at", "finished_at",
+        "file_counts", "audio_duration_ms", "cost", "files", "files_truncated",
+    ]  # fmt: skip
+    assert (job["status"], job["started_at"]) == ("running", "2026-11-23T08:00:00Z")
+    assert job["file_counts"] == {"total": 4, "queued": 1, "running": 1, "succeeded": 1, "failed": 1, "canceled": 0}
+    assert job["cost"] == {"amount": "0.00105", "currency": "CNY"}
+    assert [file["status"] for file in job["files"]] == ["succeeded", "failed", "queued", "running"]
+    assert job["files"][0] == {
+        "index": 0,
+        "url": "https://example.com/0.wav",
+        "status": "succeeded",
+        "transcript_id": str(transcript_id),
+        "error": None,
+        "audio_duration_ms": 4726,
+        "attempts": 1,
+    }
+    assert job["files"][1]["error"] == {
+        "code": "download_failed",
+        "message": "The file could not be downloaded.",
+        "retryable": True,
+        "upstream_code": "FILE_DOWNLOAD_FAILED",
+    }
+
+
+async def test_the_etag_changes_with_the_job_and_saves_the_answer(
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
+) -> None:
+    job_id = await add_job(sessions, client_id)
+    first = await api.get(f"/v1/jobs/{job_id}")
+    known = {"If-None-Match": first.headers["etag"]}
+    unchanged = await api.get(f"/v1/jobs/{job_id}", headers=known)
+    assert (unchanged.status_code, unchanged.content, unchanged.headers["retry-after"]) == (304, b"", "2")
+    await finish(sessions, job_id)
+    changed = await api.get(f"/v1/jobs/{job_id}", headers=known)
+    assert (changed.status_code, changed.json()["status"]) == (200, "succeeded")
+    assert "retry-after" not in changed.headers
+
+
+async def test_what_is_no_own_job_is_not_there(
+    api: httpx.AsyncClient, other_api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
+) -> None:
+    job_id = await add_job(sessions, client_id)
+    for path in (f"/v1/jobs/{job_id}", f"/v1/jobs/{job_id}/files"):
+        assert (await other_api.get(path)).json()["code"] == "not_found"
+    for path in (f"/v1/jobs/{new_id()}", "/v1/jobs/4711", "/v1/jobs/4711/files", f"/v1/jobs/{new_id()}/files"):
+        answer = await api.get(path)
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    assert ids(await other_api.get("/v1/jobs")) == []
+
+
+async def test_each_read_is_one_statement_besides_the_token(
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, statements: list[str]
+) -> None:
+    jobs = [await add_job(sessions, client_id, [QUEUED, FAILED]) for _ in range(3)]
+    await api.get("/v1/jobs")  # the token's first use is recorded
+    for path in ("/v1/jobs", f"/v1/jobs/{jobs[0]}", f"/v1/jobs/{jobs[0]}/files"):
+        statements.clear()
+        assert (await api.get(path)).status_code == 200
+        assert len(statements) == 2, path
+
+
+async def test_the_list_is_newest_first_and_shows_each_job_as_it_is(
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
+) -> None:
+    jobs = [await add_job(sessions, client_id, [QUEUED, FAILED]) for _ in range(3)]
+    answer = await api.get("/v1/jobs")
+    assert ids(answer) == [str(job_id) for job_id in reversed(jobs)]
+    assert answer.json()["items"][0] == (await api.get(f"/v1/jobs/{jobs[2]}")).json()
+    assert answer.json()["next_cursor"] is None
+
+
+async def test_pages_are_stable_while_jobs_arrive(api: httpx.AsyncClient, client_id: UUID, sessions: Sessions) -> None:
+    jobs = [str(await add_job(sessions, client_id)) for _ in range(5)]
+    seen: list[str] = []
+    cursor: dict[str, str] = {}
+    for _ in range(3):
+        answer = await api.get("/v1/jobs", params={"limit": 2, **cursor})
+        seen += ids(answer)
+        cursor = {"cursor": answer.json()["next_cursor"]}
+        await add_job(sessions, client_id)
+    assert seen == jobs[::-1]
+    assert cursor == {"cursor": None}
+
+
+async def test_a_hundred_files_are_shown_and_all_are_listed(
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
+) -> None:
+    job_id = await add_job(sessions, client_id, [QUEUED] * 101)
+    job = (await api.get("/v1/jobs")).json()["items"][0]
+    assert ([file["index"] for file in job["files"]], job["files_truncated"]) == ([*range(100)], True)
+    indexes: list[int] = []
+    cursor: dict[str, str] = {}
+    while cursor != {"cursor": None}:
+        answer = (await api.get(f"/v1/jobs/{job_id}/files", params={"limit": 50, **cursor})).json()
+        indexes += [file["index"] for file in answer["items"]]
+        cursor = {"cursor": answer["next_cursor"]}
+    assert indexes == [*range(101)]
+
+
+@pytest.mark.parametrize(
+    ("statuses", "indexes"),
+    [
+        (["queued"], [0, 1]),
+        (["running"], [2]),
+        (["succeeded", "failed"], [3, 4]),
+        (["canceled"], []),
+        ([], [0, 1, 2, 3, 4]),
+    ],
+)
+async def test_files_are_filtered_by_what_clients_see(
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, statuses: list[str], indexes: list[int]
+) -> None:
+    job_id = await add_job(sessions, client_id, [QUEUED, SUBMITTING, RUNNING, SUCCEEDED, FAILED])
+    answer = await api.get(f"/v1/jobs/{job_id}/files", params={"status": statuses})
+    assert [file["index"] for file in answer.json()["items"]] == indexes
+
+
+async def test_filters_narrow_each_other(api: httpx.AsyncClient, client_id: UUID, sessions: Sessions) -> None:
+    a = await add_job(sessions, client_id, created_at=NOW, labels={"call": "1", "team": "x", "a.b": "c"})
+    b = await add_job(sessions, client_id, [SUCCEEDED], region="singapore", created_at=NOW + timedelta(hours=1))
+    c = await add_job(sessions, client_id, [FAILED], model="paraformer-v2", labels={"call": "1"})
+
+    async def found(*params: tuple[str, Any]) -> list[str]:
+        return ids(await api.get("/v1/jobs", params=list(params)))
+
+    assert await found(("status", "queued")) == [str(a)]
+    assert await found(("status", "succeeded"), ("status", "failed")) == [str(c), str(b)]
+    assert await found(("model", "paraformer-v2")) == [str(c)]
+    assert await found(("model", "no-such-model")) == []
+    assert await found(("region", "singapore")) == [str(b)]
+    assert await found(("metadata.call", "1")) == [str(c), str(a)]
+    assert await found(("metadata.call", "1"), ("metadata.team", "x")) == [str(a)]
+    assert await found(("metadata.a.b", "c")) == [str(a)]
+    assert await found(("metadata.call", "1"), ("status", "failed")) == [str(c)]
+    assert await found(("created_before", "2026-11-23T08:00:00.000001Z")) == [str(a)]
+    assert str(a) not in await found(("created_after", "2026-11-23T08:00:00Z"))
+    assert str(a) in await found(("created_after", "2026-11-23T15:59:59+08:00"))
+
+
+@pytest.mark.parametrize(
+    ("query", "pointer"),
+    [
+        ("limit=0", "/query/limit"),
+        ("limit=201", "/query/limit"),
+        ("limit=x", "/query/limit"),
+        ("status=done", "/query/status/0"),
+        ("region=frankfurt", "/query/region"),
+        ("cursor=x", "/query/cursor"),
+        ("cursor=", "/query/cursor"),
+        ("created_after=yesterday", "/query/created_after"),
+        ("created_after=1700000000", "/query/created_after"),
+        ("created_after=2026-11-23", "/query/created_after"),
+        ("created_after=2026-11-23T08:00:00", "/query/created_after"),
+        ("created_before=2026-02-30T08:00:00Z", "/query/created_before"),
+        ("created_before=0001-01-01T00:00:00%2B14:00", "/query/created_before"),
+        ("created_before=9999-12-31T23:59:59-14:00", "/query/created_before"),
+        ("metadata=x", "/query/metadata"),
+        ("metadata.=x", "/query/metadata."),
+        ("metadata.a=%00", "/query/metadata.a"),
+        ("model=%00", "/query/model"),
+        ("state=queued", "/query/state"),
+    ],
+)
+async def test_a_wrong_filter_is_refused_with_its_name(api: httpx.AsyncClient, query: str, pointer: str) -> None:
+    answer = await api.get(f"/v1/jobs?{query}")
+    assert (answer.status_code, [place["pointer"] for place in answer.json()["errors"]]) == (422, [pointer])
+
+
+async def test_a_cursor_of_another_list_is_refused(api: httpx.AsyncClient, client_id: UUID, sessions: Sessions) -> None:
+    job_id = await add_job(sessions, client_id, [QUEUED, QUEUED])
+    files = await api.get(f"/v1/jobs/{job_id}/files?limit=1")
+    answer = await api.get("/v1/jobs", params={"cursor": files.json()["next_cursor"]})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_cursor")
+
+
+async def test_an_offset_whose_plus_was_not_escaped_is_understood(
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
+) -> None:
+    await add_job(sessions, client_id, created_at=NOW)
+    assert len(ids(await api.get("/v1/jobs?created_after=2026-11-23T15:59:59+08:00"))) == 1
+
+
+async def test_a_job_outlives_its_model_in_the_catalogue(
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
+) -> None:
+    job_id = await add_job(sessions, client_id, model="gone")
+    assert (await api.get(f"/v1/jobs/{job_id}")).json()["cost"]["currency"] == "CNY"

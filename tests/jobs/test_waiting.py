@@ -1,0 +1,230 @@
+"""Waiting for jobs: `?wait=`, `Prefer: wait=`, and the one loop behind them."""
+
+import asyncio
+from time import perf_counter
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.clients.service import CurrentClient
+from app.db import Sessions, create_engine, create_sessions
+from app.identifiers import new_id
+from app.jobs.waiting import Waiters
+from tests.jobs.rows import SUCCEEDED, add_job, finish
+
+LONG_S = 30
+
+
+@pytest.fixture
+def client_id(api_client: tuple[CurrentClient, str]) -> UUID:
+    return api_client[0].id
+
+
+@pytest.fixture
+def waiters(app: FastAPI, sessions: Sessions) -> Waiters:
+    """The application's, looking more often than in earnest."""
+    app.state.waiters = Waiters(sessions, interval_s=0.01)
+    waiters: Waiters = app.state.waiters
+    return waiters
+
+
+async def somebody_waits(waiters: Waiters, people: int = 1) -> None:
+    for _ in range(2000):
+        if waiters.waiting >= people:
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("nobody waits")
+
+
+async def test_a_get_that_waits_answers_when_the_job_is_final(
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, waiters: Waiters
+) -> None:
+    job_id = await add_job(sessions, client_id)
+    asking = asyncio.create_task(api.get(f"/v1/jobs/{job_id}?wait={LONG_S}", timeout=LONG_S))
+    await somebody_waits(waiters)
+    await finish(sessions, job_id)
+    assert (await asking).json()["status"] == "succeeded"
+    assert waiters.waiting == 0
+
+
+async def test_a_post_that_waits_answers_when_the_job_is_final(
+    api: httpx.AsyncClient, sessions: Sessions, waiters: Waiters
+) -> None:
+    body = {"file_urls": ["https://example.com/a.wav"]}
+    asking = asyncio.create_task(api.post("/v1/jobs", json=body, headers={"Prefer": f"wait={LONG_S}"}, timeout=LONG_S))
+    await somebody_waits(waiters)
+    await finish(sessions, (await api.get("/v1/jobs")).json()["items"][0]["id"])
+    answer = await asking
+    assert (answer.status_code, answer.json()["status"]) == (202, "succeeded")
+
+
+async def test_when_the_time_is_over_the_job_comes_as_it_is(
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, waiters: Waiters
+) -> None:
+    job_id = await add_job(sessions, client_id)
+    answer = await api.get(f"/v1/jobs/{job_id}?wait=1")
+    assert (answer.status_code, answer.json()["status"], answer.headers["retry-after"]) == (200, "queued", "2")
+
+
+@pytest.mark.parametrize("query", ["?wait=60", ""])
+async def test_nobody_waits_for_a_final_job(
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, query: str
+) -> None:
+    job_id = await add_job(sessions, client_id, [SUCCEEDED])
+    began = perf_counter()
+    assert (await api.get(f"/v1/jobs/{job_id}{query}", headers={"Prefer": "wait=60"})).status_code == 200
+    assert perf_counter() - began < 5
+
+
+@pytest.mark.parametrize("wait", ["abc", "61", "-1", "1.5", ""])
+async def test_a_wait_that_is_no_number_of_seconds_is_refused(api: httpx.AsyncClient, wait: str) -> None:
+    for answer in (
+        await api.get(f"/v1/jobs/{new_id()}?wait={wait}"),
+        await api.post(f"/v1/jobs?wait={wait}", json={"file_urls": ["https://example.com/a.wav"]}),
+    ):
+        assert answer.status_code == 422
+        assert [place["pointer"] for place in answer.json()["errors"]] == ["/query/wait"]
+
+
+@pytest.mark.parametrize(
+    ("preferences", "waits"),
+    [
+        (["wait=1"], True),
+        (["respond-async, wait=1"], True),
+        (["respond-async", 'Wait = "1"; x=y'], True),
+        (["wait=x"], False),
+        (["wait=-1"], False),
+        (["await=1"], False),
+        (["wait"], False),
+        (["wait=0"], False),
+    ],
+)
+async def test_preferences_are_read_and_bad_ones_ignored(
+    api: httpx.AsyncClient,
+    client_id: UUID,
+    waiters: Waiters,
+    preferences: list[str],
+    *,
+    waits: bool,
+    sessions: Sessions,
+) -> None:
+    job_id = await add_job(sessions, client_id)
+    headers = [("Prefer", preference) for preference in preferences]
+    asking = asyncio.create_task(api.get(f"/v1/jobs/{job_id}", headers=headers))
+    if waits:
+        await somebody_waits(waiters)
+        await finish(sessions, job_id)
+    assert (await asking).json()["status"] == ("succeeded" if waits else "queued")
+
+
+async def test_the_parameter_wins_over_the_preference(
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
+) -> None:
+    job_id = await add_job(sessions, client_id)
+    began = perf_counter()
+    await api.get(f"/v1/jobs/{job_id}?wait=0", headers={"Prefer": "wait=60"})
+    assert perf_counter() - began < 5
+
+
+async def test_two_thousand_waiters_share_one_statement_and_hold_no_connection(
+    engine: AsyncEngine, client_id: UUID, sessions: Sessions, statements: list[str]
+) -> None:
+    waiters = Waiters(sessions, interval_s=0.05)
+    job_id = await add_job(sessions, client_id)
+    statements.clear()
+    others = [asyncio.create_task(waiters.until_final(new_id(), 2)) for _ in range(1000)]
+    mine = [asyncio.create_task(waiters.until_final(job_id, LONG_S)) for _ in range(1000)]
+    await somebody_waits(waiters, 2000)
+    assert engine.pool.checkedout() <= 1  # type: ignore[attr-defined]
+    await finish(sessions, job_id)
+    await asyncio.gather(*mine)
+    assert waiters.waiting == 1000
+    waiters.close()
+    await asyncio.gather(*others)
+    assert len(statements) < 50
+
+
+async def test_a_waiter_is_woken_by_a_change_only_if_it_asked_for_changes(client_id: UUID, sessions: Sessions) -> None:
+    waiters = Waiters(sessions, interval_s=0.01)
+    job_id = await add_job(sessions, client_id, version=3)
+    await waiters.until_changed(job_id, 2, LONG_S)
+    began = perf_counter()
+    await waiters.until_changed(job_id, 3, 0.05)
+    await waiters.until_final(job_id, 0.05)
+    assert perf_counter() - began >= 0.1
+    waiters.close()
+
+
+async def test_who_hangs_up_or_is_cancelled_leaves_nothing_behind(client_id: UUID, sessions: Sessions) -> None:
+    waiters = Waiters(sessions, interval_s=0.01)
+    job_id = await add_job(sessions, client_id)
+    waits = [asyncio.create_task(waiters.until_final(job_id, LONG_S)) for _ in range(3)]
+    await somebody_waits(waiters, 3)
+    for wait in waits:
+        wait.cancel()
+    await asyncio.gather(*waits, return_exceptions=True)
+    assert waiters.waiting == 0
+    assert waiters._loop is not None
+    async with asyncio.timeout(5):
+        await waiters._loop
+
+
+async def test_a_caller_who_hangs_up_stops_waiting(
+    app: FastAPI, api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, waiters: Waiters
+) -> None:
+    job_id = await add_job(sessions, client_id)
+    hung_up = asyncio.Event()
+
+    async def receive() -> dict[str, Any]:
+        await hung_up.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(_message: Any) -> None: ...
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": f"/v1/jobs/{job_id}",
+        "query_string": b"wait=60",
+        "headers": [(b"authorization", api.headers["authorization"].encode())],
+        "asgi": {"version": "3.0"},
+    }
+    handling = asyncio.create_task(app(scope, receive, send))
+    await somebody_waits(waiters)
+    hung_up.set()
+    async with asyncio.timeout(5):
+        await handling
+    assert waiters.waiting == 0
+
+
+async def test_all_waits_end_when_the_process_stops_and_none_begins_any_more(
+    client_id: UUID, sessions: Sessions
+) -> None:
+    waiters = Waiters(sessions)
+    job_id = await add_job(sessions, client_id)
+    wait = asyncio.create_task(waiters.until_final(job_id, LONG_S))
+    await somebody_waits(waiters)
+    began = perf_counter()
+    waiters.close()
+    await wait
+    await waiters.until_final(job_id, LONG_S)
+    waiters.close()
+    assert perf_counter() - began < 5
+
+
+async def test_an_outage_ends_no_wait(database_url: str, client_id: UUID, sessions: Sessions) -> None:
+    away = create_engine("postgresql://nobody@127.0.0.1:1/nothing")
+    waiters = Waiters(create_sessions(away), interval_s=0.01)
+    job_id = await add_job(sessions, client_id)
+    wait = asyncio.create_task(waiters.until_final(job_id, LONG_S))
+    await somebody_waits(waiters)
+    await asyncio.sleep(0.1)
+    assert not wait.done()
+    waiters._sessions = sessions
+    await finish(sessions, job_id)
+    await wait
+    await away.dispose()

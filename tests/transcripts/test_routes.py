@@ -1,0 +1,344 @@
+"""/v1/transcripts over HTTP."""
+
+import gzip
+import hashlib
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import httpx
+import orjson
+import pytest
+import webvtt
+from fastapi import FastAPI
+from sqlalchemy import insert
+
+from app.clients.service import CurrentClient
+from app.db import Sessions, transaction
+from app.identifiers import new_id
+from app.jobs.models import Job
+from app.transcripts.document import normalise, silent
+from app.transcripts.service import PreparedTranscript, insert_transcripts, prepare_transcript
+from tests.api_fixtures import caller
+from tests.transcripts.documents import sample
+
+URL = "https://example.com/a.wav"
+
+
+@pytest.fixture
+def client_id(api_client: tuple[CurrentClient, str]) -> UUID:
+    return api_client[0].id
+
+
+@pytest.fixture
+async def plain_api(app: FastAPI, api_client: tuple[CurrentClient, str]) -> Any:
+    """A caller who takes no compression."""
+    async with caller(app, api_client[1]) as http:
+        http.headers["Accept-Encoding"] = "identity"
+        yield http
+
+
+async def store(
+    sessions: Sessions, client_id: UUID, raw: bytes = b"", *, job_id: UUID | None = None, **changes: Any
+) -> PreparedTranscript:
+    """The transcript of a Fun-ASR sample, or of other bytes."""
+    raw = raw or sample("funasr_two_channels_synthetic")
+    prepared = prepare_transcript(
+        raw=raw,
+        document=normalise(raw, file_url=URL, family="fun-asr"),
+        client_id=client_id,
+        job_id=job_id or new_id(),
+        file_index=0,
+        file_url=URL,
+        model="fun-asr",
+        region="beijing",
+    )
+    prepared = replace(prepared, **changes)
+    async with transaction(sessions) as session:
+        if job_id is None:
+            await session.execute(insert(Job).values(id=prepared.job_id, client_id=client_id, **JOB))
+        await insert_transcripts(session, [prepared])
+    return prepared
+
+
+JOB: dict[str, Any] = {
+    "model": "fun-asr", "region": "beijing", "parameters": {}, "labels": {}, "files_total": 1, "files_queued": 1,
+}  # fmt: skip
+
+
+def long_result(sentences: int = 4000) -> bytes:
+    words = [{"begin_time": n * 10, "end_time": n * 10 + 9, "text": f"w{n} ", "punctuation": ""} for n in range(10)]
+    spoken = [
+        {"begin_time": n * 2000, "end_time": n * 2000 + 1500, "text": f"sentence {n} 语音", "words": words}
+        for n in range(sentences)
+    ]
+    return orjson.dumps({"file_url": URL, "properties": {}, "transcripts": [{"channel_id": 0, "sentences": spoken}]})
+
+
+async def test_the_document_has_the_contracts_keys(api: httpx.AsyncClient, client_id: UUID, sessions: Sessions) -> None:
+    stored = await store(sessions, client_id)
+    answer = await api.get(f"/v1/transcripts/{stored.id}")
+    assert answer.headers["content-type"] == "application/json"
+    body = answer.json()
+    assert list(body) == [
+        "id", "job_id", "file_url", "model", "region", "created_at", "text", "properties", "transcripts",
+    ]  # fmt: skip
+    assert (body["id"], body["job_id"], body["file_url"]) == (str(stored.id), str(stored.job_id), URL)
+    assert body["created_at"].endswith("Z")
+    assert len(body["transcripts"]) == 2
+    assert body["text"] == "\n".join(item["text"] for item in body["transcripts"])
+
+
+async def test_raw_is_what_the_upstream_sent_byte_for_byte(
+    api: httpx.AsyncClient, plain_api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
+) -> None:
+    raw = sample("funasr_two_channels_synthetic")
+    stored = await store(sessions, client_id, raw)
+    for caller_ in (api, plain_api):
+        answer = await caller_.get(f"/v1/transcripts/{stored.id}/raw")
+        assert (answer.content, answer.headers["content-type"]) == (raw, "application/json")
+
+
+@pytest.mark.parametrize("form", ["", "/raw"])
+async def test_who_takes_gzip_gets_the_stored_bytes_and_others_the_contents(
+    api: httpx.AsyncClient, plain_api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, form: str
+) -> None:
+    stored = await store(sessions, client_id)
+    path = f"/v1/transcripts/{stored.id}{form}"
+    body = stored.raw if form else stored.document
+    async with api.stream("GET", path, headers={"Accept-Encoding": "br, gzip;q=0.5"}) as answer:
+        compressed = b"".join([chunk async for chunk in answer.aiter_raw()])
+    plain = await plain_api.get(path)
+    assert compressed == body.gzip
+    assert answer.headers["content-encoding"] == "gzip"
+    assert "content-encoding" not in plain.headers
+    assert hashlib.sha256(plain.content).digest() == body.sha256
+    assert answer.headers["vary"] == plain.headers["vary"] == "Accept-Encoding"
+    assert answer.headers["etag"] != plain.headers["etag"]
+
+
+@pytest.mark.parametrize(
+    ("header", "coding"),
+    [
+        ("gzip", "gzip"),
+        ("*", "gzip"),
+        ("deflate, GZIP ; q=1.0", "gzip"),
+        ("gzip;q=0", None),
+        ("gzip;q=0.000, br", None),
+        ("br", None),
+        ("", None),
+        ("notgzip", None),
+    ],
+)
+async def test_accept_encoding_is_honoured(
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, header: str, coding: str | None
+) -> None:
+    stored = await store(sessions, client_id)
+    answer = await api.get(f"/v1/transcripts/{stored.id}/text", headers={"Accept-Encoding": header})
+    assert answer.headers.get("content-encoding") == coding
+
+
+async def test_a_long_transcript_is_inflated_in_pieces_with_its_length(
+    plain_api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
+) -> None:
+    raw = long_result()
+    stored = await store(sessions, client_id, raw)
+    async with plain_api.stream("GET", f"/v1/transcripts/{stored.id}/raw") as answer:
+        pieces = [piece async for piece in answer.aiter_raw()]
+    assert b"".join(pieces) == raw
+    assert answer.headers["content-length"] == str(len(raw))
+    assert len(raw) > 1024 * 1024
+
+
+@pytest.mark.parametrize("form", ["", "/raw", "/text", "/srt", "/vtt"])
+@pytest.mark.parametrize("encoding", ["gzip", "identity"])
+async def test_an_etag_saves_the_answer_and_head_is_a_get_without_body(
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, form: str, encoding: str
+) -> None:
+    path = f"/v1/transcripts/{(await store(sessions, client_id)).id}{form}"
+    accept = {"Accept-Encoding": encoding}
+    full = await api.get(path, headers=accept)
+    head = await api.head(path, headers=accept)
+    assert (head.status_code, head.content) == (200, b"")
+    for name in ("etag", "content-length", "content-type", "vary"):
+        assert head.headers[name] == full.headers[name], name
+    unchanged = await api.get(path, headers={**accept, "If-None-Match": f'"x", {full.headers["etag"]}'})
+    assert (unchanged.status_code, unchanged.content) == (304, b"")
+    assert (unchanged.headers["etag"], unchanged.headers["vary"]) == (full.headers["etag"], "Accept-Encoding")
+    changed = await api.get(path, headers={**accept, "If-None-Match": '"x"'})
+    assert changed.status_code == 200
+
+
+async def test_head_of_a_long_transcript_has_its_length(
+    plain_api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
+) -> None:
+    raw = long_result()
+    stored = await store(sessions, client_id, raw)
+    answer = await plain_api.head(f"/v1/transcripts/{stored.id}/raw")
+    assert (answer.status_code, answer.content, answer.headers["content-length"]) == (200, b"", str(len(raw)))
+
+
+async def test_text_is_plain(api: httpx.AsyncClient, client_id: UUID, sessions: Sessions) -> None:
+    stored = await store(sessions, client_id)
+    path = f"/v1/transcripts/{stored.id}"
+    document = (await api.get(path)).json()
+    answer = await api.get(f"{path}/text")
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert answer.text == document["text"]
+    one = await api.get(f"{path}/text?channel_id=1")
+    assert one.text == document["transcripts"][1]["text"]
+    assert "Channel 1" in (await api.get(f"{path}/text?speakers=true")).text
+    assert (await api.get(f"{path}/text?channel_id=7")).text == ""
+
+
+async def test_captions_come_as_srt_and_vtt(api: httpx.AsyncClient, client_id: UUID, sessions: Sessions) -> None:
+    stored = await store(sessions, client_id)
+    srt = await api.get(f"/v1/transcripts/{stored.id}/srt")
+    vtt = await api.get(f"/v1/transcripts/{stored.id}/vtt")
+    assert srt.headers["content-type"] == "application/x-subrip; charset=utf-8"
+    assert vtt.headers["content-type"] == "text/vtt; charset=utf-8"
+    assert srt.text.startswith("1\n00:00:00,760 --> ")
+    assert len(webvtt.from_string(vtt.text).captions) == srt.text.count(" --> ")
+
+
+async def test_caption_options_change_the_captions(api: httpx.AsyncClient, client_id: UUID, sessions: Sessions) -> None:
+    path = f"/v1/transcripts/{(await store(sessions, client_id)).id}/vtt"
+    seen = {
+        (await api.get(f"{path}?{query}")).text
+        for query in ("", "channel_id=0", "max_chars_per_line=10", "max_lines=1&max_chars_per_line=10", "speakers=true")
+    }
+    assert len(seen) == 5
+
+
+async def test_captions_of_a_long_transcript_are_rendered_one_at_a_time(
+    app: FastAPI, api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
+) -> None:
+    stored = await store(sessions, client_id, long_result())
+    answer = await api.get(f"/v1/transcripts/{stored.id}/srt")
+    assert answer.text.count(" --> ") >= 4000
+    assert not app.state.large_rendering.locked()
+
+
+@pytest.mark.parametrize(
+    ("form", "query"),
+    [
+        ("/srt", "max_chars_per_line=9"),
+        ("/srt", "max_chars_per_line=201"),
+        ("/vtt", "max_lines=0"),
+        ("/vtt", "max_lines=11"),
+        ("/vtt", "channel_id=-1"),
+        ("/text", "channel_id=x"),
+        ("/text", "speakers=maybe"),
+        ("/text", "colour=red"),
+        ("", "limit=1"),
+    ],
+)
+async def test_a_wrong_option_is_refused_with_its_name(api: httpx.AsyncClient, form: str, query: str) -> None:
+    answer = await api.get(f"/v1/transcripts/{new_id()}{form}?{query}")
+    pointers = [place["pointer"] for place in answer.json()["errors"]]
+    assert (answer.status_code, pointers) == (422, [f"/query/{query.split('=', maxsplit=1)[0]}"])
+
+
+@pytest.mark.parametrize("form", ["", "/raw", "/text", "/srt", "/vtt"])
+async def test_what_is_no_own_transcript_is_not_there(
+    api: httpx.AsyncClient, other_api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, form: str
+) -> None:
+    stored = await store(sessions, client_id)
+    for answer in (
+        await other_api.get(f"/v1/transcripts/{stored.id}{form}"),
+        await other_api.get(f"/v1/transcripts/{stored.id}{form}", headers={"If-None-Match": "*"}),
+        await api.get(f"/v1/transcripts/{new_id()}{form}"),
+        await api.get(f"/v1/transcripts/4711{form}"),
+    ):
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+async def test_a_silent_file_has_an_empty_transcript(
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
+) -> None:
+    job_id = new_id()
+    prepared = prepare_transcript(
+        raw=b"{}", document=silent(URL), client_id=client_id, job_id=job_id, file_index=0, file_url=URL,
+        model="fun-asr", region="beijing",
+    )  # fmt: skip
+    async with transaction(sessions) as session:
+        await session.execute(insert(Job).values(id=job_id, client_id=client_id, **JOB))
+        await insert_transcripts(session, [prepared])
+    path = f"/v1/transcripts/{prepared.id}"
+    assert (await api.get(path)).json()["text"] == ""
+    assert (await api.get(f"{path}/text")).text == ""
+    assert (await api.get(f"{path}/srt")).text == ""
+    assert (await api.get(f"{path}/vtt")).text == "WEBVTT\n"
+
+
+async def test_the_list_is_newest_first_and_filtered(
+    api: httpx.AsyncClient, other_api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
+) -> None:
+    a = await store(sessions, client_id)
+    later = a.created_at + timedelta(hours=1)
+    b = await store(sessions, client_id, region="singapore", created_at=later)
+    c = await store(sessions, client_id, job_id=a.job_id, model="paraformer-v2")
+
+    async def found(**params: Any) -> list[str]:
+        return [item["id"] for item in (await api.get("/v1/transcripts", params=params)).json()["items"]]
+
+    everything = (await api.get("/v1/transcripts")).json()
+    assert [item["id"] for item in everything["items"]] == [str(c.id), str(b.id), str(a.id)]
+    assert everything["items"][2] == {
+        "id": str(a.id),
+        "job_id": str(a.job_id),
+        "file_url": URL,
+        "model": "fun-asr",
+        "region": "beijing",
+        "created_at": a.created_at.isoformat().replace("+00:00", "Z"),
+        "audio_duration_ms": a.audio_duration_ms,
+    }
+    assert await found(job_id=a.job_id) == [str(c.id), str(a.id)]
+    assert await found(model="paraformer-v2") == [str(c.id)]
+    assert await found(region="singapore") == [str(b.id)]
+    assert await found(created_after=(later - timedelta(seconds=1)).isoformat()) == [str(b.id)]
+    assert await found(created_before=a.created_at.isoformat()) == []
+    assert (await other_api.get("/v1/transcripts")).json() == {"items": [], "next_cursor": None}
+
+
+async def test_pages_of_transcripts_are_stable_while_new_ones_arrive(
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
+) -> None:
+    stored = [str((await store(sessions, client_id)).id) for _ in range(3)]
+    first = (await api.get("/v1/transcripts?limit=2")).json()
+    await store(sessions, client_id)
+    second = (await api.get("/v1/transcripts", params={"limit": 2, "cursor": first["next_cursor"]})).json()
+    assert [item["id"] for item in first["items"] + second["items"]] == stored[::-1]
+    assert second["next_cursor"] is None
+
+
+@pytest.mark.parametrize("query", ["job_id=4711", "region=x", "created_after=x", "limit=0", "cursor=x", "status=x"])
+async def test_a_wrong_filter_of_the_list_is_refused(api: httpx.AsyncClient, query: str) -> None:
+    answer = await api.get(f"/v1/transcripts?{query}")
+    pointers = [place["pointer"] for place in answer.json()["errors"]]
+    assert (answer.status_code, pointers) == (422, [f"/query/{query.split('=', maxsplit=1)[0]}"])
+
+
+async def test_the_compressed_body_is_gzip_that_anyone_can_read(
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
+) -> None:
+    stored = await store(sessions, client_id)
+    async with api.stream("GET", f"/v1/transcripts/{stored.id}/srt") as answer:
+        compressed = b"".join([chunk async for chunk in answer.aiter_raw()])
+    assert gzip.decompress(compressed).startswith(b"1\n")
+
+
+async def test_a_body_is_one_statement_and_a_304_fetches_none_of_it(
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, statements: list[str]
+) -> None:
+    path = f"/v1/transcripts/{(await store(sessions, client_id)).id}"
+    etag = (await api.get(path)).headers["etag"]
+    for form in ("", "/raw", "/text", "/srt", "/vtt"):
+        statements.clear()
+        await api.get(path + form)
+        assert len(statements) == 2, form
+    statements.clear()
+    await api.get(path, headers={"If-None-Match": etag})
+    assert len(statements) == 2
+    assert "gzip" not in statements[1]
