@@ -63,6 +63,8 @@ def create_engine(database_url: str, *, pool_size: int = 10, application_name: s
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_timeout=10,
+        # Values of statements are clients' URLs: signatures, which belong in no traceback.
+        hide_parameters=True,
     )
 
 

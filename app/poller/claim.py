@@ -55,7 +55,7 @@ _COUNT = text("""
 # Each client's oldest files, then one of each client in turn. Rows that another poller is just claiming are
 # skipped; those locked here and not taken are free again at the commit, milliseconds later.
 _PICK = text("""
-    SELECT job_id, index, client_id, url, group_limit FROM (
+    SELECT job_id, index AS number, client_id, url, group_limit FROM (
         SELECT files.*, clients.turn,
                row_number() OVER (PARTITION BY clients.turn ORDER BY files.job_id, files.index) AS round
         FROM unnest(CAST(:clients AS uuid[])) WITH ORDINALITY AS clients (client_id, turn)
@@ -179,7 +179,7 @@ async def _record(session: AsyncSession, lot: Lot, chosen: Sequence[Row[Any]], t
     )
     await session.execute(
         _TAKE,
-        {"task_id": task_id, "jobs": [row.job_id for row in chosen], "indexes": [row.index for row in chosen]},
+        {"task_id": task_id, "jobs": [row.job_id for row in chosen], "indexes": [row.number for row in chosen]},
     )
     await session.execute(_SERVE, {**lot.queue, "clients": list({row.client_id for row in chosen})})
     return Claim(task_id, token, parameters, [row.url for row in chosen])

@@ -29,7 +29,7 @@ _DUE = text(
 )
 
 _FILES = text("""
-    SELECT job_id, index, client_id, url, attempts, result_failures FROM files
+    SELECT job_id, index AS number, client_id, url, attempts, result_failures FROM files
     WHERE task_id = :id AND status = 'running' ORDER BY job_id, index
 """)
 
@@ -75,7 +75,7 @@ def _file(row: Row[Any]) -> TaskFile:
     return TaskFile(
         # asyncpg's own UUID class is no UUID to JSON encoders.
         job_id=UUID(int=row.job_id.int),
-        index=row.index,
+        index=row.number,
         client_id=row.client_id,
         url=row.url,
         attempts=row.attempts,

@@ -74,9 +74,11 @@ class Desk:
 
     async def until(self, statement: str, **values: Any) -> None:
         """Wait until the statement finds a row."""
-        async with asyncio.timeout(PATIENCE_S):
-            while not await self.rows(statement, **values):
-                await asyncio.sleep(0.05)
+        for _ in range(PATIENCE_S * 20):
+            if await self.rows(statement, **values):
+                return
+            await asyncio.sleep(0.05)
+        pytest.fail(f"never found a row: {statement}")
 
 
 @pytest.fixture

@@ -55,9 +55,7 @@ async def test_one_bad_file_does_not_stop_the_others(desk: Desk, start_poller: S
     assert (bad.error_code, bad.error_upstream_code, bad.error_retryable) == ("audio_unreadable", "DECODE_ERROR", False)
 
 
-async def test_result_hosts_never_see_the_key(
-    desk: Desk, start_poller: StartPoller, sandbox: RunningSandbox
-) -> None:
+async def test_result_hosts_never_see_the_key(desk: Desk, start_poller: StartPoller, sandbox: RunningSandbox) -> None:
     job = await desk.post(FEMALE)
     async with start_poller():
         await desk.final(job)

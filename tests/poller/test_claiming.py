@@ -1,0 +1,118 @@
+"""Who is served next, how many files go out together, and what a size limit upstream teaches."""
+
+import asyncio
+from uuid import uuid4
+
+import pytest
+
+from app.db import Sessions, transaction
+from app.poller.claim import Claim, Lot, claim_files
+from app.poller.grouping import group_size
+from app.sandbox import RunningSandbox, SandboxConfig
+from tests.poller.conftest import Desk, StartPoller
+
+LOT = Lot(account="beijing/default", region="beijing", model="fun-asr", most=100, submits_per_s=10)
+
+
+async def claim(sessions: Sessions, lot: Lot = LOT) -> Claim | None:
+    async with transaction(sessions) as session:
+        return await claim_files(session, lot, token=uuid4())
+
+
+def urls(name: str, count: int) -> list[str]:
+    return [f"https://example.com/{name}/{number}.wav" for number in range(count)]
+
+
+async def test_nothing_waits(sessions: Sessions) -> None:
+    assert await claim(sessions) is None
+
+
+async def test_a_lone_file_goes_out_alone(desk: Desk) -> None:
+    await desk.post("https://example.com/a.wav")
+    claimed = await claim(desk.sessions)
+    assert claimed is not None
+    assert claimed.file_urls == ["https://example.com/a.wav"]
+    assert await claim(desk.sessions) is None
+
+
+async def test_a_backlog_shares_tasks_just_large_enough_to_drain_within_a_second(desk: Desk) -> None:
+    await desk.post(*urls("backlog", 500))
+    claimed = await claim(desk.sessions)
+    assert claimed is not None
+    assert 50 <= len(claimed.file_urls) <= 100
+
+
+async def test_files_with_other_parameters_never_share_a_task(desk: Desk) -> None:
+    await desk.post(*urls("zh", 3), parameters={"language_hints": ["zh"]})
+    await desk.post(*urls("en", 3), parameters={"language_hints": ["en"]})
+    seen = []
+    while claimed := await claim(desk.sessions):
+        seen.append((claimed.parameters["language_hints"], {url.split("/")[3] for url in claimed.file_urls}))
+    assert {(hints[0], *names) for hints, names in seen} == {("zh", "zh"), ("en", "en")}
+
+
+async def test_the_same_url_is_never_twice_in_a_task(desk: Desk) -> None:
+    for _ in range(3):
+        await desk.post("https://example.com/same.wav", "https://example.com/other.wav")
+    while claimed := await claim(desk.sessions):
+        assert len(set(claimed.file_urls)) == len(claimed.file_urls)
+    assert not await desk.rows("SELECT 1 FROM files WHERE status = 'queued'")
+
+
+async def test_claims_at_the_same_time_take_different_files(desk: Desk) -> None:
+    await desk.post(*urls("race", 40))
+    claims = await asyncio.gather(*(claim(desk.sessions) for _ in range(8)))
+    taken = [url for claimed in claims if claimed for url in claimed.file_urls]
+    assert len(taken) == len(set(taken))
+
+
+async def test_a_flood_of_one_client_does_not_keep_another_waiting(desk: Desk) -> None:
+    """3,000 files of A wait; ten of B go out with the next task: in turn, one of each."""
+    other = await desk.client("other")
+    await desk.post(*urls("a", 3000))
+    await desk.post(*urls("b", 10), client_id=other)
+    claimed = await claim(desk.sessions)
+    assert claimed is not None
+    assert sum("/b/" in url for url in claimed.file_urls) == 10
+
+
+async def test_clients_whose_files_cannot_share_a_task_take_turns(desk: Desk) -> None:
+    other = await desk.client("other")
+    lot = Lot(account="beijing/default", region="beijing", model="fun-asr", most=1, submits_per_s=10)
+    await desk.post(*urls("a", 30))
+    await desk.post(*urls("b", 5), client_id=other, parameters={"language_hints": ["zh"]})
+    order = ""
+    for _ in range(10):
+        claimed = await claim(desk.sessions, lot)
+        assert claimed is not None
+        order += claimed.file_urls[0].split("/")[3]
+    assert order == "ab" * 5
+
+
+@pytest.mark.parametrize("sandbox", [SandboxConfig(queue_s=0.02, run_s=0.05, max_files_per_task=1)], indirect=True)
+async def test_a_smaller_limit_upstream_is_learnt_and_kept(
+    desk: Desk, start_poller: StartPoller, sandbox: RunningSandbox
+) -> None:
+    job = await desk.post(*urls("limit", 60))
+    async with start_poller():
+        assert await desk.final(job) == ["succeeded"]
+    (learnt,) = await desk.rows("SELECT account, model, max_files FROM group_limits")
+    assert tuple(learnt) == ("beijing/default", "fun-asr", 1)
+    assert sandbox.state.transcribed_files().total() == 60
+
+
+@pytest.mark.parametrize(
+    ("waiting", "age_s", "lanes", "size"),
+    [
+        (1, 0.0, 1, 1),
+        (1, 60.0, 1, 1),
+        (5, 0.0, 1, 1),
+        (500, 0.0, 1, 50),
+        (250, 0.5, 1, 50),
+        (40, 5.0, 1, 40),
+        (5000, 5.0, 1, 100),
+        (100, 0.0, 10, 100),
+    ],
+)
+def test_group_size(waiting: int, age_s: float, lanes: int, size: int) -> None:
+    assert group_size(waiting=waiting, oldest_age_s=age_s, submits_per_s=10, lanes=lanes, most=100) == size

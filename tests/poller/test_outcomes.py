@@ -1,0 +1,112 @@
+"""What an answer means for each file of a task."""
+
+from uuid import UUID
+
+import pytest
+
+from app.dashscope.results import NoResult, Trouble
+from app.dashscope.wire import Item, TaskStatus, TaskView
+from app.poller.outcomes import (
+    EXPIRED,
+    Failed,
+    Fetch,
+    Outcome,
+    Resubmit,
+    Silent,
+    TaskFile,
+    Wait,
+    after_fetch,
+    after_reading,
+    outcomes,
+)
+
+JOB = UUID(int=1)
+LONG_AGO = 3600.0
+
+
+def file(index: int, url: str, *, attempts: int = 1, result_failures: int = 0) -> TaskFile:
+    return TaskFile(JOB, index, UUID(int=2), url, attempts, result_failures)
+
+
+def one(
+    view: TaskView, *, alone: bool = True, age_s: float = LONG_AGO, ended_s: float = 0, attempts: int = 1
+) -> Outcome:
+    ((_, outcome),) = outcomes(
+        view, [file(0, "https://e/a.wav", attempts=attempts)], alone=alone, age_s=age_s, ended_s=ended_s
+    )
+    return outcome
+
+
+def failed_view(code: str) -> TaskView:
+    return TaskView(TaskStatus.FAILED, items=(Item("https://e/a.wav", code=code, message=code),), code=code)
+
+
+def test_files_are_told_apart_by_their_url_and_never_by_position() -> None:
+    files = [file(0, "https://e/a.wav"), file(1, "https://e/b.wav")]
+    view = TaskView(
+        TaskStatus.SUCCEEDED, items=(Item("https://e/b.wav", "https://r/b"), Item("https://e/a.wav", "https://r/a"))
+    )
+    found = dict(outcomes(view, files, alone=False, age_s=1, ended_s=0))
+    assert [found[one] for one in files] == [Fetch("https://r/a"), Fetch("https://r/b")]
+
+
+def test_the_result_of_a_single_file_needs_no_url_to_be_told_apart() -> None:
+    assert one(TaskView(TaskStatus.SUCCEEDED, items=(Item(None, "https://r/a"),))) == Fetch("https://r/a")
+
+
+def test_in_a_group_a_foreign_url_is_nobodys() -> None:
+    view = TaskView(TaskStatus.SUCCEEDED, items=(Item("https://e/other.wav", "https://r/a"),))
+    assert isinstance(one(view, alone=False), Wait)
+
+
+def test_a_file_that_the_answer_forgets_fails_after_a_while() -> None:
+    view = TaskView(TaskStatus.SUCCEEDED)
+    assert isinstance(one(view), Wait)
+    outcome = one(view, ended_s=31)
+    assert isinstance(outcome, Failed)
+    assert outcome.failure.code == "result_missing"
+
+
+def test_an_all_failed_task_that_calls_itself_succeeded_is_read_by_its_items() -> None:
+    view = TaskView(TaskStatus.SUCCEEDED, items=(Item("https://e/a.wav", code="DECODE_ERROR"),))
+    assert isinstance(one(view), Failed)
+
+
+def test_a_task_that_failed_without_results_fails_each_file_with_its_code() -> None:
+    outcome = one(TaskView(TaskStatus.FAILED, code="FILE_403_FORBIDDEN", message="FILE_403_FORBIDDEN"), alone=False)
+    assert isinstance(outcome, Failed)
+    assert (outcome.failure.code, outcome.failure.upstream_code) == ("file_unreachable", "FILE_403_FORBIDDEN")
+
+
+@pytest.mark.parametrize("code", ["SUCCESS_WITH_NO_VALID_FRAGMENT", "ASR_RESPONSE_HAVE_NO_WORDS"])
+def test_silence_is_a_transcript_without_text(code: str) -> None:
+    assert isinstance(one(failed_view(code)), Silent)
+
+
+def test_the_engines_fault_is_worth_one_more_attempt_and_no_second() -> None:
+    assert isinstance(one(failed_view("InternalError.Timeout")), Resubmit)
+    assert isinstance(one(failed_view("InternalError.Timeout"), attempts=2), Failed)
+
+
+def test_unknown_is_final_except_for_an_id_that_is_seconds_old() -> None:
+    assert isinstance(one(TaskView(TaskStatus.UNKNOWN), age_s=2), Wait)
+    assert one(TaskView(TaskStatus.UNKNOWN)) == Failed(EXPIRED)
+
+
+def test_a_result_host_that_is_away_is_waited_for() -> None:
+    outcome = after_fetch(NoResult(Trouble.AWAY, "HTTP 503"), file(0, "u", result_failures=100), ended_s=LONG_AGO)
+    assert outcome == Wait("HTTP 503")
+
+
+def test_a_foreign_result_host_is_refused_at_once() -> None:
+    outcome = after_fetch(NoResult(Trouble.FORBIDDEN, "no"), file(0, "u"), ended_s=0)
+    assert isinstance(outcome, Failed)
+    assert outcome.failure.code == "result_host_refused"
+
+
+@pytest.mark.parametrize(("failures", "ended_s", "final"), [(0, LONG_AGO, False), (5, 1.0, False), (5, 31.0, True)])
+def test_an_unreadable_result_is_tried_again_often_and_long_enough(failures: int, ended_s: float, final: bool) -> None:
+    outcome = after_reading("no JSON", file(0, "u", result_failures=failures), ended_s=ended_s)
+    assert isinstance(outcome, Failed) is final
+    if isinstance(outcome, Wait):
+        assert outcome.counted
