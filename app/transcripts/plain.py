@@ -1,10 +1,13 @@
 """The words of a transcript without their times. Pure: works on the `transcripts` of a normalised document."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from heapq import merge
 from typing import Any
 
 from app.transcripts.lines import width
+
+_HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")
 
 
 def text(transcripts: Sequence[Mapping[str, Any]], *, channel_id: int | None = None, speakers: bool = False) -> str:
@@ -31,7 +34,7 @@ def in_time(transcript: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def join(texts: Iterable[str]) -> str:
-    """Sentences as one text: a blank only where two narrow characters would meet, so none in Chinese."""
+    """Sentences as one text: a blank only between scripts that have blanks, so none in Chinese."""
     joined: list[str] = []
     for part in texts:
         if joined and needs_blank(joined[-1], part):
@@ -45,7 +48,12 @@ def needs_blank(left: str, right: str) -> bool:
     """Whether two texts that are put together need a blank between them: `Hi.` and `You`, but not `好。` and `你`."""
     if not left or not right or left[-1].isspace() or right[0].isspace():
         return False
-    return width(left[-1]) < 2 and width(right[0]) < 2
+    return _is_spaced(left[-1]) and _is_spaced(right[0])
+
+
+def _is_spaced(character: str) -> bool:
+    """Whether its script puts blanks between words. Of the wide ones only Hangul does."""
+    return width(character) < 2 or _HANGUL.match(character) is not None
 
 
 def label(transcript: Mapping[str, Any], sentence: Mapping[str, Any], *, channels: bool) -> str | None:

@@ -23,10 +23,11 @@ def test_one_channel_can_be_asked_for() -> None:
         (["Hello.", "World."], "Hello. World."),
         (["Hello. ", "World."], "Hello. World."),
         (["Hello.", "", "World."], "Hello. World."),
+        (["저는", "개발자"], "저는 개발자"),
         (["你好。", "Hello.", "再见。"], "你好。Hello.再见。"),
     ],
 )
-def test_sentences_are_joined_with_a_blank_only_between_narrow_characters(texts: list[str], joined: str) -> None:
+def test_sentences_are_joined_with_a_blank_only_between_scripts_that_have_blanks(texts: list[str], joined: str) -> None:
     assert plain.join(texts) == joined
 
 
