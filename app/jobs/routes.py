@@ -1,5 +1,6 @@
 """`/v1/jobs`: what clients ask for, and how far it is. Answers are bytes made from rows; the models are for OpenAPI."""
 
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from app.api.strict import prefixed_query, query_prefix
 from app.clients.dependencies import ClientDep, ClientRoute
 from app.db import Sessions, transaction
 from app.errors import (
+    DatabaseUnavailable,
     IdempotencyKeyReused,
     InvalidCursor,
     InvalidRequest,
@@ -101,7 +103,9 @@ async def create_job(
         job, replayed = await service.create_job(session, new)
     if not replayed:
         doorbell.ring()
-    job = await _wait(request, waiters, sessions, job, client_id=client.id, wait_s=wait_s)
+    # The job is durable: a 503 now would invite its sender to send it again.
+    with suppress(DatabaseUnavailable):
+        job = await _wait(request, waiters, sessions, job, client_id=client.id, wait_s=wait_s)
     headers = {"Location": f"/v1/jobs/{job.id}", **_retry_after(job)}
     if replayed:
         headers["Idempotency-Replayed"] = "true"

@@ -74,7 +74,11 @@ class JobRequest(BaseModel):
         default={},
         description="Up to 16 pairs of strings that come back with the job: keys of 1 to 64 characters, values of up"
         " to 512, neither with control characters. Lists can be filtered by them.",
-        json_schema_extra={"maxProperties": 16, "propertyNames": {"minLength": 1, "maxLength": 64}},
+        json_schema_extra={
+            "maxProperties": 16,
+            "propertyNames": {"minLength": 1, "maxLength": 64},
+            "additionalProperties": {"type": "string", "maxLength": 512},
+        },
     )
     webhook_url: str | None = Field(
         None, description="An `http` or `https` URL, up to 4,096 characters, that is told when the job is final."

@@ -76,13 +76,17 @@ class Waiters:
             self._loop = asyncio.create_task(self._look_until_nobody_waits(), name="jobs-waiting")
 
     async def _look_until_nobody_waits(self) -> None:
+        failing = False
         while self._waits:
             await asyncio.sleep(self._interval_s)
             try:
                 moved = await self._look()
             except Exception as error:  # noqa: BLE001 - waiting goes on; the read at its end says what is wrong
-                _log.warning("waiting_look_failed", error=type(error).__name__)
+                if not failing:
+                    _log.warning("waiting_look_failed", error=type(error).__name__)
+                failing = True
                 continue
+            failing = False
             self._wake({key: self._waits[key] for key in moved if key in self._waits})
 
     async def _look(self) -> list[tuple[UUID, int]]:

@@ -1,6 +1,8 @@
 """Waiting for jobs: `?wait=`, `Prefer: wait=`, and the one loop behind them."""
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from time import perf_counter
 from typing import Any
 from uuid import UUID
@@ -32,6 +34,33 @@ def waiters(app: FastAPI, sessions: Sessions) -> Waiters:
     return waiters
 
 
+@asynccontextmanager
+async def api_to_a_database_that_goes_away(app: FastAPI, waiters: Waiters) -> AsyncIterator[Callable[[], None]]:
+    """Calling what it yields takes the database away from what comes next, and ends all waits."""
+    away = create_engine("postgresql://nobody@127.0.0.1:1/nothing")
+    gone, there = create_sessions(away), app.state.sessions
+    holder = SwitchableSessions(there)
+    app.state.sessions = holder
+
+    def go_away() -> None:
+        holder.current = gone
+        waiters.close()
+
+    yield go_away
+    app.state.sessions = there
+    await away.dispose()
+
+
+class SwitchableSessions:
+    """The session factory of a request that began before the outage and ends in it."""
+
+    def __init__(self, current: Sessions) -> None:
+        self.current = current
+
+    def begin(self) -> Any:
+        return self.current.begin()
+
+
 async def somebody_waits(waiters: Waiters, people: int = 1) -> None:
     for _ in range(2000):
         if waiters.waiting >= people:
@@ -60,6 +89,19 @@ async def test_a_post_that_waits_answers_when_the_job_is_final(
     await finish(sessions, (await api.get("/v1/jobs")).json()["items"][0]["id"])
     answer = await asking
     assert (answer.status_code, answer.json()["status"]) == (202, "succeeded")
+
+
+async def test_a_post_whose_wait_ends_in_an_outage_is_still_accepted(
+    api: httpx.AsyncClient, app: FastAPI, sessions: Sessions, waiters: Waiters
+) -> None:
+    body = {"file_urls": ["https://example.com/a.wav"]}
+    async with api_to_a_database_that_goes_away(app, waiters) as go_away:
+        asking = asyncio.create_task(api.post(f"/v1/jobs?wait={LONG_S}", json=body, timeout=LONG_S))
+        await somebody_waits(waiters)
+        go_away()
+        answer = await asking
+    assert (answer.status_code, answer.json()["status"]) == (202, "queued")
+    assert (await api.get(answer.headers["location"])).status_code == 200
 
 
 async def test_when_the_time_is_over_the_job_comes_as_it_is(
