@@ -1,0 +1,112 @@
+"""Real processes of the command line: `python -m app …` in the test's own folder and environment."""
+
+import asyncio
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).resolve().parent.parent
+PATIENCE_S = 30
+
+
+@dataclass
+class Running:
+    """A process under way, what it has written so far, and the address at which it says that it listens."""
+
+    process: Process
+    out: list[str] = field(default_factory=list)
+    err: list[str] = field(default_factory=list)
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _open_streams: int = 2
+
+    @property
+    def stdout(self) -> str:
+        return "".join(self.out)
+
+    @property
+    def stderr(self) -> str:
+        return "".join(self.err)
+
+    async def told(self, text: str) -> str:
+        """The first line, of either stream, that has `text` in it."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not (found := [line for line in [*self.out, *self.err] if text in line]):
+                assert self._open_streams, f"ended without saying {text!r}: {self.stderr}"
+                self._news.clear()
+                await self._news.wait()
+        return found[0]
+
+    async def url(self) -> str:
+        line = await self.told('"listening"')
+        return line.partition('"url": "')[2].partition('"')[0]
+
+    async def ended(self) -> int:
+        async with asyncio.timeout(PATIENCE_S):
+            return await self.process.wait()
+
+    async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return await self.ended()
+
+    async def read(self, stream: asyncio.StreamReader, lines: list[str]) -> None:
+        while line := await stream.readline():
+            lines.append(line.decode())
+            self._news.set()
+        self._open_streams -= 1
+        self._news.set()
+
+
+def running(*command: str, **settings: str) -> AbstractAsyncContextManager[Running]:
+    """`python -m app COMMAND…` with these settings. Killed at the end of the block if it still runs."""
+    return running_python("-m", "app", *command, **settings)
+
+
+async def run(*command: str, **settings: str) -> tuple[int, str, str]:
+    """The exit code, standard output and standard error of a command that ends by itself."""
+    async with running(*command, **settings) as state:
+        code = await state.ended()
+    return code, state.stdout, state.stderr
+
+
+@asynccontextmanager
+async def running_python(*arguments: str, **settings: str) -> AsyncIterator[Running]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, *arguments),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=PIPE,
+        stderr=PIPE,
+        env=_environment(settings),
+    )
+    assert process.stdout
+    assert process.stderr
+    state = Running(process)
+    readers = asyncio.gather(state.read(process.stdout, state.out), state.read(process.stderr, state.err))
+    try:
+        yield state
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        await readers
+
+
+def kill_postgres(data_dir: Path) -> None:
+    """kill -9 of the embedded server and all its children: nothing gets the chance to put things in order."""
+    postmaster = psutil.Process(int((data_dir / "postgres" / "postmaster.pid").read_text().split()[0]))
+    family = [postmaster, *postmaster.children(recursive=True)]
+    for process in family:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(family, timeout=PATIENCE_S)
+
+
+def _environment(settings: Mapping[str, str]) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in ("HOME", "LANG", "PATH", "TMPDIR") if name in os.environ}
+    return kept | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"} | dict(settings)

@@ -1,0 +1,225 @@
+"""The command line, as people and containers use it: real processes, real signals, real ports."""
+
+import asyncio
+import json
+import signal
+import socket
+import stat
+from pathlib import Path
+
+import asyncpg
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from app.__main__ import cli
+from tests.database_gate import database_gate
+from tests.processes import kill_postgres, run, running
+
+KEY = "sk-0123456789abcdef0123456789abcdef"
+TOKEN = "a-token-of-the-test"
+# Nobody listens on port 1: jobs stay queued.
+AWAY = {"DASHSCOPE_BEIJING_API_KEY": KEY, "DASHSCOPE_BEIJING_BASE_URL": "http://127.0.0.1:1/api/v1"}
+COMMANDS = [
+    ["serve"],
+    ["api"],
+    ["poller"],
+    ["migrate"],
+    ["sandbox"],
+    ["demo"],
+    ["clients"],
+    ["clients", "create"],
+    ["clients", "list"],
+    ["clients", "revoke"],
+]
+
+
+@pytest.mark.parametrize("command", [[], *COMMANDS], ids=" ".join)
+def test_every_command_explains_itself(command: list[str]) -> None:
+    result = CliRunner().invoke(cli, [*command, "--help"])
+    assert result.exit_code == 0
+    assert "Usage:" in result.stdout
+
+
+async def test_help_needs_no_database_and_no_settings() -> None:
+    code, out, err = await run("--help", PORT="nonsense", DATABASE_URL="nonsense")
+    assert (code, err) == (0, "")
+    for command in COMMANDS:
+        assert command[0] in out
+
+
+@pytest.mark.parametrize("command", ["serve", "api", "poller", "migrate"])
+async def test_a_wrong_setting_stops_the_start_with_one_line(command: str) -> None:
+    code, out, err = await run(command, PORT="eighty")
+    assert (code, out) == (2, "")
+    assert err.startswith("PORT got 'eighty', needs")
+    assert err.count("\n") == 1
+
+
+async def test_a_port_in_use_stops_the_start_with_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for command in (["serve"], ["api"], ["sandbox", "--port", str(port)]):
+            code, out, err = await run(*command, PORT=str(port))
+            assert (code, out) == (1, "")
+            assert str(port) in err
+            assert err.count("\n") == 1
+
+
+async def test_an_unreachable_database_is_told_in_one_line_without_its_password() -> None:
+    code, out, err = await run("clients", "list", DATABASE_URL="postgresql://asr:hunter2hunter2@127.0.0.1:1/asr")
+    assert (code, out) == (1, "")
+    assert err.startswith("The database at 127.0.0.1:1/asr cannot be reached: ")
+    assert err.count("\n") == 1
+    assert "hunter2" not in err
+
+
+async def test_serve_on_an_empty_folder_and_everything_beside_it() -> None:
+    async with running("serve", PORT="0", **AWAY) as gateway:
+        url = await gateway.url()
+        token = gateway.stdout.split()[-1]
+        assert _get(f"{url}/v1/models", token) == 200
+        assert _read_private(Path("data/api_token")) == f"{token}\n"
+
+        code, out, _ = await run("clients", "create", "billing")
+        assert code == 0
+        assert _get(f"{url}/v1/models", out.split()[-1]) == 200
+        code, _, err = await run("clients", "create", "billing")
+        assert (code, err.count("\n")) == (1, 1)
+        assert "billing" in (await run("clients", "list"))[1]
+        assert (await run("clients", "revoke", "billing"))[0] == 0
+        assert _get(f"{url}/v1/models", out.split()[-1]) == 401
+
+        async with running("serve", PORT="0", **AWAY) as second:
+            assert _get(f"{await second.url()}/v1/models", token) == 200
+            assert token not in second.stdout
+            assert "data/api_token" in second.stdout
+            assert await second.stop(signal.SIGINT) == 0
+
+        assert _get(f"{url}/readyz", token) == 200
+        assert await gateway.stop() == 0
+        assert token not in gateway.stderr
+        assert KEY not in gateway.stderr
+    assert "postmaster.pid" not in _names("data/postgres")
+
+
+async def test_serve_survives_kill_9_of_everything() -> None:
+    async with running("serve", PORT="0", API_TOKEN=TOKEN, **AWAY) as gateway:
+        job = _post_job(await gateway.url())
+        gateway.process.kill()
+        await gateway.ended()
+        kill_postgres(Path("data"))
+    async with running("serve", PORT="0", API_TOKEN=TOKEN, **AWAY) as gateway:
+        assert _get(f"{await gateway.url()}{job}", TOKEN) == 200
+        assert await gateway.stop() == 0
+
+
+async def test_serve_without_a_key_says_which_variables_to_set(database_url: str) -> None:
+    async with running("serve", PORT="0", DATABASE_URL=database_url) as gateway:
+        assert "DASHSCOPE_BEIJING_API_KEY" in await gateway.told("no region has a key")
+        assert _get(f"{await gateway.url()}/readyz", "") == 200
+
+
+async def test_serve_lets_those_go_who_wait_when_it_is_told_to_stop(database_url: str) -> None:
+    async with running("serve", PORT="0", DATABASE_URL=database_url, API_TOKEN=TOKEN, **AWAY) as gateway:
+        url = await gateway.url()
+        async with httpx.AsyncClient(base_url=url, headers=_auth(TOKEN), timeout=30) as client:
+            body = {"file_urls": ["https://example.com/a.wav"]}
+            waiting = asyncio.create_task(client.post("/v1/jobs", params={"wait": 60}, json=body))
+            # The job can be seen: now the other request is waiting for it.
+            while not (await client.get("/v1/jobs")).json()["items"]:
+                pass
+            gateway.process.send_signal(signal.SIGTERM)
+            answer = await waiting
+        assert (answer.status_code, answer.json()["status"]) == (202, "queued")
+        assert await gateway.ended() == 0
+
+
+async def test_serve_ends_with_an_error_when_its_poller_breaks(database_url: str) -> None:
+    async with running("serve", PORT="0", DATABASE_URL=database_url, **AWAY) as gateway:
+        await gateway.url()
+        connection = await asyncpg.connect(database_url)  # type: ignore[no-untyped-call]
+        await connection.execute("ALTER TABLE files RENAME TO gone")
+        await connection.close()
+        assert await gateway.ended() == 1
+        assert "crashed" in gateway.stderr
+
+
+async def test_api_starts_while_the_database_is_away_and_recovers(database_url: str) -> None:
+    async with database_gate(database_url) as gate:
+        await gate.shut()
+        async with running("api", PORT="0", DATABASE_URL=gate.url, API_TOKEN=TOKEN) as api:
+            url = await api.url()
+            assert (_get(f"{url}/livez"), _get(f"{url}/readyz")) == (200, 503)
+            await api.told("waits for the database")
+            await gate.open()
+            async with asyncio.timeout(10), httpx.AsyncClient(base_url=url, headers=_auth(TOKEN)) as client:
+                while (await client.get("/readyz")).status_code != 200:
+                    pass
+                while (await client.get("/v1/models")).status_code != 200:
+                    pass
+            assert await api.stop() == 0
+
+
+async def test_poller_waits_for_the_migrations_and_shows_that_it_lives(server_url: str, database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)  # type: ignore[no-untyped-call]
+    await connection.execute("ALTER TABLE alembic_version RENAME TO later")
+    async with running("poller", "--port", "0", DATABASE_URL=database_url, **AWAY) as poller:
+        await poller.told("python -m app migrate")
+        await connection.execute("ALTER TABLE later RENAME TO alembic_version")
+        await connection.close()
+        url = await poller.url()
+        assert _get(f"{url}/livez") == 200
+        assert _get(f"{url}/metrics") == 200
+        assert await poller.stop() == 0
+
+
+async def test_migrate_and_its_check(database_url: str) -> None:
+    assert (await run("migrate", "--check", DATABASE_URL=database_url))[0] == 0
+    connection = await asyncpg.connect(database_url)  # type: ignore[no-untyped-call]
+    await connection.execute("ALTER TABLE jobs ADD COLUMN forgotten text")
+    await connection.close()
+    code, _, err = await run("migrate", "--check", DATABASE_URL=database_url)
+    assert (code, err.count("\n")) == (1, 1)
+    assert "forgotten" in err
+
+
+async def test_sandbox_says_what_to_set() -> None:
+    async with running("sandbox", "--port", "0", "--results-port", "0") as sandbox:
+        line = await sandbox.told("DASHSCOPE_SINGAPORE_BASE_URL=")
+        url = line.strip().partition("=")[2]
+        assert _get(f"{url}/tasks", "sk-sandbox-singapore") == 200
+        assert await sandbox.stop() == 0
+
+
+async def test_demo_prints_both_transcripts_as_text_and_srt() -> None:
+    code, out, err = await run("demo")
+    assert (code, err) == (0, "")
+    assert out.count("hello_world_female2.wav") == out.count("hello_world_male2.wav") == 2
+    assert out.count("Hello World，这里是阿里巴巴语音实验室。") == 4
+    assert "00:00:00,760 --> 00:00:03,240" in out
+    assert "00:00:00,680 --> 00:00:04,480" in out
+    assert _names(".") == set()
+
+
+def _post_job(url: str) -> str:
+    answer = httpx.post(f"{url}/v1/jobs", headers=_auth(TOKEN), json={"file_urls": ["https://example.com/a.wav"]})
+    assert answer.status_code == 202, json.dumps(answer.json())
+    return answer.headers["Location"]
+
+
+def _read_private(path: Path) -> str:
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    return path.read_text()
+
+
+def _names(folder: str) -> set[str]:
+    return {path.name for path in Path(folder).iterdir()}
+
+
+def _get(url: str, token: str = "") -> int:
+    return httpx.get(url, headers=_auth(token) if token else {}).status_code
+
+
+def _auth(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}

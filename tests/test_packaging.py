@@ -1,0 +1,93 @@
+"""What ships beside the code agrees with the code: locks, image, compose file, make targets, documents."""
+
+import os
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+from app.main import VERSION
+from app.sandbox import SandboxConfig
+from app.settings import REGIONS, Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SETTINGS = {name.upper() for name in Settings.model_fields}
+SET_BY_THE_IMAGE = {"DATA_DIR", "HOST", "PORT"}
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    assert PROJECT["project"]["version"] == VERSION
+
+
+def test_every_dependency_is_locked_and_development_uses_the_same_versions() -> None:
+    runtime, development = _locked("requirements.lock"), _locked("requirements-dev.lock")
+    assert _names(PROJECT["project"]["dependencies"]) <= runtime.keys()
+    assert _names(PROJECT["dependency-groups"]["dev"]) <= development.keys()
+    assert runtime.items() <= development.items()
+
+
+def test_every_locked_package_has_hashes() -> None:
+    for lock in ("requirements.lock", "requirements-dev.lock"):
+        entries = re.split(r"\n(?=\S)", (ROOT / lock).read_text())
+        assert all("--hash=sha256:" in entry for entry in entries if entry), lock
+
+
+def test_compose_passes_every_setting_on() -> None:
+    for role in ("migrate", "api", "poller"):
+        assert COMPOSE["services"][role]["environment"].keys() == SETTINGS - SET_BY_THE_IMAGE
+
+
+def test_compose_gives_every_lasting_service_a_health_check() -> None:
+    image = (ROOT / "Dockerfile").read_text()
+    assert "HEALTHCHECK" in image
+    for name, service in COMPOSE["services"].items():
+        assert name == "migrate" or "healthcheck" in service or "build" in service, name
+
+
+def test_the_sandbox_of_compose_gets_sandbox_keys_and_no_settings() -> None:
+    lines = (ROOT / "sandbox.env").read_text().splitlines()
+    values = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    assert values["COMPOSE_PROFILES"] in COMPOSE["services"]["sandbox"]["profiles"]
+    assert COMPOSE["services"]["sandbox"]["environment"] == {}
+    for region in REGIONS:
+        assert values[f"DASHSCOPE_{region.upper()}_API_KEY"] in SandboxConfig().keys[region]
+        assert values[f"DASHSCOPE_{region.upper()}_BASE_URL"] == f"http://sandbox:9100/{region}/api/v1"
+    assert values.keys() <= SETTINGS | {"COMPOSE_PROFILES"}
+
+
+def test_the_image_copies_only_what_there_is_and_what_the_build_may_see() -> None:
+    seen = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    copied = re.findall(r"^COPY (?!--from)(\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert set(copied) == seen
+    assert all((ROOT / path).exists() for path in copied)
+
+
+def test_make_lists_every_target() -> None:
+    command = ["/usr/bin/env", "make", "-C", str(ROOT), "--no-print-directory"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    targets = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert targets
+    assert {line.split()[0] for line in listed.splitlines()} == set(targets[1].split())
+
+
+def test_ci_can_be_run() -> None:
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
+        for link in re.findall(r"\]\((?!https?://|#|/)([^)#]+)", document.read_text()):
+            assert (document.parent / link).exists(), f"{document.name}: {link}"
+
+
+def _locked(lock: str) -> dict[str, str]:
+    return dict(re.findall(r"^([a-z0-9._-]+)==(\S+)", (ROOT / lock).read_text(), re.MULTILINE))
+
+
+def _names(requirements: list[str]) -> set[str]:
+    return {re.split(r"[^A-Za-z0-9._-]", requirement)[0].lower() for requirement in requirements}

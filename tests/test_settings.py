@@ -1,0 +1,119 @@
+"""Settings: what is accepted, what one line says about the rest, and that the documents know them all."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.settings import Settings, SettingsError, load_settings
+
+ROOT = Path(__file__).resolve().parent.parent
+NAMES = {name.upper() for name in Settings.model_fields}
+SECRET = "hunter2hunter2"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("PORT", "eighty", "PORT got 'eighty', needs"),
+        ("PORT", "65536", "PORT got '65536', needs"),
+        ("DATABASE_URL", f"mysql://asr:{SECRET}@db/asr", "DATABASE_URL got a value that is not shown, needs"),
+        (
+            "DASHSCOPE_BEIJING_API_KEY",
+            f"a={SECRET},a={SECRET}",
+            "DASHSCOPE_BEIJING_API_KEY got the account name 'a' twice",
+        ),
+        (
+            "DASHSCOPE_BEIJING_API_KEY",
+            f"{SECRET},b={SECRET}",
+            "DASHSCOPE_BEIJING_API_KEY got a value that is not shown",
+        ),
+        ("DASHSCOPE_SINGAPORE_BASE_URL", "dashscope", "DASHSCOPE_SINGAPORE_BASE_URL got 'dashscope', needs"),
+        ("DASHSCOPE_BEIJING_QUERY_RPS", "0", "DASHSCOPE_BEIJING_QUERY_RPS got '0', needs"),
+        ("DASHSCOPE_BEIJING_SUBMIT_RPS", "nan", "DASHSCOPE_BEIJING_SUBMIT_RPS got 'nan', needs"),
+        ("DASHSCOPE_SINGAPORE_MAX_FILES_PER_TASK", "101", "DASHSCOPE_SINGAPORE_MAX_FILES_PER_TASK got '101', needs"),
+        ("DEFAULT_REGION", "paris", "DEFAULT_REGION got 'paris', needs"),
+        ("WEBHOOK_ALLOWED_NETWORKS", "10.0.0.0/8,home", "WEBHOOK_ALLOWED_NETWORKS got"),
+        ("RETENTION_DAYS", "0", "RETENTION_DAYS got '0', needs"),
+        ("LOG_LEVEL", "loud", "LOG_LEVEL got 'loud', needs"),
+    ],
+)
+def test_a_wrong_value_is_told_in_one_line(
+    variable: str, value: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError) as raised:
+        load_settings()
+    assert str(raised.value).startswith(message)
+    assert "\n" not in str(raised.value)
+    assert SECRET not in str(raised.value)
+
+
+def test_a_default_region_without_a_key_is_refused_when_the_other_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DASHSCOPE_BEIJING_API_KEY", SECRET)
+    monkeypatch.setenv("DEFAULT_REGION", "singapore")
+    with pytest.raises(SettingsError, match="DEFAULT_REGION got 'singapore', needs a region with a key: beijing"):
+        load_settings()
+
+
+def test_nothing_set_serves_no_region() -> None:
+    assert load_settings().served_regions == {}
+
+
+def test_the_default_region_is_the_first_served_one() -> None:
+    settings = load_settings(
+        {"dashscope_beijing_api_key": "a", "dashscope_singapore_api_key": "b", "default_region": "singapore"}
+    )
+    assert list(settings.served_regions) == ["singapore", "beijing"]
+
+
+def test_several_accounts_keep_their_names_and_order() -> None:
+    settings = load_settings({"dashscope_beijing_api_key": "main=sk-1, spare=sk-2"})
+    accounts = settings.served_regions["beijing"].accounts
+    assert [(account.id, account.key.get_secret_value()) for account in accounts] == [
+        ("beijing/main", "sk-1"),
+        ("beijing/spare", "sk-2"),
+    ]
+
+
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in NAMES:
+        monkeypatch.setenv(name, "")
+    assert load_settings() == Settings()
+
+
+def test_a_file_of_the_working_directory_is_read_and_the_environment_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text("PORT=9001\nHOST=127.0.0.9\nUNKNOWN=1\n")
+    monkeypatch.setenv("PORT", "9002")
+    settings = load_settings()
+    assert (settings.host, settings.port) == ("127.0.0.9", 9002)
+
+
+def test_no_secret_shows_in_the_settings_themselves() -> None:
+    settings = load_settings(
+        {
+            "database_url": f"postgresql://asr:{SECRET}@db/asr",
+            "api_token": SECRET,
+            "admin_token": SECRET,
+            "dashscope_beijing_api_key": f"main={SECRET}",
+        }
+    )
+    assert SECRET not in f"{settings!r} {settings} {settings.served_regions!r}"
+
+
+def test_the_example_file_has_every_setting_with_its_default() -> None:
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    written = [line.partition("=")[0] for line in lines if line and not line.startswith("#")]
+    assert sorted(written) == sorted(NAMES)
+    example: Any = Settings(_env_file=ROOT / ".env.example")
+    assert example == Settings()
+
+
+def test_the_readme_has_every_setting_with_its_default() -> None:
+    table = re.findall(r"^\| `([A-Z_]+)` \| (.+?) \| .+ \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert sorted(name for name, _ in table) == sorted(NAMES)
+    for name, described in table:
+        default = Settings.model_fields[name.lower()].default
+        if default not in {None, ()}:
+            assert described.strip("`") == (f"./{default}" if isinstance(default, Path) else str(default)), name

@@ -1,0 +1,152 @@
+"""Nothing secret gets into a log line, wherever it came from."""
+
+import io
+import json
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from app import telemetry
+from app.telemetry import configure_logging, redact, register_secrets
+
+KEY = "sk-0123456789abcdef0123456789abcdef"
+TOKEN = "asr_Nn-Qg5Khky0S392U_toqK7PONcvNxfH6FBRSW9wKef8"
+SIGNED_URL = "https://bucket.oss-cn-beijing.aliyuncs.com/a.wav?Expires=1&Signature=abc%2Fdef"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _own_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(telemetry, "_secrets", telemetry._Secrets())
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    structlog.reset_defaults()
+    logging.captureWarnings(capture=False)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name in telemetry._NOISY:
+        logging.getLogger(name).setLevel(logging.NOTSET)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f"key {KEY}.", "key [redacted]."),
+        ("main=sk-abcdef,spare=sk-ghijkl", "main=[redacted],spare=[redacted]"),
+        (f"Authorization: Bearer {TOKEN}", "Authorization: Bearer [redacted]"),
+        ("Authorization: bearer whatever,x", "Authorization: bearer [redacted],x"),
+        (f"'{TOKEN}'", "'[redacted]'"),
+        ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "[redacted]"),
+        ("st-0123456789abcdef0123", "[redacted]"),
+        (f"GET {SIGNED_URL} 403", "GET https://bucket.oss-cn-beijing.aliyuncs.com/a.wav?[redacted] 403"),
+        ('"oss://bucket/a.wav?x=1"', '"oss://bucket/a.wav?[redacted]"'),
+        (r'{"trace": "https://a.example/b?c=d\n  next"}', r'{"trace": "https://a.example/b?[redacted]\n  next"}'),
+        ("postgresql://asr:p:ss@db:5432/asr", "postgresql://asr:[redacted]@db:5432/asr"),
+        ("postgresql://db:5432/asr, mail@example.com", "postgresql://db:5432/asr, mail@example.com"),
+        ("task-1234567 asr_test_12345_7 disk-usage what? best-effort", None),
+    ],
+)
+def test_what_looks_secret_is_blotted_out(text: str, shown: str | None) -> None:
+    assert redact(text) == (text if shown is None else shown)
+
+
+def test_registered_secrets_are_blotted_out_also_as_json_writes_them() -> None:
+    register_secrets(['correct "horse" \\battery', ""])
+    line = json.dumps({"message": 'got correct "horse" \\battery!'})
+    assert redact(line) == '{"message": "got [redacted]!"}'
+
+
+def test_a_short_secret_is_blotted_out_where_it_stands_alone_and_words_stay_readable() -> None:
+    register_secrets(["job"])
+    assert redact("token job, jobs, \x1b[35mjob\x1b[0m") == "token [redacted], jobs, \x1b[35m[redacted]\x1b[0m"
+
+
+def test_a_longer_secret_is_blotted_out_before_one_that_it_contains() -> None:
+    register_secrets(["longsecret", "longsecret-and-more"])
+    assert redact("longsecret-and-more") == "[redacted]"
+
+
+def test_lines_are_json_when_nobody_looks() -> None:
+    line = _logged(io.StringIO(), lambda: structlog.get_logger().info("job accepted", files=2, client="做"))
+    assert json.loads(line) == {
+        "event": "job accepted",
+        "files": 2,
+        "client": "做",
+        "level": "info",
+        "at": _any_instant(line),
+    }
+
+
+def test_lines_are_readable_on_a_terminal_and_blotted_out_there_too() -> None:
+    line = _logged(Terminal(), lambda: structlog.get_logger().warning("refused", key=KEY, url=SIGNED_URL))
+    assert "refused" in line
+    assert not line.startswith("{")
+    assert KEY not in line
+    assert "Signature" not in line
+
+
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+def test_tracebacks_are_blotted_out(stream: Callable[[], io.StringIO]) -> None:
+    register_secrets(["hunter2hunter2"])
+
+    def log() -> None:
+        try:
+            int(f"hunter2hunter2 {KEY} {SIGNED_URL}")
+        except ValueError:
+            structlog.get_logger().exception("work failed")
+            logging.getLogger("library").exception("work failed with %s", KEY)
+
+    output = _logged(stream(), log)
+    assert output.count("ValueError") >= 2
+    for secret in ("hunter2hunter2", KEY, "Signature"):
+        assert secret not in output
+
+
+def test_objects_in_fields_are_blotted_out() -> None:
+    class Call:
+        def __repr__(self) -> str:
+            return f"<Call {KEY}>"
+
+    line = _logged(
+        io.StringIO(), lambda: structlog.get_logger().info("called", call=Call(), nested={"urls": [SIGNED_URL]})
+    )
+    assert json.loads(line)["call"] == "<Call [redacted]>"
+    assert "Signature" not in line
+
+
+def test_libraries_log_the_same_way_and_their_chatter_stays_out() -> None:
+    def log() -> None:
+        logging.getLogger("uvicorn.error").info("Started server process")
+        logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
+
+    line = _logged(io.StringIO(), log)
+    assert json.loads(line)["event"] == "Invalid HTTP request received."
+    assert json.loads(line)["logger"] == "uvicorn.error"
+
+
+def test_lines_below_the_level_are_left_out() -> None:
+    def log() -> None:
+        structlog.get_logger().info("quiet")
+        logging.getLogger("library").info("quiet")
+
+    assert _logged(io.StringIO(), log, level="warning") == ""
+
+
+def _logged(stream: io.StringIO, log: Callable[[], Any], *, level: str = "info") -> str:
+    configure_logging(level, stream=stream)
+    log()
+    return stream.getvalue()
+
+
+def _any_instant(line: str) -> str:
+    instant: str = json.loads(line)["at"]
+    assert instant.endswith("Z")
+    return instant
