@@ -36,6 +36,20 @@ class GroupLimit(Base):
     learnt_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+class Circuit(Base):
+    """An account that is left alone because upstream refuses its key or bill. See `app.dashscope.circuits`."""
+
+    __tablename__ = "circuits"
+
+    account: Mapped[str] = mapped_column(Text, primary_key=True)
+    code: Mapped[str] = mapped_column(Text)
+    message: Mapped[str] = mapped_column(Text)
+    upstream_code: Mapped[str | None] = mapped_column(Text)
+    opened_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    probe_at: Mapped[datetime]
+    refused_probes: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
+
+
 class Watch(Base):
     """Which poller reads an account's task list, so that replicas do not read it twice."""
 

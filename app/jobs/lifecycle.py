@@ -73,7 +73,7 @@ def job_status(counts: FileCounts) -> JobStatus:
             return JobStatus.PARTIAL
 
 
-def lane(region: str, model: str, parameters: Mapping[str, Any]) -> UUID:
-    """The same id for all files that may go out in one task: same region, model and parameters."""
-    agreed = json.dumps([region, model, parameters], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+def lane(parameters: Mapping[str, Any]) -> UUID:
+    """The same id for all files that, within a region and model, may go out in one task."""
+    agreed = json.dumps(parameters, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return UUID(bytes=hashlib.sha256(agreed.encode("utf-8", "surrogatepass")).digest()[:16])

@@ -59,6 +59,8 @@ class Job(Base):
     status: Mapped[str] = mapped_column(Text, default="queued", server_default="queued")
     model: Mapped[str] = mapped_column(Text)
     region: Mapped[str] = mapped_column(Text)
+    # What the client asked for: `auto` lets files that wait go to another region while this one refuses the account.
+    region_asked: Mapped[str] = mapped_column(Text)
     parameters: Mapped[dict[str, Any]]
     # `metadata` is taken by SQLAlchemy's declarative base.
     labels: Mapped[dict[str, str]] = mapped_column("metadata")
@@ -115,7 +117,7 @@ class File(Base):
     client_id: Mapped[UUID]
     region: Mapped[str] = mapped_column(Text)
     model: Mapped[str] = mapped_column(Text)
-    # Files of one lane agree in region, model and parameters, and so may share a task (`lifecycle.lane`).
+    # Files of one lane agree in their parameters: within a region and model they may share a task (`lifecycle.lane`).
     lane: Mapped[UUID]
     url: Mapped[str] = mapped_column(Text)
     status: Mapped[str] = mapped_column(Text, default="queued", server_default="queued")

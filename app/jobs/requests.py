@@ -34,6 +34,7 @@ def new_job(
     return NewJob(
         client_id=client_id,
         asked=asked,
+        region_asked=request.region,
         urls=urls,
         metadata=request.metadata,
         webhook_url=webhook_url,

@@ -25,6 +25,7 @@ class NewJob:
 
     client_id: UUID
     asked: ValidatedJob
+    region_asked: str
     urls: Sequence[str]
     metadata: Mapping[str, str]
     webhook_url: str | None
@@ -67,12 +68,13 @@ def _columns(job_id: UUID, new: NewJob) -> dict[str, Any]:
         "client_id": new.client_id,
         "model": asked.model.id,
         "region": asked.region,
+        "region_asked": new.region_asked,
         "parameters": asked.parameters,
         "labels": new.metadata,
         "webhook_url": new.webhook_url,
         "idempotency_key": new.idempotency_key,
         "request_sha256": new.request_sha256 if new.idempotency_key else None,
-        "lane": lane(asked.region, asked.model.id, asked.parameters),
+        "lane": lane(asked.parameters),
         "files_total": len(new.urls),
         "urls": list(new.urls),
     }
@@ -90,10 +92,10 @@ def _fresh(job_id: UUID, created_at: datetime, new: NewJob) -> JobRow:
 _INSERT = text(
     """
     WITH job AS (
-        INSERT INTO jobs (id, client_id, model, region, parameters, metadata, webhook_url, idempotency_key,
-                          request_sha256, files_total, files_queued)
-        VALUES (:job_id, :client_id, :model, :region, :parameters, :labels, :webhook_url, :idempotency_key,
-                :request_sha256, :files_total, :files_total)
+        INSERT INTO jobs (id, client_id, model, region, region_asked, parameters, metadata, webhook_url,
+                          idempotency_key, request_sha256, files_total, files_queued)
+        VALUES (:job_id, :client_id, :model, :region, :region_asked, :parameters, :labels, :webhook_url,
+                :idempotency_key, :request_sha256, :files_total, :files_total)
         ON CONFLICT (client_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
         RETURNING id, client_id, region, model, created_at
     ), files AS (

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.dashscope.circuits import Circuit, read_circuits
 from app.poller.reconcile import EXPIRE_SUBMITTING
 
 # Which (region, model) pairs have waiting files: one index probe a pair.
@@ -49,10 +50,11 @@ class AccountAgenda:
 class Agenda:
     waiting: list[tuple[str, str]]  # (region, model)
     accounts: list[AccountAgenda]
+    circuits: dict[str, Circuit]  # open ones, by account
 
 
 async def read_agenda(session: AsyncSession, accounts: Mapping[str, float]) -> Agenda:
-    """Three statements, each an index probe or a few; also notes submits whose poller went away.
+    """Four statements, each an index probe or a few; also notes submits whose poller went away.
 
     `accounts`: by how many seconds an account's tasks must be overdue before a look without a hint from the list.
     """
@@ -62,4 +64,5 @@ async def read_agenda(session: AsyncSession, accounts: Mapping[str, float]) -> A
     return Agenda(
         waiting=[(row.region, row.model) for row in waiting],
         accounts=[AccountAgenda(row.account, row.due, row.unsure, row.running) for row in tasks],
+        circuits={circuit.account: circuit for circuit in await read_circuits(session)},
     )

@@ -36,6 +36,9 @@ class Context:
     def region_of(self, client: DashScope) -> Region:
         return self.regions[client.account.region]
 
+    def accounts_of(self, region: str) -> set[str]:
+        return {account for account, client in self.clients.items() if client.account.region == region}
+
     def submit_call(self, client: DashScope, model: str) -> Call:
         rate = self.region_of(client).submit_rps or MODELS[model].submit_rps
         return Call(client.account.id, f"submit:{model}", rate)

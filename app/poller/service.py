@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from app.catalogue import MODELS
 from app.dashscope.budgets import Budgets
@@ -20,6 +20,7 @@ from app.poller.collect import Collector
 from app.poller.context import Context
 from app.poller.crew import Crew
 from app.poller.leases import Leases
+from app.poller.moving import move_waiting_files
 from app.poller.reconcile import Reconciler
 from app.poller.submit import Submitter
 from app.poller.watch import Watcher
@@ -106,8 +107,17 @@ class Poller:
             agenda = await read_agenda(
                 session, {account: watcher.late_s for account, watcher in self._watchers.items()}
             )
+            await self._move_on(session, agenda)
         self._start_submitters(agenda)
         self._start_account_workers(agenda)
+
+    async def _move_on(self, session: AsyncSession, agenda: Agenda) -> None:
+        """Where every account of a region is refused, files whose client left the region open go to another one."""
+        served = self._context.regions
+        refused = [name for name in served if self._context.accounts_of(name) <= agenda.circuits.keys()]
+        for region in refused:
+            for other in served.keys() - set(refused):
+                await move_waiting_files(session, region, other)
 
     async def _rest(self) -> None:
         """Until the next round, or less when somebody rings or the poller is told to stop."""
@@ -123,7 +133,11 @@ class Poller:
             for account, client in self._context.clients.items():
                 if client.account.region == region_name and model in MODELS:
                     submitter = self._submitters.get((account, model)) or self._new_submitter(client, model)
-                    self._context.crew.ensure(("submit", account, model), submitter.run)
+                    circuit = agenda.circuits.get(account)
+                    if circuit is None:
+                        self._context.crew.ensure(("submit", account, model), submitter.run)
+                    elif circuit.probe_due:
+                        self._context.crew.ensure(("submit", account, model), submitter.probe)
 
     def _new_submitter(self, client: DashScope, model: str) -> Submitter:
         region = self._context.region_of(client)

@@ -6,8 +6,10 @@ from uuid import uuid4
 
 import structlog
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.catalogue import MODELS
+from app.dashscope.circuits import close_circuit, open_circuit, put_probe_off, read_circuits, take_probe
 from app.dashscope.client import Accepted, DashScope, Lost
 from app.dashscope.failures import Failure, Verdict
 from app.db import transaction
@@ -38,16 +40,31 @@ class Submitter:
         self._room = asyncio.Semaphore(MAX_UNDER_WAY)
         self._losses = 0
         self._resume_at = 0.0
+        self._refused = False
+        self._probing = False
 
     async def run(self) -> None:
         """First the budget, then the claim: nothing is held while waiting for the right to send it."""
-        while not self._context.stopping.is_set():
+        self._refused = False
+        while not (self._context.stopping.is_set() or self._refused):
             await self._context.pause(self._resume_at - time.monotonic())
             piece = await self._next_piece()
             if piece is None:
                 return
             if self._losses > 1:
                 await asyncio.wait([piece])
+
+    async def probe(self) -> None:
+        """Try one submit although the account's circuit is open. One poller at a time has the right to."""
+        async with transaction(self._context.sessions) as session:
+            if not await take_probe(session, self._lot.account):
+                return
+        self._probing = True
+        try:
+            if piece := await self._next_piece():
+                await asyncio.wait([piece])
+        finally:
+            self._probing = False
 
     async def _next_piece(self) -> "asyncio.Task[None] | None":
         await self._room.acquire()
@@ -92,6 +109,7 @@ class Submitter:
             self._resume_at = time.monotonic() + pause_s
         else:
             self._losses = 0
+        self._refused = isinstance(answer, Failure) and answer.verdict is Verdict.ACCOUNT
 
     async def _write_down(self, claim: Claim, answer: Accepted | Failure | Lost) -> None:
         """Until the database takes it: what upstream answered is nowhere else. The lease is renewed meanwhile."""
@@ -120,6 +138,8 @@ class Submitter:
         try:
             async with transaction(self._context.sessions) as session:
                 learnt = await record_accepted(session, claim.task_id, upstream_task_id, look_in_s=look_in_s)
+                if self._probing and await close_circuit(session, self._lot.account):
+                    log.info("circuit closed", account=self._lot.account)
         except IntegrityError:
             # The reconciler took this task for the lost one of an equal group: that one is now this row's.
             await self._record_lost(claim, "its task was adopted by an equal group")
@@ -147,7 +167,22 @@ class Submitter:
             match failure.verdict:
                 case Verdict.SLOWER | Verdict.LATER:
                     await record_later(session, claim.task_id)
+                case Verdict.ACCOUNT:
+                    await self._record_account_trouble(session, claim, failure)
                 case Verdict.REFUSED if len(claim.file_urls) > 1:
                     await record_split(session, claim.task_id, token=None, trouble=failure.message)
                 case _:
                     await record_refused(session, claim.task_id, token=None, failure=failure)
+
+    async def _record_account_trouble(self, session: AsyncSession, claim: Claim, failure: Failure) -> None:
+        """Leave the account alone. Its files go to another account of the region; where none is left, they fail."""
+        account = self._lot.account
+        if await open_circuit(session, account, failure):
+            log.error("circuit opened", account=account, code=failure.code, upstream_code=failure.upstream_code)
+        elif self._probing:
+            await put_probe_off(session, account)
+        refused = {circuit.account for circuit in await read_circuits(session)}
+        if self._context.accounts_of(self._lot.region) - refused:
+            await record_later(session, claim.task_id)
+        else:
+            await record_refused(session, claim.task_id, token=None, failure=failure)

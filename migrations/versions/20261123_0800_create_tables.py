@@ -26,6 +26,17 @@ def upgrade() -> None:
         postgresql_with={"fillfactor": "50"},
     )
     op.create_table(
+        "circuits",
+        sa.Column("account", sa.Text(), nullable=False),
+        sa.Column("code", sa.Text(), nullable=False),
+        sa.Column("message", sa.Text(), nullable=False),
+        sa.Column("upstream_code", sa.Text(), nullable=True),
+        sa.Column("opened_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("probe_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("refused_probes", sa.SmallInteger(), server_default="0", nullable=False),
+        sa.PrimaryKeyConstraint("account", name=op.f("pk_circuits")),
+    )
+    op.create_table(
         "clients",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
@@ -130,6 +141,7 @@ def upgrade() -> None:
         sa.Column("status", sa.Text(), server_default="queued", nullable=False),
         sa.Column("model", sa.Text(), nullable=False),
         sa.Column("region", sa.Text(), nullable=False),
+        sa.Column("region_asked", sa.Text(), nullable=False),
         sa.Column("parameters", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("metadata", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("webhook_url", sa.Text(), nullable=True),
@@ -296,4 +308,5 @@ def downgrade() -> None:
     op.drop_index("uq_clients_token_sha256", table_name="clients")
     op.drop_index("uq_clients_name_active", table_name="clients", postgresql_where=sa.text("revoked_at IS NULL"))
     op.drop_table("clients")
+    op.drop_table("circuits")
     op.drop_table("budgets")

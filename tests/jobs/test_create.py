@@ -80,7 +80,7 @@ async def test_the_files_carry_what_the_queue_needs(
     assert [file.index for file in files] == [0, 1]
     assert files[1].url == "https://xn--r8jz45g.jp/%E5%BD%95%20%E9%9F%B3.wav"
     assert {file.client_id for file in files} == {api_client[0].id}
-    assert {file.lane for file in files} == {lane("beijing", "fun-asr", parameters)}
+    assert {file.lane for file in files} == {lane(parameters)}
     assert {(file.region, file.model, file.status) for file in files} == {("beijing", "fun-asr", "queued")}
 
 

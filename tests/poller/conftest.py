@@ -44,7 +44,7 @@ class Desk:
             parameters=parameters or {},
             served=["beijing", "singapore"],
         )
-        new = NewJob(client_id or self.client_id, asked, urls, {}, None, None, b"")
+        new = NewJob(client_id or self.client_id, asked, region, urls, {}, None, None, b"")
         async with transaction(self.sessions) as session:
             job, _ = await create_job(session, new)
         return job.id

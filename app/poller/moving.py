@@ -1,0 +1,42 @@
+"""Moving files that wait to another region, where their job leaves that open."""
+
+import structlog
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.catalogue import MODELS
+from app.settings import RegionName
+
+BATCH = 1000
+
+log = structlog.get_logger()
+
+# Only files that nothing was sent of: what one region has begun it also ends.
+_MOVE = text("""
+    UPDATE files SET region = :other
+    FROM (
+        SELECT files.job_id, files.index FROM files JOIN jobs ON jobs.id = files.job_id
+        WHERE files.status = 'queued' AND files.region = :region AND files.model = ANY(:models)
+          AND jobs.region_asked = 'auto'
+        LIMIT :batch FOR UPDATE OF files SKIP LOCKED
+    ) AS chosen
+    WHERE files.job_id = chosen.job_id AND files.index = chosen.index
+    RETURNING files.job_id
+""")
+
+_MOVE_JOBS = text("""
+    UPDATE jobs SET region = :other, version = version + 1
+    WHERE id IN (SELECT id FROM jobs WHERE id = ANY(:jobs) AND files_queued = files_total ORDER BY id FOR UPDATE)
+      AND region <> :other
+""")
+
+
+async def move_waiting_files(session: AsyncSession, region: RegionName, other: RegionName) -> int:
+    """How many files moved. A job's own `region` follows only while all of its files wait."""
+    models = [model.id for model in MODELS.values() if other in model.regions]
+    moved = await session.scalars(_MOVE, {"region": region, "other": other, "models": models, "batch": BATCH})
+    jobs = list(moved)
+    if jobs:
+        await session.execute(_MOVE_JOBS, {"jobs": list(set(jobs)), "other": other})
+        log.warning("files moved to another region", files=len(jobs), since=region, to=other)
+    return len(jobs)
