@@ -1,0 +1,5 @@
+"""The chaos tests post jobs as the poller's tests do."""
+
+from tests.poller.conftest import desk
+
+__all__ = ["desk"]
