@@ -1,14 +1,14 @@
 """Claiming the next task to look at: those that the list shows as ended first, the oldest of them before all."""
 
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.poller.leases import LEASE_S
 from app.poller.outcomes import TaskFile
+from app.poller.store import open_files
 
 _LEASE = """
     UPDATE tasks SET lease_token = :token, lease_until = now() + make_interval(secs => :lease_s)
@@ -27,11 +27,6 @@ _ENDED = text(_LEASE.format(due="ended_at IS NOT NULL AND look_at <= now() ORDER
 _DUE = text(
     _LEASE.format(due="ended_at IS NULL AND look_at <= now() - make_interval(secs => :late_s) ORDER BY look_at")
 )
-
-_FILES = text("""
-    SELECT job_id, index AS number, client_id, url, attempts, result_failures FROM files
-    WHERE task_id = :id AND status = 'running' ORDER BY job_id, index
-""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +52,6 @@ async def claim_look(session: AsyncSession, account: str, *, token: UUID, late_s
         row = (await session.execute(_DUE, {**lease, "late_s": late_s})).one_or_none()
     if row is None:
         return None
-    files = await session.execute(_FILES, {"id": row.id})
     return Look(
         task_id=row.id,
         token=token,
@@ -67,17 +61,5 @@ async def claim_look(session: AsyncSession, account: str, *, token: UUID, late_s
         alone=row.file_count == 1,
         age_s=row.age_s,
         ended_s=row.ended_s,
-        files=[_file(file) for file in files],
-    )
-
-
-def _file(row: Row[Any]) -> TaskFile:
-    return TaskFile(
-        # asyncpg's own UUID class is no UUID to JSON encoders.
-        job_id=UUID(int=row.job_id.int),
-        index=row.number,
-        client_id=row.client_id,
-        url=row.url,
-        attempts=row.attempts,
-        result_failures=row.result_failures,
+        files=await open_files(session, row.id),
     )

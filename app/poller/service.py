@@ -1,6 +1,7 @@
 """The poller: reads the agenda, keeps a worker going for whatever is on it, and drains when told to stop."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
@@ -14,6 +15,7 @@ from app.dashscope.results import results_client
 from app.db import create_sessions, transaction
 from app.errors import DatabaseUnavailable
 from app.jobs.doorbell import Doorbell
+from app.poller.abandoned import EVERY_S, give_up_abandoned
 from app.poller.agenda import Agenda, read_agenda
 from app.poller.claim import Lot
 from app.poller.collect import Collector
@@ -89,6 +91,7 @@ class Poller:
         }
         self._reconcilers = {account: Reconciler(context, client) for account, client in context.clients.items()}
         self._submitters: dict[tuple[str, str], Submitter] = {}
+        self._next_tidying = 0.0
 
     async def run_until(self, renewal: "asyncio.Task[None]") -> None:
         """Rounds until told to stop. Without renewal of leases a poller would limp: its failure is the poller's."""
@@ -110,6 +113,10 @@ class Poller:
             await self._move_on(session, agenda)
         self._start_submitters(agenda)
         self._start_account_workers(agenda)
+        if time.monotonic() >= self._next_tidying:
+            self._next_tidying = time.monotonic() + EVERY_S
+            accounts = self._context.clients.keys()
+            self._context.crew.ensure("tidy", lambda: give_up_abandoned(self._context.sessions, accounts))
 
     async def _move_on(self, session: AsyncSession, agenda: Agenda) -> None:
         """Where every account of a region is refused, files whose client left the region open go to another one."""

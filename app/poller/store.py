@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.dashscope.failures import Failure
@@ -34,6 +34,12 @@ _HOLD = text("""
     UPDATE tasks SET upstream_status = :status, ended_at = coalesce(ended_at, now()), usage_s = :usage_s
     WHERE id = :id AND lease_token = :token AND state = 'running'
 """)
+
+_OPEN_FILES = text("""
+    SELECT job_id, index AS number, client_id, url, attempts, result_failures FROM files
+    WHERE task_id = :id AND status = 'running' ORDER BY job_id, index
+""")
+
 
 _SET_FILES = text("""
     UPDATE files SET
@@ -86,6 +92,11 @@ async def hold(session: AsyncSession, task_id: UUID, token: UUID, *, status: str
     held = await session.execute(_HOLD, {"id": task_id, "token": token, "status": status, "usage_s": usage_s})
     if not held.rowcount:  # type: ignore[attr-defined]
         raise LeaseLost
+
+
+async def open_files(session: AsyncSession, task_id: UUID) -> list[TaskFile]:
+    """The files of a task whose outcome is not known yet."""
+    return [_file(row) for row in await session.execute(_OPEN_FILES, {"id": task_id})]
 
 
 async def store_results(session: AsyncSession, task_id: UUID, results: Sequence[Result]) -> list[Result]:
@@ -156,3 +167,15 @@ def _changes(results: Sequence[Result]) -> dict[UUID, JobChange]:
         if result.transcript:
             change.audio_duration_ms += result.transcript.audio_duration_ms
     return changes
+
+
+def _file(row: Row[Any]) -> TaskFile:
+    return TaskFile(
+        # asyncpg's own UUID class is no UUID to JSON encoders.
+        job_id=UUID(int=row.job_id.int),
+        index=row.number,
+        client_id=row.client_id,
+        url=row.url,
+        attempts=row.attempts,
+        result_failures=row.result_failures,
+    )

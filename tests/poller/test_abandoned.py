@@ -1,0 +1,36 @@
+"""Tasks of an account whose key was taken away: they do not run for ever."""
+
+import msgspec
+
+from app.poller.abandoned import give_up_abandoned
+from app.sandbox import Faults, RunningSandbox
+from tests.poller.conftest import Desk, StartPoller
+
+
+async def test_after_a_day_a_running_file_of_a_lost_account_has_expired(
+    desk: Desk, start_poller: StartPoller, sandbox: RunningSandbox
+) -> None:
+    job = await desk.post("https://example.com/a.wav?sandbox=run:600")
+    async with start_poller():
+        await desk.until("SELECT 1 FROM tasks WHERE state = 'running'")
+    await give_up_abandoned(desk.sessions, ["beijing/another"])
+    assert [file.status for file in await desk.files(job)] == ["running"]
+    await desk.rows("UPDATE tasks SET created_at = created_at - interval '26 hours' RETURNING id")
+    await give_up_abandoned(desk.sessions, ["beijing/another"])
+    assert await desk.final(job) == ["failed"]
+    assert [file.error_code for file in await desk.files(job)] == ["result_expired"]
+
+
+async def test_after_a_day_a_file_that_may_never_have_arrived_waits_again(
+    desk: Desk, start_poller: StartPoller, sandbox: RunningSandbox
+) -> None:
+    sandbox.state.faults = msgspec.structs.replace(Faults(), lose_submit_rate=1.0, list_refused=True)
+    job = await desk.post("https://example.com/a.wav")
+    async with start_poller():
+        await desk.until("SELECT 1 FROM tasks WHERE state = 'unsure'")
+    await desk.rows(
+        "UPDATE tasks SET created_at = created_at - interval '26 hours', lease_token = NULL, lease_until = NULL"
+        " RETURNING id"
+    )
+    await give_up_abandoned(desk.sessions, ["beijing/another"])
+    assert [file.status for file in await desk.files(job)] == ["queued"]
