@@ -11,7 +11,7 @@ RUNTIME := $(VENV)/.runtime-stamp
 DEV := $(VENV)/.dev-stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check format lock clean
+.PHONY: help setup demo serve test check bench-poller bench-claims format lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,12 @@ check: $(DEV) ## What CI runs: format, lint, types, import contracts, tests
 	$(BIN)/mypy $(wildcard app tests migrations bench)
 	$(BIN)/lint-imports
 	$(BIN)/pytest
+
+bench-poller: $(DEV) ## Measure the poller beside the official SDK and the optimum, some eight minutes
+	@$(BIN)/python -m bench.poller
+
+bench-claims: $(DEV) ## Measure claims among 1,100,000 files, with the plans
+	@$(BIN)/python -m bench.claims
 
 format: $(DEV) ## Format the code and mend what the linter can
 	$(BIN)/ruff format .

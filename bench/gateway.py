@@ -1,0 +1,159 @@
+"""A gateway of real processes on a database of its own: jobs are posted over HTTP, outcomes read from its tables."""
+
+import asyncio
+import itertools
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import aiohttp
+import asyncpg
+
+from app.embedded import start_embedded
+from app.startup import migrate_database
+from bench.processes import Running, family_cpu_s, running
+from bench.upstream import KEY, Upstream
+
+TOKEN = "a-token-of-the-benchmark"  # noqa: S105
+CONNECTIONS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A folder for everything temporary, with one embedded PostgreSQL server in it."""
+
+    folder: Path
+    server_url: str
+    _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
+
+    def room(self, name: str) -> Path:
+        room = self.folder / f"{next(self._numbers)}-{name}"
+        room.mkdir()
+        return room
+
+    async def database(self) -> str:
+        """The URL of a new database with the gateway's tables."""
+        name = f"bench_{next(self._numbers)}"
+        connection = await asyncpg.connect(self.server_url)  # type: ignore[no-untyped-call]
+        await connection.execute(f"CREATE DATABASE {name}")
+        await connection.close()
+        url = urlunsplit(urlsplit(self.server_url)._replace(path=f"/{name}"))
+        await asyncio.to_thread(migrate_database, url)
+        return url
+
+    def postgres_cpu_s(self) -> float:
+        pid = (self.folder / "postgres" / "postmaster.pid").read_text().split()[0]
+        return family_cpu_s(int(pid))
+
+
+@asynccontextmanager
+async def stage() -> AsyncIterator[Stage]:
+    with tempfile.TemporaryDirectory(prefix="asr-gateway-bench-", ignore_cleanup_errors=True) as folder:
+        yield Stage(Path(folder), await asyncio.to_thread(start_embedded, Path(folder)))
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    url: str
+    poller: Running  # in `serve` the API's process too
+    database: Any
+    http: aiohttp.ClientSession
+
+    async def post(self, file_urls: Iterable[str]) -> None:
+        """A job of one file for each URL, as fast as CONNECTIONS connections carry them."""
+        waiting = iter(file_urls)
+
+        async def connection() -> None:
+            for url in waiting:
+                await self.post_one(url)
+
+        await asyncio.gather(*(connection() for _ in range(CONNECTIONS)))
+
+    async def post_one(self, file_url: str) -> None:
+        async with self.http.post("/v1/jobs", json={"file_urls": [file_url]}) as answer:
+            if answer.status != 202:
+                raise RuntimeError(f"POST /v1/jobs answered {answer.status}: {await answer.text()}")
+
+    async def finish(self, jobs: int, cap_s: float) -> None:
+        """Return once so many jobs are final, or after `cap_s`."""
+        deadline = time.monotonic() + cap_s
+        final = "SELECT count(*) FROM jobs WHERE finished_at IS NOT NULL"
+        while await self.database.fetchval(final) < jobs and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.25)
+
+    async def stored(self) -> dict[str, float]:
+        """By URL, when the transaction that stored its transcript began; its commit follows within milliseconds."""
+        rows = await self.database.fetch(
+            "SELECT url, extract(epoch FROM finished_at)::float8 AS at FROM files WHERE status = 'succeeded'"
+        )
+        return {row["url"]: row["at"] for row in rows}
+
+    async def in_flight(self) -> int:
+        return int(await self.database.fetchval("SELECT count(*) FROM tasks WHERE state = 'running'"))
+
+
+@asynccontextmanager
+async def gateway(
+    stage: Stage, room: Path, served: Upstream, *, apart: bool = False, options: Mapping[str, str] | None = None
+) -> AsyncIterator[Gateway]:
+    """`python -m app serve`; or, to tell their CPU `apart`, `api` and `poller` as two processes."""
+    database_url = await stage.database()
+    settings = {
+        "DATABASE_URL": database_url,
+        "PORT": "0",
+        "API_TOKEN": TOKEN,
+        "DASHSCOPE_BEIJING_API_KEY": KEY,
+        "DASHSCOPE_BEIJING_BASE_URL": served.base_url,
+        **(options or {}),
+    }
+    front = "api" if apart else "serve"
+    async with running(front, room, "-m", "app", front, **settings) as api:
+        url = (await api.told('"listening"')).partition('"url": "')[2].partition('"')[0]
+        async with _database(database_url) as database, _http(url) as http:
+            if not apart:
+                yield Gateway(url, api, database, http)
+                return
+            async with running("poller", room, "-m", "app", "poller", "--port", "0", **settings) as poller:
+                await poller.told('"listening"')
+                yield Gateway(url, poller, database, http)
+
+
+def _http(url: str) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(base_url=url, headers={"Authorization": f"Bearer {TOKEN}"})
+
+
+@asynccontextmanager
+async def _database(url: str) -> AsyncIterator[Any]:
+    connection = await asyncpg.connect(url)  # type: ignore[no-untyped-call]
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    span_s: float
+    poller_s: float
+    postgres_s: float
+
+
+class Meter:
+    """CPU of the poller's process and of PostgreSQL since the meter was made."""
+
+    def __init__(self, stage: Stage, under_test: Gateway) -> None:
+        self._stage = stage
+        self._gateway = under_test
+        self._since = self._now()
+
+    def read(self) -> Cpu:
+        now, since = self._now(), self._since
+        return Cpu(now[0] - since[0], now[1] - since[1], now[2] - since[2])
+
+    def _now(self) -> tuple[float, float, float]:
+        return time.monotonic(), self._gateway.poller.cpu_s(), self._stage.postgres_cpu_s()
