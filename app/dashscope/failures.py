@@ -3,8 +3,12 @@
 Codes as in the vendor's catalogue of error messages. What is not in the tables is judged by its HTTP status.
 """
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
+
+MAX_MESSAGE_CHARS = 500
+_STATUS_BEFORE_CODE = re.compile(r"^[45]\d\d-")
 
 
 class Verdict(StrEnum):
@@ -45,6 +49,8 @@ _BROKEN: Row = (Verdict.LATER, "upstream_unavailable")
 _REQUEST: Row = (Verdict.REFUSED, "upstream_refused")
 _URL: Row = (Verdict.REFUSED, "file_url_refused")
 _CONTENT: Row = (Verdict.REFUSED, "content_rejected")
+_UNREACHABLE: Row = (Verdict.REFUSED, "file_unreachable")
+_UNREADABLE: Row = (Verdict.REFUSED, "audio_unreadable")
 
 CALL_FAILURES: dict[str, Row] = {
     "Throttling": _THROTTLED,
@@ -71,7 +77,11 @@ CALL_FAILURES: dict[str, Row] = {
     "BadRequest": _REQUEST,
     "UnsupportedOperation": _REQUEST,
     "InvalidURL": _URL,
-    "InvalidFile": _URL,
+    # Never a verdict that tries the same group again: it is split, and the other files go on.
+    "InvalidURL.ConnectionRefused": _UNREACHABLE,
+    "InvalidURL.Timeout": _UNREACHABLE,
+    "InvalidFile": _UNREADABLE,
+    "InvalidFile.DownloadFailed": _UNREACHABLE,
     "DataInspectionFailed": _CONTENT,
     "data_inspection_failed": _CONTENT,
     "InternalError": _BROKEN,
@@ -88,8 +98,6 @@ CALL_FAILURES: dict[str, Row] = {
 # `InvalidParameter` says by its message alone that the model, not the request, is the trouble.
 MODEL_MESSAGES = ("model not exist", "url error")
 
-_UNREACHABLE: Row = (Verdict.REFUSED, "file_unreachable")
-_UNREADABLE: Row = (Verdict.REFUSED, "audio_unreadable")
 _DOWNLOAD: Row = (Verdict.RESUBMIT, "file_unreachable")
 _ENGINE: Row = (Verdict.RESUBMIT, "upstream_error")
 _SILENT: Row = (Verdict.SILENT, "no_speech")
@@ -133,9 +141,8 @@ def judge_call(status: int, code: str | None, message: str) -> Failure:
     row = _find(CALL_FAILURES, code) if code else None
     if row == _REQUEST and any(words in message.lower() for words in MODEL_MESSAGES):
         row = _MODEL
-    if row == _THROTTLED and status != 429:
-        # `Throttling.AllocationQuota` on 400 counts hot-word lists, not calls.
-        row = _REQUEST
+    if status == 400 and code == "Throttling.AllocationQuota":
+        row = _REQUEST  # it counts hot-word lists, not calls
     verdict, word = row or _by_status(status, readable=code is not None)
     return Failure(verdict, word, _sentence(code, message, status), code, status)
 
@@ -147,7 +154,11 @@ def judge_file(code: str | None, message: str) -> Failure:
 
 
 def _find(table: dict[str, Row], code: str) -> Row | None:
-    """Exact, else by the family before the first dot: `InternalError.Algo` is an `InternalError`."""
+    """Exact, else by the family before the first dot: `InternalError.Algo` is an `InternalError`.
+
+    Newer pages put the status before it: `400-BadRequest.EmptyInput`.
+    """
+    code = _STATUS_BEFORE_CODE.sub("", code)
     return table.get(code) or table.get(code.split(".", 1)[0])
 
 
@@ -167,5 +178,6 @@ def _by_status(status: int, *, readable: bool) -> Row:
 
 
 def _sentence(code: str | None, message: str, status: int | None) -> str:
-    said = message if not code or message == code or not message else f"{code}: {message}"
-    return (said or code or f"HTTP {status}")[:500]
+    if code and message and message != code:
+        return f"{code}: {message}"[:MAX_MESSAGE_CHARS]
+    return (message or code or (f"HTTP {status}" if status else "DashScope gave no reason"))[:MAX_MESSAGE_CHARS]

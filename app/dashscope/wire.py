@@ -4,10 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
-from urllib.parse import unquote, urlsplit
+from typing import Any, TypeGuard
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import orjson
+
+MAX_CODE_CHARS = 100
+MAX_TASK_ID_CHARS = 200
+MAX_COUNT = 2**31 - 1  # PostgreSQL's integer
 
 
 class Garbage(ValueError):
@@ -29,7 +33,10 @@ class TaskStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """The outcome of one file: a link to its result, or a code that says why there is none."""
+    """The outcome of one file: a link to its result, or a code that says why there is none.
+
+    Not `ended` while it has neither: a file that "SUCCEEDED" without a link was billed, and must not go out again.
+    """
 
     file_url: str | None
     transcription_url: str | None = None
@@ -98,13 +105,13 @@ def read_error(body: bytes) -> tuple[str | None, str]:
         answer = read_object(body)
     except Garbage:
         return None, ""
-    return _text(answer.get("code")) or None, _text(answer.get("message") or answer.get("msg"))
+    return _code(answer), _text(answer.get("message")) or _text(answer.get("msg"))
 
 
 def read_submitted(body: bytes) -> str:
     """The task id of an accepted submit."""
     task_id = _output(read_object(body)).get("task_id")
-    if not isinstance(task_id, str) or not task_id or len(task_id) > 200 or not task_id.isprintable():
+    if not _is_task_id(task_id):
         raise Garbage("the answer has no task_id")
     return task_id
 
@@ -115,7 +122,7 @@ def read_task(body: bytes) -> TaskView:
     return TaskView(
         status=_status(output.get("task_status")),
         items=_items(output),
-        code=_text(output.get("code")) or None,
+        code=_code(output),
         message=_text(output.get("message")),
         usage_s=_usage(answer.get("usage")),
         file_count=_int(_mapping(output.get("task_metrics")).get("TOTAL")),
@@ -129,20 +136,31 @@ def read_page(body: bytes) -> TaskPage:
     rows = answer.get("data", answer.get("tasks"))
     if not isinstance(rows, list):
         raise Garbage("the answer has no list of tasks")
-    tasks = tuple(_listed(row) for row in rows if isinstance(row, dict) and isinstance(row.get("task_id"), str))
+    tasks = tuple(_listed(row) for row in rows if isinstance(row, dict) and _is_task_id(row.get("task_id")))
     return TaskPage(tasks, _total_pages(answer))
 
 
+def read_canceled(body: bytes) -> None:
+    """The answer to a cancel has nothing in it but a request id."""
+    if _code(read_object(body)):
+        raise Garbage("the answer is an error")
+
+
 def same_file(sent: str, echoed: str) -> bool:
-    """Whether the `file_url` in an answer is the URL that was sent.
+    """Whether the `file_url` in an answer is the URL that was sent, however its characters are escaped.
 
     Upstream echoes a signed http link for `oss://bucket-dir/key`: there, the path is what stays.
     """
     if sent == echoed:
         return True
     if sent.startswith("oss://"):
-        return unquote(sent.removeprefix("oss://")) == unquote(_path(echoed)).lstrip("/")
-    return unquote(sent) == unquote(echoed)
+        return _unescaped(sent.removeprefix("oss://")) == _unescaped(_path(echoed)).lstrip(b"/")
+    return _unescaped(sent) == _unescaped(echoed)
+
+
+def _unescaped(url: str) -> bytes:
+    """As bytes: file names in GBK are not UTF-8, and as text they would all become the same question marks."""
+    return unquote_to_bytes(url.encode("utf-8", "surrogatepass"))
 
 
 def _path(url: str) -> str:
@@ -160,9 +178,9 @@ def _output(answer: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _items(output: Mapping[str, Any]) -> tuple[Item, ...]:
-    result = output.get("result")  # qwen3's singular form
-    if isinstance(result, dict) and isinstance(result.get("transcription_url"), str):
-        return (Item(_text(result.get("file_url")) or None, result["transcription_url"]),)
+    result = _mapping(output.get("result"))  # qwen3's singular form
+    if link := _text(result.get("transcription_url")):
+        return (Item(_text(result.get("file_url")) or None, link),)
     results = output.get("results")
     if not isinstance(results, list):
         return ()
@@ -170,24 +188,34 @@ def _items(output: Mapping[str, Any]) -> tuple[Item, ...]:
 
 
 def _item(row: Mapping[str, Any]) -> Item:
-    url = row.get("transcription_url")
-    succeeded = row.get("subtask_status") in {None, "SUCCEEDED"} and isinstance(url, str) and bool(url)
+    status, code = row.get("subtask_status"), _code(row)
+    link = _text(row.get("transcription_url")) if status in (None, "SUCCEEDED") else ""
+    under_way = status in ("PENDING", "RUNNING")
+    silent_so_far = status in (None, "SUCCEEDED") and not link and not code
     return Item(
         file_url=_text(row.get("file_url")) or None,
-        transcription_url=url if succeeded else None,
-        code=None if succeeded else _text(row.get("code")) or None,
+        transcription_url=link or None,
+        code=None if link else code,
         message=_text(row.get("message")),
-        ended=row.get("subtask_status") not in {"PENDING", "RUNNING"},
+        ended=not under_way and not silent_so_far,
     )
 
 
 def _listed(row: Mapping[str, Any]) -> ListedTask:
     return ListedTask(
         task_id=row["task_id"],
-        status=_status(row.get("status") or row.get("task_status")),
+        status=_listed_status(row),
         model=_text(row.get("model_name")),
         created_ms=_int(row.get("gmt_create")) or _int(row.get("start_time")),
     )
+
+
+def _listed_status(row: Mapping[str, Any]) -> TaskStatus:
+    """One row without a status, of whatever service of the account, does not spoil the page."""
+    try:
+        return _status(row.get("status") or row.get("task_status"))
+    except Garbage:
+        return TaskStatus.RUNNING
 
 
 def _total_pages(answer: Mapping[str, Any]) -> int:
@@ -209,7 +237,8 @@ def _status(value: Any) -> TaskStatus:
 
 def _usage(usage: Any) -> int | None:
     figures = _mapping(usage)
-    return _int(figures.get("duration")) or _int(figures.get("seconds"))
+    seconds = _int(figures.get("duration")) or _int(figures.get("seconds"))
+    return seconds if seconds is not None and 0 <= seconds <= MAX_COUNT else None
 
 
 def _ran_s(output: Mapping[str, Any]) -> float | None:
@@ -221,8 +250,22 @@ def _ran_s(output: Mapping[str, Any]) -> float | None:
         return None
 
 
+def _is_task_id(value: Any) -> TypeGuard[str]:
+    """It goes into a path, where dots alone would mean another one, and into the database."""
+    return (
+        isinstance(value, str)
+        and 0 < len(value) <= MAX_TASK_ID_CHARS
+        and value.isprintable()
+        and bool(value.strip("."))
+    )
+
+
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _code(said: Mapping[str, Any]) -> str | None:
+    return _text(said.get("code"))[:MAX_CODE_CHARS] or None
 
 
 def _text(value: Any) -> str:

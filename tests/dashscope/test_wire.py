@@ -1,0 +1,244 @@
+from pathlib import Path
+
+import orjson
+import pytest
+
+from app.dashscope.wire import (
+    Garbage,
+    Item,
+    ListedTask,
+    TaskPage,
+    TaskStatus,
+    TaskView,
+    read_canceled,
+    read_error,
+    read_page,
+    read_submitted,
+    read_task,
+    same_file,
+    submit_body,
+)
+from tests.dashscope.samples import FOLDER, parsed, sample
+
+WAV = "https://dashscope.oss-cn-beijing.aliyuncs.com/samples/audio"
+RESULT = "https://dashscope-result-bj.oss-cn-beijing.aliyuncs.com/prod/paraformer-v2"
+SIGNED = "?Expires=1739525481&OSSAccessKeyId=LTAI****&Signature=****"
+UNREACHABLE = Item(
+    f"{WAV}/sensevoice/rich_text_exaple_1.wav",
+    code="InvalidFile.DownloadFailed",
+    message="The audio file cannot be downloaded.",
+)
+
+QUERIES = {
+    "query_pending": TaskView(TaskStatus.PENDING, file_count=2),
+    "query_running": TaskView(TaskStatus.RUNNING, file_count=2),
+    "query_canceled_inferred": TaskView(TaskStatus.CANCELED, file_count=2, ran_s=0.527),
+    "query_unknown": TaskView(TaskStatus.UNKNOWN),
+    "query_succeeded": TaskView(
+        TaskStatus.SUCCEEDED,
+        (
+            Item(
+                f"{WAV}/paraformer/hello_world_male2.wav",
+                f"{RESULT}/20250213/17%3A31/20ee4e4f-0404-4806-b617-c7d4c62eed19-1.json{SIGNED}",
+            ),
+            Item(
+                f"{WAV}/paraformer/hello_world_female2.wav",
+                f"{RESULT}/20250213/17%3A31/4c3a0f5b-5b9c-4f4e-9f7b-0f6a4c1d2e3f-1.json{SIGNED}",
+            ),
+        ),
+        usage_s=9,
+        file_count=2,
+        ran_s=1.186,
+    ),
+    "query_mixed_success_and_failure": TaskView(
+        TaskStatus.SUCCEEDED,
+        (Item(f"{WAV}/sensevoice/long_audio_demo_cn.mp3", f"{RESULT}/20241216/xxxx"), UNREACHABLE),
+        file_count=2,
+        ran_s=3.205,
+    ),
+    "query_all_failed_docs_says_succeeded": TaskView(TaskStatus.SUCCEEDED, (UNREACHABLE,), file_count=1, ran_s=3.205),
+    "query_failed_observed_2026": TaskView(
+        TaskStatus.FAILED,
+        (Item("https://example.com/audio.mp3?sign=xxxx", code="DECODE_ERROR", message="DECODE_ERROR"),),
+        "DECODE_ERROR",
+        "DECODE_ERROR",
+        file_count=1,
+        ran_s=0.547,
+    ),
+    "query_failed_no_speech_inferred": TaskView(
+        TaskStatus.FAILED,
+        (
+            Item(
+                "https://example.com/silence.wav",
+                code="SUCCESS_WITH_NO_VALID_FRAGMENT",
+                message="SUCCESS_WITH_NO_VALID_FRAGMENT",
+            ),
+        ),
+        "SUCCESS_WITH_NO_VALID_FRAGMENT",
+        "SUCCESS_WITH_NO_VALID_FRAGMENT",
+        file_count=1,
+        ran_s=1.547,
+    ),
+    "query_qwen3_running": TaskView(TaskStatus.RUNNING, file_count=1),
+    "query_qwen3_succeeded": TaskView(
+        TaskStatus.SUCCEEDED,
+        (
+            Item(
+                None,
+                "http://dashscope-result-bj.oss-cn-beijing.aliyuncs.com/pre/pre-funasr-mlt-v1/20251027/13%3A57/"
+                "7a3a8236-ffd1-4099-a280-0299686ac7da.json?Expires=1761631066&OSSAccessKeyId=LTAI****&Signature=****"
+                "&response-content-disposition=attachment%3Bfilename%3D7a3a8236-ffd1-4099-a280-0299686ac7da.json",
+            ),
+        ),
+        usage_s=3,
+        ran_s=1.131,
+    ),
+    "query_qwen3_failed": TaskView(
+        TaskStatus.FAILED, code="FILE_403_FORBIDDEN", message="FILE_403_FORBIDDEN", ran_s=0.669
+    ),
+    "query_qwen3_failed_wrong_input_field": TaskView(
+        TaskStatus.FAILED,
+        code="InvalidParameter.MalformedURL",
+        message="A valid file URL is required",
+        ran_s=0.4,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_a_sample_query_is_read_as_the_protocol_says(name: str) -> None:
+    assert read_task(sample(name)) == QUERIES[name]
+
+
+def test_every_sample_query_has_an_expectation() -> None:
+    assert {path.stem for path in FOLDER.glob("query_*.json")} == set(QUERIES)
+
+
+def test_the_sample_list_is_read() -> None:
+    task = ListedTask("6351feef-9694-45d2-9d32-63454f2ffb8d", TaskStatus.SUCCEEDED, "paraformer-v2", 1745810478000)
+
+    assert read_page(sample("list_response")) == TaskPage((task,), total_pages=1)
+
+
+def test_the_sample_submit_is_accepted() -> None:
+    assert read_submitted(sample("submit_response")) == "c2e5d63b-96e1-4607-bb91-000000000001"
+
+
+def test_the_sample_cancel_is_accepted_and_its_refusal_is_not() -> None:
+    read_canceled(sample("cancel_ok"))
+    with pytest.raises(Garbage):
+        read_canceled(sample("cancel_error_http400"))
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*error_*.json")), ids=lambda path: path.stem)
+def test_a_sample_error_gives_its_code_and_message(path: Path) -> None:
+    expected = orjson.loads(path.read_bytes())
+
+    assert read_error(path.read_bytes()) == (expected["code"], expected["message"])
+    for read in (read_submitted, read_task, read_page, read_canceled):
+        with pytest.raises(Garbage):
+            read(path.read_bytes())
+
+
+REQUESTS = [
+    "submit_request_funasr",
+    "submit_request_funasr_all_parameters",
+    "submit_request_funasr_two_files_seed_equivalent",
+    "submit_request_oss_url",
+    "submit_request_paraformer_v2_all_parameters",
+    "submit_request_sensevoice",
+]
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_a_submit_looks_like_the_sample(name: str) -> None:
+    expected = parsed(name)
+
+    body = submit_body(
+        model=expected["model"],
+        input_style="file_urls",
+        file_urls=expected["input"]["file_urls"],
+        parameters=expected["parameters"],
+    )
+
+    assert body == expected
+
+
+def test_qwen3_is_given_its_one_file_as_a_string() -> None:
+    expected = parsed("submit_request_qwen3_filetrans")
+
+    body = submit_body(
+        model=expected["model"],
+        input_style="file_url",
+        file_urls=[expected["input"]["file_url"]],
+        parameters=expected["parameters"],
+    )
+
+    assert body == expected
+
+
+def test_a_phrase_id_becomes_a_resource_beside_the_input() -> None:
+    expected = parsed("submit_request_paraformer_v1_phrase")
+
+    body = submit_body(
+        model=expected["model"],
+        input_style="file_urls",
+        file_urls=expected["input"]["file_urls"],
+        parameters={"phrase_id": "<phrase_id>", "channel_id": [0]},
+    )
+
+    assert body == expected
+
+
+def test_parameters_are_sent_even_when_there_are_none() -> None:
+    body = submit_body(model="fun-asr", input_style="file_urls", file_urls=["https://a/b.wav"], parameters={})
+
+    assert body == {"model": "fun-asr", "input": {"file_urls": ["https://a/b.wav"]}, "parameters": {}}
+
+
+OSS = "oss://dashscope-instant/xxx/2026-07-18/xxxx/hello.wav"
+OSS_ECHO = "http://dashscope-file-mgr.oss-cn-beijing.aliyuncs.com/dashscope-instant/xxx/2026-07-18/xxxx/hello.wav?Expires=1&S=2"
+
+
+@pytest.mark.parametrize(
+    ("sent", "echoed"),
+    [
+        ("https://h/a.wav", "https://h/a.wav"),
+        ("https://h/a.wav?x=1&y=2", "https://h/a.wav?x=1&y=2"),
+        ("https://h/%E4%BD%A0%E5%A5%BD.wav", "https://h/你好.wav"),
+        ("https://h/%E4%BD%A0%E5%A5%BD.wav", "https://h/%e4%bd%a0%e5%a5%bd.wav"),
+        ("https://h/a%20b.wav", "https://h/a b.wav"),
+        ("https://h/17%3A31.wav?Signature=a%2Fb%3D", "https://h/17:31.wav?Signature=a/b="),
+        ("https://h/%C4%E3%BA%C3.wav", "https://h/%c4%e3%ba%c3.wav"),
+        (OSS, OSS_ECHO),
+        (OSS, OSS),
+        ("oss://dir/%E4%BD%A0.wav", "http://bucket.oss-cn-beijing.aliyuncs.com/dir/你.wav?Signature=x"),
+        ("oss://dir/你.wav", "http://bucket.oss-cn-beijing.aliyuncs.com/dir/%E4%BD%A0.wav?Signature=x"),
+    ],
+)
+def test_an_echo_is_the_file_that_was_sent(sent: str, echoed: str) -> None:
+    assert same_file(sent, echoed)
+
+
+@pytest.mark.parametrize(
+    ("sent", "echoed"),
+    [
+        ("https://h/a.wav", "https://h/b.wav"),
+        ("https://h/a.wav?x=1", "https://h/a.wav?x=2"),
+        ("https://h/a.wav?x=1", "https://h/a.wav"),
+        ("https://h/a.wav?x=a+b", "https://h/a.wav?x=a%20b"),
+        ("https://h/a.wav", "http://h/a.wav"),
+        ("https://h/%C4%E3.wav", "https://h/%BA%C3.wav"),  # both are GBK: as UTF-8 neither says anything
+        (OSS, OSS_ECHO.replace("hello", "other")),
+        (OSS, "http://[broken"),
+        ("oss://dir/a.wav", "http://bucket.aliyuncs.com/b?x=/dir/a.wav"),
+        ("https://h/dir/a.wav", "oss://h/dir/a.wav"),
+    ],
+)
+def test_an_echo_is_another_file(sent: str, echoed: str) -> None:
+    assert not same_file(sent, echoed)
+
+
+def test_two_file_urls_that_no_codec_reads_can_be_compared() -> None:
+    assert same_file("https://h/\ud800.wav", "https://h/\ud800.wav")
+    assert not same_file("https://h/\ud800.wav", "https://h/\ud801.wav")

@@ -1,0 +1,196 @@
+"""Whatever comes, the parser answers with a value or with Garbage; and what it lets through, PostgreSQL can store."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.dashscope.wire import (
+    Garbage,
+    Item,
+    TaskStatus,
+    read_canceled,
+    read_error,
+    read_page,
+    read_submitted,
+    read_task,
+)
+
+READERS: list[Callable[[bytes], Any]] = [read_submitted, read_task, read_page, read_canceled, read_error]
+NAMES = [
+    "code", "data", "end_time", "file_url", "gmt_create", "message", "msg", "output", "page_size", "request_id",
+    "result", "results", "seconds", "duration", "start_time", "status", "submit_time", "subtask_status", "task_id",
+    "task_metrics", "task_status", "tasks", "total", "total_page", "transcription_url", "usage", "TOTAL", "model_name",
+]  # fmt: skip
+WORDS = [*TaskStatus, "SUSPENDED", "\x00", "a\x00b", "9999-12-31T23:59:59-23:59", "2025-02-13 17:31:20.681", "..", ""]
+
+leaves = st.one_of(
+    st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), st.floats(), st.text(), st.sampled_from(WORDS)
+)
+values = st.recursive(
+    leaves, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=8)
+)
+answers = st.fixed_dictionaries(
+    {"output": st.dictionaries(st.sampled_from(NAMES), values)}, optional={"usage": values, "data": values}
+)
+
+
+def everything_in(value: Any) -> Iterator[Any]:
+    yield value
+    if is_dataclass(value):
+        for field in fields(value):
+            yield from everything_in(getattr(value, field.name))
+    if isinstance(value, tuple):
+        for inner in value:
+            yield from everything_in(inner)
+
+
+def read_with_all(body: bytes) -> None:
+    for read in READERS:
+        with contextlib.suppress(Garbage):
+            for value in everything_in(read(body)):
+                assert not isinstance(value, str) or b"\x00" not in value.encode()
+                assert not isinstance(value, int) or abs(value) < 2**53
+
+
+@given(st.binary())
+def test_bytes_are_read_or_garbage(body: bytes) -> None:
+    read_with_all(body)
+
+
+@given(values | answers)
+def test_json_is_read_or_garbage(value: Any) -> None:
+    read_with_all(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS))
+
+
+HUGE = b"9" * 5000
+NASTY = [
+    b"",
+    b"null",
+    b"[]",
+    b'"text"',
+    b"\xff\xfe{}",
+    b"<html>502 Bad Gateway</html>",
+    b'{"output": {"task_id": "x", "task_status": "SUCC',
+    b'{"output": null}',
+    b'{"output": []}',
+    b'{"output": {"task_id": "\\ud800", "task_status": "\\udfff"}}',
+    b'{"output": {"task_id": "a\\u0000b", "task_status": "a\\u0000b"}}',
+    b'{"output": {"task_id": 7, "task_status": 7}}',
+    b'{"output": {"task_id": "", "task_status": ""}}',
+    b'{"output": {"task_status": "RUNNING", "results": {"file_url": "x"}}}',
+    b'{"output": {"task_status": "SUCCEEDED", "results": [1, null, [], "x", {}]}}',
+    b'{"output": {"task_status": "SUCCEEDED", "results": [{"subtask_status": []}, {"subtask_status": {}}]}}',
+    b'{"output": {"task_status": "SUCCEEDED", "result": [], "results": 7}}',
+    b'{"output": {"task_status": "SUCCEEDED", "task_metrics": {"TOTAL": true}}, "usage": {"duration": true}}',
+    b'{"output": {"task_status": "SUCCEEDED", "task_metrics": []}, "usage": 9}',
+    b'{"output": {"task_status": "SUCCEEDED", "submit_time": 1, "end_time": "2025-02-13"}}',
+    b'{"output": {"task_status": "SUCCEEDED", "submit_time": "2025-02-13", "end_time": "2025-02-13T00:00+08:00"}}',
+    b'{"output": {"task_status": "SUCCEEDED"}, "usage": {"duration": 1e999, "seconds": ' + HUGE + b"}}",
+    b'{"output": {"task_status": "SUCCEEDED"}, "usage": {"duration": -1}}',
+    b'{"data": {"task_id": "x"}}',
+    b'{"data": [{"task_id": ["x"]}, {"task_id": {}}], "total": "7", "page_size": 0}',
+    b'{"data": [], "total": 1e300, "total_page": ' + HUGE + b"}",
+    b'{"code": {"a": 1}, "message": ["x"], "msg": 7}',
+    b"[" * 100_000 + b"]" * 100_000,
+    b'{"output":' * 5_000 + b"1" + b"}" * 5_000,
+]
+
+
+@pytest.mark.parametrize("body", NASTY, ids=range(len(NASTY)))
+def test_a_nasty_answer_is_read_or_garbage(body: bytes) -> None:
+    read_with_all(body)
+
+
+def task(**output: Any) -> bytes:
+    return orjson.dumps({"output": {"task_status": "SUCCEEDED", **output}})
+
+
+@pytest.mark.parametrize("task_id", ["", ".", "..", "a\x00b", "a\nb", "x" * 201, None, 7, ["x"]])
+def test_a_task_id_that_could_not_be_asked_for_is_none(task_id: Any) -> None:
+    with pytest.raises(Garbage):
+        read_submitted(orjson.dumps({"output": {"task_id": task_id, "task_status": "PENDING"}}))
+    assert not read_page(orjson.dumps({"data": [{"task_id": task_id, "status": "PENDING"}]})).tasks
+
+
+def test_a_listed_task_without_a_status_does_not_spoil_the_page() -> None:
+    rows = [{"task_id": "a"}, {"task_id": "b", "status": "FAILED"}, {"task_id": "c", "status": 7}]
+
+    tasks = read_page(orjson.dumps({"data": rows})).tasks
+
+    assert [(listed.task_id, listed.status.ended) for listed in tasks] == [("a", False), ("b", True), ("c", False)]
+
+
+@pytest.mark.parametrize("status", ["SUSPENDED", "SOMETHING_NEW"])
+def test_a_state_that_nobody_knows_is_not_an_end(status: str) -> None:
+    assert read_task(orjson.dumps({"output": {"task_status": status}})).status is TaskStatus.RUNNING
+
+
+def test_a_file_that_succeeded_without_a_link_has_not_ended() -> None:
+    # Judged as a failure it would be submitted, and billed, once more.
+    (item,) = read_task(task(results=[{"file_url": "u", "subtask_status": "SUCCEEDED"}])).items
+
+    assert item == Item("u", ended=False)
+
+
+@pytest.mark.parametrize("status", ["PENDING", "RUNNING"])
+def test_a_file_under_way_has_not_ended_even_with_a_link(status: str) -> None:
+    (item,) = read_task(task(results=[{"file_url": "u", "subtask_status": status, "transcription_url": "x"}])).items
+
+    assert (item.transcription_url, item.ended) == (None, False)
+
+
+def test_a_failed_file_has_no_link() -> None:
+    row = {"file_url": "u", "subtask_status": "FAILED", "code": "DECODE_ERROR", "transcription_url": "x"}
+
+    assert read_task(task(results=[row])).items == (Item("u", code="DECODE_ERROR"),)
+
+
+def test_results_of_a_running_task_are_tolerated() -> None:
+    row = {"file_url": "u", "subtask_status": "SUCCEEDED", "transcription_url": "x"}
+
+    view = read_task(task(task_status="RUNNING", results=[row]))
+
+    assert (view.status, view.items) == (TaskStatus.RUNNING, (Item("u", "x"),))
+
+
+@pytest.mark.parametrize(
+    "usage", [{"duration": -1}, {"duration": 2**31}, {"duration": True}, {"seconds": "3"}, [], None]
+)
+def test_usage_that_the_database_could_not_hold_is_unknown(usage: Any) -> None:
+    assert read_task(orjson.dumps({"output": {"task_status": "SUCCEEDED"}, "usage": usage})).usage_s is None
+
+
+def test_a_code_is_cut_to_a_length_that_is_one() -> None:
+    code, _ = read_error(orjson.dumps({"code": "x" * 1000, "message": "m"}))
+
+    assert code == "x" * 100
+
+
+def test_an_error_may_call_its_message_msg() -> None:
+    assert read_error(b'{"code": "X", "msg": "why"}') == ("X", "why")
+    assert read_error(b'{"code": "X", "message": {}, "msg": "why"}') == ("X", "why")
+
+
+@pytest.mark.parametrize(
+    ("figures", "pages"),
+    [
+        ({"total_page": 3}, 3),
+        ({"total": 201, "page_size": 100}, 3),
+        ({"total": 200, "page_size": 100}, 2),
+        ({"total": 0}, 1),
+        ({"total": -5, "page_size": -1}, 1),
+        ({}, 1),
+    ],
+)
+def test_the_number_of_pages_is_told_or_reckoned(figures: dict[str, int], pages: int) -> None:
+    assert read_page(orjson.dumps({"data": [], **figures})).total_pages == pages
+
+
+def test_the_list_may_be_called_tasks() -> None:
+    assert len(read_page(b'{"tasks": [{"task_id": "a", "task_status": "RUNNING"}]}').tasks) == 1
