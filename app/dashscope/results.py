@@ -5,18 +5,29 @@ own transport is used here and not aiohttp's, which re-quotes URLs.
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from urllib.parse import urlsplit
+from urllib.parse import quote
 
 import httpx
+
+from app.dashscope.transport import ENCODINGS, no_cookies
 
 MAX_RESULT_BYTES = 128 * 1024 * 1024  # 12 hours of Mandarin are 6–13 MB a channel; pretty-printed about twice that
 DEADLINE_S = 300
 # httpcore scans its pool for each request: 480 calls/s at 20 connections, 81 at 100.
 MAX_CONNECTIONS = 16
+MAX_PORT = 65535
+
+# A link that two readers could take for different ones is refused: no escapes in the host, no user names, no IDNA.
+_LABEL = r"[A-Za-z0-9_-]{1,63}"
+_HOST = rf"{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\]"
+_LINK = re.compile(rf"https?://(?P<host>{_HOST})(?P<port>:[0-9]{{1,5}})?(?P<target>[/?][^#]*)?(?:#.*)?")
+# Everything that RFC 3986 allows in a path or query, and the percent sign of escapes that are there already.
+_LEGAL = "/?:@!$&'()*+,;=-._~%[]"
 
 
 class Trouble(StrEnum):
@@ -39,42 +50,78 @@ async def results_client() -> AsyncIterator[httpx.AsyncClient]:
     limits = httpx.Limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=3)
     timeout = httpx.Timeout(30, connect=10, pool=DEADLINE_S)
     async with httpx.AsyncClient(
-        limits=limits, timeout=timeout, follow_redirects=False, trust_env=False, headers={"Accept-Encoding": "identity"}
+        limits=limits,
+        timeout=timeout,
+        follow_redirects=False,
+        trust_env=False,
+        cookies=no_cookies(),
+        headers={"Accept-Encoding": "identity"},
     ) as client:
         yield client
 
 
-async def fetch_result(http: httpx.AsyncClient, url: str, *, base_url: str) -> bytes | NoResult:
+async def fetch_result(
+    http: httpx.AsyncClient,
+    url: str,
+    *,
+    base_url: str,
+    max_bytes: int = MAX_RESULT_BYTES,
+    deadline_s: float = DEADLINE_S,
+) -> bytes | NoResult:
     """The bytes of a result. `base_url`: the region's own, whose host may serve results besides `*.aliyuncs.com`."""
     if not is_result_host(url, base_url):
         return NoResult(Trouble.FORBIDDEN, "the result is on a host that is not DashScope's")
     try:
-        async with asyncio.timeout(DEADLINE_S):
-            return await _fetch(http, url)
+        async with asyncio.timeout(deadline_s):
+            return await _fetch(http, _request(http, url), max_bytes)
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError) as error:
         return NoResult(Trouble.AWAY, f"the result host gave no answer ({type(error).__name__})")
 
 
 def is_result_host(url: str, base_url: str) -> bool:
+    host = _host(url)
+    return host is not None and (host.endswith(".aliyuncs.com") or host == _host(base_url))
+
+
+def _host(url: str) -> str | None:
+    """The host that a request to `url` goes to; None where two readers of it might disagree."""
+    link = _LINK.fullmatch(url)
+    if link is None or int((link["port"] or ":0")[1:]) > MAX_PORT:
+        return None
+    host = link["host"].lower()
     try:
-        parts = urlsplit(url)
-        host, own = parts.hostname, urlsplit(base_url).hostname
-    except ValueError:
-        return False
-    if parts.scheme not in {"http", "https"} or not host or "\\" in url or parts.username is not None:
-        return False
-    return host.endswith(".aliyuncs.com") or host == own
+        return host if httpx.URL(url).host == host.strip("[]") else None
+    except (httpx.InvalidURL, UnicodeError):
+        return None
 
 
-async def _fetch(http: httpx.AsyncClient, url: str) -> bytes | NoResult:
-    async with http.stream("GET", url) as response:
-        if response.status_code in {403, 404, 410}:
-            return NoResult(Trouble.EXPIRED, f"the result host answered HTTP {response.status_code}")
-        if response.status_code != 200:
-            return NoResult(Trouble.AWAY, f"the result host answered HTTP {response.status_code}")
-        body = bytearray()
-        async for chunk in response.aiter_raw():
-            body += chunk
-            if len(body) > MAX_RESULT_BYTES:
-                return NoResult(Trouble.TOO_LARGE, f"the result is larger than {MAX_RESULT_BYTES} bytes")
-        return bytes(body)
+def _request(http: httpx.AsyncClient, url: str) -> httpx.Request:
+    """httpx would resolve dot segments and escape more than it must: the path and query are handed through."""
+    link = _LINK.fullmatch(url)
+    target = quote((link and link["target"]) or "/", safe=_LEGAL)
+    target = target if target.startswith("/") else f"/{target}"
+    return http.build_request("GET", url, extensions={"target": target.encode()})
+
+
+async def _fetch(http: httpx.AsyncClient, request: httpx.Request, max_bytes: int) -> bytes | NoResult:
+    response = await http.send(request, stream=True)
+    try:
+        return await _read(response, max_bytes)
+    finally:
+        await response.aclose()
+
+
+async def _read(response: httpx.Response, max_bytes: int) -> bytes | NoResult:
+    if response.status_code in {403, 404, 410}:
+        return NoResult(Trouble.EXPIRED, f"the result host answered HTTP {response.status_code}")
+    if response.status_code != 200:
+        return NoResult(Trouble.AWAY, f"the result host answered HTTP {response.status_code}")
+    if response.headers.get("Content-Encoding", "").strip().lower() not in ENCODINGS:
+        return NoResult(Trouble.AWAY, "the result host answered in an encoding that was not asked for")
+    body = bytearray()
+    # Object storage sends what was stored encoded, asked or not; decoded, it is the document.
+    async for chunk in response.aiter_bytes():
+        body += chunk
+        if len(body) > max_bytes:
+            return NoResult(Trouble.TOO_LARGE, f"the result is larger than {max_bytes} bytes")
+    return bytes(body)

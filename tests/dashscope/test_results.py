@@ -1,0 +1,286 @@
+"""Results are fetched byte for byte, from DashScope's hosts alone, and without anything secret."""
+
+import gzip
+import zlib
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from app.dashscope.results import NoResult, Trouble, fetch_result, is_result_host, results_client
+from tests.dashscope.hostile import (
+    HostileServer,
+    Script,
+    answer,
+    drip,
+    drop,
+    flood,
+    hostile_server,
+    raw,
+    reset,
+    silence,
+    zipped,
+)
+from tests.dashscope.samples import FOLDER, sample
+
+DOCUMENT = sample("result_funasr_female2_seed")
+BASE = "http://127.0.0.1:1/api/v1"
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[httpx.AsyncClient]:
+    async with results_client() as http:
+        yield http
+
+
+TARGETS = [
+    (
+        "/prod/paraformer-v2/20250213/17%3A31/20ee-1.json?Expires=1739525481&OSSAccessKeyId=LTAI&Signature=a%2Bb%2Fc%3D",
+        None,
+    ),
+    ("/a%3a%3A%2b%2B%3d%3D%2f%2F%7E~?x=%3a%2b%3d%7e+", None),
+    ("/a?response-content-disposition=attachment%3Bfilename%3D7a3a.json&x", None),
+    ("/a//b/./c/../d;p=1,2/e@f:g!$&'()*+=?q=/?:@!$&'()*+,;=[]", None),
+    ("/%zz%/100%?50%", None),
+    ("/a b.json?q=c d", "/a%20b.json?q=c%20d"),
+    ("/你好.json?q=é", "/%E4%BD%A0%E5%A5%BD.json?q=%C3%A9"),
+    ('/a"<>^`{|}?"<>^`{|}', "/a%22%3C%3E%5E%60%7B%7C%7D?%22%3C%3E%5E%60%7B%7C%7D"),
+    ("/a?x=1#fragment?no#more", "/a?x=1"),
+    ("/a?", None),
+    ("", "/"),
+    ("?x=1", "/?x=1"),
+    ("#only", "/"),
+]
+
+
+@pytest.mark.parametrize(("target", "sent"), TARGETS)
+async def test_a_link_goes_out_byte_for_byte(
+    http: httpx.AsyncClient, server: HostileServer, target: str, sent: str | None
+) -> None:
+    server.play(answer(200, DOCUMENT))
+
+    assert await fetch_result(http, server.origin + target, base_url=BASE) == DOCUMENT
+
+    assert server.last.line == f"GET {target if sent is None else sent} HTTP/1.1"
+    assert server.last.header("Host") == [server.origin.removeprefix("http://")]
+
+
+async def test_nothing_secret_goes_out_with_a_link(http: httpx.AsyncClient, server: HostileServer) -> None:
+    server.play(answer(200, DOCUMENT, "Set-Cookie: session=1; Path=/"))
+
+    for _ in range(2):
+        await fetch_result(http, f"{server.origin}/a", base_url=BASE)
+
+    assert {name.lower() for name, _ in server.last.headers} == {
+        "host",
+        "accept",
+        "accept-encoding",
+        "connection",
+        "user-agent",
+    }
+    assert server.last.header("Accept-Encoding") == ["identity"]
+
+
+OWN = "https://gateway.example.com:8443/api/v1"
+
+ALLOWED = [
+    "https://dashscope-result-bj.oss-cn-beijing.aliyuncs.com/prod/a?Expires=1",
+    "http://dashscope-result-bj.oss-cn-beijing.aliyuncs.com/pre/a",
+    "https://x.oss-cn-beijing.aliyuncs.com",
+    "https://x.oss-cn-beijing.aliyuncs.com:443/a",
+    "https://X.OSS-CN-BEIJING.ALIYUNCS.COM/a",
+    "HTTPS://x.aliyuncs.com/a".replace("HTTPS", "https"),
+    "https://x.aliyuncs.com?a=user@evil.org",
+    "https://x.aliyuncs.com/a\\b",
+    "https://x.aliyuncs.com#@evil.org/",
+    "https://gateway.example.com/a",
+    "http://gateway.example.com:9100/a",
+    "https://GATEWAY.example.com/a",
+]
+
+FORBIDDEN = [
+    "",
+    "/a",
+    "//x.aliyuncs.com/a",
+    "x.aliyuncs.com/a",
+    "https:///a",
+    "https://",
+    "ftp://x.aliyuncs.com/a",
+    "file:///etc/passwd",
+    "gopher://x.aliyuncs.com/",
+    "javascript:alert(1)//.aliyuncs.com",
+    "https://aliyuncs.com/a",
+    "https://.aliyuncs.com/a",
+    "https://a..aliyuncs.com/a",
+    f"https://{'a' * 64}.aliyuncs.com/a",
+    "https://evilaliyuncs.com/a",
+    "https://aliyuncs.com.evil.org/a",
+    "https://x.aliyuncs.com.evil.org/a",
+    "https://x.aliyuncs.com./a",
+    "https://evil.org/x.aliyuncs.com",
+    "https://evil.org?.aliyuncs.com",
+    "https://evil.org#.aliyuncs.com",
+    "https://evil.org\\.aliyuncs.com/a",
+    "https://evil.org\\@x.aliyuncs.com/a",
+    "https://user@x.aliyuncs.com/a",
+    "https://user:password@x.aliyuncs.com/a",
+    "https://@x.aliyuncs.com/a",
+    "http://127.0.0.1@aliyuncs.com/a",
+    "http://x.aliyuncs.com@127.0.0.1/a",
+    "http://x.aliyuncs.com:80@127.0.0.1/a",
+    "http://127.0.0.1/a",
+    "http://[::1]/a",
+    "http://[::ffff:127.0.0.1]/a",
+    "http://[::1].aliyuncs.com/a",
+    "http://[x.aliyuncs.com]/a",
+    "http://2130706433/a",
+    "http://0x7f.1/a",
+    "http://evil.org%2f.aliyuncs.com/a",
+    "http://evil.org%00.aliyuncs.com/a",
+    "http://evil.org\x00.aliyuncs.com/a",
+    "http://evil.org\n.aliyuncs.com/a",
+    "http://evil.org\t.aliyuncs.com/a",
+    "http://evil.org .aliyuncs.com/a",
+    " https://x.aliyuncs.com/a",
+    "https://x.aliyuncs.com\r\nHost: evil.org/a",
+    "https://x.aliyuncs.com/a\r\nAuthorization: x",
+    "https://x.aliyuncs.com/a\x00",
+    "https://x。aliyuncs。com/a",
+    "https://ｘ.aliyuncs.com/a",
+    "https://x.aliyuncs.com:/a",
+    "https://x.aliyuncs.com:65536/a",
+    "https://x.aliyuncs.com:-1/a",
+    "https://x.aliyuncs.com:80:80/a",
+    "https://gateway.example.com.evil.org/a",
+    "https://sub.gateway.example.com/a",
+    "https://x.aliyuncs.com/" + "a" * 70_000,
+    "https://x.aliyuncs.com/\ud800",
+]
+
+
+@pytest.mark.parametrize("url", ALLOWED)
+def test_a_host_of_dashscope_s_is_fetched_from(url: str) -> None:
+    assert is_result_host(url, OWN)
+
+
+@pytest.mark.parametrize("url", FORBIDDEN, ids=range(len(FORBIDDEN)))
+async def test_any_other_host_is_not(http: httpx.AsyncClient, url: str) -> None:
+    assert not is_result_host(url, OWN)
+    outcome = await fetch_result(http, url, base_url=OWN)
+    assert isinstance(outcome, NoResult)
+    assert outcome.trouble is Trouble.FORBIDDEN
+
+
+@pytest.mark.parametrize("own", ["", "nonsense", "http://[::1]:1/api/v1", "http://127.0.0.1/api/v1"])
+def test_an_own_host_is_compared_as_a_whole(own: str) -> None:
+    assert is_result_host("http://[::1]:9/a", own) is ("[::1]" in own)
+    assert is_result_host("http://127.0.0.1:9/a", own) is ("127" in own)
+    assert not is_result_host("", own)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_not_followed(http: httpx.AsyncClient, server: HostileServer, status: int) -> None:
+    async with hostile_server() as elsewhere:
+        elsewhere.play(answer(200, DOCUMENT))
+        server.play(answer(status, b"", f"Location: {elsewhere.origin}/a"))
+
+        outcome = await fetch_result(http, f"{server.origin}/a", base_url=BASE)
+
+        assert outcome == NoResult(Trouble.AWAY, f"the result host answered HTTP {status}")
+        assert elsewhere.received == []
+
+
+@pytest.mark.parametrize(
+    ("status", "trouble"),
+    [
+        (403, Trouble.EXPIRED),
+        (404, Trouble.EXPIRED),
+        (410, Trouble.EXPIRED),
+        (204, Trouble.AWAY),
+        (206, Trouble.AWAY),
+        (400, Trouble.AWAY),
+        (401, Trouble.AWAY),
+        (429, Trouble.AWAY),
+        (500, Trouble.AWAY),
+        (503, Trouble.AWAY),
+    ],
+)
+async def test_a_status_says_whether_the_link_may_work_later(
+    http: httpx.AsyncClient, server: HostileServer, status: int, trouble: Trouble
+) -> None:
+    body = (FOLDER / "oss_expired_result_url_http403.xml").read_bytes() if status != 204 else b""
+    server.play(answer(status, body, "Content-Type: application/xml"))
+
+    outcome = await fetch_result(http, f"{server.origin}/a", base_url=BASE)
+
+    assert outcome == NoResult(trouble, f"the result host answered HTTP {status}")
+
+
+async def test_what_a_200_brings_is_for_others_to_judge(http: httpx.AsyncClient, server: HostileServer) -> None:
+    for body in (b"", b"<html>Welcome to the hotel</html>", b"\x00\xff"):
+        server.play(answer(200, body, "Content-Type: text/html"))
+        assert await fetch_result(http, f"{server.origin}/a", base_url=BASE) == body
+
+
+ENCODED = {
+    "gzip": zipped(DOCUMENT),
+    "GZIP": answer(200, gzip.compress(DOCUMENT), "Content-Encoding: GZIP"),
+    "deflate": answer(200, zlib.compress(DOCUMENT), "Content-Encoding: deflate"),
+    "identity": answer(200, DOCUMENT, "Content-Encoding: identity"),
+}
+
+
+@pytest.mark.parametrize("script", ENCODED.values(), ids=ENCODED)
+async def test_a_result_that_is_stored_encoded_is_decoded(
+    http: httpx.AsyncClient, server: HostileServer, script: Script
+) -> None:
+    server.play(script)
+
+    assert await fetch_result(http, f"{server.origin}/a", base_url=BASE) == DOCUMENT
+
+
+BREAKS = {
+    "closed after the request": drop,
+    "reset after the request": reset,
+    "closed in the body": answer(200, DOCUMENT, length=len(DOCUMENT) + 1, keep=False),
+    "closed between chunks": raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n"),
+    "no HTTP": raw(b"\x00\x01\x02\r\n\r\n"),
+    "bad length": raw(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n{}"),
+    "not zipped": answer(200, DOCUMENT, "Content-Encoding: gzip"),
+    "encoding nobody asked for": answer(200, DOCUMENT, "Content-Encoding: br"),
+    "encodings on top of each other": answer(200, DOCUMENT, "Content-Encoding: gzip, gzip, gzip"),
+    "never": silence,
+    "for ever": drip(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b" "),
+}
+
+
+@pytest.mark.parametrize("script", BREAKS.values(), ids=BREAKS)
+async def test_a_result_that_does_not_come_whole_may_come_later(
+    http: httpx.AsyncClient, server: HostileServer, script: Script
+) -> None:
+    server.play(script)
+
+    outcome = await fetch_result(http, f"{server.origin}/a", base_url=BASE, deadline_s=0.2)
+
+    assert isinstance(outcome, NoResult)
+    assert outcome.trouble is Trouble.AWAY
+    assert server.origin not in outcome.detail
+
+
+async def test_a_host_that_refuses_connections_is_away(http: httpx.AsyncClient) -> None:
+    outcome = await fetch_result(http, "http://127.0.0.1:1/a?Signature=secret", base_url=BASE)
+
+    assert outcome == NoResult(Trouble.AWAY, "the result host gave no answer (ConnectError)")
+
+
+async def test_a_result_has_a_greatest_size(http: httpx.AsyncClient, server: HostileServer) -> None:
+    too_large = NoResult(Trouble.TOO_LARGE, "the result is larger than 1000 bytes")
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    for script, expected in [
+        (answer(200, b" " * 1000), b" " * 1000),
+        (answer(200, b" " * 1001), too_large),
+        (flood(chunked, b"100\r\n" + b" " * 256 + b"\r\n"), too_large),
+        (zipped(b" " * 1_000_000), too_large),
+    ]:
+        server.play(script)
+        assert await fetch_result(http, f"{server.origin}/a", base_url=BASE, max_bytes=1000) == expected
