@@ -33,6 +33,8 @@ _TASKS = text("""
                 AND (lease_until IS NULL OR lease_until < now())) AS due,
         EXISTS (SELECT FROM tasks WHERE tasks.account = accounts.account AND state = 'unsure' AND look_at <= now()
                 AND (lease_until IS NULL OR lease_until < now())) AS unsure,
+        EXISTS (SELECT FROM tasks WHERE tasks.account = accounts.account AND state = 'running'
+                AND cancel_wanted_at IS NOT NULL AND (lease_until IS NULL OR lease_until < now())) AS unwanted,
         (SELECT count(*) FROM tasks WHERE tasks.account = accounts.account AND state = 'running') AS running
     FROM unnest(CAST(:accounts AS text[]), CAST(:late_s AS float8[])) AS accounts (account, late_s)
 """)
@@ -43,6 +45,7 @@ class AccountAgenda:
     account: str
     due: bool  # a task is to be looked at
     unsure: bool  # a lost submit is to be reconciled
+    unwanted: bool  # a task is to be cancelled upstream
     running: int  # tasks in flight
 
 
@@ -63,6 +66,6 @@ async def read_agenda(session: AsyncSession, accounts: Mapping[str, float]) -> A
     tasks = await session.execute(_TASKS, {"accounts": list(accounts), "late_s": list(accounts.values())})
     return Agenda(
         waiting=[(row.region, row.model) for row in waiting],
-        accounts=[AccountAgenda(row.account, row.due, row.unsure, row.running) for row in tasks],
+        accounts=[AccountAgenda(row.account, row.due, row.unsure, row.unwanted, row.running) for row in tasks],
         circuits={circuit.account: circuit for circuit in await read_circuits(session)},
     )

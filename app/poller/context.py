@@ -49,6 +49,9 @@ class Context:
     def list_call(self, client: DashScope) -> Call:
         return Call(client.account.id, "list", self.region_of(client).query_rps)
 
+    def cancel_call(self, client: DashScope) -> Call:
+        return Call(client.account.id, "cancel", self.region_of(client).query_rps)
+
     async def throttled(self, call: Call, *, pause_s: float = 1.0) -> None:
         """Upstream answered 429 although the budget allowed the call."""
         THROTTLED.labels(call.account, call.kind).inc()

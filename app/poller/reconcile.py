@@ -1,29 +1,26 @@
-"""Finding out what became of a submit whose answer was lost, so that no file is ever submitted twice for it.
+"""Finding out what became of submits whose answers were lost, so that no file is ever submitted twice for it.
 
 Upstream has no idempotency key. But its task list knows every task of the account: one that was made in the window
 of the attempt, that no row of ours knows, and whose files are exactly ours, is the lost one and is adopted. Only
-when there is none such are the files submitted again.
+when there is none such are the files submitted again. All lost submits of a model are settled together: the list
+is read once for them, and each unknown task is queried once.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
-from enum import Enum
 from uuid import UUID, uuid4
 
 import orjson
 import structlog
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.dashscope.client import DashScope
 from app.dashscope.failures import Failure, Verdict
 from app.dashscope.results import fetch_result
-from app.dashscope.wire import ListedTask, TaskPage, TaskStatus, TaskView, same_file
+from app.dashscope.wire import Item, ListedTask, TaskPage, TaskStatus, TaskView
 from app.db import transaction
 from app.poller.context import Context
 from app.poller.leases import LEASE_S
+from app.poller.matching import Attempt, Candidate, Match, compare, together, windows
 from app.poller.metrics import CALLS
 from app.poller.records import record_accepted, record_later
 
@@ -31,36 +28,38 @@ from app.poller.records import record_accepted, record_later
 SETTLE_S = 6
 LOOK_EVERY_S = 2.0
 AWAY_EVERY_S = 5.0
-# Our clock against the upstream's.
-CLOCK_SKEW = timedelta(seconds=120)
-# `start_time` and `end_time` carry no zone: Beijing time where it could be verified. The window is wide enough for
-# a region that means UTC; where that gives more pages than this, Beijing time is relied on.
-BEIJING = timezone(timedelta(hours=8))
-WIDE_PAGES = 20
+BATCH = 200
 PAGE_SIZE = 100
+# More pages than this for the window that allows for another zone: then Beijing time is relied on.
+WIDE_PAGES = 20
+REMEMBERED = 10_000
 
 log = structlog.get_logger()
 
 _CLAIM = text("""
     UPDATE tasks SET lease_token = :token, lease_until = now() + make_interval(secs => :lease_s)
-    WHERE id = (
+    FROM (
         SELECT id FROM tasks
         WHERE account = :account AND state = 'unsure' AND look_at <= now()
           AND (lease_until IS NULL OR lease_until < now())
-        ORDER BY created_at LIMIT 1 FOR UPDATE SKIP LOCKED
-    )
-    RETURNING id, model, file_count, created_at, lost_at,
-        extract(epoch FROM now() - lost_at)::float8 AS lost_s
+          AND model = (
+            SELECT model FROM tasks WHERE account = :account AND state = 'unsure' AND look_at <= now()
+              AND (lease_until IS NULL OR lease_until < now())
+            ORDER BY created_at LIMIT 1)
+        ORDER BY created_at LIMIT :batch FOR UPDATE SKIP LOCKED
+    ) AS due
+    WHERE tasks.id = due.id
+    RETURNING tasks.id, tasks.model, tasks.created_at, tasks.lost_at,
+        extract(epoch FROM now() - tasks.lost_at)::float8 AS lost_s,
+        ARRAY(SELECT url FROM files WHERE files.task_id = tasks.id) AS urls
 """)
-
-_URLS = text("SELECT url FROM files WHERE task_id = :id AND status = 'submitting'")
 
 _KNOWN = text("SELECT upstream_task_id FROM tasks WHERE region = :region AND upstream_task_id = ANY(:ids)")
 
 _AGAIN = text("""
     UPDATE tasks SET look_at = now() + make_interval(secs => :wait_s), looks = looks + 1, trouble = :trouble,
         lease_token = NULL, lease_until = NULL
-    WHERE id = :id AND lease_token = :token AND state = 'unsure'
+    WHERE id = ANY(:ids) AND lease_token = :token AND state = 'unsure'
 """)
 
 EXPIRE_SUBMITTING = text("""
@@ -70,192 +69,173 @@ EXPIRE_SUBMITTING = text("""
 """)
 
 
-class Match(Enum):
-    OURS = "ours"
-    OTHER = "other"
-    UNKNOWN = "unknown"  # its files cannot be compared before it ends
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """A submit whose answer was lost, and what it sent."""
-
-    task_id: UUID
-    token: UUID
-    model: str
-    file_count: int
-    since: datetime
-    until: datetime
-    lost_s: float
-    file_urls: list[str]
-
-
 class Reconciler:
-    """Settles the lost attempts of one account, one after the other."""
+    """Settles the lost submits of one account."""
 
     def __init__(self, context: Context, client: DashScope) -> None:
         self._context = context
         self._client = client
         self._base_url = context.region_of(client).base_url
+        # Ended tasks that no row knows: what files they have will not change.
+        self._strangers: dict[str, Candidate] = {}
 
     async def run(self) -> None:
-        while not self._context.stopping.is_set():
-            async with transaction(self._context.sessions) as session:
-                attempt = await self._claim(session)
-            if attempt is None:
-                return
-            with self._context.leases.keep(attempt.token):
-                await self._settle(attempt)
-
-    async def _claim(self, session: AsyncSession) -> Attempt | None:
+        """One round over what is due; the agenda calls again."""
         token = uuid4()
-        claimed = await session.execute(
-            _CLAIM, {"account": self._client.account.id, "token": token, "lease_s": LEASE_S}
-        )
-        row = claimed.one_or_none()
-        if row is None:
-            return None
-        urls = list(await session.scalars(_URLS, {"id": row.id}))
-        return Attempt(row.id, token, row.model, row.file_count, row.created_at, row.lost_at, row.lost_s, urls)
+        with self._context.leases.keep(token):
+            attempts = await self._claim(token)
+            if not attempts:
+                return
+            near = together(attempts)
+            await self._again([each for each in attempts if each not in near], token, 0, "after older ones")
+            candidates = await self._candidates(near)
+            if isinstance(candidates, Failure):
+                await self._again(near, token, AWAY_EVERY_S, candidates.message)
+                return
+            for attempt in near:
+                await self._settle(attempt, token, candidates)
 
-    async def _settle(self, attempt: Attempt) -> None:
-        candidates = await self._candidates(attempt)
-        if isinstance(candidates, Failure):
-            await self._again(attempt, AWAY_EVERY_S, candidates.message)
-            return
+    async def _claim(self, token: UUID) -> list[Attempt]:
+        due = {"account": self._client.account.id, "token": token, "lease_s": LEASE_S, "batch": BATCH}
+        async with transaction(self._context.sessions) as session:
+            rows = (await session.execute(_CLAIM, due)).all()
+        attempts = [
+            Attempt(row.id, row.model, row.created_at, row.lost_at, row.lost_s, tuple(row.urls)) for row in rows
+        ]
+        return sorted(attempts, key=lambda attempt: attempt.since)
+
+    async def _settle(self, attempt: Attempt, token: UUID, candidates: dict[str, Candidate]) -> None:
         undecided = False
-        for candidate in candidates:
-            match await self._compare(attempt, candidate):
+        for task_id, candidate in list(candidates.items()):
+            match compare(attempt, candidate):
                 case Match.OURS:
-                    if await self._adopt(attempt, candidate):
+                    del candidates[task_id]  # ours, or since a moment somebody else's
+                    self._strangers.pop(task_id, None)
+                    if await self._adopt(attempt, task_id):
                         return
-                case Match.UNKNOWN:
+                case Match.OPEN:
                     undecided = True
                 case Match.OTHER:
                     continue
         if undecided:
-            await self._again(attempt, LOOK_EVERY_S, "a task that may be ours has not ended")
+            await self._again([attempt], token, LOOK_EVERY_S, "a task that may be ours has not ended")
         elif attempt.lost_s < SETTLE_S:
-            await self._again(attempt, LOOK_EVERY_S, "not in the task list yet")
+            await self._again([attempt], token, LOOK_EVERY_S, "not in the task list yet")
         else:
-            await self._give_up(attempt)
+            await self._give_up(attempt, token)
 
-    async def _again(self, attempt: Attempt, wait_s: float, trouble: str) -> None:
+    async def _again(self, attempts: list[Attempt], token: UUID, wait_s: float, trouble: str) -> None:
+        if not attempts:
+            return
+        ids = [attempt.task_id for attempt in attempts]
         async with transaction(self._context.sessions) as session:
-            await session.execute(
-                _AGAIN, {"id": attempt.task_id, "token": attempt.token, "wait_s": wait_s, "trouble": trouble}
-            )
+            await session.execute(_AGAIN, {"ids": ids, "token": token, "wait_s": wait_s, "trouble": trouble})
 
-    async def _adopt(self, attempt: Attempt, candidate: ListedTask) -> bool:
+    async def _adopt(self, attempt: Attempt, upstream_task_id: str) -> bool:
         try:
             async with transaction(self._context.sessions) as session:
-                await record_accepted(session, attempt.task_id, candidate.task_id, look_in_s=0)
+                await record_accepted(session, attempt.task_id, upstream_task_id, look_in_s=0)
         except IntegrityError:
             return False  # an equal attempt was faster
-        log.info("lost submit found", task=str(attempt.task_id), upstream_task=candidate.task_id)
+        log.info("lost submit found", task=str(attempt.task_id), upstream_task=upstream_task_id)
         return True
 
-    async def _give_up(self, attempt: Attempt) -> None:
+    async def _give_up(self, attempt: Attempt, token: UUID) -> None:
         log.info("lost submit never arrived", task=str(attempt.task_id), files=attempt.file_count)
         async with transaction(self._context.sessions) as session:
-            await record_later(session, attempt.task_id, token=attempt.token)
+            await record_later(session, attempt.task_id, token=token)
 
-    async def _candidates(self, attempt: Attempt) -> list[ListedTask] | Failure:
-        """Tasks of the window that no row of ours knows."""
-        listed = await self._listed(attempt)
+    async def _candidates(self, attempts: list[Attempt]) -> dict[str, Candidate] | Failure:
+        """Tasks of the window that no row of ours knows, with their files as far as upstream shows them."""
+        listed = await self._listed(attempts)
         if isinstance(listed, Failure):
             return listed
-        earliest, latest = (_epoch_ms(at) for at in (attempt.since - CLOCK_SKEW, attempt.until + CLOCK_SKEW))
-        within = {
-            task.task_id: task for task in listed if task.created_ms is None or earliest <= task.created_ms <= latest
-        }
         async with transaction(self._context.sessions) as session:
-            region = self._client.account.region
-            known = set(await session.scalars(_KNOWN, {"region": region, "ids": list(within)}))
-        return [task for task in within.values() if task.task_id not in known and task.model in {"", attempt.model}]
+            ids = {"region": self._client.account.region, "ids": list(listed)}
+            known = set(await session.scalars(_KNOWN, ids))
+        return {
+            task_id: await self._examine(task)
+            for task_id, task in listed.items()
+            if task_id not in known and task.model in {"", attempts[0].model}
+        }
 
-    async def _listed(self, attempt: Attempt) -> list[ListedTask] | Failure:
-        wide, narrow = _windows(attempt)
-        window, first = wide, await self._page(attempt, wide, 1)
+    async def _listed(self, attempts: list[Attempt]) -> dict[str, ListedTask] | Failure:
+        wide, narrow = windows(attempts)
+        window, first = wide, await self._page(attempts, wide, 1)
         if isinstance(first, TaskPage) and first.total_pages > WIDE_PAGES:
-            window, first = narrow, await self._page(attempt, narrow, 1)
+            window, first = narrow, await self._page(attempts, narrow, 1)
         if isinstance(first, Failure):
             return first
-        tasks = list(first.tasks)
+        tasks = {task.task_id: task for task in first.tasks}
         # The window ends in the past, so nothing new comes in between while its pages are read.
         for number in range(2, first.total_pages + 1):
-            page = await self._page(attempt, window, number)
+            page = await self._page(attempts, window, number)
             if isinstance(page, Failure):
                 return page
-            tasks += page.tasks
+            tasks |= {task.task_id: task for task in page.tasks}
         return tasks
 
-    async def _page(self, attempt: Attempt, window: dict[str, str], number: int) -> TaskPage | Failure:
+    async def _page(self, attempts: list[Attempt], window: dict[str, str], number: int) -> TaskPage | Failure:
         call = self._context.list_call(self._client)
         await self._context.budgets.take(call)
-        page = await self._client.list_tasks(model_name=attempt.model, page_no=number, page_size=PAGE_SIZE, **window)
+        page = await self._client.list_tasks(
+            model_name=attempts[0].model, page_no=number, page_size=PAGE_SIZE, **window
+        )
         CALLS.labels(call.account, "list", page.verdict.value if isinstance(page, Failure) else "ok").inc()
         if isinstance(page, Failure) and page.verdict is Verdict.SLOWER:
             await self._context.throttled(call)
         return page
 
-    async def _compare(self, attempt: Attempt, candidate: ListedTask) -> Match:
+    async def _examine(self, listed: ListedTask) -> Candidate:
+        if stranger := self._strangers.get(listed.task_id):
+            return stranger
         call = self._context.query_call(self._client)
         await self._context.budgets.take(call)
-        view = await self._client.query(candidate.task_id)
+        view = await self._client.query(listed.task_id)
         if isinstance(view, Failure):
-            return Match.UNKNOWN
-        if view.file_count is not None and view.file_count != attempt.file_count:
-            return Match.OTHER
-        if not view.status.ended:
-            return Match.UNKNOWN
+            if view.verdict is Verdict.SLOWER:
+                await self._context.throttled(call)
+            return Candidate(listed, None, None)
         urls = await self._file_urls(view)
-        return Match.OURS if urls and same_files(attempt.file_urls, urls) else Match.OTHER
+        candidate = Candidate(listed, view.file_count, urls)
+        if urls is not None and len(self._strangers) < REMEMBERED:
+            self._strangers[listed.task_id] = candidate
+        return candidate
 
-    async def _file_urls(self, view: TaskView) -> list[str]:
-        """The files of an ended task. A failed one without results has none, and was not billed: it is let go."""
-        named = [item.file_url for item in view.items if item.file_url is not None]
-        if named or view.status is not TaskStatus.SUCCEEDED:
-            return named
-        for item in view.items:  # qwen3 names the file in the result only
-            raw = await fetch_result(self._context.results_http, item.transcription_url or "", base_url=self._base_url)
-            if isinstance(raw, bytes):
-                named += _named_in(raw)
-        return named
+    async def _file_urls(self, view: TaskView) -> tuple[str, ...] | None:
+        """The files of an ended task, None while they cannot be known.
+
+        A failed task without results names none, and was not billed: it is nobody's.
+        """
+        match view.status:
+            case TaskStatus.PENDING | TaskStatus.RUNNING | TaskStatus.UNKNOWN:
+                return None
+            case TaskStatus.SUCCEEDED:
+                return await self._succeeded_urls(view)
+            case _:
+                return tuple(item.file_url for item in view.items if item.file_url is not None)
+
+    async def _succeeded_urls(self, view: TaskView) -> tuple[str, ...] | None:
+        urls = []
+        for item in view.items:
+            url = item.file_url or await self._named_in_result(item)
+            if url is None:
+                return None
+            urls.append(url)
+        return tuple(urls) or None
+
+    async def _named_in_result(self, item: Item) -> str | None:
+        """qwen3 names the file in the result only."""
+        if item.transcription_url is None:
+            return None
+        raw = await fetch_result(self._context.results_http, item.transcription_url, base_url=self._base_url)
+        return _file_url(raw) if isinstance(raw, bytes) else None
 
 
-def same_files(sent: Sequence[str], echoed: Sequence[str]) -> bool:
-    """Whether a task's files are exactly those that were sent, in whatever order."""
-    left = list(echoed)
-    for url in sent:
-        found = next((other for other in left if same_file(url, other)), None)
-        if found is None:
-            return False
-        left.remove(found)
-    return not left
-
-
-def _named_in(raw: bytes) -> Iterator[str]:
+def _file_url(raw: bytes) -> str | None:
     try:
         document = orjson.loads(raw)
     except orjson.JSONDecodeError:
-        return
-    if isinstance(document, dict) and isinstance(document.get("file_url"), str):
-        yield document["file_url"]
-
-
-def _windows(attempt: Attempt) -> tuple[dict[str, str], dict[str, str]]:
-    since, until = attempt.since - CLOCK_SKEW, attempt.until + CLOCK_SKEW
-    end = _digits(until, BEIJING)
-    return (
-        {"start_time": _digits(since, UTC), "end_time": end},
-        {"start_time": _digits(since, BEIJING), "end_time": end},
-    )
-
-
-def _digits(at: datetime, zone: timezone) -> str:
-    return at.astimezone(zone).strftime("%Y%m%d%H%M%S")
-
-
-def _epoch_ms(at: datetime) -> int:
-    return int(at.timestamp() * 1000)
+        return None
+    named = document.get("file_url") if isinstance(document, dict) else None
+    return named if isinstance(named, str) else None

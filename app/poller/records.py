@@ -16,7 +16,8 @@ from app.jobs.lifecycle import FileCounts
 # attempt that was given up, and whose files went elsewhere, can no longer be accepted.
 _ACCEPT = text("""
     UPDATE tasks SET state = 'running', upstream_task_id = :upstream_task_id, submitted_at = now(),
-        look_at = now() + make_interval(secs => :look_in_s), lease_token = NULL, lease_until = NULL, trouble = NULL
+        look_at = CASE WHEN cancel_wanted_at IS NULL THEN now() + make_interval(secs => :look_in_s) END,
+        dropped_urls = '{}', lease_token = NULL, lease_until = NULL, trouble = NULL
     WHERE id = :id AND state IN ('submitting', 'unsure')
 """)
 
@@ -29,7 +30,8 @@ _FILES_ACCEPTED = text("""
 """)
 
 _CLOSE = text("""
-    UPDATE tasks SET state = 'done', done_at = now(), lease_token = NULL, lease_until = NULL, trouble = :trouble
+    UPDATE tasks SET state = 'done', done_at = now(), dropped_urls = '{}', lease_token = NULL, lease_until = NULL,
+        trouble = :trouble
     WHERE id = :id AND state IN ('submitting', 'unsure')
       AND (CAST(:token AS uuid) IS NULL OR lease_token = :token)
     RETURNING file_count

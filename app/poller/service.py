@@ -17,6 +17,7 @@ from app.errors import DatabaseUnavailable
 from app.jobs.doorbell import Doorbell
 from app.poller.abandoned import EVERY_S, give_up_abandoned
 from app.poller.agenda import Agenda, read_agenda
+from app.poller.cancel import Canceller
 from app.poller.claim import Lot
 from app.poller.collect import Collector
 from app.poller.context import Context
@@ -90,6 +91,7 @@ class Poller:
             account: Collector(context, client, self._watchers[account]) for account, client in context.clients.items()
         }
         self._reconcilers = {account: Reconciler(context, client) for account, client in context.clients.items()}
+        self._cancellers = {account: Canceller(context, client) for account, client in context.clients.items()}
         self._submitters: dict[tuple[str, str], Submitter] = {}
         self._next_tidying = 0.0
 
@@ -170,3 +172,5 @@ class Poller:
                 self._context.crew.ensure(("look", account.account), self._collectors[account.account].run)
             if account.unsure:
                 self._context.crew.ensure(("reconcile", account.account), self._reconcilers[account.account].run)
+            if account.unwanted:
+                self._context.crew.ensure(("cancel", account.account), self._cancellers[account.account].run)

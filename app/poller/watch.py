@@ -48,7 +48,9 @@ _RUNNING = text("""
 
 _ENDED = text("""
     UPDATE tasks SET ended_at = now(), look_at = now()
-    WHERE id = ANY(:ids) AND state = 'running' AND ended_at IS NULL
+    WHERE id IN (
+        SELECT id FROM tasks WHERE id = ANY(:ids) AND state = 'running' AND ended_at IS NULL FOR UPDATE SKIP LOCKED
+    )
 """)
 
 
