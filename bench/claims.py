@@ -1,0 +1,185 @@
+"""`make bench-claims`: what a claim costs among 1,000,000 finished and 100,000 waiting files, and by which plans.
+
+Real PostgreSQL with its usual durability, the gateway's own `claim_files`, a commit after each claim.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.db import Sessions, create_engine, create_sessions, transaction
+from app.poller.claim import Lot, claim_files
+from app.telemetry import configure_logging
+from bench.figures import percentile
+from bench.gateway import stage
+
+FINISHED, WAITING, FILES_PER_JOB = 1_000_000, 100_000, 50
+CLIENTS, LANES = 20, 7
+GOAL_MS = 5.0
+START_S = 4.0  # for processes to be ready
+WARM_UP = 20  # connecting, and the six executions until PostgreSQL settles on a plan
+
+# Job ids in the order of time, as UUIDv7 are. Clients and lanes take turns, so that each pair of them waits.
+_FILL = f"""
+    INSERT INTO clients (id, name, token_sha256)
+    SELECT lpad(to_hex(n), 32, '0')::uuid, 'client ' || n, decode(lpad(to_hex(n), 8, '0'), 'hex')
+    FROM generate_series(0, {CLIENTS - 1}) AS n;
+
+    INSERT INTO tasks (id, account, region, model, parameters, file_count, state, done_at)
+    SELECT lpad(to_hex(n), 32, '0')::uuid, 'beijing/bench', 'beijing', 'fun-asr', '{{}}', 100, 'done', now()
+    FROM generate_series(0, {FINISHED // 100 - 1}) AS n;
+
+    INSERT INTO jobs (id, client_id, status, model, region, region_asked, parameters, metadata,
+                      files_total, files_queued, files_succeeded, finished_at)
+    SELECT lpad(to_hex(n), 32, '0')::uuid, lpad(to_hex(n % {CLIENTS}), 32, '0')::uuid,
+           CASE WHEN waits THEN 'queued' ELSE 'succeeded' END, 'fun-asr', 'beijing', 'beijing', '{{}}', '{{}}',
+           {FILES_PER_JOB}, CASE WHEN waits THEN {FILES_PER_JOB} ELSE 0 END,
+           CASE WHEN waits THEN 0 ELSE {FILES_PER_JOB} END, CASE WHEN waits THEN NULL ELSE now() END
+    FROM generate_series(0, {(FINISHED + WAITING) // FILES_PER_JOB - 1}) AS n,
+         LATERAL (SELECT n >= {FINISHED // FILES_PER_JOB}) AS state (waits);
+
+    INSERT INTO files (job_id, index, client_id, region, model, lane, url, status, attempts, task_id, finished_at)
+    SELECT lpad(to_hex(n / {FILES_PER_JOB}), 32, '0')::uuid, n % {FILES_PER_JOB},
+           lpad(to_hex(n / {FILES_PER_JOB} % {CLIENTS}), 32, '0')::uuid, 'beijing', 'fun-asr',
+           lpad(to_hex(n / {FILES_PER_JOB} % {LANES}), 32, '0')::uuid, 'https://example.com/' || n || '.wav',
+           CASE WHEN waits THEN 'queued' ELSE 'succeeded' END, CASE WHEN waits THEN 0 ELSE 1 END,
+           CASE WHEN waits THEN NULL ELSE lpad(to_hex(n / 100), 32, '0')::uuid END,
+           CASE WHEN waits THEN NULL ELSE now() END
+    FROM generate_series(0, {FINISHED + WAITING - 1}) AS n, LATERAL (SELECT n >= {FINISHED}) AS state (waits);
+"""  # noqa: S608 - our own numbers
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    files_per_task: int
+    connections: int
+    claims: int  # of each connection
+
+
+ROUNDS = [Round(1, 1, 400), Round(1, 4, 200), Round(100, 1, 100), Round(100, 4, 50)]
+
+
+def main() -> None:
+    configure_logging("error")
+    asyncio.run(_bench())
+
+
+async def _bench() -> None:
+    async with stage() as on:
+        database_url = await on.database()
+        engine = create_engine(database_url, pool_size=1)
+        try:
+            await _fill(engine)
+            for files_per_task in (1, 100):
+                await _show_plans(engine, _lot(files_per_task))
+        finally:
+            await engine.dispose()
+        print(f"\nload of the machine: {os.getloadavg()[0]:.1f}\n", flush=True)
+        for each in ROUNDS:
+            await asyncio.to_thread(_time, database_url, each)
+
+
+async def _fill(engine: AsyncEngine) -> None:
+    print(f"{FINISHED:,} finished and {WAITING:,} waiting files of {CLIENTS} clients in {LANES} lanes …", flush=True)
+    since = time.monotonic()
+    async with engine.connect() as connection:
+        raw = (await connection.get_raw_connection()).driver_connection
+        assert raw is not None
+        await raw.execute(_FILL, timeout=600)
+        await raw.execute("VACUUM ANALYZE", timeout=600)
+    print(f"filled in {time.monotonic() - since:.0f} s", flush=True)
+
+
+def _lot(files_per_task: int) -> Lot:
+    return Lot("beijing/bench", "beijing", "fun-asr", most=files_per_task, submits_per_s=10)
+
+
+async def _show_plans(engine: AsyncEngine, lot: Lot) -> None:
+    """Each statement of one claim as it ran, then its plan; the claim itself is rolled back."""
+    async with engine.connect() as connection:
+        with _recorded(engine) as statements:
+            async with create_sessions(engine)(bind=connection) as session:
+                await claim_files(session, lot, token=uuid4())
+                await session.rollback()
+        print(f"\nThe statements of a claim of {lot.most}:")
+        total_ms = 0.0
+        for statement, parameters in statements:
+            plan = await connection.exec_driver_sql(f"EXPLAIN (ANALYZE, BUFFERS) {statement}", parameters)
+            lines = [str(row[0]) for row in plan]
+            total_ms += float(lines[-1].removeprefix("Execution Time: ").removesuffix(" ms"))
+            print("\n".join(["", f"{' '.join(statement.split())[:110]} …", *(f"    {line}" for line in lines)]))
+        await connection.rollback()
+        print(f"\nTogether: {total_ms:.1f} ms of execution.")
+
+
+@contextmanager
+def _recorded(engine: AsyncEngine) -> Iterator[list[tuple[str, Any]]]:
+    statements: list[tuple[str, Any]] = []
+
+    def record(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        statements.append((statement, parameters))
+
+    event.listen(engine.sync_engine, "before_cursor_execute", record)
+    try:
+        yield statements
+    finally:
+        event.remove(engine.sync_engine, "before_cursor_execute", record)
+
+
+def _time(database_url: str, each: Round) -> None:
+    """Every connection is a process of its own, as pollers are."""
+    start_at = time.time() + START_S
+    with ProcessPoolExecutor(each.connections, mp_context=get_context("spawn")) as pool:
+        claiming = [pool.submit(_claim_repeatedly, database_url, each, start_at) for _ in range(each.connections)]
+        timed = [future.result() for future in claiming]
+    taken_ms = sorted(ms for of_connection, _ in timed for ms in of_connection)
+    p50_ms, p95_ms = percentile(taken_ms, 0.5) or 0, percentile(taken_ms, 0.95) or 0
+    print(
+        f"{'met   ' if p95_ms < GOAL_MS else 'MISSED'}  {each.files_per_task} files a task, {each.connections} at once:"
+        f" p50 {p50_ms:.1f} ms, p95 {p95_ms:.1f} ms, longest {taken_ms[-1]:.1f} ms,"
+        f" {sum(failed for _, failed in timed)} failed of {each.claims * each.connections}",
+        flush=True,
+    )
+
+
+def _claim_repeatedly(database_url: str, each: Round, start_at: float) -> tuple[list[float], int]:
+    return asyncio.run(_claims(database_url, each, start_at))
+
+
+async def _claims(database_url: str, each: Round, start_at: float) -> tuple[list[float], int]:
+    """Milliseconds of each claim, its commit included, and how many failed. The first ones only warm up."""
+    engine = create_engine(database_url, pool_size=1)
+    taken_ms, failures = [], 0
+    await asyncio.sleep(start_at - time.time())
+    for _ in range(WARM_UP + each.claims):
+        since = time.perf_counter()
+        try:
+            await _claim(create_sessions(engine), each.files_per_task)
+        except DBAPIError as error:
+            failures += 1
+            print(f"  {error.orig}", flush=True)
+        taken_ms.append((time.perf_counter() - since) * 1000)
+    await engine.dispose()
+    return taken_ms[WARM_UP:], failures
+
+
+async def _claim(sessions: Sessions, files_per_task: int) -> None:
+    async with transaction(sessions) as session:
+        claim = await claim_files(session, _lot(files_per_task), token=uuid4())
+    assert claim is not None
+    assert len(claim.file_urls) == files_per_task
+
+
+if __name__ == "__main__":
+    main()
