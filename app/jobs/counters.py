@@ -21,10 +21,10 @@ class JobChange:
     audio_duration_ms: int = 0
     cost: Decimal = Decimal(0)
 
-    def move(self, *, since: str, to: str) -> None:
-        """Count one file that went from one status to another (`queued`, `running`, `succeeded`, …)."""
+    def move(self, *, since: str, to: str, count: int = 1) -> None:
+        """Count files that went from one status to another (`queued`, `running`, `succeeded`, …)."""
         if since != to:
-            self.counts += FileCounts(**{since: -1, to: 1})
+            self.counts += FileCounts(**{since: -count, to: count})
 
 
 async def apply_changes(session: AsyncSession, changes: Mapping[UUID, JobChange]) -> None:
@@ -64,7 +64,7 @@ def _changed(job_id: UUID, counts: FileCounts, change: JobChange) -> dict[str, A
         "more_audio": change.audio_duration_ms,
         "more_cost": change.cost,
         "is_final": status.final,
-        "has_started": after.queued < after.total,
+        "has_started": after.queued + after.canceled < after.total,
     }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     CheckConstraint,
     ForeignKey,
@@ -164,6 +165,11 @@ class Task(Base):
             "submitted_at",
             postgresql_where=text("state = 'running' AND ended_at IS NOT NULL"),
         ),
+        Index(
+            "ix_tasks_cancel",
+            "account",
+            postgresql_where=text("state = 'running' AND cancel_wanted_at IS NOT NULL"),
+        ),
         {"postgresql_with": {"fillfactor": "70", "autovacuum_vacuum_scale_factor": "0.02"}},
     )
 
@@ -187,6 +193,10 @@ class Task(Base):
     upstream_status: Mapped[str | None] = mapped_column(Text)
     # When the list or a query first said that it ended; its 24 hours run from about then.
     ended_at: Mapped[datetime | None]
+    # Since when nobody waits for any file of it: upstream shall cancel it, should it still be PENDING.
+    cancel_wanted_at: Mapped[datetime | None]
+    # Of files that were canceled while the submit's answer was open: upstream's task has them all the same.
+    dropped_urls: Mapped[list[str]] = mapped_column(ARRAY(Text), default=list, server_default="{}")
     # The upstream's own figure for the whole task, for usage reports.
     usage_s: Mapped[int | None] = mapped_column(Integer)
     done_at: Mapped[datetime | None]

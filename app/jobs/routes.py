@@ -9,6 +9,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from app.api.conditional import not_modified, strong_etag, validators
 from app.api.dependencies import SessionsDep, SettingsDep
+from app.api.instants import Instant
 from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, cut_page, decode_cursor
 from app.api.problems import responses
 from app.api.strict import prefixed_query, query_prefix
@@ -19,12 +20,15 @@ from app.errors import (
     IdempotencyKeyReused,
     InvalidCursor,
     InvalidRequest,
+    JobFinal,
+    JobNotFinal,
     ModelNotInRegion,
     NotFound,
+    NothingToRetry,
     RegionNotServed,
     UnknownModel,
 )
-from app.jobs import reading, service
+from app.jobs import changes, reading, service
 from app.jobs.dependencies import DoorbellDep, WaitDep, WaitersDep, wait_for_job
 from app.jobs.lifecycle import FileStatus, JobStatus
 from app.jobs.presentation import file_json, job_bytes, job_json, page_bytes
@@ -33,7 +37,6 @@ from app.jobs.requests import new_job
 from app.jobs.schemas import MAX_FILES, Job, JobFilePage, JobPage, JobRequest
 from app.jobs.waiting import Waiters
 from app.settings import RegionName
-from app.transcripts.instants import Instant
 
 # As often as it is worth looking; `wait` is better.
 POLL_AGAIN_S = 2
@@ -205,6 +208,69 @@ async def list_job_files(
         )
     page, next_cursor = cut_page(files, limit, lambda file: ("files", file.index))
     return _json(page_bytes([file_json(file) for file in page], next_cursor))
+
+
+@router.post(
+    "/{job_id}/cancel",
+    operation_id="cancelJob",
+    summary="Cancel a job",
+    response_model=Job,
+    responses=responses(NotFound, JobFinal),
+)
+async def cancel_job(job_id: UUID, client: ClientDep, sessions: SessionsDep, doorbell: DoorbellDep) -> Response:
+    """What is not finished is canceled at once; what is finished stays, with its transcripts.
+
+    Files that wait never reach upstream. What waits upstream is cancelled there, unless it shares a task with
+    another job. What upstream has begun cannot be stopped: it is billed, and its result is dropped.
+    \f
+    Eight statements, six when nothing is under way, and the token's.
+    """
+    async with transaction(sessions) as session:
+        job = await changes.cancel_job(session, client.id, job_id)
+    doorbell.ring()
+    return _json(job_bytes(job))
+
+
+@router.post(
+    "/{job_id}/retry",
+    operation_id="retryJob",
+    summary="Retry failed and canceled files",
+    status_code=202,
+    response_model=Job,
+    responses={
+        202: {"description": "The files wait again, and that is durable.", "headers": _RETRY_AFTER},
+        **responses(NotFound, NothingToRetry),
+    },
+)
+async def retry_job(job_id: UUID, client: ClientDep, sessions: SessionsDep, doorbell: DoorbellDep) -> Response:
+    """Failed and canceled files are queued again, while others of the job may still run; the job is no longer final.
+
+    `attempts` goes on counting, so a retry is one attempt: the second one that the gateway makes by itself when a
+    new file fails by the engine's fault is not made again. A canceled file that upstream had begun is billed twice.
+    \f
+    Five statements, and the token's.
+    """
+    async with transaction(sessions) as session:
+        job = await changes.retry_job(session, client.id, job_id)
+    doorbell.ring()
+    return _json(job_bytes(job), _retry_after(job), status_code=202)
+
+
+@router.delete(
+    "/{job_id}",
+    operation_id="deleteJob",
+    summary="Delete a job",
+    status_code=204,
+    responses={204: {"description": "The job is gone."}, **responses(NotFound, JobNotFinal)},
+)
+async def delete_job(job_id: UUID, client: ClientDep, sessions: SessionsDep) -> Response:
+    """The job, its files and their transcripts are gone for good. Its Idempotency-Key may be used for another one.
+    \f
+    Two statements, and the token's.
+    """
+    async with transaction(sessions) as session:
+        await changes.delete_job(session, client.id, job_id)
+    return Response(status_code=204)
 
 
 async def _read(sessions: Sessions, client_id: UUID, job_id: UUID) -> JobRow:

@@ -36,6 +36,7 @@ REMEMBERED = 10_000
 
 log = structlog.get_logger()
 
+# The files that were sent are also those that were canceled since: else the lost task would not be known for ours.
 _CLAIM = text("""
     UPDATE tasks SET lease_token = :token, lease_until = now() + make_interval(secs => :lease_s)
     FROM (
@@ -51,7 +52,7 @@ _CLAIM = text("""
     WHERE tasks.id = due.id
     RETURNING tasks.id, tasks.model, tasks.created_at, tasks.lost_at,
         extract(epoch FROM now() - tasks.lost_at)::float8 AS lost_s,
-        ARRAY(SELECT url FROM files WHERE files.task_id = tasks.id) AS urls
+        ARRAY(SELECT url FROM files WHERE files.task_id = tasks.id UNION SELECT unnest(tasks.dropped_urls)) AS urls
 """)
 
 _KNOWN = text("SELECT upstream_task_id FROM tasks WHERE region = :region AND upstream_task_id = ANY(:ids)")
@@ -59,13 +60,18 @@ _KNOWN = text("SELECT upstream_task_id FROM tasks WHERE region = :region AND ups
 _AGAIN = text("""
     UPDATE tasks SET look_at = now() + make_interval(secs => :wait_s), looks = looks + 1, trouble = :trouble,
         lease_token = NULL, lease_until = NULL
-    WHERE id = ANY(:ids) AND lease_token = :token AND state = 'unsure'
+    WHERE id IN (
+        SELECT id FROM tasks WHERE id = ANY(:ids) AND lease_token = :token AND state = 'unsure'
+        ORDER BY id FOR NO KEY UPDATE
+    )
 """)
 
 EXPIRE_SUBMITTING = text("""
     UPDATE tasks SET state = 'unsure', lost_at = lease_until, look_at = now(), lease_token = NULL,
         lease_until = NULL, trouble = 'the poller that submitted it went away'
-    WHERE state = 'submitting' AND lease_until < clock_timestamp()
+    WHERE id IN (
+        SELECT id FROM tasks WHERE state = 'submitting' AND lease_until < clock_timestamp() FOR UPDATE SKIP LOCKED
+    )
 """)
 
 

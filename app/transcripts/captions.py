@@ -15,6 +15,9 @@ from app.transcripts.lines import Piece, choose, reach, width, wrap
 from app.transcripts.plain import in_time, label, needs_blank, select
 from app.transcripts.timing import pieces
 
+MAX_CHARS_PER_LINE = 42
+MAX_LINES = 2
+
 
 @dataclass(frozen=True, slots=True)
 class CaptionOptions:
@@ -24,8 +27,8 @@ class CaptionOptions:
     `columns_per_s` are kept where the next cue leaves the time for it, the other limits always.
     """
 
-    max_chars_per_line: int = 42
-    max_lines: int = 2
+    max_chars_per_line: int = MAX_CHARS_PER_LINE
+    max_lines: int = MAX_LINES
     channel_id: int | None = None
     speakers: bool = False
     max_cue_ms: int = 7000
@@ -71,8 +74,7 @@ def srt(cues: Iterable[Cue]) -> Iterator[str]:
     SubRip has no escapes: an arrow in the text, which readers take for a time line, becomes `→`.
     """
     for number, cue in enumerate(cues, 1):
-        name = f"{cue.speaker}: " if cue.speaker else ""
-        lines = (name + "\n".join(cue.lines)).replace("-->", "→")
+        lines = _labelled(cue).replace("-->", "→")
         yield f"{number}\n{_clock(cue.begin_time, ',')} --> {_clock(cue.end_time, ',')}\n{lines}\n\n"
 
 
@@ -83,6 +85,17 @@ def vtt(cues: Iterable[Cue]) -> Iterator[str]:
         voice = f"<v {html.escape(cue.speaker, quote=False)}>" if cue.speaker else ""
         lines = html.escape("\n".join(cue.lines), quote=False)
         yield f"\n{_clock(cue.begin_time, '.')} --> {_clock(cue.end_time, '.')}\n{voice}{lines}\n"
+
+
+def text(cues: Iterable[Cue], *, parted: bool) -> Iterator[str]:
+    """The captions' lines without their times, a piece per cue. `parted`: with a blank line between cues."""
+    for number, cue in enumerate(cues):
+        gap = "" if number == 0 else "\n\n" if parted else "\n"
+        yield gap + _labelled(cue)
+
+
+def _labelled(cue: Cue) -> str:
+    return (f"{cue.speaker}: " if cue.speaker else "") + "\n".join(cue.lines)
 
 
 def _clock(time_ms: int, point: str) -> str:

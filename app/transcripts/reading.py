@@ -61,7 +61,7 @@ async def find_body(session: AsyncSession, client_id: UUID, transcript_id: UUID,
     query = select(*_BODY_COLUMNS[kind]).join(Transcript).where(*_own(client_id, transcript_id))
     found = (await session.execute(query)).one_or_none()
     if found is None:
-        raise _no_such_transcript(transcript_id)
+        raise no_such_transcript(transcript_id)
     return StoredBody(*found)
 
 
@@ -70,7 +70,7 @@ async def find_sha256(session: AsyncSession, client_id: UUID, transcript_id: UUI
     _, sha256, _ = _BODY_COLUMNS[kind]
     found = await session.scalar(select(sha256).join(Transcript).where(*_own(client_id, transcript_id)))
     if found is None:
-        raise _no_such_transcript(transcript_id)
+        raise no_such_transcript(transcript_id)
     return found
 
 
@@ -78,7 +78,7 @@ def _own(client_id: UUID, transcript_id: UUID) -> tuple[Any, ...]:
     return Transcript.id == transcript_id, Transcript.client_id == client_id
 
 
-def _no_such_transcript(transcript_id: UUID) -> NotFound:
+def no_such_transcript(transcript_id: UUID) -> NotFound:
     return NotFound(f"There is no transcript {transcript_id} of this client.")
 
 

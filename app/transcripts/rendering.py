@@ -32,7 +32,7 @@ def render_text(document: StoredBody, *, channel_id: int | None, speakers: bool)
 
 
 def render_captions(document: StoredBody, options: CaptionOptions, write: Writer) -> bytes:
-    """`write`: `captions.srt` or `captions.vtt`."""
+    """`write`: `captions.srt`, `captions.vtt` or `captions.text`."""
     return "".join(write(cues(_transcripts(document), options))).encode()
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -10,15 +11,15 @@ import msgspec
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from app.api.dependencies import SessionsDep
+from app.api.instants import Instant
 from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, cut_page, decode_cursor
 from app.api.problems import responses
 from app.clients.dependencies import ClientDep, ClientRoute
 from app.db import Sessions, transaction
 from app.errors import InvalidCursor, InvalidRequest, NotFound
 from app.settings import RegionName
-from app.transcripts import captions, reading
-from app.transcripts.captions import CaptionOptions
-from app.transcripts.instants import Instant
+from app.transcripts import captions, reading, service
+from app.transcripts.captions import MAX_CHARS_PER_LINE, MAX_LINES, CaptionOptions
 from app.transcripts.reading import BodyKind, StoredBody, TranscriptFilters
 from app.transcripts.rendering import LARGE_BYTES, render_captions, render_text
 from app.transcripts.schemas import Transcript, TranscriptSummaryPage
@@ -31,17 +32,15 @@ _UNCHANGED = {"description": "The caller has it.", "headers": _ETAG}
 
 ChannelId = Annotated[int | None, Query(ge=0, description="Only this channel; absent: all of them.")]
 Speakers = Annotated[bool, Query(description="Say who speaks, where the transcript knows it.")]
-LineLength = Annotated[
-    int, Query(ge=10, le=200, description="Columns: a Chinese character takes two of them, a Latin letter one.")
-]
-LineCount = Annotated[int, Query(ge=1, le=10, description="Lines that a caption may have.")]
+LINE_LENGTH = Query(ge=4, le=500, description="Columns: a Chinese character takes two of them, a Latin letter one.")
+LINE_COUNT = Query(ge=1, le=20, description="Lines that a caption may have.")
 
 
 async def _caption_options(
     *,
     channel_id: ChannelId = None,
-    max_chars_per_line: LineLength = 42,
-    max_lines: LineCount = 2,
+    max_chars_per_line: Annotated[int, LINE_LENGTH] = MAX_CHARS_PER_LINE,
+    max_lines: Annotated[int, LINE_COUNT] = MAX_LINES,
     speakers: Speakers = False,
 ) -> CaptionOptions:
     return CaptionOptions(
@@ -145,16 +144,28 @@ async def get_transcript_text(
     client: ClientDep,
     sessions: SessionsDep,
     channel_id: ChannelId = None,
+    max_chars_per_line: Annotated[int | None, LINE_LENGTH] = None,
+    max_lines: Annotated[int | None, LINE_COUNT] = None,
     speakers: Speakers = False,
 ) -> Response:
     """All channels, joined by newlines; with `speakers` one line for each turn.
+
+    With `max_chars_per_line` or `max_lines` the lines of the captions; with `max_lines` a blank line parts captions.
     \f
     One statement, and the token's.
     """
     document = await _document(sessions, client.id, transcript_id)
 
     def render() -> bytes:
-        return render_text(document, channel_id=channel_id, speakers=speakers)
+        if max_chars_per_line is None and max_lines is None:
+            return render_text(document, channel_id=channel_id, speakers=speakers)
+        options = CaptionOptions(
+            channel_id=channel_id,
+            max_chars_per_line=max_chars_per_line or MAX_CHARS_PER_LINE,
+            max_lines=max_lines or MAX_LINES,
+            speakers=speakers,
+        )
+        return render_captions(document, options, partial(captions.text, parted=max_lines is not None))
 
     return await _render(request, document, render, "text/plain; charset=utf-8")
 
@@ -196,6 +207,23 @@ async def get_transcript_vtt(
     return await _render(
         request, document, lambda: render_captions(document, options, captions.vtt), "text/vtt; charset=utf-8"
     )
+
+
+@router.delete(
+    "/{transcript_id}",
+    operation_id="deleteTranscript",
+    summary="Delete a transcript",
+    status_code=204,
+    responses={204: {"description": "The transcript is gone."}, **responses(NotFound)},
+)
+async def delete_transcript(transcript_id: UUID, client: ClientDep, sessions: SessionsDep) -> Response:
+    """It is gone for good. Its file stays, succeeded and without a `transcript_id`.
+    \f
+    Two statements, and the token's.
+    """
+    async with transaction(sessions) as session:
+        await service.delete_transcript(session, client.id, transcript_id)
+    return Response(status_code=204)
 
 
 async def _serve(

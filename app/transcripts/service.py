@@ -1,4 +1,4 @@
-"""Storing transcripts. Bodies are compressed before the transaction and served as they are stored."""
+"""Storing and deleting transcripts. Bodies are compressed before the transaction and served as they are stored."""
 
 import hashlib
 import zlib
@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import insert
+from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.identifiers import new_id
 from app.transcripts.document import Document, serve
 from app.transcripts.models import Transcript, TranscriptBody
+from app.transcripts.reading import no_such_transcript
 
 _GZIP = 31  # zlib's window bits for a gzip header, which then holds no time: equal contents make equal bytes
 _SMALL_BYTES = 1024 * 1024
@@ -85,6 +86,15 @@ async def insert_transcripts(session: AsyncSession, transcripts: Sequence[Prepar
     await session.execute(insert(TranscriptBody), [_body_columns(transcript) for transcript in transcripts])
 
 
+async def delete_transcript(session: AsyncSession, client_id: UUID, transcript_id: UUID) -> None:
+    """Also from its file; the job counts it as a change. Two statements. Raises NotFound."""
+    own = {"transcript_id": transcript_id, "client_id": client_id}
+    await session.execute(_LOCK_JOB, own)
+    deleted = await session.execute(_DELETE, own)
+    if not deleted.rowcount:  # type: ignore[attr-defined]
+        raise no_such_transcript(transcript_id)
+
+
 def _compress(contents: bytes) -> Body:
     """Level 6 where it costs milliseconds; level 3 for hours of audio, half the time for a fifth more bytes."""
     level = 6 if len(contents) <= _SMALL_BYTES else 3
@@ -105,3 +115,22 @@ def _body_columns(transcript: PreparedTranscript) -> dict[str, Any]:
         "document_sha256": transcript.document.sha256,
         "document_bytes": transcript.document.size_bytes,
     }
+
+
+# As whoever deletes the job: the job first, then what hangs on it.
+_LOCK_JOB = text("""
+    SELECT FROM jobs
+    WHERE id = (SELECT job_id FROM transcripts WHERE id = :transcript_id AND client_id = :client_id)
+    FOR NO KEY UPDATE
+""")
+
+_DELETE = text("""
+    WITH deleted AS (
+        DELETE FROM transcripts WHERE id = :transcript_id AND client_id = :client_id RETURNING job_id, file_index
+    ), file AS (
+        UPDATE files SET transcript_id = NULL FROM deleted
+        WHERE files.job_id = deleted.job_id AND files.index = deleted.file_index
+          AND files.transcript_id = :transcript_id
+    )
+    UPDATE jobs SET version = version + 1 FROM deleted WHERE jobs.id = deleted.job_id
+""")

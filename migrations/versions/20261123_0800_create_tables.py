@@ -81,6 +81,8 @@ def upgrade() -> None:
         sa.Column("looks", sa.Integer(), server_default="0", nullable=False),
         sa.Column("upstream_status", sa.Text(), nullable=True),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("cancel_wanted_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("dropped_urls", sa.ARRAY(sa.Text()), server_default="{}", nullable=False),
         sa.Column("usage_s", sa.Integer(), nullable=True),
         sa.Column("done_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("trouble", sa.Text(), nullable=True),
@@ -93,6 +95,13 @@ def upgrade() -> None:
         sa.CheckConstraint("(lease_token IS NULL) = (lease_until IS NULL)", name=op.f("ck_tasks_lease")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_tasks")),
         postgresql_with={"fillfactor": "70", "autovacuum_vacuum_scale_factor": "0.02"},
+    )
+    op.create_index(
+        "ix_tasks_cancel",
+        "tasks",
+        ["account"],
+        unique=False,
+        postgresql_where=sa.text("state = 'running' AND cancel_wanted_at IS NOT NULL"),
     )
     op.create_index(
         "ix_tasks_ended",
@@ -302,6 +311,11 @@ def downgrade() -> None:
         "ix_tasks_ended",
         table_name="tasks",
         postgresql_where=sa.text("state = 'running' AND ended_at IS NOT NULL"),
+    )
+    op.drop_index(
+        "ix_tasks_cancel",
+        table_name="tasks",
+        postgresql_where=sa.text("state = 'running' AND cancel_wanted_at IS NOT NULL"),
     )
     op.drop_table("tasks")
     op.drop_table("group_limits")

@@ -12,15 +12,17 @@ import orjson
 import pytest
 import webvtt
 from fastapi import FastAPI
-from sqlalchemy import insert
+from sqlalchemy import func, insert, select, update
 
 from app.clients.service import CurrentClient
 from app.db import Sessions, transaction
 from app.identifiers import new_id
-from app.jobs.models import Job
+from app.jobs.models import File, Job
 from app.transcripts.document import normalise, silent
+from app.transcripts.models import TranscriptBody
 from app.transcripts.service import PreparedTranscript, insert_transcripts, prepare_transcript
 from tests.api_fixtures import caller
+from tests.jobs.rows import SUCCEEDED, add_job
 from tests.transcripts.documents import sample
 
 URL = "https://example.com/a.wav"
@@ -63,7 +65,8 @@ async def store(
 
 
 JOB: dict[str, Any] = {
-    "model": "fun-asr", "region": "beijing", "parameters": {}, "labels": {}, "files_total": 1, "files_queued": 1,
+    "model": "fun-asr", "region": "beijing", "region_asked": "auto", "parameters": {}, "labels": {},
+    "files_total": 1, "files_queued": 1,
 }  # fmt: skip
 
 
@@ -192,6 +195,45 @@ async def test_text_is_plain(api: httpx.AsyncClient, client_id: UUID, sessions: 
     assert (await api.get(f"{path}/text?channel_id=7")).text == ""
 
 
+async def test_text_is_laid_out_in_the_lines_of_the_captions_on_request(
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
+) -> None:
+    path = f"/v1/transcripts/{(await store(sessions, client_id)).id}"
+    options = "channel_id=0&max_chars_per_line=10&speakers=true"
+    srt = (await api.get(f"{path}/srt?{options}&max_lines=2")).text
+    captions = [block.split("\n")[2:] for block in srt.strip().split("\n\n")]
+    lines = [line for caption in captions for line in caption]
+    assert len(lines) > len(captions) > 1
+    assert (await api.get(f"{path}/text?{options}")).text == "\n".join(lines)
+    parted = (await api.get(f"{path}/text?{options}&max_lines=2")).text
+    assert parted == "\n\n".join("\n".join(caption) for caption in captions)
+    assert (await api.get(f"{path}/text?max_lines=1&channel_id=7")).text == ""
+
+
+async def test_a_deleted_transcript_is_gone_and_its_file_stays(
+    api: httpx.AsyncClient, other_api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
+) -> None:
+    job_id = await add_job(sessions, client_id, [SUCCEEDED])
+    stored = await store(sessions, client_id, job_id=job_id)
+    async with transaction(sessions) as session:
+        await session.execute(update(File).values(transcript_id=stored.id))
+    job = await api.get(f"/v1/jobs/{job_id}")
+    assert job.json()["files"][0]["transcript_id"] == str(stored.id)
+
+    path = f"/v1/transcripts/{stored.id}"
+    assert (await other_api.delete(path)).status_code == 404
+    deleted = await api.delete(path)
+    assert (deleted.status_code, deleted.content) == (204, b"")
+    for answer in (await api.get(path), await api.get(f"{path}/raw"), await api.delete(path)):
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    after = await api.get(f"/v1/jobs/{job_id}", headers={"If-None-Match": job.headers["etag"]})
+    assert after.status_code == 200
+    file = after.json()["files"][0]
+    assert (file["status"], file["transcript_id"]) == ("succeeded", None)
+    async with transaction(sessions) as session:
+        assert await session.scalar(select(func.count()).select_from(TranscriptBody)) == 0
+
+
 async def test_captions_come_as_srt_and_vtt(api: httpx.AsyncClient, client_id: UUID, sessions: Sessions) -> None:
     stored = await store(sessions, client_id)
     srt = await api.get(f"/v1/transcripts/{stored.id}/srt")
@@ -223,11 +265,13 @@ async def test_captions_of_a_long_transcript_are_rendered_one_at_a_time(
 @pytest.mark.parametrize(
     ("form", "query"),
     [
-        ("/srt", "max_chars_per_line=9"),
-        ("/srt", "max_chars_per_line=201"),
+        ("/srt", "max_chars_per_line=3"),
+        ("/srt", "max_chars_per_line=501"),
         ("/vtt", "max_lines=0"),
-        ("/vtt", "max_lines=11"),
+        ("/vtt", "max_lines=21"),
         ("/vtt", "channel_id=-1"),
+        ("/text", "max_chars_per_line=3"),
+        ("/text", "max_lines=21"),
         ("/text", "channel_id=x"),
         ("/text", "speakers=maybe"),
         ("/text", "colour=red"),

@@ -44,7 +44,14 @@ async def job(sessions: Sessions) -> tuple[UUID, UUID]:
     client_id, job_id = new_id(), new_id()
     async with transaction(sessions) as session:
         await session.execute(insert(Client).values(id=client_id, name="acme", token_sha256=b"x"))
-        row = {"client_id": client_id, "model": "fun-asr", "region": "beijing", "parameters": {}, "labels": {}}
+        row = {
+            "client_id": client_id,
+            "model": "fun-asr",
+            "region": "beijing",
+            "region_asked": "auto",
+            "parameters": {},
+            "labels": {},
+        }
         await session.execute(insert(Job).values(id=job_id, files_total=2, files_queued=2, **row))
     return job_id, client_id
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.transcripts.instants import parse_instant
+from app.api.instants import parse_instant
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,146 @@
+"""What clients do with a job that is there: cancel, retry, delete. Nothing here talks to upstream.
+
+Locks are taken in the poller's order, tasks, files, jobs, so that neither waits for the other in a circle. Retry and
+delete touch only files that the poller has finished with; they lock the job first, and so wait for each other.
+"""
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.sql.elements import TextClause
+
+from app.errors import JobFinal, JobNotFinal, NothingToRetry
+from app.jobs.counters import JobChange, apply_changes
+from app.jobs.reading import JobRow, find_job, no_such_job
+
+
+async def cancel_job(session: AsyncSession, client_id: UUID, job_id: UUID) -> JobRow:
+    """The job, final now: what waited or ran is canceled, whatever upstream says of it later.
+
+    Tasks that carry nothing else are marked for the poller, which cancels them upstream while they are PENDING.
+    Raises NotFound, or JobFinal when nothing waited or ran.
+    """
+    own = {"job_id": job_id, "client_id": client_id}
+    change = JobChange()
+    # Again until none is left: a file that was just being claimed is now one of a task that was not locked yet.
+    while counts := await _cancel_files(session, own):
+        for status, count in counts.items():
+            change.move(since="queued" if status == "submitting" else status, to="canceled", count=count)
+    if change == JobChange():
+        job = await find_job(session, client_id, job_id)
+        raise JobFinal(f"The job is {job.status} already; there is nothing left to cancel.")
+    await apply_changes(session, {job_id: change})
+    return await find_job(session, client_id, job_id)
+
+
+async def retry_job(session: AsyncSession, client_id: UUID, job_id: UUID) -> JobRow:
+    """The job with its failed and canceled files queued again; what they went through before still counts.
+
+    Raises NotFound, or NothingToRetry when no file is failed or canceled.
+    """
+    own = {"job_id": job_id, "client_id": client_id}
+    await _lock(session, own)
+    change = JobChange()
+    for status, count in (await _counts(session, _RETRY_FILES, own)).items():
+        change.move(since=status, to="queued", count=count)
+    if change == JobChange():
+        raise NothingToRetry("No file of the job is failed or canceled.")
+    await apply_changes(session, {job_id: change})
+    return await find_job(session, client_id, job_id)
+
+
+async def delete_job(session: AsyncSession, client_id: UUID, job_id: UUID) -> None:
+    """The job with its files and transcripts; its idempotency key is free again. Raises NotFound or JobNotFinal.
+
+    Task rows stay: they tell the reconciler which upstream tasks are known, as long as upstream lists them.
+    """
+    own = {"job_id": job_id, "client_id": client_id}
+    if not await _lock(session, own):
+        raise JobNotFinal("The job is not final yet; cancel it first, or wait.")
+    await session.execute(_DELETE, own)
+
+
+async def _cancel_files(session: AsyncSession, own: dict[str, UUID]) -> dict[str, int]:
+    """How many files were canceled, by the status that they had."""
+    tasks = list(await session.scalars(_LOCK_TASKS, own))
+    if tasks:
+        await session.execute(_DROP_FILES, {"job_id": own["job_id"], "tasks": tasks})
+    return await _counts(session, _CANCEL_FILES, {**own, "tasks": tasks})
+
+
+async def _counts(session: AsyncSession, statement: TextClause, values: dict[str, Any]) -> dict[str, int]:
+    return {row.status: row.files for row in await session.execute(statement, values)}
+
+
+async def _lock(session: AsyncSession, own: dict[str, UUID]) -> bool:
+    """Whether the job is final; it stays so until the transaction ends. Raises NotFound."""
+    found = (await session.execute(_LOCK_JOB, own)).one_or_none()
+    if found is None:
+        raise no_such_job(own["job_id"])
+    return found.finished_at is not None
+
+
+_LOCK_JOB = text("SELECT finished_at FROM jobs WHERE id = :job_id AND client_id = :client_id FOR UPDATE")
+
+_DELETE = text("DELETE FROM jobs WHERE id = :job_id AND client_id = :client_id")
+
+# Whoever changes a file that is under way holds its task: nobody does while these are locked.
+_LOCK_TASKS = text("""
+    SELECT id FROM tasks
+    WHERE id IN (
+        SELECT task_id FROM files
+        WHERE job_id = :job_id AND client_id = :client_id AND status IN ('submitting', 'running')
+    )
+    ORDER BY id FOR NO KEY UPDATE
+""")
+
+# A task without an open file is looked at no more (`look_at`), and to be cancelled upstream.
+_DROP_FILES = text("""
+    UPDATE tasks SET
+        dropped_urls = dropped_urls || ARRAY(
+            SELECT url FROM files WHERE task_id = tasks.id AND job_id = :job_id AND status = 'submitting'),
+        cancel_wanted_at = CASE WHEN others.wait THEN NULL ELSE now() END,
+        look_at = CASE WHEN others.wait OR state <> 'running' THEN look_at END
+    FROM (
+        SELECT id, EXISTS (
+            SELECT FROM files
+            WHERE task_id = given.id AND job_id <> :job_id AND status IN ('submitting', 'running')
+        ) AS wait
+        FROM unnest(CAST(:tasks AS uuid[])) AS given (id)
+    ) AS others
+    WHERE tasks.id = others.id
+""")
+
+# Canceled files leave their task, so that nothing upstream says of it can reach them. They stay suspect of the group
+# that was refused with them: without them its size cannot be found to blame.
+_CANCEL_FILES = text("""
+    WITH chosen AS (
+        SELECT job_id, index, status FROM files
+        WHERE job_id = :job_id AND client_id = :client_id
+          AND (status = 'queued' OR status IN ('submitting', 'running') AND task_id = ANY(CAST(:tasks AS uuid[])))
+        ORDER BY index FOR UPDATE
+    ), canceled AS (
+        UPDATE files SET status = 'canceled', task_id = NULL, not_before = NULL, finished_at = now()
+        FROM chosen WHERE files.job_id = chosen.job_id AND files.index = chosen.index
+        RETURNING chosen.status
+    )
+    SELECT status, count(*) AS files FROM canceled GROUP BY status
+""")
+
+# What a refused group taught about the file (`group_limit`) still holds: it must not fail another group.
+_RETRY_FILES = text("""
+    WITH chosen AS (
+        SELECT job_id, index, status FROM files
+        WHERE job_id = :job_id AND client_id = :client_id AND status IN ('failed', 'canceled')
+        ORDER BY index FOR UPDATE
+    ), queued AS (
+        UPDATE files SET status = 'queued', task_id = NULL, not_before = NULL, queued_at = now(), finished_at = NULL,
+            error_code = NULL, error_message = NULL, error_retryable = NULL, error_upstream_code = NULL,
+            result_failures = 0
+        FROM chosen WHERE files.job_id = chosen.job_id AND files.index = chosen.index
+        RETURNING chosen.status
+    )
+    SELECT status, count(*) AS files FROM queued GROUP BY status
+""")
