@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import httpx
 
-from app.dashscope.transport import ENCODINGS, no_cookies
+from app.dashscope.transport import ENCODINGS, no_cookies, trusted
 
 MAX_RESULT_BYTES = 128 * 1024 * 1024  # 12 hours of Mandarin are 6–13 MB a channel; pretty-printed about twice that
 DEADLINE_S = 300
@@ -50,6 +50,7 @@ async def results_client() -> AsyncIterator[httpx.AsyncClient]:
     limits = httpx.Limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=3)
     timeout = httpx.Timeout(30, connect=10, pool=DEADLINE_S)
     async with httpx.AsyncClient(
+        verify=trusted(),
         limits=limits,
         timeout=timeout,
         follow_redirects=False,

@@ -1,0 +1,309 @@
+"""Rate budgets on real PostgreSQL. A trigger notes every grant by the database's clock: nothing here is timed."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.dashscope.budgets import CATCH_UP_S, USED_SHARE, Budgets, Call
+from app.db import Sessions, create_engine, create_sessions, transaction
+from app.errors import DatabaseUnavailable
+
+# Timestamps and intervals are kept to the microsecond.
+ROUNDING = timedelta(microseconds=2)
+ONCE = 0.001  # a call, and the next one a quarter of an hour later
+
+NOTE_GRANTS = [
+    """CREATE TABLE grants (
+        number bigserial, kind text, at timestamptz, allowed_at timestamptz, next_at timestamptz, pace float8)""",
+    """CREATE FUNCTION note_grant() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        INSERT INTO grants (kind, at, allowed_at, next_at, pace)
+        VALUES (NEW.kind, NEW.paced_at, OLD.next_at, NEW.next_at, OLD.pace);
+        RETURN NULL;
+    END $$""",
+    """CREATE TRIGGER note_grant AFTER UPDATE ON budgets FOR EACH ROW
+        WHEN (NEW.throttled = OLD.throttled AND NEW.next_at <> OLD.next_at) EXECUTE FUNCTION note_grant()""",
+]
+
+
+@pytest.fixture
+async def replicas(database_url: str) -> AsyncIterator[list[Budgets]]:
+    """Two processes as far as the database can tell: one commits each statement, the other each transaction."""
+    engines = [create_engine(database_url, pool_size=3) for _ in range(2)]
+    autocommit = engines[0].execution_options(isolation_level="AUTOCOMMIT")
+    yield [Budgets(create_sessions(autocommit)), Budgets(create_sessions(engines[1]))]
+    for engine in engines:
+        await engine.dispose()
+
+
+@pytest.fixture
+def budgets(engine: AsyncEngine) -> Budgets:
+    return Budgets(create_sessions(engine.execution_options(isolation_level="AUTOCOMMIT")))
+
+
+@pytest.fixture
+async def grants(sessions: Sessions) -> None:
+    for statement in NOTE_GRANTS:
+        await run(sessions, statement)
+
+
+async def run(sessions: Sessions, statement: str) -> None:
+    async with transaction(sessions) as session:
+        await session.execute(text(statement))
+
+
+async def rows_of(sessions: Sessions, statement: str, **values: Any) -> Sequence[Row[Any]]:
+    async with transaction(sessions) as session:
+        return (await session.execute(text(statement), values)).all()
+
+
+async def row_of(sessions: Sessions, call: Call) -> Row[Any]:
+    (row,) = await rows_of(
+        sessions,
+        "SELECT *, clock_timestamp() AS now FROM budgets WHERE account = :account AND kind = :kind",
+        account=call.account,
+        kind=call.kind,
+    )
+    return row
+
+
+async def set_row(sessions: Sessions, assignments: str) -> None:
+    await run(sessions, f"UPDATE budgets SET {assignments}")  # noqa: S608 - the test's own words
+
+
+async def granted(budgets: Budgets, call: Call) -> bool:
+    """Whether the call may go out at once."""
+    return await budgets._try(call) == 0
+
+
+async def many(budgets: Budgets, call: Call, count: int) -> None:
+    for _ in range(count):
+        await budgets.take(call)
+
+
+@pytest.mark.usefixtures("grants")
+async def test_no_second_sees_more_calls_than_the_rate_however_many_ask(
+    replicas: list[Budgets], sessions: Sessions
+) -> None:
+    call = Call("beijing/default", "query", 40)
+
+    await asyncio.gather(*(many(budgets, call, 10) for budgets in replicas for _ in range(3)))
+
+    rows = await rows_of(sessions, "SELECT * FROM grants ORDER BY number")
+    times: list[datetime] = [row.at for row in rows]
+    spacing = timedelta(seconds=1 / (40 * USED_SHARE))
+    catch_up = timedelta(seconds=CATCH_UP_S)
+    assert len(times) == 60
+    for first, earlier in enumerate(times):
+        for later in range(first + 1, len(times)):
+            apart = (later - first) * spacing - catch_up
+            assert times[later] - earlier >= apart - (later - first) * ROUNDING
+    assert all(later - earlier > timedelta(seconds=1) for earlier, later in zip(times, times[40:], strict=False))
+
+
+@pytest.mark.usefixtures("grants")
+async def test_every_grant_moves_the_row_on_by_one_place(replicas: list[Budgets], sessions: Sessions) -> None:
+    call = Call("beijing/default", "query", 200)
+
+    await asyncio.gather(*(many(budgets, call, 10) for budgets in replicas for _ in range(4)))
+
+    rows = await rows_of(sessions, "SELECT * FROM grants ORDER BY number")
+    assert len(rows) == 80
+    for row in rows:
+        assert row.allowed_at <= row.at
+        place = max(row.allowed_at, row.at - timedelta(seconds=CATCH_UP_S))
+        assert abs(row.next_at - place - timedelta(seconds=1 / (row.pace * USED_SHARE))) <= ROUNDING
+    assert all(later.allowed_at == earlier.next_at for earlier, later in pairwise(rows))
+
+
+async def test_a_new_kind_of_call_starts_at_once_and_waits_for_no_other(budgets: Budgets) -> None:
+    calls = [
+        Call(account, kind, ONCE)
+        for account in ("beijing/default", "beijing/other", "singapore/default")
+        for kind in ("query", "list", "cancel", "submit:fun-asr", "submit:fun-asr-mtl")
+    ]
+
+    assert [await granted(budgets, call) for call in calls] == [True] * 15
+    assert [await granted(budgets, call) for call in calls] == [False] * 15
+
+
+async def test_replicas_that_start_together_share_one_row(replicas: list[Budgets], sessions: Sessions) -> None:
+    call = Call("beijing/default", "query", ONCE)
+
+    granted_first = await asyncio.gather(*(granted(budgets, call) for budgets in replicas))
+
+    assert sorted(granted_first) == [False, True]
+    assert len(await rows_of(sessions, "SELECT kind FROM budgets")) == 1
+
+
+async def test_callers_of_one_process_are_served_in_the_order_they_came(budgets: Budgets) -> None:
+    served: list[int] = []
+
+    async def caller(number: int) -> None:
+        await budgets.take(Call("beijing/default", "query", 500))
+        served.append(number)
+
+    async with asyncio.TaskGroup() as callers:
+        for number in range(10):
+            callers.create_task(caller(number))
+
+    assert served == list(range(10))
+
+
+async def test_a_429_halves_the_pace_and_pauses(budgets: Budgets, sessions: Sessions) -> None:
+    call = Call("beijing/default", "query", 20)
+    await budgets.take(call)
+    before = await row_of(sessions, call)
+
+    await budgets.slow_down(call, pause_s=1000)
+
+    row = await row_of(sessions, call)
+    assert (row.rate, row.pace, row.throttled) == (20, 10, 1)
+    assert row.next_at >= before.now + timedelta(seconds=1000)
+    assert not await granted(budgets, call)
+
+
+async def test_calls_that_were_answered_429_together_slow_down_once(budgets: Budgets, sessions: Sessions) -> None:
+    call = Call("beijing/default", "query", 20)
+    await budgets.take(call)
+
+    await asyncio.gather(*(budgets.slow_down(call, pause_s=60) for _ in range(8)))
+    assert (await row_of(sessions, call)).pace == 10
+
+    await set_row(sessions, "next_at = clock_timestamp()")
+    await budgets.slow_down(call, pause_s=60)
+    row = await row_of(sessions, call)
+    assert (row.pace, row.throttled) == (5, 9)
+
+
+async def test_a_short_pause_does_not_end_a_longer_one(budgets: Budgets, sessions: Sessions) -> None:
+    call = Call("beijing/default", "query", 20)
+    await budgets.take(call)
+    await budgets.slow_down(call, pause_s=1000)
+    before = await row_of(sessions, call)
+
+    await budgets.slow_down(call)
+
+    assert (await row_of(sessions, call)).next_at == before.next_at
+
+
+async def test_the_pace_never_falls_to_a_standstill(budgets: Budgets, sessions: Sessions) -> None:
+    call = Call("beijing/default", "query", 20)
+    await budgets.take(call)
+    for _ in range(10):
+        await set_row(sessions, "next_at = clock_timestamp()")
+        await budgets.slow_down(call)
+
+    assert (await row_of(sessions, call)).pace == 1
+
+
+@pytest.mark.parametrize(
+    ("paced_ago", "least", "most"),
+    [("10 seconds", 10, 11), ("1 hour", 20, 20), ("-1 hour", 6, 6)],
+    ids=["some", "all and no more", "none when the clock was put back"],
+)
+async def test_the_pace_recovers_with_time(
+    budgets: Budgets, sessions: Sessions, paced_ago: str, least: float, most: float
+) -> None:
+    call = Call("beijing/default", "query", 20)
+    await budgets.take(call)
+    await set_row(
+        sessions, f"pace = 6, next_at = clock_timestamp(), paced_at = clock_timestamp() - interval '{paced_ago}'"
+    )
+
+    assert await granted(budgets, call)
+
+    assert least <= (await row_of(sessions, call)).pace <= most
+
+
+async def test_recovery_starts_when_the_pause_is_over(budgets: Budgets, sessions: Sessions) -> None:
+    call = Call("beijing/default", "submit:fun-asr", 10)
+    await budgets.take(call)
+    await budgets.slow_down(call, pause_s=30)
+
+    # The pause is over: everything lies half a minute further back.
+    shift = "interval '30 seconds'"
+    await set_row(sessions, f"next_at = next_at - {shift}, paced_at = paced_at - {shift}")
+
+    assert await granted(budgets, call)
+    assert 5 <= (await row_of(sessions, call)).pace < 6
+
+
+async def test_a_new_rate_holds_for_everybody_from_the_first_call(replicas: list[Budgets], sessions: Sessions) -> None:
+    before, after = replicas
+    old, new = Call("beijing/default", "query", 20), Call("beijing/default", "query", 5)
+    await before.take(old)
+
+    await after.take(new)
+    await before.take(old)
+
+    row = await row_of(sessions, new)
+    assert (row.rate, row.pace) == (5, 5)
+
+
+async def test_a_restart_with_the_same_rate_forgets_no_429(replicas: list[Budgets], sessions: Sessions) -> None:
+    call = Call("beijing/default", "query", 20)
+    before, after = replicas
+    await before.take(call)
+    await before.slow_down(call, pause_s=1000)
+
+    assert not await granted(after, call)
+
+    row = await row_of(sessions, call)
+    assert (row.pace, row.throttled) == (10, 1)
+
+
+async def test_an_emptied_table_is_filled_again(budgets: Budgets, sessions: Sessions) -> None:
+    call = Call("beijing/default", "query", 20)
+    await budgets.take(call)
+    await run(sessions, "DELETE FROM budgets")
+
+    await budgets.slow_down(call)
+    await budgets.take(call)
+
+    assert (await row_of(sessions, call)).rate == 20
+
+
+async def test_a_canceled_wait_lets_the_next_one_in(budgets: Budgets, sessions: Sessions) -> None:
+    call = Call("beijing/default", "query", ONCE)
+    await budgets.take(call)
+    first, second = (asyncio.create_task(budgets.take(call)) for _ in range(2))
+    await asyncio.sleep(0)
+
+    first.cancel()
+    await set_row(sessions, "next_at = clock_timestamp()")
+    await second
+
+    assert first.cancelled()
+
+
+async def test_a_take_can_be_canceled_at_any_moment(budgets: Budgets, engine: AsyncEngine) -> None:
+    call = Call("beijing/default", "query", 1000)
+    await budgets.take(call)
+
+    for turns in range(40):
+        take = asyncio.create_task(budgets.take(call))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        take.cancel()
+        await asyncio.gather(take, return_exceptions=True)
+
+    await budgets.take(call)
+    assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+
+
+async def test_without_a_database_a_take_says_so_and_can_be_repeated() -> None:
+    engine = create_engine("postgresql://127.0.0.1:1/nothing")
+    budgets = Budgets(create_sessions(engine))
+    call = Call("beijing/default", "query", 20)
+
+    for _ in range(2):
+        with pytest.raises(DatabaseUnavailable):
+            await budgets.take(call)
+
+    await engine.dispose()
