@@ -25,7 +25,6 @@ from app.embedded import start_embedded
 from app.settings import Settings, SettingsError
 
 DATABASE_PATIENCE_S = 30.0
-EMBEDDED_PATIENCE_S = 60.0
 RETRY_INTERVAL_S = 0.5
 TOKEN_FILE = "api_token"  # noqa: S105 - a file's name
 
@@ -50,19 +49,13 @@ def database_url(settings: Settings) -> str:
     """The configured database, unseen, or the embedded one, which runs until the last process that uses it exits."""
     if settings.database_url is not None:
         return settings.database_url.get_secret_value()
-    since = time.monotonic()
-    while True:
-        try:
-            return start_embedded(settings.data_dir)
-        except (OSError, RuntimeError, AssertionError, subprocess.SubprocessError) as error:
-            # The wheel gives PostgreSQL some seconds, and asserts while it is still starting. A busy disk needs longer.
-            is_slow = isinstance(error, AssertionError | subprocess.TimeoutExpired)
-            if is_slow and time.monotonic() - since < EMBEDDED_PATIENCE_S:
-                continue
-            raise StartError(
-                f"DATA_DIR got {str(settings.data_dir)!r}, needs a place where PostgreSQL can run"
-                f" (its log is postgres/log there): {one_line(error)}"
-            ) from error
+    try:
+        return start_embedded(settings.data_dir)
+    except (OSError, RuntimeError, AssertionError, subprocess.SubprocessError) as error:
+        raise StartError(
+            f"DATA_DIR got {str(settings.data_dir)!r}, needs a place where PostgreSQL can run"
+            f" (its log is postgres/log there): {one_line(error)}"
+        ) from error
 
 
 def migrate_database(url: str) -> None:

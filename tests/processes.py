@@ -4,9 +4,10 @@ import asyncio
 import os
 import signal
 import sys
+import tempfile
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -95,6 +96,13 @@ async def running_python(*arguments: str, **settings: str) -> AsyncIterator[Runn
             process.kill()
         await process.wait()
         await readers
+
+
+@contextmanager
+def data_folder() -> Iterator[Path]:
+    """A DATA_DIR outside pytest's folder, which each start of pytest shuts to other users, PostgreSQL among them."""
+    with tempfile.TemporaryDirectory(prefix="asr-gateway-tests-") as folder:
+        yield Path(folder) / "data"
 
 
 def kill_postgres(data_dir: Path) -> None:

@@ -5,6 +5,7 @@ import json
 import signal
 import socket
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 
 from app.__main__ import cli
 from tests.database_gate import database_gate
-from tests.processes import kill_postgres, run, running
+from tests.processes import data_folder, kill_postgres, run, running
 
 KEY = "sk-0123456789abcdef0123456789abcdef"
 TOKEN = "a-token-of-the-test"
@@ -32,6 +33,12 @@ COMMANDS = [
     ["clients", "list"],
     ["clients", "revoke"],
 ]
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    with data_folder() as folder:
+        yield folder
 
 
 @pytest.mark.parametrize("command", [[], *COMMANDS], ids=" ".join)
@@ -74,42 +81,44 @@ async def test_an_unreachable_database_is_told_in_one_line_without_its_password(
     assert "hunter2" not in err
 
 
-async def test_serve_on_an_empty_folder_and_everything_beside_it() -> None:
-    async with running("serve", PORT="0", **AWAY) as gateway:
+async def test_serve_on_an_empty_folder_and_everything_beside_it(data_dir: Path) -> None:
+    own = {"DATA_DIR": str(data_dir)}
+    async with running("serve", PORT="0", **own, **AWAY) as gateway:
         url = await gateway.url()
         token = gateway.stdout.split()[-1]
         assert _get(f"{url}/v1/models", token) == 200
-        assert _read_private(Path("data/api_token")) == f"{token}\n"
+        assert _read_private(data_dir / "api_token") == f"{token}\n"
 
-        code, out, _ = await run("clients", "create", "billing")
+        code, out, _ = await run("clients", "create", "billing", **own)
         assert code == 0
         assert _get(f"{url}/v1/models", out.split()[-1]) == 200
-        code, _, err = await run("clients", "create", "billing")
+        code, _, err = await run("clients", "create", "billing", **own)
         assert (code, err.count("\n")) == (1, 1)
-        assert "billing" in (await run("clients", "list"))[1]
-        assert (await run("clients", "revoke", "billing"))[0] == 0
+        assert "billing" in (await run("clients", "list", **own))[1]
+        assert (await run("clients", "revoke", "billing", **own))[0] == 0
         assert _get(f"{url}/v1/models", out.split()[-1]) == 401
 
-        async with running("serve", PORT="0", **AWAY) as second:
+        async with running("serve", PORT="0", **own, **AWAY) as second:
             assert _get(f"{await second.url()}/v1/models", token) == 200
             assert token not in second.stdout
-            assert "data/api_token" in second.stdout
+            assert str(data_dir / "api_token") in second.stdout
             assert await second.stop(signal.SIGINT) == 0
 
         assert _get(f"{url}/readyz", token) == 200
         assert await gateway.stop() == 0
         assert token not in gateway.stderr
         assert KEY not in gateway.stderr
-    assert "postmaster.pid" not in _names("data/postgres")
+    assert "postmaster.pid" not in _names(data_dir / "postgres")
 
 
-async def test_serve_survives_kill_9_of_everything() -> None:
-    async with running("serve", PORT="0", API_TOKEN=TOKEN, **AWAY) as gateway:
+async def test_serve_survives_kill_9_of_everything(data_dir: Path) -> None:
+    settings = {"DATA_DIR": str(data_dir), "PORT": "0", "API_TOKEN": TOKEN, **AWAY}
+    async with running("serve", **settings) as gateway:
         job = _post_job(await gateway.url())
         gateway.process.kill()
         await gateway.ended()
-        kill_postgres(Path("data"))
-    async with running("serve", PORT="0", API_TOKEN=TOKEN, **AWAY) as gateway:
+        kill_postgres(data_dir)
+    async with running("serve", **settings) as gateway:
         assert _get(f"{await gateway.url()}{job}", TOKEN) == 200
         assert await gateway.stop() == 0
 
@@ -199,7 +208,7 @@ async def test_demo_prints_both_transcripts_as_text_and_srt() -> None:
     assert out.count("Hello World，这里是阿里巴巴语音实验室。") == 4
     assert "00:00:00,760 --> 00:00:03,240" in out
     assert "00:00:00,680 --> 00:00:04,480" in out
-    assert _names(".") == set()
+    assert _names(Path()) == set()
 
 
 def _post_job(url: str) -> str:
@@ -213,8 +222,8 @@ def _read_private(path: Path) -> str:
     return path.read_text()
 
 
-def _names(folder: str) -> set[str]:
-    return {path.name for path in Path(folder).iterdir()}
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
 
 
 def _get(url: str, token: str = "") -> int:

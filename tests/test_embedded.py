@@ -1,48 +1,64 @@
 """The embedded PostgreSQL: shared by processes, stopped by the last, and mended after a kill -9."""
 
-import asyncio
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
-from tests.processes import running_python
+import pytest
 
-START = "from pathlib import Path; from app.embedded import start_embedded; url = start_embedded(Path('data'));"
-SAY = "print(url, flush=True);"
-DIE = "import os; os.kill(os.getpid(), 9)"
+from tests.processes import data_folder, running_python
 
-
-async def test_processes_that_start_at_once_share_one_server_and_the_last_stops_it() -> None:
-    results = await asyncio.gather(*(_run(START + SAY) for _ in range(3)))
-    assert [code for code, _ in results] == [0, 0, 0]
-    assert len({url for _, url in results}) == 1
-    assert not _is_running()
-
-
-async def test_a_user_that_was_killed_does_not_keep_the_server_running() -> None:
-    killed, _ = await _run(START + DIE)
-    assert killed == -9
-    assert _is_running()
-    assert (await _run(START + SAY))[0] == 0
-    assert not _is_running()
+START = """
+import os, sys
+from pathlib import Path
+from app.embedded import start_embedded
+print(start_embedded(Path(sys.argv[1])), flush=True)
+"""
+STAY = "import signal; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); signal.pause()"
+DIE = "os.kill(os.getpid(), 9)"
 
 
-async def test_a_lock_file_whose_process_is_somebody_else_by_now_is_forgotten() -> None:
-    await _run(START + SAY)
-    _write_lock_file(os.getpid())
-    code, url = await _run(START + SAY)
-    assert code == 0
-    assert url.startswith("postgresql://")
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    with data_folder() as folder:
+        yield folder
 
 
-async def _run(code: str) -> tuple[int, str]:
-    async with running_python("-c", code) as state:
-        return await state.ended(), state.stdout
+async def test_processes_share_one_server_and_the_last_stops_it(data_dir: Path) -> None:
+    async with running_python("-c", START + STAY, str(data_dir)) as first:
+        url = await first.told("postgresql://")
+        assert await _run(START, data_dir) == (0, url)
+        assert _is_running(data_dir)
+        assert await first.stop() == 0
+    assert not _is_running(data_dir)
 
 
-def _is_running() -> bool:
-    return Path("data/postgres/postmaster.pid").exists()
+async def test_a_user_that_was_killed_does_not_keep_the_server_running(data_dir: Path) -> None:
+    assert (await _run(START + DIE, data_dir))[0] == -signal.SIGKILL
+    assert _is_running(data_dir)
+    assert (await _run(START, data_dir))[0] == 0
+    assert not _is_running(data_dir)
 
 
-def _write_lock_file(pid: int) -> None:
-    lines = [str(pid), str(Path("data/postgres").resolve()), "1700000000", "5432", "", "", "1 1", "ready"]
-    Path("data/postgres/postmaster.pid").write_text("\n".join(lines) + "\n")
+async def test_a_lock_file_whose_process_is_somebody_else_by_now_is_forgotten(data_dir: Path) -> None:
+    await _run(START, data_dir)
+    lines = [str(os.getpid()), str(data_dir / "postgres"), "1700000000", "5432", "", "", "1 1", "ready", ""]
+    _lock_file(data_dir).write_text("\n".join(lines))
+    code, url = await _run(START, data_dir)
+    assert (code, url[:13]) == (0, "postgresql://")
+
+
+async def _run(program: str, data_dir: Path) -> tuple[int, str]:
+    async with running_python("-c", program, str(data_dir)) as state:
+        code = await state.ended()
+    assert code in {0, -signal.SIGKILL}, state.stderr
+    return code, state.stdout
+
+
+def _is_running(data_dir: Path) -> bool:
+    return _lock_file(data_dir).exists()
+
+
+def _lock_file(data_dir: Path) -> Path:
+    return data_dir / "postgres" / "postmaster.pid"
