@@ -118,6 +118,23 @@ def migrate(
 
 
 @cli.command()
+def doctor() -> None:
+    """Check database, migrations, clock and each key, and say what waits.
+
+    Changes nothing. Exits with 1 when something keeps jobs from being done.
+    """
+    settings = _start()
+    from app import startup
+    from app.doctor import examine
+
+    findings = asyncio.run(examine(settings, startup.database_url(settings)))
+    for finding in findings:
+        print(redact(f"{finding.level:<8} {finding.subject:<32} {finding.detail}"))
+    if any(finding.level == "trouble" for finding in findings):
+        sys.exit(1)
+
+
+@cli.command()
 def sandbox(
     host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
     port: Annotated[

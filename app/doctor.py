@@ -1,0 +1,183 @@
+"""What is wrong with this deployment: database, migrations, clock, keys, and what waits. Changes nothing.
+
+A key is tried with the cheapest call there is, the query of a task that does not exist. It goes to the region's own
+base URL and, when that refuses it, to the other region's: the commonest mistake is a key of the other region.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Literal
+from uuid import uuid4
+
+import httpx
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app import migrate
+from app.dashscope.circuits import read_circuits
+from app.db import Sessions, create_engine, create_sessions, transaction
+from app.errors import DatabaseUnavailable
+from app.settings import REGIONS, Account, Region, Settings
+
+CALL_TIMEOUT_S = 10
+# The reconciler's window allows 120 s between our clock and the upstream's; leases and expiry use the database's.
+MOST_SKEW_S = 30
+OLD_FILE_S = 600
+
+Level = Literal["ok", "warning", "trouble"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report. `trouble` is what keeps jobs from being done."""
+
+    level: Level
+    subject: str
+    detail: str
+
+
+async def examine(settings: Settings, database_url: str) -> list[Finding]:
+    engine = create_engine(database_url, pool_size=1, application_name="asr-gateway doctor")
+    try:
+        database = [finding async for finding in _examine_database(create_sessions(engine))]
+    finally:
+        await engine.dispose()
+    return [*database, *await _examine_keys(settings)]
+
+
+async def _examine_database(sessions: Sessions) -> AsyncIterator[Finding]:
+    try:
+        async with transaction(sessions) as session:
+            yield await _version(session)
+            yield await _clock(session)
+            revision = await _revision(session)
+            yield revision
+            if revision.level == "ok":
+                for part in (_queue, _circuits, _limits):
+                    async for finding in part(session):
+                        yield finding
+    except DatabaseUnavailable as error:
+        yield Finding("trouble", "database", f"cannot be reached: {error.detail}")
+
+
+async def _version(session: AsyncSession) -> Finding:
+    version = int(await session.scalar(text("SELECT current_setting('server_version_num')")) or 0) // 10000
+    if version < 15:
+        return Finding("warning", "database", f"PostgreSQL {version}; the gateway is tested with 15 and newer")
+    return Finding("ok", "database", f"PostgreSQL {version} answers")
+
+
+async def _clock(session: AsyncSession) -> Finding:
+    theirs: datetime = (await session.scalar(text("SELECT clock_timestamp()"))) or datetime.now(UTC)
+    return _skew("clock", "database", (datetime.now(UTC) - theirs).total_seconds())
+
+
+def _skew(subject: str, whose: str, skew_s: float) -> Finding:
+    if abs(skew_s) > MOST_SKEW_S:
+        return Finding("warning", subject, f"{skew_s:+.0f} s against the clock of the {whose}; set one of them right")
+    return Finding("ok", subject, f"agrees with the clock of the {whose}")
+
+
+async def _revision(session: AsyncSession) -> Finding:
+    if await session.scalar(text("SELECT to_regclass('alembic_version')")) is None:
+        return Finding("trouble", "migrations", "no tables yet; run `python -m app migrate`")
+    found = await session.scalar(text("SELECT version_num FROM alembic_version"))
+    if found != migrate.head():
+        return Finding("trouble", "migrations", f"at {found}, needs {migrate.head()}; run `python -m app migrate`")
+    return Finding("ok", "migrations", f"at {found}, the newest")
+
+
+async def _queue(session: AsyncSession) -> AsyncIterator[Finding]:
+    waiting = await session.execute(
+        text(
+            "SELECT region, model, count(*) AS files, extract(epoch FROM now() - min(queued_at))::int AS age_s"
+            " FROM files WHERE status = 'queued' GROUP BY region, model ORDER BY region, model"
+        )
+    )
+    for row in waiting:
+        level: Level = "warning" if row.age_s > OLD_FILE_S else "ok"
+        yield Finding(level, f"queue {row.region} {row.model}", f"{row.files} files wait, the oldest for {row.age_s} s")
+    tasks = await session.execute(
+        text("SELECT account, state, count(*) AS tasks FROM tasks WHERE state <> 'done' GROUP BY 1, 2 ORDER BY 1, 2")
+    )
+    for row in tasks:
+        yield Finding("ok", f"tasks {row.account}", f"{row.tasks} {row.state}")
+
+
+async def _circuits(session: AsyncSession) -> AsyncIterator[Finding]:
+    for circuit in await read_circuits(session):
+        said = f"{circuit.code}: {circuit.message}"
+        yield Finding(
+            "trouble", f"account {circuit.account}", f"left alone since {circuit.opened_at:%F %T} UTC, {said}"
+        )
+
+
+async def _limits(session: AsyncSession) -> AsyncIterator[Finding]:
+    learnt = await session.execute(text("SELECT account, model, max_files FROM group_limits ORDER BY account, model"))
+    for row in learnt:
+        yield Finding("ok", f"limit {row.account} {row.model}", f"{row.max_files} files a task, learnt from upstream")
+    slowed = await session.execute(
+        text("SELECT account, kind, throttled FROM budgets WHERE throttled > 0 ORDER BY 1, 2")
+    )
+    for row in slowed:
+        yield Finding("warning", f"budget {row.account}", f"{row.kind}: {row.throttled} answers of 429 so far")
+
+
+async def _examine_keys(settings: Settings) -> list[Finding]:
+    if not settings.served_regions:
+        needs = "set DASHSCOPE_BEIJING_API_KEY or DASHSCOPE_SINGAPORE_API_KEY"
+        return [Finding("trouble", "keys", f"no region has one; {needs}")]
+    async with httpx.AsyncClient(timeout=CALL_TIMEOUT_S, follow_redirects=False) as http:
+        examined = await asyncio.gather(
+            *(
+                _examine_key(http, settings, region, account)
+                for region in settings.served_regions.values()
+                for account in region.accounts
+            )
+        )
+    return [finding for findings in examined for finding in findings]
+
+
+async def _examine_key(http: httpx.AsyncClient, settings: Settings, region: Region, account: Account) -> list[Finding]:
+    subject = f"key {account.id}"
+    answer = await _ask(http, region.base_url, account)
+    if isinstance(answer, str):
+        return [Finding("trouble", subject, f"{region.base_url} cannot be reached ({answer})")]
+    clock = list(_upstream_clock(region, answer))
+    if answer.status_code == 200:
+        return [Finding("ok", subject, "accepted"), *clock]
+    if answer.status_code == 401:
+        return [Finding("trouble", subject, await _why_refused(http, settings, account)), *clock]
+    return [Finding("warning", subject, f"{region.base_url} answered HTTP {answer.status_code}"), *clock]
+
+
+async def _why_refused(http: httpx.AsyncClient, settings: Settings, account: Account) -> str:
+    for other in REGIONS:
+        if other != account.region:
+            base_url = getattr(settings, f"dashscope_{other}_base_url")
+            answer = await _ask(http, base_url, account)
+            if isinstance(answer, httpx.Response) and answer.status_code == 200:
+                return f"this key belongs to the other region, {other}"
+    return "refused; make a new one in the console of Model Studio"
+
+
+async def _ask(http: httpx.AsyncClient, base_url: str, account: Account) -> httpx.Response | str:
+    """The answer, or in a word why there is none."""
+    headers = {"Authorization": f"Bearer {account.key.get_secret_value()}"}
+    try:
+        return await http.get(f"{base_url}/tasks/{uuid4()}", headers=headers)
+    except httpx.HTTPError as error:
+        return type(error).__name__
+
+
+def _upstream_clock(region: Region, answer: httpx.Response) -> Iterator[Finding]:
+    try:
+        theirs = parsedate_to_datetime(answer.headers["Date"])
+    except (KeyError, ValueError):
+        return
+    skew_s = (datetime.now(UTC) - theirs).total_seconds()
+    if abs(skew_s) > MOST_SKEW_S:
+        yield _skew("clock", f"upstream in {region.name}", skew_s)
