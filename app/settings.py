@@ -101,9 +101,15 @@ class Settings(BaseSettings):
     @field_validator("dashscope_beijing_base_url", "dashscope_singapore_base_url")
     @classmethod
     def _check_base_url(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        try:
+            parts = urlsplit(value)
+            port_fits = parts.port != 0
+        except ValueError:
+            port_fits = False
+        if not port_fits or parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None:
             raise ValueError("needs an http or https URL such as https://dashscope.aliyuncs.com/api/v1")
+        if parts.query or parts.fragment:
+            raise ValueError("needs a URL without ? and #, such as https://dashscope.aliyuncs.com/api/v1")
         return value.rstrip("/")
 
     @model_validator(mode="after")

@@ -64,23 +64,29 @@ class Collector:
                 return
 
     async def _next_piece(self) -> bool:
+        """Whether a task was due; returns when its query goes out."""
         await self._room.acquire()
-        piece = None
+        look = None
         try:
-            await self._context.budgets.take(self._call)
             async with transaction(self._context.sessions) as session:
                 look = await claim_look(session, self._call.account, token=uuid4(), late_s=self._watcher.late_s)
-            if look is not None:
-                piece = self._context.crew.start(self._look(look), name=f"look {look.task_id}")
         finally:
-            if piece is None:
+            if look is None:
                 self._room.release()
-        if piece is not None:
-            piece.add_done_callback(lambda _: self._room.release())
-        return piece is not None
+        if look is None:
+            return False
+        sent = asyncio.Event()
+        piece = self._context.crew.start(self._look(look, sent), name=f"look {look.task_id}")
+        piece.add_done_callback(lambda _: self._room.release())
+        await sent.wait()
+        return True
 
-    async def _look(self, look: Look) -> None:
+    async def _look(self, look: Look, sent: asyncio.Event) -> None:
         with self._context.leases.keep(look.token):
+            try:
+                await self._context.budgets.take(self._call)
+            finally:
+                sent.set()
             view = await self._client.query(look.upstream_task_id)
             outcome = view.verdict.value if isinstance(view, Failure) else view.status.value.lower()
             CALLS.labels(self._call.account, "query", outcome).inc()

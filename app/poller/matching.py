@@ -1,5 +1,6 @@
 """Which task of the upstream's list is the one of a lost submit. Pure."""
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
@@ -60,8 +61,9 @@ def compare(attempt: Attempt, candidate: Candidate) -> Match:
 
 def same_files(sent: Sequence[str], echoed: Collection[str]) -> bool:
     """Whether a task's files are exactly those that were sent, in whatever order."""
-    left = list(echoed)
-    for url in sent:
+    exact = Counter(sent) & Counter(echoed)
+    left = list((Counter(echoed) - exact).elements())
+    for url in (Counter(sent) - exact).elements():
         found = next((other for other in left if same_file(url, other)), None)
         if found is None:
             return False

@@ -119,9 +119,10 @@ def _item_of(view: TaskView, file: TaskFile, *, alone: bool) -> Item | None:
     """By `file_url`, never by position: upstream answers in an order of its own."""
     if alone and len(view.items) == 1:
         return view.items[0]
-    for item in view.items:
-        if item.file_url is not None and same_file(file.url, item.file_url):
-            return item
+    for same in (str.__eq__, same_file):  # to the letter first: what is the same but for escapes may be another file
+        for item in view.items:
+            if item.file_url is not None and same(file.url, item.file_url):
+                return item
     if not view.items and view.code:
         return Item(file.url, code=view.code, message=view.message)
     return None

@@ -69,17 +69,27 @@ _LOSE = text("""
 
 # The group was refused as a whole. Any group that held its files before is explained by this smaller one.
 _SPLIT = text("""
-    WITH explained AS (
-        UPDATE files SET suspect_task_id = NULL
+    WITH others AS (
+        SELECT job_id, index FROM files
         WHERE suspect_task_id IN (
             SELECT suspect_task_id FROM files WHERE task_id = :id AND suspect_task_id IS NOT NULL)
-          AND task_id <> :id
+          AND task_id IS DISTINCT FROM :id
+        ORDER BY job_id, index FOR UPDATE
+    ), explained AS (
+        UPDATE files SET suspect_task_id = NULL
+        FROM others WHERE files.job_id = others.job_id AND files.index = others.index
     )
     UPDATE files SET status = 'queued', not_before = NULL, group_limit = :half, suspect_task_id = :id
     WHERE task_id = :id AND status = 'submitting'
 """)
 
-_CLEAR_SUSPICION = text("UPDATE files SET suspect_task_id = NULL WHERE suspect_task_id = ANY(:suspects)")
+_CLEAR_SUSPICION = text("""
+    WITH innocent AS (
+        SELECT job_id, index FROM files WHERE suspect_task_id = ANY(:suspects) ORDER BY job_id, index FOR UPDATE
+    )
+    UPDATE files SET suspect_task_id = NULL
+    FROM innocent WHERE files.job_id = innocent.job_id AND files.index = innocent.index
+""")
 
 # Every file of the refused group was accepted in a smaller one: its size was to blame, and half of it is safe.
 _LEARN = text("""
@@ -145,10 +155,10 @@ async def record_refused(session: AsyncSession, task_id: UUID, *, token: UUID | 
         },
     )
     rows = files.all()
-    await apply_changes(session, _changes(rows, FileCounts(queued=-1, failed=1)))
     if suspects := list({row.suspect_task_id for row in rows if row.suspect_task_id}):
         # The culprit is found: the size of its group was not to blame.
         await session.execute(_CLEAR_SUSPICION, {"suspects": suspects})
+    await apply_changes(session, _changes(rows, FileCounts(queued=-1, failed=1)))
 
 
 async def _close(session: AsyncSession, task_id: UUID, token: UUID | None, trouble: str) -> int:

@@ -44,7 +44,7 @@ class Submitter:
         self._probing = False
 
     async def run(self) -> None:
-        """First the budget, then the claim: nothing is held while waiting for the right to send it."""
+        """Claim, wait for the budget, send: one group at a time waits, any number of answers are awaited."""
         self._refused = False
         while not (self._context.stopping.is_set() or self._refused):
             await self._context.pause(self._resume_at - time.monotonic())
@@ -67,28 +67,33 @@ class Submitter:
             self._probing = False
 
     async def _next_piece(self) -> "asyncio.Task[None] | None":
+        """The next group on its way, or None when nothing waits. Returns when its call goes out."""
         await self._room.acquire()
         piece = None
         try:
-            await self._context.budgets.take(self._call)
-            if not self._context.stopping.is_set():
-                piece = await self._claim_and_start()
+            async with transaction(self._context.sessions) as session:
+                claim = await claim_files(session, self._lot, token=uuid4())
+            if claim is not None:
+                sent = asyncio.Event()
+                piece = self._context.crew.start(self._submit(claim, sent), name=f"submit {claim.task_id}")
         finally:
             if piece is None:
                 self._room.release()
         if piece is not None:
             piece.add_done_callback(lambda _: self._room.release())
+            await sent.wait()
         return piece
 
-    async def _claim_and_start(self) -> "asyncio.Task[None] | None":
-        async with transaction(self._context.sessions) as session:
-            claim = await claim_files(session, self._lot, token=uuid4())
-        if claim is None:
-            return None
-        return self._context.crew.start(self._submit(claim), name=f"submit {claim.task_id}")
-
-    async def _submit(self, claim: Claim) -> None:
+    async def _submit(self, claim: Claim, sent: asyncio.Event) -> None:
         with self._context.leases.keep(claim.token):
+            try:
+                # Last of all, so that nothing but the call itself lies between the budget's word and upstream.
+                await self._context.budgets.take(self._call)
+            finally:
+                sent.set()
+            if self._context.stopping.is_set():
+                await self._give_back(claim)
+                return
             answer = await self._client.submit(
                 model=self._lot.model,
                 input_style=MODELS[self._lot.model].input_style,
@@ -97,6 +102,10 @@ class Submitter:
             )
             self._count(claim, answer)
             await self._write_down(claim, answer)
+
+    async def _give_back(self, claim: Claim) -> None:
+        async with transaction(self._context.sessions) as session:
+            await record_later(session, claim.task_id)
 
     def _count(self, claim: Claim, answer: Accepted | Failure | Lost) -> None:
         outcome = answer.verdict.value if isinstance(answer, Failure) else type(answer).__name__.lower()
