@@ -1,7 +1,8 @@
 """What clients do with a job that is there: cancel, retry, delete. Nothing here talks to upstream.
 
-Locks are taken in the poller's order, tasks, files, jobs, so that neither waits for the other in a circle. Retry and
-delete touch only files that the poller has finished with; they lock the job first, and so wait for each other.
+Locks are taken in the poller's order, so that neither waits for the other in a circle: tasks (in the order of their
+ids), then files, then jobs. Retry and delete touch only files that the poller has finished with; they lock the job
+first, and so wait for each other.
 """
 
 from typing import Any
@@ -11,28 +12,44 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql.elements import TextClause
 
+from app.db import Sessions, transaction
 from app.errors import JobFinal, JobNotFinal, NothingToRetry
 from app.jobs.counters import JobChange, apply_changes
 from app.jobs.reading import JobRow, find_job, no_such_job
 
 
-async def cancel_job(session: AsyncSession, client_id: UUID, job_id: UUID) -> JobRow:
+async def cancel_job(sessions: Sessions, client_id: UUID, job_id: UUID) -> JobRow:
     """The job, final now: what waited or ran is canceled, whatever upstream says of it later.
 
+    One transaction, and another one when a file was just being claimed: it is in a task then that was not locked.
+    To lock it in the first one would be out of order. Raises NotFound, or JobFinal when nothing waited or ran.
+    """
+    canceled = 0
+    while True:
+        async with transaction(sessions) as session:
+            canceled += await cancel_open_files(session, client_id, job_id)
+            job = await find_job(session, client_id, job_id)
+        if job.final and not canceled:
+            raise JobFinal(f"The job is {job.status} already; there is nothing left to cancel.")
+        if job.final:
+            return job
+
+
+async def cancel_open_files(session: AsyncSession, client_id: UUID, job_id: UUID) -> int:
+    """How many files of the job were canceled: all that waited or ran when the transaction came to lock them.
+
     Tasks that carry nothing else are marked for the poller, which cancels them upstream while they are PENDING.
-    Raises NotFound, or JobFinal when nothing waited or ran.
     """
     own = {"job_id": job_id, "client_id": client_id}
+    tasks = list(await session.scalars(_LOCK_TASKS, own))
+    if tasks:
+        await session.execute(_DROP_FILES, {"job_id": job_id, "tasks": tasks})
     change = JobChange()
-    # Again until none is left: a file that was just being claimed is now one of a task that was not locked yet.
-    while counts := await _cancel_files(session, own):
-        for status, count in counts.items():
-            change.move(since="queued" if status == "submitting" else status, to="canceled", count=count)
-    if change == JobChange():
-        job = await find_job(session, client_id, job_id)
-        raise JobFinal(f"The job is {job.status} already; there is nothing left to cancel.")
-    await apply_changes(session, {job_id: change})
-    return await find_job(session, client_id, job_id)
+    for status, count in (await _counts(session, _CANCEL_FILES, {**own, "tasks": tasks})).items():
+        change.move(since="queued" if status == "submitting" else status, to="canceled", count=count)
+    if change.counts.canceled:
+        await apply_changes(session, {job_id: change})
+    return change.counts.canceled
 
 
 async def retry_job(session: AsyncSession, client_id: UUID, job_id: UUID) -> JobRow:
@@ -45,7 +62,7 @@ async def retry_job(session: AsyncSession, client_id: UUID, job_id: UUID) -> Job
     change = JobChange()
     for status, count in (await _counts(session, _RETRY_FILES, own)).items():
         change.move(since=status, to="queued", count=count)
-    if change == JobChange():
+    if not change.counts.queued:
         raise NothingToRetry("No file of the job is failed or canceled.")
     await apply_changes(session, {job_id: change})
     return await find_job(session, client_id, job_id)
@@ -60,14 +77,6 @@ async def delete_job(session: AsyncSession, client_id: UUID, job_id: UUID) -> No
     if not await _lock(session, own):
         raise JobNotFinal("The job is not final yet; cancel it first, or wait.")
     await session.execute(_DELETE, own)
-
-
-async def _cancel_files(session: AsyncSession, own: dict[str, UUID]) -> dict[str, int]:
-    """How many files were canceled, by the status that they had."""
-    tasks = list(await session.scalars(_LOCK_TASKS, own))
-    if tasks:
-        await session.execute(_DROP_FILES, {"job_id": own["job_id"], "tasks": tasks})
-    return await _counts(session, _CANCEL_FILES, {**own, "tasks": tasks})
 
 
 async def _counts(session: AsyncSession, statement: TextClause, values: dict[str, Any]) -> dict[str, int]:

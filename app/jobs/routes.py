@@ -223,10 +223,9 @@ async def cancel_job(job_id: UUID, client: ClientDep, sessions: SessionsDep, doo
     Files that wait never reach upstream. What waits upstream is cancelled there, unless it shares a task with
     another job. What upstream has begun cannot be stopped: it is billed, and its result is dropped.
     \f
-    Eight statements, six when nothing is under way, and the token's.
+    Six statements, five when nothing is under way, and the token's.
     """
-    async with transaction(sessions) as session:
-        job = await changes.cancel_job(session, client.id, job_id)
+    job = await changes.cancel_job(sessions, client.id, job_id)
     doorbell.ring()
     return _json(job_bytes(job))
 

@@ -29,6 +29,7 @@ FAILED: dict[str, Any] = {
     "attempts": 1,
     "finished_at": NOW,
 }
+CANCELED: dict[str, Any] = {"status": "canceled", "task_id": None, "finished_at": NOW}
 QUEUED: dict[str, Any] = {"status": "queued"}
 SUBMITTING: dict[str, Any] = {"status": "submitting"}
 RUNNING: dict[str, Any] = {"status": "running", "attempts": 1}
