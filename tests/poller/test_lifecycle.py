@@ -1,0 +1,267 @@
+"""Every order of events in the life of jobs, files and tasks, as hypothesis thinks of them.
+
+Whatever happens, counters equal the files, files and tasks agree on where they are, and all can be brought to an end.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any, TypeVar
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from sqlalchemy import insert, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.catalogue import validate_job
+from app.clients.models import Client
+from app.dashscope.failures import Failure, Verdict
+from app.db import create_engine, create_sessions, transaction
+from app.errors import JobFinal, JobNotFinal, NothingToRetry
+from app.identifiers import new_id
+from app.jobs.changes import cancel_job, delete_job, retry_job
+from app.jobs.service import NewJob, create_job
+from app.poller.claim import Lot, claim_files
+from app.poller.reconcile import EXPIRE_SUBMITTING
+from app.poller.records import record_accepted, record_later, record_lost, record_refused, record_split
+from app.poller.store import Result, close_if_done, hold, open_files, store_results
+from app.transcripts.document import silent
+from app.transcripts.service import prepare_transcript
+from tests.conftest import with_database
+
+T = TypeVar("T")
+REFUSED = Failure(Verdict.REFUSED, "file_url_refused", "no")
+BROKEN = Failure(Verdict.LATER, "upstream_error", "broken")
+PICK = st.integers(0, 10**6)
+
+WRONG_COUNTS = text("""
+    SELECT jobs.id FROM jobs LEFT JOIN files ON files.job_id = jobs.id
+    GROUP BY jobs.id HAVING
+        files_queued <> count(*) FILTER (WHERE files.status IN ('queued', 'submitting'))
+        OR files_running <> count(*) FILTER (WHERE files.status = 'running')
+        OR files_succeeded <> count(*) FILTER (WHERE files.status = 'succeeded')
+        OR files_failed <> count(*) FILTER (WHERE files.status = 'failed')
+        OR files_canceled <> count(*) FILTER (WHERE files.status = 'canceled')
+""")
+
+# A file that is under way has an open task in the state that goes with it, and a task that ended has no open file.
+LOST_FILES = text("""
+    SELECT files.job_id, files.index, files.status, tasks.state FROM files LEFT JOIN tasks ON tasks.id = task_id
+    WHERE (files.status = 'submitting' AND tasks.state IS DISTINCT FROM 'submitting' AND tasks.state <> 'unsure')
+       OR (files.status = 'running' AND tasks.state IS DISTINCT FROM 'running')
+""")
+
+UNKNOWN_TRANSCRIPTS = text("""
+    SELECT files.job_id FROM files LEFT JOIN transcripts ON transcripts.id = transcript_id
+    WHERE files.status = 'succeeded' AND transcripts.id IS NULL
+""")
+
+
+class Lifecycle(RuleBasedStateMachine):
+    """Drives the database functions of the poller and of the API, in any order, as several processes would."""
+
+    database_url = ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.engine = create_engine(self.database_url, pool_size=1)
+        self.sessions = create_sessions(self.engine)
+        self.client_id = new_id()
+        self.run(self._empty())
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.runner.run(work)
+
+    def teardown(self) -> None:
+        self.run(self._bring_to_an_end())
+        self.run(self.engine.dispose())
+        self.runner.close()
+
+    def in_transaction(self, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
+        async def once() -> T:
+            async with transaction(self.sessions) as session:
+                return await work(session)
+
+        return self.run(once())
+
+    def ids(self, query: str) -> list[UUID]:
+        return self.in_transaction(lambda session: _scalars(session, query))
+
+    def pick(self, query: str, number: int) -> UUID | None:
+        found = self.ids(query)
+        return UUID(int=found[number % len(found)].int) if found else None
+
+    @rule(files=st.integers(1, 6), hint=st.sampled_from(["zh", "en"]))
+    def post(self, files: int, hint: str) -> None:
+        asked = validate_job(
+            model="fun-asr", region="beijing", parameters={"language_hints": [hint]}, served=["beijing"]
+        )
+        urls = [f"https://e/{new_id()}/{number % 4}.wav" for number in range(files)]
+        new = NewJob(self.client_id, asked, "beijing", urls, {}, None, None, b"")
+        self.in_transaction(lambda session: create_job(session, new))
+
+    @rule(most=st.sampled_from([1, 3, 100]))
+    def claim(self, most: int) -> None:
+        lot = Lot("beijing/default", "beijing", "fun-asr", most, 1)
+        self.in_transaction(lambda session: claim_files(session, lot, token=uuid4()))
+
+    @rule(number=PICK)
+    def upstream_accepts(self, number: int) -> None:
+        if task := self.pick("SELECT id FROM tasks WHERE state IN ('submitting', 'unsure') ORDER BY id", number):
+            self.in_transaction(lambda session: record_accepted(session, task, str(task), look_in_s=0))
+
+    @rule(number=PICK)
+    def the_answer_is_lost(self, number: int) -> None:
+        if task := self.pick("SELECT id FROM tasks WHERE state = 'submitting' ORDER BY id", number):
+            self.in_transaction(lambda session: record_lost(session, task, trouble="lost", look_in_s=0))
+
+    @rule()
+    def a_poller_dies(self) -> None:
+        async def expire(session: AsyncSession) -> None:
+            await session.execute(
+                text("UPDATE tasks SET lease_until = now() - interval '1 s' WHERE lease_until IS NOT NULL")
+            )
+            await session.execute(EXPIRE_SUBMITTING)
+
+        self.in_transaction(expire)
+
+    @rule(number=PICK)
+    def upstream_has_no_such_task(self, number: int) -> None:
+        if task := self.pick("SELECT id FROM tasks WHERE state IN ('submitting', 'unsure') ORDER BY id", number):
+            self.in_transaction(lambda session: record_later(session, task))
+
+    @rule(number=PICK)
+    def upstream_refuses_the_files(self, number: int) -> None:
+        if task := self.pick("SELECT id FROM tasks WHERE state = 'submitting' ORDER BY id", number):
+            self.in_transaction(lambda session: record_refused(session, task, token=None, failure=REFUSED))
+
+    @rule(number=PICK)
+    def upstream_refuses_the_group(self, number: int) -> None:
+        query = "SELECT id FROM tasks WHERE state = 'submitting' AND file_count > 1 ORDER BY id"
+        if task := self.pick(query, number):
+            self.in_transaction(lambda session: record_split(session, task, token=None, trouble="no"))
+
+    @rule(number=PICK, statuses=st.lists(st.sampled_from(["succeeded", "failed", "queued", "open"]), min_size=1))
+    def upstream_ends_a_task(self, number: int, statuses: list[str]) -> None:
+        if task := self.pick("SELECT id FROM tasks WHERE state = 'running' ORDER BY id", number):
+            self.run(self._finish(task, statuses))
+
+    @rule(number=PICK)
+    def cancel(self, number: int) -> None:
+        if job := self.pick("SELECT id FROM jobs ORDER BY id", number):
+            with suppress(JobFinal):
+                self.run(cancel_job(self.sessions, self.client_id, job))
+
+    @rule(number=PICK)
+    def retry(self, number: int) -> None:
+        self._change(retry_job, number, NothingToRetry)
+
+    @precondition(lambda self: self.ids("SELECT id FROM jobs WHERE finished_at IS NOT NULL"))
+    @rule(number=PICK)
+    def delete(self, number: int) -> None:
+        self._change(delete_job, number, JobNotFinal)
+
+    @invariant()
+    def counters_equal_the_files(self) -> None:
+        assert not self.in_transaction(lambda session: _rows(session, WRONG_COUNTS))
+
+    @invariant()
+    def files_and_tasks_agree(self) -> None:
+        assert not self.in_transaction(lambda session: _rows(session, LOST_FILES))
+
+    @invariant()
+    def what_succeeded_has_a_transcript(self) -> None:
+        assert not self.in_transaction(lambda session: _rows(session, UNKNOWN_TRANSCRIPTS))
+
+    def _change(self, change: Callable[..., Awaitable[Any]], number: int, expected: type[Exception]) -> None:
+        job = self.pick("SELECT id FROM jobs ORDER BY id", number)
+        if job is not None:
+            with suppress(expected):
+                self.in_transaction(lambda session: change(session, self.client_id, job))
+
+    async def _empty(self) -> None:
+        async with transaction(self.sessions) as session:
+            await session.execute(
+                text("TRUNCATE clients, jobs, tasks, files, transcripts, turns, group_limits CASCADE")
+            )
+            await session.execute(insert(Client).values(id=self.client_id, name="c", token_sha256=b"c"))
+
+    async def _finish(self, task: UUID, statuses: list[str]) -> None:
+        token = uuid4()
+        async with transaction(self.sessions) as session:
+            await session.execute(
+                text("UPDATE tasks SET lease_token = :token, lease_until = now() + interval '20 s' WHERE id = :id"),
+                {"id": task, "token": token},
+            )
+            await hold(session, task, token, status="SUCCEEDED", usage_s=1)
+            results = [
+                _result(file, statuses[number % len(statuses)])
+                for number, file in enumerate(await open_files(session, task))
+                if statuses[number % len(statuses)] != "open"
+            ]
+            await store_results(session, task, results)
+            await close_if_done(session, task, token)
+
+    async def _bring_to_an_end(self) -> None:
+        """Nothing that hypothesis did keeps the jobs from ending once upstream does as it should."""
+        lot = Lot("beijing/default", "beijing", "fun-asr", 100, 1)
+        async with transaction(self.sessions) as session:
+            await session.execute(text("UPDATE files SET not_before = NULL WHERE status = 'queued'"))
+            for task in await _scalars(session, "SELECT id FROM tasks WHERE state IN ('submitting', 'unsure')"):
+                await record_later(session, task)
+            while claimed := await claim_files(session, lot, token=uuid4()):
+                await record_accepted(session, claimed.task_id, str(claimed.task_id), look_in_s=0)
+            running = await _scalars(session, "SELECT id FROM tasks WHERE state = 'running'")
+        for task in running:
+            await self._finish(task, ["succeeded"])
+        async with transaction(self.sessions) as session:
+            assert not await _scalars(session, "SELECT id FROM jobs WHERE finished_at IS NULL")
+
+
+def _result(file: Any, status: str) -> Result:
+    if status != "succeeded":
+        return Result(file, status, failure=BROKEN)
+    transcript = prepare_transcript(
+        raw=b"{}",
+        document=silent(file.url),
+        client_id=file.client_id,
+        job_id=file.job_id,
+        file_index=file.index,
+        file_url=file.url,
+        model="fun-asr",
+        region="beijing",
+    )
+    return Result(file, status, transcript=transcript)
+
+
+async def _scalars(session: AsyncSession, query: str) -> list[Any]:
+    return list(await session.scalars(text(query)))
+
+
+async def _rows(session: AsyncSession, query: Any) -> list[Any]:
+    return list(await session.execute(query))
+
+
+def test_whatever_happens_nothing_is_lost_and_nothing_is_counted_twice(
+    server_url: str, template: str, request: pytest.FixtureRequest
+) -> None:
+    async def sql(statement: str) -> None:
+        connection = await asyncpg.connect(server_url)  # type: ignore[no-untyped-call]
+        await connection.execute(statement)
+        await connection.close()
+
+    name = f"{template}_lifecycle"
+    asyncio.run(sql(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
+    Lifecycle.database_url = with_database(server_url, name)
+    run_state_machine_as_test(
+        Lifecycle,
+        settings=settings(
+            max_examples=15, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )
+    asyncio.run(sql(f'DROP DATABASE "{name}" WITH (FORCE)'))
