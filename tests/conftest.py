@@ -1,9 +1,12 @@
 """Real PostgreSQL for every test that wants one: a database of its own, cloned from a migrated template."""
 
+import asyncio
+import atexit
 import itertools
 import os
+import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -14,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app import migrate
 from app.db import Sessions, create_engine, create_sessions
 from app.embedded import start_embedded
+from app.settings import Settings
 
 _numbers = itertools.count(1)
 
@@ -21,27 +25,24 @@ _numbers = itertools.count(1)
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No test reads the developer's settings: not their variables, not their `.env`."""
-    for name in list(os.environ):
-        if name.startswith(("DASHSCOPE_", "DATABASE_URL", "API_TOKEN", "ADMIN_TOKEN", "DATA_DIR")):
-            monkeypatch.delenv(name)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="session")
-def server_url() -> Iterator[str]:
+def server_url() -> str:
     """The PostgreSQL server: TEST_DATABASE_URL (any version), or an embedded one that lives as long as the tests."""
     if url := os.environ.get("TEST_DATABASE_URL"):
-        yield url
-        return
-    with tempfile.TemporaryDirectory(prefix="asr-gateway-tests-") as folder:
-        yield start_embedded(Path(folder))
+        return url
+    folder = tempfile.mkdtemp(prefix="asr-gateway-tests-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # runs after the server's own stop
+    return start_embedded(Path(folder))
 
 
 @pytest.fixture(scope="session")
 def template(server_url: str) -> str:
     """The name of a database that has the newest schema and is never connected to again."""
-    import asyncio
-
     name = f"asr_template_{os.getpid()}"
     asyncio.run(_on_server(server_url, f'CREATE DATABASE "{name}"'))
     migrate.upgrade(with_database(server_url, name))

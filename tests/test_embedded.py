@@ -1,5 +1,6 @@
 """The embedded PostgreSQL: shared by processes, stopped by the last, and mended after a kill -9."""
 
+import asyncio
 import os
 import signal
 from collections.abc import Iterator
@@ -45,6 +46,19 @@ async def test_a_lock_file_whose_process_is_somebody_else_by_now_is_forgotten(da
     await _run(START, data_dir)
     lines = [str(os.getpid()), str(data_dir / "postgres"), "1700000000", "5432", "", "", "1 1", "ready", ""]
     _lock_file(data_dir).write_text("\n".join(lines))
+    code, url = await _run(START, data_dir)
+    assert (code, url[:13]) == (0, "postgresql://")
+
+
+async def test_processes_that_start_at_once_share_one_server(data_dir: Path) -> None:
+    results = await asyncio.gather(*(_run(START, data_dir) for _ in range(4)))
+    assert len({url for _, url in results}) == 1
+    assert not _is_running(data_dir)
+
+
+async def test_a_cluster_whose_making_was_killed_is_made_anew(data_dir: Path) -> None:
+    (data_dir / "postgres").mkdir(parents=True)
+    (data_dir / "postgres" / "PG_VERSION").write_text("18\n")
     code, url = await _run(START, data_dir)
     assert (code, url[:13]) == (0, "postgresql://")
 
