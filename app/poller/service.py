@@ -15,7 +15,6 @@ from app.dashscope.results import results_client
 from app.db import create_sessions, transaction
 from app.errors import DatabaseUnavailable
 from app.jobs.doorbell import Doorbell
-from app.poller.abandoned import EVERY_S, give_up_abandoned
 from app.poller.agenda import Agenda, read_agenda
 from app.poller.cancel import Canceller
 from app.poller.claim import Lot
@@ -26,6 +25,7 @@ from app.poller.leases import Leases
 from app.poller.moving import move_waiting_files
 from app.poller.reconcile import Reconciler
 from app.poller.submit import Submitter
+from app.poller.tidy import EVERY_S, tidy
 from app.poller.watch import Watcher
 from app.settings import Settings
 
@@ -118,7 +118,7 @@ class Poller:
         if time.monotonic() >= self._next_tidying:
             self._next_tidying = time.monotonic() + EVERY_S
             accounts = self._context.clients.keys()
-            self._context.crew.ensure("tidy", lambda: give_up_abandoned(self._context.sessions, accounts))
+            self._context.crew.ensure("tidy", lambda: tidy(self._context.sessions, accounts))
 
     async def _move_on(self, session: AsyncSession, agenda: Agenda) -> None:
         """Where every account of a region is refused, files whose client left the region open go to another one."""

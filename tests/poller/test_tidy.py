@@ -1,8 +1,8 @@
-"""Tasks of an account whose key was taken away: they do not run for ever."""
+"""Task rows that nobody asks about any more: those of a lost account, and those of deleted jobs."""
 
 import msgspec
 
-from app.poller.abandoned import give_up_abandoned
+from app.poller.tidy import forget_old_tasks, give_up_abandoned
 from app.sandbox import Faults, RunningSandbox
 from tests.poller.conftest import Desk, StartPoller
 
@@ -34,3 +34,19 @@ async def test_after_a_day_a_file_that_may_never_have_arrived_waits_again(
     )
     await give_up_abandoned(desk.sessions, ["beijing/another"])
     assert [file.status for file in await desk.files(job)] == ["queued"]
+
+
+async def test_a_task_is_forgotten_a_day_after_the_last_of_its_files_is_gone(
+    desk: Desk, start_poller: StartPoller
+) -> None:
+    kept = await desk.post("https://example.com/a.wav")
+    gone = await desk.post("https://example.com/b.wav", parameters={"language_hints": ["zh"]})
+    async with start_poller():
+        await desk.final(kept, gone)
+    await desk.rows("DELETE FROM jobs WHERE id = :id RETURNING id", id=gone)
+    await forget_old_tasks(desk.sessions)
+    assert len(await desk.rows("SELECT id FROM tasks")) == 2
+    await desk.rows("UPDATE tasks SET done_at = done_at - interval '26 hours' RETURNING id")
+    await forget_old_tasks(desk.sessions)
+    (task,) = await desk.rows("SELECT id FROM tasks")
+    assert [file.task_id for file in await desk.files(kept)] == [task.id]

@@ -1,6 +1,7 @@
-"""Tasks of accounts that this gateway no longer has a key for: nobody can ask upstream about them any more.
+"""What is left to do once in a while: task rows that nobody will ask about any more.
 
-They are left for a day, in case the key comes back. Then upstream has forgotten them, and their files say so.
+Tasks of an account without a key are left for a day, in case the key comes back. Then upstream has forgotten them,
+and their files say so.
 """
 
 from collections.abc import Collection
@@ -28,6 +29,28 @@ _CLAIM = text("""
     )
     RETURNING id, account, state, lease_token
 """)
+
+
+# The reconciler must know every task that upstream still lists, also those of jobs that were deleted.
+_FORGET = text("""
+    DELETE FROM tasks WHERE id IN (
+        SELECT id FROM tasks
+        WHERE state = 'done' AND done_at < now() - interval '25 hours'
+          AND NOT EXISTS (SELECT FROM files WHERE task_id = tasks.id)
+        LIMIT 1000 FOR UPDATE SKIP LOCKED
+    )
+""")
+
+
+async def tidy(sessions: Sessions, accounts: Collection[str]) -> None:
+    await give_up_abandoned(sessions, accounts)
+    await forget_old_tasks(sessions)
+
+
+async def forget_old_tasks(sessions: Sessions) -> None:
+    """Tasks that carried nothing that is still there: all of their files were canceled, retried or deleted."""
+    async with transaction(sessions) as session:
+        await session.execute(_FORGET)
 
 
 async def give_up_abandoned(sessions: Sessions, accounts: Collection[str]) -> None:
