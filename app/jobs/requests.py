@@ -10,8 +10,8 @@ from app.catalogue import ValidatedJob, validate_job
 from app.errors import Fault, InvalidRequest
 from app.jobs.schemas import JobRequest
 from app.jobs.service import NewJob
-from app.jobs.urls import FILE_SCHEMES, WEBHOOK_SCHEMES, encode_url, find_control_character
 from app.settings import RegionName
+from app.urls import FILE_SCHEMES, WEBHOOK_SCHEMES, encode_url, find_control_character
 
 MAX_PAIRS = 16
 MAX_KEY_LENGTH = 64

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.jobs.urls import MAX_URL_LENGTH, WEBHOOK_SCHEMES, encode_url, find_control_character
+from app.urls import MAX_URL_LENGTH, WEBHOOK_SCHEMES, encode_url, find_control_character
 
 text = st.text(st.characters(exclude_categories=()), max_size=60)
 near_urls = st.builds("{}://{}{}{}".format, st.sampled_from(["http", "HTTPS", "oss"]), text, st.just("/"), text)

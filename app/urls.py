@@ -1,4 +1,4 @@
-"""The URLs of audio files as DashScope takes them: ASCII, percent-encoded once, fetchable from outside. Pure."""
+"""URLs that clients give, of audio files and of webhooks: ASCII, percent-encoded once, reachable from outside. Pure."""
 
 import re
 from collections.abc import Collection
