@@ -3,10 +3,13 @@
 A sweep reads the pages of PENDING, then of RUNNING tasks. What a row calls running and no page shows has ended, or
 so it seems: the single query says for certain, and only such tasks are queried. PENDING first, so that a task that
 starts between the two is seen twice and not never; pages from the last to the first, so that tasks which end
-meanwhile move unread ones towards pages that are still to come.
+meanwhile move unread ones towards pages that are still to come. Those that come in meanwhile move unread ones the
+other way, onto pages read already: of what was listed before and now falls between two pages, nothing is known.
 """
 
 import time
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from uuid import UUID, uuid4
 
 import structlog
@@ -24,7 +27,8 @@ SWEEP_EVERY_S = 0.5
 # A task is not looked for in the list until upstream has had time to list it.
 SETTLE_S = 2
 REFUSED_FOR_S = 600
-SINGLES_S = 2.0
+# The list tells of a hundred tasks for the price of two queries.
+SINGLES_S = 0.25
 # While the list serves, single looks without its hint are a backstop, not a method.
 LIST_BACKSTOP_S = 300.0
 MOST_CONTRADICTIONS = 50
@@ -66,6 +70,7 @@ class Watcher:
         self._refused_until = 0.0
         self._contradictions = 0
         self._next_at = 0.0
+        self._created_ms: dict[str, int] = {}  # of the tasks in flight, as far as they were listed
 
     @property
     def listing(self) -> bool:
@@ -93,17 +98,36 @@ class Watcher:
         if self._context.stopping.is_set() or not await self._take_watch():
             return
         running = await self._running()
-        listed: set[str] = set()
+        readings = []
         for status in (TaskStatus.PENDING, TaskStatus.RUNNING):
-            alive = await self._list(status)
-            if alive is None:
+            reading = await self._list(status)
+            if reading is None:
                 return
-            listed |= alive
+            readings.append(reading)
         self._next_at = time.monotonic() + SWEEP_EVERY_S
-        self._contradictions = max(self._contradictions - 1, 0)
-        if ended := [task_id for task_id, upstream_id in running.items() if upstream_id not in listed]:
+        ended = self._ended(running, readings)
+        self._contradictions = max(self._contradictions - max(len(ended) // 2, 1), 0)
+        if ended:
             async with transaction(self._context.sessions) as session:
                 await session.execute(_ENDED, {"ids": ended})
+
+    def _ended(self, running: dict[UUID, str], readings: Sequence[Sequence[TaskPage]]) -> list[UUID]:
+        """The rows whose tasks are listed no more."""
+        listed = {
+            task.task_id: task.created_ms or 0
+            for pages in readings
+            for page in pages
+            for task in page.tasks
+            if not task.status.ended
+        }
+        known = self._created_ms | listed
+        self._created_ms = {task_id: known[task_id] for task_id in running.values() if task_id in known}
+        gaps = [gap for pages in readings for gap in unread_spans(pages)]
+        return [
+            row_id
+            for row_id, task_id in running.items()
+            if task_id not in listed and not _within(gaps, known.get(task_id, 0))
+        ]
 
     async def _take_watch(self) -> bool:
         async with transaction(self._context.sessions) as session:
@@ -117,24 +141,21 @@ class Watcher:
             rows = await session.execute(_RUNNING, {"account": self._call.account, "settle_s": SETTLE_S})
             return {row.id: row.upstream_task_id for row in rows}
 
-    async def _list(self, status: TaskStatus) -> set[str] | None:
-        """The ids of all tasks that the list shows in this state or, should it not filter, in any that lives."""
+    async def _list(self, status: TaskStatus) -> list[TaskPage] | None:
+        """All tasks that the list shows in this state or, should it not filter, in any: the oldest pages first."""
         first = await self._page(status, 1)
         if first is None:
             return None
-        pages = [first]
-        for number in range(first.total_pages, 1, -1):
+        if first.total_pages <= 1:
+            return [first]
+        pages = []
+        # Page 1 comes again, at the end: what ended since the first time moved tasks onto it.
+        for number in range(first.total_pages, 0, -1):
             page = await self._page(status, number)
             if page is None:
                 return None
             pages.append(page)
-        if first.total_pages > 1:
-            # Page 1 was read before the others: what ended since then moved tasks onto it.
-            again = await self._page(status, 1)
-            if again is None:
-                return None
-            pages.append(again)
-        return {task.task_id for page in pages for task in page.tasks if not task.status.ended}
+        return pages
 
     async def _page(self, status: TaskStatus, number: int) -> TaskPage | None:
         await self._context.budgets.take(self._call)
@@ -155,3 +176,14 @@ class Watcher:
         self._contradictions = 0
         self._refused_until = time.monotonic() + REFUSED_FOR_S
         log.warning("task list not used", account=self._call.account, reason=reason, for_s=REFUSED_FOR_S)
+
+
+def unread_spans(pages: Sequence[TaskPage]) -> Iterator[tuple[int, int]]:
+    """The spans of creation, in milliseconds, between each page and the next newer one, which was read after it."""
+    spans = [[task.created_ms for task in page.tasks if task.created_ms] for page in pages]
+    for older, newer in pairwise(span for span in spans if span):
+        yield max(older), min(newer)
+
+
+def _within(gaps: Sequence[tuple[int, int]], created_ms: int) -> bool:
+    return any(since <= created_ms <= until for since, until in gaps)
