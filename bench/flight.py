@@ -14,6 +14,8 @@ from bench.upstream import Upstream, ends_of_files, file_url, upstream
 
 ENDS_PER_S = 10  # as many as upstream's limit lets start
 SETTLE_S = 10.0
+# Tasks that start while the list is read move others from page to page, as ends and submits do.
+QUEUE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,8 @@ async def run_in_flight(stage: Stage, flight: Flight) -> list[Figures]:
     room = stage.room("flight")
     settings = {"DASHSCOPE_BEIJING_MAX_FILES_PER_TASK": "1", "DASHSCOPE_BEIJING_SUBMIT_RPS": "1000"}
     dice = random.Random(0)  # noqa: S311 - repeatable, not unguessable
-    first = [file_url(number, flight.ramp_s + dice.uniform(0, flight.run_s)) for number in range(flight.tasks)]
+    spans = [flight.ramp_s + dice.uniform(0, flight.run_s) for _ in range(flight.tasks)]
+    first = [file_url(number, run_s, queue_s=QUEUE_S) for number, run_s in enumerate(spans)]
     async with (
         upstream(room, "--unlimited-submits") as served,
         gateway(stage, room, served, apart=True, options=settings) as under_test,
@@ -49,7 +52,9 @@ async def run_in_flight(stage: Stage, flight: Flight) -> list[Figures]:
             lines = [await _window(stage, under_test, served, flight, in_flight(flight.tasks))]
             if flight.more:
                 lasting = 3 * (SETTLE_S + flight.window_s + flight.patience_s)
-                await under_test.post(file_url(9_000_000 + number, lasting) for number in range(flight.more))
+                await under_test.post(
+                    file_url(9_000_000 + number, lasting, queue_s=QUEUE_S) for number in range(flight.more)
+                )
                 await asyncio.sleep(SETTLE_S)
                 lines.append(await _window(stage, under_test, served, flight, in_flight(flight.tasks + flight.more)))
         return lines
@@ -63,7 +68,7 @@ async def _fed(under_test: Gateway, flight: Flight) -> AsyncIterator[None]:
         since = time.monotonic()
         for number in range(1_000_000):
             await asyncio.sleep(since + number / ENDS_PER_S - time.monotonic())
-            await under_test.post_one(file_url(1_000_000 + number, flight.run_s))
+            await under_test.post_one(file_url(1_000_000 + number, flight.run_s, queue_s=QUEUE_S))
 
     feeding = asyncio.create_task(feed())
     try:

@@ -33,7 +33,6 @@ async def run_sdk(stage: Stage, way: str, *, files: int, run_s: float, persisten
             way=way,
             wall_s=wall_s,
             optimum_s=optimum_s(tasks=files, submits_per_s=SUBMITS_PER_S, task_s=run_s),
-            submits_per_s=_submit_rate(tasks),
             stats=await served.stats(),
             lost=files - len(told["finished"]),
             lags_s=lags_s(told["finished"], ends_of_files(tasks)),
@@ -64,10 +63,8 @@ async def _post_at_once(under_test: Gateway, urls: Sequence[str]) -> None:
 
 
 async def _post_one_by_one(under_test: Gateway, urls: Sequence[str]) -> None:
-    since = time.time()
     for url in urls:
         await under_test.post_one(url)
-    print(f"  the last of {len(urls):,} posts was answered after {time.time() - since:.1f} s")
 
 
 async def _run_gateway(
@@ -85,15 +82,21 @@ async def _run_gateway(
         meter = Meter(stage, under_test)
         since = time.time()
         await post(under_test, [file_url(number, run_s) for number in range(files)])
+        posted_s = time.time() - since
         await under_test.finish(files, GATEWAY_CAP_S)
         cpu = meter.read()
-        stored, tasks = await under_test.stored(), await served.submitted()
+        stored, tasks, stats = await under_test.stored(), await served.submitted(), await served.stats()
+        print(
+            f"  {way}: the last post answered after {posted_s:.1f} s, the last of {len(tasks):,} tasks submitted"
+            f" after {tasks[-1].at - since:.1f} s; 429s: {dict(stats.throttled_kinds)}",
+            flush=True,
+        )
         return Figures(
             way=way,
             wall_s=max(stored.values()) - since,
             optimum_s=best_s,
             submits_per_s=_submit_rate(tasks),
-            stats=await served.stats(),
+            stats=stats,
             lost=files - len(stored),
             lags_s=lags_s(stored, ends_of_files(tasks)),
             cpu_s=cpu.poller_s,

@@ -18,14 +18,19 @@ KEY = "sk-sandbox-beijing"
 class Stats:
     queries: int
     lists: int
-    throttled: int
+    throttled_kinds: Mapping[str, int]
     twice: int  # files transcribed, and so billed, more than once
 
+    @property
+    def throttled(self) -> int:
+        return sum(self.throttled_kinds.values())
+
     def since(self, before: "Stats") -> "Stats":
+        earlier = before.throttled_kinds
         return Stats(
             self.queries - before.queries,
             self.lists - before.lists,
-            self.throttled - before.throttled,
+            {kind: count - earlier.get(kind, 0) for kind, count in self.throttled_kinds.items()},
             self.twice - before.twice,
         )
 
@@ -53,7 +58,7 @@ class Upstream:
         return Stats(
             queries=calls.get("query", 0),
             lists=calls.get("list", 0),
-            throttled=sum(row["count"] for row in told["throttled"]),
+            throttled_kinds={row["kind"]: row["count"] for row in told["throttled"] if row["region"] == "beijing"},
             twice=len(told["duplicate_transcriptions"]),
         )
 
@@ -72,9 +77,9 @@ async def upstream(folder: Path, *options: str) -> AsyncIterator[Upstream]:
         yield Upstream(line.removeprefix("sandbox at "))
 
 
-def file_url(number: int, run_s: float) -> str:
-    """A file of which the sandbox makes a task that never waits and runs for `run_s`."""
-    return f"https://example.com/{number}.wav?sandbox=queue:0,run:{run_s:g}"
+def file_url(number: int, run_s: float, *, queue_s: float = 0) -> str:
+    """A file of which the sandbox makes a task that is PENDING for `queue_s` and RUNNING for `run_s`."""
+    return f"https://example.com/{number}.wav?sandbox=queue:{queue_s:g},run:{run_s:g}"
 
 
 def ends_of_files(tasks: list[Submitted]) -> Mapping[str, float]:
