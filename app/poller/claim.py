@@ -181,5 +181,6 @@ async def _record(session: AsyncSession, lot: Lot, chosen: Sequence[Row[Any]], t
         _TAKE,
         {"task_id": task_id, "jobs": [row.job_id for row in chosen], "indexes": [row.number for row in chosen]},
     )
-    await session.execute(_SERVE, {**lot.queue, "clients": list({row.client_id for row in chosen})})
+    # In order: claims at the same time serve many of the same clients, and must not wait for each other in a circle.
+    await session.execute(_SERVE, {**lot.queue, "clients": sorted({row.client_id for row in chosen})})
     return Claim(task_id, token, parameters, [row.url for row in chosen])
