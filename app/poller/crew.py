@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Hashable
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -37,14 +38,21 @@ class Crew:
         return task
 
     async def drain(self, grace_s: float) -> None:
-        """Wait for what is under way, then cancel what is left."""
-        under_way = {*self._workers.values(), *self._pieces}
-        if not under_way:
-            return
-        _, late = await asyncio.wait(under_way, timeout=grace_s)
+        """Wait for what is under way and for what that still starts, but no longer than so many seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                while under_way := self._under_way():
+                    await asyncio.wait(under_way)
+
+    async def cancel(self) -> None:
+        """Cut off what is left."""
+        late = self._under_way()
         for task in late:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
+
+    def _under_way(self) -> set[asyncio.Task[None]]:
+        return {*self._workers.values(), *self._pieces}
 
 
 async def _guarded(work: Work, *, name: str) -> None:

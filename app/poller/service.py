@@ -38,9 +38,14 @@ log = structlog.get_logger()
 
 
 async def run_poller(
-    settings: Settings, engine: AsyncEngine, *, stop: asyncio.Event, doorbell: Doorbell | None = None
+    settings: Settings,
+    engine: AsyncEngine,
+    *,
+    stop: asyncio.Event,
+    doorbell: Doorbell | None = None,
+    grace_s: float = GRACE_S,
 ) -> None:
-    """Advance jobs until `stop` is set; then finish what is under way within GRACE_S, give leases back, return.
+    """Advance jobs until `stop` is set; then finish what is under way within `grace_s`, give leases back, return.
 
     Raises when the poller itself is broken. Trouble with upstream, the database or a single task never raises.
     """
@@ -50,10 +55,12 @@ async def run_poller(
         try:
             await poller.run_until(renewal)
         finally:
-            await context.crew.drain(GRACE_S)
+            await context.crew.drain(grace_s)
             renewal.cancel()
+            # What is cut off holds its leases until then, and lets go of them without a word to the database.
             with suppress(DatabaseUnavailable):
                 await context.leases.give_back()
+            await context.crew.cancel()
 
 
 @asynccontextmanager
