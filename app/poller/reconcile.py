@@ -115,16 +115,17 @@ class Reconciler:
         for task_id, candidate in list(candidates.items()):
             match compare(attempt, candidate):
                 case Match.OURS:
-                    del candidates[task_id]  # ours, or since a moment somebody else's
-                    self._strangers.pop(task_id, None)
                     if await self._adopt(attempt, task_id):
+                        del candidates[task_id]
+                        self._strangers.pop(task_id, None)
                         return
+                    undecided = True  # equal attempts moved meanwhile: the next look shows which task is whose
                 case Match.OPEN:
                     undecided = True
                 case Match.OTHER:
                     continue
         if undecided:
-            await self._again([attempt], token, LOOK_EVERY_S, "a task that may be ours has not ended")
+            await self._again([attempt], token, LOOK_EVERY_S, "it is not certain yet which task is ours")
         elif attempt.lost_s < SETTLE_S:
             await self._again([attempt], token, LOOK_EVERY_S, "not in the task list yet")
         else:
@@ -140,9 +141,11 @@ class Reconciler:
     async def _adopt(self, attempt: Attempt, upstream_task_id: str) -> bool:
         try:
             async with transaction(self._context.sessions) as session:
-                await record_accepted(session, attempt.task_id, upstream_task_id, look_in_s=0)
+                learnt = await record_accepted(session, attempt.task_id, upstream_task_id, look_in_s=0)
         except IntegrityError:
             return False  # an equal attempt was faster
+        if learnt is None:
+            return False  # the attempt's own answer came after all
         log.info("lost submit found", task=str(attempt.task_id), upstream_task=upstream_task_id)
         return True
 
@@ -173,7 +176,8 @@ class Reconciler:
         if isinstance(first, Failure):
             return first
         tasks = {task.task_id: task for task in first.tasks}
-        # The window ends in the past, so nothing new comes in between while its pages are read.
+        # What is submitted meanwhile moves tasks towards later pages: they are read twice. Only the oldest can move
+        # past the last page, and those are from before the attempt (`CLOCK_SKEW`).
         for number in range(2, first.total_pages + 1):
             page = await self._page(attempts, window, number)
             if isinstance(page, Failure):

@@ -1,13 +1,23 @@
 """A submit whose answer is lost: nothing is transcribed twice, nothing is forgotten."""
 
 import asyncio
+from datetime import UTC, datetime
 from uuid import UUID
 
 import msgspec
 import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.dashscope.wire import ListedTask, TaskStatus
+from app.db import transaction
+from app.poller.claim import Lot, claim_files
+from app.poller.matching import Attempt, Candidate
+from app.poller.reconcile import Reconciler
+from app.poller.records import record_accepted, record_lost
+from app.poller.service import _context as poller_context
 from app.sandbox import Faults, RunningSandbox, SandboxConfig
-from tests.poller.conftest import Desk, StartPoller
+from tests.poller.conftest import Desk, StartPoller, settings_for
 
 ONE_FILE_A_TASK = SandboxConfig(queue_s=0.05, run_s=0.1, max_files_per_task=1, submit_rps=1000, query_rps=1000)
 FAST = {
@@ -15,6 +25,11 @@ FAST = {
     "dashscope_beijing_query_rps": 100,
     "dashscope_beijing_max_files_per_task": 1,
 }
+
+
+SAME = "https://example.com/same.wav"
+ONE_BY_ONE = Lot(account="beijing/default", region="beijing", model="fun-asr", most=1, submits_per_s=10)
+TOKEN = UUID(int=1)
 
 
 def with_faults(sandbox: RunningSandbox, **knobs: float | bool) -> None:
@@ -128,3 +143,32 @@ async def turn_back_to_submitting(desk: Desk, job: UUID) -> None:
                lease_until = now() + interval '0.2 s' RETURNING id"""
     )
     assert [file.status for file in await desk.files(job)] == ["submitting"]
+
+
+async def test_an_attempt_whose_own_answer_came_leaves_the_task_to_the_equal_one(
+    desk: Desk, engine: AsyncEngine, sandbox: RunningSandbox
+) -> None:
+    """Two equal groups are lost; while the list is read, one hears of its task. The other's must not be consumed."""
+    tasks = [await lost_task(desk) for _ in range(2)]
+    async with transaction(desk.sessions) as session:
+        await record_accepted(session, tasks[0], "first", look_in_s=0)
+    now = datetime.now(UTC)
+    listed = ListedTask("second", TaskStatus.SUCCEEDED, "fun-asr", int(now.timestamp() * 1000))
+    candidates = {"second": Candidate(listed, 1, (SAME,))}
+    async with poller_context(settings_for(sandbox), engine, asyncio.Event()) as context:
+        reconciler = Reconciler(context, context.clients["beijing/default"])
+        for task in tasks:
+            attempt = Attempt(task, "fun-asr", now, now, 60.0, (SAME,))
+            await reconciler._settle(attempt, TOKEN, candidates)
+    rows = await desk.rows("SELECT upstream_task_id FROM tasks WHERE state = 'running'")
+    assert {row.upstream_task_id for row in rows} == {"first", "second"}
+
+
+async def lost_task(desk: Desk) -> UUID:
+    await desk.post(SAME)
+    async with transaction(desk.sessions) as session:
+        claimed = await claim_files(session, ONE_BY_ONE, token=TOKEN)
+        assert claimed is not None
+        await record_lost(session, claimed.task_id, trouble="", look_in_s=0)
+        await session.execute(text("UPDATE tasks SET lease_token = :token, lease_until = now()"), {"token": TOKEN})
+    return claimed.task_id
