@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import migrate
 from app.dashscope.circuits import read_circuits
+from app.dashscope.transport import trusted
 from app.db import Sessions, create_engine, create_sessions, transaction
 from app.errors import DatabaseUnavailable
 from app.settings import REGIONS, Account, Region, Settings
@@ -130,7 +131,8 @@ async def _examine_keys(settings: Settings) -> list[Finding]:
     if not settings.served_regions:
         needs = "set DASHSCOPE_BEIJING_API_KEY or DASHSCOPE_SINGAPORE_API_KEY"
         return [Finding("trouble", "keys", f"no region has one; {needs}")]
-    async with httpx.AsyncClient(timeout=CALL_TIMEOUT_S, follow_redirects=False) as http:
+    # As the gateway's own calls: no proxies of the environment, the same certificates.
+    async with httpx.AsyncClient(timeout=CALL_TIMEOUT_S, trust_env=False, verify=trusted()) as http:
         examined = await asyncio.gather(
             *(
                 _examine_key(http, settings, region, account)

@@ -27,6 +27,16 @@ async def test_all_is_well(database_url: str) -> None:
     assert findings["key beijing/default"].detail == "accepted"
 
 
+async def test_keys_are_tried_the_way_the_gateway_calls_without_proxies(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    findings = await report(database_url)
+    assert findings["key beijing/default"].detail == "accepted"
+
+
 async def test_a_key_of_the_other_region_is_told(database_url: str) -> None:
     findings = await report(database_url, dashscope_singapore_api_key="sk-sandbox-beijing")
     assert findings["key singapore/default"] == Finding(
