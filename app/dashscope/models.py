@@ -59,8 +59,6 @@ class Watch(Base):
     account: Mapped[str] = mapped_column(Text, primary_key=True)
     lease_token: Mapped[UUID | None]
     lease_until: Mapped[datetime | None]
-    # Set when upstream refuses the list call: single queries serve until then.
-    refused_until: Mapped[datetime | None]
 
 
 class Turn(Base):
