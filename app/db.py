@@ -45,14 +45,20 @@ class Base(DeclarativeBase):
     }
 
 
-def create_engine(database_url: str, *, pool_size: int = 10, application_name: str = "asr-gateway") -> AsyncEngine:
+def create_engine(
+    database_url: str,
+    *,
+    pool_size: int = 10,
+    application_name: str = "asr-gateway",
+    command_timeout_s: float | None = COMMAND_TIMEOUT_S,
+) -> AsyncEngine:
     """An engine for a libpq URL. asyncpg reads the URL itself, so `sslmode`, `host=/socket` and the like work."""
 
     async def connect(**_: Any) -> Any:
         return await asyncpg.connect(  # type: ignore[no-untyped-call]
             database_url,
             timeout=CONNECT_TIMEOUT_S,
-            command_timeout=COMMAND_TIMEOUT_S,
+            command_timeout=command_timeout_s,
             # Every statement here is short: planning with JIT costs more than it saves.
             server_settings={"application_name": application_name, "jit": "off"},
         )

@@ -41,7 +41,8 @@ def wait_for_turn(connection: Connection) -> None:
 
 
 async def run() -> None:
-    engine = create_engine(database_url(), pool_size=1, application_name="asr-gateway migrate")
+    # No limit of the client's own: it would end the wait for another migration, and long index builds, after 30 s.
+    engine = create_engine(database_url(), pool_size=1, application_name="asr-gateway migrate", command_timeout_s=None)
     try:
         async with engine.connect() as connection:
             await connection.run_sync(migrate)
