@@ -14,7 +14,6 @@ _LITERALS = tuple(form for tag in _TAGS for form in (f"<|{tag}|> ", f"<|/{tag}|>
 _BLANKS = re.compile(r"\s{2,}")
 _EMOTION = re.compile(rf"<\|({'|'.join(EMOTIONS)})\|>")
 _EVENT = re.compile(rf"<\|({'|'.join(EVENTS)})\|>")
-_ANY = re.compile(rf"<\|/?(?:{'|'.join(_TAGS)})\|>")
 
 
 def clean(text: str) -> str:
@@ -32,7 +31,3 @@ def emotions(text: str) -> list[str]:
 def events(text: str) -> list[str]:
     """The events that begin in the uncleaned text, each once, sorted. A closing tag alone is no event."""
     return sorted(set(_EVENT.findall(text)))
-
-
-def has_tags(text: str) -> bool:
-    return _ANY.search(text) is not None

@@ -1,5 +1,4 @@
 import re
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -56,11 +55,3 @@ def test_emotions_and_events_are_reported_once_and_sorted() -> None:
 def test_closing_and_special_tags_are_no_event_and_no_emotion(text: str) -> None:
     assert tags.events(text) == []
     assert tags.emotions(text) == []
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [("<|Speech|>", True), ("a<|/BGM|>", True), ("<|SPECIAL_TOKEN_1|>", True), ("<|X|>", False), ("", False)],
-)
-def test_only_known_tags_count_as_tags(text: str, expected: Any) -> None:
-    assert tags.has_tags(text) is expected
