@@ -122,7 +122,7 @@ class File(Base):
     lane: Mapped[UUID]
     url: Mapped[str] = mapped_column(Text)
     status: Mapped[str] = mapped_column(Text, default="queued", server_default="queued")
-    # The last task that carried the file; kept when the file is queued again, for whoever looks into it.
+    # The last task that carried the file. None once the file is canceled or retried, or its submit never arrived.
     task_id: Mapped[UUID | None] = mapped_column(ForeignKey("tasks.id"))
     # Submits that upstream accepted. A 429, a refusal of the group or a deploy is no attempt.
     attempts: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
