@@ -14,9 +14,11 @@ from app.api.strict import strict_request
 from app.clients import routes as clients
 from app.clients.dependencies import current_client
 from app.db import Sessions
+from app.jobs import deliveries, event_docs
 from app.jobs import routes as jobs
 from app.settings import Settings
 from app.transcripts import routes as transcripts
+from app.webhooks import routes as webhooks
 
 VERSION = "0.1.0"
 DESCRIPTION = """
@@ -30,6 +32,7 @@ TAGS = [
     {"name": "jobs", "description": "What you asked for: up to 10,000 files that are transcribed the same way."},
     {"name": "transcripts", "description": "What became of the files, kept until you delete it."},
     {"name": "models", "description": "What DashScope offers, as data."},
+    {"name": "webhooks", "description": "Being told when a job is final, as Standard Webhooks 1.0 defines it."},
     {"name": "clients", "description": "Tokens, managed with ADMIN_TOKEN."},
     {"name": "health", "description": "For load balancers and monitoring; no token."},
 ]
@@ -67,7 +70,8 @@ def _add_routes(app: FastAPI) -> None:
     app.openapi = partial(build_openapi, app)  # type: ignore[method-assign]  # FastAPI's documented way
     app.add_api_route("/openapi.json", partial(_show_openapi, app), include_in_schema=False)
     app.include_router(clients.router, dependencies=[Depends(strict_request)])
-    for router in (jobs.router, transcripts.router, catalogue.router):
+    event_docs.add_events(app)
+    for router in (jobs.router, deliveries.router, transcripts.router, webhooks.router, catalogue.router):
         app.include_router(router, dependencies=[Depends(current_client), Depends(strict_request)])
 
 

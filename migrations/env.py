@@ -8,7 +8,8 @@ from sqlalchemy import Connection, text
 import app.clients.models
 import app.dashscope.models
 import app.jobs.models
-import app.transcripts.models  # noqa: F401 - each import declares its tables
+import app.transcripts.models
+import app.webhooks.models  # noqa: F401 - each import declares its tables
 from app.db import Base, create_engine
 from app.embedded import start_embedded
 from app.settings import load_settings

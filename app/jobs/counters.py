@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import bindparam, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.jobs.announcing import announce
 from app.jobs.lifecycle import FileCounts, job_status
 from app.jobs.models import Job
 
@@ -28,10 +29,13 @@ class JobChange:
 
 
 async def apply_changes(session: AsyncSession, changes: Mapping[UUID, JobChange]) -> None:
-    """Two statements for any number of jobs. Jobs are locked in the order of their ids: no deadlocks."""
+    """Two statements for any number of jobs, two more when webhooks are to be told that some are final now.
+
+    Jobs are locked in the order of their ids: no deadlocks.
+    """
     if not changes:
         return
-    locked = await session.execute(
+    found = await session.execute(
         select(
             Job.id,
             Job.files_queued,
@@ -39,15 +43,20 @@ async def apply_changes(session: AsyncSession, changes: Mapping[UUID, JobChange]
             Job.files_succeeded,
             Job.files_failed,
             Job.files_canceled,
+            Job.finished_at.isnot(None).label("was_final"),
+            Job.webhook_url.isnot(None).label("has_webhook"),
         )
         .where(Job.id.in_(changes))
         .order_by(Job.id)
         # NO KEY: a new transcript holds a share of its job's key, and two of one job must not wait for each other.
         .with_for_update(key_share=True)
     )
-    rows = [_changed(row.id, FileCounts(*row[1:]), changes[row.id]) for row in locked]
+    locked = found.all()
+    rows = [_changed(row.id, FileCounts(*row[1:6]), changes[row.id]) for row in locked]
     if rows:
         await session.execute(_UPDATE, rows)
+    finished = {row["job_id"] for row in rows if row["is_final"]}
+    await announce(session, [row.id for row in locked if row.id in finished and row.has_webhook and not row.was_final])
 
 
 def _changed(job_id: UUID, counts: FileCounts, change: JobChange) -> dict[str, Any]:

@@ -34,7 +34,7 @@ _FILE_EXAMPLE: dict[str, JsonValue] = {
     "attempts": 1,
 }
 
-_JOB_EXAMPLE: dict[str, JsonValue] = {
+_SUMMARY_EXAMPLE: dict[str, JsonValue] = {
     "id": "019ab0a4-4d5e-7a20-8f3b-2b1c6a0d9e11",
     "status": "succeeded",
     "model": "fun-asr",
@@ -47,9 +47,8 @@ _JOB_EXAMPLE: dict[str, JsonValue] = {
     "file_counts": {"total": 1, "queued": 0, "running": 0, "succeeded": 1, "failed": 0, "canceled": 0},
     "audio_duration_ms": 4726,
     "cost": {"amount": "0.00104", "currency": "CNY"},
-    "files": [_FILE_EXAMPLE],
-    "files_truncated": False,
 }
+_JOB_EXAMPLE: dict[str, JsonValue] = {**_SUMMARY_EXAMPLE, "files": [_FILE_EXAMPLE], "files_truncated": False}
 
 
 class JobRequest(BaseModel):
@@ -126,10 +125,10 @@ class JobFile(BaseModel):
     attempts: int = Field(description="How often upstream accepted the file.")
 
 
-class Job(BaseModel):
-    """What a client asked for, and how far it is."""
+class JobSummary(BaseModel):
+    """A job without its files."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_JOB_EXAMPLE]})
+    model_config = ConfigDict(json_schema_extra={"examples": [_SUMMARY_EXAMPLE]})
 
     id: UUID
     status: JobStatus = Field(
@@ -146,6 +145,13 @@ class Job(BaseModel):
     file_counts: FileCounts
     audio_duration_ms: int = Field(description="The sum over the files that succeeded.")
     cost: Cost
+
+
+class Job(JobSummary):
+    """What a client asked for, and how far it is."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_JOB_EXAMPLE]})
+
     files: list[JobFile] = Field(description="The first 100 files in order; `GET /v1/jobs/{id}/files` has all.")
     files_truncated: bool = Field(description="Whether the job has more files than are shown.")
 

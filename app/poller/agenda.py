@@ -39,6 +39,8 @@ _TASKS = text("""
     FROM unnest(CAST(:accounts AS text[]), CAST(:late_s AS float8[])) AS accounts (account, late_s)
 """)
 
+_DELIVERIES = text("SELECT EXISTS (SELECT FROM deliveries WHERE status = 'pending' AND due_at <= now())")
+
 
 @dataclass(frozen=True, slots=True)
 class AccountAgenda:
@@ -54,10 +56,11 @@ class Agenda:
     waiting: list[tuple[str, str]]  # (region, model)
     accounts: list[AccountAgenda]
     circuits: dict[str, Circuit]  # open ones, by account
+    deliveries: bool  # a webhook is to be told
 
 
 async def read_agenda(session: AsyncSession, accounts: Mapping[str, float]) -> Agenda:
-    """Four statements, each an index probe or a few; also notes submits whose poller went away.
+    """Five statements, each an index probe or a few; also notes submits whose poller went away.
 
     `accounts`: by how many seconds an account's tasks must be overdue before a look without a hint from the list.
     """
@@ -68,4 +71,5 @@ async def read_agenda(session: AsyncSession, accounts: Mapping[str, float]) -> A
         waiting=[(row.region, row.model) for row in waiting],
         accounts=[AccountAgenda(row.account, row.due, row.unsure, row.unwanted, row.running) for row in tasks],
         circuits={circuit.account: circuit for circuit in await read_circuits(session)},
+        deliveries=bool(await session.scalar(_DELIVERIES)),
     )

@@ -16,6 +16,7 @@ from app.poller.leases import Leases
 from app.poller.looking import Durations
 from app.poller.metrics import THROTTLED
 from app.settings import Region, RegionName
+from app.webhooks.sender import Sender
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Context:
     leases: Leases
     crew: Crew
     results_http: httpx.AsyncClient
+    sender: Sender
     stopping: asyncio.Event
     _durations: defaultdict[tuple[str, str], Durations] = field(default_factory=lambda: defaultdict(Durations))
 

@@ -21,6 +21,7 @@ from app.poller.claim import Lot
 from app.poller.collect import Collector
 from app.poller.context import Context
 from app.poller.crew import Crew
+from app.poller.deliver import Deliverer
 from app.poller.leases import Leases
 from app.poller.moving import move_waiting_files
 from app.poller.reconcile import Reconciler
@@ -28,6 +29,7 @@ from app.poller.submit import Submitter
 from app.poller.tidy import EVERY_S, tidy
 from app.poller.watch import Watcher
 from app.settings import Settings
+from app.webhooks.sender import Sender
 
 ROUND_S = 0.2
 AWAY_S = 1.0
@@ -83,6 +85,7 @@ async def _context(settings: Settings, engine: AsyncEngine, stop: asyncio.Event)
             leases=Leases(sessions),
             crew=Crew(),
             results_http=results_http,
+            sender=Sender(settings.webhook_allowed_networks),
             stopping=stop,
         )
 
@@ -99,6 +102,7 @@ class Poller:
         }
         self._reconcilers = {account: Reconciler(context, client) for account, client in context.clients.items()}
         self._cancellers = {account: Canceller(context, client) for account, client in context.clients.items()}
+        self._deliverer = Deliverer(context)
         self._submitters: dict[tuple[str, str], Submitter] = {}
         self._next_tidying = 0.0
 
@@ -122,6 +126,8 @@ class Poller:
             await self._move_on(session, agenda)
         self._start_submitters(agenda)
         self._start_account_workers(agenda)
+        if agenda.deliveries:
+            self._context.crew.ensure("deliver", self._deliverer.run)
         if time.monotonic() >= self._next_tidying:
             self._next_tidying = time.monotonic() + EVERY_S
             accounts = self._context.clients.keys()

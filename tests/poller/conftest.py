@@ -37,6 +37,7 @@ class Desk:
         region: str = "beijing",
         parameters: dict[str, Any] | None = None,
         client_id: UUID | None = None,
+        webhook_url: str | None = None,
     ) -> UUID:
         asked = validate_job(
             model=model,
@@ -44,7 +45,7 @@ class Desk:
             parameters=parameters or {},
             served=["beijing", "singapore"],
         )
-        new = NewJob(client_id or self.client_id, asked, region, urls, {}, None, None, b"")
+        new = NewJob(client_id or self.client_id, asked, region, urls, {}, webhook_url, None, b"")
         async with transaction(self.sessions) as session:
             job, _ = await create_job(session, new)
         return job.id

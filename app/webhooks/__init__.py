@@ -1,0 +1,1 @@
+"""Telling clients' servers what became of their jobs."""

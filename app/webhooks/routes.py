@@ -1,0 +1,75 @@
+"""`/v1/webhooks` and `/v1/deliveries`: the secret, test pings, and retries by hand."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from app.api.dependencies import SessionsDep, SettingsDep
+from app.api.problems import responses
+from app.clients.dependencies import ClientDep, ClientRoute
+from app.db import transaction
+from app.errors import Fault, InvalidRequest, NotFound
+from app.urls import WEBHOOK_SCHEMES, encode_url
+from app.webhooks import secrets, service
+from app.webhooks.schemas import Delivery, WebhookSecret, WebhookTest, WebhookTestResult
+from app.webhooks.sender import Sender
+
+router = APIRouter(prefix="/v1", route_class=ClientRoute, tags=["webhooks"])
+
+
+async def _sender(request: Request, settings: SettingsDep) -> Sender:
+    sender: Sender | None = getattr(request.app.state, "webhook_sender", None)
+    return sender or Sender(settings.webhook_allowed_networks)
+
+
+SenderDep = Annotated[Sender, Depends(_sender)]
+
+
+@router.get("/webhooks/secret", operation_id="getWebhookSecret", summary="Get the signing secret")
+async def get_webhook_secret(client: ClientDep, sessions: SessionsDep, response: Response) -> WebhookSecret:
+    """The secret that all events of this client are signed with; made when it is first needed."""
+    response.headers["Cache-Control"] = "no-store"
+    async with transaction(sessions) as session:
+        return WebhookSecret(secret=await secrets.current_secret(session, client.id))
+
+
+@router.post("/webhooks/secret/rotate", operation_id="rotateWebhookSecret", summary="Replace the signing secret")
+async def rotate_webhook_secret(client: ClientDep, sessions: SessionsDep, response: Response) -> WebhookSecret:
+    """The new secret. For 24 hours events are signed with the old one too, so that receivers can change over."""
+    response.headers["Cache-Control"] = "no-store"
+    async with transaction(sessions) as session:
+        return WebhookSecret(secret=await secrets.rotate_secret(session, client.id))
+
+
+@router.post(
+    "/webhooks/test", operation_id="testWebhook", summary="Send a test ping", responses=responses(InvalidRequest)
+)
+async def send_test_webhook(
+    body: WebhookTest, client: ClientDep, sessions: SessionsDep, sender: SenderDep
+) -> WebhookTestResult:
+    """An event `webhook.test`, signed as all are, is sent to the URL now and once; the answer says what became of it.
+
+    A URL that is disabled because it answered 410 Gone is enabled when it answers 2xx to the ping.
+    """
+    try:
+        url = encode_url(body.url, WEBHOOK_SCHEMES)
+    except ValueError as error:
+        raise InvalidRequest(f"/url {error}.", faults=[Fault("/url", str(error))]) from None
+    return WebhookTestResult.of(await service.send_test(sessions, sender, client.id, url))
+
+
+@router.post(
+    "/deliveries/{delivery_id}/retry",
+    operation_id="retryDelivery",
+    summary="Send a delivery again",
+    status_code=202,
+    responses={202: {"description": "It is due now, and that is durable."}, **responses(NotFound)},
+)
+async def retry_delivery(delivery_id: UUID, client: ClientDep, sessions: SessionsDep) -> Delivery:
+    """The same event with the same `webhook-id`, whatever became of it before. If it fails, the schedule begins anew.
+
+    One that is being tried at this moment stays as it is.
+    """
+    async with transaction(sessions) as session:
+        return Delivery.of(await service.retry_delivery(session, client.id, delivery_id))

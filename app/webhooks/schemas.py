@@ -1,0 +1,156 @@
+"""The JSON of webhooks: secrets, tests, deliveries and their attempts."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Self
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from sqlalchemy import Row
+
+from app.api.pagination import Page
+from app.webhooks.events import EventType
+from app.webhooks.sender import Attempt
+from app.webhooks.service import DeliveryLog
+
+_SECRET: dict[str, JsonValue] = {"secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwWSh7HkdC5eA="}
+_DELIVERY: dict[str, JsonValue] = {
+    "id": "019ab0a4-6f1e-7d10-9c39-0d5c0f2f7a55",
+    "job_id": "019ab0a4-4d5e-7a20-8f3b-2b1c6a0d9e11",
+    "type": "job.succeeded",
+    "url": "https://example.com/hooks/asr",
+    "status": "pending",
+    "created_at": "2026-11-23T08:00:04.870000Z",
+    "next_attempt_at": "2026-11-23T08:00:10.210000Z",
+    "finished_at": None,
+    "attempts": [
+        {
+            "number": 1,
+            "started_at": "2026-11-23T08:00:04.950000Z",
+            "duration_ms": 38,
+            "response_status": 500,
+            "response_excerpt": "Internal Server Error",
+            "error": {"code": "http_error", "message": "The server answered HTTP 500."},
+        }
+    ],
+}
+
+
+class WebhookSecret(BaseModel):
+    """What a client's events are signed with."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_SECRET]})
+
+    secret: str = Field(description="`whsec_` and the key in base64, as the libraries of Standard Webhooks take it.")
+
+
+class WebhookTest(BaseModel):
+    """Where a test ping is to go."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"url": "https://example.com/hooks/asr"}]}
+    )
+
+    url: str = Field(description="An `http` or `https` URL, up to 4,096 characters.")
+
+
+class AttemptError(BaseModel):
+    """Why an attempt failed."""
+
+    code: str = Field(
+        description="`http_error`, `redirected`, `gone`, `timeout`, `connection_failed`, `tls_failed`, `bad_answer`,"
+        " `unknown_host` or `forbidden_address`; there may be more."
+    )
+    message: str
+
+
+class WebhookTestResult(BaseModel):
+    """What became of a test ping."""
+
+    delivered: bool = Field(description="Whether the server answered 2xx.")
+    duration_ms: int
+    response_status: int | None = Field(description="Null when there was no answer.")
+    response_excerpt: str | None = Field(description="The first 1,024 bytes of the answer.")
+    error: AttemptError | None
+
+    @classmethod
+    def of(cls, attempt: Attempt) -> Self:
+        return cls(
+            delivered=attempt.succeeded,
+            duration_ms=attempt.duration_ms,
+            response_status=attempt.response_status,
+            response_excerpt=attempt.response_excerpt,
+            error=_error(attempt),
+        )
+
+
+class DeliveryStatus(StrEnum):
+    PENDING = "pending"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    DISABLED = "disabled"
+
+
+class DeliveryAttempt(BaseModel):
+    """One try to tell the URL."""
+
+    number: int = Field(description="Counts all tries of the delivery, from 1.")
+    started_at: datetime
+    duration_ms: int
+    response_status: int | None = Field(description="Null when there was no answer.")
+    response_excerpt: str | None = Field(description="The first 1,024 bytes of the answer.")
+    error: AttemptError | None = Field(description="Null when the server answered 2xx.")
+
+
+class Delivery(BaseModel):
+    """One event on its way to one URL."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_DELIVERY]})
+
+    id: UUID = Field(description="Also the header `webhook-id` of each try: receivers know repetitions by it.")
+    job_id: UUID
+    type: EventType
+    url: str
+    status: DeliveryStatus = Field(
+        description="`pending` until a try succeeds or the schedule is over (`failed`). `disabled`: the URL answered"
+        " 410 Gone before, and nothing was sent."
+    )
+    created_at: datetime
+    next_attempt_at: datetime | None = Field(description="When the next try is due; null when none is.")
+    finished_at: datetime | None
+    attempts: list[DeliveryAttempt] = Field(description="The newest 100 in order.")
+
+    @classmethod
+    def of(cls, log: DeliveryLog) -> Self:
+        row = log.delivery
+        return cls(
+            id=row.id,
+            job_id=row.job_id,
+            type=row.type,
+            url=row.url,
+            status=row.status,
+            created_at=row.created_at,
+            next_attempt_at=row.due_at if row.finished_at is None else None,
+            finished_at=row.finished_at,
+            attempts=[_attempt(attempt) for attempt in log.attempts],
+        )
+
+
+DeliveryPage = Page[Delivery]
+
+
+def _attempt(row: Row[Any]) -> DeliveryAttempt:
+    return DeliveryAttempt(
+        number=row.number,
+        started_at=row.started_at,
+        duration_ms=row.duration_ms,
+        response_status=row.response_status,
+        response_excerpt=row.response_excerpt,
+        error=_error(row),
+    )
+
+
+def _error(attempt: Attempt | Row[Any]) -> AttemptError | None:
+    if attempt.error_code is None:
+        return None
+    return AttemptError(code=attempt.error_code, message=attempt.error_message or "")

@@ -1,0 +1,165 @@
+"""One try of one delivery: a POST to a client's server, guarded, bounded in time and size, redirects not followed.
+
+Nothing is raised here: what happened is the value that comes back. The URL and the answer stay out of logs.
+"""
+
+import asyncio
+import base64
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from time import perf_counter
+from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
+
+import httpcore
+
+from app.dashscope.transport import trusted
+from app.webhooks.addresses import Networks
+from app.webhooks.connection import ForbiddenAddress, GuardedBackend, Resolve, UnknownHost, resolve
+from app.webhooks.schedule import parse_retry_after
+
+TIMEOUT_S = 15.0
+CONNECT_TIMEOUT_S = 5.0  # per address, and for TLS
+# Of the answer so much is read, so that its sender can finish, and so much kept, for whoever looks into a failure.
+MOST_READ_BYTES = 64 * 1024
+MOST_KEPT_BYTES = 1024
+
+_PORTS = {"http": 80, "https": 443}
+_THROTTLED = {429, 503}
+_CONNECT_IN_TIME = {"timeout": {"connect": CONNECT_TIMEOUT_S}}
+_HEADERS = {
+    "Content-Type": "application/json",
+    "User-Agent": "asr-gateway",
+    "Accept-Encoding": "identity",  # nobody decodes the answer
+    "Connection": "close",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What became of one try. `error_code` is None when the server answered 2xx."""
+
+    duration_ms: int
+    response_status: int | None = None
+    response_excerpt: str | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    retry_after_s: float | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        return self.error_code is None
+
+
+@dataclass(slots=True)
+class _Answer:
+    """As much of the answer as came before time or the connection ended."""
+
+    status: int | None = None
+    retry_after_s: float | None = None
+    body: bytes = b""
+
+
+class Sender:
+    """Sends to permitted addresses only. Every try has a connection of its own: none is kept for another host."""
+
+    def __init__(self, allowed: Networks, *, resolve: Resolve = resolve, timeout_s: float = TIMEOUT_S) -> None:
+        self._allowed = allowed
+        self._resolve = resolve
+        self._timeout_s = timeout_s
+
+    async def send(self, url: str, body: str, headers: Mapping[str, str]) -> Attempt:
+        answer = _Answer()
+        started = perf_counter()
+        error: Exception | None = None
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._post(url, body.encode(), headers, answer)
+        except (ForbiddenAddress, UnknownHost, TimeoutError, OSError, *_TROUBLE) as trouble:
+            error = trouble
+        code, message = self._judge(answer.status, error)
+        return Attempt(
+            duration_ms=round((perf_counter() - started) * 1000),
+            response_status=answer.status,
+            response_excerpt=_excerpt(answer.body),
+            error_code=code,
+            error_message=message,
+            retry_after_s=answer.retry_after_s,
+        )
+
+    async def _post(self, url: str, body: bytes, headers: Mapping[str, str], answer: _Answer) -> None:
+        parts = urlsplit(url)
+        target = httpcore.URL(
+            scheme=parts.scheme,
+            host=parts.hostname or "",
+            port=parts.port if parts.port is not None else _PORTS[parts.scheme],
+            target=(parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
+        )
+        backend = GuardedBackend(self._allowed, self._resolve)
+        connection = httpcore.AsyncHTTPConnection(target.origin, trusted(), network_backend=backend)
+        sent = {"Host": parts.netloc.rpartition("@")[2], **_HEADERS, **_basic_auth(parts), **headers}
+        try:
+            async with connection.stream(
+                "POST", target, headers=list(sent.items()), content=body, extensions=_CONNECT_IN_TIME
+            ) as response:
+                await _read(response, answer)
+        finally:
+            await connection.aclose()
+            await backend.aclose()
+
+    def _judge(self, status: int | None, error: Exception | None) -> tuple[str | None, str | None]:
+        """A status decides, even if the rest of the answer never came."""
+        match status:
+            case None:
+                return self._explain(error)
+            case 410:
+                return "gone", "The server answered 410 Gone: nothing more is sent to this URL."
+            case _ if 200 <= status < 300:
+                return None, None
+            case _ if 300 <= status < 400:
+                return "redirected", f"The server answered HTTP {status}; redirects are not followed."
+            case _:
+                return "http_error", f"The server answered HTTP {status}."
+
+    def _explain(self, error: Exception | None) -> tuple[str, str]:
+        match error:
+            case ForbiddenAddress():
+                return "forbidden_address", "The host has an address that webhooks of this gateway may not reach."
+            case UnknownHost():
+                return "unknown_host", "The host's name has no address."
+            case TimeoutError() | httpcore.TimeoutException():
+                return "timeout", f"The server did not answer within {self._timeout_s:g} s."
+            case httpcore.RemoteProtocolError():
+                return "bad_answer", "The server's answer is not HTTP, or it hung up without one."
+            case Exception(__cause__=ssl.SSLError()) | Exception(__context__=ssl.SSLError()):
+                return "tls_failed", "TLS could not be agreed on; is the certificate valid for the host?"
+            case _:
+                return "connection_failed", "No connection could be made, or it broke."
+
+
+_TROUBLE = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol)
+
+
+async def _read(response: httpcore.Response, answer: _Answer) -> None:
+    answer.status = response.status
+    if response.status in _THROTTLED:
+        named = {name.lower(): value for name, value in response.headers}
+        retry_after = named.get(b"retry-after", b"").decode("latin-1")
+        answer.retry_after_s = parse_retry_after(retry_after, now=datetime.now(UTC))
+    async for chunk in response.aiter_stream():
+        answer.body += chunk
+        if len(answer.body) >= MOST_READ_BYTES:
+            return
+
+
+def _excerpt(body: bytes) -> str | None:
+    """The beginning as text. PostgreSQL's texts hold no NUL."""
+    return body[:MOST_KEPT_BYTES].decode("utf-8", "replace").replace("\0", "\ufffd") or None
+
+
+def _basic_auth(parts: SplitResult) -> dict[str, str]:
+    if parts.username is None:
+        return {}
+    pair = unquote_to_bytes(parts.username) + b":" + unquote_to_bytes(parts.password or "")
+    return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}

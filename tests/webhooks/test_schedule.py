@@ -1,0 +1,59 @@
+"""When tries are repeated."""
+
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+
+import pytest
+
+from app.webhooks.schedule import DELAYS_S, JITTER, MOST_RETRY_AFTER_S, next_delay_s, parse_retry_after
+
+NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_each_failed_try_waits_for_the_next_delay_and_the_last_one_for_none() -> None:
+    delays = [next_delay_s(tries, jitter=0.0) for tries in range(1, len(DELAYS_S) + 2)]
+    assert delays == [*DELAYS_S, None]
+    assert list(DELAYS_S) == sorted(DELAYS_S)
+
+
+def test_jitter_only_stretches() -> None:
+    assert next_delay_s(2, jitter=0.999) == pytest.approx(300 * (1 + JITTER), rel=0.001)
+
+
+def test_retry_after_puts_a_try_off_within_limits_and_never_forward() -> None:
+    assert next_delay_s(1, jitter=0.0, retry_after_s=60) == 60
+    assert next_delay_s(2, jitter=0.0, retry_after_s=60) == 300
+    assert next_delay_s(1, jitter=0.0, retry_after_s=10**9) == MOST_RETRY_AFTER_S
+    assert next_delay_s(1, jitter=0.0, retry_after_s=-5) == 5
+    assert next_delay_s(10, jitter=0.0, retry_after_s=60) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("120", 120),
+        (" 7 ", 7),
+        (format_datetime(NOW + timedelta(minutes=2), usegmt=True), 120),
+        (format_datetime(NOW - timedelta(minutes=2), usegmt=True), -120),
+        ("Mon, 23 Nov 2026 08:01:00", 60),
+        ("", None),
+        ("soon", None),
+        ("-1", None),
+        ("1e9", None),
+        ("²", None),
+        ("9" * 400, None),
+        ("Mon, 99 Nov 2026 08:01:00 GMT", None),
+    ],
+)
+def test_retry_after_is_a_number_of_seconds_or_a_date(value: str, seconds: float | None) -> None:
+    assert parse_retry_after(value, now=NOW) == seconds
+
+
+def test_the_published_schedule_is_the_one_that_is_kept() -> None:
+    published = (ROOT / "docs/webhooks.md").read_text()
+    rows = [line.split("|") for line in published.splitlines() if line.startswith("| ") and " after the " in line]
+    units = {"s": 1, "min": 60, "h": 3600}
+    found = [row[2].split()[:2] for row in rows]
+    assert [float(number) * units[unit] for number, unit in found] == list(DELAYS_S)
