@@ -178,7 +178,7 @@ async def _ask(http: httpx.AsyncClient, base_url: str, account: Account) -> http
 def _upstream_clock(region: Region, answer: httpx.Response) -> Iterator[Finding]:
     try:
         theirs = parsedate_to_datetime(answer.headers["Date"])
-    except (KeyError, ValueError):
+    except (KeyError, TypeError, ValueError):
         return
     skew_s = (datetime.now(UTC) - theirs).total_seconds()
     if abs(skew_s) > MOST_SKEW_S:

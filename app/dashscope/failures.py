@@ -39,6 +39,8 @@ class Failure:
         return self.verdict is not Verdict.REFUSED
 
 
+_QUERY = re.compile(r"\?[^\s\"'?]+")
+
 Row = tuple[Verdict, str]
 
 _THROTTLED: Row = (Verdict.SLOWER, "throttled")
@@ -178,6 +180,8 @@ def _by_status(status: int, *, readable: bool) -> Row:
 
 
 def _sentence(code: str | None, message: str, status: int | None) -> str:
+    """Without query strings: upstream may quote a file's URL, whose signature is its client's alone."""
     if code and message and message != code:
-        return f"{code}: {message}"[:MAX_MESSAGE_CHARS]
-    return (message or code or (f"HTTP {status}" if status else "DashScope gave no reason"))[:MAX_MESSAGE_CHARS]
+        message = f"{code}: {message}"
+    said = message or code or (f"HTTP {status}" if status else "DashScope gave no reason")
+    return _QUERY.sub("?…", said)[:MAX_MESSAGE_CHARS]

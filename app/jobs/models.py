@@ -108,6 +108,16 @@ class File(Base):
             "index",
             postgresql_where=text("status = 'queued'"),
         ),
+        # The same files as each client sees them: who waits, and what is its oldest.
+        Index(
+            "ix_files_turns",
+            "region",
+            "model",
+            "client_id",
+            "job_id",
+            "index",
+            postgresql_where=text("status = 'queued'"),
+        ),
         Index("ix_files_task", "task_id", postgresql_where=text("task_id IS NOT NULL")),
         Index("ix_files_suspect", "suspect_task_id", postgresql_where=text("suspect_task_id IS NOT NULL")),
         {"postgresql_with": {"fillfactor": "80", "autovacuum_vacuum_scale_factor": "0.02"}},
@@ -159,6 +169,7 @@ class Task(Base):
         Index("uq_tasks_upstream_task_id", "region", "upstream_task_id", unique=True),
         Index("ix_tasks_open", "account", "state", postgresql_where=text("state <> 'done'")),
         Index("ix_tasks_look", "account", "look_at", postgresql_where=text("state = 'running'")),
+        Index("ix_tasks_done", "done_at", postgresql_where=text("state = 'done'")),
         Index(
             "ix_tasks_ended",
             "account",

@@ -16,33 +16,34 @@ from app.identifiers import new_id
 from app.poller.grouping import group_size
 from app.poller.leases import LEASE_S
 
-# One index probe a (lane, client) pair: a loose scan. Counting or sorting all waiting rows would take time in
-# proportion to the backlog. The head of each pair says since when it waits.
-_WAITING = text("""
-    WITH RECURSIVE pair AS (
-        (SELECT lane, client_id FROM files
+# Who waits, and the oldest file of each: one index probe a client (a loose scan). Counting or sorting all waiting
+# rows would take time in proportion to the backlog.
+WAITING = text("""
+    WITH RECURSIVE waiting AS (
+        (SELECT client_id FROM files
          WHERE status = 'queued' AND region = :region AND model = :model
-         ORDER BY lane, client_id LIMIT 1)
+         ORDER BY client_id LIMIT 1)
         UNION ALL
-        SELECT following.lane, following.client_id FROM pair CROSS JOIN LATERAL (
-            SELECT lane, client_id FROM files
-            WHERE status = 'queued' AND region = :region AND model = :model
-              AND (lane, client_id) > (pair.lane, pair.client_id)
-            ORDER BY lane, client_id LIMIT 1
+        SELECT following.client_id FROM waiting CROSS JOIN LATERAL (
+            SELECT client_id FROM files
+            WHERE status = 'queued' AND region = :region AND model = :model AND client_id > waiting.client_id
+            ORDER BY client_id LIMIT 1
         ) AS following
     )
-    SELECT pair.lane, pair.client_id, extract(epoch FROM now() - head.queued_at)::float8 AS age_s
-    FROM pair
+    SELECT waiting.client_id, head.lane, extract(epoch FROM now() - head.queued_at)::float8 AS age_s
+    FROM waiting
     CROSS JOIN LATERAL (
-        SELECT job_id, queued_at FROM files
-        WHERE status = 'queued' AND region = :region AND model = :model
-          AND lane = pair.lane AND client_id = pair.client_id
+        SELECT lane, job_id, queued_at FROM files
+        WHERE status = 'queued' AND region = :region AND model = :model AND client_id = waiting.client_id
           AND (not_before IS NULL OR not_before <= now())
         ORDER BY job_id, index LIMIT 1
     ) AS head
-    LEFT JOIN turns ON turns.region = :region AND turns.model = :model AND turns.client_id = pair.client_id
+    LEFT JOIN turns ON turns.region = :region AND turns.model = :model AND turns.client_id = waiting.client_id
     ORDER BY turns.served NULLS FIRST, head.job_id
 """)
+
+# Of more waiting clients than a task has files, the next ones in turn are enough.
+MOST_CLIENTS = 100
 
 _COUNT = text("""
     SELECT count(*) FROM (
@@ -122,11 +123,12 @@ class Claim:
 
 async def claim_files(session: AsyncSession, lot: Lot, *, token: UUID) -> Claim | None:
     """Claim the next group, or None when nothing waits that may go out now. Seven statements at most."""
-    waiting = (await session.execute(_WAITING, lot.queue)).all()
+    waiting = (await session.execute(WAITING, lot.queue)).all()
     if not waiting:
         return None
+    # The oldest file of whose turn it is names the lane; whoever else has files of that lane may share the task.
     lane: UUID = waiting[0].lane
-    clients = [pair.client_id for pair in waiting if pair.lane == lane]
+    clients = [client.client_id for client in waiting[:MOST_CLIENTS]]
     size = await _size(session, lot, lane, waiting)
     picked = await session.execute(_PICK, {**lot.queue, "lane": lane, "clients": clients, "size": size})
     chosen = _one_of_each_url(picked.all(), size)
@@ -145,9 +147,9 @@ async def _size(session: AsyncSession, lot: Lot, lane: UUID, waiting: Sequence[R
     count = await session.scalar(_COUNT, {**lot.queue, "lane": lane, "enough": enough})
     return group_size(
         waiting=count or 0,
-        oldest_age_s=max(pair.age_s for pair in waiting if pair.lane == lane),
+        oldest_age_s=max(client.age_s for client in waiting if client.lane == lane),
         submits_per_s=lot.submits_per_s,
-        lanes=len({pair.lane for pair in waiting}),
+        lanes=len({client.lane for client in waiting}),
         most=most,
     )
 

@@ -8,6 +8,7 @@ import orjson
 import structlog
 
 from app.catalogue import MODELS, cost
+from app.dashscope.circuits import open_circuit
 from app.dashscope.client import DashScope
 from app.dashscope.failures import Failure, Verdict
 from app.dashscope.results import NoResult, fetch_result
@@ -40,6 +41,8 @@ BATCH = 10
 MAX_UNDER_WAY = 32
 LONGEST_WAIT_S = 60.0
 FAILED_WAIT_S = 5.0
+# By the number of queries in a row that said nothing.
+AWAY_PAUSE_S = (0.0, 0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 
 log = structlog.get_logger()
 
@@ -54,12 +57,12 @@ class Collector:
         self._call = context.query_call(client)
         self._base_url = context.region_of(client).base_url
         self._room = asyncio.Semaphore(MAX_UNDER_WAY)
-        # Parsing and compressing hold the interpreter; one at a time leaves the event loop its share.
-        self._thread = asyncio.Lock()
+        self._away = 0
 
     async def run(self) -> None:
-        """Look at what is due until nothing is."""
+        """Look at what is due until nothing is; while upstream is away, less and less often."""
         while not self._context.stopping.is_set():
+            await self._context.pause(AWAY_PAUSE_S[min(self._away, len(AWAY_PAUSE_S) - 1)])
             if not await self._next_piece():
                 return
 
@@ -88,8 +91,7 @@ class Collector:
             finally:
                 sent.set()
             view = await self._client.query(look.upstream_task_id)
-            outcome = view.verdict.value if isinstance(view, Failure) else view.status.value.lower()
-            CALLS.labels(self._call.account, "query", outcome).inc()
+            self._count(view)
             try:
                 await self._act(look, view)
             except LeaseLost:
@@ -117,7 +119,15 @@ class Collector:
             await self._context.throttled(self._call)
         wait_s = 1.0 if failure.verdict is Verdict.SLOWER else _wait_s(max(look.ended_s, 4.0))
         async with transaction(self._context.sessions) as session:
+            if failure.verdict is Verdict.ACCOUNT:
+                await open_circuit(session, self._call.account, failure)
             await look_again(session, look.task_id, look.token, wait_s=wait_s, trouble=failure.message)
+
+    def _count(self, view: TaskView | Failure) -> None:
+        outcome = view.verdict.value if isinstance(view, Failure) else view.status.value.lower()
+        CALLS.labels(self._call.account, "query", outcome).inc()
+        away = isinstance(view, Failure) and view.verdict in {Verdict.LATER, Verdict.ACCOUNT}
+        self._away = self._away + 1 if away else 0
 
     async def _still_running(self, look: Look, view: TaskView) -> None:
         if look.ended_s:
@@ -148,7 +158,9 @@ class Collector:
 
     async def _store(self, look: Look, view: TaskView, found: Sequence[tuple[TaskFile, Outcome]]) -> list[Wait]:
         """Fetch and store one batch; returns why files of it must wait."""
-        finished = await asyncio.gather(*(self._finish(look, file, outcome) for file, outcome in found))
+        async with asyncio.TaskGroup() as group:
+            finishing = [group.create_task(self._finish(look, file, outcome)) for file, outcome in found]
+        finished = [task.result() for task in finishing]
         results = [result for result in finished if isinstance(result, Result)]
         waits = [(file, wait) for (file, _), wait in zip(found, finished, strict=True) if isinstance(wait, Wait)]
         async with transaction(self._context.sessions) as session:
@@ -173,11 +185,16 @@ class Collector:
                 return outcome
 
     async def _fetch(self, look: Look, file: TaskFile, url: str) -> Result | Wait:
+        # From the first byte until it is compressed: results are large, and no more are held than there is room for.
+        async with self._context.results_room:
+            return await self._fetch_and_read(look, file, url)
+
+    async def _fetch_and_read(self, look: Look, file: TaskFile, url: str) -> Result | Wait:
         raw = await fetch_result(self._context.results_http, url, base_url=self._base_url)
         if isinstance(raw, NoResult):
             return _settled(file, after_fetch(raw, file, ended_s=look.ended_s))
         try:
-            async with self._thread:
+            async with self._context.thread:
                 document = await asyncio.to_thread(
                     normalise, raw, file_url=file.url, family=MODELS[look.model].family.value
                 )
@@ -186,7 +203,7 @@ class Collector:
         return await self._succeed(look, file, raw, document)
 
     async def _succeed(self, look: Look, file: TaskFile, raw: bytes, document: Document) -> Result:
-        async with self._thread:
+        async with self._context.thread:
             transcript: PreparedTranscript = await asyncio.to_thread(
                 prepare_transcript,
                 raw=raw,

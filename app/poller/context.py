@@ -18,6 +18,8 @@ from app.poller.metrics import THROTTLED
 from app.settings import Region, RegionName
 from app.webhooks.sender import Sender
 
+RESULTS_AT_ONCE = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Context:
@@ -30,6 +32,10 @@ class Context:
     results_http: httpx.AsyncClient
     sender: Sender
     stopping: asyncio.Event
+    # A result is up to 128 MB before it is compressed.
+    results_room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(RESULTS_AT_ONCE))
+    # Parsing and compressing hold the interpreter; one at a time leaves the event loop its share.
+    thread: asyncio.Lock = field(default_factory=asyncio.Lock)
     _durations: defaultdict[tuple[str, str], Durations] = field(default_factory=lambda: defaultdict(Durations))
 
     def durations(self, account: str, model: str) -> Durations:

@@ -5,6 +5,7 @@ task, and what was found out is dropped. A poller renews its leases while it liv
 """
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import UUID
@@ -17,6 +18,7 @@ from app.errors import DatabaseUnavailable
 
 LEASE_S = 20
 RENEW_EVERY_S = 5
+MARGIN_S = 2
 
 log = structlog.get_logger()
 
@@ -30,22 +32,28 @@ class Leases:
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
-        self._held: set[UUID] = set()
+        self._held: dict[UUID, float] = {}  # token → when its lease was last known to be ours
 
     @contextmanager
     def keep(self, token: UUID) -> Iterator[None]:
-        """Renew the claim's lease until the end of the block."""
-        self._held.add(token)
+        """Renew the claim's lease, taken just now, until the end of the block."""
+        self._held[token] = _awake()
         try:
             yield
         finally:
-            self._held.discard(token)
+            self._held.pop(token, None)
+
+    def is_fresh(self, token: UUID) -> bool:
+        """Whether the lease cannot have run out, not even while the whole machine was asleep."""
+        return _awake() - self._held[token] < LEASE_S - MARGIN_S
 
     async def renew_for_ever(self) -> None:
         while True:
             await asyncio.sleep(RENEW_EVERY_S)
             try:
+                renewed, at = list(self._held), _awake()
                 await self._extend(LEASE_S)
+                self._held |= {token: at for token in renewed if token in self._held}
             except DatabaseUnavailable:
                 log.warning("leases not renewed: database away", held=len(self._held))
 
@@ -66,3 +74,9 @@ class Leases:
                 ),
                 {"seconds": seconds, "held": list(self._held)},
             )
+
+
+def _awake() -> float:
+    """Seconds that also pass while the machine sleeps, where the system can tell."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)

@@ -49,14 +49,19 @@ class Match(Enum):
 
 
 def compare(attempt: Attempt, candidate: Candidate) -> Match:
-    created_ms = candidate.listed.created_ms
-    if created_ms is not None and not _epoch_ms(attempt.since) <= created_ms <= _epoch_ms(attempt.until, late=True):
+    if not made_within(attempt, candidate.listed):
         return Match.OTHER
     if candidate.file_count is not None and candidate.file_count != attempt.file_count:
         return Match.OTHER
     if candidate.file_urls is None:
         return Match.OPEN
     return Match.OURS if same_files(attempt.file_urls, candidate.file_urls) else Match.OTHER
+
+
+def made_within(attempt: Attempt, listed: ListedTask) -> bool:
+    """Whether upstream made the task while the attempt was under way, as far as the list says when."""
+    created_ms = listed.created_ms
+    return created_ms is None or _epoch_ms(attempt.since) <= created_ms <= _epoch_ms(attempt.until, late=True)
 
 
 def same_files(sent: Sequence[str], echoed: Collection[str]) -> bool:

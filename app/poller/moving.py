@@ -11,18 +11,26 @@ BATCH = 1000
 
 log = structlog.get_logger()
 
-# Only files that nothing was sent of: what one region has begun it also ends.
-_MOVE = text("""
+# Files whose job leaves the region open, and that mean the same elsewhere: uploads and hot-word lists belong to an
+# account and its region, where a foreign list is silently ignored.
+MOVABLE = """
+    jobs.region_asked = 'auto' AND files.url NOT LIKE 'oss://%'
+    AND NOT jobs.parameters ?| ARRAY['vocabulary_id', 'phrase_id']
+"""
+
+_MOVE = text(
+    """
     UPDATE files SET region = :other
     FROM (
         SELECT files.job_id, files.index FROM files JOIN jobs ON jobs.id = files.job_id
         WHERE files.status = 'queued' AND files.region = :region AND files.model = ANY(:models)
-          AND jobs.region_asked = 'auto'
+          AND {movable}
         LIMIT :batch FOR UPDATE OF files SKIP LOCKED
     ) AS chosen
     WHERE files.job_id = chosen.job_id AND files.index = chosen.index
     RETURNING files.job_id
-""")
+""".replace("{movable}", MOVABLE)
+)
 
 _MOVE_JOBS = text("""
     UPDATE jobs SET region = :other, version = version + 1
@@ -31,7 +39,7 @@ _MOVE_JOBS = text("""
 """)
 
 
-async def move_waiting_files(session: AsyncSession, region: RegionName, other: RegionName) -> int:
+async def move_waiting_files(session: AsyncSession, region: str, other: RegionName) -> int:
     """How many files moved. A job's own `region` follows only while all of its files wait."""
     models = [model.id for model in MODELS.values() if other in model.regions]
     moved = await session.scalars(_MOVE, {"region": region, "other": other, "models": models, "batch": BATCH})

@@ -20,7 +20,7 @@ from app.dashscope.wire import Item, ListedTask, TaskPage, TaskStatus, TaskView
 from app.db import transaction
 from app.poller.context import Context
 from app.poller.leases import LEASE_S
-from app.poller.matching import Attempt, Candidate, Match, compare, together, windows
+from app.poller.matching import Attempt, Candidate, Match, compare, made_within, together, windows
 from app.poller.metrics import CALLS
 from app.poller.records import record_accepted, record_later
 
@@ -165,7 +165,9 @@ class Reconciler:
         return {
             task_id: await self._examine(task)
             for task_id, task in listed.items()
-            if task_id not in known and task.model in {"", attempts[0].model}
+            if task_id not in known
+            and task.model in {"", attempts[0].model}
+            and any(made_within(attempt, task) for attempt in attempts)
         }
 
     async def _listed(self, attempts: list[Attempt]) -> dict[str, ListedTask] | Failure:
@@ -208,7 +210,9 @@ class Reconciler:
             return Candidate(listed, None, None)
         urls = await self._file_urls(view)
         candidate = Candidate(listed, view.file_count, urls)
-        if urls is not None and len(self._strangers) < REMEMBERED:
+        if urls is not None:
+            if len(self._strangers) >= REMEMBERED:
+                self._strangers.clear()
             self._strangers[listed.task_id] = candidate
         return candidate
 

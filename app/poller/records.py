@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.dashscope.failures import Failure
 from app.jobs.counters import JobChange, apply_changes
 from app.jobs.lifecycle import FileCounts
+from app.poller.moving import MOVABLE
 
 # A task row is one attempt: what upstream answered to it is true no matter who holds the lease by now. Only an
 # attempt that was given up, and whose files went elsewhere, can no longer be accepted.
@@ -33,9 +34,16 @@ _CLOSE = text("""
     UPDATE tasks SET state = 'done', done_at = now(), dropped_urls = '{}', lease_token = NULL, lease_until = NULL,
         trouble = :trouble
     WHERE id = :id AND state IN ('submitting', 'unsure')
-      AND (CAST(:token AS uuid) IS NULL OR lease_token = :token)
     RETURNING file_count
 """)
+
+_QUEUE_MOVABLE = text(
+    """
+    UPDATE files SET status = 'queued', task_id = NULL
+    FROM jobs
+    WHERE files.job_id = jobs.id AND files.task_id = :id AND files.status = 'submitting' AND {movable}
+""".replace("{movable}", MOVABLE)
+)
 
 # Nothing came of the attempt: not even its row is worth keeping.
 _QUEUE_AGAIN = text("""
@@ -79,7 +87,8 @@ _SPLIT = text("""
         UPDATE files SET suspect_task_id = NULL
         FROM others WHERE files.job_id = others.job_id AND files.index = others.index
     )
-    UPDATE files SET status = 'queued', not_before = NULL, group_limit = :half, suspect_task_id = :id
+    UPDATE files SET status = 'queued', not_before = NULL, group_limit = :half,
+        suspect_task_id = CASE WHEN :suspect THEN :id END
     WHERE task_id = :id AND status = 'submitting'
 """)
 
@@ -133,17 +142,22 @@ async def record_lost(session: AsyncSession, task_id: UUID, *, trouble: str, loo
     await session.execute(_LOSE, {"id": task_id, "trouble": trouble, "look_in_s": look_in_s})
 
 
-async def record_split(session: AsyncSession, task_id: UUID, *, token: UUID | None, trouble: str) -> None:
-    """A group was refused for what is in it: its files go out again in groups of half the size."""
-    count = await _close(session, task_id, token, trouble)
+async def record_split(session: AsyncSession, task_id: UUID, *, trouble: str, suspect: bool) -> None:
+    """A group was refused: its files go out again in groups of half the size. `suspect`: the size may be to blame."""
+    count = await _close(session, task_id, trouble)
     if count:
-        await session.execute(_SPLIT, {"id": task_id, "half": max(count // 2, 1)})
+        await session.execute(_SPLIT, {"id": task_id, "half": max(count // 2, 1), "suspect": suspect})
 
 
-async def record_refused(session: AsyncSession, task_id: UUID, *, token: UUID | None, failure: Failure) -> None:
-    """Upstream will never take these files: they fail with what it said."""
-    if not await _close(session, task_id, token, failure.message):
+async def record_refused(session: AsyncSession, task_id: UUID, *, failure: Failure, keep_movable: bool = False) -> None:
+    """Upstream will never take these files from this account: they fail with what it said.
+
+    `keep_movable`: those that may go to another region wait again instead, to be moved.
+    """
+    if not await _close(session, task_id, failure.message):
         return
+    if keep_movable:
+        await session.execute(_QUEUE_MOVABLE, {"id": task_id})
     files = await session.execute(
         _FAIL,
         {
@@ -161,10 +175,9 @@ async def record_refused(session: AsyncSession, task_id: UUID, *, token: UUID | 
     await apply_changes(session, _changes(rows, FileCounts(queued=-1, failed=1)))
 
 
-async def _close(session: AsyncSession, task_id: UUID, token: UUID | None, trouble: str) -> int:
-    """The number of files of the task that is closed now; 0 when it was closed before, or the lease is lost."""
-    closed = await session.scalar(_CLOSE, {"id": task_id, "token": token, "trouble": trouble[:500]})
-    return closed or 0
+async def _close(session: AsyncSession, task_id: UUID, trouble: str) -> int:
+    """The number of files of the task that is closed now; 0 when it was closed before."""
+    return await session.scalar(_CLOSE, {"id": task_id, "trouble": trouble[:500]}) or 0
 
 
 def _changes(files: Sequence[Row[Any]], counts: FileCounts) -> dict[UUID, JobChange]:

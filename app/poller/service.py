@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import structlog
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from app.catalogue import MODELS
@@ -116,6 +117,9 @@ class Poller:
             except DatabaseUnavailable:
                 log.warning("database away")
                 await self._context.pause(AWAY_S)
+            except DBAPIError:
+                log.exception("round failed")  # a deadlock, say: the next round does what this one would have
+                await self._context.pause(AWAY_S)
             await self._rest()
 
     async def round(self) -> None:
@@ -134,12 +138,12 @@ class Poller:
             self._context.crew.ensure("tidy", lambda: tidy(self._context.sessions, accounts))
 
     async def _move_on(self, session: AsyncSession, agenda: Agenda) -> None:
-        """Where every account of a region is refused, files whose client left the region open go to another one."""
-        served = self._context.regions
-        refused = [name for name in served if self._context.accounts_of(name) <= agenda.circuits.keys()]
-        for region in refused:
-            for other in served.keys() - set(refused):
-                await move_waiting_files(session, region, other)
+        """Where no account of a region works, or it has none, files whose job left the region open go to another."""
+        stuck = {region for region, _ in agenda.waiting if self._context.accounts_of(region) <= agenda.circuits.keys()}
+        for region in stuck:
+            for other in self._context.regions:
+                if not self._context.accounts_of(other) <= agenda.circuits.keys():
+                    await move_waiting_files(session, region, other)
 
     async def _rest(self) -> None:
         """Until the next round, or less when somebody rings or the poller is told to stop."""

@@ -1,7 +1,7 @@
-"""What is left to do once in a while: task rows that nobody will ask about any more.
+"""What is left to do once in a while: rows that nobody will ask about any more.
 
-Tasks of an account without a key are left for a day, in case the key comes back. Then upstream has forgotten them,
-and their files say so.
+Tasks of an account without a key, and lost submits that could not be looked for, are left for a day, in case the key
+or the task list comes back. Then upstream has forgotten them.
 """
 
 from collections.abc import Collection
@@ -10,20 +10,20 @@ import structlog
 from sqlalchemy import text
 
 from app.db import Sessions, transaction
-from app.poller.leases import LeaseLost
+from app.poller.leases import LEASE_S, LeaseLost
 from app.poller.outcomes import EXPIRED
 from app.poller.records import record_later
 from app.poller.store import Result, close_if_done, hold, open_files, store_results
 
-EVERY_S = 60.0
+EVERY_S = 600.0
 
 log = structlog.get_logger()
 
 _CLAIM = text("""
-    UPDATE tasks SET lease_token = gen_random_uuid(), lease_until = now() + interval '20 s'
+    UPDATE tasks SET lease_token = gen_random_uuid(), lease_until = now() + make_interval(secs => :lease_s)
     WHERE id IN (
         SELECT id FROM tasks
-        WHERE state IN ('running', 'unsure') AND account <> ALL(:accounts)
+        WHERE (state = 'unsure' OR state = 'running' AND account <> ALL(:accounts))
           AND created_at < now() - interval '25 hours' AND (lease_until IS NULL OR lease_until < now())
         LIMIT 10 FOR UPDATE SKIP LOCKED
     )
@@ -31,34 +31,38 @@ _CLAIM = text("""
 """)
 
 
-# The reconciler must know every task that upstream still lists, also those of jobs that were deleted.
+# The reconciler must know every task that upstream still lists, also those of jobs that were deleted. A narrow span
+# of the index, and not all that ever ended: what is missed while no poller runs stays, and hurts nobody.
 _FORGET = text("""
-    DELETE FROM tasks WHERE id IN (
-        SELECT id FROM tasks
-        WHERE state = 'done' AND done_at < now() - interval '25 hours'
-          AND NOT EXISTS (SELECT FROM files WHERE task_id = tasks.id)
-        LIMIT 1000 FOR UPDATE SKIP LOCKED
-    )
+    DELETE FROM tasks
+    WHERE state = 'done' AND done_at BETWEEN now() - interval '27 hours' AND now() - interval '25 hours'
+      AND NOT EXISTS (SELECT FROM files WHERE task_id = tasks.id)
 """)
+
+# Upstream may have lifted the limit, or something else was to blame: it is learnt anew from a few refused groups.
+_UNLEARN = text("DELETE FROM group_limits WHERE learnt_at < now() - interval '7 days'")
 
 
 async def tidy(sessions: Sessions, accounts: Collection[str]) -> None:
-    await give_up_abandoned(sessions, accounts)
-    await forget_old_tasks(sessions)
+    while await give_up_abandoned(sessions, accounts):
+        pass
+    await forget(sessions)
 
 
-async def forget_old_tasks(sessions: Sessions) -> None:
-    """Tasks that carried nothing that is still there: all of their files were canceled, retried or deleted."""
+async def forget(sessions: Sessions) -> None:
+    """Tasks that carried nothing that is still there, since all of it was canceled, retried or deleted; old limits."""
     async with transaction(sessions) as session:
         await session.execute(_FORGET)
+        await session.execute(_UNLEARN)
 
 
-async def give_up_abandoned(sessions: Sessions, accounts: Collection[str]) -> None:
-    """Files that upstream has transcribed and forgotten fail as expired; those that may not be there wait again."""
+async def give_up_abandoned(sessions: Sessions, accounts: Collection[str]) -> int:
+    """How many tasks were given up. Files that upstream has transcribed and forgotten fail as expired; those whose
+    submit was lost, and could not be looked for in a day, wait again."""
     async with transaction(sessions) as session:
-        claimed = (await session.execute(_CLAIM, {"accounts": list(accounts)})).all()
+        claimed = (await session.execute(_CLAIM, {"accounts": list(accounts), "lease_s": LEASE_S})).all()
     for task in claimed:
-        log.warning("task of an account without a key given up", task=str(task.id), account=task.account)
+        log.warning("task given up after a day", task=str(task.id), account=task.account)
         async with transaction(sessions) as session:
             if task.state == "unsure":
                 await record_later(session, task.id, token=task.lease_token)
@@ -70,3 +74,4 @@ async def give_up_abandoned(sessions: Sessions, accounts: Collection[str]) -> No
             files = await open_files(session, task.id)
             await store_results(session, task.id, [Result(file, "failed", failure=EXPIRED) for file in files])
             await close_if_done(session, task.id, task.lease_token)
+    return len(claimed)

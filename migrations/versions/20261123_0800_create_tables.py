@@ -104,6 +104,9 @@ def upgrade() -> None:
         postgresql_where=sa.text("state = 'running' AND cancel_wanted_at IS NOT NULL"),
     )
     op.create_index(
+        "ix_tasks_done", "tasks", ["done_at"], unique=False, postgresql_where=sa.text("state = 'done'")
+    )
+    op.create_index(
         "ix_tasks_ended",
         "tasks",
         ["account", "submitted_at"],
@@ -235,6 +238,13 @@ def upgrade() -> None:
         postgresql_with={"fillfactor": "80", "autovacuum_vacuum_scale_factor": "0.02"},
     )
     op.create_index(
+        "ix_files_turns",
+        "files",
+        ["region", "model", "client_id", "job_id", "index"],
+        unique=False,
+        postgresql_where=sa.text("status = 'queued'"),
+    )
+    op.create_index(
         "ix_files_queue",
         "files",
         ["region", "model", "lane", "client_id", "job_id", "index"],
@@ -296,6 +306,7 @@ def downgrade() -> None:
     op.drop_table("transcripts")
     op.drop_index("ix_files_task", table_name="files", postgresql_where=sa.text("task_id IS NOT NULL"))
     op.drop_index("ix_files_suspect", table_name="files", postgresql_where=sa.text("suspect_task_id IS NOT NULL"))
+    op.drop_index("ix_files_turns", table_name="files", postgresql_where=sa.text("status = 'queued'"))
     op.drop_index("ix_files_queue", table_name="files", postgresql_where=sa.text("status = 'queued'"))
     op.drop_table("files")
     op.drop_index("uq_jobs_idempotency_key", table_name="jobs", postgresql_where=sa.text("idempotency_key IS NOT NULL"))
@@ -306,6 +317,7 @@ def downgrade() -> None:
     op.drop_index("uq_tasks_upstream_task_id", table_name="tasks")
     op.drop_index("ix_tasks_open", table_name="tasks", postgresql_where=sa.text("state <> 'done'"))
     op.drop_index("ix_tasks_look", table_name="tasks", postgresql_where=sa.text("state = 'running'"))
+    op.drop_index("ix_tasks_done", table_name="tasks", postgresql_where=sa.text("state = 'done'"))
     op.drop_index(
         "ix_tasks_ended",
         table_name="tasks",

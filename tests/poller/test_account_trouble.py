@@ -58,3 +58,43 @@ async def test_files_whose_region_is_open_go_to_the_other_region(desk: Desk, sta
     assert moved.region == "singapore"
     waiting = [*await desk.files(bound), *await desk.files(only_beijing)]
     assert [(file.status, file.region) for file in waiting] == [("queued", "beijing")] * 2
+
+
+async def test_a_refusal_does_not_fail_files_that_may_go_to_the_other_region(
+    desk: Desk, start_poller: StartPoller
+) -> None:
+    job = await desk.post(*urls(5), region="auto")
+    async with start_poller(dashscope_beijing_api_key="sk-wrong"):
+        assert await desk.final(job) == ["succeeded"]
+
+
+async def test_files_of_a_region_whose_key_was_taken_away_go_to_the_other_region(
+    desk: Desk, start_poller: StartPoller
+) -> None:
+    job = await desk.post(*urls(5), region="auto")
+    async with start_poller(dashscope_beijing_api_key=None):
+        assert await desk.final(job) == ["succeeded"]
+
+
+async def test_uploads_and_hot_words_stay_in_the_region_that_they_belong_to(
+    desk: Desk, start_poller: StartPoller
+) -> None:
+    upload = await desk.post("oss://dashscope-instant/a/b.wav", region="auto")
+    hot_words = await desk.post(*urls(1), region="auto", parameters={"vocabulary_id": "vocab-x-1"})
+    moved = await desk.post(*urls(1), region="auto")
+    async with start_poller(dashscope_beijing_api_key=None):
+        assert await desk.final(moved) == ["succeeded"]
+    waiting = [*await desk.files(upload), *await desk.files(hot_words)]
+    assert [(file.status, file.region) for file in waiting] == [("queued", "beijing")] * 2
+
+
+async def test_a_probe_risks_one_file(desk: Desk, start_poller: StartPoller) -> None:
+    await desk.rows(
+        "INSERT INTO circuits (account, code, message, probe_at)"
+        " VALUES ('beijing/default', 'account_in_arrears', '', now()) RETURNING account"
+    )
+    job = await desk.post(*urls(50), region="beijing")
+    async with start_poller(dashscope_beijing_api_key="sk-wrong"):
+        await desk.until("SELECT 1 FROM circuits WHERE refused_probes = 1")
+        await desk.until("SELECT 1 FROM jobs WHERE files_failed = 1")
+    assert sum(file.status == "failed" for file in await desk.files(job)) == 1

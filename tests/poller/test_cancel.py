@@ -251,8 +251,8 @@ async def test_a_canceled_job_is_done_after_all_when_it_is_retried(
         (record_accepted, {"upstream_task_id": "up", "look_in_s": 0}),
         (record_later, {}),
         (record_lost, {"trouble": "", "look_in_s": 0}),
-        (record_split, {"token": None, "trouble": ""}),
-        (record_refused, {"token": None, "failure": FAILED}),
+        (record_split, {"trouble": "", "suspect": True}),
+        (record_refused, {"failure": FAILED}),
     ],
 )
 async def test_whatever_comes_of_its_submit_a_canceled_file_stays_canceled(
@@ -277,7 +277,7 @@ async def test_nothing_is_left_of_an_attempt_whose_files_were_canceled_and_that_
 
 async def test_a_refused_group_teaches_no_limit_when_its_culprit_was_canceled(desk: Desk) -> None:
     good, bad = await desk.post(A), await desk.post(B)
-    await record(desk, record_split, await claim(desk), token=None, trouble="")
+    await record(desk, record_split, await claim(desk), trouble="", suspect=True)
     await cancel(desk, bad)
     await accept(desk, await claim(desk))
     assert await statuses(desk, good, bad) == ["running", "canceled"]
@@ -286,8 +286,8 @@ async def test_a_refused_group_teaches_no_limit_when_its_culprit_was_canceled(de
 
 async def test_a_file_that_was_refused_alone_is_retried_alone(desk: Desk) -> None:
     bad = await desk.post(A)
-    await record(desk, record_split, await claim(desk), token=None, trouble="")
-    await record(desk, record_refused, await claim(desk), token=None, failure=FAILED)
+    await record(desk, record_split, await claim(desk), trouble="", suspect=True)
+    await record(desk, record_refused, await claim(desk), failure=FAILED)
     await change(desk, retry_job, bad)
     await desk.post(B)
     claimed = await claim(desk)

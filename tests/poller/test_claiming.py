@@ -1,13 +1,15 @@
 """Who is served next, how many files go out together, and what a size limit upstream teaches."""
 
 import asyncio
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from app.db import Sessions, transaction
-from app.poller.claim import Claim, Lot, claim_files
+from app.poller.claim import WAITING, Claim, Lot, claim_files
 from app.poller.grouping import group_size
+from app.poller.records import record_accepted, record_split
 from app.sandbox import RunningSandbox, SandboxConfig
 from tests.poller.conftest import Desk, StartPoller
 
@@ -116,3 +118,28 @@ async def test_a_smaller_limit_upstream_is_learnt_and_kept(
 )
 def test_group_size(waiting: int, age_s: float, lanes: int, size: int) -> None:
     assert group_size(waiting=waiting, oldest_age_s=age_s, submits_per_s=10, lanes=lanes, most=100) == size
+
+
+async def test_a_group_that_is_refused_for_a_url_teaches_no_limit(desk: Desk) -> None:
+    """Both halves are accepted later; but what was said was not about the size."""
+    await desk.post(*urls("slow", 8))
+    lot = Lot(account="beijing/default", region="beijing", model="fun-asr", most=8, submits_per_s=1)
+    claimed = await claim(desk.sessions, lot)
+    assert claimed is not None
+    async with transaction(desk.sessions) as session:
+        await record_split(session, claimed.task_id, trouble="InvalidURL.Timeout", suspect=False)
+    while claimed := await claim(desk.sessions, lot):
+        async with transaction(desk.sessions) as session:
+            assert await record_accepted(session, claimed.task_id, str(claimed.task_id), look_in_s=0) == []
+
+
+async def test_many_lanes_of_one_client_do_not_slow_a_claim_down(desk: Desk) -> None:
+    """What is counted is rows that PostgreSQL touches, not time."""
+    for number in range(300):
+        await desk.post(f"https://example.com/{number}.wav", parameters={"vocabulary_id": f"vocab-x-{number}"})
+    plan = await desk.rows(f"EXPLAIN (ANALYZE, FORMAT JSON) {WAITING}", region="beijing", model="fun-asr")
+    assert most_rows(plan[0][0][0]["Plan"]) < 20
+
+
+def most_rows(plan: dict[str, Any]) -> float:
+    return max([float(plan["Actual Rows"]), *(most_rows(inner) for inner in plan.get("Plans", []))])

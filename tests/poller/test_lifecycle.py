@@ -138,13 +138,13 @@ class Lifecycle(RuleBasedStateMachine):
     @rule(number=PICK)
     def upstream_refuses_the_files(self, number: int) -> None:
         if task := self.pick("SELECT id FROM tasks WHERE state = 'submitting' ORDER BY id", number):
-            self.in_transaction(lambda session: record_refused(session, task, token=None, failure=REFUSED))
+            self.in_transaction(lambda session: record_refused(session, task, failure=REFUSED))
 
     @rule(number=PICK)
     def upstream_refuses_the_group(self, number: int) -> None:
         query = "SELECT id FROM tasks WHERE state = 'submitting' AND file_count > 1 ORDER BY id"
         if task := self.pick(query, number):
-            self.in_transaction(lambda session: record_split(session, task, token=None, trouble="no"))
+            self.in_transaction(lambda session: record_split(session, task, trouble="no", suspect=True))
 
     @rule(number=PICK, statuses=st.lists(st.sampled_from(["succeeded", "failed", "queued", "open"]), min_size=1))
     def upstream_ends_a_task(self, number: int, statuses: list[str]) -> None:

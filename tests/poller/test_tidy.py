@@ -2,7 +2,7 @@
 
 import msgspec
 
-from app.poller.tidy import forget_old_tasks, give_up_abandoned
+from app.poller.tidy import forget, give_up_abandoned
 from app.sandbox import Faults, RunningSandbox
 from tests.poller.conftest import Desk, StartPoller
 
@@ -36,6 +36,22 @@ async def test_after_a_day_a_file_that_may_never_have_arrived_waits_again(
     assert [file.status for file in await desk.files(job)] == ["queued"]
 
 
+async def test_after_a_day_a_lost_submit_is_not_looked_for_any_more(
+    desk: Desk, start_poller: StartPoller, sandbox: RunningSandbox
+) -> None:
+    """The list stayed refused, or shows a task whose files it will never name: no job waits for that for ever."""
+    sandbox.state.faults = Faults(lose_submit_rate=1.0, list_refused=True)
+    job = await desk.post("https://example.com/a.wav")
+    async with start_poller():
+        await desk.until("SELECT 1 FROM tasks WHERE state = 'unsure'")
+    await desk.rows(
+        "UPDATE tasks SET created_at = created_at - interval '26 hours', lease_token = NULL, lease_until = NULL"
+        " RETURNING id"
+    )
+    await give_up_abandoned(desk.sessions, ["beijing/default", "singapore/default"])
+    assert [file.status for file in await desk.files(job)] == ["queued"]
+
+
 async def test_a_task_is_forgotten_a_day_after_the_last_of_its_files_is_gone(
     desk: Desk, start_poller: StartPoller
 ) -> None:
@@ -44,9 +60,9 @@ async def test_a_task_is_forgotten_a_day_after_the_last_of_its_files_is_gone(
     async with start_poller():
         await desk.final(kept, gone)
     await desk.rows("DELETE FROM jobs WHERE id = :id RETURNING id", id=gone)
-    await forget_old_tasks(desk.sessions)
+    await forget(desk.sessions)
     assert len(await desk.rows("SELECT id FROM tasks")) == 2
     await desk.rows("UPDATE tasks SET done_at = done_at - interval '26 hours' RETURNING id")
-    await forget_old_tasks(desk.sessions)
+    await forget(desk.sessions)
     (task,) = await desk.rows("SELECT id FROM tasks")
     assert [file.task_id for file in await desk.files(kept)] == [task.id]

@@ -1,0 +1,131 @@
+"""Writing down what upstream answered to a submit: what becomes of the task, its files and its account."""
+
+import asyncio
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.catalogue import MODELS
+from app.dashscope.budgets import Call
+from app.dashscope.circuits import close_circuit, open_circuit, put_probe_off, read_circuits
+from app.dashscope.client import Accepted, Lost
+from app.dashscope.failures import Failure, Verdict
+from app.db import transaction
+from app.errors import DatabaseUnavailable
+from app.poller.claim import Claim, Lot
+from app.poller.context import Context
+from app.poller.records import record_accepted, record_later, record_lost, record_refused, record_split
+
+# A lost answer is looked for soon: the task list usually knows a new task within a second.
+RECONCILE_AFTER_S = 1.5
+QUOTA_PAUSE_S = 30.0
+RETRY_S = 1.0
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The answers to the submits of one account and model. `call`: the budget that they were taken from."""
+
+    context: Context
+    lot: Lot
+    call: Call
+
+    async def write_down(self, claim: Claim, answer: Accepted | Failure | Lost, *, probe: bool) -> None:
+        """Until the database takes it: what upstream answered is nowhere else. The lease is renewed meanwhile."""
+        if isinstance(answer, Failure) and answer.verdict is Verdict.SLOWER:
+            quota = answer.upstream_code == "Throttling.AllocationQuota"
+            await self.context.throttled(self.call, pause_s=QUOTA_PAUSE_S if quota else 1.0)
+        while True:
+            try:
+                await self._record(claim, answer, probe=probe)
+            except DatabaseUnavailable:
+                await asyncio.sleep(RETRY_S)
+            else:
+                return
+
+    async def give_back(self, claim: Claim) -> None:
+        """Nothing was sent: the files wait again."""
+        while True:
+            try:
+                async with transaction(self.context.sessions) as session:
+                    await record_later(session, claim.task_id)
+            except DatabaseUnavailable:
+                await asyncio.sleep(RETRY_S)
+            else:
+                return
+
+    async def _record(self, claim: Claim, answer: Accepted | Failure | Lost, *, probe: bool) -> None:
+        match answer:
+            case Accepted(task_id):
+                await self._record_accepted(claim, task_id, probe=probe)
+            case Lost(reason):
+                await self._record_lost(claim, reason)
+            case Failure():
+                await self._record_failure(claim, answer, probe=probe)
+
+    async def _record_accepted(self, claim: Claim, upstream_task_id: str, *, probe: bool) -> None:
+        look_in_s = self.context.durations(self.lot.account, self.lot.model).next_look_s(0)
+        try:
+            async with transaction(self.context.sessions) as session:
+                learnt = await record_accepted(session, claim.task_id, upstream_task_id, look_in_s=look_in_s)
+                if probe and await close_circuit(session, self.lot.account):
+                    log.info("circuit closed", account=self.lot.account)
+        except IntegrityError:
+            # The reconciler took this task for the lost one of an equal group: that one is now this row's.
+            await self._record_lost(claim, "its task was adopted by an equal group")
+            return
+        if learnt is None:
+            log.error("task accepted after its attempt was given up", task=str(claim.task_id))
+        for limit in learnt or ():
+            log.warning("group limit learnt", account=limit.account, model=limit.model, max_files=limit.max_files)
+
+    async def _record_lost(self, claim: Claim, reason: str) -> None:
+        log.warning("submit without an answer", task=str(claim.task_id), account=self.lot.account, reason=reason)
+        async with transaction(self.context.sessions) as session:
+            await record_lost(session, claim.task_id, trouble=reason, look_in_s=RECONCILE_AFTER_S)
+
+    async def _record_failure(self, claim: Claim, failure: Failure, *, probe: bool) -> None:
+        log.warning(
+            "submit refused",
+            task=str(claim.task_id),
+            account=self.lot.account,
+            model=self.lot.model,
+            verdict=failure.verdict.value,
+            upstream_code=failure.upstream_code,
+        )
+        async with transaction(self.context.sessions) as session:
+            match failure.verdict:
+                case Verdict.SLOWER | Verdict.LATER:
+                    await record_later(session, claim.task_id)
+                case Verdict.ACCOUNT:
+                    await self._record_account_trouble(session, claim, failure, probe=probe)
+                case Verdict.REFUSED if len(claim.file_urls) > 1:
+                    # Only what says nothing about a file can have meant the size of the group.
+                    by_size = failure.code == "upstream_refused"
+                    await record_split(session, claim.task_id, trouble=failure.message, suspect=by_size)
+                case _:
+                    await record_refused(session, claim.task_id, failure=failure)
+
+    async def _record_account_trouble(
+        self, session: AsyncSession, claim: Claim, failure: Failure, *, probe: bool
+    ) -> None:
+        """Leave the account alone. Its files go to another one, of this region or the next; else they fail."""
+        account = self.lot.account
+        if await open_circuit(session, account, failure):
+            log.error("circuit opened", account=account, code=failure.code, upstream_code=failure.upstream_code)
+        elif probe:
+            await put_probe_off(session, account)
+        refused = {circuit.account for circuit in await read_circuits(session)}
+        if self.context.accounts_of(self.lot.region) - refused:
+            await record_later(session, claim.task_id)
+        else:
+            await record_refused(session, claim.task_id, failure=failure, keep_movable=self._has_elsewhere(refused))
+
+    def _has_elsewhere(self, refused: set[str]) -> bool:
+        """Whether another region has the model and an account that works."""
+        others = MODELS[self.lot.model].regions.keys() - {self.lot.region}
+        return any(self.context.accounts_of(region) - refused for region in others)
