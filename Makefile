@@ -25,14 +25,14 @@ serve: $(RUNTIME) ## Run the gateway on http://127.0.0.1:8000, database in ./dat
 	@$(BIN)/python -m app serve
 
 test: $(DEV) ## Run all tests, against real PostgreSQL
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist worksteal
 
 check: $(DEV) ## What CI runs: format, lint, types, import contracts, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(wildcard app tests migrations bench)
 	$(BIN)/lint-imports
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist worksteal
 
 chaos: $(DEV) ## Kill pollers at random for CHAOS_S seconds, 300 unless set, and count what upstream transcribed
 	CHAOS_S=$${CHAOS_S:-300} $(BIN)/pytest tests/chaos
