@@ -19,6 +19,8 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _HOST = re.compile(r"(?:[A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]+\.?")
 # A `%` that begins no escape can only mean itself. Brackets and the like stay: they may be part of a signature.
 _TO_ENCODE = re.compile(r"%(?![0-9A-Fa-f]{2})|[^!#$%&'()*+,\-./0-9:;=?@A-Z\[\]_a-z~]")
+# Before the host they mislead its readers: which `@` is the last one, and is that an IPv6 address?
+_MISLEADING = str.maketrans({"@": "%40", "[": "%5B", "]": "%5D"})
 
 
 def encode_url(url: str, schemes: Collection[str] = FILE_SCHEMES) -> str:
@@ -71,7 +73,7 @@ def _encode_authority(authority: str) -> str:
     if port and not (port.isascii() and port.isdecimal() and len(port) <= 5 and int(port) <= 65535):
         raise ValueError("has a port that is no number from 0 to 65535")
     colon = "" if port is None else f":{port}"
-    return f"{_encode(user)}{at}{_encode_host(host)}{colon}"
+    return f"{_encode(user).translate(_MISLEADING)}{at}{_encode_host(host)}{colon}"
 
 
 def _encode_host(host: str) -> str:

@@ -1,6 +1,7 @@
 """What becomes of the URLs that clients send."""
 
 import contextlib
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import example, given
@@ -99,3 +100,24 @@ def test_an_encoded_url_is_ascii_short_and_stays_as_it_is_when_encoded_again(url
         assert len(encoded) <= MAX_URL_LENGTH
         assert find_control_character(encoded) is None
         assert encode_url(encoded) == encoded
+
+
+@pytest.mark.parametrize("user", ["[", "]", "[x]", "a@b", "[::1]@c", "a:b[c]:d"])
+def test_what_stands_before_the_host_does_not_mislead_its_readers(user: str) -> None:
+    encoded = encode_url(f"http://{user}@example.com:80/a")
+    assert encode_url(encoded) == encoded
+    assert urlsplit(encoded).hostname == "example.com"
+    assert urlsplit(encoded).port == 80
+
+
+@given(st.builds("{}://{}{}".format, st.sampled_from(["http", "HTTPS"]), text, text))
+@example("http://[x]@host/")
+@example("http://a[b@host:0/]")
+def test_whatever_is_accepted_can_be_taken_apart(url: str) -> None:
+    try:
+        encoded = encode_url(url, WEBHOOK_SCHEMES)
+    except ValueError:
+        return
+    parts = urlsplit(encoded)
+    assert parts.hostname
+    assert parts.port is None or parts.port <= 65535

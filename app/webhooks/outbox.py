@@ -131,7 +131,7 @@ async def _secrets(session: AsyncSession, client_ids: Collection[UUID]) -> Mappi
 
 
 def _host(url: str) -> str:
-    parts = urlsplit(url)
+    parts = urlsplit(url)  # cannot fail: `app.urls` has checked it
     return f"{parts.hostname}:{parts.port or parts.scheme}"
 
 
