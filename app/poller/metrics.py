@@ -1,15 +1,24 @@
 """The poller's counters for `/metrics`. Labels are account names, models and words of our own; never URLs."""
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
-CALLS = Counter("asr_upstream_calls_total", "Calls to DashScope", ["account", "kind", "outcome"])
-THROTTLED = Counter("asr_upstream_throttled_total", "Calls that DashScope answered with 429", ["account", "kind"])
-FILES = Counter("asr_files_finished_total", "Files that reached a final state", ["model", "region", "status"])
-GROUP_FILES = Histogram("asr_task_files", "Files in one submitted task", ["model"], buckets=(1, 2, 5, 10, 20, 50, 100))
+CALLS = Counter("asr_gateway_upstream_calls_total", "Calls to DashScope", ["account", "kind", "outcome"])
+THROTTLED = Counter(
+    "asr_gateway_upstream_throttled_total", "Calls that DashScope answered with 429", ["account", "kind"]
+)
+CIRCUIT_OPEN = Gauge("asr_gateway_circuit_open", "1 while upstream refuses the account's key or bill", ["account"])
+IN_FLIGHT = Gauge("asr_gateway_tasks_in_flight", "Tasks that upstream has and that are not collected", ["account"])
+UNSURE = Gauge("asr_gateway_tasks_unsure", "Submits whose answer was lost and that are not settled", ["account"])
+WAITING_FILES = Gauge("asr_gateway_files_waiting", "Files that wait to be submitted", ["region", "model"])
+WAITING_SECONDS = Gauge("asr_gateway_files_waiting_seconds", "For how long the oldest file waits", ["region", "model"])
+FILES = Counter("asr_gateway_files_finished_total", "Files that reached a final state", ["model", "region", "status"])
+GROUP_FILES = Histogram(
+    "asr_gateway_task_files", "Files in one submitted task", ["model"], buckets=(1, 2, 5, 10, 20, 50, 100)
+)
 TASK_SECONDS = Histogram(
-    "asr_task_seconds",
+    "asr_gateway_task_seconds",
     "From the submit of a task until its end was seen",
     ["account", "model"],
     buckets=(0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 10800, 86400),
 )
-DELIVERY_ATTEMPTS = Counter("asr_webhook_attempts_total", "Tries to deliver an event to a webhook", ["outcome"])
+DELIVERY_ATTEMPTS = Counter("asr_gateway_webhook_attempts_total", "Tries to deliver an event to a webhook", ["outcome"])

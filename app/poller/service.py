@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import structlog
@@ -13,7 +13,7 @@ from app.catalogue import MODELS
 from app.dashscope.budgets import Budgets
 from app.dashscope.client import DashScope, http_client
 from app.dashscope.results import results_client
-from app.db import create_sessions, transaction
+from app.db import Sessions, create_sessions, transaction
 from app.errors import DatabaseUnavailable
 from app.jobs.doorbell import Doorbell
 from app.poller.agenda import Agenda, read_agenda
@@ -24,18 +24,23 @@ from app.poller.context import Context
 from app.poller.crew import Crew
 from app.poller.deliver import Deliverer
 from app.poller.leases import Leases
+from app.poller.measure import measure
 from app.poller.moving import move_waiting_files
 from app.poller.reconcile import Reconciler
 from app.poller.submit import Submitter
-from app.poller.tidy import EVERY_S, tidy
+from app.poller.tidy import tidy
 from app.poller.watch import Watcher
 from app.settings import Settings
 from app.webhooks.sender import Sender
 
 ROUND_S = 0.2
 AWAY_S = 1.0
+TIDY_EVERY_S = 600.0
+MEASURE_EVERY_S = 15.0
 # Shorter than the 10 s that container runtimes give between SIGTERM and SIGKILL.
 GRACE_S = 8.0
+
+Chore = Callable[[Sessions, Collection[str]], Coroutine[None, None, None]]
 
 log = structlog.get_logger()
 
@@ -105,7 +110,7 @@ class Poller:
         self._cancellers = {account: Canceller(context, client) for account, client in context.clients.items()}
         self._deliverer = Deliverer(context)
         self._submitters: dict[tuple[str, str], Submitter] = {}
-        self._next_tidying = 0.0
+        self._due_at = {"tidy": 0.0, "measure": 0.0}
 
     async def run_until(self, renewal: "asyncio.Task[None]") -> None:
         """Rounds until told to stop. Without renewal of leases a poller would limp: its failure is the poller's."""
@@ -132,10 +137,13 @@ class Poller:
         self._start_account_workers(agenda)
         if agenda.deliveries:
             self._context.crew.ensure("deliver", self._deliverer.run)
-        if time.monotonic() >= self._next_tidying:
-            self._next_tidying = time.monotonic() + EVERY_S
-            accounts = self._context.clients.keys()
-            self._context.crew.ensure("tidy", lambda: tidy(self._context.sessions, accounts))
+        self._now_and_then("tidy", tidy, TIDY_EVERY_S)
+        self._now_and_then("measure", measure, MEASURE_EVERY_S)
+
+    def _now_and_then(self, name: str, chore: Chore, every_s: float) -> None:
+        if time.monotonic() >= self._due_at[name]:
+            self._due_at[name] = time.monotonic() + every_s
+            self._context.crew.ensure(name, lambda: chore(self._context.sessions, self._context.clients.keys()))
 
     async def _move_on(self, session: AsyncSession, agenda: Agenda) -> None:
         """Where no account of a region works, or it has none, files whose job left the region open go to another."""

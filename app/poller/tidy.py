@@ -15,8 +15,6 @@ from app.poller.outcomes import EXPIRED
 from app.poller.records import record_later
 from app.poller.store import Result, close_if_done, hold, open_files, store_results
 
-EVERY_S = 600.0
-
 log = structlog.get_logger()
 
 _CLAIM = text("""

@@ -1,0 +1,26 @@
+"""The gauges that an operator watches."""
+
+from prometheus_client import REGISTRY
+
+from app.poller.measure import measure
+from tests.poller.conftest import Desk
+
+
+async def test_what_waits_and_who_is_refused_can_be_read_off(desk: Desk) -> None:
+    await desk.post("https://example.com/a.wav", "https://example.com/b.wav")
+    await desk.rows(
+        "INSERT INTO circuits (account, code, message, probe_at)"
+        " VALUES ('beijing/default', 'account_in_arrears', '', now()) RETURNING account"
+    )
+    await measure(desk.sessions, ["beijing/default", "singapore/default"])
+
+    def gauge(name: str, **labels: str) -> float | None:
+        return REGISTRY.get_sample_value(f"asr_gateway_{name}", labels)
+
+    assert gauge("files_waiting", region="beijing", model="fun-asr") == 2
+    assert gauge("circuit_open", account="beijing/default") == 1
+    assert gauge("circuit_open", account="singapore/default") == 0
+    assert gauge("tasks_in_flight", account="beijing/default") == 0
+    await desk.rows("DELETE FROM jobs RETURNING id")
+    await measure(desk.sessions, ["beijing/default"])
+    assert gauge("files_waiting", region="beijing", model="fun-asr") is None
