@@ -3,13 +3,11 @@
 A sweep reads the pages of PENDING, then of RUNNING tasks. What a row calls running and no page shows has ended, or
 so it seems: the single query says for certain, and only such tasks are queried. PENDING first, so that a task that
 starts between the two is seen twice and not never; pages from the last to the first, so that tasks which end
-meanwhile move unread ones towards pages that are still to come. Those that come in meanwhile move unread ones the
-other way, onto pages read already: of what was listed before and now falls between two pages, nothing is known.
+meanwhile move unread ones towards pages that are still to come. Those that come in meanwhile move them the other
+way: see `app.poller.sightings`.
 """
 
 import time
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from uuid import UUID, uuid4
 
 import structlog
@@ -21,6 +19,7 @@ from app.dashscope.wire import TaskPage, TaskStatus
 from app.db import transaction
 from app.poller.context import Context
 from app.poller.metrics import CALLS
+from app.poller.sightings import Sightings
 
 PAGE_SIZE = 100
 SWEEP_EVERY_S = 0.5
@@ -70,7 +69,7 @@ class Watcher:
         self._refused_until = 0.0
         self._contradictions = 0
         self._next_at = 0.0
-        self._created_ms: dict[str, int] = {}  # of the tasks in flight, as far as they were listed
+        self._sightings = Sightings()
 
     @property
     def listing(self) -> bool:
@@ -105,29 +104,11 @@ class Watcher:
                 return
             readings.append(reading)
         self._next_at = time.monotonic() + SWEEP_EVERY_S
-        ended = self._ended(running, readings)
+        ended = self._sightings.ended(running, readings)
         self._contradictions = max(self._contradictions - max(len(ended) // 2, 1), 0)
         if ended:
             async with transaction(self._context.sessions) as session:
                 await session.execute(_ENDED, {"ids": ended})
-
-    def _ended(self, running: dict[UUID, str], readings: Sequence[Sequence[TaskPage]]) -> list[UUID]:
-        """The rows whose tasks are listed no more."""
-        listed = {
-            task.task_id: task.created_ms or 0
-            for pages in readings
-            for page in pages
-            for task in page.tasks
-            if not task.status.ended
-        }
-        known = self._created_ms | listed
-        self._created_ms = {task_id: known[task_id] for task_id in running.values() if task_id in known}
-        gaps = [gap for pages in readings for gap in unread_spans(pages)]
-        return [
-            row_id
-            for row_id, task_id in running.items()
-            if task_id not in listed and not _within(gaps, known.get(task_id, 0))
-        ]
 
     async def _take_watch(self) -> bool:
         async with transaction(self._context.sessions) as session:
@@ -176,14 +157,3 @@ class Watcher:
         self._contradictions = 0
         self._refused_until = time.monotonic() + REFUSED_FOR_S
         log.warning("task list not used", account=self._call.account, reason=reason, for_s=REFUSED_FOR_S)
-
-
-def unread_spans(pages: Sequence[TaskPage]) -> Iterator[tuple[int, int]]:
-    """The spans of creation, in milliseconds, between each page and the next newer one, which was read after it."""
-    spans = [[task.created_ms for task in page.tasks if task.created_ms] for page in pages]
-    for older, newer in pairwise(span for span in spans if span):
-        yield max(older), min(newer)
-
-
-def _within(gaps: Sequence[tuple[int, int]], created_ms: int) -> bool:
-    return any(since <= created_ms <= until for since, until in gaps)

@@ -2,8 +2,6 @@
 
 import pytest
 
-from app.dashscope.wire import ListedTask, TaskPage, TaskStatus
-from app.poller.watch import unread_spans
 from app.sandbox import Faults, RunningSandbox, SandboxConfig
 from tests.poller.conftest import Desk, StartPoller
 
@@ -29,25 +27,6 @@ async def test_the_list_says_what_ended_and_nothing_is_queried_needlessly(
     assert calls(sandbox, "list") > 0
     assert calls(sandbox, "query") < 150 * 1.6
     assert not sandbox.state.throttled
-
-
-def test_tasks_that_others_pushed_onto_a_page_already_read_lie_in_an_unread_span() -> None:
-    before, meanwhile = list(range(9, 0, -1)), [11, 10]
-    older = page_of(before[6:])
-    newer = page_of([*meanwhile, *before][3:6])
-    assert list(unread_spans([older, newer])) == [(3, 6)]
-    assert not {4, 5} & {task.created_ms for task in (*older.tasks, *newer.tasks)}
-
-
-def test_pages_that_nothing_moved_between_leave_no_task_unread() -> None:
-    before = list(range(9, 0, -1))
-    pages = [page_of(before[6:]), page_of([]), page_of(before[3:6]), page_of(before[:3])]
-    assert list(unread_spans(pages)) == [(3, 4), (6, 7)]
-
-
-def page_of(created_ms: list[int]) -> TaskPage:
-    tasks = [ListedTask(str(instant), TaskStatus.RUNNING, "fun-asr", instant) for instant in created_ms]
-    return TaskPage(tuple(tasks), 3)
 
 
 @pytest.mark.parametrize("sandbox", [MANY], indirect=True)
