@@ -13,7 +13,6 @@ from bench.goals import in_flight
 from bench.upstream import Upstream, ends_of_files, file_url, upstream
 
 ENDS_PER_S = 10  # as many as upstream's limit lets start
-SETTLE_S = 10.0
 # Tasks that start while the list is read move others from page to page, as ends and submits do.
 QUEUE_S = 1.0
 
@@ -24,6 +23,7 @@ class Flight:
 
     tasks: int
     ramp_s: float  # to get them there
+    settle_s: float  # until all that was posted first is far enough to end at the full rate
     window_s: float
     patience_s: float  # for the last that end in the window to be seen
     more: int = 0  # added for a second window, which they outlast
@@ -48,14 +48,14 @@ async def run_in_flight(stage: Stage, flight: Flight) -> list[Figures]:
         await under_test.post(first)
         await asyncio.sleep(since + flight.ramp_s - time.monotonic())
         async with _fed(under_test, flight):
-            await asyncio.sleep(SETTLE_S)
+            await asyncio.sleep(flight.settle_s)
             lines = [await _window(stage, under_test, served, flight, in_flight(flight.tasks))]
             if flight.more:
-                lasting = 3 * (SETTLE_S + flight.window_s + flight.patience_s)
+                lasting = 3 * (flight.settle_s + flight.window_s + flight.patience_s)
                 await under_test.post(
                     file_url(9_000_000 + number, lasting, queue_s=QUEUE_S) for number in range(flight.more)
                 )
-                await asyncio.sleep(SETTLE_S)
+                await asyncio.sleep(flight.settle_s)
                 lines.append(await _window(stage, under_test, served, flight, in_flight(flight.tasks + flight.more)))
         return lines
 
