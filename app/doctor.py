@@ -43,13 +43,13 @@ class Finding:
 async def examine(settings: Settings, database_url: str) -> list[Finding]:
     engine = create_engine(database_url, pool_size=1, application_name="asr-gateway doctor")
     try:
-        database = [finding async for finding in _examine_database(create_sessions(engine))]
+        database = [finding async for finding in _examine_database(create_sessions(engine), settings)]
     finally:
         await engine.dispose()
     return [*database, *await _examine_keys(settings)]
 
 
-async def _examine_database(sessions: Sessions) -> AsyncIterator[Finding]:
+async def _examine_database(sessions: Sessions, settings: Settings) -> AsyncIterator[Finding]:
     try:
         async with transaction(sessions) as session:
             yield await _version(session)
@@ -57,7 +57,9 @@ async def _examine_database(sessions: Sessions) -> AsyncIterator[Finding]:
             revision = await _revision(session)
             yield revision
             if revision.level == "ok":
-                for part in (_queue, _circuits, _limits):
+                async for finding in _queue(session, settings):
+                    yield finding
+                for part in (_circuits, _limits):
                     async for finding in part(session):
                         yield finding
     except DatabaseUnavailable as error:
@@ -91,7 +93,7 @@ async def _revision(session: AsyncSession) -> Finding:
     return Finding("ok", "migrations", f"at {found}, the newest")
 
 
-async def _queue(session: AsyncSession) -> AsyncIterator[Finding]:
+async def _queue(session: AsyncSession, settings: Settings) -> AsyncIterator[Finding]:
     waiting = await session.execute(
         text(
             "SELECT region, model, count(*) AS files, extract(epoch FROM now() - min(queued_at))::int AS age_s"
@@ -100,7 +102,10 @@ async def _queue(session: AsyncSession) -> AsyncIterator[Finding]:
     )
     for row in waiting:
         level: Level = "warning" if row.age_s > OLD_FILE_S else "ok"
-        yield Finding(level, f"queue {row.region} {row.model}", f"{row.files} files wait, the oldest for {row.age_s} s")
+        waits = f"{row.files} files wait, the oldest for {row.age_s} s"
+        if row.region not in settings.served_regions:
+            level, waits = "trouble", f"{waits}, and the region has no key: set DASHSCOPE_{row.region.upper()}_API_KEY"
+        yield Finding(level, f"queue {row.region} {row.model}", waits)
     tasks = await session.execute(
         text("SELECT account, state, count(*) AS tasks FROM tasks WHERE state <> 'done' GROUP BY 1, 2 ORDER BY 1, 2")
     )

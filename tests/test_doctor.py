@@ -1,12 +1,15 @@
 """`python -m app doctor`: what is wrong, said so that it can be mended."""
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import insert, text
 
+from app.clients.models import Client
 from app.db import Sessions, transaction
 from app.doctor import Finding, examine
+from app.identifiers import new_id
 from app.sandbox import SandboxConfig, running_sandbox
 from app.settings import Settings, load_settings
+from tests.jobs.rows import add_job
 from tests.processes import run
 
 
@@ -83,6 +86,16 @@ async def test_open_circuits_learnt_limits_and_waiting_files_are_told(database_u
     assert findings["account beijing/default"].level == "trouble"
     assert "Arrearage" in findings["account beijing/default"].detail
     assert "1 files a task" in findings["limit beijing/default fun-asr"].detail
+
+
+async def test_files_that_wait_in_a_region_without_a_key_are_told(database_url: str, sessions: Sessions) -> None:
+    client_id = new_id()
+    async with transaction(sessions) as session:
+        await session.execute(insert(Client).values(id=client_id, name="c", token_sha256=b"c"))
+    await add_job(sessions, client_id, region="singapore", files=[{"status": "queued"}])
+    finding = (await report(database_url))["queue singapore fun-asr"]
+    assert finding.level == "trouble"
+    assert "DASHSCOPE_SINGAPORE_API_KEY" in finding.detail
 
 
 @pytest.mark.parametrize(("key", "code"), [("sk-sandbox-beijing", 0), ("sk-wrong-and-secret", 1)])
