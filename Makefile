@@ -11,7 +11,7 @@ RUNTIME := $(VENV)/.runtime-stamp
 DEV := $(VENV)/.dev-stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check chaos bench-poller bench-claims format lock clean
+.PHONY: help setup demo serve test check chaos bench-poller bench-claims bench-scale format lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ chaos: $(DEV) ## Kill pollers at random for CHAOS_S seconds, 300 unless set, and
 
 bench-poller: $(DEV) ## Measure the poller beside the official SDK and the optimum, some eight minutes
 	@$(BIN)/python -m bench.poller
+
+bench-scale: $(DEV) ## Measure what one file costs the database, to reckon a day of a million
+	@$(BIN)/python -m bench.scale
 
 bench-claims: $(DEV) ## Measure claims among 1,100,000 files, with the plans
 	@$(BIN)/python -m bench.claims
