@@ -59,7 +59,7 @@ class AttemptError(BaseModel):
 
     code: str = Field(
         description="`http_error`, `redirected`, `gone`, `timeout`, `connection_failed`, `tls_failed`, `bad_answer`,"
-        " `unknown_host` or `forbidden_address`; there may be more."
+        " `bad_url`, `unknown_host` or `forbidden_address`; there may be more."
     )
     message: str
 

@@ -6,7 +6,7 @@ Nothing is raised here: what happened is the value that comes back. The URL and 
 import asyncio
 import base64
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import perf_counter
@@ -76,9 +76,9 @@ class Sender:
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._post(url, body.encode(), headers, answer)
-        except (ForbiddenAddress, UnknownHost, TimeoutError, OSError, *_TROUBLE) as trouble:
+        except (ForbiddenAddress, UnknownHost, TimeoutError, OSError, ValueError, *_TROUBLE) as trouble:
             error = trouble
-        code, message = self._judge(answer.status, error)
+        code, message = _judge(answer.status, error)
         return Attempt(
             duration_ms=round((perf_counter() - started) * 1000),
             response_status=answer.status,
@@ -108,37 +108,40 @@ class Sender:
             await connection.aclose()
             await backend.aclose()
 
-    def _judge(self, status: int | None, error: Exception | None) -> tuple[str | None, str | None]:
-        """A status decides, even if the rest of the answer never came."""
-        match status:
-            case None:
-                return self._explain(error)
-            case 410:
-                return "gone", "The server answered 410 Gone: nothing more is sent to this URL."
-            case _ if 200 <= status < 300:
-                return None, None
-            case _ if 300 <= status < 400:
-                return "redirected", f"The server answered HTTP {status}; redirects are not followed."
-            case _:
-                return "http_error", f"The server answered HTTP {status}."
-
-    def _explain(self, error: Exception | None) -> tuple[str, str]:
-        match error:
-            case ForbiddenAddress():
-                return "forbidden_address", "The host has an address that webhooks of this gateway may not reach."
-            case UnknownHost():
-                return "unknown_host", "The host's name has no address."
-            case TimeoutError() | httpcore.TimeoutException():
-                return "timeout", f"The server did not answer within {self._timeout_s:g} s."
-            case httpcore.RemoteProtocolError():
-                return "bad_answer", "The server's answer is not HTTP, or it hung up without one."
-            case Exception(__cause__=ssl.SSLError()) | Exception(__context__=ssl.SSLError()):
-                return "tls_failed", "TLS could not be agreed on; is the certificate valid for the host?"
-            case _:
-                return "connection_failed", "No connection could be made, or it broke."
-
 
 _TROUBLE = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol)
+
+# The first that fits. A refused certificate is a ValueError, too.
+_REASONS: Sequence[tuple[type | tuple[type, ...], tuple[str, str]]] = (
+    (ForbiddenAddress, ("forbidden_address", "The host has an address that webhooks of this gateway may not reach.")),
+    (UnknownHost, ("unknown_host", "The host's name has no address.")),
+    ((TimeoutError, httpcore.TimeoutException), ("timeout", "The server did not answer in time.")),
+    (ssl.SSLError, ("tls_failed", "TLS could not be agreed on; is the certificate valid for the host?")),
+    ((ValueError, httpcore.LocalProtocolError), ("bad_url", "Nothing can be sent to this URL.")),
+    (httpcore.RemoteProtocolError, ("bad_answer", "The server's answer is not HTTP, or it hung up without one.")),
+    (object, ("connection_failed", "No connection could be made, or it broke.")),
+)
+
+
+def _judge(status: int | None, error: Exception | None) -> tuple[str | None, str | None]:
+    """A status decides, even if the rest of the answer never came."""
+    match status:
+        case None:
+            return _explain(error)
+        case 410:
+            return "gone", "The server answered 410 Gone: nothing more is sent to this URL."
+        case _ if 200 <= status < 300:
+            return None, None
+        case _ if 300 <= status < 400:
+            return "redirected", f"The server answered HTTP {status}; redirects are not followed."
+        case _:
+            return "http_error", f"The server answered HTTP {status}."
+
+
+def _explain(error: Exception | None) -> tuple[str, str]:
+    """Code and message of what kept the answer from coming."""
+    seen = error.__cause__ if error and isinstance(error.__cause__, ssl.SSLError) else error
+    return next(words for kinds, words in _REASONS if isinstance(seen, kinds))
 
 
 async def _read(response: httpcore.Response, answer: _Answer) -> None:

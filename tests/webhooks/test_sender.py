@@ -164,6 +164,7 @@ async def test_nobody_listening_and_no_such_name_are_told_apart() -> None:
         assert (await send(f"http://127.0.0.1:{unused.getsockname()[1]}/")).error_code == "connection_failed"
     assert (await send("http://no-such-host.invalid/")).error_code == "unknown_host"
     assert (await send("http://a..b/")).error_code == "unknown_host"
+    assert (await send("http://[x]@host/")).error_code == "bad_url"
 
 
 async def test_name_servers_that_stall_are_given_up() -> None:
