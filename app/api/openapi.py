@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
-from app.api.problems import InvalidJson, Problem, UnsupportedMediaType, responses
+from app.api.problems import InvalidJson, NotAcceptable, Problem, UnsupportedMediaType, responses
 from app.errors import (
     BodyTooLarge,
     DatabaseUnavailable,
@@ -67,11 +67,18 @@ def _common_errors(path: str, operation: dict[str, Any]) -> Iterator[type[Gatewa
         yield NotFound
     if "security" in operation or "parameters" in operation or "requestBody" in operation:
         yield InvalidRequest
+    if "security" in operation and _answers_json(operation):
+        yield NotAcceptable
     if "requestBody" in operation:
         yield BodyTooLarge
         if "application/json" in operation["requestBody"]["content"]:
             yield InvalidJson
             yield UnsupportedMediaType
+
+
+def _answers_json(operation: dict[str, Any]) -> bool:
+    answers = (response for status, response in operation["responses"].items() if status.startswith("2"))
+    return any("application/json" in answer.get("content", {}) for answer in answers)
 
 
 def _document_errors(operation: dict[str, Any], common: dict[int | str, dict[str, Any]]) -> None:

@@ -34,6 +34,10 @@ class MethodNotAllowed(errors.GatewayError):
     code = "method_not_allowed"
 
 
+class NotAcceptable(errors.GatewayError):
+    code = "not_acceptable"
+
+
 class UnsupportedMediaType(errors.GatewayError):
     code = "unsupported_media_type"
 
@@ -73,6 +77,7 @@ KINDS: dict[type[errors.GatewayError], Kind] = {
     MalformedBody: Kind(400, "The body cannot be read"),
     InvalidJson: Kind(400, "The body is not JSON"),
     MethodNotAllowed: Kind(405, "This path has no such method"),
+    NotAcceptable: Kind(406, "The answer would be JSON"),
     UnsupportedMediaType: Kind(415, "The body has to be JSON"),
 }
 

@@ -10,7 +10,8 @@ from fastapi import Request, params
 from fastapi.dependencies.utils import get_flat_params, get_validation_alias
 from fastapi.routing import APIRoute
 
-from app.api.problems import UnsupportedMediaType
+from app.api.acceptable import accepts
+from app.api.problems import NotAcceptable, UnsupportedMediaType
 from app.errors import Fault, InvalidRequest
 
 _PREFIXES = "x-query-prefixes"
@@ -18,7 +19,9 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 async def strict_request(request: Request) -> None:
-    """A dependency for routers. Raises InvalidRequest with all faults of the query, or UnsupportedMediaType."""
+    """A dependency for routers. Raises InvalidRequest with all faults of the query, UnsupportedMediaType,
+    or NotAcceptable before anything is done for a caller who could not read the answer.
+    """
     route = request.scope["route"]
     if not isinstance(route, APIRoute):
         return
@@ -26,6 +29,8 @@ async def strict_request(request: Request) -> None:
         raise InvalidRequest(f"{faults[0].pointer} {faults[0].detail}.", faults=faults)
     if route.body_field is not None and not isinstance(route.body_field.field_info, params.Form):
         _require_json(request)
+    if _answers_json(route) and not accepts(request.headers.getlist("accept"), "application/json"):
+        raise NotAcceptable("This call answers with JSON; accept `application/json`, or send no Accept at all.")
 
 
 def query_prefix(prefix: str, description: str) -> dict[str, Any]:
@@ -104,6 +109,10 @@ def _require_json(request: Request) -> None:
         raise UnsupportedMediaType("Send JSON, with `Content-Type: application/json`.")
     if charset not in {"utf-8", "utf8", "us-ascii"}:
         raise UnsupportedMediaType("Send JSON in UTF-8.")
+
+
+def _answers_json(route: APIRoute) -> bool:
+    return route.response_model is not None or "application/json" in route.responses.get(200, {}).get("content", {})
 
 
 def _is_json(subtype: str) -> bool:

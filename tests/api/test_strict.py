@@ -81,3 +81,24 @@ def test_free_names_are_documented() -> None:
     document = small_app(router).openapi()
     parameters = document["paths"]["/jobs"]["get"]["parameters"]
     assert {"metadata", "limit", "cursor", "status", "from"} == {parameter["name"] for parameter in parameters}
+
+
+@pytest.mark.parametrize(
+    "accept",
+    ["*/*", "application/*", "application/json; charset=utf-8", "text/html, application/json;q=0.1", "", "gibberish"],
+)
+async def test_an_accept_that_json_can_meet_passes(small: httpx.AsyncClient, accept: str) -> None:
+    assert (await small.get("/jobs", headers={"Accept": accept})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "accept", ["text/xml", "application/xml, text/*", "*/*, application/json;q=0", "image/png;q=x"]
+)
+async def test_an_accept_that_rules_out_json_is_refused(small: httpx.AsyncClient, accept: str) -> None:
+    answer = await small.get("/jobs", headers={"Accept": accept})
+    assert answer.status_code == 406
+    assert answer.json()["code"] == "not_acceptable"
+
+
+async def test_routes_that_answer_with_something_else_take_any_accept(small: httpx.AsyncClient) -> None:
+    assert (await small.get("/plain", headers={"Accept": "text/xml"})).status_code == 200

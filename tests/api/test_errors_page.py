@@ -1,0 +1,45 @@
+"""`docs/errors.md` says what the code says: every code, and its status."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import app.main  # noqa: F401 - with it all rooms, and so all errors that callers may see
+from app.api.problems import kind_of
+from app.dashscope.failures import CALL_FAILURES, FILE_FAILURES
+from app.errors import GatewayError
+
+ROOT = Path(__file__).parents[2]
+PROBLEMS, _, FILES = (ROOT / "docs" / "errors.md").read_text().partition("## Why a file failed")
+# Failures that no table lists are made where they are found.
+_MADE = re.compile(r'\bFailure\(\s*Verdict\.\w+,\s*"(\w+)"')
+
+
+def test_every_problem_is_documented_with_its_status_and_no_other_is() -> None:
+    documented = re.findall(r"^\| `(\w+)` \| (\d{3}) \|", PROBLEMS, re.MULTILINE)
+    assert sorted(documented) == sorted((error.code, str(kind_of(error).status)) for error in _family(GatewayError))
+
+
+def test_every_reason_why_a_file_fails_is_documented_and_no_other_is() -> None:
+    documented = re.findall(r"^\| `(\w+)` \|", FILES, re.MULTILINE)
+    assert sorted(documented) == sorted(set(_words_of_failures()))
+
+
+def test_the_example_is_what_is_answered() -> None:
+    fields = re.findall(r'^  "(\w+)":', PROBLEMS, re.MULTILINE)
+    assert fields == ["type", "title", "status", "detail", "instance", "code", "request_id", "errors"]
+
+
+def _family(cls: type[GatewayError]) -> Iterator[type[GatewayError]]:
+    if cls.__module__.startswith("app.") and cls.__module__ != "app.demo":  # that one speaks to a terminal
+        yield cls
+    for child in cls.__subclasses__():
+        yield from _family(child)
+
+
+def _words_of_failures() -> Iterator[str]:
+    for table in (CALL_FAILURES, FILE_FAILURES):
+        yield from (word for _, word in table.values())
+    for room in ("dashscope", "poller"):
+        for path in (ROOT / "app" / room).rglob("*.py"):
+            yield from _MADE.findall(path.read_text())
