@@ -14,7 +14,7 @@ from app.api.strict import strict_request
 from app.clients import routes as clients
 from app.clients.dependencies import current_client
 from app.db import Sessions
-from app.jobs import deliveries, event_docs
+from app.jobs import deliveries, event_docs, events
 from app.jobs import routes as jobs
 from app.settings import Settings
 from app.transcripts import routes as transcripts
@@ -71,8 +71,8 @@ def _add_routes(app: FastAPI) -> None:
     app.add_api_route("/openapi.json", partial(_show_openapi, app), include_in_schema=False)
     app.include_router(clients.router, dependencies=[Depends(strict_request)])
     event_docs.add_events(app)
-    for router in (jobs.router, deliveries.router, transcripts.router, webhooks.router, catalogue.router):
-        app.include_router(router, dependencies=[Depends(current_client), Depends(strict_request)])
+    for room in (jobs, events, deliveries, transcripts, webhooks, catalogue):
+        app.include_router(room.router, dependencies=[Depends(current_client), Depends(strict_request)])
 
 
 async def _show_openapi(app: FastAPI) -> JSONResponse:

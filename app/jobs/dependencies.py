@@ -11,6 +11,7 @@ from fastapi import Depends, Header, Query, Request
 
 from app.api.dependencies import SessionsDep
 from app.jobs.doorbell import Doorbell
+from app.jobs.reading import JobRow
 from app.jobs.waiting import Waiters
 
 MAX_WAIT_S = 60
@@ -55,12 +56,16 @@ DoorbellDep = Annotated[Doorbell, Depends(_doorbell)]
 WaitDep = Annotated[int, Depends(_wait_s)]
 
 
-async def wait_for_job(request: Request, waiters: Waiters, job_id: UUID, wait_s: int) -> None:
-    """Until the job is final, the time is over, the process stops, or the caller has hung up."""
+async def wait_for_job(request: Request, waiters: Waiters, job_id: UUID, wait_s: int) -> JobRow | None:
+    """The job once it is final; None when the time is over, the process stops, or the caller has hung up.
+
+    Raises NotFound as `Waiters.until_final`.
+    """
     async with _hung_up(request) as hung_up:
         waiting = asyncio.ensure_future(waiters.until_final(job_id, wait_s))
         try:
             await asyncio.wait({waiting, hung_up}, return_when=asyncio.FIRST_COMPLETED)
+            return waiting.result() if waiting.done() else None
         finally:
             waiting.cancel()
             await asyncio.gather(waiting, return_exceptions=True)

@@ -8,10 +8,11 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Select, Text, bindparam, cast, func, select
+from sqlalchemy import ARRAY, Select, Text, Uuid, any_, bindparam, cast, func, select
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.clients.models import Client
 from app.errors import NotFound
 from app.jobs.lifecycle import FileStatus, JobStatus
 from app.jobs.models import File, Job
@@ -83,6 +84,11 @@ async def find_job(session: AsyncSession, client_id: UUID, job_id: UUID) -> JobR
     if found is None:
         raise no_such_job(job_id)
     return job_row(found)
+
+
+async def find_jobs(session: AsyncSession, job_ids: Sequence[UUID]) -> list[JobRow]:
+    """Those that are there and whose clients are not revoked, in any order: one statement."""
+    return [job_row(row) for row in await session.execute(_FIND_MANY, {"job_ids": job_ids})]
 
 
 async def list_jobs(session: AsyncSession, client_id: UUID, filters: JobFilters, limit: int) -> list[JobRow]:
@@ -194,4 +200,7 @@ JOB_COLUMNS = (
 
 _JOBS = select(*JOB_COLUMNS)
 _FIND = _JOBS.where(Job.id == bindparam("job_id"), Job.client_id == bindparam("client_id"))
+_FIND_MANY = _JOBS.join(Client, Client.id == Job.client_id).where(
+    Job.id == any_(bindparam("job_ids", type_=ARRAY(Uuid))), Client.revoked_at.is_(None)
+)
 _EXISTS = select(Job.id).where(Job.id == bindparam("job_id"), Job.client_id == bindparam("client_id"))

@@ -98,7 +98,7 @@ async def create_job(
     A URL that turns out not to be fetchable fails its own file only; what is wrong with the request itself is told
     with all its places at once, and nothing is kept of it.
     \f
-    One statement; a replay takes two. Waiting adds one, the token another.
+    One statement; a replay takes two. Waiting in vain adds one, the token another.
     """
     served = tuple(settings.served_regions)
     new = new_job(body, client_id=client.id, idempotency_key=idempotency_key, served=served)
@@ -106,8 +106,8 @@ async def create_job(
         job, replayed = await service.create_job(session, new)
     if not replayed:
         doorbell.ring()
-    # The job is durable: a 503 now would invite its sender to send it again.
-    with suppress(DatabaseUnavailable):
+    # The job is durable: an error now would invite its sender to send it again.
+    with suppress(DatabaseUnavailable, NotFound):
         job = await _wait(request, waiters, sessions, job, client_id=client.id, wait_s=wait_s)
     headers = {"Location": f"/v1/jobs/{job.id}", **_retry_after(job)}
     if replayed:
@@ -171,7 +171,8 @@ async def get_job(
 ) -> Response:
     """With `wait` it answers as soon as the job is final, and when the time is over with the job as it is then.
     \f
-    One statement, two when it has to wait, and the token's. All who wait share one statement each 0.2 s.
+    One statement, two when the wait is over too early, and the token's. All who wait share one statement each 0.2 s,
+    and another one for each 100 jobs that have moved.
     """
     job = await _read(sessions, client.id, job_id)
     job = await _wait(request, waiters, sessions, job, client_id=client.id, wait_s=wait_s)
@@ -283,8 +284,7 @@ async def _wait(
     """The job as it is after waiting. Nothing is held meanwhile, no connection either."""
     if not wait_s or job.final:
         return job
-    await wait_for_job(request, waiters, job.id, wait_s)
-    return await _read(sessions, client_id, job.id)
+    return await wait_for_job(request, waiters, job.id, wait_s) or await _read(sessions, client_id, job.id)
 
 
 def _retry_after(job: JobRow) -> dict[str, str]:

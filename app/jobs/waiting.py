@@ -1,17 +1,20 @@
 """Waiting for jobs: one loop per process asks PostgreSQL for all who wait, so a waiter holds no connection."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Sequence
 from uuid import UUID
 
 import structlog
 from sqlalchemy import ARRAY, BigInteger, Uuid, bindparam, text
 
 from app.db import Sessions, transaction
+from app.jobs.reading import JobRow, find_jobs, no_such_job
 
 LOOK_INTERVAL_S = 0.2
 # Higher than any version: who waits with it is woken by nothing but the end of the job.
 FINAL = 2**31 - 1
+# Bounds what is held at once when all jobs move together: 100 jobs show up to 10,000 files.
+READ_AT_ONCE = 100
 
 _log = structlog.get_logger(__name__)
 
@@ -19,9 +22,13 @@ _log = structlog.get_logger(__name__)
 _MOVED = text(
     "SELECT waits.id, waits.version"
     " FROM unnest(CAST(:ids AS uuid[]), CAST(:versions AS bigint[])) AS waits (id, version)"
-    " JOIN jobs ON jobs.id = waits.id"
-    " WHERE jobs.finished_at IS NOT NULL OR jobs.version > waits.version"
+    " LEFT JOIN jobs ON jobs.id = waits.id"
+    " LEFT JOIN clients ON clients.id = jobs.client_id"
+    " WHERE jobs.id IS NULL OR clients.revoked_at IS NOT NULL"
+    " OR jobs.finished_at IS NOT NULL OR jobs.version > waits.version"
 ).bindparams(bindparam("ids", type_=ARRAY(Uuid)), bindparam("versions", type_=ARRAY(BigInteger)))
+
+_Key = tuple[UUID, int]
 
 
 class Waiters:
@@ -33,7 +40,7 @@ class Waiters:
     def __init__(self, sessions: Sessions, *, interval_s: float = LOOK_INTERVAL_S) -> None:
         self._sessions = sessions
         self._interval_s = interval_s
-        self._waits: dict[tuple[UUID, int], _Wait] = {}
+        self._waits: dict[_Key, _Wait] = {}
         self._loop: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -42,14 +49,21 @@ class Waiters:
         """How many wait now."""
         return sum(wait.people for wait in self._waits.values())
 
-    async def until_final(self, job_id: UUID, timeout_s: float) -> None:
-        """Return when the job is final, `timeout_s` is over or the process stops; the caller reads the job then."""
-        await self.until_changed(job_id, FINAL, timeout_s)
+    @property
+    def closed(self) -> bool:
+        return self._closed
 
-    async def until_changed(self, job_id: UUID, version: int, timeout_s: float) -> None:
+    async def until_final(self, job_id: UUID, timeout_s: float) -> JobRow | None:
+        """The job once it is final; None when `timeout_s` is over or the process stops before that.
+
+        Raises NotFound as soon as the job is deleted or its client is revoked.
+        """
+        return await self.until_changed(job_id, FINAL, timeout_s)
+
+    async def until_changed(self, job_id: UUID, version: int, timeout_s: float) -> JobRow | None:
         """As `until_final`, and also when the job's version exceeds `version`. An outage counts as no change."""
         if self._closed:
-            return
+            return None
         key = (job_id, version)
         wait = self._waits.setdefault(key, _Wait())
         wait.people += 1
@@ -58,18 +72,22 @@ class Waiters:
             async with asyncio.timeout(timeout_s):
                 await wait.over.wait()
         except TimeoutError:
-            pass
+            return None
         finally:
             wait.people -= 1
             if not wait.people and self._waits.get(key) is wait:
                 del self._waits[key]
+        if wait.gone:
+            raise no_such_job(job_id)
+        return wait.job
 
     def close(self) -> None:
         """End all waits. May be called more than once."""
         self._closed = True
         if self._loop:
             self._loop.cancel()
-        self._wake(dict(self._waits))
+        for key in list(self._waits):
+            self._wake(key)
 
     def _start(self) -> None:
         if self._loop is None or self._loop.done():
@@ -80,16 +98,20 @@ class Waiters:
         while self._waits:
             await asyncio.sleep(self._interval_s)
             try:
-                moved = await self._look()
+                await self._look()
             except Exception as error:  # noqa: BLE001 - waiting goes on; the read at its end says what is wrong
                 if not failing:
                     _log.warning("waiting_look_failed", error=type(error).__name__)
                 failing = True
                 continue
             failing = False
-            self._wake({key: self._waits[key] for key in moved if key in self._waits})
 
-    async def _look(self) -> list[tuple[UUID, int]]:
+    async def _look(self) -> None:
+        moved = await self._moved()
+        for start in range(0, len(moved), READ_AT_ONCE):
+            await self._tell(moved[start : start + READ_AT_ONCE])
+
+    async def _moved(self) -> list[_Key]:
         if not self._waits:
             return []
         ids, versions = zip(*self._waits, strict=True)
@@ -97,16 +119,25 @@ class Waiters:
             rows = await session.execute(_MOVED, {"ids": list(ids), "versions": list(versions)})
             return [(row.id, row.version) for row in rows]
 
-    def _wake(self, waits: Mapping[tuple[UUID, int], "_Wait"]) -> None:
-        for key, wait in waits.items():
-            # Taken out before its people wake: who comes now is a new wait, not an old one that is over already.
-            del self._waits[key]
+    async def _tell(self, moved: Sequence[_Key]) -> None:
+        """Read for all at once: a read for each of 2,000 who wake together would take seconds."""
+        async with transaction(self._sessions) as session:
+            jobs = {job.id: job for job in await find_jobs(session, [job_id for job_id, _ in moved])}
+        for key in moved:
+            self._wake(key, jobs.get(key[0]), gone=key[0] not in jobs)
+
+    def _wake(self, key: _Key, job: JobRow | None = None, *, gone: bool = False) -> None:
+        # Taken out before its people wake: who comes now is a new wait, not an old one that is over already.
+        if wait := self._waits.pop(key, None):
+            wait.job, wait.gone = job, gone
             wait.over.set()
 
 
 class _Wait:
-    __slots__ = ("over", "people")
+    __slots__ = ("gone", "job", "over", "people")
 
     def __init__(self) -> None:
         self.over = asyncio.Event()
         self.people = 0
+        self.job: JobRow | None = None
+        self.gone = False

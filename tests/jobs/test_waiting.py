@@ -176,9 +176,9 @@ async def test_two_thousand_waiters_share_one_statement_and_hold_no_connection(
     engine: AsyncEngine, client_id: UUID, sessions: Sessions, statements: list[str]
 ) -> None:
     waiters = Waiters(sessions, interval_s=0.05)
-    job_id = await add_job(sessions, client_id)
+    job_id, other_id = await add_job(sessions, client_id), await add_job(sessions, client_id)
     statements.clear()
-    others = [asyncio.create_task(waiters.until_final(new_id(), 2)) for _ in range(1000)]
+    others = [asyncio.create_task(waiters.until_changed(other_id, version, 2)) for version in range(1, 1001)]
     mine = [asyncio.create_task(waiters.until_final(job_id, LONG_S)) for _ in range(1000)]
     await somebody_waits(waiters, 2000)
     assert engine.pool.checkedout() <= 1  # type: ignore[attr-defined]

@@ -1,0 +1,264 @@
+"""GET /v1/jobs/{id}/events: server-sent events, over real connections where the stream stays open."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import update
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.clients.service import CurrentClient, revoke_client
+from app.db import Sessions, transaction
+from app.identifiers import new_id
+from app.jobs import events
+from app.jobs.changes import delete_job
+from app.jobs.models import Job
+from app.jobs.waiting import Waiters
+from tests.jobs.rows import SUCCEEDED, add_job, finish
+from tests.live_server import live_server
+
+PATIENCE_S = 20
+
+
+@pytest.fixture
+def client_id(api_client: tuple[CurrentClient, str]) -> UUID:
+    return api_client[0].id
+
+
+@pytest.fixture
+async def waiters(app: FastAPI, sessions: Sessions) -> AsyncIterator[Waiters]:
+    """The application's, looking more often than in earnest. Closed before the server is: as in `app.server`."""
+    waiters = app.state.waiters = Waiters(sessions, interval_s=0.01)
+    yield waiters
+    waiters.close()
+
+
+@pytest.fixture
+async def live(
+    app: FastAPI, waiters: Waiters, api_client: tuple[CurrentClient, str]
+) -> AsyncIterator[httpx.AsyncClient]:
+    headers = {"Authorization": f"Bearer {api_client[1]}"}
+    async with live_server(app) as url:
+        async with httpx.AsyncClient(base_url=url, headers=headers, timeout=PATIENCE_S) as http:
+            yield http
+        waiters.close()
+
+
+@dataclass
+class Stream:
+    """The answer and its blocks: what stands between empty lines."""
+
+    answer: httpx.Response
+    blocks: AsyncIterator[str]
+
+    async def event(self) -> tuple[int, dict[str, Any]]:
+        """Id and job of the next event, comments left out."""
+        async for block in self.blocks:
+            fields = dict(line.partition(": ")[::2] for line in block.splitlines())
+            if fields.get("event") == "job":
+                return int(fields["id"]), json.loads(fields["data"])
+        raise AssertionError("the stream ended")
+
+    async def rest(self) -> list[str]:
+        return [block async for block in self.blocks]
+
+
+@asynccontextmanager
+async def following(http: httpx.AsyncClient, job_id: UUID, seen: int | None = None) -> AsyncIterator[Stream]:
+    headers = {} if seen is None else {"Last-Event-ID": str(seen)}
+    async with asyncio.timeout(PATIENCE_S), http.stream("GET", f"/v1/jobs/{job_id}/events", headers=headers) as answer:
+        assert answer.status_code == 200
+        yield Stream(answer, _blocks(answer))
+
+
+async def _blocks(answer: httpx.Response) -> AsyncIterator[str]:
+    block = ""
+    async for line in answer.aiter_lines():
+        if not line:
+            yield block
+            block = ""
+        else:
+            block += f"{line}\n"
+    assert not block
+
+
+async def start(sessions: Sessions, job_id: UUID) -> None:
+    async with transaction(sessions) as session:
+        started = {"status": "running", "files_queued": 0, "files_running": 1}
+        await session.execute(update(Job).where(Job.id == job_id).values(version=Job.version + 1, **started))
+
+
+async def finish_running(sessions: Sessions, job_id: UUID) -> None:
+    async with transaction(sessions) as session:
+        await session.execute(update(Job).where(Job.id == job_id).values(files_running=0, files_queued=1))
+    await finish(sessions, job_id)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110 - what ends a connection sets no event of ours
+            await asyncio.sleep(0.005)
+
+
+async def test_the_job_comes_at_each_change_until_it_is_final(
+    live: httpx.AsyncClient, client_id: UUID, sessions: Sessions
+) -> None:
+    job_id = await add_job(sessions, client_id)
+    async with following(live, job_id) as stream:
+        assert stream.answer.headers["content-type"].startswith("text/event-stream")
+        assert stream.answer.headers["cache-control"] == "no-store"
+        assert stream.answer.headers["x-accel-buffering"] == "no"
+        first = await stream.event()
+        assert (first[0], first[1]) == (1, (await live.get(f"/v1/jobs/{job_id}")).json())
+        await start(sessions, job_id)
+        version, job = await stream.event()
+        assert (version, job["status"]) == (2, "running")
+        await finish_running(sessions, job_id)
+        version, job = await stream.event()
+        assert (version, job["status"]) == (3, "succeeded")
+        assert await stream.rest() == []
+
+
+async def test_a_final_job_is_one_event(api: httpx.AsyncClient, client_id: UUID, sessions: Sessions) -> None:
+    job_id = await add_job(sessions, client_id, [SUCCEEDED], version=5)
+    answer = await api.get(f"/v1/jobs/{job_id}/events")
+    blocks = answer.text.split("\n\n")
+    assert blocks[0] == "retry: 2000"
+    assert blocks[1].splitlines()[:2] == ["event: job", "id: 5"]
+    assert blocks[2:] == [""]
+
+
+async def test_who_comes_back_gets_what_is_newer_at_once_and_waits_otherwise(
+    live: httpx.AsyncClient, client_id: UUID, sessions: Sessions, waiters: Waiters
+) -> None:
+    job_id = await add_job(sessions, client_id, version=3)
+    async with following(live, job_id, seen=2) as stream:
+        assert (await stream.event())[0] == 3
+    for seen in (3, 2**80):
+        async with following(live, job_id, seen=seen) as stream:
+            await until(lambda: waiters.waiting == 1)
+            await start(sessions, job_id)
+            assert (await stream.event())[1]["status"] == "running"
+        await until(lambda: waiters.waiting == 0)
+
+
+async def test_who_has_seen_the_end_is_told_not_to_come_back(
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
+) -> None:
+    job_id = await add_job(sessions, client_id, [SUCCEEDED], version=5)
+    answer = await api.get(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": "5"})
+    assert (answer.status_code, answer.content) == (204, b"")
+    answer = await api.get(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": "4"})
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("seen", ["x", "-1", "1.5", ""])
+async def test_an_id_that_was_never_sent_is_refused(
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, seen: str
+) -> None:
+    job_id = await add_job(sessions, client_id, [SUCCEEDED])
+    answer = await api.get(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": seen})
+    assert answer.status_code == 422
+    assert [place["pointer"] for place in answer.json()["errors"]] == ["/header/Last-Event-ID"]
+
+
+async def test_what_is_no_own_job_has_no_events(
+    api: httpx.AsyncClient, other_api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
+) -> None:
+    job_id = await add_job(sessions, client_id)
+    for http, path in ((other_api, job_id), (api, new_id()), (api, "4711")):
+        answer = await http.get(f"/v1/jobs/{path}/events")
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+async def test_silence_is_broken_by_comments(
+    live: httpx.AsyncClient, client_id: UUID, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "KEEP_ALIVE_S", 0.02)
+    async with following(live, await add_job(sessions, client_id)) as stream:
+        await stream.event()
+        assert [await anext(stream.blocks) for _ in range(3)] == [": keep-alive\n"] * 3
+
+
+async def test_head_answers_without_waiting(
+    live: httpx.AsyncClient, client_id: UUID, sessions: Sessions, waiters: Waiters
+) -> None:
+    job_id = await add_job(sessions, client_id)
+    answer = await live.head(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": "1"})
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    await until(lambda: waiters.waiting == 0)
+
+
+async def test_the_stream_of_a_revoked_client_ends(
+    live: httpx.AsyncClient, client_id: UUID, sessions: Sessions, waiters: Waiters
+) -> None:
+    async with following(live, await add_job(sessions, client_id)) as stream:
+        await stream.event()
+        await until(lambda: waiters.waiting == 1)
+        async with transaction(sessions) as session:
+            await revoke_client(session, "tester")
+        assert await stream.rest() == []
+    assert waiters.waiting == 0
+
+
+async def test_the_stream_of_a_deleted_job_ends(
+    live: httpx.AsyncClient, client_id: UUID, sessions: Sessions, waiters: Waiters
+) -> None:
+    job_id = await add_job(sessions, client_id)
+    async with following(live, job_id) as stream:
+        await stream.event()
+        await until(lambda: waiters.waiting == 1)
+        # In one transaction: nobody sees it final.
+        async with transaction(sessions) as session:
+            ended = {"status": "canceled", "files_queued": 0, "files_canceled": 1, "finished_at": Job.created_at}
+            await session.execute(update(Job).where(Job.id == job_id).values(**ended))
+            await delete_job(session, client_id, job_id)
+        assert await stream.rest() == []
+
+
+async def test_streams_end_when_the_gateway_stops(
+    live: httpx.AsyncClient, client_id: UUID, sessions: Sessions, waiters: Waiters
+) -> None:
+    async with following(live, await add_job(sessions, client_id)) as stream:
+        await stream.event()
+        await until(lambda: waiters.waiting == 1)
+        waiters.close()
+        assert set(await stream.rest()) <= {": keep-alive\n"}
+
+
+async def test_two_hundred_watchers_hold_no_connection_and_leave_nothing_behind(
+    live: httpx.AsyncClient, client_id: UUID, sessions: Sessions, waiters: Waiters, engine: AsyncEngine
+) -> None:
+    job_id = await add_job(sessions, client_id)
+    url, headers = live.base_url, live.headers
+    limits = httpx.Limits(max_connections=200)
+
+    async def watch(http: httpx.AsyncClient) -> None:
+        async with following(http, job_id) as stream:
+            await stream.event()
+            await stream.rest()
+
+    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=PATIENCE_S, limits=limits) as http:
+        watches = [asyncio.create_task(watch(http)) for _ in range(200)]
+        await until(lambda: waiters.waiting == 200)
+        assert engine.pool.checkedout() <= 1  # type: ignore[attr-defined]
+        for hanging_up in watches[:100]:
+            hanging_up.cancel()
+        await until(lambda: waiters.waiting == 100)
+        await finish(sessions, job_id)
+        await asyncio.gather(*watches[100:])
+    assert waiters.waiting == 0
+
+
+def test_the_document_shows_what_a_stream_looks_like(app: FastAPI) -> None:
+    operation = app.openapi()["paths"]["/v1/jobs/{job_id}/events"]["get"]
+    assert list(operation["responses"]["200"]["content"]) == ["text/event-stream"]
+    assert "event: job" in operation["responses"]["200"]["content"]["text/event-stream"]["example"]
