@@ -72,7 +72,7 @@ class Stream:
 
 @asynccontextmanager
 async def following(http: httpx.AsyncClient, job_id: UUID, seen: int | None = None) -> AsyncIterator[Stream]:
-    headers = {} if seen is None else {"Last-Event-ID": str(seen)}
+    headers = {"Accept": "text/event-stream"} | ({} if seen is None else {"Last-Event-ID": str(seen)})
     async with asyncio.timeout(PATIENCE_S), http.stream("GET", f"/v1/jobs/{job_id}/events", headers=headers) as answer:
         assert answer.status_code == 200
         yield Stream(answer, _blocks(answer))

@@ -1,0 +1,102 @@
+"""Nobody sees what is another's: every call of the OpenAPI document is tried, so a new one cannot be forgotten.
+
+A new kind of id in a path needs an entry in `own_ids`, a new body or required parameter one in BODIES or QUERIES.
+"""
+
+import re
+from typing import Any, NamedTuple, cast
+from uuid import UUID
+
+import httpx
+import pytest
+from sqlalchemy import insert
+
+from app.clients.service import CurrentClient
+from app.db import Sessions, transaction
+from app.identifiers import new_id
+from app.main import create_app
+from app.settings import load_settings
+from app.webhooks.models import Delivery
+from tests.api_fixtures import *  # noqa: F403 - fixtures are found by their names
+from tests.jobs.rows import SUCCEEDED, add_job
+from tests.transcripts.test_routes import store
+
+BODIES: dict[str, Any] = {}
+QUERIES: dict[str, dict[str, str]] = {}
+# Everybody's, or behind ADMIN_TOKEN.
+SHARED = {"model_id"}
+ADMINS = {"client_id"}
+
+
+class Call(NamedTuple):
+    method: str
+    path: str
+    name: str
+
+    @property
+    def parameters(self) -> set[str]:
+        return set(re.findall(r"\{(\w+)\}", self.path))
+
+
+def _calls() -> list[Call]:
+    paths = create_app(load_settings({}), sessions=cast("Sessions", None)).openapi()["paths"]
+    return [
+        Call(method.upper(), path, operation["operationId"])
+        for path, operations in paths.items()
+        for method, operation in operations.items()
+        if path.startswith(("/v1/", "/api/v1/"))
+    ]
+
+
+CALLS = _calls()
+OF_ONE_THING = [call for call in CALLS if call.parameters - SHARED]
+LISTS = [call for call in CALLS if call.method == "GET" and not call.parameters and call.name != "listClients"]
+
+
+@pytest.fixture
+async def own_ids(api_client: tuple[CurrentClient, str], sessions: Sessions) -> dict[str, UUID]:
+    """One of each thing that a client can have, by the name that its id has in paths."""
+    client_id = api_client[0].id
+    job_id = await add_job(sessions, client_id, [SUCCEEDED])
+    transcript = await store(sessions, client_id, job_id=job_id)
+    delivery_id = new_id()
+    delivery = {"type": "job.succeeded", "url": "https://example.com/hook", "host": "example.com", "body": "{}"}
+    async with transaction(sessions) as session:
+        await session.execute(insert(Delivery).values(id=delivery_id, job_id=job_id, client_id=client_id, **delivery))
+    return {"job_id": job_id, "transcript_id": transcript.id, "delivery_id": delivery_id, "client_id": client_id}
+
+
+async def send(http: httpx.AsyncClient, call: Call, ids: dict[str, UUID]) -> httpx.Response:
+    path = re.sub(r"\{(\w+)\}", lambda found: str(ids.get(found[1], "fun-asr")), call.path)
+    return await http.request(call.method, path, params=QUERIES.get(call.name), json=BODIES.get(call.name))
+
+
+def named(call: Call) -> str:
+    return call.name
+
+
+@pytest.mark.parametrize("call", CALLS, ids=named)
+async def test_no_call_answers_without_a_token(stranger: httpx.AsyncClient, call: Call) -> None:
+    answer = await send(stranger, call, {name: new_id() for name in call.parameters - SHARED})
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
+
+
+@pytest.mark.parametrize("call", OF_ONE_THING, ids=named)
+async def test_what_is_anothers_is_not_there(
+    api: httpx.AsyncClient, other_api: httpx.AsyncClient, own_ids: dict[str, UUID], call: Call
+) -> None:
+    assert call.parameters <= own_ids.keys() | SHARED
+    expected = (403, "forbidden") if call.parameters & ADMINS else (404, "not_found")
+    theirs = await send(other_api, call, own_ids)
+    assert (theirs.status_code, theirs.json()["code"]) == expected
+    mine = await send(api, call, own_ids)
+    assert call.parameters & ADMINS or mine.status_code in {200, 202, 204, 409}, mine.text
+
+
+@pytest.mark.parametrize("call", LISTS, ids=named)
+async def test_no_list_shows_what_is_anothers(
+    other_api: httpx.AsyncClient, own_ids: dict[str, UUID], call: Call
+) -> None:
+    answer = await send(other_api, call, {})
+    assert answer.status_code == 200
+    assert not [name for name, own in own_ids.items() if str(own) in answer.text]
