@@ -11,7 +11,7 @@ RUNTIME := $(VENV)/.runtime-stamp
 DEV := $(VENV)/.dev-stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check chaos bench-poller bench-claims bench-scale format lock clean
+.PHONY: help setup demo serve test check openapi chaos bench-poller bench-claims bench-scale format lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ check: $(DEV) ## What CI runs: format, lint, types, import contracts, tests
 	$(BIN)/mypy $(wildcard app tests migrations bench)
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n 2 --dist worksteal
+
+openapi: $(DEV) ## Write docs/openapi.json anew, after a change to the API that is meant
+	$(BIN)/python -m tests.api.snapshot
 
 chaos: $(DEV) ## Kill pollers at random for CHAOS_S seconds, 300 unless set, and count what upstream transcribed
 	CHAOS_S=$${CHAOS_S:-300} $(BIN)/pytest tests/chaos

@@ -6,7 +6,11 @@ them into one of the upstream's seconds. A 429 all the same slows the row down; 
 """
 
 import asyncio
-from collections import defaultdict
+import math
+import time
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from sqlalchemy import text
@@ -16,7 +20,9 @@ from app.db import Sessions, transaction
 # Spacing 1/(0.97 N): N+1 calls span 1.03 s. The catch-up takes 10 ms of that, the rest is for jitter on the way.
 USED_SHARE = 0.97
 # A poller that wakes up late may catch up by this much, and no more.
-CATCH_UP_S = 0.01
+CATCH_UP_S = 0.02
+# From the moment a call is sent until upstream has counted it: the event loop, a new connection, the network.
+MOST_JITTER_S = 0.05
 SLOWDOWN = 0.5
 SLOWEST_SHARE = 0.05
 RECOVERY_PER_S = 0.02
@@ -74,6 +80,33 @@ class Call:
     rate: float  # calls per second
 
 
+class Window:
+    """The calls of this process in the upstream's last second, by when upstream has seen them at the latest.
+
+    The row spaces calls as they set out. This keeps them apart as they arrive, which a busy event loop or a new
+    connection can put closer together: a call is there when it is answered, or after MOST_JITTER_S.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self._size = max(1, math.floor(rate))
+        self._span_s = self._size / rate
+        self._seen_at: deque[list[float]] = deque(maxlen=self._size)
+        self._turn = asyncio.Lock()
+
+    @asynccontextmanager
+    async def passage(self) -> AsyncIterator[None]:
+        """The block is the call. It waits until one more cannot be too many."""
+        async with self._turn:
+            if len(self._seen_at) == self._size:
+                await asyncio.sleep(self._seen_at[0][0] + self._span_s - time.monotonic())
+            seen_at = [time.monotonic() + MOST_JITTER_S]
+            self._seen_at.append(seen_at)
+        try:
+            yield
+        finally:
+            seen_at[0] = min(seen_at[0], time.monotonic())
+
+
 class Budgets:
     """The budgets as one process uses them. `sessions` best commit each statement by itself (AUTOCOMMIT)."""
 
@@ -81,6 +114,14 @@ class Budgets:
         self._sessions = sessions
         self._known: set[Call] = set()
         self._turns: defaultdict[Call, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._windows: dict[Call, Window] = {}
+
+    @asynccontextmanager
+    async def spend(self, call: Call) -> AsyncIterator[None]:
+        """Wait until the call may go out; the block is the call, and nothing else that takes time."""
+        await self.take(call)
+        async with self._windows.setdefault(call, Window(call.rate)).passage():
+            yield
 
     async def take(self, call: Call) -> None:
         """Wait until the call may go out. It must then go out at once: the place in line is not kept."""

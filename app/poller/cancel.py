@@ -81,8 +81,8 @@ class Canceller:
     async def _try(self, upstream_task_id: str) -> Failure | None:
         """One try that counts: those answered 429 do not."""
         while True:
-            await self._context.budgets.take(self._call)
-            failure = await self._client.cancel(upstream_task_id)
+            async with self._context.budgets.spend(self._call):
+                failure = await self._client.cancel(upstream_task_id)
             outcome = failure.verdict.value if failure else "ok"
             CALLS.labels(self._call.account, "cancel", outcome).inc()
             if failure is None or failure.verdict is not Verdict.SLOWER:

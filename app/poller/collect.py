@@ -87,10 +87,11 @@ class Collector:
     async def _look(self, look: Look, sent: asyncio.Event) -> None:
         with self._context.leases.keep(look.token):
             try:
-                await self._context.budgets.take(self._call)
+                async with self._context.budgets.spend(self._call):
+                    sent.set()
+                    view = await self._client.query(look.upstream_task_id)
             finally:
                 sent.set()
-            view = await self._client.query(look.upstream_task_id)
             self._count(view)
             try:
                 await self._act(look, view)

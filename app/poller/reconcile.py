@@ -189,10 +189,10 @@ class Reconciler:
 
     async def _page(self, attempts: list[Attempt], window: dict[str, str], number: int) -> TaskPage | Failure:
         call = self._context.list_call(self._client)
-        await self._context.budgets.take(call)
-        page = await self._client.list_tasks(
-            model_name=attempts[0].model, page_no=number, page_size=PAGE_SIZE, **window
-        )
+        async with self._context.budgets.spend(call):
+            page = await self._client.list_tasks(
+                model_name=attempts[0].model, page_no=number, page_size=PAGE_SIZE, **window
+            )
         CALLS.labels(call.account, "list", page.verdict.value if isinstance(page, Failure) else "ok").inc()
         if isinstance(page, Failure) and page.verdict is Verdict.SLOWER:
             await self._context.throttled(call)
@@ -202,8 +202,8 @@ class Reconciler:
         if stranger := self._strangers.get(listed.task_id):
             return stranger
         call = self._context.query_call(self._client)
-        await self._context.budgets.take(call)
-        view = await self._client.query(listed.task_id)
+        async with self._context.budgets.spend(call):
+            view = await self._client.query(listed.task_id)
         if isinstance(view, Failure):
             if view.verdict is Verdict.SLOWER:
                 await self._context.throttled(call)

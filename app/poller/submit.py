@@ -76,30 +76,31 @@ class Submitter:
 
     async def _submit(self, claim: Claim, sent: asyncio.Event, *, probe: bool) -> None:
         with self._context.leases.keep(claim.token):
-            try:
-                # Last of all, so that nothing but the call itself lies between the budget's word and upstream.
-                may_send = await self._may_send(claim)
-            finally:
-                sent.set()
-            if not may_send:
+            answer = await self._send(claim, sent)
+            if answer is None:
                 await self._answers.give_back(claim)
                 return
-            answer = await self._client.submit(
-                model=self._lot.model,
-                input_style=MODELS[self._lot.model].input_style,
-                file_urls=claim.file_urls,
-                parameters=claim.parameters,
-            )
             self._count(claim, answer)
             await self._answers.write_down(claim, answer, probe=probe)
 
-    async def _may_send(self, claim: Claim) -> bool:
-        """Wait for the budget. Not without it, not when stopping, and not when the lease may be somebody else's."""
+    async def _send(self, claim: Claim, sent: asyncio.Event) -> Accepted | Failure | Lost | None:
+        """The answer; None when nothing was sent: no budget to ask, told to stop, or the lease may be another's."""
         try:
-            await self._context.budgets.take(self._call)
+            # Last of all, so that nothing but the call itself lies between the budget's word and upstream.
+            async with self._context.budgets.spend(self._call):
+                sent.set()
+                if self._context.stopping.is_set() or not self._context.leases.is_fresh(claim.token):
+                    return None
+                return await self._client.submit(
+                    model=self._lot.model,
+                    input_style=MODELS[self._lot.model].input_style,
+                    file_urls=claim.file_urls,
+                    parameters=claim.parameters,
+                )
         except DatabaseUnavailable:
-            return False
-        return not self._context.stopping.is_set() and self._context.leases.is_fresh(claim.token)
+            return None
+        finally:
+            sent.set()
 
     def _count(self, claim: Claim, answer: Accepted | Failure | Lost) -> None:
         outcome = answer.verdict.value if isinstance(answer, Failure) else type(answer).__name__.lower()

@@ -139,8 +139,8 @@ class Watcher:
         return pages
 
     async def _page(self, status: TaskStatus, number: int) -> TaskPage | None:
-        await self._context.budgets.take(self._call)
-        page = await self._client.list_tasks(status=status.value, page_no=number, page_size=PAGE_SIZE)
+        async with self._context.budgets.spend(self._call):
+            page = await self._client.list_tasks(status=status.value, page_no=number, page_size=PAGE_SIZE)
         CALLS.labels(self._call.account, "list", page.verdict.value if isinstance(page, Failure) else "ok").inc()
         if not isinstance(page, Failure):
             return page

@@ -37,7 +37,7 @@ async def test_a_lone_file_goes_out_alone(desk: Desk) -> None:
     assert await claim(desk.sessions) is None
 
 
-async def test_a_backlog_shares_tasks_just_large_enough_to_drain_within_a_second(desk: Desk) -> None:
+async def test_a_backlog_shares_tasks_just_large_enough_to_drain_at_once(desk: Desk) -> None:
     await desk.post(*urls("backlog", 500))
     claimed = await claim(desk.sessions)
     assert claimed is not None
@@ -109,8 +109,9 @@ async def test_a_smaller_limit_upstream_is_learnt_and_kept(
         (1, 0.0, 1, 1),
         (1, 60.0, 1, 1),
         (5, 0.0, 1, 1),
-        (500, 0.0, 1, 50),
-        (250, 0.5, 1, 50),
+        (100, 0.0, 1, 20),
+        (60, 0.2, 1, 20),
+        (500, 0.0, 1, 100),
         (40, 5.0, 1, 40),
         (5000, 5.0, 1, 100),
         (100, 0.0, 10, 100),
