@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 from app.api import catalogue, docs, health
 from app.api.middleware import add_middleware
 from app.api.openapi import build_openapi, operation_id
+from app.api.openapi_30 import to_openapi_30
 from app.api.problem_handlers import add_problem_handlers
 from app.api.strict import strict_request
 from app.clients import routes as clients
@@ -33,6 +34,7 @@ TAGS = [
     {"name": "transcripts", "description": "What became of the files, kept until you delete it."},
     {"name": "models", "description": "What DashScope offers, as data."},
     {"name": "webhooks", "description": "Being told when a job is final, as Standard Webhooks 1.0 defines it."},
+    {"name": "webhook events", "description": "What the gateway sends to a job's `webhook_url`: implement these."},
     {"name": "clients", "description": "Tokens, managed with ADMIN_TOKEN."},
     {"name": "health", "description": "For load balancers and monitoring; no token."},
 ]
@@ -69,6 +71,7 @@ def _add_routes(app: FastAPI) -> None:
     docs.add_assets(app)
     app.openapi = partial(build_openapi, app)  # type: ignore[method-assign]  # FastAPI's documented way
     app.add_api_route("/openapi.json", partial(_show_openapi, app), include_in_schema=False)
+    app.add_api_route("/openapi-3.0.json", partial(_show_openapi_30, app), include_in_schema=False)
     app.include_router(clients.router, dependencies=[Depends(strict_request)])
     event_docs.add_events(app)
     for room in (jobs, events, deliveries, transcripts, webhooks, catalogue):
@@ -77,3 +80,7 @@ def _add_routes(app: FastAPI) -> None:
 
 async def _show_openapi(app: FastAPI) -> JSONResponse:
     return JSONResponse(app.openapi())
+
+
+async def _show_openapi_30(app: FastAPI) -> JSONResponse:
+    return JSONResponse(to_openapi_30(app.openapi()))

@@ -6,7 +6,8 @@ from functools import cache
 from typing import Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field
+from fastapi.encoders import jsonable_encoder
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.pagination import Page
 from app.api.problems import responses
@@ -72,8 +73,14 @@ class ModelScenario(BaseModel):
     reason: str
 
 
+def _add_example(schema: dict[str, Any]) -> None:
+    schema["examples"] = [jsonable_encoder(describe(MODELS["fun-asr"]))]
+
+
 class Model(BaseModel):
     """A speech recognition model as upstream documents it."""
+
+    model_config = ConfigDict(json_schema_extra=_add_example)
 
     id: str
     family: Family

@@ -8,7 +8,7 @@ from alembic.script import ScriptDirectory
 from fastapi import APIRouter, Request, Response
 from prometheus_client import REGISTRY
 from prometheus_client.exposition import choose_encoder
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
@@ -20,10 +20,19 @@ from app.errors import DatabaseUnavailable, ServiceUnavailable
 
 READY_TIMEOUT_S = 1
 
+_METRICS = {
+    "schema": {"type": "string"},
+    "example": 'asr_gateway_http_requests_total{method="GET",route="/v1/jobs",status="200"} 3.0\n',
+}
+
 router = APIRouter(tags=["health"])
 
 
 class Health(BaseModel):
+    model_config = ConfigDict(
+        json_schema_serialization_defaults_required=True, json_schema_extra={"examples": [{"status": "ok"}]}
+    )
+
     status: Literal["ok"] = "ok"
 
 
@@ -48,7 +57,7 @@ async def get_readiness(sessions: SessionsDep) -> Health:
     return Health()
 
 
-@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": _METRICS}}})
 async def get_metrics(request: Request) -> Response:
     """Prometheus' text format, or OpenMetrics when it is asked for."""
     encode, content_type = choose_encoder(request.headers.get("accept", ""))

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
+from app.api.openapi_schemas import prepare_schemas
 from app.api.problems import InvalidJson, NotAcceptable, Problem, UnsupportedMediaType, responses
 from app.errors import (
     BodyTooLarge,
@@ -39,10 +40,10 @@ def build_openapi(app: FastAPI) -> dict[str, Any]:
             routes=app.routes,
             webhooks=app.webhooks.routes,
             tags=app.openapi_tags,
-            servers=[{"url": "/"}],
+            servers=[{"url": "/", "description": "The gateway that serves this document."}],
         )
         _add_problems(document)
-        app.openapi_schema = json.loads(_GENERIC_PAGE.sub(r"\1Page", json.dumps(document)))
+        app.openapi_schema = json.loads(_GENERIC_PAGE.sub(r"\1Page", json.dumps(prepare_schemas(document))))
     return app.openapi_schema
 
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 from urllib.parse import quote
 
 from fastapi import Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import Scope
 
 from app import errors
@@ -93,6 +93,8 @@ class ProblemPlace(BaseModel):
 
 class Problem(BaseModel):
     """An error as RFC 9457 describes it. Programs decide by `code`; `title` and `detail` are for people."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
     type: str = Field(description="A page that explains `code`, relative to the gateway.")
     title: str

@@ -14,7 +14,7 @@ from app.api.acceptable import accepts
 from app.api.problems import NotAcceptable, UnsupportedMediaType
 from app.errors import Fault, InvalidRequest
 
-_PREFIXES = "x-query-prefixes"
+QUERY_PREFIXES = "x-query-prefixes"  # for `strict_request` alone; no part of the document
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -49,7 +49,7 @@ def query_prefix(prefix: str, description: str) -> dict[str, Any]:
             "propertyNames": {"pattern": f"^{re.escape(prefix)}"},
         },
     }
-    return {_PREFIXES: [prefix], "parameters": [parameter]}
+    return {QUERY_PREFIXES: [prefix], "parameters": [parameter]}
 
 
 def prefixed_query(request: Request, prefix: str) -> dict[str, str]:
@@ -59,7 +59,7 @@ def prefixed_query(request: Request, prefix: str) -> dict[str, str]:
 
 def _query_faults(request: Request, route: APIRoute) -> Iterator[Fault]:
     known = _query_parameters(route)
-    prefixes = tuple((route.openapi_extra or {}).get(_PREFIXES, ()))
+    prefixes = tuple((route.openapi_extra or {}).get(QUERY_PREFIXES, ()))
     pairs = request.query_params.multi_items()
     for name, count in Counter(name for name, _ in pairs).items():
         if name not in known and not _has_prefix(name, prefixes):

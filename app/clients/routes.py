@@ -5,7 +5,7 @@ from typing import Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from app.api.dependencies import SessionsDep
 from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, Page, cut_page, decode_cursor
@@ -23,6 +23,14 @@ router = APIRouter(
     responses=responses(AdminDisabled, Forbidden),
 )
 
+_EXAMPLE: dict[str, JsonValue] = {
+    "id": "019ab0a4-2b1d-7e04-8a55-0b6e9f6c2d10",
+    "name": "call-centre",
+    "created_at": "2026-11-23T08:00:00.120000Z",
+    "last_used_at": None,
+    "revoked_at": None,
+}
+
 
 class NewClient(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"name": "call-centre"}]})
@@ -33,7 +41,7 @@ class NewClient(BaseModel):
 class Client(BaseModel):
     """Someone who may call the gateway, and sees only what is their own."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = ConfigDict(from_attributes=True, json_schema_extra={"examples": [_EXAMPLE]})
 
     id: UUID
     name: str
@@ -43,6 +51,8 @@ class Client(BaseModel):
 
 
 class CreatedClient(Client):
+    model_config = ConfigDict(json_schema_extra={"examples": [{**_EXAMPLE, "token": "asr_shown-this-once"}]})
+
     token: str = Field(description="Shown this once: the gateway stores its hash only.")
 
 

@@ -46,7 +46,7 @@ def add_events(app: FastAPI) -> None:
             operation_id="receiveJob" + event_type.name.title(),
             summary=_ABOUT[event_type],
             description="Signed as [Standard Webhooks 1.0](https://www.standardwebhooks.com) defines it.",
-            tags=["webhooks"],
+            tags=["webhook events"],
             status_code=204,
             responses=_RESPONSES,
         )

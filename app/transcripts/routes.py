@@ -28,6 +28,7 @@ from app.transcripts.serving import rendered_response, stored_response, unchange
 router = APIRouter(prefix="/v1/transcripts", route_class=ClientRoute, tags=["transcripts"])
 
 _ETAG = {"ETag": {"description": "Strong, and another one for each coding.", "schema": {"type": "string"}}}
+_RAW = {"file_url": "https://example.com/call-4711.wav", "properties": {}, "transcripts": []}
 _UNCHANGED = {"description": "The caller has it.", "headers": _ETAG}
 
 ChannelId = Annotated[int | None, Query(ge=0, description="Only this channel; absent: all of them.")]
@@ -117,7 +118,7 @@ async def get_transcript(request: Request, transcript_id: UUID, client: ClientDe
     response_class=Response,
     responses={
         **_document_responses(),
-        200: {"headers": _ETAG, "content": {"application/json": {"schema": {"type": "object"}}}},
+        200: {"headers": _ETAG, "content": {"application/json": {"schema": {"type": "object"}, "example": _RAW}}},
     },
 )
 async def get_transcript_raw(

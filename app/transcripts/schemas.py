@@ -91,7 +91,8 @@ class Sentence(BaseModel):
     sentence_id: int | None = None
     words: list[Word] | None = None
     speaker_id: int | str | None = Field(None, description="From 0, when diarization was enabled.")
-    emotion: list[str] | str | None = Field(None, description="SenseVoice: those tagged; qwen3: the one.")
+    # A union of an array and a string makes generators for Java write classes that do not compile.
+    emotion: Any = Field(None, description="SenseVoice: an array of those tagged; qwen3: the one, a string.")
     event: list[str] | None = Field(None, description="SenseVoice: sounds such as applause.")
 
 

@@ -34,6 +34,13 @@ _DELIVERY: dict[str, JsonValue] = {
         }
     ],
 }
+_TEST_RESULT: dict[str, JsonValue] = {
+    "delivered": True,
+    "duration_ms": 38,
+    "response_status": 204,
+    "response_excerpt": "",
+    "error": None,
+}
 
 
 class WebhookSecret(BaseModel):
@@ -66,6 +73,8 @@ class AttemptError(BaseModel):
 
 class WebhookTestResult(BaseModel):
     """What became of a test ping."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_TEST_RESULT]})
 
     delivered: bool = Field(description="Whether the server answered 2xx.")
     duration_ms: int

@@ -8,6 +8,10 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from app.api.openapi_30 import to_openapi_30
+from app.api.openapi_schemas import map_schemas
+from tests.api.snapshot import SNAPSHOT, as_text
+
 Operations = list[tuple[str, str, dict[str, Any]]]
 
 
@@ -72,3 +76,85 @@ def test_schemas_have_names_that_read_well_in_generated_clients(app: FastAPI) ->
     assert {"Problem", "ProblemPlace", "Model", "ModelPage", "ClientPage"} <= schemas.keys()
     assert "HTTPValidationError" not in schemas
     assert all(re.fullmatch(r"([A-Z][a-z]+)+", name) for name in schemas), list(schemas)
+
+
+def test_the_document_is_the_committed_one(app: FastAPI) -> None:
+    """People generate clients from it. A change that is meant: `make openapi`, and look at the diff."""
+    assert as_text(app.openapi()) == SNAPSHOT.read_text(encoding="utf-8")
+
+
+def test_enumerations_have_names(app: FastAPI) -> None:
+    named = app.openapi()["components"]["schemas"].values()
+    for schema in _schemas(app.openapi()):
+        assert len(schema.get("enum", ())) <= 1 or schema in named, schema
+
+
+def test_enumerations_that_may_grow_are_strings_to_generated_clients(app: FastAPI) -> None:
+    schemas = app.openapi()["components"]["schemas"]
+    for name in ("Family", "EventType", "Feature", "ProblemCode"):
+        assert "enum" not in schemas[name]
+        assert len(schemas[name]["x-extensible-enum"]) > 1
+
+
+def test_parameters_are_never_null(operations: Operations) -> None:
+    for path, _, operation in operations:
+        for parameter in operation.get("parameters", ()):
+            assert "null" not in json.dumps(parameter["schema"]), path
+
+
+def test_answers_have_all_their_fields(app: FastAPI) -> None:
+    schemas = app.openapi()["components"]["schemas"]
+    # Upstream's result document leaves out what a model does not tell; requests leave out what has a default.
+    for name in schemas.keys() - {"ChannelTranscript", "Sentence", "Word", "JobRequest"}:
+        assert schemas[name].get("properties", {}).keys() == set(schemas[name].get("required", ())), name
+
+
+def test_every_body_has_an_example(operations: Operations, app: FastAPI) -> None:
+    for path, method, operation in operations:
+        bodies = [operation["requestBody"]] if "requestBody" in operation else []
+        bodies += [answer for status, answer in operation["responses"].items() if status < "300"]
+        for content in (content for body in bodies for content in body.get("content", {}).items()):
+            assert _has_example(app, *content), (path, method)
+
+
+async def test_a_document_for_older_generators_is_derived(stranger: httpx.AsyncClient, app: FastAPI) -> None:
+    document = (await stranger.get("/openapi-3.0.json")).json()
+    assert document == to_openapi_30(app.openapi())
+    assert document["openapi"] == "3.0.3"
+    assert document["paths"].keys() == app.openapi()["paths"].keys()
+    assert document["x-webhooks"].keys() == app.openapi()["webhooks"].keys()
+    for schema in _schemas(document):
+        assert not {"const", "examples", "propertyNames", "contentMediaType"} & schema.keys(), schema
+        assert isinstance(schema.get("type", ""), str)
+        assert schema.get("type") != "null"
+        assert "$ref" not in schema or len(schema) == 1
+
+
+def test_the_older_document_says_null_and_bounds_in_its_own_words() -> None:
+    schema = {"anyOf": [{"type": "integer", "exclusiveMinimum": 0}, {"type": "null"}], "examples": [1], "title": "T"}
+    upload = {"type": "string", "contentMediaType": "application/octet-stream"}
+    document = to_openapi_30({"components": {"schemas": {"A": schema, "B": upload}}})
+    assert document["components"]["schemas"] == {
+        "A": {"type": "integer", "minimum": 0, "exclusiveMinimum": True, "nullable": True, "example": 1, "title": "T"},
+        "B": {"type": "string", "format": "binary"},
+    }
+
+
+def _schemas(document: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+
+    def collect(schema: dict[str, Any]) -> dict[str, Any]:
+        found.append(schema)
+        return schema
+
+    map_schemas(document, collect)
+    return found
+
+
+def _has_example(app: FastAPI, media_type: str, body: dict[str, Any]) -> bool:
+    schemas = app.openapi()["components"]["schemas"]
+    schema = body.get("schema", {})
+    schema = schemas[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+    if "items" in schema.get("properties", {}):  # a page: its items have examples
+        schema = schemas[schema["properties"]["items"]["items"]["$ref"].rpartition("/")[2]]
+    return any("example" in word for word in [*body, *schema])
