@@ -51,6 +51,15 @@ class Job(Base):
             unique=True,
             postgresql_where=text("idempotency_key IS NOT NULL"),
         ),
+        # Lists of what is open or went wrong, which is rare: without it they read all jobs of the client. Costs 10 µs
+        # for each job, whose two changes of status are no longer HOT.
+        Index("ix_jobs_unusual", "client_id", text("id DESC"), postgresql_where=text("status <> 'succeeded'")),
+        Index(
+            "ix_jobs_metadata",
+            "metadata",
+            postgresql_using="gin",
+            postgresql_ops={"metadata": "jsonb_path_ops"},
+        ),
         # Counters change with every file: room on the page keeps those updates HOT (no index entry to write).
         {"postgresql_with": {"fillfactor": "70", "autovacuum_vacuum_scale_factor": "0.02"}},
     )

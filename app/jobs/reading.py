@@ -8,16 +8,19 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import ARRAY, Select, Text, Uuid, any_, bindparam, cast, func, select
+from sqlalchemy import ARRAY, Select, Text, Uuid, any_, bindparam, cast, func, literal_column, select, text
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.clients.models import Client
 from app.errors import NotFound
+from app.identifiers import first_id
 from app.jobs.lifecycle import FileStatus, JobStatus
 from app.jobs.models import File, Job
 
 FILES_SHOWN = 100
+# Ids have the time of the API's clock, `created_at` is the database's: more than a wrong time zone makes them differ.
+CLOCKS_DIFFER_S = 24 * 3600
 
 
 @dataclass(slots=True)
@@ -92,7 +95,11 @@ async def find_jobs(session: AsyncSession, job_ids: Sequence[UUID]) -> list[JobR
 
 
 async def list_jobs(session: AsyncSession, client_id: UUID, filters: JobFilters, limit: int) -> list[JobRow]:
-    """Newest first, one statement for jobs and files."""
+    """Newest first, one statement for jobs and files; filters by metadata take two."""
+    if filters.metadata:
+        # Whether the pair is rare decides between two plans, so the pair has to be known when the plan is made.
+        # Among 300,000 jobs a plan for any pair takes 70 ms for a rare one, this one 0.05 ms.
+        await session.execute(text("SET LOCAL plan_cache_mode = force_custom_plan"))
     query = _JOBS.where(Job.client_id == client_id).order_by(Job.id.desc()).limit(limit)
     return [job_row(row) for row in await session.execute(_filtered(query, filters))]
 
@@ -135,14 +142,21 @@ def _file_row(columns: Sequence[Any]) -> FileRow:
 def _filtered(query: Select[Any], filters: JobFilters) -> Select[Any]:
     if filters.statuses:
         query = query.where(Job.status.in_(filters.statuses))
+        if JobStatus.SUCCEEDED not in filters.statuses:
+            query = query.where(_UNUSUAL)
     if filters.model:
         query = query.where(Job.model == filters.model)
     if filters.region:
         query = query.where(Job.region == filters.region)
     if filters.created_after:
-        query = query.where(Job.created_at > filters.created_after)
+        # Ids are ordered by time, and indexed: the range of ids is read, the exact condition decides.
+        query = query.where(
+            Job.created_at > filters.created_after, Job.id >= first_id(filters.created_after, shift_s=-CLOCKS_DIFFER_S)
+        )
     if filters.created_before:
-        query = query.where(Job.created_at < filters.created_before)
+        query = query.where(
+            Job.created_at < filters.created_before, Job.id < first_id(filters.created_before, shift_s=CLOCKS_DIFFER_S)
+        )
     if filters.metadata:
         query = query.where(Job.labels.contains(filters.metadata))
     if filters.before_id:
@@ -199,6 +213,8 @@ JOB_COLUMNS = (
 )
 
 _JOBS = select(*JOB_COLUMNS)
+# Spelt out, not bound: the partial index is used when the plan is made for any statuses, too.
+_UNUSUAL = Job.status != literal_column("'succeeded'")
 _FIND = _JOBS.where(Job.id == bindparam("job_id"), Job.client_id == bindparam("client_id"))
 _FIND_MANY = _JOBS.join(Client, Client.id == Job.client_id).where(
     Job.id == any_(bindparam("job_ids", type_=ARRAY(Uuid))), Client.revoked_at.is_(None)

@@ -103,9 +103,7 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("state = 'running' AND cancel_wanted_at IS NOT NULL"),
     )
-    op.create_index(
-        "ix_tasks_done", "tasks", ["done_at"], unique=False, postgresql_where=sa.text("state = 'done'")
-    )
+    op.create_index("ix_tasks_done", "tasks", ["done_at"], unique=False, postgresql_where=sa.text("state = 'done'"))
     op.create_index(
         "ix_tasks_ended",
         "tasks",

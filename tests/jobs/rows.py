@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import func, insert, select, update
 
 from app.db import Sessions, transaction
-from app.identifiers import new_id
+from app.identifiers import first_id, new_id
 from app.jobs.lifecycle import FileCounts, job_status, lane
 from app.jobs.models import File, Job, Task
 
@@ -37,7 +37,7 @@ RUNNING: dict[str, Any] = {"status": "running", "attempts": 1}
 
 async def add_job(sessions: Sessions, client_id: UUID, files: Sequence[dict[str, Any]] = (QUEUED,), **job: Any) -> UUID:
     """A job whose counters and status are those of its files."""
-    job_id, task_id = new_id(), new_id()
+    job_id, task_id = _id(job.get("created_at")), new_id()
     counts = _counts(files)
     final = job_status(counts).final
     values = {
@@ -75,6 +75,13 @@ async def finish(sessions: Sessions, job_id: UUID) -> None:
 async def count(sessions: Sessions, table: type[Job | File]) -> int:
     async with transaction(sessions) as session:
         return await session.scalar(select(func.count()).select_from(table)) or 0
+
+
+def _id(created_at: datetime | None) -> UUID:
+    """As it would have been made at that instant."""
+    if created_at is None:
+        return new_id()
+    return UUID(int=first_id(created_at).int | new_id().int % (1 << 80))
 
 
 def _counts(files: Sequence[dict[str, Any]]) -> FileCounts:

@@ -7,10 +7,15 @@ from uuid import UUID
 
 import httpx
 import pytest
+from sqlalchemy import text, update
 
 from app.clients.service import CurrentClient
-from app.db import Sessions
+from app.db import Sessions, transaction
 from app.identifiers import new_id
+from app.jobs import reading
+from app.jobs.lifecycle import JobStatus
+from app.jobs.models import Job
+from app.jobs.reading import JobFilters
 from tests.jobs.rows import FAILED, NOW, QUEUED, RUNNING, SUBMITTING, SUCCEEDED, add_job, finish
 
 
@@ -154,7 +159,14 @@ async def test_files_are_filtered_by_what_clients_see(
 async def test_filters_narrow_each_other(api: httpx.AsyncClient, client_id: UUID, sessions: Sessions) -> None:
     a = await add_job(sessions, client_id, created_at=NOW, labels={"call": "1", "team": "x", "a.b": "c"})
     b = await add_job(sessions, client_id, [SUCCEEDED], region="singapore", created_at=NOW + timedelta(hours=1))
-    c = await add_job(sessions, client_id, [FAILED], model="paraformer-v2", labels={"call": "1"})
+    c = await add_job(
+        sessions,
+        client_id,
+        [FAILED],
+        model="paraformer-v2",
+        labels={"call": "1"},
+        created_at=NOW + timedelta(hours=2),
+    )
 
     async def found(*params: tuple[str, Any]) -> list[str]:
         return ids(await api.get("/v1/jobs", params=list(params)))
@@ -171,6 +183,50 @@ async def test_filters_narrow_each_other(api: httpx.AsyncClient, client_id: UUID
     assert await found(("created_before", "2026-11-23T08:00:00.000001Z")) == [str(a)]
     assert str(a) not in await found(("created_after", "2026-11-23T08:00:00Z"))
     assert str(a) in await found(("created_after", "2026-11-23T15:59:59+08:00"))
+    assert await found(("created_after", "2026-11-23T08:30:00Z"), ("created_before", "2026-11-23T09:30:00Z")) == [
+        str(b)
+    ]
+    assert await found(("created_after", "0001-01-01T00:00:00Z")) == [str(c), str(b), str(a)]
+    assert await found(("created_before", "0001-01-01T00:00:00Z")) == []
+    assert await found(("created_before", "9999-12-31T23:59:59Z")) == [str(c), str(b), str(a)]
+
+
+async def test_ids_of_an_api_whose_clock_is_off_by_hours_do_not_hide_jobs(
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
+) -> None:
+    job_id = await add_job(sessions, client_id, created_at=NOW)
+    async with transaction(sessions) as session:
+        await session.execute(update(Job).where(Job.id == job_id).values(created_at=NOW + timedelta(hours=14)))
+    for query in ("created_after=2026-11-23T21:59:59Z", "created_before=2026-11-23T22:00:01Z"):
+        assert ids(await api.get(f"/v1/jobs?{query}")) == [str(job_id)]
+
+
+@pytest.mark.parametrize(
+    ("filters", "index"),
+    [
+        (JobFilters(statuses=[JobStatus.FAILED, JobStatus.QUEUED]), "ix_jobs_unusual"),
+        (JobFilters(metadata={"call": "nobody's"}), "ix_jobs_metadata"),
+    ],
+)
+async def test_a_rare_filter_reads_only_what_it_finds(
+    client_id: UUID, sessions: Sessions, filters: JobFilters, index: str
+) -> None:
+    async with transaction(sessions) as session:
+        await session.execute(_MANY_JOBS, {"client_id": client_id})
+        await session.execute(text("ANALYZE jobs"))
+        for _ in range(10):  # more than PostgreSQL takes to prefer a plan for any values
+            assert await reading.list_jobs(session, client_id, filters, 51) == []
+        scans = await session.scalar(text("SELECT pg_stat_get_xact_numscans(CAST(:name AS regclass))"), {"name": index})
+    assert scans == 10
+
+
+_MANY_JOBS = text("""
+    INSERT INTO jobs (id, client_id, status, model, region, region_asked, parameters, metadata, files_total,
+                      files_queued, files_succeeded, finished_at)
+    SELECT gen_random_uuid(), :client_id, 'succeeded', 'fun-asr', 'beijing', 'auto', '{}',
+           jsonb_build_object('call', CAST(number AS text), 'team', 'x'), 1, 0, 1, now()
+    FROM generate_series(1, 5000) AS given (number)
+""")
 
 
 @pytest.mark.parametrize(
