@@ -117,3 +117,8 @@ def is_outage(error: BaseException) -> bool:
         pg.ReadOnlySQLTransactionError,
     )
     return isinstance(error, outages) or (cause is not None and is_outage(cause))
+
+
+def is_conflict(error: DBAPIError) -> bool:
+    """Whether two transactions were in each other's way: the same one may succeed when it is done again."""
+    return getattr(error.orig, "sqlstate", None) in {"40001", "40P01"}  # serialization failure, deadlock

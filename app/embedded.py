@@ -42,6 +42,15 @@ def start_embedded(data_dir: Path) -> str:
     return str(server.get_uri())
 
 
+def is_running(data_dir: Path) -> bool:
+    """Whether the server under `data_dir` lives. Cheap: it looks at a process number, and asks nobody."""
+    try:
+        pid = int((data_dir.resolve() / "postgres" / "postmaster.pid").read_text().split("\n", 1)[0])
+    except (FileNotFoundError, ValueError):
+        return False
+    return psutil.pid_exists(pid)
+
+
 def _start(server: Any) -> None:
     for attempt in range(1, START_ATTEMPTS + 1):
         try:

@@ -8,7 +8,9 @@ import contextlib
 import gc
 import signal
 import socket
+import subprocess
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from pathlib import Path
 
 import structlog
 import uvicorn
@@ -23,7 +25,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 from uvicorn.loops.auto import auto_loop_factory
 
-from app import migrate
+from app import embedded, migrate
 from app.clients.service import ensure_default_client
 from app.db import Sessions, create_engine, create_sessions, transaction
 from app.errors import DatabaseUnavailable
@@ -37,6 +39,7 @@ GRACE_S = 10
 # Longer than load balancers keep an idle connection, so that they close it first and never write into a closed one.
 KEEP_ALIVE_S = 75
 RETRY_INTERVAL_S = 1
+EMBEDDED_INTERVAL_S = 2
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 log = structlog.get_logger()
@@ -66,6 +69,7 @@ async def run_gateway(
         await _run_together(
             _api(settings, sessions, listener, doorbell=doorbell),
             lambda stop: run_poller(settings, poller_engine, stop=stop, doorbell=doorbell),
+            *_embedded(settings),
             until=until,
         )
 
@@ -74,7 +78,7 @@ async def run_api(settings: Settings, database_url: str, listener: socket.socket
     """The API alone. It starts while the database is away: `/readyz` is red until that is back."""
     async with _engine(database_url, "api") as engine:
         sessions = create_sessions(engine)
-        parts = [_api(settings, sessions, listener)]
+        parts = [_api(settings, sessions, listener), *_embedded(settings)]
         if settings.api_token is not None:
             token = settings.api_token.get_secret_value()
             parts.append(lambda stop: _keep_default_client(sessions, token, stop))
@@ -84,7 +88,7 @@ async def run_api(settings: Settings, database_url: str, listener: socket.socket
 async def run_poller_alone(settings: Settings, database_url: str, listener: socket.socket | None) -> None:
     """The poller; `/livez` and `/metrics` on the listener, if there is one."""
     async with _engine(database_url, "poller") as engine:
-        parts: list[Part] = [lambda stop: run_poller(settings, engine, stop=stop)]
+        parts: list[Part] = [lambda stop: run_poller(settings, engine, stop=stop), *_embedded(settings)]
         if listener is not None:
             parts.append(lambda stop: serve_http(_poller_pages(), listener, stop))
         await _run_together(*parts)
@@ -94,6 +98,25 @@ def _api(settings: Settings, sessions: Sessions, listener: socket.socket, **stat
     waiters = Waiters(sessions)
     app = create_app(settings, sessions=sessions, waiters=waiters, schema_revision=migrate.head(), **state)
     return lambda stop: serve_http(app, listener, stop, release=waiters.close)
+
+
+def _embedded(settings: Settings) -> list[Part]:
+    if settings.database_url is not None:
+        return []
+    return [lambda stop: _keep_embedded(settings.data_dir, stop)]
+
+
+async def _keep_embedded(data_dir: Path, stop: asyncio.Event) -> None:
+    """Start the embedded PostgreSQL again when something killed it: nobody else would."""
+    while not stop.is_set():
+        if not embedded.is_running(data_dir):
+            log.error("the embedded PostgreSQL is gone and is started again")
+            try:
+                await asyncio.to_thread(embedded.start_embedded, data_dir)
+            except (OSError, AssertionError, subprocess.SubprocessError) as error:
+                log.warning("the embedded PostgreSQL does not start", error=type(error).__name__)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), EMBEDDED_INTERVAL_S)
 
 
 async def serve_http(

@@ -111,6 +111,22 @@ async def test_serve_on_an_empty_folder_and_everything_beside_it(data_dir: Path)
     assert "postmaster.pid" not in _names(data_dir / "postgres")
 
 
+async def test_serve_brings_its_embedded_database_back(data_dir: Path) -> None:
+    async with running("serve", DATA_DIR=str(data_dir), PORT="0", API_TOKEN=TOKEN, **AWAY) as serve:
+        url = await serve.url()
+        async with httpx.AsyncClient(base_url=url) as client:
+            kill_postgres(data_dir)
+            await serve.told("started again")
+            assert (await client.get("/readyz")).status_code in {200, 503}
+            for _ in range(300):
+                if (await client.get("/readyz")).status_code == 200:
+                    break
+                await asyncio.sleep(0.1)
+            else:
+                pytest.fail("the database did not come back")
+        assert await serve.stop() == 0
+
+
 async def test_serve_survives_kill_9_of_everything(data_dir: Path) -> None:
     settings = {"DATA_DIR": str(data_dir), "PORT": "0", "API_TOKEN": TOKEN, **AWAY}
     async with running("serve", **settings) as gateway:

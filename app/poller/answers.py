@@ -103,8 +103,8 @@ class Answers:
                     await record_later(session, claim.task_id)
                 case Verdict.ACCOUNT:
                     await self._record_account_trouble(session, claim, failure, probe=probe)
-                case Verdict.REFUSED if len(claim.file_urls) > 1:
-                    # Only what says nothing about a file can have meant the size of the group.
+                case _ if may_be_one_file(failure, len(claim.file_urls)):
+                    # About the size of the group it can be only where it names neither file nor model.
                     by_size = failure.code == "upstream_refused"
                     await record_split(session, claim.task_id, trouble=failure.message, suspect=by_size)
                 case _:
@@ -129,3 +129,8 @@ class Answers:
         """Whether another region has the model and an account that works."""
         others = MODELS[self.lot.model].regions.keys() - {self.lot.region}
         return any(self.context.accounts_of(region) - refused for region in others)
+
+
+def may_be_one_file(failure: Failure, count: int) -> bool:
+    """Whether a group of `count` files may have been refused for one of them: whatever a 400 says, it may be."""
+    return count > 1 and failure.status == 400 and failure.verdict in {Verdict.REFUSED, Verdict.MODEL}

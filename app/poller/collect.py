@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from uuid import uuid4
 
 import orjson
@@ -12,7 +13,7 @@ from app.dashscope.circuits import open_circuit
 from app.dashscope.client import DashScope
 from app.dashscope.failures import Failure, Verdict
 from app.dashscope.results import NoResult, fetch_result
-from app.dashscope.wire import Item, TaskView
+from app.dashscope.wire import Item, TaskStatus, TaskView
 from app.db import transaction
 from app.errors import DatabaseUnavailable
 from app.poller.claim_look import Look, claim_look
@@ -153,14 +154,15 @@ class Collector:
                 await look_again(session, look.task_id, look.token, wait_s=wait_s, trouble=trouble)
 
     def _learn(self, look: Look, view: TaskView) -> None:
-        duration_s = look.age_s if view.ran_s is None else view.ran_s
-        self._context.durations(self._call.account, look.model).add(duration_s)
         TASK_SECONDS.labels(self._call.account, look.model).observe(look.age_s)
+        if view.status in {TaskStatus.SUCCEEDED, TaskStatus.FAILED}:
+            duration_s = look.age_s if view.ran_s is None else view.ran_s
+            self._context.durations(self._call.account, look.model).add(duration_s)
 
     async def _store(self, look: Look, view: TaskView, found: Sequence[tuple[TaskFile, Outcome]]) -> list[Wait]:
         """Fetch and store one batch; returns why files of it must wait."""
         async with asyncio.TaskGroup() as group:
-            finishing = [group.create_task(self._finish(look, file, outcome)) for file, outcome in found]
+            finishing = [group.create_task(self._finish(look, file, outcome, view.usage_s)) for file, outcome in found]
         finished = [task.result() for task in finishing]
         results = [result for result in finished if isinstance(result, Result)]
         waits = [(file, wait) for (file, _), wait in zip(found, finished, strict=True) if isinstance(wait, Wait)]
@@ -172,10 +174,10 @@ class Collector:
             FILES.labels(look.model, look.region, result.status).inc()
         return [wait for _, wait in waits]
 
-    async def _finish(self, look: Look, file: TaskFile, outcome: Outcome) -> Result | Wait:
+    async def _finish(self, look: Look, file: TaskFile, outcome: Outcome, usage_s: int | None) -> Result | Wait:
         match outcome:
             case Fetch(url):
-                return await self._fetch(look, file, url)
+                return await self._fetch(look, file, url, usage_s)
             case Silent(item):
                 return await self._succeed(look, file, _as_bytes(item), silent(file.url))
             case Failed(failure):
@@ -185,12 +187,12 @@ class Collector:
             case Wait():
                 return outcome
 
-    async def _fetch(self, look: Look, file: TaskFile, url: str) -> Result | Wait:
+    async def _fetch(self, look: Look, file: TaskFile, url: str, usage_s: int | None) -> Result | Wait:
         # From the first byte until it is compressed: results are large, and no more are held than there is room for.
         async with self._context.results_room:
-            return await self._fetch_and_read(look, file, url)
+            return await self._fetch_and_read(look, file, url, usage_s)
 
-    async def _fetch_and_read(self, look: Look, file: TaskFile, url: str) -> Result | Wait:
+    async def _fetch_and_read(self, look: Look, file: TaskFile, url: str, usage_s: int | None) -> Result | Wait:
         raw = await fetch_result(self._context.results_http, url, base_url=self._base_url)
         if isinstance(raw, NoResult):
             return _settled(file, after_fetch(raw, file, ended_s=look.ended_s))
@@ -201,6 +203,9 @@ class Collector:
                 )
         except UnreadableResult as error:
             return _settled(file, after_reading(str(error), file, ended_s=look.ended_s))
+        if look.alone and usage_s is not None and "original_duration_in_milliseconds" not in document.properties:
+            # qwen3 says how long the audio is in the task's usage only; elsewhere the end of speech stands for it.
+            document = replace(document, audio_duration_ms=usage_s * 1000)
         return await self._succeed(look, file, raw, document)
 
     async def _succeed(self, look: Look, file: TaskFile, raw: bytes, document: Document) -> Result:

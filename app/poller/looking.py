@@ -1,15 +1,18 @@
 """When to look at a task: when it is likely to have ended. Pure.
 
-Recent durations of the same account and model say when that is; where nothing is known, soon at first and then
-less and less often.
+Recent durations of the same account and model say when that is, but only where they agree are they relied on, and
+never for long: the next file may be a short one.
 """
 
-from bisect import bisect_right
 from collections import deque
 
 REMEMBERED = 64
 SOONEST_S = 0.5
+# The longest wait between two looks: where recent durations agree, and where they do not.
 LATEST_S = 15.0
+LATEST_IN_DOUBT_S = 3.0
+ENOUGH = 8
+AGREEMENT = 2.0
 # After the end of every known duration: a tenth of the time that has passed, so the delay stays in proportion.
 GROWTH = 0.1
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.9, 1.0)
@@ -29,15 +32,17 @@ class Durations:
     def next_look_s(self, elapsed_s: float) -> float:
         """Seconds from now until the next look at a task that was submitted `elapsed_s` ago."""
         soonest = elapsed_s + SOONEST_S if elapsed_s else 0.0
-        for expected in self._expected_ends():
-            if expected >= soonest and expected > elapsed_s:
-                return expected - elapsed_s
+        ends = self._expected_ends()
+        for expected in ends:
+            if expected > max(elapsed_s, soonest):
+                latest_s = LATEST_S if self._agree(ends) else max(LATEST_IN_DOUBT_S, elapsed_s * GROWTH)
+                return min(expected - elapsed_s, latest_s, LATEST_S)
         return min(max(elapsed_s * GROWTH, SOONEST_S), LATEST_S)
+
+    def _agree(self, ends: list[float]) -> bool:
+        return len(self._recent) >= ENOUGH and ends[-1] <= ends[0] * AGREEMENT
 
     def _expected_ends(self) -> list[float]:
         ordered = sorted(self._recent)
-        if not ordered:
-            return []
         last = len(ordered) - 1
-        ends = [ordered[round(quantile * last)] + MARGIN_S for quantile in QUANTILES]
-        return ends[bisect_right(ends, 0) :]
+        return [ordered[round(quantile * last)] + MARGIN_S for quantile in QUANTILES] if ordered else []

@@ -13,7 +13,7 @@ from app.catalogue import MODELS
 from app.dashscope.budgets import Budgets
 from app.dashscope.client import DashScope, http_client
 from app.dashscope.results import results_client
-from app.db import Sessions, create_sessions, transaction
+from app.db import Sessions, create_sessions, is_conflict, transaction
 from app.errors import DatabaseUnavailable
 from app.jobs.doorbell import Doorbell
 from app.poller.agenda import Agenda, read_agenda
@@ -125,9 +125,10 @@ class Poller:
             except DatabaseUnavailable:
                 log.warning("database away")
                 await self._context.pause(AWAY_S)
-            except DBAPIError:
-                log.exception("round failed")  # a deadlock, say: the next round does what this one would have
-                await self._context.pause(AWAY_S)
+            except DBAPIError as error:
+                if not is_conflict(error):
+                    raise
+                log.warning("round in conflict with another transaction")  # the next one does what it would have done
             await self._rest()
 
     async def round(self) -> None:
@@ -151,11 +152,16 @@ class Poller:
 
     async def _move_on(self, session: AsyncSession, agenda: Agenda) -> None:
         """Where no account of a region works, or it has none, files whose job left the region open go to another."""
-        stuck = {region for region, _ in agenda.waiting if self._context.accounts_of(region) <= agenda.circuits.keys()}
-        for region in stuck:
-            for other in self._context.regions:
-                if not self._context.accounts_of(other) <= agenda.circuits.keys():
-                    await move_waiting_files(session, region, other)
+        for region in {region for region, _ in agenda.waiting}:
+            if self._is_stuck(region, agenda):
+                for other in self._context.regions:
+                    if not self._context.accounts_of(other) <= agenda.circuits.keys():
+                        await move_waiting_files(session, region, other)
+
+    def _is_stuck(self, region: str, agenda: Agenda) -> bool:
+        """No account of the region works. While a probe is due, files stay for it: else it would never find out."""
+        accounts = self._context.accounts_of(region)
+        return accounts <= agenda.circuits.keys() and not any(agenda.circuits[each].probe_due for each in accounts)
 
     async def _rest(self) -> None:
         """Until the next round, or less when somebody rings or the poller is told to stop."""

@@ -98,3 +98,17 @@ async def test_a_probe_risks_one_file(desk: Desk, start_poller: StartPoller) -> 
         await desk.until("SELECT 1 FROM circuits WHERE refused_probes = 1")
         await desk.until("SELECT 1 FROM jobs WHERE files_failed = 1")
     assert sum(file.status == "failed" for file in await desk.files(job)) == 1
+
+
+async def test_a_circuit_closes_again_although_all_files_may_go_elsewhere(
+    desk: Desk, start_poller: StartPoller
+) -> None:
+    """A probe needs a file: while one is due, they are not moved away."""
+    await desk.rows(
+        "INSERT INTO circuits (account, code, message, probe_at)"
+        " VALUES ('beijing/default', 'account_in_arrears', '', now()) RETURNING account"
+    )
+    job = await desk.post(*urls(3), region="auto")
+    async with start_poller():
+        assert await desk.final(job) == ["succeeded"]
+        await desk.until("SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM circuits)")

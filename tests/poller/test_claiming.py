@@ -6,7 +6,9 @@ from uuid import uuid4
 
 import pytest
 
+from app.dashscope.failures import judge_call
 from app.db import Sessions, transaction
+from app.poller.answers import may_be_one_file
 from app.poller.claim import WAITING, Claim, Lot, claim_files
 from app.poller.grouping import group_size
 from app.poller.records import record_accepted, record_split
@@ -144,3 +146,20 @@ async def test_many_lanes_of_one_client_do_not_slow_a_claim_down(desk: Desk) -> 
 
 def most_rows(plan: dict[str, Any]) -> float:
     return max([float(plan["Actual Rows"]), *(most_rows(inner) for inner in plan.get("Plans", []))])
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message", "count", "split"),
+    [
+        (400, "InvalidParameter", "input.file_urls[0] is not valid", 2, True),
+        (400, "InvalidParameter", "url error, please check url！", 2, True),  # said of models, and of URLs
+        (400, "DataInspectionFailed", "", 2, True),
+        (400, "InvalidParameter", "anything", 1, False),
+        (404, "ModelNotFound", "Model can not be found.", 2, False),
+        (403, "Model.AccessDenied", "", 2, False),
+    ],
+)
+def test_a_400_may_be_about_one_file_of_the_group(
+    status: int, code: str, message: str, count: int, split: bool
+) -> None:
+    assert may_be_one_file(judge_call(status, code, message), count) is split

@@ -92,3 +92,26 @@ async def test_a_refused_group_is_split_until_the_culprit_is_alone(desk: Desk, s
         assert await desk.final(job) == ["partial"]
     assert [file.status for file in await desk.files(job)] == ["succeeded"] * 7 + ["failed"]
     assert not await desk.rows("SELECT * FROM group_limits")
+
+
+async def test_where_the_document_does_not_say_how_long_the_audio_is_the_usage_does(
+    desk: Desk, start_poller: StartPoller
+) -> None:
+    job = await desk.post("https://example.com/q.wav?sandbox=seconds:30", model="qwen3-asr-flash-filetrans")
+    async with start_poller():
+        assert await desk.final(job) == ["succeeded"]
+    assert [file.audio_duration_ms for file in await desk.files(job)] == [30_000]
+
+
+async def test_a_short_file_does_not_wait_because_the_last_one_was_long(
+    desk: Desk, start_poller: StartPoller, sandbox: RunningSandbox
+) -> None:
+    async with start_poller():
+        long = await desk.post("https://example.com/long.wav?sandbox=run:8")
+        assert await desk.final(long) == ["succeeded"]
+        short = await desk.post("https://example.com/short.wav")
+        assert await desk.final(short) == ["succeeded"]
+    (task,) = await desk.rows(
+        "SELECT done_at - submitted_at < interval '6 s' AS soon FROM tasks ORDER BY id DESC LIMIT 1"
+    )
+    assert task.soon
