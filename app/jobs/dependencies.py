@@ -1,4 +1,4 @@
-"""What the routes of jobs take from the request and the application: who waits, for how long, and the doorbell."""
+"""What the routes of jobs take from the request and the application: who waits and how long, pace, doorbell."""
 
 import asyncio
 import re
@@ -11,6 +11,7 @@ from fastapi import Depends, Header, Query, Request
 
 from app.api.dependencies import SessionsDep
 from app.jobs.doorbell import Doorbell
+from app.jobs.pace import Pace
 from app.jobs.reading import JobRow
 from app.jobs.waiting import Waiters
 
@@ -33,6 +34,16 @@ async def _doorbell(request: Request) -> Doorbell:
     return doorbell or Doorbell()
 
 
+async def _pace(request: Request, sessions: SessionsDep) -> Pace:
+    """At most each 10 s this costs a statement."""
+    state = request.app.state
+    if not hasattr(state, "pace"):
+        state.pace = Pace(sessions)
+    pace: Pace = state.pace
+    await pace.learn()
+    return pace
+
+
 async def _wait_s(
     request: Request,
     wait: Annotated[
@@ -53,6 +64,7 @@ async def _wait_s(
 
 WaitersDep = Annotated[Waiters, Depends(_waiters)]
 DoorbellDep = Annotated[Doorbell, Depends(_doorbell)]
+PaceDep = Annotated[Pace, Depends(_pace)]
 WaitDep = Annotated[int, Depends(_wait_s)]
 
 

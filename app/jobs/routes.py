@@ -29,8 +29,9 @@ from app.errors import (
     UnknownModel,
 )
 from app.jobs import changes, reading, service
-from app.jobs.dependencies import DoorbellDep, WaitDep, WaitersDep, wait_for_job
+from app.jobs.dependencies import DoorbellDep, PaceDep, WaitDep, WaitersDep, wait_for_job
 from app.jobs.lifecycle import FileStatus, JobStatus
+from app.jobs.pace import Pace
 from app.jobs.presentation import file_json, job_bytes, job_json, page_bytes
 from app.jobs.reading import JobFilters, JobRow
 from app.jobs.requests import new_job
@@ -38,12 +39,15 @@ from app.jobs.schemas import MAX_FILES, Job, JobFilePage, JobPage, JobRequest
 from app.jobs.waiting import Waiters
 from app.settings import RegionName
 
-# As often as it is worth looking; `wait` is better.
-POLL_AGAIN_S = 2
-
 router = APIRouter(prefix="/v1/jobs", route_class=ClientRoute, tags=["jobs"])
 
-_RETRY_AFTER = {"Retry-After": {"description": "While the job is not final.", "schema": {"type": "integer"}}}
+_RETRY_AFTER = {
+    "Retry-After": {
+        "description": "While the job is not final: after so many seconds, 1 to 60, it is worth looking again."
+        " Estimated from the job's own pace, or from similar jobs that finished lately. `wait` is better.",
+        "schema": {"type": "integer", "minimum": 1, "maximum": 60},
+    }
+}
 _ETAG = {"ETag": {"description": "Changes with the job.", "schema": {"type": "string"}}}
 _CREATED: dict[str, Any] = {
     "description": "The job is durable: it will be done, whatever happens to the gateway.",
@@ -90,6 +94,7 @@ async def create_job(
     sessions: SessionsDep,
     waiters: WaitersDep,
     doorbell: DoorbellDep,
+    pace: PaceDep,
     wait_s: WaitDep,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
@@ -109,7 +114,7 @@ async def create_job(
     # The job is durable: an error now would invite its sender to send it again.
     with suppress(DatabaseUnavailable, NotFound):
         job = await _wait(request, waiters, sessions, job, client_id=client.id, wait_s=wait_s)
-    headers = {"Location": f"/v1/jobs/{job.id}", **_retry_after(job)}
+    headers = {"Location": f"/v1/jobs/{job.id}", **_retry_after(pace, job)}
     if replayed:
         headers["Idempotency-Replayed"] = "true"
     return _json(job_bytes(job), headers, status_code=202)
@@ -167,7 +172,14 @@ async def list_jobs(
     },
 )
 async def get_job(
-    request: Request, job_id: UUID, *, client: ClientDep, sessions: SessionsDep, waiters: WaitersDep, wait_s: WaitDep
+    request: Request,
+    job_id: UUID,
+    *,
+    client: ClientDep,
+    sessions: SessionsDep,
+    waiters: WaitersDep,
+    pace: PaceDep,
+    wait_s: WaitDep,
 ) -> Response:
     """With `wait` it answers as soon as the job is final, and when the time is over with the job as it is then.
     \f
@@ -178,7 +190,7 @@ async def get_job(
     job = await _wait(request, waiters, sessions, job, client_id=client.id, wait_s=wait_s)
     etag = strong_etag(str(job.id), job.version)
     answer = not_modified(request, etag) or _json(job_bytes(job), validators(etag))
-    answer.headers.update(_retry_after(job))
+    answer.headers.update(_retry_after(pace, job))
     return answer
 
 
@@ -242,7 +254,9 @@ async def cancel_job(job_id: UUID, client: ClientDep, sessions: SessionsDep, doo
         **responses(NotFound, NothingToRetry),
     },
 )
-async def retry_job(job_id: UUID, client: ClientDep, sessions: SessionsDep, doorbell: DoorbellDep) -> Response:
+async def retry_job(
+    job_id: UUID, client: ClientDep, sessions: SessionsDep, doorbell: DoorbellDep, pace: PaceDep
+) -> Response:
     """Failed and canceled files are queued again, while others of the job may still run; the job is no longer final.
 
     `attempts` goes on counting, so a retry is one attempt: the second one that the gateway makes by itself when a
@@ -253,7 +267,7 @@ async def retry_job(job_id: UUID, client: ClientDep, sessions: SessionsDep, door
     async with transaction(sessions) as session:
         job = await changes.retry_job(session, client.id, job_id)
     doorbell.ring()
-    return _json(job_bytes(job), _retry_after(job), status_code=202)
+    return _json(job_bytes(job), _retry_after(pace, job), status_code=202)
 
 
 @router.delete(
@@ -287,8 +301,8 @@ async def _wait(
     return await wait_for_job(request, waiters, job.id, wait_s) or await _read(sessions, client_id, job.id)
 
 
-def _retry_after(job: JobRow) -> dict[str, str]:
-    return {} if job.final else {"Retry-After": str(POLL_AGAIN_S)}
+def _retry_after(pace: Pace, job: JobRow) -> dict[str, str]:
+    return {} if job.final else {"Retry-After": str(pace.retry_after_s(job))}
 
 
 def _json(body: bytes, headers: dict[str, str] | None = None, *, status_code: int = 200) -> Response:

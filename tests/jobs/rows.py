@@ -77,9 +77,9 @@ async def count(sessions: Sessions, table: type[Job | File]) -> int:
         return await session.scalar(select(func.count()).select_from(table)) or 0
 
 
-def _id(created_at: datetime | None) -> UUID:
-    """As it would have been made at that instant."""
-    if created_at is None:
+def _id(created_at: Any) -> UUID:
+    """As it would have been made at that instant, if that is known here."""
+    if not isinstance(created_at, datetime):
         return new_id()
     return UUID(int=first_id(created_at).int | new_id().int % (1 << 80))
 
