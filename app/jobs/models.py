@@ -116,6 +116,7 @@ class File(Base):
             "job_id",
             "index",
             postgresql_where=text("status = 'queued'"),
+            postgresql_include=["not_before"],  # so that picking need not look at rows that it does not take
         ),
         # The same files as each client sees them: who waits, and what is its oldest.
         Index(

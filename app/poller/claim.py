@@ -53,23 +53,26 @@ _COUNT = text("""
     ) AS waiting
 """)
 
-# Each client's oldest files, then one of each client in turn. Rows that another poller is just claiming are
-# skipped; those locked here and not taken are free again at the commit, milliseconds later.
+# Each client's oldest files, by the index alone; of those one of each client in turn; and only these are locked.
+# What another poller is just claiming is skipped, so a few more are looked at than are taken.
 _PICK = text("""
-    SELECT job_id, index AS number, client_id, url, group_limit FROM (
-        SELECT files.*, clients.turn,
-               row_number() OVER (PARTITION BY clients.turn ORDER BY files.job_id, files.index) AS round
+    SELECT files.job_id, files.index AS number, files.client_id, files.url, files.group_limit
+    FROM (
+        SELECT job_id, index, turn, row_number() OVER (PARTITION BY turn ORDER BY job_id, index) AS round
         FROM unnest(CAST(:clients AS uuid[])) WITH ORDINALITY AS clients (client_id, turn)
         CROSS JOIN LATERAL (
-            SELECT job_id, index, client_id, url, group_limit FROM files
+            SELECT job_id, index FROM files
             WHERE status = 'queued' AND region = :region AND model = :model
               AND lane = :lane AND client_id = clients.client_id
               AND (not_before IS NULL OR not_before <= now())
-            ORDER BY job_id, index LIMIT :size
-            FOR UPDATE SKIP LOCKED
-        ) AS files
-    ) AS ranked
-    ORDER BY round, turn LIMIT :size
+            ORDER BY job_id, index LIMIT :reach
+        ) AS oldest
+        ORDER BY round, turn LIMIT :reach
+    ) AS chosen
+    JOIN files ON files.job_id = chosen.job_id AND files.index = chosen.index
+    WHERE files.status = 'queued'
+    ORDER BY chosen.round, chosen.turn LIMIT :size
+    FOR UPDATE OF files SKIP LOCKED
 """)
 
 _RECORD = text("""
@@ -130,7 +133,8 @@ async def claim_files(session: AsyncSession, lot: Lot, *, token: UUID) -> Claim 
     lane: UUID = waiting[0].lane
     clients = [client.client_id for client in waiting[:MOST_CLIENTS]]
     size = await _size(session, lot, lane, waiting)
-    picked = await session.execute(_PICK, {**lot.queue, "lane": lane, "clients": clients, "size": size})
+    pick = {"lane": lane, "clients": clients, "size": size, "reach": 2 * size + 20}
+    picked = await session.execute(_PICK, {**lot.queue, **pick})
     chosen = _one_of_each_url(picked.all(), size)
     if not chosen:
         return None

@@ -247,6 +247,7 @@ def upgrade() -> None:
         "files",
         ["region", "model", "lane", "client_id", "job_id", "index"],
         unique=False,
+        postgresql_include=["not_before"],
         postgresql_where=sa.text("status = 'queued'"),
     )
     op.create_index(
