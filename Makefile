@@ -9,9 +9,12 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r
 RUNTIME := $(VENV)/.runtime-stamp
 DEV := $(VENV)/.dev-stamp
+# The tools that read the OpenAPI document hold back libraries of the gateway, so they live apart.
+CHECK_VENV := .venv-check
+CHECK := $(CHECK_VENV)/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check openapi chaos bench-poller bench-claims bench-scale format lock clean
+.PHONY: help setup demo serve test check openapi chaos bench-poller bench-claims bench-waiters bench-scale format lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,12 +30,13 @@ serve: $(RUNTIME) ## Run the gateway on http://127.0.0.1:8000, database in ./dat
 test: $(DEV) ## Run all tests, against real PostgreSQL
 	$(BIN)/pytest -n 2 --dist worksteal
 
-check: $(DEV) ## What CI runs: format, lint, types, import contracts, tests
+check: $(DEV) $(CHECK) ## What CI runs: format, lint, types, import contracts, tests, generated clients
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(wildcard app tests migrations bench)
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 2 --dist worksteal tests/generated/check_*.py
 
 openapi: $(DEV) ## Write docs/openapi.json anew, after a change to the API that is meant
 	$(BIN)/python -m tests.api.snapshot
@@ -46,6 +50,9 @@ bench-poller: $(DEV) ## Measure the poller beside the official SDK and the optim
 bench-scale: $(DEV) ## Measure what one file costs the database, to reckon a day of a million
 	@$(BIN)/python -m bench.scale
 
+bench-waiters: $(DEV) ## Measure how soon 2,000 who wait for jobs have their answers
+	@$(BIN)/python -m bench.waiters
+
 bench-claims: $(DEV) ## Measure claims among 1,100,000 files, with the plans
 	@$(BIN)/python -m bench.claims
 
@@ -58,9 +65,11 @@ lock: ## Compile the locks anew from pyproject.toml (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate pyproject.toml -o requirements.lock
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --group dev -c requirements.lock \
 		pyproject.toml -o requirements-dev.lock
+	uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --group pyproject.toml:check \
+		-o requirements-check.lock
 
 clean: ## Remove .venv and the tools' caches, but no data
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(CHECK_VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find app tests migrations -name __pycache__ -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -79,3 +88,9 @@ $(DEV): requirements-dev.lock requirements.lock | $(BIN)/python
 	@echo "Installing $<"
 	@$(INSTALL) $<
 	@touch $@ $(RUNTIME)
+
+$(CHECK): requirements-check.lock | $(BIN)/python
+	@echo "Installing $<"
+	@$(BIN)/python -m venv --clear $(CHECK_VENV)
+	@$(CHECK_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	@touch $@

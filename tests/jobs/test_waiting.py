@@ -10,11 +10,13 @@ from uuid import UUID
 import httpx
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.clients.service import CurrentClient
-from app.db import Sessions, create_engine, create_sessions
+from app.db import Sessions, create_engine, create_sessions, transaction
 from app.identifiers import new_id
+from app.jobs.models import Job
 from app.jobs.waiting import Waiters
 from tests.jobs.rows import SUCCEEDED, add_job, finish
 
@@ -188,6 +190,40 @@ async def test_two_thousand_waiters_share_one_statement_and_hold_no_connection(
     waiters.close()
     await asyncio.gather(*others)
     assert len(statements) < 50
+
+
+async def test_two_hundred_gets_that_wait_hold_no_connection_and_are_read_for_together(
+    api: httpx.AsyncClient,
+    client_id: UUID,
+    sessions: Sessions,
+    waiters: Waiters,
+    engine: AsyncEngine,
+    *,
+    statements: list[str],
+) -> None:
+    jobs = [await add_job(sessions, client_id) for _ in range(4)]
+    paths = [f"/v1/jobs/{job_id}?wait={LONG_S}" for job_id in jobs] * 50
+    asking = [asyncio.create_task(api.get(path, timeout=LONG_S)) for path in paths]
+    await somebody_waits(waiters, 200)
+    assert engine.pool.checkedout() <= 1  # type: ignore[attr-defined]
+    statements.clear()
+    for job_id in jobs:
+        await finish(sessions, job_id)
+    answers = await asyncio.gather(*asking)
+    assert {answer.json()["status"] for answer in answers} == {"succeeded"}
+    assert waiters.waiting == 0
+    assert len([statement for statement in statements if "json_agg" in statement]) <= 4
+
+
+async def test_a_deleted_job_ends_the_wait_with_a_404(
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, waiters: Waiters
+) -> None:
+    job_id = await add_job(sessions, client_id)
+    asking = asyncio.create_task(api.get(f"/v1/jobs/{job_id}?wait={LONG_S}", timeout=LONG_S))
+    await somebody_waits(waiters)
+    async with transaction(sessions) as session:
+        await session.execute(delete(Job).where(Job.id == job_id))
+    assert (await asking).status_code == 404
 
 
 async def test_a_waiter_is_woken_by_a_change_only_if_it_asked_for_changes(client_id: UUID, sessions: Sessions) -> None:
