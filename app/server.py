@@ -33,6 +33,7 @@ from app.jobs.doorbell import Doorbell
 from app.jobs.waiting import Waiters
 from app.main import create_app
 from app.poller.service import run_poller
+from app.protocol import PlainHttp
 from app.settings import Settings
 
 GRACE_S = 10
@@ -126,7 +127,7 @@ async def serve_http(
     server = _Server(
         uvicorn.Config(
             app,
-            http="httptools",
+            http=PlainHttp,
             ws="none",
             access_log=False,  # the API's own middleware logs, without query strings
             log_config=None,

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 import uvicorn
 from starlette.types import ASGIApp
 
+from app.protocol import PlainHttp
+
 
 @asynccontextmanager
 async def live_server(app: ASGIApp) -> AsyncIterator[str]:
@@ -17,7 +19,7 @@ async def live_server(app: ASGIApp) -> AsyncIterator[str]:
     listener.bind(("127.0.0.1", 0))
     listener.listen()
     server = uvicorn.Server(
-        uvicorn.Config(app, http="httptools", ws="none", log_config=None, access_log=False, lifespan="off")
+        uvicorn.Config(app, http=PlainHttp, ws="none", log_config=None, access_log=False, lifespan="off")
     )
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:

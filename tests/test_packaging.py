@@ -29,10 +29,11 @@ def test_every_dependency_is_locked_and_development_uses_the_same_versions() -> 
     assert _names(PROJECT["project"]["dependencies"]) <= runtime.keys()
     assert _names(PROJECT["dependency-groups"]["dev"]) <= development.keys()
     assert runtime.items() <= development.items()
+    assert _names(PROJECT["dependency-groups"]["check"]) <= _locked("requirements-check.lock").keys()
 
 
 def test_every_locked_package_has_hashes() -> None:
-    for lock in ("requirements.lock", "requirements-dev.lock"):
+    for lock in ("requirements.lock", "requirements-dev.lock", "requirements-check.lock"):
         entries = re.split(r"\n(?=\S)", (ROOT / lock).read_text())
         assert all("--hash=sha256:" in entry for entry in entries if entry), lock
 

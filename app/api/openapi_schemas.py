@@ -31,7 +31,7 @@ _ONE_SCHEMA = {"items", "additionalProperties", "propertyNames", "not"}
 def prepare_schemas(document: Schema) -> Schema:
     """The document with a name for every enumeration, with open enumerations, and without parameters that are null."""
     found: dict[str, Schema] = {}
-    document = map_schemas(document, lambda schema: _named(schema, found))
+    document = map_schemas(document, lambda schema: _without_defaults(_named(schema, found)))
     schemas = document["components"]["schemas"]
     schemas |= {name: schema for name, schema in found.items() if name not in schemas}
     for name in _OPEN & schemas.keys():
@@ -86,6 +86,14 @@ def _named(schema: Schema, found: dict[str, Schema]) -> Schema:
     found[name] = {"type": "string", "enum": schema["enum"], "title": name}
     said = {key: value for key, value in schema.items() if key in {"description", "default"}}
     return {"$ref": f"#/components/schemas/{name}", **said}
+
+
+def _without_defaults(schema: Schema) -> Schema:
+    """Defaults of fields go into words: openapi-typescript takes a field that has one for a field that is required."""
+    for field in schema.get("properties", {}).values():
+        if default := field.pop("default", None):
+            field["description"] = f"{field.get('description', '')} Default: `{default}`.".strip()
+    return schema
 
 
 def _open(schema: Schema) -> Schema:

@@ -53,7 +53,9 @@ CaptionsDep = Annotated[CaptionOptions, Depends(_caption_options)]
 
 
 def _document_responses(media_type: str | None = None, example: str = "") -> dict[int | str, dict[str, Any]]:
-    content = {media_type: {"schema": {"type": "string"}, "example": example}} if media_type else {}
+    # Captions are files: generated clients for Java read every string that is not text/plain as JSON.
+    schema = {"type": "string"} if media_type == "text/plain" else {"type": "string", "format": "binary"}
+    content = {media_type: {"schema": schema, "example": example}} if media_type else {}
     ok = {"headers": _ETAG, **({"content": content} if content else {})}
     return {200: ok, 304: _UNCHANGED, **responses(NotFound)}
 

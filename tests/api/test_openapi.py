@@ -109,6 +109,12 @@ def test_answers_have_all_their_fields(app: FastAPI) -> None:
         assert schemas[name].get("properties", {}).keys() == set(schemas[name].get("required", ())), name
 
 
+def test_fields_have_their_defaults_in_words(app: FastAPI) -> None:
+    region = app.openapi()["components"]["schemas"]["JobRequest"]["properties"]["region"]
+    assert region["description"].endswith("Default: `auto`.")
+    assert "default" not in region
+
+
 def test_every_body_has_an_example(operations: Operations, app: FastAPI) -> None:
     for path, method, operation in operations:
         bodies = [operation["requestBody"]] if "requestBody" in operation else []

@@ -1,0 +1,52 @@
+"""HTTP/1.1 as uvicorn reads it with httptools, but for requests that offer an upgrade: the offer is declined.
+
+Java's HttpClient offers HTTP/2 (`Upgrade: h2c`) with every request. RFC 9110, section 7.8, lets a server go on as if
+nothing had been offered; httptools stops at the end of the headers, and uvicorn loses the body (its issue 2722).
+"""
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+_FRAMING = {b"content-length", b"transfer-encoding"}
+
+
+class PlainHttp(HttpToolsProtocol):
+    _resuming = False
+
+    def data_received(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+        except httptools.HttpParserUpgrade as offer:
+            self._decline(data[offer.args[0] :])
+
+    def on_message_begin(self) -> None:
+        if not self._resuming:
+            super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        if not self._resuming:
+            super().on_headers_complete()
+        self._resuming = False
+
+    def on_url(self, url: bytes) -> None:
+        if not self._resuming:
+            super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._resuming:
+            super().on_header(name, value)
+
+    def _decline(self, rest: bytes) -> None:
+        """Read on with a parser that knows how long the body is, and of no offer.
+
+        The request is under way as one without a body; its task has not run yet, for this is still the same turn.
+        """
+        self.cycle.more_body = True
+        self.cycle.message_event.clear()
+        framing = (name + b": " + value + b"\r\n" for name, value in self.headers if name in _FRAMING)
+        self.parser = httptools.HttpRequestParser(self)
+        self._resuming = True
+        self.data_received(b"POST / HTTP/1.1\r\n" + b"".join(framing) + b"\r\n" + rest)

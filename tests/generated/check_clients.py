@@ -1,0 +1,68 @@
+"""Three generators make clients from both documents; each client does submit, wait, transcript and 422, unedited."""
+
+import shutil
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.generated.commands import run
+from tests.generated.conftest import TOOLS, Gateway, need
+
+HERE = Path(__file__).parent
+DONE = "submitted, waited, read, refused"
+
+DOCUMENTS = ["openapi.json", "openapi-3.0.json"]
+documents = pytest.mark.parametrize("document", DOCUMENTS)
+
+
+@documents
+async def test_the_document_is_valid(gateway: Gateway, tmp_path: Path, document: str) -> None:
+    validate = need("openapi-spec-validator")
+    async with httpx.AsyncClient() as http:
+        answer = await http.get(f"{gateway.url}/{document}")
+    (tmp_path / document).write_bytes(answer.content)
+    await run(validate, document, cwd=tmp_path)
+
+
+@documents
+async def test_a_python_client(gateway: Gateway, tmp_path: Path, document: str) -> None:
+    generate = need("openapi-python-client")
+    await run(
+        *(generate, "generate", "--url", f"{gateway.url}/{document}", "--meta", "none", "--fail-on-warning"),
+        *("--config", HERE / "python" / "config.yml", "--output-path", tmp_path / "asr_client"),
+        cwd=tmp_path,
+        PATH=str(TOOLS),  # ruff tidies what is generated
+    )
+    said = await run(
+        *(TOOLS / "python", HERE / "python" / "run.py", gateway.url, gateway.token), cwd=tmp_path, PYTHONPATH="."
+    )
+    assert DONE in said
+
+
+async def test_a_typescript_client(gateway: Gateway, tmp_path: Path) -> None:
+    node, npm = need("node"), need("npm")
+    project = tmp_path / "client"
+    shutil.copytree(HERE / "typescript", project, ignore=shutil.ignore_patterns("node_modules"))
+    await run(npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline", cwd=project)
+    tools = project / "node_modules" / ".bin"
+    for document in DOCUMENTS:  # in one test, for the installation takes longer than all the rest
+        await run(tools / "openapi-typescript", f"{gateway.url}/{document}", "-o", "api.d.ts", cwd=project)
+        await run(tools / "tsc", "--strict", "--project", ".", cwd=project)
+        assert DONE in await run(node, "run.js", gateway.url, gateway.token, cwd=project)
+
+
+@documents
+async def test_a_java_client(gateway: Gateway, tmp_path: Path, document: str) -> None:
+    java, javac, generate = need("java"), need("javac"), need("openapi-generator-cli")
+    packages = "invokerPackage=asr,apiPackage=asr.api,modelPackage=asr.model"
+    await run(
+        *(generate, "generate", "-g", "java", "--library", "native", "-i", f"{gateway.url}/{document}", "-o", tmp_path),
+        *("--additional-properties", f"{packages},openApiNullable=false"),
+        cwd=tmp_path,
+    )
+    # The generator's own jar has the Jackson that its clients need.
+    jar = next(TOOLS.parent.glob("lib/*/site-packages/openapi_generator_cli/openapi-generator.jar"))
+    sources = [*(tmp_path / "src" / "main").rglob("*.java"), *(HERE / "java").rglob("*.java")]
+    await run(javac, "-nowarn", "-encoding", "UTF-8", "-cp", jar, "-d", "classes", *sources, cwd=tmp_path)
+    assert DONE in await run(java, "-cp", f"classes:{jar}", "Run", gateway.url, gateway.token, cwd=tmp_path)

@@ -1,0 +1,43 @@
+"""A live gateway, as `python -m app serve` starts it, over a live sandbox."""
+
+import os
+import shutil
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.processes import running
+
+TOKEN = "asr_token-of-the-generated-clients"
+ADMIN_TOKEN = "admin-token-of-the-generated-clients"
+TOOLS = Path(__file__).parents[2] / ".venv-check" / "bin"
+
+
+@dataclass(frozen=True)
+class Gateway:
+    url: str
+    token: str = TOKEN
+    admin_token: str = ADMIN_TOKEN
+
+
+@pytest.fixture
+async def gateway(database_url: str) -> AsyncIterator[Gateway]:
+    async with running("sandbox", "--port", "0", "--results-port", "0") as sandbox:
+        await sandbox.told("DASHSCOPE_SINGAPORE_API_KEY=")
+        lines = (line.strip().removeprefix("export ") for line in sandbox.out if "export " in line)
+        upstream = dict(line.split("=", 1) for line in lines)
+        own = {"DATABASE_URL": database_url, "API_TOKEN": TOKEN, "ADMIN_TOKEN": ADMIN_TOKEN, "PORT": "0"}
+        async with running("serve", **own, **upstream) as server:
+            yield Gateway(await server.url())
+
+
+def need(command: str) -> str:
+    """The command's path. Without it the check is skipped and says so; in CI, which has everything, it fails."""
+    path = shutil.which(command, path=f"{TOOLS}:{os.environ['PATH']}")
+    if path is None and os.environ.get("CHECK_SKIPS_NOTHING"):
+        pytest.fail(f"{command} is not on the path, and this run may skip nothing")
+    if path is None:
+        pytest.skip(f"{command} is not on the path")
+    return path

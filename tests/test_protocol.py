@@ -1,0 +1,47 @@
+"""Requests that offer an upgrade, as Java's HttpClient sends them, are answered as if they offered none."""
+
+import asyncio
+from urllib.parse import urlsplit
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
+
+from tests.live_server import live_server
+
+OFFER = b"Host: gateway\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAA\r\n"
+SIZED = b"POST /sized HTTP/1.1\r\n" + OFFER + b"Content-Length: 5\r\n\r\nhello"
+CHUNKED = b"POST /chunked HTTP/1.1\r\n" + OFFER + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+BARE = b"GET /bare HTTP/1.1\r\n" + OFFER + b"\r\n"
+PLAIN = b"POST /plain HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\nContent-Length: 3\r\n\r\nend"
+REQUESTS = SIZED + CHUNKED + BARE + SIZED + PLAIN
+ANSWERS = ["POST /sized hello", "POST /chunked abcde", "GET /bare ", "POST /sized hello", "POST /plain end"]
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    request = Request(scope, receive)
+    body = (await request.body()).decode()
+    await PlainTextResponse(f"<{request.method} {request.url.path} {body}>")(scope, receive, send)
+
+
+@pytest.mark.parametrize("size", [1, 7, 100, 10_000])
+async def test_an_offered_upgrade_is_declined_and_the_body_read(size: int) -> None:
+    async with live_server(echo) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(url).port)
+        for start in range(0, len(REQUESTS), size):
+            writer.write(REQUESTS[start : start + size])
+            await writer.drain()
+            await asyncio.sleep(0)  # so that small pieces arrive as such
+        said = (await reader.read()).decode()
+        writer.close()
+    assert [part.partition(">")[0] for part in said.split("<")[1:]] == ANSWERS
+    assert said.count("HTTP/1.1 200 OK") == len(ANSWERS)
+
+
+async def test_a_broken_body_after_an_offer_is_refused() -> None:
+    async with live_server(echo) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(url).port)
+        writer.write(b"POST / HTTP/1.1\r\n" + OFFER + b"Transfer-Encoding: chunked\r\n\r\nnot a length\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
+        writer.close()
