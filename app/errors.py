@@ -72,6 +72,16 @@ class DatabaseUnavailable(ServiceUnavailable):
     code = "database_unavailable"
 
 
+class RateLimited(GatewayError):
+    """The client did more than its limits let it; the same request will do later."""
+
+    code = "rate_limited"
+
+
+class TooManyWaitingFiles(RateLimited):
+    code = "too_many_waiting_files"
+
+
 class InvalidCursor(InvalidRequest):
     code = "invalid_cursor"
 

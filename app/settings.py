@@ -81,6 +81,8 @@ class Settings(BaseSettings):
     dashscope_singapore_max_files_per_task: int | None = Field(None, ge=1, le=100)
     default_region: RegionName | None = None
     webhook_allowed_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
+    client_requests_per_s: int | None = Field(None, ge=1, le=100_000)
+    client_waiting_files: int | None = Field(None, ge=1, le=10_000_000)
     retention_days: int | None = Field(None, ge=1, le=36500)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

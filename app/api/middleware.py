@@ -35,7 +35,10 @@ def add_middleware(app: FastAPI) -> None:
 
 
 class RequestId:
-    """Takes over the caller's X-Request-ID when it is sane; adds the headers that every answer has."""
+    """Takes over the caller's X-Request-ID when it is sane; adds the headers that every answer has.
+
+    What stands in `request.state.answer_headers` is added too, whoever makes the answer.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -52,6 +55,7 @@ class RequestId:
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
                 headers["X-Content-Type-Options"] = "nosniff"
+                headers.update(scope["state"].get("answer_headers", {}))
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):

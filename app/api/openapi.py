@@ -17,6 +17,7 @@ from app.errors import (
     GatewayError,
     InvalidRequest,
     NotFound,
+    RateLimited,
     Unauthorized,
 )
 
@@ -64,6 +65,8 @@ def _common_errors(path: str, operation: dict[str, Any]) -> Iterator[type[Gatewa
     if "security" in operation:
         yield Unauthorized
         yield DatabaseUnavailable
+    if {"clientToken": []} in operation.get("security", ()):
+        yield RateLimited
     if re.search(r"\{\w+\}", path):
         yield NotFound
     if "security" in operation or "parameters" in operation or "requestBody" in operation:

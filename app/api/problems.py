@@ -72,6 +72,8 @@ KINDS: dict[type[errors.GatewayError], Kind] = {
     errors.JobNotFinal: Kind(409, "The job is not final yet"),
     errors.NothingToRetry: Kind(409, "The job has no file to retry"),
     errors.BodyTooLarge: Kind(413, "The body is too large"),
+    errors.RateLimited: Kind(429, "Too many requests", {"Retry-After": "1"}),
+    errors.TooManyWaitingFiles: Kind(429, "Too many files of this client wait", _RETRY),
     errors.ServiceUnavailable: Kind(503, "Not available for the moment", _RETRY),
     errors.DatabaseUnavailable: Kind(503, "The database is away for the moment", _RETRY),
     MalformedBody: Kind(400, "The body cannot be read"),

@@ -12,9 +12,11 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from app.api.dependencies import SessionsDep, SettingsDep
+from app.clients.limits import RequestLimit, limit_fields, policy_fields
 from app.clients.service import CurrentClient, find_client
 from app.db import Sessions, transaction
-from app.errors import AdminDisabled, Forbidden, Unauthorized
+from app.errors import AdminDisabled, Forbidden, RateLimited, Unauthorized
+from app.settings import Settings
 
 HOW_TO = "send it as `Authorization: Bearer <token>`"
 
@@ -28,7 +30,7 @@ Credentials = HTTPAuthorizationCredentials | None
 async def current_client(
     request: Request, sessions: SessionsDep, credentials: Annotated[Credentials, Depends(client_scheme)]
 ) -> CurrentClient:
-    """Raises Unauthorized."""
+    """Raises Unauthorized or RateLimited."""
     known: CurrentClient | None = getattr(request.state, "client", None)
     if known is not None:
         return known
@@ -36,6 +38,7 @@ async def current_client(
     if client is None:
         raise Unauthorized(f"This token is unknown or revoked; {HOW_TO}.")
     request.state.client = client
+    _count(request, client)
     return client
 
 
@@ -67,6 +70,22 @@ async def require_admin(
     if await _find(sessions, token):
         raise Forbidden("This is a client's token; clients are managed with ADMIN_TOKEN.")
     raise Unauthorized(f"This is not ADMIN_TOKEN; {HOW_TO}.")
+
+
+def _count(request: Request, client: CurrentClient) -> None:
+    """One request of the client. All answers say what is left, the refusal too."""
+    state = request.app.state
+    settings: Settings = state.settings
+    request.state.answer_headers = policy_fields(settings)
+    per_s = settings.client_requests_per_s
+    if per_s is None:
+        return
+    if not hasattr(state, "request_limit"):
+        state.request_limit = RequestLimit(per_s)
+    left = state.request_limit.take(client.id)
+    request.state.answer_headers |= limit_fields(left)
+    if left is None:
+        raise RateLimited(f"A client may make {per_s} requests in a second; try again in one.")
 
 
 async def _find(sessions: Sessions, token: bytes) -> CurrentClient | None:

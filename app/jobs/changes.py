@@ -16,6 +16,7 @@ from app.db import Sessions, transaction
 from app.errors import JobFinal, JobNotFinal, NothingToRetry
 from app.jobs.counters import JobChange, apply_changes
 from app.jobs.reading import JobRow, find_job, no_such_job
+from app.jobs.room import has_room, no_room
 
 
 async def cancel_job(sessions: Sessions, client_id: UUID, job_id: UUID) -> JobRow:
@@ -52,10 +53,12 @@ async def cancel_open_files(session: AsyncSession, client_id: UUID, job_id: UUID
     return change.counts.canceled
 
 
-async def retry_job(session: AsyncSession, client_id: UUID, job_id: UUID) -> JobRow:
+async def retry_job(
+    session: AsyncSession, client_id: UUID, job_id: UUID, *, waiting_limit: int | None = None
+) -> JobRow:
     """The job with its failed and canceled files queued again; what they went through before still counts.
 
-    Raises NotFound, or NothingToRetry when no file is failed or canceled.
+    Raises NotFound, NothingToRetry when no file is failed or canceled, or TooManyWaitingFiles: roll back then.
     """
     own = {"job_id": job_id, "client_id": client_id}
     await _lock(session, own)
@@ -64,6 +67,8 @@ async def retry_job(session: AsyncSession, client_id: UUID, job_id: UUID) -> Job
         change.move(since=status, to="queued", count=count)
     if not change.counts.queued:
         raise NothingToRetry("No file of the job is failed or canceled.")
+    if not await has_room(session, client_id, more=0, limit=waiting_limit):
+        raise no_room(0, waiting_limit)
     await apply_changes(session, {job_id: change})
     return await find_job(session, client_id, job_id)
 

@@ -26,6 +26,7 @@ from app.errors import (
     NotFound,
     NothingToRetry,
     RegionNotServed,
+    TooManyWaitingFiles,
     UnknownModel,
 )
 from app.jobs import changes, reading, service
@@ -82,7 +83,9 @@ FileIndex = Annotated[int, msgspec.Meta(ge=0, lt=MAX_FILES)]
     response_model=Job,
     responses={
         202: _CREATED,
-        **responses(InvalidRequest, UnknownModel, ModelNotInRegion, RegionNotServed, IdempotencyKeyReused),
+        **responses(
+            InvalidRequest, UnknownModel, ModelNotInRegion, RegionNotServed, IdempotencyKeyReused, TooManyWaitingFiles
+        ),
     },
 )
 async def create_job(
@@ -108,7 +111,7 @@ async def create_job(
     served = tuple(settings.served_regions)
     new = new_job(body, client_id=client.id, idempotency_key=idempotency_key, served=served)
     async with transaction(sessions) as session:
-        job, replayed = await service.create_job(session, new)
+        job, replayed = await service.create_job(session, new, waiting_limit=settings.client_waiting_files)
     if not replayed:
         doorbell.ring()
     # The job is durable: an error now would invite its sender to send it again.
@@ -251,11 +254,17 @@ async def cancel_job(job_id: UUID, client: ClientDep, sessions: SessionsDep, doo
     response_model=Job,
     responses={
         202: {"description": "The files wait again, and that is durable.", "headers": _RETRY_AFTER},
-        **responses(NotFound, NothingToRetry),
+        **responses(NotFound, NothingToRetry, TooManyWaitingFiles),
     },
 )
 async def retry_job(
-    job_id: UUID, client: ClientDep, sessions: SessionsDep, doorbell: DoorbellDep, pace: PaceDep
+    job_id: UUID,
+    *,
+    client: ClientDep,
+    settings: SettingsDep,
+    sessions: SessionsDep,
+    doorbell: DoorbellDep,
+    pace: PaceDep,
 ) -> Response:
     """Failed and canceled files are queued again, while others of the job may still run; the job is no longer final.
 
@@ -265,7 +274,7 @@ async def retry_job(
     Five statements, and the token's.
     """
     async with transaction(sessions) as session:
-        job = await changes.retry_job(session, client.id, job_id)
+        job = await changes.retry_job(session, client.id, job_id, waiting_limit=settings.client_waiting_files)
     doorbell.ring()
     return _json(job_bytes(job), _retry_after(pace, job), status_code=202)
 

@@ -17,6 +17,7 @@ from app.identifiers import new_id
 from app.jobs.lifecycle import FileStatus, JobStatus, lane
 from app.jobs.models import Job
 from app.jobs.reading import FILES_SHOWN, JOB_COLUMNS, FileRow, JobRow, job_row
+from app.jobs.room import has_room, no_room
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +34,17 @@ class NewJob:
     request_sha256: bytes
 
 
-async def create_job(session: AsyncSession, new: NewJob) -> tuple[JobRow, bool]:
-    """The job, and whether it was there already under the same idempotency key. One statement, two for a replay.
+async def create_job(session: AsyncSession, new: NewJob, *, waiting_limit: int | None = None) -> tuple[JobRow, bool]:
+    """The job, and whether it was there already under the same idempotency key. One statement, two for a replay;
+    another one when there is a limit to the files that wait.
 
-    Of any number of equal requests at once one inserts; the others wait for its commit. Raises IdempotencyKeyReused.
+    Of any number of equal requests at once one inserts; the others wait for its commit. Raises IdempotencyKeyReused,
+    TooManyWaitingFiles, or InvalidRequest when so many can never wait.
     """
+    if not await has_room(session, new.client_id, more=len(new.urls), limit=waiting_limit):
+        if new.idempotency_key and (existing := await _find_by_key(session, new)):
+            return existing, True
+        raise no_room(len(new.urls), waiting_limit)
     while True:
         job_id = new_id()
         created_at = await session.scalar(_INSERT, _columns(job_id, new))

@@ -1,0 +1,48 @@
+"""How many requests a client may make in a second, and the header fields that tell it.
+
+Counted in this process: with several replicas of `api` a client has the limit at each of them. The fields are those
+of draft-ietf-httpapi-ratelimit-headers-11, which may still change.
+"""
+
+from collections.abc import Callable
+from time import monotonic
+from uuid import UUID
+
+from app.settings import Settings
+
+# Of a second: what adding up fractions of it may be off by.
+_ROUNDING = 1e-6
+
+
+class RequestLimit:
+    """`per_s` requests at once, then one each 1/`per_s` s: a bucket that is full again after a second of silence."""
+
+    def __init__(self, per_s: int, *, clock: Callable[[], float] = monotonic) -> None:
+        self._per_s = per_s
+        self._clock = clock
+        # When each client's bucket is full again. As many entries as clients that ever called.
+        self._full_at: dict[UUID, float] = {}
+
+    def take(self, client_id: UUID) -> int | None:
+        """How many requests are left after this one; None: this one is too many, and is not counted."""
+        now = self._clock()
+        full_at = max(self._full_at.get(client_id, now), now) + 1 / self._per_s
+        if full_at - now > 1 + _ROUNDING:
+            return None
+        self._full_at[client_id] = full_at
+        return int((1 + _ROUNDING - (full_at - now)) * self._per_s)
+
+
+def policy_fields(settings: Settings) -> dict[str, str]:
+    """`RateLimit-Policy`, when there is a limit."""
+    policies = []
+    if settings.client_requests_per_s is not None:
+        policies.append(f'"requests";q={settings.client_requests_per_s};w=1')
+    if settings.client_waiting_files is not None:
+        policies.append(f'"waiting-files";q={settings.client_waiting_files};qu="files"')
+    return {"RateLimit-Policy": ", ".join(policies)} if policies else {}
+
+
+def limit_fields(left: int | None) -> dict[str, str]:
+    """`RateLimit`: what is left, and that it is whole again in a second."""
+    return {"RateLimit": f'"requests";r={left or 0};t=1'}

@@ -1,0 +1,145 @@
+"""What a client may do: requests in a second, files that wait."""
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from app.clients.limits import RequestLimit
+from app.clients.service import CurrentClient
+from app.db import Sessions
+from app.identifiers import new_id
+from app.main import create_app
+from app.settings import Settings
+from tests.api_fixtures import caller
+from tests.jobs.rows import FAILED, QUEUED, RUNNING, SUBMITTING, add_job
+
+URL = "https://example.com/a.wav"
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def limits() -> dict[str, int]:
+    return {"client_requests_per_s": 5}
+
+
+@pytest.fixture
+def app(settings: Settings, sessions: Sessions, limits: dict[str, int]) -> FastAPI:
+    clock = Clock()
+    limit = RequestLimit(limits.get("client_requests_per_s", 1000), clock=clock)
+    return create_app(settings.model_copy(update=limits), sessions=sessions, request_limit=limit, clock=clock)
+
+
+@pytest.fixture
+async def strict_api(app: FastAPI, api_client: tuple[CurrentClient, str]) -> AsyncIterator[httpx.AsyncClient]:
+    async with caller(app, api_client[1]) as http:
+        yield http
+
+
+def test_a_second_of_silence_fills_the_bucket_and_a_part_of_it_a_part() -> None:
+    clock, client_id = Clock(), new_id()
+    limit = RequestLimit(3, clock=clock)
+    assert [limit.take(client_id) for _ in range(5)] == [2, 1, 0, None, None]
+    clock.now += 1 / 3
+    assert [limit.take(client_id) for _ in range(2)] == [0, None]
+    clock.now += 10
+    assert [limit.take(client_id) for _ in range(4)] == [2, 1, 0, None]
+    assert limit.take(new_id()) == 2
+
+
+@pytest.mark.parametrize("per_s", [1, 7, 1000, 100_000])
+def test_all_of_the_limit_can_be_used_second_after_second(per_s: int) -> None:
+    clock, client_id = Clock(), new_id()
+    limit = RequestLimit(per_s, clock=clock)
+    taken = 0
+    for _ in range(3):
+        while limit.take(client_id) is not None:
+            taken += 1
+        clock.now += 1
+    assert taken == 3 * per_s
+
+
+async def test_too_many_requests_are_refused_until_time_has_passed(app: FastAPI, strict_api: httpx.AsyncClient) -> None:
+    answers = [await strict_api.get("/v1/models") for _ in range(6)]
+    assert [answer.status_code for answer in answers] == [200] * 5 + [429]
+    assert [answer.headers["ratelimit"] for answer in answers] == [
+        f'"requests";r={left};t=1' for left in (4, 3, 2, 1, 0, 0)
+    ]
+    assert {answer.headers["ratelimit-policy"] for answer in answers} == {'"requests";q=5;w=1'}
+    assert (answers[5].json()["code"], answers[5].headers["retry-after"]) == ("rate_limited", "1")
+    app.state.clock.now += 1
+    assert (await strict_api.get("/v1/models")).status_code == 200
+
+
+async def test_each_client_has_a_limit_of_its_own_and_admins_have_none(
+    strict_api: httpx.AsyncClient, other_api: httpx.AsyncClient, admin: httpx.AsyncClient
+) -> None:
+    for _ in range(6):
+        await strict_api.get("/v1/models")
+    assert (await other_api.get("/v1/models")).status_code == 200
+    for _ in range(6):
+        assert (await admin.get("/v1/clients")).status_code == 200
+
+
+async def test_errors_tell_what_is_left_too(strict_api: httpx.AsyncClient) -> None:
+    for path, status in ((f"/v1/jobs/{new_id()}", 404), ("/v1/jobs?limit=x", 422)):
+        answer = await strict_api.get(path)
+        assert (answer.status_code, "ratelimit" in answer.headers) == (status, True)
+
+
+@pytest.mark.parametrize("limits", [{}])
+async def test_without_a_limit_nothing_is_said_of_one(strict_api: httpx.AsyncClient) -> None:
+    answers = [await strict_api.get("/v1/models") for _ in range(10)]
+    assert {answer.status_code for answer in answers} == {200}
+    assert not [name for answer in answers for name in answer.headers if "ratelimit" in name]
+
+
+@pytest.mark.parametrize("limits", [{"client_waiting_files": 3}])
+class TestWaitingFiles:
+    async def test_files_that_are_under_way_make_room(
+        self, strict_api: httpx.AsyncClient, api_client: tuple[CurrentClient, str], sessions: Sessions
+    ) -> None:
+        await add_job(sessions, api_client[0].id, [QUEUED, RUNNING, SUBMITTING, FAILED])
+        assert (await post(strict_api, 3)).json()["code"] == "too_many_waiting_files"
+        assert (await post(strict_api, 2)).status_code == 202
+        refused = await post(strict_api, 1)
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "5")
+        assert refused.headers["ratelimit-policy"] == '"waiting-files";q=3;qu="files"'
+        assert len((await strict_api.get("/v1/jobs")).json()["items"]) == 2
+
+    async def test_what_waits_for_others_does_not_count(
+        self, strict_api: httpx.AsyncClient, other_api: httpx.AsyncClient
+    ) -> None:
+        assert [(await post(http, 3)).status_code for http in (strict_api, other_api)] == [202, 202]
+
+    async def test_more_than_can_ever_wait_is_told_to_be_split(self, strict_api: httpx.AsyncClient) -> None:
+        answer = await post(strict_api, 4)
+        assert (answer.status_code, answer.json()["code"]) == (422, "validation_failed")
+        assert [place["pointer"] for place in answer.json()["errors"]] == ["/file_urls"]
+
+    async def test_a_replay_needs_no_room(self, strict_api: httpx.AsyncClient) -> None:
+        first = await post(strict_api, 3, key="k")
+        again = await post(strict_api, 3, key="k")
+        assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
+        assert (await post(strict_api, 3, key="other")).status_code == 429
+
+    async def test_a_retry_that_finds_no_room_changes_nothing(
+        self, strict_api: httpx.AsyncClient, api_client: tuple[CurrentClient, str], sessions: Sessions
+    ) -> None:
+        job_id = await add_job(sessions, api_client[0].id, [FAILED, FAILED])
+        await post(strict_api, 2)
+        before = (await strict_api.get(f"/v1/jobs/{job_id}")).json()
+        assert (await strict_api.post(f"/v1/jobs/{job_id}/retry")).status_code == 429
+        assert (await strict_api.get(f"/v1/jobs/{job_id}")).json() == before
+
+
+async def post(http: httpx.AsyncClient, files: int, *, key: str | None = None) -> httpx.Response:
+    headers = {"Idempotency-Key": key} if key else {}
+    return await http.post("/v1/jobs", json={"file_urls": [URL] * files}, headers=headers)
