@@ -5,10 +5,12 @@ Rooms are imported by the commands that need them: FastAPI, SQLAlchemy and Alemb
 # ruff: noqa: PLC0415
 
 import asyncio
+import runpy
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from datetime import datetime
+from enum import StrEnum
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -153,6 +155,28 @@ def sandbox(
         asyncio.run(serve_sandbox(host=host, port=port, results_port=results_port, on_ready=_show_sandbox))
     except OSError as error:
         _stop(f"The sandbox cannot listen on {host}:{port} and {host}:{results_port}: {error.strerror}", 1)
+
+
+class Bench(StrEnum):
+    """What `bench` measures; each is a module of `bench/`."""
+
+    POLLER = "poller"
+    CLAIMS = "claims"
+    SCALE = "scale"
+    WAITERS = "waiters"
+
+
+@cli.command()
+def bench(which: Annotated[Bench, typer.Argument(help="poller takes some eight minutes.")] = Bench.POLLER) -> None:
+    """Reproduce the measured claims of the README, beside their peers and limits in one run.
+
+    From a checkout: the benchmarks and the official SDK, their peer, are not installed with the gateway.
+    """
+    sys.argv = [f"bench.{which}"]
+    try:
+        runpy.run_module(f"bench.{which}", run_name="__main__")
+    except ModuleNotFoundError as error:
+        _stop(f"bench needs a checkout with its development tools (`make setup`): {error.name} is not here", 1)
 
 
 @cli.command()

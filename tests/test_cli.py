@@ -26,6 +26,8 @@ COMMANDS = [
     ["api"],
     ["poller"],
     ["migrate"],
+    ["bench"],
+    ["doctor"],
     ["sandbox"],
     ["demo"],
     ["clients"],
