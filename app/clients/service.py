@@ -70,15 +70,12 @@ async def ensure_default_client(session: AsyncSession, token: str) -> None:
     if owner not in {None, DEFAULT_CLIENT}:
         raise ClientExists(f"API_TOKEN is or was the token of the client {owner}; it needs a value of its own.")
     revived = update(Client).where(Client.name == DEFAULT_CLIENT).values(token_sha256=digest, revoked_at=None)
-    if await session.scalar(revived.returning(Client.id)) is not None:
-        return
-    created = insert(Client).values(name=DEFAULT_CLIENT, token_sha256=digest)
-    await session.execute(
-        # Several replicas may start at once, on an empty database.
-        created.on_conflict_do_update(
-            index_elements=[Client.name], index_where=Client.revoked_at.is_(None), set_={"token_sha256": digest}
-        )
-    )
+    created = insert(Client).values(name=DEFAULT_CLIENT, token_sha256=digest).on_conflict_do_nothing()
+    # Several replicas may start at once, on an empty database: whoever does not create it finds it at the second look.
+    # A conflict of names alone would not do: the same token of the other replica is another conflict.
+    while await session.scalar(revived.returning(Client.id)) is None:
+        if await session.scalar(created.returning(Client.id)) is not None:
+            return
 
 
 async def find_client(session: AsyncSession, token: bytes) -> CurrentClient | None:
