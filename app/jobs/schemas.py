@@ -12,7 +12,10 @@ from app.settings import RegionName
 
 MAX_FILES = 10_000
 
+# The first is what /docs offers to try: a recording that is there for everybody, and that the sandbox knows too.
+_SAMPLE = "https://dashscope.oss-cn-beijing.aliyuncs.com/samples/audio/paraformer/hello_world_female2.wav"
 _REQUEST_EXAMPLES: list[JsonValue] = [
+    {"file_urls": [_SAMPLE], "parameters": {"language_hints": ["zh", "en"]}, "metadata": {"call": "4711"}},
     {
         "file_urls": ["https://example.com/call-4711.wav", "https://example.com/call-4712.wav"],
         "model": "fun-asr",
@@ -21,7 +24,6 @@ _REQUEST_EXAMPLES: list[JsonValue] = [
         "metadata": {"call": "4711"},
         "webhook_url": "https://example.com/hooks/asr",
     },
-    {"file_urls": ["https://example.com/lecture.mp3"]},
 ]
 
 _FILE_EXAMPLE: dict[str, JsonValue] = {

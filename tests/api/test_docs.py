@@ -19,6 +19,13 @@ async def test_the_documentation_page_loads_nothing_from_elsewhere(stranger: htt
     assert "://" not in page.text
 
 
+async def test_the_example_that_the_page_offers_to_try_is_accepted(api: httpx.AsyncClient) -> None:
+    document = (await api.get("/openapi.json")).json()
+    for example in document["components"]["schemas"]["JobRequest"]["examples"]:
+        answer = await api.post("/v1/jobs", json=example)
+        assert answer.status_code == 202, answer.text
+
+
 async def test_the_page_on_errors_explains_every_code(stranger: httpx.AsyncClient) -> None:
     page = await stranger.get("/docs/errors")
     errors: list[type[GatewayError]] = [GatewayError, *GatewayError.__subclasses__()]
