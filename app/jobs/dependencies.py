@@ -2,8 +2,6 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Annotated
 from uuid import UUID
 
@@ -73,27 +71,19 @@ async def wait_for_job(request: Request, waiters: Waiters, job_id: UUID, wait_s:
 
     Raises NotFound as `Waiters.until_final`.
     """
-    async with _hung_up(request) as hung_up:
-        waiting = asyncio.ensure_future(waiters.until_final(job_id, wait_s))
-        try:
-            await asyncio.wait({waiting, hung_up}, return_when=asyncio.FIRST_COMPLETED)
-            return waiting.result() if waiting.done() else None
-        finally:
-            waiting.cancel()
-            await asyncio.gather(waiting, return_exceptions=True)
-
-
-@asynccontextmanager
-async def _hung_up(request: Request) -> AsyncIterator["asyncio.Task[None]"]:
-    """Servers do not cancel the handler of a caller who is gone: one has to listen for it."""
-
-    async def listen() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-    task = asyncio.create_task(listen())
     try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        async with asyncio.timeout(None) as scope:
+            listening = asyncio.create_task(_end_when_hung_up(request, scope))
+            try:
+                return await waiters.until_final(job_id, wait_s)
+            finally:
+                listening.cancel()
+    except TimeoutError:
+        return None
+
+
+async def _end_when_hung_up(request: Request, scope: asyncio.Timeout) -> None:
+    """Servers do not cancel the handler of a caller who is gone: one has to listen for it."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    scope.reschedule(0)
