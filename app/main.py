@@ -27,7 +27,8 @@ Durable speech recognition of recorded files over DashScope: submit URLs, get tr
 
 Send `Authorization: Bearer <token>` with everything under `/v1`. Instants are RFC 3339 in UTC, positions inside audio
 are integer milliseconds, ids are UUIDs. Unknown fields and query parameters are refused. Errors are Problems
-(RFC 9457), explained at `/docs/errors`. HEAD works wherever GET does.
+(RFC 9457), explained at `/docs/errors`. Where clients have limits, answers tell them in `RateLimit-Policy`, what is
+left in `RateLimit`, and what exceeds them is a 429 with `Retry-After`. HEAD works wherever GET does.
 """
 TAGS = [
     {"name": "jobs", "description": "What you asked for: up to 10,000 files that are transcribed the same way."},

@@ -156,8 +156,14 @@ async def test_serve_lets_those_go_who_wait_when_it_is_told_to_stop(database_url
             # The job can be seen: now the other request is waiting for it.
             while not (await client.get("/v1/jobs")).json()["items"]:
                 pass
-            gateway.process.send_signal(signal.SIGTERM)
-            answer = await waiting
+            job_id = (await client.get("/v1/jobs")).json()["items"][0]["id"]
+            async with client.stream("GET", f"/v1/jobs/{job_id}/events") as watching:
+                received = watching.aiter_lines()
+                while "event: job" not in await anext(received):
+                    pass
+                gateway.process.send_signal(signal.SIGTERM)
+                answer = await waiting
+                assert "event: job" not in [line async for line in received]
         assert (answer.status_code, answer.json()["status"]) == (202, "queued")
         assert await gateway.ended() == 0
 

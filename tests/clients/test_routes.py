@@ -17,6 +17,8 @@ async def test_a_created_client_can_call_until_it_is_revoked(app: FastAPI, admin
     assert created.json().keys() == {"id", "name", "created_at", "last_used_at", "revoked_at", "token"}
     async with caller(app, created.json()["token"]) as alice:
         assert (await alice.get("/v1/models")).status_code == 200
+        assert created.json()["last_used_at"] is None
+        assert (await admin.get("/v1/clients")).json()["items"][0]["last_used_at"] is not None
         revoked = await admin.delete(f"/v1/clients/{created.json()['id']}")
         assert (revoked.status_code, revoked.content) == (204, b"")
         assert (await alice.get("/v1/models")).status_code == 401
