@@ -6,7 +6,7 @@ file, so tasks are only as large as it takes to send what waits within `DRAIN_S`
 
 import math
 
-DRAIN_S = 0.5
+DRAIN_S = 0.3
 
 
 def group_size(*, waiting: int, oldest_age_s: float, submits_per_s: float, lanes: int, most: int) -> int:

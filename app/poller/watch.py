@@ -22,7 +22,7 @@ from app.poller.metrics import CALLS
 from app.poller.sightings import Sightings
 
 PAGE_SIZE = 100
-SWEEP_EVERY_S = 0.5
+SWEEP_EVERY_S = 0.3
 # A task is not looked for in the list until upstream has had time to list it.
 SETTLE_S = 2
 REFUSED_FOR_S = 600
