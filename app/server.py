@@ -25,7 +25,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 from uvicorn.loops.auto import auto_loop_factory
 
-from app import embedded, migrate
+from app import embedded
 from app.clients.service import ensure_default_client
 from app.db import Sessions, create_engine, create_sessions, transaction
 from app.errors import DatabaseUnavailable
@@ -97,7 +97,7 @@ async def run_poller_alone(settings: Settings, database_url: str, listener: sock
 
 def _api(settings: Settings, sessions: Sessions, listener: socket.socket, **state: object) -> Part:
     waiters = Waiters(sessions)
-    app = create_app(settings, sessions=sessions, waiters=waiters, schema_revision=migrate.head(), **state)
+    app = create_app(settings, sessions=sessions, waiters=waiters, **state)
     return lambda stop: serve_http(app, listener, stop, release=waiters.close)
 
 

@@ -50,7 +50,8 @@ def _validate(request: JobRequest, served: Sequence[RegionName], faults: Sequenc
             model=request.model, region=request.region, parameters=request.parameters, served=served
         )  # fmt: skip
     except InvalidRequest as error:
-        raise type(error)(error.detail, faults=[*error.faults, *faults]) from None
+        more = f" (and {len(faults)} more elsewhere)" if faults else ""
+        raise type(error)(f"{error.detail}{more}", faults=[*error.faults, *faults]) from None
     if faults:
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         raise InvalidRequest(f"{faults[0].pointer} {faults[0].detail}{more}.", faults=faults)

@@ -17,7 +17,7 @@ from app.dashscope.wire import Item, TaskStatus, TaskView
 from app.db import transaction
 from app.errors import DatabaseUnavailable
 from app.poller.claim_look import Look, claim_look
-from app.poller.context import Context
+from app.poller.context import Context, away_pause_s
 from app.poller.leases import LeaseLost
 from app.poller.metrics import CALLS, FILES, TASK_SECONDS
 from app.poller.outcomes import (
@@ -42,8 +42,6 @@ BATCH = 10
 MAX_UNDER_WAY = 32
 LONGEST_WAIT_S = 60.0
 FAILED_WAIT_S = 5.0
-# By the number of queries in a row that said nothing.
-AWAY_PAUSE_S = (0.0, 0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 
 log = structlog.get_logger()
 
@@ -63,7 +61,7 @@ class Collector:
     async def run(self) -> None:
         """Look at what is due until nothing is; while upstream is away, less and less often."""
         while not self._context.stopping.is_set():
-            await self._context.pause(AWAY_PAUSE_S[min(self._away, len(AWAY_PAUSE_S) - 1)])
+            await self._context.pause(away_pause_s(self._away))
             if not await self._next_piece():
                 return
 

@@ -19,6 +19,13 @@ from app.settings import Region, RegionName
 from app.webhooks.sender import Sender
 
 RESULTS_AT_ONCE = 8
+# One call without an answer is an accident. From the second in a row on, upstream is away.
+AWAY_PAUSE_S = (0.0, 0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
+
+
+def away_pause_s(in_a_row: int) -> float:
+    """How long to leave upstream alone after so many calls in a row that it did not answer."""
+    return AWAY_PAUSE_S[min(in_a_row, len(AWAY_PAUSE_S) - 1)]
 
 
 @dataclass(frozen=True, slots=True)

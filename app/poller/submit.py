@@ -13,12 +13,10 @@ from app.db import transaction
 from app.errors import DatabaseUnavailable
 from app.poller.answers import Answers
 from app.poller.claim import Claim, Lot, claim_files
-from app.poller.context import Context
+from app.poller.context import Context, away_pause_s
 from app.poller.metrics import CALLS, GROUP_FILES
 
 MAX_UNDER_WAY = 64
-# One lost answer is an accident. From the second in a row on, upstream is away: one try at a time, with pauses.
-AWAY_PAUSE_S = (0.0, 0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 
 
 class Submitter:
@@ -44,7 +42,7 @@ class Submitter:
             if piece is None:
                 return
             if self._losses > 1:
-                await asyncio.wait([piece])
+                await asyncio.wait([piece])  # upstream is away: one try at a time
 
     async def probe(self) -> None:
         """Try one file although the account's circuit is open. One poller at a time has the right to."""
@@ -111,7 +109,7 @@ class Submitter:
             self._refused = True
         if isinstance(answer, Lost) or (isinstance(answer, Failure) and answer.verdict is Verdict.LATER):
             self._losses += 1
-            pause_s = AWAY_PAUSE_S[min(self._losses, len(AWAY_PAUSE_S) - 1)]
+            pause_s = away_pause_s(self._losses)
             self._resume_at = time.monotonic() + pause_s
         else:
             self._losses = 0

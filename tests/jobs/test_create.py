@@ -273,3 +273,10 @@ async def test_a_body_in_latin_1_is_told_to_be_unicode(api: httpx.AsyncClient) -
     body = json.dumps({"file_urls": ["https://example.com/é"]}, ensure_ascii=False).encode("latin-1")
     answer = await api.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 400
+
+
+async def test_the_detail_counts_what_is_wrong_elsewhere_too(api: httpx.AsyncClient) -> None:
+    body = {"file_urls": ["ftp://example.com/a.wav"], "parameters": {"speaker_count": 1000}}
+    problem = (await api.post("/v1/jobs", json=body)).json()
+    assert problem["detail"] == "2 places in the parameters are wrong (and 1 more elsewhere)"
+    assert [error["pointer"] for error in problem["errors"]][-1] == "/file_urls/0"
