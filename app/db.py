@@ -4,25 +4,34 @@ Instants that are compared between processes come from the database's clock (`no
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import asyncpg
+import msgspec
 from asyncpg import exceptions as pg
 from sqlalchemy import DateTime, MetaData, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 
 from app.errors import DatabaseUnavailable
 
 CONNECT_TIMEOUT_S = 5
 COMMAND_TIMEOUT_S = 30
+
+_PLANNING = {
+    # Every statement here is short: planning with JIT costs more than it saves.
+    "jit": "off",
+    # Disks without heads, and rows that were written lately. With the default of 4, and no statistics yet, a list of
+    # 50 sorts all jobs of the client instead of reading the end of an index: 4.5 ms among 10,000, and not 0.25.
+    "random_page_cost": "1.1",
+}
 
 Sessions = async_sessionmaker[AsyncSession]
 
@@ -59,15 +68,18 @@ def create_engine(
             database_url,
             timeout=CONNECT_TIMEOUT_S,
             command_timeout=command_timeout_s,
-            # Every statement here is short: planning with JIT costs more than it saves.
-            server_settings={"application_name": application_name, "jit": "off"},
+            server_settings={"application_name": application_name, **_PLANNING},
         )
 
     return create_async_engine(
         "postgresql+asyncpg://",
         async_creator=connect,
+        json_deserializer=msgspec.json.decode,  # a list decodes a hundred small objects
         pool_size=pool_size,
-        max_overflow=pool_size,
+        # None beyond these: they would be opened and closed again with every request of a busy moment, 2 ms each.
+        max_overflow=0,
+        # The ones used last have their statements prepared.
+        pool_use_lifo=True,
         pool_timeout=10,
         # Values of statements are clients' URLs: signatures, which belong in no traceback.
         hide_parameters=True,
@@ -84,9 +96,26 @@ async def transaction(sessions: Sessions) -> AsyncIterator[AsyncSession]:
 
     Raises DatabaseUnavailable when PostgreSQL cannot be reached, restarts, or has no connection to give.
     """
-    try:
+    with _outages_told():
         async with sessions.begin() as session:
             yield session
+
+
+@asynccontextmanager
+async def single_statements(sessions: Sessions) -> AsyncIterator[AsyncConnection]:
+    """Each statement is a transaction of its own, committed when it returns: without BEGIN and COMMIT, which cost
+    two round trips more. Core only. Raises DatabaseUnavailable as `transaction`.
+    """
+    with _outages_told():
+        engine: AsyncEngine = sessions.kw["bind"]
+        async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+            yield connection
+
+
+@contextmanager
+def _outages_told() -> Iterator[None]:
+    try:
+        yield
     except (
         DBAPIError,
         OSError,

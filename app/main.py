@@ -1,7 +1,6 @@
 """The HTTP composition root: puts the rooms' routers, the shared furniture and the state together."""
 
 from functools import partial
-from typing import Any
 
 from fastapi import Depends, FastAPI
 from fastapi.responses import JSONResponse
@@ -14,9 +13,14 @@ from app.api.problem_handlers import add_problem_handlers
 from app.api.strict import strict_request
 from app.clients import routes as clients
 from app.clients.dependencies import current_client
+from app.clients.limits import request_limit
+from app.clients.recognition import Recognition
 from app.db import Sessions
 from app.jobs import deliveries, event_docs, events
 from app.jobs import routes as jobs
+from app.jobs.desk import Desk
+from app.jobs.doorbell import Doorbell
+from app.jobs.waiting import Waiters
 from app.settings import Settings
 from app.transcripts import routes as transcripts
 from app.webhooks import routes as webhooks
@@ -41,8 +45,10 @@ TAGS = [
 ]
 
 
-def create_app(settings: Settings, *, sessions: Sessions, **state: Any) -> FastAPI:
-    """The API over one database. `state`: what the rooms' routes take from `app.state`, by name."""
+def create_app(
+    settings: Settings, *, sessions: Sessions, waiters: Waiters | None = None, doorbell: Doorbell | None = None
+) -> FastAPI:
+    """The API over one database. `waiters` are to be closed when the server stops; a poller hears the doorbell."""
     app = FastAPI(
         title="asr-gateway",
         version=VERSION,
@@ -58,8 +64,9 @@ def create_app(settings: Settings, *, sessions: Sessions, **state: Any) -> FastA
     )
     app.state.settings = settings
     app.state.sessions = sessions
-    for name, value in state.items():
-        setattr(app.state, name, value)
+    app.state.recognition = Recognition(sessions)
+    app.state.request_limit = request_limit(settings)
+    app.state.desk = Desk(sessions, waiting_limit=settings.client_waiting_files, waiters=waiters, doorbell=doorbell)
     add_problem_handlers(app)
     add_middleware(app)
     _add_routes(app)
@@ -67,16 +74,18 @@ def create_app(settings: Settings, *, sessions: Sessions, **state: Any) -> FastA
 
 
 def _add_routes(app: FastAPI) -> None:
+    """What is called most comes first: routes are matched one after the other."""
+    for room in (jobs, events, deliveries, transcripts, webhooks):
+        app.include_router(room.router)
+    app.include_router(catalogue.router, dependencies=[Depends(current_client), Depends(strict_request)])
+    app.include_router(clients.router, dependencies=[Depends(strict_request)])
     for router in (health.router, docs.router):
         app.include_router(router)
     docs.add_assets(app)
+    event_docs.add_events(app)
     app.openapi = partial(build_openapi, app)  # type: ignore[method-assign]  # FastAPI's documented way
     app.add_api_route("/openapi.json", partial(_show_openapi, app), include_in_schema=False)
     app.add_api_route("/openapi-3.0.json", partial(_show_openapi_30, app), include_in_schema=False)
-    app.include_router(clients.router, dependencies=[Depends(strict_request)])
-    event_docs.add_events(app)
-    for room in (jobs, events, deliveries, transcripts, webhooks, catalogue):
-        app.include_router(room.router, dependencies=[Depends(current_client), Depends(strict_request)])
 
 
 async def _show_openapi(app: FastAPI) -> JSONResponse:

@@ -95,9 +95,9 @@ async def run_poller_alone(settings: Settings, database_url: str, listener: sock
         await _run_together(*parts)
 
 
-def _api(settings: Settings, sessions: Sessions, listener: socket.socket, **state: object) -> Part:
+def _api(settings: Settings, sessions: Sessions, listener: socket.socket, *, doorbell: Doorbell | None = None) -> Part:
     waiters = Waiters(sessions)
-    app = create_app(settings, sessions=sessions, waiters=waiters, **state)
+    app = create_app(settings, sessions=sessions, waiters=waiters, doorbell=doorbell)
     return lambda stop: serve_http(app, listener, stop, release=waiters.close)
 
 

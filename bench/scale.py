@@ -16,7 +16,7 @@ from app.catalogue import validate_job
 from app.clients.models import Client
 from app.db import Sessions, create_engine, create_sessions, transaction
 from app.identifiers import new_id
-from app.jobs.service import NewJob, create_job
+from app.jobs.service import NewJob, create_jobs
 from app.poller.service import run_poller
 from app.sandbox import SandboxConfig, running_sandbox
 from app.settings import Settings, load_settings
@@ -135,9 +135,9 @@ async def _post(sessions: Sessions) -> UUID:
     asked = validate_job(model="fun-asr", region="beijing", parameters={}, served=["beijing"])
     async with transaction(sessions) as session:
         await session.execute(insert(Client).values(id=client_id, name="bench", token_sha256=b"bench"))
-        for number in range(FILES):
-            url = f"https://example.com/{number}.wav"
-            await create_job(session, NewJob(client_id, asked, "beijing", [url], {}, None, None, b""))
+        urls = [f"https://example.com/{number}.wav" for number in range(FILES)]
+        jobs = [NewJob(client_id, asked, "beijing", [url], {}, None, None, b"") for url in urls]
+        await create_jobs(await session.connection(), jobs)
     return client_id
 
 

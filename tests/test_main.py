@@ -5,6 +5,8 @@ import pytest
 from fastapi import FastAPI
 
 from app.db import Sessions
+from app.jobs.doorbell import Doorbell
+from app.jobs.waiting import Waiters
 from app.main import create_app
 from app.settings import Settings
 from tests.api_fixtures import *  # noqa: F403 - fixtures are found by their names
@@ -34,7 +36,7 @@ async def test_unknown_paths_are_404_and_never_redirects(stranger: httpx.AsyncCl
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 
-def test_state_for_the_rooms_is_set_by_name(settings: Settings, sessions: Sessions) -> None:
-    app = create_app(settings, sessions=sessions, doorbell="the bell")
-    assert app.state.doorbell == "the bell"
-    assert app.state.settings is settings
+def test_the_rooms_share_what_the_front_door_gives(settings: Settings, sessions: Sessions) -> None:
+    doorbell, waiters = Doorbell(), Waiters(sessions)
+    app = create_app(settings, sessions=sessions, doorbell=doorbell, waiters=waiters)
+    assert (app.state.desk.doorbell, app.state.desk.waiters) == (doorbell, waiters)

@@ -8,15 +8,14 @@ from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
 from fastapi import Depends, Request, Response
-from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from app.api.dependencies import SessionsDep, SettingsDep
+from app.api.dependencies import SettingsDep
+from app.api.strict import StrictRoute
 from app.clients.limits import RequestLimit, limit_fields, policy_fields
-from app.clients.service import CurrentClient, find_client
-from app.db import Sessions, transaction
+from app.clients.recognition import Recognition
+from app.clients.service import CurrentClient
 from app.errors import AdminDisabled, Forbidden, RateLimited, Unauthorized
-from app.settings import Settings
 
 HOW_TO = "send it as `Authorization: Bearer <token>`"
 
@@ -28,13 +27,13 @@ Credentials = HTTPAuthorizationCredentials | None
 
 
 async def current_client(
-    request: Request, sessions: SessionsDep, credentials: Annotated[Credentials, Depends(client_scheme)]
+    request: Request, credentials: Annotated[Credentials, Depends(client_scheme)]
 ) -> CurrentClient:
     """Raises Unauthorized or RateLimited."""
     known: CurrentClient | None = getattr(request.state, "client", None)
     if known is not None:
         return known
-    client = await _find(sessions, _token(credentials))
+    client = await _find(request, _token(credentials))
     if client is None:
         raise Unauthorized(f"This token is unknown or revoked; {HOW_TO}.")
     request.state.client = client
@@ -45,21 +44,21 @@ async def current_client(
 ClientDep = Annotated[CurrentClient, Depends(current_client)]
 
 
-class ClientRoute(APIRoute):
-    """Asks who calls before it reads the body: FastAPI alone would read and parse 16 MB of a stranger's JSON first."""
+class ClientRoute(StrictRoute):
+    """Asks who calls before it looks at the request: FastAPI alone would first parse 16 MB of a stranger's JSON."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
         async def check_first(request: Request) -> Response:
-            await current_client(request, request.app.state.sessions, await client_scheme(request))
+            await current_client(request, await client_scheme(request))
             return await handle(request)
 
         return check_first
 
 
 async def require_admin(
-    settings: SettingsDep, sessions: SessionsDep, credentials: Annotated[Credentials, Depends(admin_scheme)]
+    request: Request, settings: SettingsDep, credentials: Annotated[Credentials, Depends(admin_scheme)]
 ) -> None:
     """Raises AdminDisabled, Unauthorized, or Forbidden for what is a client's token."""
     if settings.admin_token is None:
@@ -67,30 +66,26 @@ async def require_admin(
     token = _token(credentials)
     if hmac.compare_digest(token, settings.admin_token.get_secret_value().encode()):
         return
-    if await _find(sessions, token):
+    if await _find(request, token):
         raise Forbidden("This is a client's token; clients are managed with ADMIN_TOKEN.")
     raise Unauthorized(f"This is not ADMIN_TOKEN; {HOW_TO}.")
 
 
 def _count(request: Request, client: CurrentClient) -> None:
     """One request of the client. All answers say what is left, the refusal too."""
-    state = request.app.state
-    settings: Settings = state.settings
-    request.state.answer_headers = policy_fields(settings)
-    per_s = settings.client_requests_per_s
-    if per_s is None:
+    request.state.answer_headers = policy_fields(request.app.state.settings)
+    limit: RequestLimit | None = request.app.state.request_limit
+    if limit is None:
         return
-    if not hasattr(state, "request_limit"):
-        state.request_limit = RequestLimit(per_s)
-    left = state.request_limit.take(client.id)
+    left = limit.take(client.id)
     request.state.answer_headers |= limit_fields(left)
     if left is None:
-        raise RateLimited(f"A client may make {per_s} requests in a second; try again in one.")
+        raise RateLimited(f"A client may make {limit.per_s} requests in a second; try again in one.")
 
 
-async def _find(sessions: Sessions, token: bytes) -> CurrentClient | None:
-    async with transaction(sessions) as session:
-        return await find_client(session, token)
+async def _find(request: Request, token: bytes) -> CurrentClient | None:
+    recognition: Recognition = request.app.state.recognition
+    return await recognition.client(token)
 
 
 def _token(credentials: Credentials) -> bytes:

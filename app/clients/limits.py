@@ -18,7 +18,7 @@ class RequestLimit:
     """`per_s` requests at once, then one each 1/`per_s` s: a bucket that is full again after a second of silence."""
 
     def __init__(self, per_s: int, *, clock: Callable[[], float] = monotonic) -> None:
-        self._per_s = per_s
+        self.per_s = per_s
         self._clock = clock
         # When each client's bucket is full again. As many entries as clients that ever called.
         self._full_at: dict[UUID, float] = {}
@@ -26,11 +26,15 @@ class RequestLimit:
     def take(self, client_id: UUID) -> int | None:
         """How many requests are left after this one; None: this one is too many, and is not counted."""
         now = self._clock()
-        full_at = max(self._full_at.get(client_id, now), now) + 1 / self._per_s
+        full_at = max(self._full_at.get(client_id, now), now) + 1 / self.per_s
         if full_at - now > 1 + _ROUNDING:
             return None
         self._full_at[client_id] = full_at
-        return int((1 + _ROUNDING - (full_at - now)) * self._per_s)
+        return int((1 + _ROUNDING - (full_at - now)) * self.per_s)
+
+
+def request_limit(settings: Settings) -> RequestLimit | None:
+    return RequestLimit(settings.client_requests_per_s) if settings.client_requests_per_s else None
 
 
 def policy_fields(settings: Settings) -> dict[str, str]:

@@ -4,11 +4,12 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy import ARRAY, ColumnElement, LargeBinary, Uuid, any_, bindparam, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from app.clients.models import Client
 from app.clients.tokens import hash_token, is_client_name, new_token
@@ -78,16 +79,20 @@ async def ensure_default_client(session: AsyncSession, token: str) -> None:
             return
 
 
-async def find_client(session: AsyncSession, token: bytes) -> CurrentClient | None:
-    """The active client with that token. Records its use, but not more often than once a minute."""
-    digest = hash_token(token)
-    unrecorded = or_(Client.last_used_at.is_(None), Client.last_used_at < func.now() - _USE_RECORDED_EVERY)
-    found = select(Client.id, Client.name, Client.token_sha256, unrecorded.label("unrecorded"))
-    row = (await session.execute(found.where(Client.token_sha256 == digest, Client.revoked_at.is_(None)))).first()
+async def find_clients(connection: AsyncConnection, digests: Sequence[bytes]) -> list[CurrentClient | None]:
+    """The active client with each of these hashes of tokens. One statement; once a minute one more for each client,
+    which records that it was used.
+    """
+    rows = (await connection.execute(_FIND, {"digests": list(set(digests))})).all()
+    if unrecorded := [row.id for row in rows if row.unrecorded]:
+        await connection.execute(_RECORD_USE, {"ids": unrecorded})
+    by_digest = {row.token_sha256: row for row in rows}
+    return [_client(by_digest.get(digest), digest) for digest in digests]
+
+
+def _client(row: Any, digest: bytes) -> CurrentClient | None:
     if row is None or not hmac.compare_digest(row.token_sha256, digest):
         return None
-    if row.unrecorded:
-        await session.execute(update(Client).where(Client.id == row.id, unrecorded).values(last_used_at=func.now()))
     return CurrentClient(row.id, row.name)
 
 
@@ -97,3 +102,15 @@ async def _revoke(session: AsyncSession, condition: ColumnElement[bool], complai
     if client is None:
         raise NotFound(complaint)
     return client
+
+
+_unrecorded = or_(Client.last_used_at.is_(None), Client.last_used_at < func.now() - _USE_RECORDED_EVERY)
+_FIND = select(Client.id, Client.name, Client.token_sha256, _unrecorded.label("unrecorded")).where(
+    Client.token_sha256 == any_(bindparam("digests", type_=ARRAY(LargeBinary))), Client.revoked_at.is_(None)
+)
+_RECORD_USE = (
+    update(Client)
+    .where(Client.id == any_(bindparam("ids", type_=ARRAY(Uuid))), _unrecorded)
+    .values(last_used_at=func.now())
+    .execution_options(synchronize_session=False)
+)

@@ -16,7 +16,7 @@ from app.db import Sessions, transaction
 from app.errors import JobFinal, JobNotFinal, NothingToRetry
 from app.jobs.counters import JobChange, apply_changes
 from app.jobs.reading import JobRow, find_job, no_such_job
-from app.jobs.room import has_room, no_room
+from app.jobs.room import no_room, room_left
 
 
 async def cancel_job(sessions: Sessions, client_id: UUID, job_id: UUID) -> JobRow:
@@ -67,8 +67,10 @@ async def retry_job(
         change.move(since=status, to="queued", count=count)
     if not change.counts.queued:
         raise NothingToRetry("No file of the job is failed or canceled.")
-    if not await has_room(session, client_id, more=0, limit=waiting_limit):
-        raise no_room(0, waiting_limit)
+    if waiting_limit is not None:
+        room = await room_left(await session.connection(), [client_id], waiting_limit)
+        if room[client_id] < 0:
+            raise no_room(0, waiting_limit)
     await apply_changes(session, {job_id: change})
     return await find_job(session, client_id, job_id)
 

@@ -1,4 +1,4 @@
-"""What the routes of jobs take from the request and the application: who waits and how long, pace, doorbell."""
+"""What the routes of jobs take from the request and the application: the desk, and how long to wait."""
 
 import asyncio
 import re
@@ -7,9 +7,7 @@ from uuid import UUID
 
 from fastapi import Depends, Header, Query, Request
 
-from app.api.dependencies import SessionsDep
-from app.jobs.doorbell import Doorbell
-from app.jobs.pace import Pace
+from app.jobs.desk import Desk
 from app.jobs.reading import JobRow
 from app.jobs.waiting import Waiters
 
@@ -18,28 +16,9 @@ MAX_WAIT_S = 60
 _PREFER_WAIT = re.compile(r'(?:^|,)\s*wait\s*=\s*"?(\d{1,9})"?\s*(?=[;,]|$)', re.ASCII | re.IGNORECASE)
 
 
-async def _waiters(request: Request, sessions: SessionsDep) -> Waiters:
-    state = request.app.state
-    if not hasattr(state, "waiters"):
-        state.waiters = Waiters(sessions)
-    waiters: Waiters = state.waiters
-    return waiters
-
-
-async def _doorbell(request: Request) -> Doorbell:
-    """Without a poller in this process nobody hears it, and nobody has to."""
-    doorbell: Doorbell | None = getattr(request.app.state, "doorbell", None)
-    return doorbell or Doorbell()
-
-
-async def _pace(request: Request, sessions: SessionsDep) -> Pace:
-    """At most each 10 s this costs a statement."""
-    state = request.app.state
-    if not hasattr(state, "pace"):
-        state.pace = Pace(sessions)
-    pace: Pace = state.pace
-    await pace.learn()
-    return pace
+async def _desk(request: Request) -> Desk:
+    desk: Desk = request.app.state.desk
+    return desk
 
 
 async def _wait_s(
@@ -60,9 +39,7 @@ async def _wait_s(
     return min(int(preferred[1]), MAX_WAIT_S) if preferred else 0
 
 
-WaitersDep = Annotated[Waiters, Depends(_waiters)]
-DoorbellDep = Annotated[Doorbell, Depends(_doorbell)]
-PaceDep = Annotated[Pace, Depends(_pace)]
+DeskDep = Annotated[Desk, Depends(_desk)]
 WaitDep = Annotated[int, Depends(_wait_s)]
 
 

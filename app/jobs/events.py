@@ -10,13 +10,10 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Response
 from fastapi.responses import StreamingResponse
 
-from app.api.dependencies import SessionsDep
 from app.api.problems import responses
 from app.clients.dependencies import ClientDep, ClientRoute
-from app.db import transaction
 from app.errors import InvalidRequest, NotFound
-from app.jobs import reading
-from app.jobs.dependencies import WaitersDep
+from app.jobs.dependencies import DeskDep
 from app.jobs.presentation import job_bytes
 from app.jobs.reading import JobRow
 from app.jobs.waiting import Waiters
@@ -61,8 +58,7 @@ async def stream_job_events(
     job_id: UUID,
     *,
     client: ClientDep,
-    sessions: SessionsDep,
-    waiters: WaitersDep,
+    desk: DeskDep,
     last_event_id: LastEventId = None,
 ) -> Response:
     """The job as it is, then again at each change, until it is final; then the stream ends.
@@ -73,12 +69,11 @@ async def stream_job_events(
     \f
     One statement, and the token's.
     """
-    async with transaction(sessions) as session:
-        job = await reading.find_job(session, client.id, job_id)
+    job = await desk.lookup.job(client.id, job_id)
     seen = last_event_id if last_event_id is not None else 0
     if job.final and seen >= job.version:
         return Response(status_code=204, headers=_HEADERS)
-    return StreamingResponse(_events(waiters, job, seen), headers=_HEADERS, media_type="text/event-stream")
+    return StreamingResponse(_events(desk.waiters, job, seen), headers=_HEADERS, media_type="text/event-stream")
 
 
 async def _events(waiters: Waiters, job: JobRow, seen: int) -> AsyncIterator[bytes]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Decimal
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -82,6 +83,7 @@ def _amount(cost: Decimal) -> str:
     return f"{cost.quantize(_CENT, ROUND_HALF_UP):f}"
 
 
+@cache
 def _currency(model: str, region: str) -> str:
     """That of the offer; a job may outlive its model in the catalogue, and all prices so far are in yuan."""
     offers = {str(name): offer for name, offer in MODELS[model].regions.items()} if model in MODELS else {}

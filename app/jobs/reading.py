@@ -4,15 +4,31 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import ARRAY, Select, Text, Uuid, any_, bindparam, cast, func, literal_column, select, text
-from sqlalchemy.dialects.postgresql import aggregate_order_by
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Select,
+    Text,
+    Uuid,
+    any_,
+    bindparam,
+    cast,
+    func,
+    literal_column,
+    select,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.types import TypeEngine
 
 from app.clients.models import Client
+from app.db import Sessions, single_statements, transaction
 from app.errors import NotFound
 from app.identifiers import first_id
 from app.jobs.lifecycle import FileStatus, JobStatus
@@ -94,14 +110,37 @@ async def find_jobs(session: AsyncSession, job_ids: Sequence[UUID]) -> list[JobR
     return [job_row(row) for row in await session.execute(_FIND_MANY, {"job_ids": job_ids})]
 
 
-async def list_jobs(session: AsyncSession, client_id: UUID, filters: JobFilters, limit: int) -> list[JobRow]:
-    """Newest first, one statement for jobs and files; filters by metadata take two."""
-    if filters.metadata:
+async def find_own_jobs(
+    connection: AsyncConnection, keys: Sequence[tuple[UUID, UUID]]
+) -> dict[tuple[UUID, UUID], JobRow]:
+    """Those that are there, by client's and job's id. One statement."""
+    client_ids, job_ids = zip(*set(keys), strict=True)
+    rows = await connection.execute(_FIND_OWN, {"client_ids": list(client_ids), "values": list(job_ids)})
+    return {(row[0], row[1]): job_row(row[1:]) for row in rows}
+
+
+async def find_by_keys(
+    connection: AsyncConnection, keys: Sequence[tuple[UUID, str]]
+) -> dict[tuple[UUID, str], tuple[JobRow, bytes]]:
+    """The jobs with these clients' ids and idempotency keys, each with the hash of its request. One statement."""
+    client_ids, idempotency_keys = zip(*set(keys), strict=True)
+    rows = await connection.execute(_FIND_BY_KEYS, {"client_ids": list(client_ids), "values": list(idempotency_keys)})
+    return {(row[0], row[1]): (job_row(row[3:]), row[2]) for row in rows}
+
+
+async def list_jobs(sessions: Sessions, client_id: UUID, filters: JobFilters, limit: int) -> list[JobRow]:
+    """Newest first, one statement for jobs and files. Filters by metadata take a transaction and two."""
+    values = _values(filters)
+    statement = _list_statement(frozenset(values), limit)
+    values["client_id"] = client_id
+    if not filters.metadata:
+        async with single_statements(sessions) as connection:
+            return [job_row(row) for row in await connection.execute(statement, values)]
+    async with transaction(sessions) as session:
         # Whether the pair is rare decides between two plans, so the pair has to be known when the plan is made.
         # Among 300,000 jobs a plan for any pair takes 70 ms for a rare one, this one 0.05 ms.
         await session.execute(text("SET LOCAL plan_cache_mode = force_custom_plan"))
-    query = _JOBS.where(Job.client_id == client_id).order_by(Job.id.desc()).limit(limit)
-    return [job_row(row) for row in await session.execute(_filtered(query, filters))]
+        return [job_row(row) for row in await session.execute(statement, values)]
 
 
 async def list_files(
@@ -139,29 +178,35 @@ def _file_row(columns: Sequence[Any]) -> FileRow:
     return FileRow(*columns)
 
 
-def _filtered(query: Select[Any], filters: JobFilters) -> Select[Any]:
-    if filters.statuses:
-        query = query.where(Job.status.in_(filters.statuses))
-        if JobStatus.SUCCEEDED not in filters.statuses:
-            query = query.where(_UNUSUAL)
-    if filters.model:
-        query = query.where(Job.model == filters.model)
-    if filters.region:
-        query = query.where(Job.region == filters.region)
+def _values(filters: JobFilters) -> dict[str, Any]:
+    """What the conditions of the same names are given; only of those filters that are set."""
+    values: dict[str, Any] = {
+        "statuses": list(filters.statuses),
+        "model": filters.model,
+        "region": filters.region,
+        "created_after": filters.created_after,
+        "created_before": filters.created_before,
+        "metadata": filters.metadata,
+        "before_id": filters.before_id,
+    }
+    if filters.statuses and JobStatus.SUCCEEDED not in filters.statuses:
+        values["unusual"] = True
+    # Ids are ordered by time, and indexed: the range of ids is read, the exact condition decides.
     if filters.created_after:
-        # Ids are ordered by time, and indexed: the range of ids is read, the exact condition decides.
-        query = query.where(
-            Job.created_at > filters.created_after, Job.id >= first_id(filters.created_after, shift_s=-CLOCKS_DIFFER_S)
-        )
+        values["first_id"] = first_id(filters.created_after, shift_s=-CLOCKS_DIFFER_S)
     if filters.created_before:
-        query = query.where(
-            Job.created_at < filters.created_before, Job.id < first_id(filters.created_before, shift_s=CLOCKS_DIFFER_S)
-        )
-    if filters.metadata:
-        query = query.where(Job.labels.contains(filters.metadata))
-    if filters.before_id:
-        query = query.where(Job.id < filters.before_id)
-    return query
+        values["end_id"] = first_id(filters.created_before, shift_s=CLOCKS_DIFFER_S)
+    return {name: value for name, value in values.items() if value}
+
+
+@lru_cache(maxsize=256)
+def _list_statement(conditions: frozenset[str], limit: int) -> Select[Any]:
+    """Made once for each set of conditions: making and hashing it takes longer than reading 50 jobs."""
+    # The limit is spelt out, not bound: a plan for any limit sorts all jobs of the client, 2 ms among 10,000.
+    query = (
+        _JOBS.where(Job.client_id == bindparam("client_id")).order_by(Job.id.desc()).limit(literal_column(f"{limit:d}"))
+    )
+    return query.where(*(_CONDITIONS[name] for name in sorted(conditions)))
 
 
 def _stored(statuses: Sequence[FileStatus]) -> list[str]:
@@ -213,9 +258,35 @@ JOB_COLUMNS = (
 )
 
 _JOBS = select(*JOB_COLUMNS)
-# Spelt out, not bound: the partial index is used when the plan is made for any statuses, too.
-_UNUSUAL = Job.status != literal_column("'succeeded'")
+_CONDITIONS: Mapping[str, ColumnElement[bool]] = {
+    "statuses": Job.status == any_(bindparam("statuses", type_=ARRAY(Text))),
+    # Spelt out, not bound: the partial index is used when the plan is made for any statuses, too.
+    "unusual": Job.status != literal_column("'succeeded'"),
+    "model": Job.model == bindparam("model"),
+    "region": Job.region == bindparam("region"),
+    "created_after": Job.created_at > bindparam("created_after"),
+    "first_id": Job.id >= bindparam("first_id"),
+    "created_before": Job.created_at < bindparam("created_before"),
+    "end_id": Job.id < bindparam("end_id"),
+    "metadata": Job.labels.contains(bindparam("metadata", type_=JSONB)),
+    "before_id": Job.id < bindparam("before_id"),
+}
 _FIND = _JOBS.where(Job.id == bindparam("job_id"), Job.client_id == bindparam("client_id"))
+
+
+def _wanted(kind: TypeEngine[Any]) -> Any:
+    """Pairs of a client's id and what it asks for."""
+    arrays = bindparam("client_ids", type_=ARRAY(Uuid)), bindparam("values", type_=ARRAY(kind))
+    return func.unnest(*arrays).table_valued("client_id", "value", name="wanted").render_derived()
+
+
+def _of_clients(wanted: Any, column: Any, *more: Any) -> Select[Any]:
+    matches = (Job.client_id == wanted.c.client_id) & (column == wanted.c.value)
+    return select(Job.client_id, *more, *JOB_COLUMNS).join(wanted, matches)
+
+
+_FIND_OWN = _of_clients(_wanted(Uuid()), Job.id)
+_FIND_BY_KEYS = _of_clients(_wanted(Text()), Job.idempotency_key, Job.idempotency_key, Job.request_sha256)
 _FIND_MANY = _JOBS.join(Client, Client.id == Job.client_id).where(
     Job.id == any_(bindparam("job_ids", type_=ARRAY(Uuid))), Client.revoked_at.is_(None)
 )

@@ -14,7 +14,7 @@ from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, cut_page, decode_cu
 from app.api.problems import responses
 from app.api.strict import prefixed_query, query_prefix
 from app.clients.dependencies import ClientDep, ClientRoute
-from app.db import Sessions, transaction
+from app.db import transaction
 from app.errors import (
     DatabaseUnavailable,
     IdempotencyKeyReused,
@@ -29,15 +29,14 @@ from app.errors import (
     TooManyWaitingFiles,
     UnknownModel,
 )
-from app.jobs import changes, reading, service
-from app.jobs.dependencies import DoorbellDep, PaceDep, WaitDep, WaitersDep, wait_for_job
+from app.jobs import changes, reading
+from app.jobs.dependencies import DeskDep, WaitDep, wait_for_job
+from app.jobs.desk import Desk
 from app.jobs.lifecycle import FileStatus, JobStatus
-from app.jobs.pace import Pace
 from app.jobs.presentation import file_json, job_bytes, job_json, page_bytes
 from app.jobs.reading import JobFilters, JobRow
 from app.jobs.requests import new_job
 from app.jobs.schemas import MAX_FILES, Job, JobFilePage, JobPage, JobRequest
-from app.jobs.waiting import Waiters
 from app.settings import RegionName
 
 router = APIRouter(prefix="/v1/jobs", route_class=ClientRoute, tags=["jobs"])
@@ -94,10 +93,7 @@ async def create_job(
     *,
     client: ClientDep,
     settings: SettingsDep,
-    sessions: SessionsDep,
-    waiters: WaitersDep,
-    doorbell: DoorbellDep,
-    pace: PaceDep,
+    desk: DeskDep,
     wait_s: WaitDep,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
@@ -106,19 +102,20 @@ async def create_job(
     A URL that turns out not to be fetchable fails its own file only; what is wrong with the request itself is told
     with all its places at once, and nothing is kept of it.
     \f
-    One statement; a replay takes two. Waiting in vain adds one, the token another.
+    One statement, two for a replay, and the token's. Waiting in vain adds one. What is sent at the same moment
+    shares them.
     """
     served = tuple(settings.served_regions)
     new = new_job(body, client_id=client.id, idempotency_key=idempotency_key, served=served)
-    async with transaction(sessions) as session:
-        job, replayed = await service.create_job(session, new, waiting_limit=settings.client_waiting_files)
-    if not replayed:
-        doorbell.ring()
+    created = await desk.intake.create(new)
+    job = created.job
+    if not created.replayed:
+        desk.doorbell.ring()
     # The job is durable: an error now would invite its sender to send it again.
     with suppress(DatabaseUnavailable, NotFound):
-        job = await _wait(request, waiters, sessions, job, client_id=client.id, wait_s=wait_s)
-    headers = {"Location": f"/v1/jobs/{job.id}", **_retry_after(pace, job)}
-    if replayed:
+        job = await _wait(request, desk, job, client_id=client.id, wait_s=wait_s)
+    headers = {"Location": f"/v1/jobs/{job.id}", **await desk.retry_after(job)}
+    if created.replayed:
         headers["Idempotency-Replayed"] = "true"
     return _json(job_bytes(job), headers, status_code=202)
 
@@ -157,8 +154,7 @@ async def list_jobs(
         metadata=prefixed_query(request, "metadata."),
         before_id=decode_cursor(cursor, tuple[Literal["jobs"], UUID])[1] if cursor is not None else None,
     )
-    async with transaction(sessions) as session:
-        jobs = await reading.list_jobs(session, client.id, filters, limit + 1)
+    jobs = await reading.list_jobs(sessions, client.id, filters, limit + 1)
     page, next_cursor = cut_page(jobs, limit, lambda job: ("jobs", job.id))
     return _json(page_bytes([job_json(job) for job in page], next_cursor))
 
@@ -179,21 +175,19 @@ async def get_job(
     job_id: UUID,
     *,
     client: ClientDep,
-    sessions: SessionsDep,
-    waiters: WaitersDep,
-    pace: PaceDep,
+    desk: DeskDep,
     wait_s: WaitDep,
 ) -> Response:
     """With `wait` it answers as soon as the job is final, and when the time is over with the job as it is then.
     \f
-    One statement, two when the wait is over too early, and the token's. All who wait share one statement each 0.2 s,
-    and another one for each 100 jobs that have moved.
+    One statement, two when the wait is over too early, and the token's; those who ask at the same moment share them.
+    All who wait share one statement each 0.2 s, and another one for each 100 jobs that have moved.
     """
-    job = await _read(sessions, client.id, job_id)
-    job = await _wait(request, waiters, sessions, job, client_id=client.id, wait_s=wait_s)
+    job = await desk.lookup.job(client.id, job_id)
+    job = await _wait(request, desk, job, client_id=client.id, wait_s=wait_s)
     etag = strong_etag(str(job.id), job.version)
     answer = not_modified(request, etag) or _json(job_bytes(job), validators(etag))
-    answer.headers.update(_retry_after(pace, job))
+    answer.headers.update(await desk.retry_after(job))
     return answer
 
 
@@ -233,7 +227,7 @@ async def list_job_files(
     response_model=Job,
     responses=responses(NotFound, JobFinal),
 )
-async def cancel_job(job_id: UUID, client: ClientDep, sessions: SessionsDep, doorbell: DoorbellDep) -> Response:
+async def cancel_job(job_id: UUID, client: ClientDep, sessions: SessionsDep, desk: DeskDep) -> Response:
     """What is not finished is canceled at once; what is finished stays, with its transcripts.
 
     Files that wait never reach upstream. What waits upstream is cancelled there, unless it shares a task with
@@ -242,7 +236,7 @@ async def cancel_job(job_id: UUID, client: ClientDep, sessions: SessionsDep, doo
     Six statements, five when nothing is under way, and the token's.
     """
     job = await changes.cancel_job(sessions, client.id, job_id)
-    doorbell.ring()
+    desk.doorbell.ring()
     return _json(job_bytes(job))
 
 
@@ -263,8 +257,7 @@ async def retry_job(
     client: ClientDep,
     settings: SettingsDep,
     sessions: SessionsDep,
-    doorbell: DoorbellDep,
-    pace: PaceDep,
+    desk: DeskDep,
 ) -> Response:
     """Failed and canceled files are queued again, while others of the job may still run; the job is no longer final.
 
@@ -275,8 +268,8 @@ async def retry_job(
     """
     async with transaction(sessions) as session:
         job = await changes.retry_job(session, client.id, job_id, waiting_limit=settings.client_waiting_files)
-    doorbell.ring()
-    return _json(job_bytes(job), _retry_after(pace, job), status_code=202)
+    desk.doorbell.ring()
+    return _json(job_bytes(job), await desk.retry_after(job), status_code=202)
 
 
 @router.delete(
@@ -296,22 +289,11 @@ async def delete_job(job_id: UUID, client: ClientDep, sessions: SessionsDep) -> 
     return Response(status_code=204)
 
 
-async def _read(sessions: Sessions, client_id: UUID, job_id: UUID) -> JobRow:
-    async with transaction(sessions) as session:
-        return await reading.find_job(session, client_id, job_id)
-
-
-async def _wait(
-    request: Request, waiters: Waiters, sessions: Sessions, job: JobRow, *, client_id: UUID, wait_s: int
-) -> JobRow:
+async def _wait(request: Request, desk: Desk, job: JobRow, *, client_id: UUID, wait_s: int) -> JobRow:
     """The job as it is after waiting. Nothing is held meanwhile, no connection either."""
     if not wait_s or job.final:
         return job
-    return await wait_for_job(request, waiters, job.id, wait_s) or await _read(sessions, client_id, job.id)
-
-
-def _retry_after(pace: Pace, job: JobRow) -> dict[str, str]:
-    return {} if job.final else {"Retry-After": str(pace.retry_after_s(job))}
+    return await wait_for_job(request, desk.waiters, job.id, wait_s) or await desk.lookup.job(client_id, job.id)
 
 
 def _json(body: bytes, headers: dict[str, str] | None = None, *, status_code: int = 200) -> Response:

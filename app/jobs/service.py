@@ -1,23 +1,22 @@
 """Creating jobs. Works in the caller's transaction; nothing here talks to upstream."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Text, bindparam, select, text
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.ext.asyncio import AsyncSession
+import orjson
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.catalogue import ValidatedJob
 from app.errors import Fault, IdempotencyKeyReused
 from app.identifiers import new_id
 from app.jobs.lifecycle import FileStatus, JobStatus, lane
-from app.jobs.models import Job
-from app.jobs.reading import FILES_SHOWN, JOB_COLUMNS, FileRow, JobRow, job_row
-from app.jobs.room import has_room, no_room
+from app.jobs.reading import FILES_SHOWN, FileRow, JobRow, find_by_keys
+from app.jobs.room import no_room, room_left
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,57 +33,103 @@ class NewJob:
     request_sha256: bytes
 
 
-async def create_job(session: AsyncSession, new: NewJob, *, waiting_limit: int | None = None) -> tuple[JobRow, bool]:
-    """The job, and whether it was there already under the same idempotency key. One statement, two for a replay;
+@dataclass(frozen=True, slots=True)
+class Created:
+    """`replayed`: the job was there already under the same idempotency key."""
+
+    job: JobRow
+    replayed: bool = False
+
+
+async def create_jobs(
+    connection: AsyncConnection, jobs: Sequence[NewJob], *, waiting_limit: int | None = None
+) -> list[Created | Exception]:
+    """For each new job what became of it. One statement for all of them, another one when there are replays, and
     another one when there is a limit to the files that wait.
 
-    Of any number of equal requests at once one inserts; the others wait for its commit. Raises IdempotencyKeyReused,
-    TooManyWaitingFiles, or InvalidRequest when so many can never wait.
+    Of any number of equal requests at once one inserts; the others wait for its commit. The errors are
+    IdempotencyKeyReused, TooManyWaitingFiles, or InvalidRequest when so many can never wait.
     """
-    if not await has_room(session, new.client_id, more=len(new.urls), limit=waiting_limit):
-        if new.idempotency_key and (existing := await _find_by_key(session, new)):
-            return existing, True
-        raise no_room(len(new.urls), waiting_limit)
-    while True:
-        job_id = new_id()
-        created_at = await session.scalar(_INSERT, _columns(job_id, new))
-        if created_at is not None:
-            return _fresh(job_id, created_at, new), False
-        # None here: the job that had the key was deleted in between, and the key is free again.
-        if existing := await _find_by_key(session, new):
-            return existing, True
+    outcomes: dict[int, Created | Exception] = {**await _refusals(connection, jobs, waiting_limit)}
+    outcomes |= await _replays(connection, {number: jobs[number] for number in outcomes})
+    while left := {number: new for number, new in enumerate(jobs) if number not in outcomes}:
+        outcomes |= await _insert(connection, left)
+        # The others are replays. Or the job that had the key was deleted in between: then the key is free again.
+        outcomes |= await _replays(connection, {number: new for number, new in left.items() if number not in outcomes})
+    return [outcomes[number] for number in range(len(jobs))]
 
 
-async def _find_by_key(session: AsyncSession, new: NewJob) -> JobRow | None:
-    found = await session.execute(_FIND_BY_KEY, {"key": new.idempotency_key, "client_id": new.client_id})
-    row = found.one_or_none()
-    if row is None:
-        return None
-    if row.request_sha256 != new.request_sha256:
-        detail = "was used for another request; use a new key for each request, and the same one only to repeat it"
-        raise IdempotencyKeyReused(
-            f"The Idempotency-Key {detail}.", faults=[Fault("/header/Idempotency-Key", detail)]
-        )  # fmt: skip
-    return job_row(row[:-1])
+async def _refusals(
+    connection: AsyncConnection, jobs: Sequence[NewJob], waiting_limit: int | None
+) -> dict[int, Exception]:
+    """Those whose files may not wait beside what waits already and what comes with them."""
+    if waiting_limit is None:
+        return {}
+    room = await room_left(connection, {new.client_id for new in jobs}, waiting_limit)
+    refusals: dict[int, Exception] = {}
+    for number, new in enumerate(jobs):
+        if len(new.urls) <= room[new.client_id]:
+            room[new.client_id] -= len(new.urls)
+        else:
+            refusals[number] = no_room(len(new.urls), waiting_limit)
+    return refusals
 
 
-def _columns(job_id: UUID, new: NewJob) -> dict[str, Any]:
-    asked = new.asked
+async def _insert(connection: AsyncConnection, jobs: Mapping[int, NewJob]) -> dict[int, Created | Exception]:
+    """Those whose idempotency key was free. In order of the keys, as every process does it: no two of them wait for
+    each other.
+    """
+    ordered = sorted(jobs.items(), key=lambda item: (item[1].client_id, item[1].idempotency_key or ""))
+    ids = [new_id() for _ in ordered]
+    given = zip(ids, (new for _, new in ordered), strict=True)
+    rows = await connection.execute(_INSERT, _columns(list(given)))
+    created_at = {row.id: row.created_at for row in rows}
     return {
-        "job_id": job_id,
-        "client_id": new.client_id,
-        "model": asked.model.id,
-        "region": asked.region,
-        "region_asked": new.region_asked,
-        "parameters": asked.parameters,
-        "labels": new.metadata,
-        "webhook_url": new.webhook_url,
-        "idempotency_key": new.idempotency_key,
-        "request_sha256": new.request_sha256 if new.idempotency_key else None,
-        "lane": lane(asked.parameters),
-        "files_total": len(new.urls),
-        "urls": list(new.urls),
+        number: Created(_fresh(job_id, created_at[job_id], new))
+        for job_id, (number, new) in zip(ids, ordered, strict=True)
+        if job_id in created_at
     }
+
+
+async def _replays(connection: AsyncConnection, jobs: Mapping[int, NewJob]) -> dict[int, Created | Exception]:
+    """Those whose idempotency key has a job."""
+    keyed = {number: (new.client_id, new.idempotency_key) for number, new in jobs.items() if new.idempotency_key}
+    if not keyed:
+        return {}
+    found = await find_by_keys(connection, list(keyed.values()))
+    return {
+        number: _replay(*found[key], request_sha256=jobs[number].request_sha256)
+        for number, key in keyed.items()
+        if key in found
+    }
+
+
+def _replay(job: JobRow, stored_sha256: bytes, *, request_sha256: bytes) -> Created | Exception:
+    if stored_sha256 == request_sha256:
+        return Created(job, replayed=True)
+    detail = "was used for another request; use a new key for each request, and the same one only to repeat it"
+    return IdempotencyKeyReused(f"The Idempotency-Key {detail}.", faults=[Fault("/header/Idempotency-Key", detail)])
+
+
+def _columns(given: Sequence[tuple[UUID, NewJob]]) -> dict[str, list[Any]]:
+    """The jobs' columns as arrays, and those of their files."""
+    files = [(job_id, index, url) for job_id, new in given for index, url in enumerate(new.urls)]
+    jobs = zip(*(_job_columns(job_id, new) for job_id, new in given), strict=True)
+    return {
+        name: list(values)
+        for name, values in zip((*_JOB_COLUMNS, *_FILE_COLUMNS), (*jobs, *zip(*files, strict=True)), strict=True)
+    }
+
+
+def _job_columns(job_id: UUID, new: NewJob) -> Iterator[Any]:
+    asked = new.asked
+    yield from (job_id, new.client_id, asked.model.id, asked.region, new.region_asked)
+    yield from (_json(asked.parameters), _json(new.metadata), new.webhook_url, new.idempotency_key)
+    yield from (new.request_sha256 if new.idempotency_key else None, lane(asked.parameters), len(new.urls))
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return orjson.dumps(value).decode()
 
 
 def _fresh(job_id: UUID, created_at: datetime, new: NewJob) -> JobRow:
@@ -96,26 +141,36 @@ def _fresh(job_id: UUID, created_at: datetime, new: NewJob) -> JobRow:
     )  # fmt: skip
 
 
-_INSERT = text(
-    """
-    WITH job AS (
+_JOB_COLUMNS = (
+    "ids", "client_ids", "models", "regions", "regions_asked", "parameters", "labels", "webhook_urls",
+    "idempotency_keys", "requests_sha256", "lanes", "totals",
+)  # fmt: skip
+_FILE_COLUMNS = ("file_job_ids", "file_indexes", "urls")
+
+_INSERT = text("""
+    WITH given AS (
+        SELECT * FROM unnest(
+            CAST(:ids AS uuid[]), CAST(:client_ids AS uuid[]), CAST(:models AS text[]), CAST(:regions AS text[]),
+            CAST(:regions_asked AS text[]), CAST(:parameters AS text[]), CAST(:labels AS text[]),
+            CAST(:webhook_urls AS text[]), CAST(:idempotency_keys AS text[]), CAST(:requests_sha256 AS bytea[]),
+            CAST(:lanes AS uuid[]), CAST(:totals AS int[])
+        ) AS given (id, client_id, model, region, region_asked, parameters, labels, webhook_url,
+                    idempotency_key, request_sha256, lane, total)
+    ), job AS (
         INSERT INTO jobs (id, client_id, model, region, region_asked, parameters, metadata, webhook_url,
                           idempotency_key, request_sha256, files_total, files_queued)
-        VALUES (:job_id, :client_id, :model, :region, :region_asked, :parameters, :labels, :webhook_url,
-                :idempotency_key, :request_sha256, :files_total, :files_total)
+        SELECT id, client_id, model, region, region_asked, CAST(parameters AS jsonb), CAST(labels AS jsonb),
+               webhook_url, idempotency_key, request_sha256, total, total
+        FROM given
         ON CONFLICT (client_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
-        RETURNING id, client_id, region, model, created_at
-    ), files AS (
+        RETURNING id, created_at
+    ), inserted AS (
         INSERT INTO files (job_id, index, client_id, region, model, lane, url)
-        SELECT job.id, given.number - 1, job.client_id, job.region, job.model, :lane, given.url
-        FROM job, unnest(CAST(:urls AS text[])) WITH ORDINALITY AS given (url, number)
+        SELECT given.id, file.index, given.client_id, given.region, given.model, given.lane, file.url
+        FROM unnest(CAST(:file_job_ids AS uuid[]), CAST(:file_indexes AS int[]), CAST(:urls AS text[]))
+            AS file (job_id, index, url)
+        JOIN job ON job.id = file.job_id
+        JOIN given ON given.id = file.job_id
     )
-    SELECT created_at FROM job
-    """
-).bindparams(
-    bindparam("parameters", type_=JSONB), bindparam("labels", type_=JSONB), bindparam("urls", type_=ARRAY(Text))
-)
-
-_FIND_BY_KEY = select(*JOB_COLUMNS, Job.request_sha256).where(
-    Job.client_id == bindparam("client_id"), Job.idempotency_key == bindparam("key")
-)
+    SELECT id, created_at FROM job
+""")

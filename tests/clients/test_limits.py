@@ -32,9 +32,11 @@ def limits() -> dict[str, int]:
 
 @pytest.fixture
 def app(settings: Settings, sessions: Sessions, limits: dict[str, int]) -> FastAPI:
-    clock = Clock()
-    limit = RequestLimit(limits.get("client_requests_per_s", 1000), clock=clock)
-    return create_app(settings.model_copy(update=limits), sessions=sessions, request_limit=limit, clock=clock)
+    app = create_app(settings.model_copy(update=limits), sessions=sessions)
+    if "client_requests_per_s" in limits:
+        app.state.clock = Clock()
+        app.state.request_limit = RequestLimit(limits["client_requests_per_s"], clock=app.state.clock)
+    return app
 
 
 @pytest.fixture

@@ -5,12 +5,14 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import func, select, text, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.clients.models import Client
 from app.clients.service import (
+    CurrentClient,
     create_client,
     ensure_default_client,
-    find_client,
+    find_clients,
     list_clients,
     revoke_client,
     revoke_client_by_id,
@@ -19,6 +21,11 @@ from app.clients.tokens import hash_token
 from app.db import Sessions, transaction
 from app.errors import ClientExists, GatewayError, InvalidRequest, NotFound
 from app.identifiers import new_id
+
+
+async def find_client(session: AsyncSession, token: bytes) -> CurrentClient | None:
+    [found] = await find_clients(await session.connection(), [hash_token(token)])
+    return found
 
 
 async def test_a_token_is_found_and_stored_as_a_hash_only(sessions: Sessions) -> None:

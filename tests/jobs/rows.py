@@ -6,11 +6,13 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db import Sessions, transaction
 from app.identifiers import first_id, new_id
 from app.jobs.lifecycle import FileCounts, job_status, lane
 from app.jobs.models import File, Job, Task
+from app.jobs.service import Created, NewJob, create_jobs
 
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 
@@ -33,6 +35,13 @@ CANCELED: dict[str, Any] = {"status": "canceled", "task_id": None, "finished_at"
 QUEUED: dict[str, Any] = {"status": "queued"}
 SUBMITTING: dict[str, Any] = {"status": "submitting"}
 RUNNING: dict[str, Any] = {"status": "running", "attempts": 1}
+
+
+async def create(session: AsyncSession, new: NewJob) -> UUID:
+    """As the API does it, in a transaction that may stay open."""
+    [created] = await create_jobs(await session.connection(), [new])
+    assert isinstance(created, Created)
+    return created.job.id
 
 
 async def add_job(sessions: Sessions, client_id: UUID, files: Sequence[dict[str, Any]] = (QUEUED,), **job: Any) -> UUID:

@@ -11,7 +11,6 @@ from sqlalchemy import text
 from app.clients.service import CurrentClient
 from app.db import Sessions, transaction
 from app.identifiers import new_id
-from app.jobs.doorbell import Doorbell
 from tests.jobs.rows import CANCELED, FAILED, NOW, QUEUED, RUNNING, SUBMITTING, SUCCEEDED, add_job
 
 JOB_TABLES = {"jobs": "id", "files": "job_id", "transcripts": "job_id"}
@@ -179,10 +178,9 @@ async def test_the_job_of_another_client_is_not_there_to_be_changed(
 async def test_the_poller_hears_of_a_cancel_and_of_a_retry(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, app: Any, action: str
 ) -> None:
-    app.state.doorbell = Doorbell()
     job_id = await add_job(sessions, client_id, [QUEUED, FAILED])
     await api.post(f"/v1/jobs/{job_id}/{action}")
-    assert await app.state.doorbell.wait(0)
+    assert await app.state.desk.doorbell.wait(0)
 
 
 async def test_changes_are_documented_with_their_conflicts(app: Any) -> None:

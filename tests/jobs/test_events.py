@@ -35,7 +35,7 @@ def client_id(api_client: tuple[CurrentClient, str]) -> UUID:
 @pytest.fixture
 async def waiters(app: FastAPI, sessions: Sessions) -> AsyncIterator[Waiters]:
     """The application's, looking more often than in earnest. Closed before the server is: as in `app.server`."""
-    waiters = app.state.waiters = Waiters(sessions, interval_s=0.01)
+    waiters = app.state.desk.waiters = Waiters(sessions, interval_s=0.01)
     yield waiters
     waiters.close()
 

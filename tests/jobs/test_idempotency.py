@@ -15,8 +15,8 @@ from app.db import Sessions, transaction
 from app.jobs.models import File, Job
 from app.jobs.requests import new_job
 from app.jobs.schemas import JobRequest
-from app.jobs.service import NewJob, create_job
-from tests.jobs.rows import count
+from app.jobs.service import NewJob
+from tests.jobs.rows import count, create
 
 URL = "https://example.com/a.wav"
 KEY = {"Idempotency-Key": "k"}
@@ -34,7 +34,7 @@ def new(api_client: tuple[CurrentClient, str]) -> NewJob:
 async def first(sessions: Sessions, new: NewJob) -> AsyncIterator[AsyncSession]:
     """A first attempt that has written its job and not committed yet."""
     async with sessions() as session:
-        await create_job(session, new)
+        await create(session, new)
         yield session
 
 

@@ -78,7 +78,7 @@ async def test_a_process_asks_the_database_once_in_ten_seconds(
         await api.get(f"/v1/jobs/{job_id}")
     await api.post("/v1/jobs", json={"file_urls": ["https://example.com/a.wav"]})
     assert len([statement for statement in statements if "percentile_cont" in statement]) == 1
-    app.state.pace._learn_at = 0
+    app.state.desk.pace._learn_at = 0
     await api.get(f"/v1/jobs/{job_id}")
     assert len([statement for statement in statements if "percentile_cont" in statement]) == 2
 

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.clients.service import CurrentClient
 from app.db import Sessions, create_engine, create_sessions, transaction
 from app.identifiers import new_id
+from app.jobs.lookup import Lookup
 from app.jobs.models import Job
 from app.jobs.waiting import Waiters
 from tests.jobs.rows import SUCCEEDED, add_job, finish
@@ -31,36 +32,22 @@ def client_id(api_client: tuple[CurrentClient, str]) -> UUID:
 @pytest.fixture
 def waiters(app: FastAPI, sessions: Sessions) -> Waiters:
     """The application's, looking more often than in earnest."""
-    app.state.waiters = Waiters(sessions, interval_s=0.01)
-    waiters: Waiters = app.state.waiters
+    waiters = app.state.desk.waiters = Waiters(sessions, interval_s=0.01)
     return waiters
 
 
 @asynccontextmanager
 async def api_to_a_database_that_goes_away(app: FastAPI, waiters: Waiters) -> AsyncIterator[Callable[[], None]]:
     """Calling what it yields takes the database away from what comes next, and ends all waits."""
-    away = create_engine("postgresql://nobody@127.0.0.1:1/nothing")
-    gone, there = create_sessions(away), app.state.sessions
-    holder = SwitchableSessions(there)
-    app.state.sessions = holder
+    away, there = create_engine("postgresql://nobody@127.0.0.1:1/nothing"), app.state.desk.lookup
 
     def go_away() -> None:
-        holder.current = gone
+        app.state.desk.lookup = Lookup(create_sessions(away))
         waiters.close()
 
     yield go_away
-    app.state.sessions = there
+    app.state.desk.lookup = there
     await away.dispose()
-
-
-class SwitchableSessions:
-    """The session factory of a request that began before the outage and ends in it."""
-
-    def __init__(self, current: Sessions) -> None:
-        self.current = current
-
-    def begin(self) -> Any:
-        return self.current.begin()
 
 
 async def somebody_waits(waiters: Waiters, people: int = 1) -> None:

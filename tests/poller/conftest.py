@@ -15,10 +15,11 @@ from app.catalogue import validate_job
 from app.clients.models import Client
 from app.db import Sessions, create_sessions, transaction
 from app.identifiers import new_id
-from app.jobs.service import NewJob, create_job
+from app.jobs.service import NewJob
 from app.poller.service import run_poller
 from app.sandbox import RunningSandbox, SandboxConfig, running_sandbox
 from app.settings import Settings, load_settings
+from tests.jobs.rows import create
 
 PATIENCE_S = 30
 
@@ -47,8 +48,7 @@ class Desk:
         )
         new = NewJob(client_id or self.client_id, asked, region, urls, {}, webhook_url, None, b"")
         async with transaction(self.sessions) as session:
-            job, _ = await create_job(session, new)
-        return job.id
+            return await create(session, new)
 
     async def client(self, name: str) -> UUID:
         client_id = new_id()

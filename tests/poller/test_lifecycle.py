@@ -24,7 +24,7 @@ from app.db import create_engine, create_sessions, transaction
 from app.errors import JobFinal, JobNotFinal, NothingToRetry
 from app.identifiers import new_id
 from app.jobs.changes import cancel_job, delete_job, retry_job
-from app.jobs.service import NewJob, create_job
+from app.jobs.service import NewJob
 from app.poller.claim import Lot, claim_files
 from app.poller.reconcile import EXPIRE_SUBMITTING
 from app.poller.records import record_accepted, record_later, record_lost, record_refused, record_split
@@ -32,6 +32,7 @@ from app.poller.store import Result, close_if_done, hold, open_files, store_resu
 from app.transcripts.document import silent
 from app.transcripts.service import prepare_transcript
 from tests.conftest import with_database
+from tests.jobs.rows import create
 
 T = TypeVar("T")
 REFUSED = Failure(Verdict.REFUSED, "file_url_refused", "no")
@@ -103,7 +104,7 @@ class Lifecycle(RuleBasedStateMachine):
         )
         urls = [f"https://e/{new_id()}/{number % 4}.wav" for number in range(files)]
         new = NewJob(self.client_id, asked, "beijing", urls, {}, None, None, b"")
-        self.in_transaction(lambda session: create_job(session, new))
+        self.in_transaction(lambda session: create(session, new))
 
     @rule(most=st.sampled_from([1, 3, 100]))
     def claim(self, most: int) -> None:

@@ -1,0 +1,27 @@
+"""Who a token belongs to, asked of the database for every request, so that revoking works at once.
+
+The requests of one moment ask together. An answer is never kept: a question is asked after its request came.
+"""
+
+from collections.abc import Sequence
+
+from app.batching import Batcher
+from app.clients.service import CurrentClient, find_clients
+from app.clients.tokens import hash_token
+from app.db import Sessions, single_statements
+
+
+class Recognition:
+    """One per process."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+        self._clients = Batcher(self._find)
+
+    async def client(self, token: bytes) -> CurrentClient | None:
+        """The active client with that token. Raises DatabaseUnavailable."""
+        return await self._clients(hash_token(token))
+
+    async def _find(self, digests: Sequence[bytes]) -> Sequence[CurrentClient | None]:
+        async with single_statements(self._sessions) as connection:
+            return await find_clients(connection, digests)

@@ -1,0 +1,34 @@
+"""What the routes of jobs share in one process."""
+
+from app.db import Sessions
+from app.jobs.doorbell import Doorbell
+from app.jobs.intake import Intake
+from app.jobs.lookup import Lookup
+from app.jobs.pace import Pace
+from app.jobs.reading import JobRow
+from app.jobs.waiting import Waiters
+
+
+class Desk:
+    """Without a poller in this process nobody hears the doorbell, and nobody has to."""
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        *,
+        waiting_limit: int | None = None,
+        waiters: Waiters | None = None,
+        doorbell: Doorbell | None = None,
+    ) -> None:
+        self.intake = Intake(sessions, waiting_limit=waiting_limit)
+        self.lookup = Lookup(sessions)
+        self.waiters = waiters or Waiters(sessions)
+        self.doorbell = doorbell or Doorbell()
+        self.pace = Pace(sessions)
+
+    async def retry_after(self, job: JobRow) -> dict[str, str]:
+        """The header for a job that is not final. At most each 10 s this costs a statement."""
+        if job.final:
+            return {}
+        await self.pace.learn()
+        return {"Retry-After": str(self.pace.retry_after_s(job))}

@@ -1,0 +1,29 @@
+"""The way in: jobs of one moment are inserted by one statement, and each is answered once that is committed."""
+
+from collections.abc import Sequence
+
+from app.batching import Batcher
+from app.db import Sessions, single_statements
+from app.jobs.service import Created, NewJob, create_jobs
+
+# One statement is written while another one is committed: a third brings nothing on two cores.
+AT_ONCE = 2
+# Jobs of 10,000 files go alone: what comes with them would wait for them.
+MOST_FILES = 1000
+
+
+class Intake:
+    """One per process."""
+
+    def __init__(self, sessions: Sessions, *, waiting_limit: int | None = None) -> None:
+        self._sessions = sessions
+        self._waiting_limit = waiting_limit
+        self._jobs = Batcher(self._create, at_once=AT_ONCE, most=MOST_FILES, weight=lambda new: len(new.urls))
+
+    async def create(self, new: NewJob) -> Created:
+        """The job, durable. Raises what `create_jobs` returns, or DatabaseUnavailable."""
+        return await self._jobs(new)
+
+    async def _create(self, jobs: Sequence[NewJob]) -> Sequence[Created | Exception]:
+        async with single_statements(self._sessions) as connection:
+            return await create_jobs(connection, jobs, waiting_limit=self._waiting_limit)

@@ -1,0 +1,27 @@
+"""Reading one job: those who ask at the same moment share a statement."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from app.batching import Batcher
+from app.db import Sessions, single_statements
+from app.errors import NotFound
+from app.jobs.reading import JobRow, find_own_jobs, no_such_job
+
+
+class Lookup:
+    """One per process."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+        # Each job shows up to 100 files.
+        self._jobs = Batcher(self._find, at_once=2, most=100)
+
+    async def job(self, client_id: UUID, job_id: UUID) -> JobRow:
+        """Raises NotFound, also for the job of another client, or DatabaseUnavailable."""
+        return await self._jobs((client_id, job_id))
+
+    async def _find(self, keys: Sequence[tuple[UUID, UUID]]) -> Sequence[JobRow | NotFound]:
+        async with single_statements(self._sessions) as connection:
+            found = await find_own_jobs(connection, keys)
+        return [found.get(key) or no_such_job(key[1]) for key in keys]
