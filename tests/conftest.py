@@ -12,6 +12,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import migrate
@@ -20,6 +22,10 @@ from app.embedded import start_embedded
 from app.settings import Settings
 
 _numbers = itertools.count(1)
+
+# No example fails because the machine is busy.
+hypothesis_settings.register_profile("asr-gateway", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("asr-gateway")
 
 
 @pytest.fixture(autouse=True)
