@@ -56,6 +56,8 @@ class _Draft(NamedTuple):
     pieces: Sequence[Piece]
     speaker: str | None
     channel_id: int | None
+    # It had to wait for another channel's, so it may have no time left of its own.
+    late: bool = False
 
 
 def cues(transcripts: Sequence[Mapping[str, Any]], options: CaptionOptions) -> Iterator[Cue]:
@@ -198,18 +200,20 @@ def _in_turn(drafts: Iterable[_Draft], options: CaptionOptions) -> Iterator[_Dra
             end = _end(held, following, options)
             yield held._replace(end_time=end)
             begin = max(end, following.begin_time)
-            following = following._replace(begin_time=begin, end_time=max(begin, following.end_time))
+            late = begin > following.begin_time
+            following = following._replace(begin_time=begin, end_time=max(begin, following.end_time), late=late)
         held = following
     if held:
         yield held._replace(end_time=_wanted_end(held, options))
 
 
 def _end(held: _Draft, following: _Draft, options: CaptionOptions) -> int:
-    """When one cue gives way to the next. Who is talked over too early shares the time with the other, by width."""
+    """When one cue gives way to the next. Who is talked over or late shares the time with the other, by width."""
     spoken = max(held.end_time, held.begin_time + 1)
-    if following.begin_time >= spoken:
+    hasty = following.begin_time - held.begin_time < options.min_cue_ms
+    if following.begin_time >= spoken and not (held.late and hasty):
         return min(_wanted_end(held, options), following.begin_time)
-    if following.begin_time - held.begin_time >= options.min_cue_ms:
+    if not hasty:
         return following.begin_time
     both = max(spoken, following.end_time) - held.begin_time
     share = both * _columns(held.pieces) // max(1, _columns(held.pieces) + _columns(following.pieces))

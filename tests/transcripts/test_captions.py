@@ -169,6 +169,16 @@ def test_who_is_talked_over_gives_way_to_the_other_channel() -> None:
     ]
 
 
+def test_who_had_to_wait_does_not_flash_by() -> None:
+    long = transcript(sentence("I will now explain everything.", 0, 3000), channel_id=0)
+    short = transcript(sentence("Oh.", 200, 600), sentence("I do see.", 2800, 3600), channel_id=1)
+    assert shown(long, short) == [
+        (0, 2727, ["I will now explain everything."]),
+        (2727, 2945, ["Oh."]),
+        (2945, 3945, ["I do see."]),
+    ]
+
+
 def test_blanks_are_the_sentences_own_when_the_words_lack_them() -> None:
     words = [
         {"begin_time": index * 500, "end_time": index * 500 + 500, "text": text}

@@ -1,0 +1,81 @@
+"""Captions and texts of the samples as they were committed, to be looked at as a subtitler would.
+
+After a change that is meant: `python -m tests.transcripts.golden_files`, and read the difference.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from app.transcripts import plain
+from app.transcripts.captions import CaptionOptions, Cue, cues, srt, vtt
+from app.transcripts.document import normalise
+from tests.transcripts.documents import SAMPLES, sample, sentence, spoken, transcript
+
+FOLDER = Path(__file__).parent / "goldens"
+NAMES = [*sorted(path.stem.removeprefix("result_") for path in SAMPLES.glob("result_*.json")), "call"]
+
+
+def golden_transcripts(name: str) -> list[dict[str, Any]]:
+    if name == "call":
+        return _call()
+    family = "sensevoice" if name.startswith("sensevoice") else "fun-asr"
+    return normalise(sample(name), file_url="https://client.example/a.wav", family=family).transcripts
+
+
+def golden_cues(name: str) -> list[Cue]:
+    return list(cues(golden_transcripts(name), CaptionOptions(speakers=True)))
+
+
+def goldens() -> Iterator[tuple[Path, str]]:
+    """Each file and what belongs into it."""
+    for name in NAMES:
+        found = golden_cues(name)
+        yield FOLDER / f"{name}.srt", "".join(srt(found))
+        yield FOLDER / f"{name}.vtt", "".join(vtt(found))
+        yield FOLDER / f"{name}.txt", plain.text(golden_transcripts(name), speakers=True)
+
+
+def _call() -> list[dict[str, Any]]:
+    """A telephone call with what the samples lack: talking over each other, pauses, long sentences, four scripts,
+    and characters that mean something in captions."""
+    first = [
+        "您好，",
+        "这里",
+        "是",
+        "阿里",
+        "云",
+        "客服",
+        "中心，",
+        "请问",
+        "有",
+        "什么",
+        "可以",
+        "帮助",
+        "您",
+        "的吗？",
+    ]
+    agent = transcript(
+        spoken(*((500 + 220 * index, 720 + 220 * index, word) for index, word in enumerate(first))),
+        spoken((9000, 9400, "嗯，"), (9400, 9900, "好的。"), (11_900, 12_300, "请"), (12_300, 12_800, "稍等。")),
+        sentence("「録音データの文字起こし」ですね。もちろんできますよ、いつでもどうぞ。", 24_000, 29_500),
+        sentence("네, 알겠습니다. 잠시만 기다려 주세요.", 31_000, 33_500),
+        channel_id=0,
+    )
+    caller = transcript(
+        sentence("喂？", 3000, 3300),
+        sentence(
+            "Yes, hello, I'd like to know whether AT&T recordings with a < b & an arrow --> in them are"
+            " transcribed as well as those of everybody else, because last week somebody told me they weren't.",
+            *(4200, 16_800),
+        ),
+        sentence("OK.", 17_000, 17_200),
+        sentence("OK, 谢谢您，再见！", 17_300, 19_000),
+        channel_id=1,
+    )
+    return [agent, caller]
+
+
+if __name__ == "__main__":
+    for path, contents in goldens():
+        path.write_text(contents, encoding="utf-8")
