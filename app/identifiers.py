@@ -5,6 +5,9 @@ from uuid import UUID
 
 from uuid_utils import uuid7
 
+# Smaller than any id.
+NIL = UUID(int=0)
+
 
 def new_id() -> UUID:
     return UUID(bytes=uuid7().bytes)

@@ -39,6 +39,8 @@ class Context:
     results_http: httpx.AsyncClient
     sender: Sender
     stopping: asyncio.Event
+    # None: finished jobs are kept.
+    retention_days: int | None = None
     # A result is up to 128 MB before it is compressed.
     results_room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(RESULTS_AT_ONCE))
     # Parsing and compressing hold the interpreter; one at a time leaves the event loop its share.

@@ -21,4 +21,5 @@ TASK_SECONDS = Histogram(
     ["account", "model"],
     buckets=(0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 10800, 86400),
 )
+PURGED = Counter("asr_gateway_jobs_purged_total", "Finished jobs deleted after RETENTION_DAYS")
 DELIVERY_ATTEMPTS = Counter("asr_gateway_webhook_attempts_total", "Tries to deliver an event to a webhook", ["outcome"])

@@ -26,6 +26,7 @@ from app.poller.deliver import Deliverer
 from app.poller.leases import Leases
 from app.poller.measure import measure
 from app.poller.moving import move_waiting_files
+from app.poller.purge import purge
 from app.poller.reconcile import Reconciler
 from app.poller.submit import Submitter
 from app.poller.tidy import tidy
@@ -38,6 +39,7 @@ ROUND_S = 0.2
 SHORTEST_ROUND_S = 0.05
 AWAY_S = 1.0
 TIDY_EVERY_S = 600.0
+PURGE_EVERY_S = 600.0
 MEASURE_EVERY_S = 15.0
 # Shorter than the 10 s that container runtimes give between SIGTERM and SIGKILL.
 GRACE_S = 8.0
@@ -95,6 +97,7 @@ async def _context(settings: Settings, engine: AsyncEngine, stop: asyncio.Event)
             results_http=results_http,
             sender=Sender(settings.webhook_allowed_networks),
             stopping=stop,
+            retention_days=settings.retention_days,
         )
 
 
@@ -113,7 +116,7 @@ class Poller:
         self._deliverer = Deliverer(context)
         self._submitters: dict[tuple[str, str], Submitter] = {}
         self._last_round_at = 0.0
-        self._due_at = {"tidy": 0.0, "measure": 0.0}
+        self._due_at = {"tidy": 0.0, "measure": 0.0, "purge": 0.0}
 
     async def run_until(self, renewal: "asyncio.Task[None]") -> None:
         """Rounds until told to stop. Without renewal of leases a poller would limp: its failure is the poller's."""
@@ -144,6 +147,8 @@ class Poller:
             self._context.crew.ensure("deliver", self._deliverer.run)
         self._now_and_then("tidy", tidy, TIDY_EVERY_S)
         self._now_and_then("measure", measure, MEASURE_EVERY_S)
+        if days := self._context.retention_days:
+            self._now_and_then("purge", lambda *_: purge(self._context, days), PURGE_EVERY_S)
 
     def _now_and_then(self, name: str, chore: Chore, every_s: float) -> None:
         if time.monotonic() >= self._due_at[name]:
