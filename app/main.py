@@ -22,6 +22,7 @@ from app.jobs.desk import Desk
 from app.jobs.doorbell import Doorbell
 from app.jobs.waiting import Waiters
 from app.settings import Settings
+from app.transcripts import export_routes as exports
 from app.transcripts import routes as transcripts
 from app.webhooks import routes as webhooks
 
@@ -75,7 +76,7 @@ def create_app(
 
 def _add_routes(app: FastAPI) -> None:
     """What is called most comes first: routes are matched one after the other."""
-    for room in (jobs, events, deliveries, transcripts, webhooks):
+    for room in (jobs, events, deliveries, transcripts, exports, webhooks):
         app.include_router(room.router)
     app.include_router(catalogue.router, dependencies=[Depends(current_client), Depends(strict_request)])
     app.include_router(clients.router, dependencies=[Depends(strict_request)])

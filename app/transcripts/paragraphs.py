@@ -1,0 +1,114 @@
+"""Paragraphs: sentences of one speaker that follow each other. Pure and streaming; also written as Markdown."""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import orjson
+
+from app.transcripts.lines import width
+from app.transcripts.plain import join, label
+from app.transcripts.tables import Spoken
+
+# A silence that readers would take for a new thought.
+PAUSE_MS = 2000
+# Some 100 words of English or 300 Chinese characters: half a minute to two minutes of speech.
+MOST_COLUMNS = 600
+
+# `>`, `-` and the like mean something at the begin of a line only, where what was said never is.
+_MARKS = re.compile(r"([\\`*_\[\]<~$#]|&(?=[#A-Za-z]))")
+
+
+@dataclass(slots=True)
+class Paragraph:
+    """Times in milliseconds. A sentence that alone is longer than a paragraph may be is one."""
+
+    begin_time: int
+    end_time: int
+    channel_id: int | None
+    speaker_id: int | str | None
+    texts: list[str] = field(default_factory=list)
+    columns: int = 0
+
+    @property
+    def text(self) -> str:
+        return join(self.texts)
+
+
+def paragraphs(spoken: Iterable[Spoken]) -> Iterator[Paragraph]:
+    """A change of channel or speaker, a pause, or its length ends a paragraph. Sentences without text are none."""
+    current: Paragraph | None = None
+    for channel_id, sentence in spoken:
+        text = " ".join(sentence["text"].split())
+        if not text:
+            continue
+        columns = width(text)
+        if current is None or not _goes_on(current, channel_id, sentence, columns):
+            if current:
+                yield current
+            begin = sentence["begin_time"]
+            current = Paragraph(begin, begin, channel_id, sentence.get("speaker_id"))
+        current.texts.append(text)
+        current.columns += columns
+        current.end_time = max(current.end_time, sentence["end_time"])
+    if current:
+        yield current
+
+
+def paragraphs_json(spoken: Iterable[Spoken]) -> Iterator[bytes]:
+    """`{"items": […]}`, a piece per paragraph."""
+    start = b'{"items":['
+    for paragraph in paragraphs(spoken):
+        yield start + orjson.dumps(
+            {
+                "begin_time": paragraph.begin_time,
+                "end_time": paragraph.end_time,
+                "channel_id": paragraph.channel_id,
+                "speaker_id": paragraph.speaker_id,
+                "text": paragraph.text,
+                "sentences": len(paragraph.texts),
+            }
+        )
+        start = b","
+    yield (start if start != b"," else b"") + b"]}"
+
+
+def markdown(spoken: Iterable[Spoken], *, title: str, channels: bool, speakers: bool = True) -> Iterator[str]:
+    """CommonMark: the title, then each paragraph with its speaker in bold and its begin as `[hh:mm:ss]`.
+
+    `channels`: there are several, so they are named as in captions.
+    """
+    yield f"# {_escaped(title)}\n"
+    for paragraph in paragraphs(spoken):
+        whose = {"speaker_id": paragraph.speaker_id}
+        where = {} if paragraph.channel_id is None else {"channel_id": paragraph.channel_id}
+        name = label(where, whose, channels=channels) if speakers else None
+        who = f"**{_escaped(name)}** " if name else ""
+        yield f"\n{who}[{_clock(paragraph.begin_time)}] {_escaped(paragraph.text)}\n"
+
+
+def title_of(file_url: str) -> str:
+    """The file's name without what follows it: query strings are signatures. Of a URL without a name its host."""
+    parts = urlsplit(file_url)
+    name = unquote(parts.path.rstrip("/").rpartition("/")[2])
+    return " ".join(name.split()) or parts.hostname or "transcript"
+
+
+def _goes_on(current: Paragraph, channel_id: int | None, sentence: Any, columns: int) -> bool:
+    return (
+        current.channel_id == channel_id
+        and current.speaker_id == sentence.get("speaker_id")
+        and sentence["begin_time"] - current.end_time < PAUSE_MS
+        and current.columns + columns <= MOST_COLUMNS
+    )
+
+
+def _escaped(text: str) -> str:
+    return _MARKS.sub(r"\\\1", text)
+
+
+def _clock(time_ms: int) -> str:
+    minutes, seconds = divmod(time_ms // 1000, 60)
+    return f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02}"

@@ -1,0 +1,105 @@
+"""/v1/transcripts/{id}/words.csv, /sentences.tsv, /paragraphs and /markdown over HTTP."""
+
+import csv
+import io
+from uuid import UUID
+
+import httpx
+import pytest
+
+from app.clients.service import CurrentClient
+from app.db import Sessions
+from app.identifiers import new_id
+from tests.transcripts.documents import SAMPLES, sample
+from tests.transcripts.test_routes import long_result, store
+
+FORMS = {
+    "words.csv": "text/csv; charset=utf-8; header=present",
+    "sentences.tsv": "text/tab-separated-values; charset=utf-8",
+    "paragraphs": "application/json",
+    "markdown": "text/markdown; charset=utf-8; variant=CommonMark",
+}
+forms = pytest.mark.parametrize("form", FORMS)
+
+
+@pytest.fixture
+def client_id(api_client: tuple[CurrentClient, str]) -> UUID:
+    return api_client[0].id
+
+
+@pytest.mark.parametrize("name", sorted(path.stem.removeprefix("result_") for path in SAMPLES.glob("result_*.json")))
+async def test_each_sample_comes_in_every_form(
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, name: str
+) -> None:
+    path = f"/v1/transcripts/{(await store(sessions, client_id, sample(name))).id}"
+    document = (await api.get(path)).json()
+    sentences = [item for each in document["transcripts"] for item in each["sentences"]]
+    answers = {form: await api.get(f"{path}/{form}") for form in FORMS}
+    assert {form: answer.headers["content-type"] for form, answer in answers.items()} == FORMS
+    rows = list(csv.reader(io.StringIO(answers["words.csv"].text, newline="")))
+    assert len(rows) == 1 + sum(len(item.get("words", [])) for item in sentences)
+    assert answers["sentences.tsv"].text.count("\n") == 1 + len(sentences)
+    items = answers["paragraphs"].json()["items"]
+    assert sum(item["sentences"] for item in items) == sum(bool(item["text"]) for item in sentences)
+    assert answers["markdown"].text.count("\n\n") == len(items)
+
+
+@forms
+@pytest.mark.parametrize("encoding", ["gzip", "identity"])
+async def test_an_etag_saves_the_answer_and_head_is_a_get_without_body(
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, form: str, encoding: str
+) -> None:
+    path = f"/v1/transcripts/{(await store(sessions, client_id)).id}/{form}"
+    accept = {"Accept-Encoding": encoding}
+    full = await api.get(path, headers=accept)
+    assert full.headers.get("content-encoding", "identity") == encoding
+    head = await api.head(path, headers=accept)
+    assert (head.status_code, head.content) == (200, b"")
+    for name in ("etag", "content-length", "content-type", "vary"):
+        assert head.headers[name] == full.headers[name], name
+    unchanged = await api.get(path, headers={**accept, "If-None-Match": full.headers["etag"]})
+    assert (unchanged.status_code, unchanged.content) == (304, b"")
+
+
+@forms
+async def test_one_channel_can_be_asked_for(
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, form: str
+) -> None:
+    path = f"/v1/transcripts/{(await store(sessions, client_id)).id}/{form}"
+    both, one, none = [len((await api.get(f"{path}{query}")).text) for query in ("", "?channel_id=1", "?channel_id=7")]
+    assert both > one > none
+
+
+@forms
+async def test_what_is_not_there_and_what_is_not_known_is_refused(
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, form: str
+) -> None:
+    assert (await api.get(f"/v1/transcripts/{new_id()}/{form}")).status_code == 404
+    path = f"/v1/transcripts/{(await store(sessions, client_id)).id}/{form}"
+    for query in ("colour=red", "channel_id=-1", "max_lines=2"):
+        assert (await api.get(f"{path}?{query}")).status_code == 422, query
+
+
+@pytest.mark.parametrize("form", ["words.csv", "sentences.tsv"])
+async def test_excel_gets_its_byte_order_mark_on_demand(
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, form: str
+) -> None:
+    path = f"/v1/transcripts/{(await store(sessions, client_id)).id}/{form}"
+    assert (await api.get(f"{path}?bom=true")).content == b"\xef\xbb\xbf" + (await api.get(path)).content
+
+
+async def test_markdown_has_the_files_name_and_speakers_unless_they_are_not_wanted(
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
+) -> None:
+    path = f"/v1/transcripts/{(await store(sessions, client_id)).id}/markdown"
+    named, unnamed = (await api.get(path)).text, (await api.get(f"{path}?speakers=false")).text
+    assert named.startswith("# a.wav\n\n**Channel 0** [00:00:00] Hello World")
+    assert unnamed.startswith("# a.wav\n\n[00:00:00] Hello World")
+
+
+@forms
+async def test_a_long_transcript_comes_whole(
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, form: str
+) -> None:
+    stored = await store(sessions, client_id, long_result())
+    assert "3999" in (await api.get(f"/v1/transcripts/{stored.id}/{form}")).text or form == "words.csv"

@@ -1,0 +1,144 @@
+"""Words as CSV and sentences as TSV, read back by Python's own reader."""
+
+import csv
+import io
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from app.transcripts.tables import SENTENCE_COLUMNS, WORD_COLUMNS, Spoken, sentences_tsv, words_csv
+from tests.transcripts.documents import hostile_transcripts, plausible_transcripts, sentence, spoken, transcript
+from tests.transcripts.golden_files import golden_transcripts
+
+Transcripts = Sequence[dict[str, Any]]
+
+
+def listed(*transcripts: dict[str, Any]) -> list[Spoken]:
+    return [Spoken(each.get("channel_id"), item) for each in transcripts for item in each["sentences"]]
+
+
+def read_csv(pieces: Iterable[str]) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO("".join(pieces), newline=""), strict=True))
+
+
+def read_tsv(pieces: Iterable[str]) -> list[dict[str, str]]:
+    header, *lines = "".join(pieces).removesuffix("\n").split("\n")
+    return [dict(zip(header.split("\t"), line.split("\t"), strict=True)) for line in lines]
+
+
+def test_words_are_rows_in_rfc_4180() -> None:
+    words = golden_transcripts("funasr_two_channels_synthetic")
+    assert "".join(words_csv(listed(*words[:1]))).split("\r\n")[:4] == [
+        "channel_id,speaker_id,begin_time,end_time,text,punctuation",
+        "0,,760,1000,Hello,",
+        "0,,1000,1120,World,，",
+        "0,,1400,1920,这里是,",
+    ]
+
+
+def test_each_sample_has_all_its_words() -> None:
+    for name in ("paraformer_male2_seed", "funasr_diarized_synthetic", "qwen3_filetrans_words_docs_shape"):
+        transcripts = golden_transcripts(name)
+        rows = read_csv(words_csv(listed(*transcripts)))
+        text = "".join(row["text"] + row["punctuation"] for row in rows)
+        assert text == "".join(each["text"] for each in transcripts).replace(" ", ""), name
+
+
+def test_of_models_without_words_there_is_the_header() -> None:
+    transcripts = golden_transcripts("sensevoice_seed")
+    assert "".join(words_csv(listed(*transcripts))) == ",".join(WORD_COLUMNS) + "\r\n"
+
+
+def test_commas_and_quotes_are_quoted() -> None:
+    said = transcript(spoken((0, 5, 'he said "no, thanks"'), (5, 9, "a\r\nb"), speaker_id='x,"y"'))
+    rows = read_csv(words_csv(listed(said)))
+    assert [(row["speaker_id"], row["text"]) for row in rows] == [('x,"y"', 'he said "no, thanks"'), ('x,"y"', "a b")]
+
+
+def test_a_word_without_times_has_empty_cells() -> None:
+    said = transcript(sentence("Hi.", 0, 9, words=[{"text": "Hi", "punctuation": "."}]))
+    assert list(words_csv(listed(said)))[1] == "0,,,,Hi,.\r\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "cell"),
+    [
+        ("=1+1", "'=1+1"),
+        ('=HYPERLINK("http://example.com")', '\'=HYPERLINK("http://example.com")'),
+        ("\t=1", "'=1"),
+        ("@SUM(1)", "'@SUM(1)"),
+        ("＝1", "'＝1"),
+        ("＋1+cmd", "'＋1+cmd"),
+        ("-2+3+cmd|' /C calc'!A0", "'-2+3+cmd|' /C calc'!A0"),
+        ("-5", "-5"),
+        ("+86", "+86"),
+        ("-3.5%", "-3.5%"),
+        ("-", "-"),
+        ("a=b", "a=b"),
+    ],
+)
+def test_no_cell_is_a_formula_and_numbers_stay_numbers(said: str, cell: str) -> None:
+    talk = transcript(spoken((0, 5, said), speaker_id=said, emotion=[said]))
+    (word,) = read_csv(words_csv(listed(talk)))
+    (line,) = read_tsv(sentences_tsv(listed(talk)))
+    assert (word["text"], word["speaker_id"]) == (cell, cell)
+    assert (line["text"], line["speaker_id"], line["emotion"]) == (cell, cell, cell)
+
+
+def test_sentences_are_lines_with_what_the_model_tells_besides() -> None:
+    assert "".join(sentences_tsv(listed(*golden_transcripts("sensevoice_synthetic_many_tags")))) == (
+        "begin_time\tend_time\tchannel_id\tspeaker_id\ttext\temotion\tevent\n"
+        "0\t7480\t0\t\tSenior staff, my fellow classmates.\tHAPPY\tApplause,Speech\n"
+        "11880\t17640\t0\t\t\t\tBGM,Laughter\n"
+    )
+
+
+def test_one_emotion_is_a_string_with_qwen() -> None:
+    (line,) = read_tsv(sentences_tsv(listed(transcript(sentence("Hi.", 0, 9, emotion="neutral")))))
+    assert line["emotion"] == "neutral"
+
+
+@pytest.mark.parametrize("write", [words_csv, sentences_tsv])
+def test_a_byte_order_mark_goes_first_on_demand(write: Any) -> None:
+    assert "".join(write([], bom=True)) == "\ufeff" + "".join(write([]))
+
+
+@given(plausible_transcripts())
+def test_all_words_are_there_in_order(transcripts: Transcripts) -> None:
+    rows = read_csv(words_csv(listed(*transcripts)))
+    said = [word for each in transcripts for item in each["sentences"] for word in item.get("words", [])]
+    assert [(row["text"], row["punctuation"]) for row in rows] == [
+        (word["text"].strip(), word["punctuation"].strip()) for word in said
+    ]
+
+
+@given(hostile_transcripts())
+def test_whatever_was_said_there_is_a_row_of_all_columns_for_each(transcripts: Transcripts) -> None:
+    spoken_ = listed(*transcripts)
+    rows = read_csv(words_csv(spoken_))
+    lines = read_tsv(sentences_tsv(spoken_))
+    assert len(rows) == sum(len(item.get("words", [])) for _, item in spoken_)
+    assert len(lines) == len(spoken_)
+    assert all(tuple(row) == WORD_COLUMNS and None not in row.values() for row in rows)
+    assert all(tuple(line) == SENTENCE_COLUMNS for line in lines)
+
+
+def test_150_000_words_are_written_in_a_second() -> None:
+    words = [(time_ms, time_ms + 240, ["Hello ", "world, ", "这", "里", "是 "][time_ms % 5]) for time_ms in range(20)]
+    talk = listed(transcript(*[spoken(*words)] * 7500))
+    began = time.process_time()
+    assert sum(piece.count("\r\n") for piece in words_csv(talk)) == 150_001
+    assert sum(1 for _ in sentences_tsv(talk)) == 7501
+    assert time.process_time() - began < 2, "measured 0.17 s; the bound leaves room for slow machines"
+
+
+def test_pieces_come_one_by_one() -> None:
+    def endless() -> Iterable[Spoken]:
+        while True:
+            yield Spoken(0, spoken((0, 5, "Hi")))
+
+    for pieces in (words_csv(endless()), sentences_tsv(endless())):
+        assert [next(iter(pieces)).count("\n") for _ in range(3)] == [1, 1, 1]
