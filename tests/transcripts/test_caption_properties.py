@@ -3,7 +3,7 @@
 import html
 import re
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from operator import itemgetter
 from typing import Any
 
@@ -17,6 +17,7 @@ from app.transcripts.captions import CaptionOptions, Cue, cues, srt, vtt
 from app.transcripts.document import normalise
 from app.transcripts.lines import width
 from tests.transcripts.documents import hostile_transcripts, plausible_transcripts
+from tests.transcripts.ffmpeg import read_by_ffmpeg
 
 ANY = st.one_of(plausible_transcripts(), hostile_transcripts())
 OPTIONS = st.builds(
@@ -71,6 +72,27 @@ def test_captions_stay_no_longer_than_the_limit(transcripts: list[dict[str, Any]
     assert all(cue.end_time - cue.begin_time <= options.max_cue_ms for cue in cues(transcripts, options))
 
 
+@given(ANY, OPTIONS)
+def test_captions_stay_until_they_can_be_read_or_the_next_one_begins(
+    transcripts: list[dict[str, Any]], options: CaptionOptions
+) -> None:
+    for cue, following in zip_longest(found := list(cues(transcripts, options)), found[1:]):
+        columns = sum(width(line) for line in cue.lines)
+        wanted = max(options.min_cue_ms, columns * 1000 // options.columns_per_s)
+        if following is None or following.begin_time > cue.end_time:
+            assert cue.end_time - cue.begin_time >= min(wanted, options.max_cue_ms)
+
+
+@given(plausible_transcripts(), OPTIONS)
+def test_channels_that_take_turns_do_not_fall_behind(
+    transcripts: list[dict[str, Any]], options: CaptionOptions
+) -> None:
+    """However much they talk over each other: nothing is shown long after everything has been said."""
+    ends = [item["end_time"] for channel in transcripts for item in channel["sentences"]]
+    found = list(cues(transcripts, options))
+    assert not found or found[-1].begin_time <= max(ends) + options.min_cue_ms
+
+
 @given(plausible_transcripts(), st.integers(44, 60))
 def test_a_label_fits_into_the_first_line(transcripts: list[dict[str, Any]], columns: int) -> None:
     for cue in cues(transcripts, CaptionOptions(max_chars_per_line=columns, speakers=True)):
@@ -120,6 +142,18 @@ def test_pysubs2_reads_back_what_was_written(transcripts: list[dict[str, Any]], 
         assert [(event.start, event.end) for event in read] == [(cue.begin_time, cue.end_time) for cue in found]
         if format_ == "srt":
             assert [event.plaintext for event in read] == [labelled(cue) for cue in found]
+
+
+@given(plausible_transcripts(), OPTIONS)
+def test_ffmpeg_reads_back_what_was_written(transcripts: list[dict[str, Any]], options: CaptionOptions) -> None:
+    found = list(cues(transcripts, options))
+    assert read_by_ffmpeg("".join(vtt(found)), "vtt") == [
+        (cue.begin_time, cue.end_time, "\n".join(cue.lines)) for cue in found
+    ]
+    if found:  # an empty file is damage to its reader of SubRip
+        assert read_by_ffmpeg("".join(srt(found)), "srt") == [
+            (cue.begin_time, cue.end_time, labelled(cue)) for cue in found
+        ]
 
 
 def labelled(cue: Cue) -> str:

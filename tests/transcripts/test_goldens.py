@@ -1,21 +1,17 @@
 """The captions of the samples, byte for byte, and what three independent readers make of them."""
 
 import html
-import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import av
 import pysubs2
 import pytest
 import webvtt
-from av.container import InputContainer
-from av.subtitles.subtitle import AssSubtitle
 
 from app.transcripts.captions import Cue
+from tests.transcripts.ffmpeg import Seen, read_by_ffmpeg
 from tests.transcripts.golden_files import FOLDER, NAMES, golden_cues, goldens
 
-Seen = tuple[int, int, str]
 Reader = Callable[[str, str], list[Seen]]
 
 
@@ -25,17 +21,7 @@ def test_the_goldens_are_what_is_written_today() -> None:
 
 
 def ffmpeg(name: str, suffix: str) -> list[Seen]:
-    contents = io.BytesIO(_golden(name, suffix).read_bytes())
-    with av.open(contents, mode="r", format={"srt": "srt", "vtt": "webvtt"}[suffix]) as file:
-        return list(_packets(file))
-
-
-def _packets(file: InputContainer) -> Iterator[Seen]:
-    for packet in file.demux(file.streams.subtitles[0]):
-        # The last one only tells the decoder that there are no more.
-        if packet.pts is not None and packet.duration is not None:
-            lines = [rect.dialogue.decode() for rect in packet.decode() if isinstance(rect, AssSubtitle)]
-            yield packet.pts, packet.pts + packet.duration, "\n".join(lines)  # both formats count milliseconds
+    return read_by_ffmpeg(_golden(name, suffix).read_text(encoding="utf-8"), suffix)
 
 
 def pysubs(name: str, suffix: str) -> list[Seen]:
