@@ -15,6 +15,8 @@ from app.errors import NotFound
 from app.identifiers import NIL, new_id
 from app.jobs.changes import retry_job
 from app.poller.purge import FILES_AT_ONCE, Step, forget_some, purge_some
+from app.webhooks.outbox import Event, claim, enqueue, record
+from app.webhooks.sender import Attempt
 from tests.jobs.rows import CANCELED, FAILED, QUEUED, RUNNING, SUCCEEDED, add_job
 from tests.poller.conftest import Desk, StartPoller
 from tests.transcripts.test_routes import store
@@ -100,6 +102,19 @@ async def test_everything_of_the_job_goes_and_nothing_of_others(desk: Desk) -> N
     for table in tables:
         (row,) = await desk.rows(f"SELECT count(*) AS number FROM {table}")  # noqa: S608 - our own names
         assert row.number == 1, table
+
+
+async def test_a_webhook_that_is_owed_goes_with_its_job_and_a_try_under_way_notes_nothing(desk: Desk) -> None:
+    job = await add_old(desk)
+    event = Event(desk.client_id, job, "job.succeeded", "https://example.com/hook", "{}")
+    async with transaction(desk.sessions) as session:
+        await enqueue(session, [event])
+    async with transaction(desk.sessions) as session:
+        (under_way,) = await claim(session, [])
+    assert await purge_all(desk.sessions) == [1, 0]
+    async with transaction(desk.sessions) as session:
+        assert not await record(session, under_way, Attempt(duration_ms=5, response_status=204))
+    assert not await desk.rows("SELECT id FROM deliveries")
 
 
 async def test_steps_are_small(desk: Desk) -> None:
