@@ -12,7 +12,7 @@ from app.api.openapi_30 import to_openapi_30
 from app.api.problem_handlers import add_problem_handlers
 from app.api.strict import strict_request
 from app.clients import routes as clients
-from app.clients.dependencies import current_client
+from app.clients.dependencies import client_scheme, current_client
 from app.clients.limits import request_limit
 from app.clients.recognition import Recognition
 from app.db import Sessions
@@ -67,7 +67,7 @@ def create_app(
     app.state.sessions = sessions
     app.state.recognition = Recognition(sessions)
     app.state.request_limit = request_limit(settings)
-    app.state.desk = Desk(sessions, waiting_limit=settings.client_waiting_files, waiters=waiters, doorbell=doorbell)
+    app.state.desk = Desk(settings, sessions, waiters=waiters, doorbell=doorbell)
     add_problem_handlers(app)
     add_middleware(app)
     _add_routes(app)
@@ -78,7 +78,9 @@ def _add_routes(app: FastAPI) -> None:
     """What is called most comes first: routes are matched one after the other."""
     for room in (jobs, events, deliveries, transcripts, exports, webhooks):
         app.include_router(room.router)
-    app.include_router(catalogue.router, dependencies=[Depends(current_client), Depends(strict_request)])
+    app.include_router(
+        catalogue.router, dependencies=[Depends(client_scheme), Depends(current_client), Depends(strict_request)]
+    )
     app.include_router(clients.router, dependencies=[Depends(strict_request)])
     for router in (health.router, docs.router):
         app.include_router(router)

@@ -2,8 +2,9 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from email.message import Message
+from functools import cached_property
 from typing import Any, get_args, get_origin
 
 from fastapi import Request, Response, params
@@ -25,20 +26,28 @@ class StrictRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def check_first(request: Request) -> Response:
-            await strict_request(request)
+            _check(request, self, self._query_parameters)
             return await handle(request)
 
         return check_first
 
+    @cached_property
+    def _query_parameters(self) -> dict[str, bool]:
+        return _query_parameters(self)
+
 
 async def strict_request(request: Request) -> None:
-    """Raises InvalidRequest with all faults of the query, UnsupportedMediaType, or NotAcceptable before anything is
-    done for a caller who could not read the answer. Also a dependency for routers of other routes.
-    """
+    """A dependency that does the same for other routes."""
     route = request.scope["route"]
-    if not isinstance(route, APIRoute):
-        return
-    if request.url.query and (faults := list(_query_faults(request, route))):
+    if isinstance(route, APIRoute):
+        _check(request, route, _query_parameters(route))
+
+
+def _check(request: Request, route: APIRoute, known: Mapping[str, bool]) -> None:
+    """Raises InvalidRequest with all faults of the query, UnsupportedMediaType, or NotAcceptable before anything is
+    done for a caller who could not read the answer.
+    """
+    if request.scope["query_string"] and (faults := list(_query_faults(request, route, known))):
         raise InvalidRequest(f"{faults[0].pointer} {faults[0].detail}.", faults=faults)
     if route.body_field is not None and not isinstance(route.body_field.field_info, params.Form):
         _require_json(request)
@@ -70,8 +79,7 @@ def prefixed_query(request: Request, prefix: str) -> dict[str, str]:
     return {name[len(prefix) :]: value for name, value in request.query_params.items() if name.startswith(prefix)}
 
 
-def _query_faults(request: Request, route: APIRoute) -> Iterator[Fault]:
-    known = _query_parameters(route)
+def _query_faults(request: Request, route: APIRoute, known: Mapping[str, bool]) -> Iterator[Fault]:
     prefixes = tuple((route.openapi_extra or {}).get(QUERY_PREFIXES, ()))
     pairs = request.query_params.multi_items()
     for name, count in Counter(name for name, _ in pairs).items():

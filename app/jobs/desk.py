@@ -7,6 +7,7 @@ from app.jobs.lookup import Lookup
 from app.jobs.pace import Pace
 from app.jobs.reading import JobRow
 from app.jobs.waiting import Waiters
+from app.settings import Settings
 
 
 class Desk:
@@ -14,13 +15,16 @@ class Desk:
 
     def __init__(
         self,
+        settings: Settings,
         sessions: Sessions,
         *,
-        waiting_limit: int | None = None,
         waiters: Waiters | None = None,
         doorbell: Doorbell | None = None,
     ) -> None:
-        self.intake = Intake(sessions, waiting_limit=waiting_limit)
+        self.sessions = sessions
+        self.served = tuple(settings.served_regions)
+        self.waiting_limit = settings.client_waiting_files
+        self.intake = Intake(sessions, waiting_limit=self.waiting_limit)
         self.lookup = Lookup(sessions)
         self.waiters = waiters or Waiters(sessions)
         self.doorbell = doorbell or Doorbell()

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.api.problems import responses
 from app.clients.dependencies import ClientDep, ClientRoute
 from app.errors import InvalidRequest, NotFound
-from app.jobs.dependencies import DeskDep
+from app.jobs.dependencies import desk_of
 from app.jobs.presentation import job_bytes
 from app.jobs.reading import JobRow
 from app.jobs.waiting import Waiters
@@ -55,10 +55,10 @@ LastEventId = Annotated[
     responses=_RESPONSES,
 )
 async def stream_job_events(
+    request: Request,
     job_id: UUID,
     *,
     client: ClientDep,
-    desk: DeskDep,
     last_event_id: LastEventId = None,
 ) -> Response:
     """The job as it is, then again at each change, until it is final; then the stream ends.
@@ -69,6 +69,7 @@ async def stream_job_events(
     \f
     One statement, and the token's.
     """
+    desk = desk_of(request)
     job = await desk.lookup.job(client.id, job_id)
     seen = last_event_id if last_event_id is not None else 0
     if job.final and seen >= job.version:

@@ -8,7 +8,7 @@ import msgspec
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from app.api.conditional import not_modified, strong_etag, validators
-from app.api.dependencies import SessionsDep, SettingsDep
+from app.api.dependencies import SessionsDep
 from app.api.instants import Instant
 from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, cut_page, decode_cursor
 from app.api.problems import responses
@@ -30,8 +30,7 @@ from app.errors import (
     UnknownModel,
 )
 from app.jobs import changes, reading
-from app.jobs.dependencies import DeskDep, WaitDep, wait_for_job
-from app.jobs.desk import Desk
+from app.jobs.dependencies import PreferHeader, WaitParameter, desk_of, wait_for_job, wait_s
 from app.jobs.lifecycle import FileStatus, JobStatus
 from app.jobs.presentation import file_json, job_bytes, job_json, page_bytes
 from app.jobs.reading import JobFilters, JobRow
@@ -92,9 +91,8 @@ async def create_job(
     body: JobRequest,
     *,
     client: ClientDep,
-    settings: SettingsDep,
-    desk: DeskDep,
-    wait_s: WaitDep,
+    wait: WaitParameter = None,
+    prefer: PreferHeader = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Answered once the job is committed. The gateway splits the files into upstream tasks by itself.
@@ -105,15 +103,15 @@ async def create_job(
     One statement, two for a replay, and the token's. Waiting in vain adds one. What is sent at the same moment
     shares them.
     """
-    served = tuple(settings.served_regions)
-    new = new_job(body, client_id=client.id, idempotency_key=idempotency_key, served=served)
+    desk = desk_of(request)
+    new = new_job(body, client_id=client.id, idempotency_key=idempotency_key, served=desk.served)
     created = await desk.intake.create(new)
     job = created.job
     if not created.replayed:
         desk.doorbell.ring()
     # The job is durable: an error now would invite its sender to send it again.
     with suppress(DatabaseUnavailable, NotFound):
-        job = await _wait(request, desk, job, client_id=client.id, wait_s=wait_s)
+        job = await _wait(request, job, wait_s(request, wait, prefer))
     headers = {"Location": f"/v1/jobs/{job.id}", **await desk.retry_after(job)}
     if created.replayed:
         headers["Idempotency-Replayed"] = "true"
@@ -132,7 +130,6 @@ async def list_jobs(
     request: Request,
     *,
     client: ClientDep,
-    sessions: SessionsDep,
     status: Annotated[list[JobStatus] | None, Query(description="May be repeated: any of them.")] = None,
     model: str | None = None,
     region: RegionName | None = None,
@@ -154,7 +151,7 @@ async def list_jobs(
         metadata=prefixed_query(request, "metadata."),
         before_id=decode_cursor(cursor, tuple[Literal["jobs"], UUID])[1] if cursor is not None else None,
     )
-    jobs = await reading.list_jobs(sessions, client.id, filters, limit + 1)
+    jobs = await reading.list_jobs(desk_of(request).sessions, client.id, filters, limit + 1)
     page, next_cursor = cut_page(jobs, limit, lambda job: ("jobs", job.id))
     return _json(page_bytes([job_json(job) for job in page], next_cursor))
 
@@ -175,16 +172,17 @@ async def get_job(
     job_id: UUID,
     *,
     client: ClientDep,
-    desk: DeskDep,
-    wait_s: WaitDep,
+    wait: WaitParameter = None,
+    prefer: PreferHeader = None,
 ) -> Response:
     """With `wait` it answers as soon as the job is final, and when the time is over with the job as it is then.
     \f
     One statement, two when the wait is over too early, and the token's; those who ask at the same moment share them.
     All who wait share one statement each 0.2 s, and another one for each 100 jobs that have moved.
     """
+    desk = desk_of(request)
     job = await desk.lookup.job(client.id, job_id)
-    job = await _wait(request, desk, job, client_id=client.id, wait_s=wait_s)
+    job = await _wait(request, job, wait_s(request, wait, prefer))
     etag = strong_etag(str(job.id), job.version)
     answer = not_modified(request, etag) or _json(job_bytes(job), validators(etag))
     answer.headers.update(await desk.retry_after(job))
@@ -227,7 +225,7 @@ async def list_job_files(
     response_model=Job,
     responses=responses(NotFound, JobFinal),
 )
-async def cancel_job(job_id: UUID, client: ClientDep, sessions: SessionsDep, desk: DeskDep) -> Response:
+async def cancel_job(request: Request, job_id: UUID, client: ClientDep) -> Response:
     """What is not finished is canceled at once; what is finished stays, with its transcripts.
 
     Files that wait never reach upstream. What waits upstream is cancelled there, unless it shares a task with
@@ -235,7 +233,8 @@ async def cancel_job(job_id: UUID, client: ClientDep, sessions: SessionsDep, des
     \f
     Six statements, five when nothing is under way, and the token's.
     """
-    job = await changes.cancel_job(sessions, client.id, job_id)
+    desk = desk_of(request)
+    job = await changes.cancel_job(desk.sessions, client.id, job_id)
     desk.doorbell.ring()
     return _json(job_bytes(job))
 
@@ -251,14 +250,7 @@ async def cancel_job(job_id: UUID, client: ClientDep, sessions: SessionsDep, des
         **responses(NotFound, NothingToRetry, TooManyWaitingFiles),
     },
 )
-async def retry_job(
-    job_id: UUID,
-    *,
-    client: ClientDep,
-    settings: SettingsDep,
-    sessions: SessionsDep,
-    desk: DeskDep,
-) -> Response:
+async def retry_job(request: Request, job_id: UUID, client: ClientDep) -> Response:
     """Failed and canceled files are queued again, while others of the job may still run; the job is no longer final.
 
     `attempts` goes on counting, so a retry is one attempt: the second one that the gateway makes by itself when a
@@ -266,8 +258,9 @@ async def retry_job(
     \f
     Five statements, and the token's.
     """
-    async with transaction(sessions) as session:
-        job = await changes.retry_job(session, client.id, job_id, waiting_limit=settings.client_waiting_files)
+    desk = desk_of(request)
+    async with transaction(desk.sessions) as session:
+        job = await changes.retry_job(session, client.id, job_id, waiting_limit=desk.waiting_limit)
     desk.doorbell.ring()
     return _json(job_bytes(job), await desk.retry_after(job), status_code=202)
 
@@ -289,11 +282,12 @@ async def delete_job(job_id: UUID, client: ClientDep, sessions: SessionsDep) -> 
     return Response(status_code=204)
 
 
-async def _wait(request: Request, desk: Desk, job: JobRow, *, client_id: UUID, wait_s: int) -> JobRow:
-    """The job as it is after waiting. Nothing is held meanwhile, no connection either."""
-    if not wait_s or job.final:
+async def _wait(request: Request, job: JobRow, timeout_s: int) -> JobRow:
+    """The caller's job as it is after waiting. Nothing is held meanwhile, no connection either."""
+    if not timeout_s or job.final:
         return job
-    return await wait_for_job(request, desk.waiters, job.id, wait_s) or await desk.lookup.job(client_id, job.id)
+    desk, client_id = desk_of(request), request.state.client.id
+    return await wait_for_job(request, desk.waiters, job.id, timeout_s) or await desk.lookup.job(client_id, job.id)
 
 
 def _json(body: bytes, headers: dict[str, str] | None = None, *, status_code: int = 200) -> Response:

