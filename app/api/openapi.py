@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
+from app.api.openapi_headers import add_headers
 from app.api.openapi_schemas import prepare_schemas
 from app.api.problems import InvalidJson, NotAcceptable, Problem, UnsupportedMediaType, responses
 from app.errors import (
@@ -44,6 +45,7 @@ def build_openapi(app: FastAPI) -> dict[str, Any]:
             servers=[{"url": "/", "description": "The gateway that serves this document."}],
         )
         _add_problems(document)
+        add_headers(document)
         app.openapi_schema = json.loads(_GENERIC_PAGE.sub(r"\1Page", json.dumps(prepare_schemas(document))))
     return app.openapi_schema
 

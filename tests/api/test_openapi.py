@@ -96,6 +96,21 @@ def test_enumerations_that_may_grow_are_strings_to_generated_clients(app: FastAP
         assert len(schemas[name]["x-extensible-enum"]) > 1
 
 
+def test_every_answer_says_which_headers_it_can_have(operations: Operations, app: FastAPI) -> None:
+    described = app.openapi()["components"]["headers"]
+    for path, method, operation in operations:
+        for status, response in operation["responses"].items():
+            headers = response["headers"].keys()
+            assert "X-Request-ID" in headers
+            limited = {"clientToken": []} in operation.get("security", ()) and status != "401"
+            assert ({"RateLimit", "RateLimit-Policy"} <= headers) == limited, (path, method, status)
+            assert status not in {"429", "503"} or "Retry-After" in headers, (path, method)
+            references = [
+                header["$ref"].rpartition("/")[2] for header in response["headers"].values() if "$ref" in header
+            ]
+            assert described.keys() >= set(references)
+
+
 def test_parameters_are_never_null(operations: Operations) -> None:
     for path, _, operation in operations:
         for parameter in operation.get("parameters", ()):
