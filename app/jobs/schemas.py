@@ -1,6 +1,7 @@
 """The JSON of jobs for OpenAPI. Requests are checked with these; answers are written by `app.jobs.presentation`."""
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Literal
 from uuid import UUID
 
@@ -104,10 +105,32 @@ class Cost(BaseModel):
     currency: str = Field(examples=["CNY"])
 
 
+class FileErrorCode(StrEnum):
+    """Stable word for why a file failed."""
+
+    ACCOUNT_IN_ARREARS = "account_in_arrears"
+    ACCOUNT_REFUSED = "account_refused"
+    AUDIO_TOO_LONG = "audio_too_long"
+    AUDIO_UNREADABLE = "audio_unreadable"
+    CANCELED_UPSTREAM = "canceled_upstream"
+    CONTENT_REJECTED = "content_rejected"
+    FILE_TOO_LARGE = "file_too_large"
+    FILE_UNREACHABLE = "file_unreachable"
+    FILE_URL_REFUSED = "file_url_refused"
+    MODEL_UNAVAILABLE = "model_unavailable"
+    RESULT_EXPIRED = "result_expired"
+    RESULT_HOST_REFUSED = "result_host_refused"
+    RESULT_MISSING = "result_missing"
+    RESULT_TOO_LARGE = "result_too_large"
+    RESULT_UNREADABLE = "result_unreadable"
+    UPSTREAM_ERROR = "upstream_error"
+    UPSTREAM_REFUSED = "upstream_refused"
+
+
 class FileError(BaseModel):
     """Why a file failed."""
 
-    code: str = Field(description="Stable word for this kind of failure.")
+    code: FileErrorCode
     message: str
     retryable: bool = Field(description="Whether the same file may succeed when it is tried again.")
     upstream_code: str | None = Field(description="DashScope's own code, when the failure came from there.")

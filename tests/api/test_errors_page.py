@@ -8,9 +8,11 @@ import app.main  # noqa: F401 - with it all rooms, and so all errors that caller
 from app.api.problems import kind_of
 from app.dashscope.failures import CALL_FAILURES, FILE_FAILURES
 from app.errors import GatewayError
+from app.jobs.schemas import FileErrorCode
 
 ROOT = Path(__file__).parents[2]
 PROBLEMS, _, FILES = (ROOT / "docs" / "errors.md").read_text().partition("## Why a file failed")
+FAILING, _, HARMLESS = FILES.partition("never fail a file")
 # Failures that no table lists are made where they are found.
 _MADE = re.compile(r'\bFailure\(\s*Verdict\.\w+,\s*"(\w+)"')
 
@@ -23,6 +25,12 @@ def test_every_problem_is_documented_with_its_status_and_no_other_is() -> None:
 def test_every_reason_why_a_file_fails_is_documented_and_no_other_is() -> None:
     documented = re.findall(r"^\| `(\w+)` \|", FILES, re.MULTILINE)
     assert sorted(documented) == sorted(set(_words_of_failures()))
+
+
+def test_the_document_lists_what_fails_a_file_and_nothing_that_never_does() -> None:
+    documented = re.findall(r"^\| `(\w+)` \|", FAILING, re.MULTILINE)
+    assert documented == sorted(FileErrorCode)
+    assert re.findall(r"^\| `(\w+)` \|", HARMLESS, re.MULTILINE) == ["no_speech", "throttled", "upstream_unavailable"]
 
 
 def test_the_example_is_what_is_answered() -> None:
