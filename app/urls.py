@@ -1,15 +1,34 @@
 """URLs that clients give, of audio files and of webhooks: ASCII, percent-encoded once, reachable from outside. Pure."""
 
 import re
-from collections.abc import Collection
+from dataclasses import dataclass
 from ipaddress import IPv6Address
 from urllib.parse import quote
 
 import idna
 
-FILE_SCHEMES = ("http", "https", "oss")
-WEBHOOK_SCHEMES = ("http", "https")
 MAX_URL_LENGTH = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class UrlKind:
+    """What URLs of one use have in common. `example` is shown to whoever gave something else."""
+
+    schemes: tuple[str, ...]
+    example: str
+    # Why schemes that people try are not among them.
+    instead: tuple[tuple[str, str], ...] = ()
+
+
+FILE_URL = UrlKind(
+    ("http", "https", "oss"),
+    "https://example.com/audio.wav",
+    (
+        ("file", "DashScope cannot read local files: upload the file or serve it over HTTP"),
+        ("data", "the audio itself cannot be sent in the URL"),
+    ),
+)
+WEBHOOK_URL = UrlKind(("http", "https"), "https://example.com/hooks/asr")
 
 _MAX_HOST_LENGTH = 253
 _PARTS = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*):)?(//)?([^/?#]*)(.*)", re.DOTALL)
@@ -23,7 +42,7 @@ _TO_ENCODE = re.compile(r"%(?![0-9A-Fa-f]{2})|[^!#$%&'()*+,\-./0-9:;=?@A-Z\[\]_a
 _MISLEADING = str.maketrans({"@": "%40", "[": "%5B", "]": "%5D"})
 
 
-def encode_url(url: str, schemes: Collection[str] = FILE_SCHEMES) -> str:
+def encode_url(url: str, kind: UrlKind = FILE_URL) -> str:
     """The same URL in ASCII: what a URL may not hold is percent-encoded as UTF-8, a Unicode host becomes punycode.
 
     Escapes that are there already stay byte for byte, so encoding twice changes nothing. The limit of 4,096
@@ -31,9 +50,9 @@ def encode_url(url: str, schemes: Collection[str] = FILE_SCHEMES) -> str:
     """
     _check_text(url)
     scheme, slashes, authority, rest = _PARTS.fullmatch(url).groups()  # type: ignore[union-attr] # matches any text
-    if not scheme or scheme.lower() not in schemes or not slashes:
-        raise ValueError(_wanted(scheme, schemes))
-    encoded = f"{scheme.lower()}://{_encode_authority(authority)}{_encode(rest)}"
+    if not scheme or scheme.lower() not in kind.schemes or not slashes:
+        raise ValueError(_wanted(scheme, kind))
+    encoded = f"{scheme.lower()}://{_encode_authority(authority, kind)}{_encode(rest)}"
     if len(encoded) > MAX_URL_LENGTH:
         raise ValueError(f"is {len(encoded):,} characters long once percent-encoded; at most {MAX_URL_LENGTH:,}")
     return encoded
@@ -54,22 +73,17 @@ def _check_text(url: str) -> None:
         raise ValueError("starts or ends with white space; remove it, or write it as %20 if the name really has it")
 
 
-def _wanted(scheme: str | None, schemes: Collection[str]) -> str:
-    needs = f"needs a URL that starts with {_listed([f'{name}://' for name in schemes])}"
-    match (scheme or "").lower():
-        case "file":
-            return f"{needs}; DashScope cannot read local files: upload the file or serve it over HTTP"
-        case "data":
-            return f"{needs}; the audio itself cannot be sent in the URL"
-        case _:
-            return f"{needs}, such as https://example.com/audio.wav"
+def _wanted(scheme: str | None, kind: UrlKind) -> str:
+    needs = f"needs a URL that starts with {_listed([f'{name}://' for name in kind.schemes])}"
+    reason = dict(kind.instead).get((scheme or "").lower())
+    return f"{needs}; {reason}" if reason else f"{needs}, such as {kind.example}"
 
 
-def _encode_authority(authority: str) -> str:
+def _encode_authority(authority: str, kind: UrlKind) -> str:
     user, at, place = authority.rpartition("@")
     host, port = _PLACE.fullmatch(place).groups()  # type: ignore[union-attr] # matches any text
     if not host:
-        raise ValueError("has no host; needs one after ://, such as https://example.com/audio.wav")
+        raise ValueError(f"has no host; needs one after ://, such as {kind.example}")
     if port and not (port.isascii() and port.isdecimal() and len(port) <= 5 and int(port) <= 65535):
         raise ValueError("has a port that is no number from 0 to 65535")
     colon = "" if port is None else f":{port}"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.urls import MAX_URL_LENGTH, WEBHOOK_SCHEMES, encode_url, find_control_character
+from app.urls import MAX_URL_LENGTH, WEBHOOK_URL, encode_url, find_control_character
 
 text = st.text(st.characters(exclude_categories=()), max_size=60)
 near_urls = st.builds("{}://{}{}{}".format, st.sampled_from(["http", "HTTPS", "oss"]), text, st.just("/"), text)
@@ -80,9 +80,10 @@ def test_a_url_of_the_greatest_length_is_taken() -> None:
     assert encode_url(url) == url
 
 
-def test_a_webhook_cannot_go_to_a_bucket() -> None:
-    with pytest.raises(ValueError, match=r"needs a URL that starts with http:// or https://, such as"):
-        encode_url("oss://bucket/a", WEBHOOK_SCHEMES)
+@pytest.mark.parametrize("url", ["oss://bucket/a", "file:///hook", "https://", "hooks/asr"])
+def test_what_is_no_webhook_is_refused_with_one_that_would_be_right(url: str) -> None:
+    with pytest.raises(ValueError, match=r", such as https://example\.com/hooks/asr$"):
+        encode_url(url, WEBHOOK_URL)
 
 
 def test_the_refusal_never_repeats_the_url_because_its_query_may_be_a_signature() -> None:
@@ -115,7 +116,7 @@ def test_what_stands_before_the_host_does_not_mislead_its_readers(user: str) -> 
 @example("http://a[b@host:0/]")
 def test_whatever_is_accepted_can_be_taken_apart(url: str) -> None:
     try:
-        encoded = encode_url(url, WEBHOOK_SCHEMES)
+        encoded = encode_url(url, WEBHOOK_URL)
     except ValueError:
         return
     parts = urlsplit(encoded)

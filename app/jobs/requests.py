@@ -11,7 +11,7 @@ from app.errors import Fault, InvalidRequest
 from app.jobs.schemas import JobRequest
 from app.jobs.service import NewJob
 from app.settings import RegionName
-from app.urls import FILE_SCHEMES, WEBHOOK_SCHEMES, encode_url, find_control_character
+from app.urls import FILE_URL, WEBHOOK_URL, UrlKind, encode_url, find_control_character
 
 MAX_PAIRS = 16
 MAX_KEY_LENGTH = 64
@@ -29,7 +29,7 @@ def new_job(
     faults.extend(_metadata_faults(request.metadata))
     webhook_url = request.webhook_url
     if webhook_url is not None:
-        webhook_url = _encode(webhook_url, "/webhook_url", WEBHOOK_SCHEMES, faults)
+        webhook_url = _encode(webhook_url, "/webhook_url", WEBHOOK_URL, faults)
     asked = _validate(request, served, faults)
     return NewJob(
         client_id=client_id,
@@ -60,16 +60,16 @@ def _validate(request: JobRequest, served: Sequence[RegionName], faults: Sequenc
 
 def _encode_all(urls: Sequence[str], faults: list[Fault]) -> list[str]:
     found: list[Fault] = []
-    encoded = [_encode(url, f"/file_urls/{index}", FILE_SCHEMES, found) for index, url in enumerate(urls)]
+    encoded = [_encode(url, f"/file_urls/{index}", FILE_URL, found) for index, url in enumerate(urls)]
     faults.extend(found[:MAX_URL_FAULTS])
     if len(found) > MAX_URL_FAULTS:
         faults.append(Fault("/file_urls", f"{len(found) - MAX_URL_FAULTS:,} more of its URLs are not valid"))
     return encoded
 
 
-def _encode(url: str, pointer: str, schemes: Sequence[str], faults: list[Fault]) -> str:
+def _encode(url: str, pointer: str, kind: UrlKind, faults: list[Fault]) -> str:
     try:
-        return encode_url(url, schemes)
+        return encode_url(url, kind)
     except ValueError as error:
         faults.append(Fault(pointer, str(error)))
         return url

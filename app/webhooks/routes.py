@@ -10,7 +10,7 @@ from app.api.problems import responses
 from app.clients.dependencies import ClientDep, ClientRoute
 from app.db import transaction
 from app.errors import Fault, InvalidRequest, NotFound
-from app.urls import WEBHOOK_SCHEMES, encode_url
+from app.urls import WEBHOOK_URL, encode_url
 from app.webhooks import secrets, service
 from app.webhooks.schemas import Delivery, WebhookSecret, WebhookTest, WebhookTestResult
 from app.webhooks.sender import Sender
@@ -53,7 +53,7 @@ async def send_test_webhook(
     A URL that is disabled because it answered 410 Gone is enabled when it answers 2xx to the ping.
     """
     try:
-        url = encode_url(body.url, WEBHOOK_SCHEMES)
+        url = encode_url(body.url, WEBHOOK_URL)
     except ValueError as error:
         raise InvalidRequest(f"/url {error}.", faults=[Fault("/url", str(error))]) from None
     return WebhookTestResult.of(await service.send_test(sessions, sender, client.id, url))
