@@ -84,7 +84,8 @@ def _query_faults(request: Request, route: APIRoute, known: Mapping[str, bool]) 
     pairs = request.query_params.multi_items()
     for name, count in Counter(name for name, _ in pairs).items():
         if name not in known and not _has_prefix(name, prefixes):
-            listed = f"; there are {', '.join(sorted(known))}" if known else ""
+            there_are = sorted([*known, *(f"{prefix}KEY" for prefix in prefixes)])
+            listed = f"; there are {', '.join(there_are)}" if there_are else ""
             yield Fault(_pointer(name), f"is not a parameter of this call{listed}")
         elif count > 1 and not known.get(name):
             yield Fault(_pointer(name), "may be given once only")
