@@ -1,5 +1,6 @@
 """Turns what routes raise into problems, whoever raised it: our rooms, FastAPI, Starlette or pydantic."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -62,7 +63,7 @@ async def _on_http_exception(request: Request, error: HTTPException) -> Response
             detail = f"{request.method} is not possible here; {allowed} is."
             return problem_response(request.scope, MethodNotAllowed(detail), headers={"Allow": allowed})
         case 400:
-            return problem_response(request.scope, _unreadable(request))
+            return problem_response(request.scope, _unreadable(request, error.__cause__))
     error_class, detail = _BY_STATUS.get(error.status_code, (GatewayError, str(error.detail)))
     return problem_response(request.scope, error_class(detail), headers=error.headers)
 
@@ -92,10 +93,18 @@ def _wording(found: Mapping[str, Any]) -> str:
     return message[:1].lower() + message[1:]
 
 
-def _unreadable(request: Request) -> GatewayError:
-    if "json" in request.headers.get("content-type", ""):
-        return InvalidJson("The body is not JSON in UTF-8, or is nested too deeply.")
-    return MalformedBody("The body is not what its Content-Type says.")
+def _unreadable(request: Request, cause: BaseException | None) -> GatewayError:
+    """JSON that is too much for the reader has a wrong value; all else that cannot be read is no JSON."""
+    if "json" not in request.headers.get("content-type", ""):
+        return MalformedBody("The body is not what its Content-Type says.")
+    match cause:
+        case RecursionError():
+            detail = "is nested more deeply than any field may be"
+        case ValueError() if not isinstance(cause, UnicodeError):
+            detail = f"holds an integer of more than {sys.get_int_max_str_digits():,} digits; no field takes that"
+        case _:
+            return InvalidJson("The body is not JSON in UTF-8.")
+    return InvalidRequest(f"The body {detail}.", faults=[Fault("", detail)])
 
 
 def _allowed_methods(request: Request) -> list[str]:
