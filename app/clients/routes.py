@@ -1,7 +1,7 @@
 """`/v1/clients`: managing tokens over HTTP, with ADMIN_TOKEN only."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Response
@@ -14,7 +14,7 @@ from app.clients import service
 from app.clients.dependencies import require_admin
 from app.clients.tokens import NAME_PATTERN
 from app.db import transaction
-from app.errors import AdminDisabled, ClientExists, Forbidden
+from app.errors import AdminDisabled, ClientExists, Forbidden, NotFound
 
 router = APIRouter(
     prefix="/v1/clients",
@@ -29,6 +29,11 @@ _EXAMPLE: dict[str, JsonValue] = {
     "created_at": "2026-11-23T08:00:00.120000Z",
     "last_used_at": None,
     "revoked_at": None,
+}
+
+_CREATED: dict[str, Any] = {
+    "description": "The client may call from now on.",
+    "headers": {"Location": {"description": "Where the client is.", "schema": {"type": "string"}}},
 }
 
 
@@ -56,11 +61,11 @@ class CreatedClient(Client):
     token: str = Field(description="Shown this once: the gateway stores its hash only.")
 
 
-@router.post("", status_code=201, responses=responses(ClientExists))
+@router.post("", status_code=201, responses={201: _CREATED, **responses(ClientExists)})
 async def create_client(new: NewClient, sessions: SessionsDep, response: Response) -> CreatedClient:
     async with transaction(sessions) as session:
         client, token = await service.create_client(session, new.name)
-    response.headers["Cache-Control"] = "no-store"
+    response.headers.update({"Location": f"/v1/clients/{client.id}", "Cache-Control": "no-store"})
     return CreatedClient(**Client.model_validate(client).model_dump(), token=token)
 
 
@@ -72,6 +77,13 @@ async def list_clients(sessions: SessionsDep, limit: Limit = DEFAULT_LIMIT, curs
         rows = await service.list_clients(session, limit=limit + 1, before=before)
     clients, next_cursor = cut_page(rows, limit, lambda row: ("clients", row.id))
     return Page(items=[Client.model_validate(client) for client in clients], next_cursor=next_cursor)
+
+
+@router.get("/{client_id}", responses=responses(NotFound))
+async def get_client(client_id: UUID, sessions: SessionsDep) -> Client:
+    """A revoked one too."""
+    async with transaction(sessions) as session:
+        return Client.model_validate(await service.get_client(session, client_id))
 
 
 @router.delete("/{client_id}", status_code=204)

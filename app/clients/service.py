@@ -52,6 +52,14 @@ async def list_clients(
     return (await session.scalars(statement)).all()
 
 
+async def get_client(session: AsyncSession, client_id: UUID) -> Client:
+    """Revoked ones too. Raises NotFound."""
+    client = await session.get(Client, client_id)
+    if client is None:
+        raise NotFound("There is no client with this id.")
+    return client
+
+
 async def revoke_client(session: AsyncSession, name: str) -> Client:
     """From the commit on its token is refused; its jobs run on. Raises NotFound.
 

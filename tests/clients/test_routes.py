@@ -31,6 +31,15 @@ async def test_the_token_is_shown_once(admin: httpx.AsyncClient) -> None:
     assert created["token"] not in listed.text
 
 
+async def test_a_client_is_where_its_creation_said_also_when_it_is_revoked(admin: httpx.AsyncClient) -> None:
+    created = await admin.post("/v1/clients", json={"name": "alice"})
+    assert created.headers["location"] == f"/v1/clients/{created.json()['id']}"
+    found = await admin.get(created.headers["location"])
+    assert found.json() == {key: value for key, value in created.json().items() if key != "token"}
+    await admin.delete(created.headers["location"])
+    assert (await admin.get(created.headers["location"])).json()["revoked_at"] is not None
+
+
 async def test_the_list_comes_in_pages(admin: httpx.AsyncClient) -> None:
     for name in ("a", "b", "c"):
         await admin.post("/v1/clients", json={"name": name})
@@ -61,8 +70,9 @@ async def test_what_cannot_be_created_is_refused(
 
 
 @pytest.mark.parametrize("client_id", ["01980000-0000-7000-8000-000000000000", "no-uuid", "%00"])
-async def test_an_unknown_client_is_a_404(admin: httpx.AsyncClient, client_id: str) -> None:
-    answer = await admin.delete(f"/v1/clients/{client_id}")
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+async def test_an_unknown_client_is_a_404(admin: httpx.AsyncClient, client_id: str, method: str) -> None:
+    answer = await admin.request(method, f"/v1/clients/{client_id}")
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 
