@@ -1,20 +1,17 @@
 """What the routes of jobs take from the request and the application: the desk, and how long to wait."""
 
 import asyncio
-import re
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import Header, Query, Request
 
 from app.jobs.desk import Desk
+from app.jobs.preference import preferred_wait_s
 from app.jobs.reading import JobRow
 from app.jobs.waiting import Waiters
 
 MAX_WAIT_S = 60
-
-_PREFER_WAIT = re.compile(r'(?:^|,)\s*wait\s*=\s*"?(\d{1,9})"?\s*(?=[;,]|$)', re.ASCII | re.IGNORECASE)
-
 
 WaitParameter = Annotated[
     int | None,
@@ -32,11 +29,10 @@ def desk_of(request: Request) -> Desk:
 
 
 def wait_s(request: Request, wait: int | None, prefer: str | None) -> int:
-    """A preference is no order: what cannot be understood is ignored, and more than the maximum is the maximum."""
+    """The parameter wins over the preference."""
     if wait is not None or prefer is None:
         return wait or 0
-    preferred = _PREFER_WAIT.search(",".join(request.headers.getlist("prefer")))
-    return min(int(preferred[1]), MAX_WAIT_S) if preferred else 0
+    return preferred_wait_s(request, most_s=MAX_WAIT_S)
 
 
 async def wait_for_job(request: Request, waiters: Waiters, job_id: UUID, timeout_s: int) -> JobRow | None:

@@ -32,6 +32,7 @@ from app.errors import (
 from app.jobs import changes, reading
 from app.jobs.dependencies import PreferHeader, WaitParameter, desk_of, wait_for_job, wait_s
 from app.jobs.lifecycle import FileStatus, JobStatus
+from app.jobs.preference import preference_applied
 from app.jobs.presentation import file_json, job_bytes, job_json, page_bytes
 from app.jobs.reading import JobFilters, JobRow
 from app.jobs.requests import new_job
@@ -47,7 +48,14 @@ _RETRY_AFTER = {
         "schema": {"type": "integer", "minimum": 1, "maximum": 60},
     }
 }
+_PREFERENCE_APPLIED = {
+    "Preference-Applied": {
+        "description": "`wait=N` when `Prefer` asked for it and the parameter did not; N is at most 60.",
+        "schema": {"type": "string"},
+    }
+}
 _ETAG = {"ETag": {"description": "Changes with the job.", "schema": {"type": "string"}}}
+_READ = {**_ETAG, **_RETRY_AFTER, **_PREFERENCE_APPLIED}
 _CREATED: dict[str, Any] = {
     "description": "The job is durable: it will be done, whatever happens to the gateway.",
     "headers": {
@@ -57,6 +65,7 @@ _CREATED: dict[str, Any] = {
             "schema": {"type": "string", "enum": ["true"]},
         },
         **_RETRY_AFTER,
+        **_PREFERENCE_APPLIED,
     },
 }
 
@@ -115,7 +124,7 @@ async def create_job(
     headers = {"Location": f"/v1/jobs/{job.id}", **await desk.retry_after(job)}
     if created.replayed:
         headers["Idempotency-Replayed"] = "true"
-    return _json(job_bytes(job), headers, status_code=202)
+    return _json(job_bytes(job), headers | preference_applied(request), status_code=202)
 
 
 @router.get(
@@ -162,8 +171,8 @@ async def list_jobs(
     summary="Get a job",
     response_model=Job,
     responses={
-        200: {"headers": {**_ETAG, **_RETRY_AFTER}},
-        304: {"description": "The job is as the caller knows it.", "headers": {**_ETAG, **_RETRY_AFTER}},
+        200: {"headers": _READ},
+        304: {"description": "The job is as the caller knows it.", "headers": _READ},
         **responses(InvalidRequest, NotFound),
     },
 )
@@ -185,7 +194,7 @@ async def get_job(
     job = await _wait(request, job, wait_s(request, wait, prefer))
     etag = strong_etag(str(job.id), job.version)
     answer = not_modified(request, etag) or _json(job_bytes(job), validators(etag))
-    answer.headers.update(await desk.retry_after(job))
+    answer.headers.update(await desk.retry_after(job) | preference_applied(request))
     return answer
 
 

@@ -78,6 +78,7 @@ async def test_a_post_that_waits_answers_when_the_job_is_final(
     await finish(sessions, (await api.get("/v1/jobs")).json()["items"][0]["id"])
     answer = await asking
     assert (answer.status_code, answer.json()["status"]) == (202, "succeeded")
+    assert answer.headers["preference-applied"] == f"wait={LONG_S}"
 
 
 async def test_a_post_whose_wait_ends_in_an_outage_is_still_accepted(
@@ -150,6 +151,34 @@ async def test_preferences_are_read_and_bad_ones_ignored(
         await somebody_waits(waiters)
         await finish(sessions, job_id)
     assert (await asking).json()["status"] == ("succeeded" if waits else "queued")
+
+
+@pytest.mark.parametrize(
+    ("query", "preference", "applied"),
+    [
+        ("", "wait=20", "wait=20"),
+        ("", "respond-async, wait=0", "wait=0"),
+        ("", "wait=3600", "wait=60"),
+        ("", "wait=x", None),
+        ("?wait=0", "wait=20", None),
+    ],
+)
+async def test_an_answer_says_which_preference_was_honoured(
+    api: httpx.AsyncClient,
+    client_id: UUID,
+    sessions: Sessions,
+    *,
+    query: str,
+    preference: str,
+    applied: str | None,
+) -> None:
+    job_id = await add_job(sessions, client_id, [SUCCEEDED])
+    answer = await api.get(f"/v1/jobs/{job_id}{query}", headers={"Prefer": preference})
+    assert answer.headers.get("preference-applied") == applied
+    known = {"Prefer": preference, "If-None-Match": answer.headers["etag"]}
+    assert (await api.get(f"/v1/jobs/{job_id}{query}", headers=known)).headers.get("preference-applied") == applied
+    refused = await api.get(f"/v1/jobs/{new_id()}{query}", headers={"Prefer": preference})
+    assert (refused.status_code, refused.headers.get("preference-applied")) == (404, None)
 
 
 async def test_the_parameter_wins_over_the_preference(
