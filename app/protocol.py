@@ -1,11 +1,19 @@
-"""HTTP/1.1 as uvicorn reads it with httptools, but for requests that offer an upgrade: the offer is declined.
+"""HTTP/1.1 as uvicorn reads it with httptools, but that what is no HTTP is told so by a problem, and that requests
+which offer an upgrade have it declined.
 
 Java's HttpClient offers HTTP/2 (`Upgrade: h2c`) with every request. RFC 9110, section 7.8, lets a server go on as if
 nothing had been offered; httptools stops at the end of the headers, and uvicorn loses the body (its issue 2722).
 """
 
+from uuid import uuid4
+
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import structlog
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from app.api.problems import MalformedRequest, problem_response
+
+log = structlog.get_logger(__name__)
 
 _FRAMING = {b"content-length", b"transfer-encoding"}
 
@@ -18,9 +26,20 @@ class PlainHttp(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError:
-            self.send_400_response("Invalid HTTP request received.")
+            self.send_400_response("What came on this connection cannot be read as HTTP/1.1.")
         except httptools.HttpParserUpgrade as offer:
             self._decline(data[offer.args[0] :])
+
+    def send_400_response(self, msg: str) -> None:
+        """No application has heard of this request, so the answer is written here, as the last of its connection."""
+        request_id = uuid4().hex
+        log.info("malformed_request", request_id=request_id)
+        scope = {"type": "http", "path": "", "state": {"request_id": request_id}}
+        answer = problem_response(scope, MalformedRequest(msg), headers={"X-Request-ID": request_id})
+        headers = [*self.server_state.default_headers, *answer.raw_headers, (b"connection", b"close")]
+        lines = (name + b": " + value + b"\r\n" for name, value in headers)
+        self.transport.write(b"".join([STATUS_LINE[400], *lines, b"\r\n", answer.body]))
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         if not self._resuming:

@@ -1,6 +1,9 @@
-"""Requests that offer an upgrade, as Java's HttpClient sends them, are answered as if they offered none."""
+"""What the server itself does: requests that offer an upgrade, as Java's HttpClient sends them, are answered as if they
+offered none, and what is no HTTP is a problem as everything else that is wrong.
+"""
 
 import asyncio
+import json
 from urllib.parse import urlsplit
 
 import pytest
@@ -45,3 +48,21 @@ async def test_a_broken_body_after_an_offer_is_refused() -> None:
         writer.write(b"POST / HTTP/1.1\r\n" + OFFER + b"Transfer-Encoding: chunked\r\n\r\nnot a length\r\n")
         assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
         writer.close()
+
+
+@pytest.mark.parametrize(
+    "said", [b"hello\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET /\x00 HTTP/1.1\r\n\r\n", b"\x16\x03\x01"]
+)
+async def test_what_is_no_http_is_a_problem(said: bytes) -> None:
+    async with live_server(echo) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(url).port)
+        writer.write(said)
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+    assert head.startswith(b"HTTP/1.1 400 ")
+    headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
+    assert headers["content-type"] == "application/problem+json"
+    assert int(headers["content-length"]) == len(body)
+    problem = json.loads(body)
+    assert (problem["status"], problem["code"]) == (400, "malformed_request")
+    assert problem["request_id"] == headers["x-request-id"]

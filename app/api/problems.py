@@ -22,6 +22,10 @@ RETRY_AFTER_S = 5
 _MAX_FAULTS = 100  # more than anyone mends at once; a hostile body must not buy an endless answer
 
 
+class MalformedRequest(errors.GatewayError):
+    code = "malformed_request"
+
+
 class MalformedBody(errors.GatewayError):
     code = "malformed_body"
 
@@ -76,6 +80,7 @@ KINDS: dict[type[errors.GatewayError], Kind] = {
     errors.TooManyWaitingFiles: Kind(429, "Too many files of this client wait", _RETRY),
     errors.ServiceUnavailable: Kind(503, "Not available for the moment", _RETRY),
     errors.DatabaseUnavailable: Kind(503, "The database is away for the moment", _RETRY),
+    MalformedRequest: Kind(400, "The request is not HTTP"),
     MalformedBody: Kind(400, "The body cannot be read"),
     InvalidJson: Kind(400, "The body is not JSON"),
     MethodNotAllowed: Kind(405, "This path has no such method"),
