@@ -82,6 +82,10 @@ class TooManyWaitingFiles(RateLimited):
     code = "too_many_waiting_files"
 
 
+class TooManyTestPings(RateLimited):
+    code = "too_many_test_pings"
+
+
 class InvalidCursor(InvalidRequest):
     code = "invalid_cursor"
 

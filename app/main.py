@@ -68,6 +68,7 @@ def create_app(
     app.state.recognition = Recognition(sessions)
     app.state.request_limit = request_limit(settings)
     app.state.desk = Desk(settings, sessions, waiters=waiters, doorbell=doorbell)
+    app.state.ping_limit = webhooks.ping_limit()
     add_problem_handlers(app)
     add_middleware(app)
     _add_routes(app)

@@ -87,7 +87,7 @@ def _count(request: Request, client: CurrentClient) -> None:
     left = limit.take(client.id)
     request.state.answer_headers |= limit_fields(left)
     if left is None:
-        raise RateLimited(f"A client may make {limit.per_s} requests in a second; try again in one.")
+        raise RateLimited(f"A client may make {limit.most} requests in a second; try again in one.")
 
 
 async def _find(request: Request, token: bytes) -> CurrentClient | None:

@@ -1,4 +1,4 @@
-"""How many requests a client may make in a second, and the header fields that tell it.
+"""How many requests a client may make in a while, and the header fields that tell how many in a second.
 
 Counted in this process: with several replicas of `api` a client has the limit at each of them. The fields are those
 of draft-ietf-httpapi-ratelimit-headers-11, which may still change.
@@ -15,10 +15,12 @@ _ROUNDING = 1e-6
 
 
 class RequestLimit:
-    """`per_s` requests at once, then one each 1/`per_s` s: a bucket that is full again after a second of silence."""
+    """`most` requests at once, then one each `over_s / most` s: a bucket, full again after `over_s` of silence."""
 
-    def __init__(self, per_s: int, *, clock: Callable[[], float] = monotonic) -> None:
-        self.per_s = per_s
+    def __init__(self, most: int, *, over_s: float = 1, clock: Callable[[], float] = monotonic) -> None:
+        self.most = most
+        self._over_s = over_s
+        self._each_s = over_s / most
         self._clock = clock
         # When each client's bucket is full again. As many entries as clients that ever called.
         self._full_at: dict[UUID, float] = {}
@@ -26,11 +28,12 @@ class RequestLimit:
     def take(self, client_id: UUID) -> int | None:
         """How many requests are left after this one; None: this one is too many, and is not counted."""
         now = self._clock()
-        full_at = max(self._full_at.get(client_id, now), now) + 1 / self.per_s
-        if full_at - now > 1 + _ROUNDING:
+        full_at = max(self._full_at.get(client_id, now), now) + self._each_s
+        left_s = self._over_s + _ROUNDING - (full_at - now)
+        if left_s < 0:
             return None
         self._full_at[client_id] = full_at
-        return int((1 + _ROUNDING - (full_at - now)) * self.per_s)
+        return int(left_s / self._each_s)
 
 
 def request_limit(settings: Settings) -> RequestLimit | None:

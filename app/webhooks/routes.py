@@ -8,12 +8,17 @@ from fastapi import APIRouter, Depends, Request, Response
 from app.api.dependencies import SessionsDep, SettingsDep
 from app.api.problems import responses
 from app.clients.dependencies import ClientDep, ClientRoute
+from app.clients.limits import RequestLimit
 from app.db import transaction
-from app.errors import Fault, InvalidRequest, NotFound
+from app.errors import Fault, InvalidRequest, NotFound, TooManyTestPings
 from app.urls import WEBHOOK_URL, encode_url
 from app.webhooks import secrets, service
 from app.webhooks.schemas import Delivery, WebhookSecret, WebhookTest, WebhookTestResult
 from app.webhooks.sender import Sender
+
+# Of a client. Events go to who asked for them with a job; pings go wherever the client says, at once.
+MOST_PINGS = 10
+PINGS_OVER_S = 60
 
 router = APIRouter(prefix="/v1", route_class=ClientRoute, tags=["webhooks"])
 
@@ -23,7 +28,17 @@ async def _sender(request: Request, settings: SettingsDep) -> Sender:
     return sender or Sender(settings.webhook_allowed_networks)
 
 
+def ping_limit() -> RequestLimit:
+    return RequestLimit(MOST_PINGS, over_s=PINGS_OVER_S)
+
+
+async def _ping_limit(request: Request) -> RequestLimit:
+    limit: RequestLimit = request.app.state.ping_limit
+    return limit
+
+
 SenderDep = Annotated[Sender, Depends(_sender)]
+PingLimitDep = Annotated[RequestLimit, Depends(_ping_limit)]
 
 
 @router.get("/webhooks/secret", operation_id="getWebhookSecret", summary="Get the signing secret")
@@ -43,19 +58,25 @@ async def rotate_webhook_secret(client: ClientDep, sessions: SessionsDep, respon
 
 
 @router.post(
-    "/webhooks/test", operation_id="testWebhook", summary="Send a test ping", responses=responses(InvalidRequest)
+    "/webhooks/test",
+    operation_id="testWebhook",
+    summary="Send a test ping",
+    responses=responses(InvalidRequest, TooManyTestPings),
 )
 async def send_test_webhook(
-    body: WebhookTest, client: ClientDep, sessions: SessionsDep, sender: SenderDep
+    body: WebhookTest, *, client: ClientDep, sessions: SessionsDep, sender: SenderDep, limit: PingLimitDep
 ) -> WebhookTestResult:
     """An event `webhook.test`, signed as all are, is sent to the URL now and once; the answer says what became of it.
 
-    A URL that is disabled because it answered 410 Gone is enabled when it answers 2xx to the ping.
+    A URL that is disabled because it answered 410 Gone is enabled when it answers 2xx to the ping. A client may send
+    ten pings at once, and then one each 6 s.
     """
     try:
         url = encode_url(body.url, WEBHOOK_URL)
     except ValueError as error:
         raise InvalidRequest(f"/url {error}.", faults=[Fault("/url", str(error))]) from None
+    if limit.take(client.id) is None:
+        raise TooManyTestPings(f"A client may send {MOST_PINGS} test pings within {PINGS_OVER_S} s; try again later.")
     return WebhookTestResult.of(await service.send_test(sessions, sender, client.id, url))
 
 

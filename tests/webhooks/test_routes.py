@@ -7,11 +7,13 @@ import pytest
 from fastapi import FastAPI
 from standardwebhooks import Webhook
 
+from app.clients.limits import RequestLimit
 from app.clients.service import CurrentClient
 from app.db import Sessions, transaction
 from app.jobs.changes import cancel_job
 from app.settings import load_settings
 from app.webhooks.outbox import claim, record
+from app.webhooks.routes import MOST_PINGS, PINGS_OVER_S
 from app.webhooks.sender import Attempt, Sender
 from tests.jobs.rows import add_job
 from tests.webhooks.receiver import receiver, status
@@ -65,6 +67,30 @@ async def test_rotating_replaces_the_secret_that_is_shown(api: httpx.AsyncClient
         assert (await api.get("/v1/webhooks/secret")).json() == rotated.json()
         secrets.append(rotated.json()["secret"])
     assert len(set(secrets)) == 7
+
+
+async def test_pings_are_limited_for_each_client(
+    app: FastAPI, api: httpx.AsyncClient, other_api: httpx.AsyncClient
+) -> None:
+    now = 100.0
+    app.state.ping_limit = RequestLimit(MOST_PINGS, over_s=PINGS_OVER_S, clock=lambda: now)
+    async with receiver("127.0.0.1") as server:
+        body = {"url": server.url()}
+        statuses = [(await api.post("/v1/webhooks/test", json=body)).status_code for _ in range(MOST_PINGS)]
+        assert statuses == [200] * MOST_PINGS
+        refused = await api.post("/v1/webhooks/test", json=body)
+        assert (refused.status_code, refused.json()["code"]) == (429, "too_many_test_pings")
+        assert len(server.received) == MOST_PINGS
+        assert (await other_api.post("/v1/webhooks/test", json=body)).status_code == 200
+        now += int(refused.headers["retry-after"])
+        assert (await api.post("/v1/webhooks/test", json=body)).status_code == 200
+        assert (await api.post("/v1/webhooks/test", json=body)).status_code == 429
+
+
+async def test_what_is_no_url_is_not_counted_as_a_ping(app: FastAPI, api: httpx.AsyncClient) -> None:
+    app.state.ping_limit = RequestLimit(1, over_s=PINGS_OVER_S)
+    for _ in range(3):
+        assert (await api.post("/v1/webhooks/test", json={"url": "nowhere"})).status_code == 422
 
 
 async def test_a_test_ping_is_signed_and_its_outcome_is_told(api: httpx.AsyncClient) -> None:
