@@ -69,6 +69,15 @@ def running(*command: str, **settings: str) -> AbstractAsyncContextManager[Runni
     return running_python("-m", "app", *command, **settings)
 
 
+@asynccontextmanager
+async def running_sandbox() -> AsyncIterator[dict[str, str]]:
+    """A sandbox on free ports, and the settings of a gateway that has it for its upstream."""
+    async with running("sandbox", "--port", "0", "--results-port", "0") as sandbox:
+        await sandbox.told("DASHSCOPE_SINGAPORE_API_KEY=")
+        lines = (line.strip().removeprefix("export ") for line in sandbox.out if "export " in line)
+        yield dict(line.split("=", 1) for line in lines)
+
+
 async def run(*command: str, **settings: str) -> tuple[int, str, str]:
     """The exit code, standard output and standard error of a command that ends by itself."""
     async with running(*command, **settings) as state:

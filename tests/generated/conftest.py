@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import running
+from tests.processes import running, running_sandbox
 
 TOKEN = "asr_token-of-the-generated-clients"
 ADMIN_TOKEN = "admin-token-of-the-generated-clients"
@@ -24,13 +24,9 @@ class Gateway:
 
 @pytest.fixture
 async def gateway(database_url: str) -> AsyncIterator[Gateway]:
-    async with running("sandbox", "--port", "0", "--results-port", "0") as sandbox:
-        await sandbox.told("DASHSCOPE_SINGAPORE_API_KEY=")
-        lines = (line.strip().removeprefix("export ") for line in sandbox.out if "export " in line)
-        upstream = dict(line.split("=", 1) for line in lines)
-        own = {"DATABASE_URL": database_url, "API_TOKEN": TOKEN, "ADMIN_TOKEN": ADMIN_TOKEN, "PORT": "0"}
-        async with running("serve", **own, **upstream) as server:
-            yield Gateway(await server.url())
+    own = {"DATABASE_URL": database_url, "API_TOKEN": TOKEN, "ADMIN_TOKEN": ADMIN_TOKEN, "PORT": "0"}
+    async with running_sandbox() as upstream, running("serve", **own, **upstream) as server:
+        yield Gateway(await server.url())
 
 
 def need(command: str) -> str:
