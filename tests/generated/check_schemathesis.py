@@ -3,28 +3,77 @@
 With fixed examples, so that the same code has the same result. What is left out says why: schemathesis.toml.
 """
 
+import re
 from pathlib import Path
+from typing import Any
 
 import httpx
 
 from tests.generated.commands import run
 from tests.generated.conftest import Gateway, need
+from tests.webhooks.receiver import receiver
 
-CONFIG = Path(__file__).parent / "schemathesis.toml"
+HERE = Path(__file__).parent
 SAMPLE = "https://dashscope.oss-cn-beijing.aliyuncs.com/samples/audio/paraformer/hello_world_female2.wav"
 MAX_EXAMPLES = "50"
+_SUCCESSES = re.compile(r'asr_gateway_http_requests_total\{method="(\w+)",route="([^"]+)",status="2\d\d"\}')
 
 
-async def test_the_gateway_does_what_its_document_says(gateway: Gateway, tmp_path: Path) -> None:
-    schemathesis = need("schemathesis")
+async def test_each_call_does_what_the_document_says(gateway: Gateway, tmp_path: Path) -> None:
+    config = tmp_path / "schemathesis.toml"
+    config.write_text("".join((HERE / name).read_text() for name in ("schemathesis.toml", "schemathesis-ids.toml")))
     headers = {"Authorization": f"Bearer {gateway.token}"}
-    async with httpx.AsyncClient(base_url=gateway.url, headers=headers, timeout=70) as http:
-        answer = await http.post("/v1/jobs", params={"wait": 60}, json={"file_urls": [SAMPLE]})
+    async with receiver() as hook, httpx.AsyncClient(base_url=gateway.url, headers=headers, timeout=70) as http:
+        ids = await things(http, gateway, hook.url())
+        before = await successes(http)
+        await schemathesis(gateway, config, phases="examples,coverage,fuzzing", **ids)
+        paths = (await http.get("/openapi.json")).json()["paths"].items()
+        reached = {call for call, count in (await successes(http)).items() if count > before.get(call, 0)}
+    # A check that never gets past a 401 or a 404 has nothing to say.
+    assert {(method.upper(), path) for path, methods in paths for method in methods} - reached == set()
+
+
+async def test_calls_one_after_the_other_do_what_the_document_says(gateway: Gateway) -> None:
+    await schemathesis(gateway, HERE / "schemathesis.toml", phases="stateful")
+
+
+async def schemathesis(gateway: Gateway, config: Path, *, phases: str, **ids: str) -> None:
     await run(
-        *(schemathesis, "--config-file", CONFIG, "run", f"{gateway.url}/openapi.json"),
+        *(need("schemathesis"), "--config-file", config, "run", f"{gateway.url}/openapi.json", "--phases", phases),
         *("--max-examples", MAX_EXAMPLES, "--continue-on-failure", "--no-color"),
-        cwd=tmp_path,
+        cwd=Path.cwd(),
         API_TOKEN=gateway.token,
         ADMIN_TOKEN=gateway.admin_token,
-        TRANSCRIPT_ID=answer.json()["files"][0]["transcript_id"],
+        **ids,
     )
+
+
+async def things(http: httpx.AsyncClient, gateway: Gateway, hook: str) -> dict[str, str]:
+    """What schemathesis-ids.toml names."""
+    done, dropped, deleted = [await job(http, hook) for _ in range(3)]
+    deliveries = (await http.get(f"/v1/jobs/{done['id']}/deliveries")).json()["items"]
+    admin = {"Authorization": f"Bearer {gateway.admin_token}"}
+    client = (await http.post("/v1/clients", json={"name": "dropped"}, headers=admin)).json()
+    return {
+        "JOB_ID": done["id"],
+        "TRANSCRIPT_ID": done["files"][0]["transcript_id"],
+        "DELIVERY_ID": deliveries[0]["id"],
+        "DROPPED_TRANSCRIPT_ID": dropped["files"][0]["transcript_id"],
+        "DROPPED_JOB_ID": deleted["id"],
+        "FAILED_JOB_ID": (await job(http, hook, "?sandbox=fail:DECODE_ERROR"))["id"],
+        "RUNNING_JOB_ID": (await job(http, hook, "?sandbox=run:600", wait_s=0))["id"],
+        "DROPPED_CLIENT_ID": client["id"],
+    }
+
+
+async def job(http: httpx.AsyncClient, hook: str, wish: str = "", *, wait_s: int = 60) -> dict[str, Any]:
+    body = {"file_urls": [SAMPLE + wish], "webhook_url": hook}
+    created: dict[str, Any] = (await http.post("/v1/jobs", params={"wait": wait_s}, json=body)).json()
+    return created
+
+
+async def successes(http: httpx.AsyncClient) -> dict[tuple[str, str], float]:
+    """How often each call was answered with 2xx, by method and path."""
+    lines = (await http.get("/metrics")).text.splitlines()
+    found = ((_SUCCESSES.match(line), line.rpartition(" ")[2]) for line in lines)
+    return {(match[1], match[2]): float(count) for match, count in found if match}

@@ -24,7 +24,13 @@ class Gateway:
 
 @pytest.fixture
 async def gateway(database_url: str) -> AsyncIterator[Gateway]:
-    own = {"DATABASE_URL": database_url, "API_TOKEN": TOKEN, "ADMIN_TOKEN": ADMIN_TOKEN, "PORT": "0"}
+    own = {
+        "DATABASE_URL": database_url,
+        "API_TOKEN": TOKEN,
+        "ADMIN_TOKEN": ADMIN_TOKEN,
+        "PORT": "0",
+        "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.1/32",
+    }
     async with running_sandbox() as upstream, running("serve", **own, **upstream) as server:
         yield Gateway(await server.url())
 
