@@ -99,13 +99,13 @@ class Model(BaseModel):
     notes: list[str]
 
 
-@router.get("")
+@router.get("", summary="List the models")
 async def list_models() -> Page[Model]:
     """All models, in one page."""
     return Page(items=list(_described().values()), next_cursor=None)
 
 
-@router.get("/{model_id}", responses=responses(NotFound))
+@router.get("/{model_id}", summary="Get a model", responses=responses(NotFound))
 async def get_model(model_id: str) -> Model:
     if model := _described().get(model_id):
         return model

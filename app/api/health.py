@@ -36,13 +36,15 @@ class Health(BaseModel):
     status: Literal["ok"] = "ok"
 
 
-@router.get("/livez")
+@router.get("/livez", summary="Ask whether the process is alive")
 async def get_liveness() -> Health:
     """200 as long as the process answers at all. Whether it can do its work is what `/readyz` says."""
     return Health()
 
 
-@router.get("/readyz", responses=responses(ServiceUnavailable, DatabaseUnavailable))
+@router.get(
+    "/readyz", summary="Ask whether it can do its work", responses=responses(ServiceUnavailable, DatabaseUnavailable)
+)
 async def get_readiness(sessions: SessionsDep) -> Health:
     """200 when the database answers within a second and has the tables that this code needs.
 
@@ -57,7 +59,12 @@ async def get_readiness(sessions: SessionsDep) -> Health:
     return Health()
 
 
-@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": _METRICS}}})
+@router.get(
+    "/metrics",
+    summary="Get measurements",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": _METRICS}}},
+)
 async def get_metrics(request: Request) -> Response:
     """Prometheus' text format, or OpenMetrics when it is asked for."""
     encode, content_type = choose_encoder(request.headers.get("accept", ""))

@@ -61,7 +61,7 @@ class CreatedClient(Client):
     token: str = Field(description="Shown this once: the gateway stores its hash only.")
 
 
-@router.post("", status_code=201, responses={201: _CREATED, **responses(ClientExists)})
+@router.post("", summary="Create a client", status_code=201, responses={201: _CREATED, **responses(ClientExists)})
 async def create_client(new: NewClient, sessions: SessionsDep, response: Response) -> CreatedClient:
     async with transaction(sessions) as session:
         client, token = await service.create_client(session, new.name)
@@ -69,9 +69,9 @@ async def create_client(new: NewClient, sessions: SessionsDep, response: Respons
     return CreatedClient(**Client.model_validate(client).model_dump(), token=token)
 
 
-@router.get("")
+@router.get("", summary="List clients, newest first")
 async def list_clients(sessions: SessionsDep, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> Page[Client]:
-    """Newest first, the revoked ones too."""
+    """The revoked ones too."""
     before = decode_cursor(cursor, tuple[Literal["clients"], UUID])[1] if cursor else None
     async with transaction(sessions) as session:
         rows = await service.list_clients(session, limit=limit + 1, before=before)
@@ -79,14 +79,14 @@ async def list_clients(sessions: SessionsDep, limit: Limit = DEFAULT_LIMIT, curs
     return Page(items=[Client.model_validate(client) for client in clients], next_cursor=next_cursor)
 
 
-@router.get("/{client_id}", responses=responses(NotFound))
+@router.get("/{client_id}", summary="Get a client", responses=responses(NotFound))
 async def get_client(client_id: UUID, sessions: SessionsDep) -> Client:
     """A revoked one too."""
     async with transaction(sessions) as session:
         return Client.model_validate(await service.get_client(session, client_id))
 
 
-@router.delete("/{client_id}", status_code=204)
+@router.delete("/{client_id}", summary="Revoke a client", status_code=204)
 async def revoke_client(client_id: UUID, sessions: SessionsDep) -> None:
     """The token is refused from now on. Jobs go on; nobody can read them over the API any more."""
     async with transaction(sessions) as session:

@@ -39,6 +39,11 @@ def test_every_operation_has_one_tag_that_is_described(operations: Operations, a
     assert {operation["tags"][0] for _, _, operation in operations} <= known
 
 
+def test_summaries_are_written_not_derived(operations: Operations) -> None:
+    for _, _, operation in operations:
+        assert operation["summary"] != re.sub(r"([A-Z])", r" \1", operation["operationId"]).title()
+
+
 def test_everything_under_v1_needs_a_token(operations: Operations) -> None:
     for path, _, operation in operations:
         assert ("security" in operation) == path.startswith("/v1/"), path
@@ -136,6 +141,16 @@ def test_every_body_has_an_example(operations: Operations, app: FastAPI) -> None
         bodies += [answer for status, answer in operation["responses"].items() if status < "300"]
         for content in (content for body in bodies for content in body.get("content", {}).items()):
             assert _has_example(app, *content), (path, method)
+
+
+def test_examples_have_all_their_fields_in_the_order_of_answers(app: FastAPI) -> None:
+    schemas = app.openapi()["components"]["schemas"]
+    job = schemas["Job"]["examples"][0]
+    assert list(job) == list(schemas["Job"]["properties"])
+    assert (list(job["files"][0]), job["files"][0]["error"]) == (list(schemas["JobFile"]["properties"]), None)
+    for name, schema in schemas.items():
+        for example in schema.get("examples", ()) if "required" in schema else ():
+            assert set(schema["required"]) <= example.keys(), name
 
 
 async def test_a_document_for_older_generators_is_derived(stranger: httpx.AsyncClient, app: FastAPI) -> None:
