@@ -35,6 +35,8 @@ SECRET = "hunter2hunter2"
         ("DASHSCOPE_SINGAPORE_MAX_FILES_PER_TASK", "101", "DASHSCOPE_SINGAPORE_MAX_FILES_PER_TASK got '101', needs"),
         ("DEFAULT_REGION", "paris", "DEFAULT_REGION got 'paris', needs"),
         ("WEBHOOK_ALLOWED_NETWORKS", "10.0.0.0/8,home", "WEBHOOK_ALLOWED_NETWORKS got"),
+        ("WEBHOOK_ALLOWED_NETWORKS", "intranet", "WEBHOOK_ALLOWED_NETWORKS got 'intranet', needs networks such as"),
+        ("WEBHOOK_ALLOWED_NETWORKS", "10.0.0.1/8", "WEBHOOK_ALLOWED_NETWORKS got '10.0.0.1/8', needs networks such as"),
         ("CLIENT_REQUESTS_PER_S", "0.5", "CLIENT_REQUESTS_PER_S got '0.5', needs"),
         ("CLIENT_WAITING_FILES", "0", "CLIENT_WAITING_FILES got '0', needs"),
         ("RETENTION_DAYS", "0", "RETENTION_DAYS got '0', needs"),
