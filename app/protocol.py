@@ -35,9 +35,10 @@ class PlainHttp(HttpToolsProtocol):
         request_id = uuid4().hex
         log.info("malformed_request", request_id=request_id)
         scope = {"type": "http", "path": "", "state": {"request_id": request_id}}
-        answer = problem_response(scope, MalformedRequest(msg), headers={"X-Request-ID": request_id})
-        headers = [*self.server_state.default_headers, *answer.raw_headers, (b"connection", b"close")]
-        lines = (name + b": " + value + b"\r\n" for name, value in headers)
+        headers = {"X-Request-ID": request_id, "X-Content-Type-Options": "nosniff", "Connection": "close"}
+        answer = problem_response(scope, MalformedRequest(msg), headers=headers)
+        fields = [*self.server_state.default_headers, *answer.raw_headers]
+        lines = (name + b": " + value + b"\r\n" for name, value in fields)
         self.transport.write(b"".join([STATUS_LINE[400], *lines, b"\r\n", answer.body]))
         self.transport.close()
 

@@ -62,6 +62,7 @@ async def test_what_is_no_http_is_a_problem(said: bytes) -> None:
     assert head.startswith(b"HTTP/1.1 400 ")
     headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
     assert headers["content-type"] == "application/problem+json"
+    assert (headers["x-content-type-options"], headers["connection"]) == ("nosniff", "close")
     assert int(headers["content-length"]) == len(body)
     problem = json.loads(body)
     assert (problem["status"], problem["code"]) == (400, "malformed_request")

@@ -60,7 +60,7 @@ async def _on_http_exception(request: Request, error: HTTPException) -> Response
     match error.status_code:
         case 405:
             allowed = ", ".join(_allowed_methods(request))
-            detail = f"{request.method} is not possible here; {allowed} is."
+            detail = f"{request.method} is not possible here; there are {allowed}."
             return problem_response(request.scope, MethodNotAllowed(detail), headers={"Allow": allowed})
         case 400:
             return problem_response(request.scope, _unreadable(request, error.__cause__))
@@ -90,6 +90,7 @@ def _pointer(loc: Sequence[int | str]) -> str:
 
 def _wording(found: Mapping[str, Any]) -> str:
     message = str(_WORDING.get(found["type"], found["msg"])).removeprefix("Value error, ").rstrip(".")
+    message = message.replace(" after validation", "")  # of lists; callers do not care when it was counted
     return message[:1].lower() + message[1:]
 
 

@@ -20,6 +20,7 @@ router = APIRouter()
 class Inner(BaseModel):
     model_config = ConfigDict(extra="forbid")
     numbers: list[int] = []
+    two: list[int] = Field(default=[1, 2], min_length=2)
 
 
 class Body(BaseModel):
@@ -86,6 +87,11 @@ async def test_validation_errors_point_into_the_body(small: httpx.AsyncClient) -
     assert [place["pointer"] for place in problem["errors"]] == ["/inner/numbers/1", "/inner/other", "/a~1b~0c/k"]
     assert problem["errors"][1]["detail"] == "is not a known field"
     assert problem["detail"].startswith("/inner/numbers/1 ")
+
+
+async def test_a_list_that_is_too_short_is_said_plainly(small: httpx.AsyncClient) -> None:
+    answer = await small.post("/things", json={"inner": {"two": [1]}})
+    assert answer.json()["detail"] == "/inner/two list should have at least 2 items, not 1."
 
 
 async def test_validation_errors_point_to_query_and_header(small: httpx.AsyncClient) -> None:
