@@ -21,6 +21,7 @@ from app.jobs import routes as jobs
 from app.jobs.desk import Desk
 from app.jobs.doorbell import Doorbell
 from app.jobs.waiting import Waiters
+from app.search import routes as search
 from app.settings import Settings
 from app.transcripts import export_routes as exports
 from app.transcripts import routes as transcripts
@@ -77,7 +78,7 @@ def create_app(
 
 def _add_routes(app: FastAPI) -> None:
     """What is called most comes first: routes are matched one after the other."""
-    for room in (jobs, events, deliveries, transcripts, exports, webhooks):
+    for room in (jobs, events, deliveries, transcripts, exports, search, webhooks):
         app.include_router(room.router)
     app.include_router(
         catalogue.router, dependencies=[Depends(client_scheme), Depends(current_client), Depends(strict_request)]

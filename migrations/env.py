@@ -8,6 +8,7 @@ from sqlalchemy import Connection, text
 import app.clients.models
 import app.dashscope.models
 import app.jobs.models
+import app.search.models
 import app.transcripts.models
 import app.webhooks.models  # noqa: F401 - each import declares its tables
 from app.db import Base, create_engine

@@ -22,7 +22,7 @@ from tests.jobs.rows import SUCCEEDED, add_job
 from tests.transcripts.test_routes import store
 
 BODIES: dict[str, Any] = {}
-QUERIES: dict[str, dict[str, str]] = {}
+QUERIES: dict[str, dict[str, str]] = {"searchTranscripts": {"q": "a"}}
 # Everybody's, or behind ADMIN_TOKEN.
 SHARED = {"model_id"}
 ADMINS = {"client_id"}

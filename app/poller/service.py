@@ -23,6 +23,7 @@ from app.poller.collect import Collector
 from app.poller.context import Context
 from app.poller.crew import Crew
 from app.poller.deliver import Deliverer
+from app.poller.index import index, segment_old
 from app.poller.leases import Leases
 from app.poller.measure import measure
 from app.poller.moving import move_waiting_files
@@ -41,6 +42,9 @@ AWAY_S = 1.0
 TIDY_EVERY_S = 600.0
 PURGE_EVERY_S = 600.0
 MEASURE_EVERY_S = 15.0
+# With its batch of 100: more than one poller collects.
+INDEX_EVERY_S = 0.5
+SEGMENT_OLD_EVERY_S = 1.0
 # Shorter than the 10 s that container runtimes give between SIGTERM and SIGKILL.
 GRACE_S = 8.0
 
@@ -116,7 +120,7 @@ class Poller:
         self._deliverer = Deliverer(context)
         self._submitters: dict[tuple[str, str], Submitter] = {}
         self._last_round_at = 0.0
-        self._due_at = {"tidy": 0.0, "measure": 0.0, "purge": 0.0}
+        self._due_at = {"tidy": 0.0, "measure": 0.0, "purge": 0.0, "index": 0.0, "segment_old": 0.0}
 
     async def run_until(self, renewal: "asyncio.Task[None]") -> None:
         """Rounds until told to stop. Without renewal of leases a poller would limp: its failure is the poller's."""
@@ -147,6 +151,8 @@ class Poller:
             self._context.crew.ensure("deliver", self._deliverer.run)
         self._now_and_then("tidy", tidy, TIDY_EVERY_S)
         self._now_and_then("measure", measure, MEASURE_EVERY_S)
+        self._now_and_then("index", index, INDEX_EVERY_S)
+        self._now_and_then("segment_old", segment_old, SEGMENT_OLD_EVERY_S)
         if days := self._context.retention_days:
             self._now_and_then("purge", lambda *_: purge(self._context, days), PURGE_EVERY_S)
 

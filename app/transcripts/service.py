@@ -12,6 +12,8 @@ from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.identifiers import new_id
+from app.search.segments import PreparedSegment, Segments
+from app.search.service import insert_segments
 from app.transcripts.document import Document, serve
 from app.transcripts.models import Transcript, TranscriptBody
 from app.transcripts.reading import no_such_transcript
@@ -35,6 +37,7 @@ class PreparedTranscript:
     created_at: datetime
     raw: "Body"
     document: "Body"
+    segments: Sequence[PreparedSegment]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +78,17 @@ def prepare_transcript(
         created_at=created_at,
         raw=_compress(raw),
         document=_compress(served),
+        segments=_segments(document),
     )
 
 
 async def insert_transcripts(session: AsyncSession, transcripts: Sequence[PreparedTranscript]) -> None:
-    """Two statements for any number of transcripts. The caller's transaction also changes their files and jobs."""
+    """Three statements for any number of transcripts. The caller's transaction also changes their files and jobs."""
     if not transcripts:
         return
     await session.execute(insert(Transcript), [_list_columns(transcript) for transcript in transcripts])
     await session.execute(insert(TranscriptBody), [_body_columns(transcript) for transcript in transcripts])
+    await insert_segments(session, [(each.id, each.client_id, each.segments) for each in transcripts])
 
 
 async def delete_transcript(session: AsyncSession, client_id: UUID, transcript_id: UUID) -> None:
@@ -93,6 +98,13 @@ async def delete_transcript(session: AsyncSession, client_id: UUID, transcript_i
     deleted = await session.execute(_DELETE, own)
     if not deleted.rowcount:  # type: ignore[attr-defined]
         raise no_such_transcript(transcript_id)
+
+
+def _segments(document: Document) -> list[PreparedSegment]:
+    segments = Segments()
+    for channel in document.transcripts:
+        segments.add_channel(channel)
+    return segments.finish()
 
 
 def _compress(contents: bytes) -> Body:

@@ -1,0 +1,1 @@
+"""Search: what was said, found by words, prefixes, phrases, and characters of scripts without spaces."""

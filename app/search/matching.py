@@ -1,0 +1,95 @@
+"""Whether a segment has what was asked for, and where: the index only says that it may. Pure."""
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.search.folding import BORDER, fold, origins
+from app.search.query import Query
+from app.search.segments import Row, Segment
+from app.search.snippets import snippet
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """`row`: the number of the sentence in its segment, in the order of hits. Times in milliseconds."""
+
+    row: int
+    channel_id: int
+    begin_time: int
+    end_time: int
+    speaker_id: Any
+    snippet: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Where one part of the query was found: in rows `first` to `last`, mostly the same."""
+
+    first: int
+    last: int
+
+
+def matches(segment: Segment, query: Query, first_row: int = 0) -> Iterator[Match]:
+    """One for each sentence that has all parts of the query; a part may go on in the sentences after it."""
+    at = 0
+    for text in segment.channels:
+        found = _in_channel(text, query)
+        if found:
+            overlap, rows = segment.read_head()
+            for row, (first, last) in found.items():
+                seen = overlap and at + last == 0  # by the segment before
+                if at + row >= first_row and not seen:
+                    yield _match(rows[at + first : at + last + 1], text, query, row=at + row, first=first)
+        at += text.count(BORDER) + 1
+
+
+def _in_channel(text: str, query: Query) -> dict[int, tuple[int, int]]:
+    """By the row of each hit: the first and the last that it goes over."""
+    folded = fold(text)
+    if not all(pattern.search(folded) for pattern in query.patterns):
+        return {}
+    starts = [0, *(found.end() for found in re.finditer(BORDER, folded))]
+    parts = [_by_row(pattern, folded, starts) for pattern in query.patterns]
+    hits: dict[int, tuple[int, int]] = {}
+    for row in sorted(set.intersection(*({*part} for part in parts))):
+        found = [part[row] for part in parts]
+        if any(each.first == row for each in found):
+            hits[row] = min(each.first for each in found), max(each.last for each in found)
+    return hits
+
+
+def _by_row(pattern: re.Pattern[str], text: str, starts: Sequence[int]) -> dict[int, _Found]:
+    """For each row the occurrence that begins last, so in the row itself if one does."""
+    by_row: dict[int, _Found] = {}
+    for match in pattern.finditer(text):
+        first, last = bisect_right(starts, match.start()) - 1, bisect_right(starts, match.end() - 1) - 1
+        for row in range(first, last + 1):
+            if row not in by_row or first > by_row[row].first:
+                by_row[row] = _Found(first, last)
+    return by_row
+
+
+def _match(rows: Sequence[Row], text: str, query: Query, *, row: int, first: int) -> Match:
+    channel_id, begin_time, _, speaker_id = rows[0]
+    shown = BORDER.join(text.split(BORDER)[first : first + len(rows)])
+    return Match(row, channel_id, begin_time, rows[-1][2], speaker_id, _snippet(shown, query))
+
+
+def _snippet(text: str, query: Query) -> str:
+    folded = fold(text)
+    spans = [match.span() for pattern in query.patterns for match in pattern.finditer(folded)]
+    places = origins(text)
+    if places is None:
+        return snippet(folded.replace(BORDER, " "), spans)
+    marks = [(places[start], _end(places, stop)) for start, stop in spans]
+    return snippet(text.replace(BORDER, " "), marks)
+
+
+def _end(places: Sequence[int], stop: int) -> int:
+    """Past the whole of a letter of which only a part was found: `ﬀ` and `㎏` are two each."""
+    while places[stop] == places[stop - 1]:
+        stop += 1
+    return places[stop]

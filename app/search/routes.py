@@ -1,0 +1,101 @@
+"""`/v1/search`: over everything that a client has."""
+
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import msgspec
+from fastapi import APIRouter, Query, Response
+
+from app.api.dependencies import SessionsDep
+from app.api.instants import Instant
+from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, decode_cursor, encode_cursor
+from app.api.problems import responses
+from app.clients.dependencies import ClientDep, ClientRoute
+from app.db import transaction
+from app.errors import Fault, InvalidCursor, InvalidRequest
+from app.search.query import NothingToFind, parse
+from app.search.query import Query as SearchQuery
+from app.search.reading import Hit, Position, SearchFilters, search
+from app.search.schemas import SearchPage
+from app.settings import RegionName
+
+MAX_QUERY_LENGTH = 200
+
+router = APIRouter(prefix="/v1/search", route_class=ClientRoute, tags=["transcripts"])
+
+Q = Annotated[
+    str,
+    Query(
+        min_length=1,
+        max_length=MAX_QUERY_LENGTH,
+        description='Words and their beginnings, characters, and `"exact phrases"`; all of them in one sentence.',
+        examples=["退款"],
+    ),
+]
+# Row numbers are PostgreSQL's and Python's own: beyond these nobody's cursor leads.
+_Number = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+_CursorShape = tuple[Literal["search"], UUID, _Number, _Number]
+
+
+@router.get(
+    "",
+    operation_id="searchTranscripts",
+    summary="Search transcripts for what was said",
+    response_model=SearchPage,
+    responses=responses(InvalidRequest, InvalidCursor),
+)
+async def search_transcripts(
+    *,
+    client: ClientDep,
+    sessions: SessionsDep,
+    q: Q,
+    job_id: UUID | None = None,
+    model: str | None = None,
+    region: RegionName | None = None,
+    created_after: Instant | None = None,
+    created_before: Instant | None = None,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+) -> Response:
+    """Sentences that have all of `q`: of the newest transcript first, then as they were spoken, channel by channel.
+
+    Chinese, Japanese, Thai and the like are found by any characters, other words by their beginning; case and width
+    do not matter. A page may be short, or empty, and still have a `next_cursor`: what was asked for is rare then,
+    though its words are not, and the search goes on with the next page.
+    \f
+    Some four statements, and the token's.
+    """
+    query = _parse(q)
+    filters = SearchFilters(
+        job_id=job_id, model=model, region=region, created_after=created_after, created_before=created_before
+    )
+    start = Position(*decode_cursor(cursor, _CursorShape)[1:]) if cursor is not None else Position()
+    async with transaction(sessions) as session:
+        found = await search(session, client.id, query, filters, limit=limit, start=start)
+    body = {
+        "items": [_item(hit) for hit in found.hits],
+        "next_cursor": encode_cursor(("search", *found.next)) if found.next else None,
+    }
+    return Response(msgspec.json.encode(body), media_type="application/json")
+
+
+def _parse(q: str) -> SearchQuery:
+    try:
+        return parse(q)
+    except NothingToFind:
+        detail = "needs a letter, a digit or a character of any script; punctuation is not searched for"
+        raise InvalidRequest(f"/query/q {detail}.", faults=[Fault("/query/q", detail)]) from None
+
+
+def _item(hit: Hit) -> dict[str, Any]:
+    match = hit.match
+    return {
+        "transcript_id": hit.transcript_id,
+        "job_id": hit.job_id,
+        "file_url": hit.file_url,
+        "channel_id": match.channel_id,
+        "begin_time": match.begin_time,
+        "end_time": match.end_time,
+        "speaker_id": match.speaker_id,
+        "snippet": match.snippet,
+    }

@@ -1,0 +1,72 @@
+"""Transcripts in the database, with their segments indexed or not."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import orjson
+from sqlalchemy import func, insert, select
+
+from app.db import Sessions, transaction
+from app.identifiers import new_id
+from app.jobs.models import Job
+from app.poller.index import index, segment_old
+from app.search.models import TranscriptSegment
+from app.transcripts.document import normalise
+from app.transcripts.service import insert_transcripts, prepare_transcript
+
+URL = "https://example.com/a.wav"
+
+
+async def keep(
+    sessions: Sessions, client_id: UUID, *channels: dict[str, Any], indexed: bool = True, model: str = "fun-asr"
+) -> UUID:
+    """The id of a transcript in a job of its own."""
+    (transcript_id,) = await keep_all(sessions, client_id, [channels], indexed=indexed, model=model)
+    return transcript_id
+
+
+async def keep_all(
+    sessions: Sessions,
+    client_id: UUID,
+    documents: Sequence[Sequence[dict[str, Any]]],
+    *,
+    indexed: bool = True,
+    model: str = "fun-asr",
+) -> list[UUID]:
+    job_id = new_id()
+    prepared = []
+    for number, channels in enumerate(documents):
+        raw = orjson.dumps({"file_url": URL, "properties": {}, "transcripts": channels})
+        document = normalise(raw, file_url=URL, family="fun-asr")
+        prepared.append(
+            prepare_transcript(
+                raw=raw,
+                document=document,
+                client_id=client_id,
+                job_id=job_id,
+                file_index=number,
+                file_url=URL,
+                model=model,
+                region="beijing",
+            )
+        )
+    job = {"model": model, "region": "beijing", "region_asked": "auto", "parameters": {}, "labels": {}}
+    async with transaction(sessions) as session:
+        await session.execute(insert(Job).values(id=job_id, client_id=client_id, files_total=1, files_queued=1, **job))
+        await insert_transcripts(session, prepared)
+    if indexed:
+        await index_all(sessions)
+    return [each.id for each in prepared]
+
+
+async def index_all(sessions: Sessions) -> None:
+    while await unindexed(sessions):
+        await segment_old(sessions, [])
+        await index(sessions, [])
+
+
+async def unindexed(sessions: Sessions) -> int:
+    query = select(func.count()).select_from(TranscriptSegment).where(TranscriptSegment.terms.is_(None))
+    async with transaction(sessions) as session:
+        return await session.scalar(query) or 0

@@ -1,0 +1,41 @@
+"""Transcripts of a few sentences, and what a query finds in them."""
+
+from typing import Any
+
+from app.search.matching import Match, matches
+from app.search.query import parse
+from app.search.segments import Segment, Segments, segment_terms, unpack
+
+
+def sentences(*texts: str, channel_id: int = 0) -> dict[str, Any]:
+    """A channel whose sentences last a second each."""
+    timed = [
+        {"begin_time": number * 1000, "end_time": number * 1000 + 900, "text": text}
+        for number, text in enumerate(texts)
+    ]
+    return {"channel_id": channel_id, "sentences": timed}
+
+
+def segmented(*channels: dict[str, Any]) -> list[Segment]:
+    segments = Segments()
+    for channel in channels:
+        segments.add_channel(channel)
+    prepared = segments.finish()
+    assert [each.number for each in prepared] == [*range(len(prepared))]
+    return [unpack(each.texts) for each in prepared]
+
+
+def find(q: str, *channels: dict[str, Any]) -> list[Match]:
+    """As search does it, with the index: what it does not name is not read."""
+    query = parse(q)
+    return [
+        match
+        for segment in segmented(*channels)
+        if {*query.terms} <= segment_terms(segment)
+        for match in matches(segment, query)
+    ]
+
+
+def found(q: str, *texts: str) -> list[str]:
+    """Their snippets."""
+    return [match.snippet for match in find(q, sentences(*texts))]

@@ -1,0 +1,160 @@
+"""What a query finds, and what it does not."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.search.query import NothingToFind, parse
+from tests.search.finding import find, found, segmented, sentences
+
+
+@pytest.mark.parametrize(
+    ("q", "text"),
+    [
+        ("国", "中国人"),
+        ("中国", "我是中国人。"),
+        ("中国人", "中国 人"),
+        ("こんに", "こんにちは、世界"),
+        ("ｶﾞ", "ガラス"),
+        ("ภาษา", "ฉันพูดภาษาไทย"),
+        ("학교", "나는 학교에서"),
+        ("𠮷", "𠮷野家"),
+        ("𠮷野", "𠮷野家"),
+        ("👍", "好的👍谢谢"),
+        ("refun", "Two refunds."),
+        ("r", "Two refunds."),
+        ("refun*", "Two refunds."),
+        ("REFUNDS", "two refunds"),
+        ("uncharacteristi", "how uncharacteristically kind"),
+        ("don't", "I don’t know"),
+        ("e-mail", "your e–mail"),
+        ("3.5", "version 3.5 is out"),
+        ("138", "我的电话是13812345678"),
+        ("iPhone手机", "我的iphone 手机坏了"),
+        ("iPhone手机", "我的iPhone手机坏了"),
+        ("手机iPh", "手机 iPhone坏了"),
+        ("ＡＢＣ１", "abc123"),
+        ("straße", "STRASSE"),
+        ('"order number"', "the order, number four"),
+        ('"订单 号码"', "订单，号码"),
+        ("“订单”", "订单，号码"),
+        ("你好，世界", "你好世界"),
+        ("हिन्दी", "मैं हिन्दी बोलता हूँ"),
+        ("number order", "the order number"),
+        ('well "order number" 订单', "well, 订单 order number"),
+        ("hello,", "Hello world"),
+        ('"hello', "Hello world"),
+    ],
+)
+def test_finds(q: str, text: str) -> None:
+    (snippet,) = found(q, "Before。", text, "After.")
+    assert "<mark>" in snippet
+
+
+@pytest.mark.parametrize(
+    ("q", "text"),
+    [
+        ("国中", "中国"),
+        ("中人", "中国人"),
+        ("天气", "天，气"),
+        ("funds", "Two refunds."),
+        ('"refund"', "Two refunds."),
+        ('"order numb"', "order number"),
+        ('"order number"', "order the number"),
+        ("iPhone手机", "手机 iPhone"),
+        ("iPhone手机", "myiPhone手机"),
+        ("email", "e-mail"),
+        ("3.5", "3,5 or 35"),
+        ("cafe", "café"),
+        ("简体", "簡體"),
+        ("refund order", "refunds"),
+    ],
+)
+def test_does_not_find(q: str, text: str) -> None:
+    assert found(q, text) == []
+
+
+@pytest.mark.parametrize("q", ["", " ", "。，", '""', "* - '", "_", "\u200b"])
+def test_punctuation_is_nothing_to_find(q: str) -> None:
+    with pytest.raises(NothingToFind):
+        parse(q)
+
+
+def test_all_parts_are_in_one_sentence() -> None:
+    assert found("refund order", "A refund.", "An order.", "Refund this order.") == [
+        "<mark>Refund</mark> this <mark>order</mark>."
+    ]
+
+
+def test_a_sentence_is_one_hit_however_often_it_has_the_word() -> None:
+    assert found("好", "好好好，好") == ["<mark>好好好</mark>，<mark>好</mark>"]
+
+
+def test_a_phrase_goes_on_in_the_next_sentence() -> None:
+    (match,) = find('"thank you very much"', sentences("I thank you,", "very much. Bye."))
+    assert (match.begin_time, match.end_time) == (0, 1900)
+    assert match.snippet == "I <mark>thank you, very much</mark>. Bye."
+
+
+def test_a_long_run_of_characters_goes_over_the_end_of_a_sentence_with_its_punctuation() -> None:
+    assert found("今天天气很好", "今天天气。", "很好。") == ["<mark>今天天气。 很好</mark>。"]
+    assert found("气很", "今天天气。", "很好。") == []
+    assert found("气很", "今天天气", "很好。") == ["今天天<mark>气 很</mark>好。"]
+
+
+def test_a_phrase_goes_on_in_the_next_segment_and_is_found_once() -> None:
+    texts = ["甲" * 2900 + "天地玄黄", "宇宙洪荒" + "乙" * 2996, "天地"]
+    assert len(segmented(sentences(*texts))) == 3
+    assert [match.begin_time for match in find("玄黄宇宙", sentences(*texts))] == [0]
+    assert [match.begin_time for match in find("玄黄", sentences(*texts))] == [0]
+    assert [match.begin_time for match in find("天地", sentences(*texts))] == [0, 2000]
+
+
+def test_channels_are_never_joined() -> None:
+    channels = sentences("今天天气"), sentences("很好", channel_id=1)
+    assert find("今天天气很好", *channels) == []
+    assert [match.channel_id for match in find("很好", *channels)] == [1]
+
+
+def test_a_channel_without_sentences_is_found_by_its_text() -> None:
+    (match,) = find("你好", {"text": "你好。", "sentences": []})
+    assert (match.channel_id, match.begin_time) == (0, 0)
+
+
+_TEXT = st.text(st.sampled_from("天地玄黄的 ，。abAB'-12ｱ\u3099éﬁ👍_"), min_size=1, max_size=12)
+_RUN = st.text(st.sampled_from("天地玄黄的好学生"), min_size=1, max_size=8)
+
+
+@given(st.lists(_TEXT, min_size=1, max_size=4), st.data())
+def test_any_stretch_of_characters_is_found(texts: list[str], data: st.DataObject) -> None:
+    run = data.draw(_RUN)
+    before, after = data.draw(_TEXT), data.draw(_TEXT)
+    start = data.draw(st.integers(0, len(run) - 1))
+    stop = data.draw(st.integers(start + 1, len(run)))
+    assert found(run[start:stop], *texts, before + run + after, *texts)
+
+
+@given(st.lists(_TEXT, min_size=1, max_size=5), _RUN)
+def test_nothing_else_is_found(texts: list[str], run: str) -> None:
+    literal = any(run in "".join(text.split()) for text in texts)
+    if len(run) < 4 and len(texts) == 1:
+        assert bool(found(run, *texts)) == literal
+    elif literal:
+        assert found(run, *texts)
+
+
+@given(st.lists(st.sampled_from(["order", "Number", "refunds", "a", "中国", "é"]), min_size=1, max_size=8), st.data())
+def test_any_words_are_found_as_a_phrase(words: list[str], data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, len(words) - 1))
+    stop = data.draw(st.integers(start + 1, len(words)))
+    assert found(f'"{" ".join(words[start:stop])}"', " ".join(words))
+    assert found(" ".join(words[start:stop]), ", ".join(words))
+
+
+@given(st.text(max_size=40), st.lists(st.text(max_size=30), max_size=3))
+def test_no_query_breaks_on_any_text(q: str, texts: list[str]) -> None:
+    try:
+        snippets = found(q, *texts)
+    except NothingToFind:
+        return
+    assert all("<mark>" in snippet for snippet in snippets)

@@ -1,0 +1,183 @@
+"""/v1/search over HTTP."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+from app.api.pagination import encode_cursor
+from app.clients.service import CurrentClient
+from app.db import Sessions
+from app.identifiers import new_id
+from app.search.reading import FIRST_WALK, MOST_READ
+from tests.search.archive import keep, keep_all
+from tests.search.finding import sentences
+
+
+@pytest.fixture
+def client_id(api_client: tuple[CurrentClient, str]) -> UUID:
+    return api_client[0].id
+
+
+async def search(api: httpx.AsyncClient, q: str, **parameters: Any) -> list[dict[str, Any]]:
+    """All hits, over all pages."""
+    items: list[dict[str, Any]] = []
+    cursor: str | None = None
+    while True:
+        answer = await api.get("/v1/search", params={"q": q, **parameters, **({"cursor": cursor} if cursor else {})})
+        assert answer.status_code == 200, answer.text
+        items += answer.json()["items"]
+        cursor = answer.json()["next_cursor"]
+        if cursor is None:
+            return items
+
+
+async def test_a_hit_says_where_who_and_what(api: httpx.AsyncClient, sessions: Sessions, client_id: UUID) -> None:
+    channel = sentences("你好。", "我想给 <iPhone> 退款。", channel_id=1)
+    channel["sentences"][1]["speaker_id"] = 2
+    transcript_id = await keep(sessions, client_id, channel)
+    answer = await api.get("/v1/search", params={"q": "退款"})
+    assert answer.status_code == 200
+    (hit,) = answer.json()["items"]
+    transcript = (await api.get(f"/v1/transcripts/{transcript_id}")).json()
+    assert hit == {
+        "transcript_id": str(transcript_id),
+        "job_id": transcript["job_id"],
+        "file_url": transcript["file_url"],
+        "channel_id": 1,
+        "begin_time": 1000,
+        "end_time": 1900,
+        "speaker_id": 2,
+        "snippet": "我想给 &lt;iPhone&gt; <mark>退款</mark>。",
+    }
+    assert answer.json()["next_cursor"] is None
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+async def test_what_is_common_and_what_is_rare_is_found_among_many(
+    api: httpx.AsyncClient, sessions: Sessions, client_id: UUID, *, indexed: bool
+) -> None:
+    """More transcripts than are walked first, so that the index is asked."""
+    documents = [[sentences("今天天气很好。", f"Number {n}.")] for n in range(FIRST_WALK * 2)]
+    documents[0] = [sentences("天地玄黄，quarterly refunds", "今天")]
+    ids = await keep_all(sessions, client_id, documents, indexed=indexed)
+    for q in ("天地玄黄", "玄", "quarterly", '"quarterly refunds"', "refund 天地"):
+        assert [hit["transcript_id"] for hit in await search(api, q)] == [str(ids[0])], q
+    assert [hit["transcript_id"] for hit in await search(api, "今天", limit=10)] == [*map(str, reversed(ids))]
+    assert await search(api, "明天") == []
+
+
+async def test_hits_are_those_of_the_newest_transcript_first_then_in_order(
+    api: httpx.AsyncClient, sessions: Sessions, client_id: UUID
+) -> None:
+    old = await keep(sessions, client_id, sentences("好一", "好二"), sentences("好三", channel_id=1))
+    new = await keep(sessions, client_id, sentences("好" * 2999 + "。", "好四"))
+    hits = [(hit["transcript_id"], hit["channel_id"], hit["begin_time"]) for hit in await search(api, "好", limit=1)]
+    assert hits == [(str(new), 0, 0), (str(new), 0, 1000), (str(old), 0, 0), (str(old), 0, 1000), (str(old), 1, 0)]
+
+
+async def test_pages_stay_stable_while_transcripts_arrive(
+    api: httpx.AsyncClient, sessions: Sessions, client_id: UUID
+) -> None:
+    await keep(sessions, client_id, sentences("好一", "好二", "好三"))
+    first = (await api.get("/v1/search", params={"q": "好", "limit": 2})).json()
+    await keep(sessions, client_id, sentences("好四"))
+    rest = await api.get("/v1/search", params={"q": "好", "limit": 2, "cursor": first["next_cursor"]})
+    assert [hit["begin_time"] for hit in [*first["items"], *rest.json()["items"]]] == [0, 1000, 2000]
+    assert rest.json()["next_cursor"] is None
+
+
+async def test_what_is_rare_though_its_words_are_common_may_take_several_pages(
+    api: httpx.AsyncClient, sessions: Sessions, client_id: UUID
+) -> None:
+    documents = [[sentences("今天很好", "明天再见")] for _ in range(MOST_READ + 50)]
+    documents[3] = [sentences("今天和明天")]
+    ids = await keep_all(sessions, client_id, documents)
+    first = (await api.get("/v1/search", params={"q": "今天 明天"})).json()
+    assert (first["items"], first["next_cursor"] is None) == ([], False)
+    assert [hit["transcript_id"] for hit in await search(api, "今天 明天")] == [str(ids[3])]
+
+
+async def test_filters_narrow_the_search(api: httpx.AsyncClient, sessions: Sessions, client_id: UUID) -> None:
+    began = datetime.now(UTC)
+    await keep(sessions, client_id, sentences("你好"))
+    await keep(sessions, client_id, sentences("你好"), model="paraformer-v2", indexed=False)
+    ours, theirs = await search(api, "你好")
+    assert await search(api, "你好", model="paraformer-v2") == [ours]
+    assert await search(api, "你好", model="fun-asr", region="beijing") == [theirs]
+    assert await search(api, "你好", region="singapore") == []
+    assert await search(api, "你好", job_id=theirs["job_id"]) == [theirs]
+    assert await search(api, "你好", job_id=str(new_id())) == []
+    assert await search(api, "你好", created_after=began.isoformat()) == [ours, theirs]
+    assert await search(api, "你好", created_before=began.isoformat()) == []
+    late = (began + timedelta(days=3)).isoformat()
+    assert await search(api, "你好", created_after=late) == []
+    assert await search(api, "你好", created_before=late) == [ours, theirs]
+    assert await search(api, "你好", created_before=(began - timedelta(days=3)).isoformat()) == []
+
+
+async def test_a_client_finds_nothing_of_another(
+    api: httpx.AsyncClient, other_api: httpx.AsyncClient, sessions: Sessions, client_id: UUID
+) -> None:
+    await keep(sessions, client_id, sentences("你好"))
+    await keep(sessions, client_id, sentences("你好"), indexed=False)
+    assert len(await search(api, "你好")) == 2
+    assert await search(other_api, "你好") == []
+
+
+async def test_a_token_is_needed(stranger: httpx.AsyncClient) -> None:
+    assert (await stranger.get("/v1/search", params={"q": "a"})).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("parameters", "pointer"),
+    [
+        ({}, "/query/q"),
+        ({"q": ""}, "/query/q"),
+        ({"q": "  "}, "/query/q"),
+        ({"q": "。，*"}, "/query/q"),
+        ({"q": "a" * 201}, "/query/q"),
+        ({"q": "a\0"}, "/query/q"),
+        ({"q": "a", "limit": 0}, "/query/limit"),
+        ({"q": "a", "limit": 201}, "/query/limit"),
+        ({"q": "a", "region": "paris"}, "/query/region"),
+        ({"q": "a", "job_id": "x"}, "/query/job_id"),
+        ({"q": "a", "created_after": "yesterday"}, "/query/created_after"),
+        ({"q": "a", "query": "b"}, "/query/query"),
+        ({"q": "a", "cursor": "x"}, "/query/cursor"),
+        ({"q": "a", "cursor": encode_cursor(("transcripts", new_id()))}, "/query/cursor"),
+        ({"q": "a", "cursor": encode_cursor(("search", new_id(), -1, 0))}, "/query/cursor"),
+        ({"q": "a", "cursor": encode_cursor(("search", new_id(), 0, 2**31))}, "/query/cursor"),
+    ],
+)
+async def test_what_is_wrong_is_told(api: httpx.AsyncClient, parameters: dict[str, Any], pointer: str) -> None:
+    answer = await api.get("/v1/search", params=parameters)
+    assert answer.status_code == 422
+    assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
+
+
+async def test_the_longest_query_is_answered(api: httpx.AsyncClient, sessions: Sessions, client_id: UUID) -> None:
+    await keep(sessions, client_id, sentences("的" * 300))
+    assert len(await search(api, "的" * 200)) == 1
+    assert await search(api, " ".join("abcdefghij" * 10)) == []
+
+
+async def test_any_position_that_a_cursor_can_name_is_answered(
+    api: httpx.AsyncClient, sessions: Sessions, client_id: UUID
+) -> None:
+    await keep(sessions, client_id, sentences("你好"))
+    for number in (0, 2**31 - 1):
+        forged = encode_cursor(("search", UUID(int=(1 << 128) - 1), number, number))
+        assert (await api.get("/v1/search", params={"q": "你好", "cursor": forged})).status_code == 200
+
+
+async def test_a_search_takes_few_statements(
+    api: httpx.AsyncClient, sessions: Sessions, client_id: UUID, statements: list[str]
+) -> None:
+    await keep(sessions, client_id, sentences("你好"))
+    await search(api, "你好")  # notes that the token was used
+    statements.clear()
+    await search(api, "你好")
+    assert len(statements) == 4, statements  # the token, plans, walk, texts

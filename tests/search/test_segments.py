@@ -1,0 +1,53 @@
+"""Cutting transcripts into segments, and what is stored of them."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.search.folding import BORDER, clean
+from app.search.segments import SEGMENT_CHARACTERS, Segments, pack, segment_terms, unpack
+from app.search.terms import prefix_term, run_terms, word_term
+from tests.search.finding import segmented, sentences
+
+
+def test_what_is_shown_of_a_hit_is_in_the_segment() -> None:
+    segments = Segments()
+    segments.add(1, {"begin_time": 5, "end_time": 9, "speaker_id": "x", "text": " 你好。", "words": []})
+    (prepared,) = segments.finish()
+    segment = unpack(prepared.texts)
+    assert segment.channels == ["你好。"]
+    assert segment.read_head() == (False, [(1, 5, 9, "x")])
+
+
+def test_silence_has_no_segments() -> None:
+    assert segmented() == segmented(sentences()) == segmented(sentences("", " ")) == []
+
+
+def test_hours_become_segments_of_some_thousand_characters() -> None:
+    hours = segmented(sentences(*["今天天气很好，我们去公园。"] * 20_000))
+    sizes = [len(channel) for segment in hours for channel in segment.channels]
+    assert len(hours) < 100
+    assert max(sizes) < SEGMENT_CHARACTERS * 1.2
+
+
+@given(st.lists(st.text(max_size=900), max_size=20))
+def test_all_sentences_are_in_the_segments_in_order(texts: list[str]) -> None:
+    stored = [
+        text
+        for segment in segmented(sentences(*texts))
+        for text in segment.channels[0].split(BORDER)[segment.read_head()[0] :]
+    ]
+    assert stored == [clean(text) for text in texts if clean(text)]
+
+
+@given(st.text(st.sampled_from("龘靐齉爩鱻麤龗灪龖厵滟爨癵籱饢驫鲡鹂鸾鹳abcdefghijklmnop"), min_size=2, max_size=30))
+def test_no_text_is_legible_in_what_is_stored(text: str) -> None:
+    """zlib keeps what it cannot compress as it is."""
+    (segment,) = segmented(sentences(text))
+    assert text.encode() not in pack(segment)
+
+
+def test_words_and_characters_do_not_share_numbers() -> None:
+    (segment,) = segmented(sentences("iPhone手机"))
+    assert segment_terms(segment) >= run_terms("手机") | {word_term("iphone"), prefix_term("ipho"), prefix_term("i")}
+    assert not run_terms("手") & run_terms("手机")
+    assert all(-(2**31) <= term < 2**31 for term in segment_terms(segment))

@@ -1,0 +1,119 @@
+"""Storing segments, indexing them, and what deleting leaves."""
+
+import asyncio
+from pathlib import Path
+from uuid import UUID
+
+import asyncpg
+import httpx
+import pytest
+from sqlalchemy import func, select, text, update
+
+from app.clients.service import CurrentClient
+from app.db import Sessions, transaction
+from app.poller.index import index
+from app.search.models import TranscriptSegment
+from app.search.service import BATCH, index_segments, insert_segments
+from tests.search.archive import index_all, keep, keep_all, unindexed
+from tests.search.finding import sentences
+
+
+@pytest.fixture
+def client_id(api_client: tuple[CurrentClient, str]) -> UUID:
+    return api_client[0].id
+
+
+async def found(api: httpx.AsyncClient, q: str) -> int:
+    answer = await api.get("/v1/search", params={"q": q})
+    return len(answer.json()["items"])
+
+
+async def test_the_poller_indexes_what_was_collected(sessions: Sessions, client_id: UUID) -> None:
+    await keep_all(sessions, client_id, [[sentences("你好")]] * (BATCH + 1), indexed=False)
+    await index(sessions, [])
+    assert await unindexed(sessions) == 1
+    await index(sessions, [])
+    assert await unindexed(sessions) == 0
+
+
+async def test_pollers_share_the_indexing(sessions: Sessions, client_id: UUID) -> None:
+    await keep_all(sessions, client_id, [[sentences("你好")]] * 30, indexed=False)
+    async with transaction(sessions) as mine, transaction(sessions) as yours:
+        assert [await index_segments(mine, 20), await index_segments(yours, 20)] == [20, 10]
+
+
+async def test_a_transcript_from_before_there_was_search_is_found(
+    api: httpx.AsyncClient, sessions: Sessions, client_id: UUID
+) -> None:
+    """The migration leaves one placeholder for each; the poller makes segments of its document."""
+    await keep(sessions, client_id, sentences("你好", "甲" * 3000, "再见"))
+    silent = await keep(sessions, client_id)
+    async with transaction(sessions) as session:
+        await session.execute(text("DELETE FROM transcript_segments"))
+        await session.execute(
+            text("INSERT INTO transcript_segments (transcript_id, number, client_id)"
+                 " SELECT id, 0, client_id FROM transcripts")
+        )  # fmt: skip
+    assert await found(api, "你好") == 0
+    await index_all(sessions)
+    assert (await found(api, "你好"), await found(api, "再见"), await unindexed(sessions)) == (1, 1, 0)
+    async with transaction(sessions) as session:
+        left = select(func.count()).select_from(TranscriptSegment).where(TranscriptSegment.transcript_id == silent)
+        assert await session.scalar(left) == 0
+
+
+async def test_different_texts_may_share_a_number(api: httpx.AsyncClient, sessions: Sessions, client_id: UUID) -> None:
+    """The index only names candidates: here it names all."""
+    await keep(sessions, client_id, sentences("你好"))
+    await keep(sessions, client_id, sentences("再见"))
+    async with transaction(sessions) as session:
+        all_terms = await session.scalars(select(TranscriptSegment.terms))
+        await session.execute(
+            update(TranscriptSegment).values(terms=[term for terms in all_terms for term in terms or []])
+        )
+    assert await found(api, "你好") == 1
+
+
+async def test_inserting_nothing_is_no_statement(sessions: Sessions, statements: list[str]) -> None:
+    async with transaction(sessions) as session:
+        await insert_segments(session, [])
+    assert statements == []
+
+
+@pytest.mark.parametrize("of", ["transcript", "job"])
+async def test_what_is_deleted_is_in_no_file(
+    api: httpx.AsyncClient, sessions: Sessions, client_id: UUID, database_url: str, of: str
+) -> None:
+    phrases = ["quokka xylophone", "quokka", "龘靐齉爩", "龘靐"]
+    transcript_id = await keep(sessions, client_id, sentences("说龘靐齉爩 quokka xylophone", *["你好"] * 20))
+    job_id = (await api.get(f"/v1/transcripts/{transcript_id}")).json()["job_id"]
+    assert [await found(api, phrase) for phrase in phrases] == [1, 1, 1, 1]
+    async with transaction(sessions) as session:
+        await session.execute(text("UPDATE jobs SET status = 'succeeded', files_queued = 0, files_succeeded = 1,"
+                                   " finished_at = now()"))  # fmt: skip
+    gone = await api.delete(f"/v1/jobs/{job_id}" if of == "job" else f"/v1/transcripts/{transcript_id}")
+    assert gone.status_code == 204
+    assert [await found(api, phrase) for phrase in phrases] == [0, 0, 0, 0]
+    async with transaction(sessions) as session:
+        assert await session.scalar(select(func.count()).select_from(TranscriptSegment)) == 0
+    contents = await _files(database_url)
+    wanted = [phrase.encode(coding) for phrase in phrases for coding in ("utf-8", "utf-16-le", "utf-16-be")]
+    assert [phrase for phrase in wanted if phrase in contents] == []
+
+
+async def _files(database_url: str) -> bytes:
+    """All of the database's own files, once everything is in them: heaps, TOAST, indexes."""
+    connection = await asyncpg.connect(database_url)  # type: ignore[no-untyped-call]
+    try:
+        await connection.execute("CHECKPOINT")
+        folder = Path(await connection.fetchval("SHOW data_directory"))
+        oid = await connection.fetchval("SELECT oid FROM pg_database WHERE datname = current_database()")
+    finally:
+        await connection.close()
+    return await asyncio.to_thread(_contents, folder / "base" / str(oid))
+
+
+def _contents(folder: Path) -> bytes:
+    if not folder.exists():
+        pytest.skip("the server's files are elsewhere")
+    return b"".join(path.read_bytes() for path in folder.iterdir())
