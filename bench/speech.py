@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
@@ -48,11 +49,15 @@ def _zipf(count: int) -> list[float]:
     return [*accumulate(1 / (place + 1) for place in range(count))]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Speech:
     """Sentences of one transcript, a second each."""
 
     sentences: Sequence[str]
+
+    @cached_property
+    def text(self) -> str:
+        return "\n".join(self.sentences)
 
     def document(self, file_url: str) -> bytes:
         """As Fun-ASR sends it, with a word for each two characters."""

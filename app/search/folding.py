@@ -11,35 +11,42 @@ from itertools import accumulate
 BORDER, CHANNEL_BORDER = "\x1e", "\x1d"
 
 # Scripts whose words are not parted by spaces, or whose words grow endings (Korean), and pictures: found by any part.
-UNSPACED = (
+_CHARACTERS = (
     "\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff"  # Thai, Lao, Tibetan, Burmese, Jamo, Khmer
     "\u2190-\u21ff\u2300-\u23ff\u2460-\u27bf\u2b00-\u2bff"  # arrows, symbols
     "\u3005-\u3007\u3021-\u3029\u3041-\u309f\u30a1-\u30fa\u30fc-\u30ff\u3105-\u318f\u31a0-\u31bf\u31f0-\u31ff"
     "\u3400-\u4dbf\u4e00-\u9fff\ua000-\ua4cf\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff"
     "\U0001f000-\U0001faff\U00020000-\U0003ffff"
 )
-# What belongs to the letter before it, which `\w` leaves out; of Indic scripts the whole blocks but for their stops.
+# What belongs to the letter before it, which `\\w` leaves out; of Indic scripts the whole blocks but for their stops.
 MARKS = (
     "\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u05bf\u05c1\u05c2\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06dc"
     "\u06df-\u06e8\u06ea-\u06ed\u0900-\u0963\u0966-\u0df3"
 )
-SEPARATOR = f"[^\\w{MARKS}{UNSPACED}]"
+# In a fold all separators beyond ASCII are this one, and what then is in these ranges is a character as above, or a
+# letter of a script that lies between them. `re` takes a millisecond to compile a class of many ranges; these are few.
+_POINT = "·"
+_SEPARATORS = "\x00-/:-@[-`{-\x7f" + _POINT
+SEPARATOR, LETTER = f"[{_SEPARATORS}]", f"[^{_SEPARATORS}]"
+UNSPACED = "\u0e00-\u11ff\u2190-\U0003ffff"
+_OTHER_SEPARATOR = re.compile(f"[^\x00-\x7f\\w{MARKS}{_CHARACTERS}]")
 
 # NFKC makes these of full-width signs as well, but takes 160 µs for 1,500 characters; without them it takes 2.
 _SIGNS = [
-    ("，", ","), ("？", "?"), ("！", "!"), ("：", ":"), ("；", ";"), ("（", "("), ("）", ")"), ("\u3000", " "),
-    ("\u2019", "'"), ("\u2018", "'"), ("\u02bc", "'"), ("\u2010", "-"), ("\u2011", "-"), ("\u2013", "-"),
-    ("\u2014", "-"), ("\u2212", "-"), ("…", "."), ("_", " "),
+    ("，", ","), ("。", "."), ("？", "?"), ("！", "!"), ("：", ":"), ("；", ";"), ("（", "("), ("）", ")"),
+    ("、", ","), ("\u3000", " "), ("\u2019", "'"), ("\u2018", "'"), ("\u02bc", "'"), ("\u2010", "-"),
+    ("\u2011", "-"), ("\u2013", "-"), ("\u2014", "-"), ("\u2212", "-"), ("…", "."), ("_", " "),
 ]  # fmt: skip
 _INVISIBLE = re.compile("[\u00ad\u034f\u200b-\u200f\u2060-\u2064\ufe00-\ufe0f\ufeff]")
 # NFKC joins marks with the letter before them, so both are folded at once.
-_LETTER = re.compile(f"(?s).[{MARKS}\u3099\u309a\uff9e\uff9f]*")
+_CLUSTER = re.compile(f"(?s).[{MARKS}\u3099\u309a\uff9e\uff9f]*")
 
 
 def fold(text: str) -> str:
     if text.isascii():
         return text.replace("_", " ").lower()
-    return _INVISIBLE.sub("", unicodedata.normalize("NFKC", _unsigned(text)).casefold())
+    folded = unicodedata.normalize("NFKC", _unsigned(text)).casefold()
+    return _OTHER_SEPARATOR.sub(_POINT, _INVISIBLE.sub("", folded))
 
 
 def clean(text: str) -> str:
@@ -51,7 +58,7 @@ def origins(text: str) -> list[int] | None:
     folded = fold(text)
     if len(folded) == len(text) and unicodedata.is_normalized("NFKC", _unsigned(text)):
         return [*range(len(text) + 1)]
-    letters = _LETTER.findall(text)
+    letters = _CLUSTER.findall(text)
     folds = [fold(letter) for letter in letters]
     if "".join(folds) != folded:
         return None  # Hangul in pieces, say

@@ -11,7 +11,7 @@ import re
 from itertools import pairwise
 from zlib import crc32
 
-from app.search.folding import BORDER, MARKS, SEPARATOR, UNSPACED
+from app.search.folding import BORDER, LETTER, SEPARATOR, UNSPACED
 
 # Of each word so many letters are in the index; a query for more of them looks the longest of these up.
 PREFIXES = (1, 2, 3, 5, 8)
@@ -19,7 +19,7 @@ PREFIXES = (1, 2, 3, 5, 8)
 # From the beginning of the separators only: from each of them it would be the square of their number.
 _AROUND_BORDER = re.compile(f"(?<!{SEPARATOR})(?:(?!{BORDER}){SEPARATOR})*+{BORDER}{SEPARATOR}*+")
 _RUN = re.compile(f"[{UNSPACED}][{UNSPACED}\\s]*")
-_WORD = re.compile(f"[\\w{MARKS}]+")
+_WORD = re.compile(f"{LETTER}+")
 _PAST_CHARACTERS = "\0"
 # Two characters as one number are their UTF-16, to be read in the index's file. These are not.
 _HIDE = 0x5BD1E995

@@ -46,7 +46,12 @@ def upgrade() -> None:
         postgresql_where=sa.text("terms IS NULL"),
     )
     op.create_index(
-        "ix_transcript_segments_terms", "transcript_segments", ["terms"], unique=False, postgresql_using="gin"
+        "ix_transcript_segments_terms",
+        "transcript_segments",
+        ["terms"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"gin_pending_list_limit": "1024"},
     )
 
 
