@@ -18,17 +18,20 @@ _CHARACTERS = (
     "\u3400-\u4dbf\u4e00-\u9fff\ua000-\ua4cf\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff"
     "\U0001f000-\U0001faff\U00020000-\U0003ffff"
 )
-# What belongs to the letter before it, which `\\w` leaves out; of Indic scripts the whole blocks but for their stops.
+# What belongs to the letter before it, which `\w` leaves out; of Indic scripts the whole blocks but for their stops.
 MARKS = (
     "\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u05bf\u05c1\u05c2\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06dc"
     "\u06df-\u06e8\u06ea-\u06ed\u0900-\u0963\u0966-\u0df3"
 )
 # In a fold all separators beyond ASCII are this one, and what then is in these ranges is a character as above, or a
-# letter of a script that lies between them. `re` takes a millisecond to compile a class of many ranges; these are few.
+# letter of a script that lies between them.
 _POINT = "·"
 _SEPARATORS = "\x00-/:-@[-`{-\x7f" + _POINT
 SEPARATOR, LETTER = f"[{_SEPARATORS}]", f"[^{_SEPARATORS}]"
-UNSPACED = "\u0e00-\u11ff\u2190-\U0003ffff"
+UNSPACED = "[\u0e00-\u11ff\u1780-\u17ff\u2190-\U0003ffff]"
+# The same for patterns that are made for a query: `re` compiles a class character by character, and takes a
+# millisecond for one that is large or of more than two ranges.
+UNSPACED_IN_QUERY = "(?:[^\x00-\u0dff\u1200-\u218f]|[\u1780-\u17ff])"
 _OTHER_SEPARATOR = re.compile(f"[^\x00-\x7f\\w{MARKS}{_CHARACTERS}]")
 
 # NFKC makes these of full-width signs as well, but takes 160 µs for 1,500 characters; without them it takes 2.

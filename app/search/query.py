@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from app.search.folding import BORDER, LETTER, SEPARATOR, UNSPACED, fold
+from app.search.folding import BORDER, LETTER, SEPARATOR, UNSPACED, UNSPACED_IN_QUERY, fold
 from app.search.terms import pair_term, prefix_term, run_terms, word_term
 
 # From so many characters on a run may go over the end of a sentence, with its punctuation. Shorter ones would mostly
@@ -12,7 +12,7 @@ OVER_BORDER_FROM = 4
 
 _QUOTES = str.maketrans(dict.fromkeys("“”„＂「」", '"'))
 _PART = re.compile(r'"([^"]*)"|([^\s"]+)')
-_TOKEN = re.compile(f"(?P<run>[{UNSPACED}]+)|(?P<word>(?:(?![{UNSPACED}]){LETTER})+)|(?P<gap>{SEPARATOR}+)")
+_TOKEN = re.compile(f"(?P<run>{UNSPACED}+)|(?P<word>(?:(?!{UNSPACED}){LETTER})+)|(?P<gap>{SEPARATOR}+)")
 
 _BEFORE_BORDER = f"(?:(?!{BORDER}){SEPARATOR})"
 # Possessive: separators are never what comes after them, so giving some back would only cost time.
@@ -106,5 +106,5 @@ def _gap(text: str, before: str, after: str, *, quoted: bool) -> str:
 def _word(word: str, *, whole: bool) -> str:
     """The word first and what is before it afterwards: a pattern that begins with letters is searched for fast."""
     text = re.escape(word)
-    end = f"(?:(?!{LETTER})|(?=[{UNSPACED}]))" if whole else ""
-    return f"{text}(?:(?<!{LETTER}{text})|(?<=[{UNSPACED}]{text})){end}"
+    end = f"(?:(?!{LETTER})|(?={UNSPACED_IN_QUERY}))" if whole else ""
+    return f"{text}(?:(?<!{LETTER}{text})|(?<={UNSPACED_IN_QUERY}{text})){end}"

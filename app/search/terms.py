@@ -18,7 +18,7 @@ PREFIXES = (1, 2, 3, 5, 8)
 
 # From the beginning of the separators only: from each of them it would be the square of their number.
 _AROUND_BORDER = re.compile(f"(?<!{SEPARATOR})(?:(?!{BORDER}){SEPARATOR})*+{BORDER}{SEPARATOR}*+")
-_RUN = re.compile(f"[{UNSPACED}][{UNSPACED}\\s]*")
+_RUN = re.compile(f"{UNSPACED}[{UNSPACED[1:-1]}\\s]*")
 _WORD = re.compile(f"{LETTER}+")
 _PAST_CHARACTERS = "\0"
 # Two characters as one number are their UTF-16, to be read in the index's file. These are not.

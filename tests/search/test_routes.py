@@ -92,7 +92,7 @@ async def test_pages_stay_stable_while_transcripts_arrive(
 async def test_what_is_rare_though_its_words_are_common_may_take_several_pages(
     api: httpx.AsyncClient, sessions: Sessions, client_id: UUID
 ) -> None:
-    documents = [[sentences("今天很好", "明天再见")] for _ in range(MOST_READ + 50)]
+    documents = [[sentences("今天很好", "明天再见")] for _ in range(MOST_READ + 100)]
     documents[3] = [sentences("今天和明天")]
     ids = await keep_all(sessions, client_id, documents)
     first = (await api.get("/v1/search", params={"q": "今天 明天"})).json()
