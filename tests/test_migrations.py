@@ -1,11 +1,19 @@
 """The migrations, the tables that the code declares, and the way back."""
 
 import asyncio
+import gzip
+import hashlib
+from uuid import uuid4
 
 import asyncpg
+import orjson
 
 from app import migrate
+from app.transcripts.blocks import unpack
+from app.transcripts.sentences import SentenceFilters, find_sentences
+from app.transcripts.stored import StoredDocument
 from tests.processes import run
+from tests.transcripts.documents import sentence, transcript
 
 
 async def test_head_equals_the_tables_that_the_code_declares(database_url: str) -> None:
@@ -33,3 +41,34 @@ async def test_result_bodies_are_stored_without_a_second_compression(database_ur
     )
     await connection.close()
     assert [row["attstorage"] for row in rows] == [b"e", b"e"]
+
+
+async def test_transcripts_of_before_the_block_index_can_be_read_in_blocks(database_url: str) -> None:
+    transcripts = [
+        {
+            "mood": {"sentences": []},
+            **transcript(
+                *(sentence(f"Number {n}.", n * 1000, n * 1000 + 900) for n in range(3000)), channel_id=channel
+            ),
+        }
+        for channel in range(2)
+    ]
+    json = orjson.dumps({"text": "Hi.", "properties": {}, "transcripts": [*transcripts, {"sentences": []}]})
+    await asyncio.to_thread(migrate.downgrade, database_url, "20261123_1200")
+    connection = await asyncpg.connect(database_url)  # type: ignore[no-untyped-call]
+    await connection.execute("ALTER TABLE transcript_bodies DROP CONSTRAINT fk_transcript_bodies_transcript_id")
+    body = gzip.compress(json), hashlib.sha256(json).digest(), len(json)
+    await connection.execute("INSERT INTO transcript_bodies VALUES ($1, $2, $3, $4, $2, $3, $4)", uuid4(), *body)
+    await connection.execute(
+        "ALTER TABLE transcript_bodies ADD CONSTRAINT fk_transcript_bodies_transcript_id"
+        " FOREIGN KEY (transcript_id) REFERENCES transcripts (id) ON DELETE CASCADE NOT VALID"
+    )
+    await asyncio.to_thread(migrate.upgrade, database_url)
+    moved, index = await connection.fetchrow("SELECT document_gzip, document_index FROM transcript_bodies")
+    await connection.close()
+    document = StoredDocument(unpack(index), lambda at, length: moved[at : at + length])
+    assert gzip.decompress(moved) == json
+    assert document.text() == "Hi."
+    found = find_sentences(document, SentenceFilters(channel_id=1), 10_000)
+    assert [each["begin_time"] for _, each in found] == [n * 1000 for n in range(3000)]
+    assert [{**each, "sentences": [*each["sentences"]]} for each in document.transcripts(1)] == transcripts[1:]

@@ -117,12 +117,16 @@ async def _read(response: httpx.Response, max_bytes: int) -> bytes | NoResult:
         return NoResult(Trouble.EXPIRED, f"the result host answered HTTP {response.status_code}")
     if response.status_code != 200:
         return NoResult(Trouble.AWAY, f"the result host answered HTTP {response.status_code}")
-    if response.headers.get("Content-Encoding", "").strip().lower() not in ENCODINGS:
+    encoding = response.headers.get("Content-Encoding", "").strip().lower()
+    if encoding not in ENCODINGS:
         return NoResult(Trouble.AWAY, "the result host answered in an encoding that was not asked for")
+    too_large = NoResult(Trouble.TOO_LARGE, f"the result is larger than {max_bytes} bytes")
+    if encoding in {"", "identity"} and int(response.headers.get("Content-Length", "0")) > max_bytes:
+        return too_large
     body = bytearray()
     # Object storage sends what was stored encoded, asked or not; decoded, it is the document.
     async for chunk in response.aiter_bytes():
         body += chunk
         if len(body) > max_bytes:
-            return NoResult(Trouble.TOO_LARGE, f"the result is larger than {max_bytes} bytes")
+            return too_large
     return bytes(body)

@@ -2,18 +2,14 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
-from uuid import uuid4
+from uuid import UUID, uuid4
 
-import orjson
 import structlog
 
-from app.catalogue import MODELS, cost
 from app.dashscope.circuits import open_circuit
 from app.dashscope.client import DashScope
 from app.dashscope.failures import Failure, Verdict
-from app.dashscope.results import NoResult, fetch_result
-from app.dashscope.wire import Item, TaskStatus, TaskView
+from app.dashscope.wire import TaskStatus, TaskView
 from app.db import transaction
 from app.errors import DatabaseUnavailable
 from app.poller.claim_look import Look, claim_look
@@ -28,14 +24,11 @@ from app.poller.outcomes import (
     Silent,
     TaskFile,
     Wait,
-    after_fetch,
-    after_reading,
     outcomes,
 )
+from app.poller.receive import Large, Receiver
 from app.poller.store import Result, close_if_done, count_result_failures, hold, look_again, store_results
 from app.poller.watch import Watcher
-from app.transcripts.document import Document, UnreadableResult, normalise, silent
-from app.transcripts.service import PreparedTranscript, prepare_transcript
 
 # Results are fetched and stored by so many: one transaction each, and a crash repeats no more than these.
 BATCH = 10
@@ -54,8 +47,9 @@ class Collector:
         self._client = client
         self._watcher = watcher
         self._call = context.query_call(client)
-        self._base_url = context.region_of(client).base_url
+        self._receiver = Receiver(context, client)
         self._room = asyncio.Semaphore(MAX_UNDER_WAY)
+        self._inside: set[UUID] = set()  # tokens of looks that are in the room
         self._away = 0
 
     async def run(self) -> None:
@@ -78,10 +72,18 @@ class Collector:
         if look is None:
             return False
         sent = asyncio.Event()
+        token = look.token
+        self._inside.add(token)
         piece = self._context.crew.start(self._look(look, sent), name=f"look {look.task_id}")
-        piece.add_done_callback(lambda _: self._room.release())
+        piece.add_done_callback(lambda _: self._leave(token))
         await sent.wait()
         return True
+
+    def _leave(self, token: UUID) -> None:
+        """Make room for another look: when this one is over, or all that is left of it waits for its turn."""
+        if token in self._inside:
+            self._inside.remove(token)
+            self._room.release()
 
     async def _look(self, look: Look, sent: asyncio.Event) -> None:
         with self._context.leases.keep(look.token):
@@ -158,81 +160,45 @@ class Collector:
             self._context.durations(self._call.account, look.model).add(duration_s)
 
     async def _store(self, look: Look, view: TaskView, found: Sequence[tuple[TaskFile, Outcome]]) -> list[Wait]:
-        """Fetch and store one batch; returns why files of it must wait."""
+        """Receive and store one batch; returns why files of it must wait."""
         async with asyncio.TaskGroup() as group:
             finishing = [group.create_task(self._finish(look, file, outcome, view.usage_s)) for file, outcome in found]
-        finished = [task.result() for task in finishing]
-        results = [result for result in finished if isinstance(result, Result)]
-        waits = [(file, wait) for (file, _), wait in zip(found, finished, strict=True) if isinstance(wait, Wait)]
+        finished = [(file, task.result()) for (file, _), task in zip(found, finishing, strict=True)]
+        small = [(file, each) for file, each in finished if not isinstance(each, Large)]
+        if small:
+            await self._settle(look, view, small)
+        waits = [each for _, each in small if isinstance(each, Wait)]
+        for _, large in finished:
+            if isinstance(large, Large):
+                self._leave(look.token)
+                async with self._receiver.receive_large(look, large, view.usage_s) as received:
+                    await self._settle(look, view, [(large.file, received)])
+                if isinstance(received, Wait):
+                    waits.append(received)
+        return waits
+
+    async def _settle(self, look: Look, view: TaskView, finished: Sequence[tuple[TaskFile, Result | Wait]]) -> None:
+        results = [each for _, each in finished if isinstance(each, Result)]
+        failures = [file for file, each in finished if isinstance(each, Wait) and each.counted]
         async with transaction(self._context.sessions) as session:
             await hold(session, look.task_id, look.token, status=view.status.value, usage_s=view.usage_s)
             stored = await store_results(session, look.task_id, results)
-            await count_result_failures(session, look.task_id, [file for file, wait in waits if wait.counted])
+            await count_result_failures(session, look.task_id, failures)
         for result in stored:
             FILES.labels(look.model, look.region, result.status).inc()
-        return [wait for _, wait in waits]
 
-    async def _finish(self, look: Look, file: TaskFile, outcome: Outcome, usage_s: int | None) -> Result | Wait:
+    async def _finish(self, look: Look, file: TaskFile, outcome: Outcome, usage_s: int | None) -> Result | Wait | Large:
         match outcome:
             case Fetch(url):
-                return await self._fetch(look, file, url, usage_s)
+                return await self._receiver.receive(look, file, url, usage_s)
             case Silent(item):
-                return await self._succeed(look, file, _as_bytes(item), silent(file.url))
+                return await self._receiver.receive_silence(look, file, item)
             case Failed(failure):
                 return Result(file, "failed", failure=failure)
             case Resubmit(failure):
                 return Result(file, "queued", failure=failure)
             case Wait():
                 return outcome
-
-    async def _fetch(self, look: Look, file: TaskFile, url: str, usage_s: int | None) -> Result | Wait:
-        # From the first byte until it is compressed: results are large, and no more are held than there is room for.
-        async with self._context.results_room:
-            return await self._fetch_and_read(look, file, url, usage_s)
-
-    async def _fetch_and_read(self, look: Look, file: TaskFile, url: str, usage_s: int | None) -> Result | Wait:
-        raw = await fetch_result(self._context.results_http, url, base_url=self._base_url)
-        if isinstance(raw, NoResult):
-            return _settled(file, after_fetch(raw, file, ended_s=look.ended_s))
-        try:
-            async with self._context.thread:
-                document = await asyncio.to_thread(
-                    normalise, raw, file_url=file.url, family=MODELS[look.model].family.value
-                )
-        except UnreadableResult as error:
-            return _settled(file, after_reading(str(error), file, ended_s=look.ended_s))
-        if look.alone and usage_s is not None and "original_duration_in_milliseconds" not in document.properties:
-            # qwen3 says how long the audio is in the task's usage only; elsewhere the end of speech stands for it.
-            document = replace(document, audio_duration_ms=usage_s * 1000)
-        return await self._succeed(look, file, raw, document)
-
-    async def _succeed(self, look: Look, file: TaskFile, raw: bytes, document: Document) -> Result:
-        async with self._context.thread:
-            transcript: PreparedTranscript = await asyncio.to_thread(
-                prepare_transcript,
-                raw=raw,
-                document=document,
-                client_id=file.client_id,
-                job_id=file.job_id,
-                file_index=file.index,
-                file_url=file.url,
-                model=look.model,
-                region=look.region,
-            )
-        offer = MODELS[look.model].regions[self._client.account.region]
-        billed_ms = transcript.audio_duration_ms * document.channels  # each channel is recognised and billed
-        return Result(file, "succeeded", transcript=transcript, cost=cost(offer, billed_ms))
-
-
-def _settled(file: TaskFile, outcome: Outcome) -> Result | Wait:
-    if isinstance(outcome, Failed):
-        return Result(file, "failed", failure=outcome.failure)
-    return outcome if isinstance(outcome, Wait) else Wait("not known")
-
-
-def _as_bytes(item: Item) -> bytes:
-    """What stands for the upstream's bytes where it sends a code instead of a document."""
-    return orjson.dumps({"file_url": item.file_url, "code": item.code, "message": item.message})
 
 
 def _wait_s(ended_s: float) -> float:

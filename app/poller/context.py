@@ -41,10 +41,12 @@ class Context:
     stopping: asyncio.Event
     # None: finished jobs are kept.
     retention_days: int | None = None
-    # A result is up to 128 MB before it is compressed.
+    # Small results at a time, from their first byte until they are compressed.
     results_room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(RESULTS_AT_ONCE))
-    # Parsing and compressing hold the interpreter; one at a time leaves the event loop its share.
+    # Reading and compressing takes the interpreter; one small one at a time leaves the event loop its share.
     thread: asyncio.Lock = field(default_factory=asyncio.Lock)
+    # A result is up to 128 MB before it is compressed: of large ones there is one, until it is stored.
+    large_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _durations: defaultdict[tuple[str, str], Durations] = field(default_factory=lambda: defaultdict(Durations))
 
     def durations(self, account: str, model: str) -> Durations:

@@ -1,27 +1,21 @@
 """`/v1/transcripts/{id}/…` for spreadsheets and documents: words, sentences, paragraphs, Markdown."""
 
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from heapq import merge
-from operator import itemgetter
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Iterator
+from typing import Annotated
 from uuid import UUID
 
-import orjson
 from fastapi import APIRouter, Query, Request, Response
 
 from app.api.dependencies import SessionsDep
 from app.clients.dependencies import ClientDep, ClientRoute
 from app.transcripts import paragraphs, tables
 from app.transcripts.export_schemas import Paragraphs
-from app.transcripts.plain import in_time, select
-from app.transcripts.reading import StoredBody
-from app.transcripts.routes import ChannelId, _document, _document_responses, _render
+from app.transcripts.routes import ChannelId, document_responses
+from app.transcripts.serving import Form, serve_rendered
+from app.transcripts.stored import StoredDocument
 from app.transcripts.tables import Spoken
 
 router = APIRouter(prefix="/v1/transcripts", route_class=ClientRoute, tags=["transcripts"])
-
-_GZIP = 31  # zlib's window bits for gzip
 
 Bom = Annotated[bool, Query(description="Begin with a byte order mark, without which Excel does not read UTF-8.")]
 Names = Annotated[bool, Query(description="Say who speaks, where the transcript knows it.")]
@@ -38,7 +32,7 @@ _MARKDOWN = "# call-4711.wav\n\n**Speaker 0** [00:00:00] Hello World.\n"
     operation_id="getTranscriptWordsCsv",
     summary="Get a transcript's words as CSV",
     response_class=Response,
-    responses=_document_responses("text/csv", _WORDS),
+    responses=document_responses("text/csv", _WORDS),
 )
 async def get_transcript_words_csv(
     request: Request,
@@ -55,12 +49,12 @@ async def get_transcript_words_csv(
     \f
     One statement, and the token's.
     """
-    document = await _document(sessions, client.id, transcript_id)
 
-    def render() -> bytes:
-        return "".join(tables.words_csv(_read(document, channel_id).spoken, bom=bom)).encode()
+    def make(document: StoredDocument) -> Iterator[str]:
+        return tables.words_csv(_spoken(document, channel_id), bom=bom)
 
-    return await _render(request, document, render, "text/csv; charset=utf-8; header=present")
+    form = Form("text/csv; charset=utf-8; header=present", channel_id, bom, make)
+    return await serve_rendered(request, sessions, client.id, transcript_id, form)
 
 
 @router.get(
@@ -68,7 +62,7 @@ async def get_transcript_words_csv(
     operation_id="getTranscriptSentencesTsv",
     summary="Get a transcript's sentences as tab-separated values",
     response_class=Response,
-    responses=_document_responses("text/tab-separated-values", _SENTENCES),
+    responses=document_responses("text/tab-separated-values", _SENTENCES),
 )
 async def get_transcript_sentences_tsv(
     request: Request,
@@ -85,12 +79,12 @@ async def get_transcript_sentences_tsv(
     \f
     One statement, and the token's.
     """
-    document = await _document(sessions, client.id, transcript_id)
 
-    def render() -> bytes:
-        return "".join(tables.sentences_tsv(_read(document, channel_id).spoken, bom=bom)).encode()
+    def make(document: StoredDocument) -> Iterator[str]:
+        return tables.sentences_tsv(_spoken(document, channel_id), bom=bom)
 
-    return await _render(request, document, render, "text/tab-separated-values; charset=utf-8")
+    form = Form("text/tab-separated-values; charset=utf-8", channel_id, bom, make)
+    return await serve_rendered(request, sessions, client.id, transcript_id, form)
 
 
 @router.get(
@@ -98,7 +92,7 @@ async def get_transcript_sentences_tsv(
     operation_id="getTranscriptParagraphs",
     summary="Get a transcript in paragraphs",
     response_model=Paragraphs,
-    responses=_document_responses(),
+    responses=document_responses(),
 )
 async def get_transcript_paragraphs(
     request: Request, transcript_id: UUID, *, client: ClientDep, sessions: SessionsDep, channel_id: ChannelId = None
@@ -107,12 +101,13 @@ async def get_transcript_paragraphs(
     \f
     One statement, and the token's.
     """
-    document = await _document(sessions, client.id, transcript_id)
 
-    def render() -> bytes:
-        return b"".join(paragraphs.paragraphs_json(_read(document, channel_id).spoken))
+    def make(document: StoredDocument) -> Iterator[str]:
+        return (piece.decode() for piece in paragraphs.paragraphs_json(_spoken(document, channel_id)))
 
-    return await _render(request, document, render, "application/json")
+    return await serve_rendered(
+        request, sessions, client.id, transcript_id, Form("application/json", channel_id, None, make)
+    )
 
 
 @router.get(
@@ -120,7 +115,7 @@ async def get_transcript_paragraphs(
     operation_id="getTranscriptMarkdown",
     summary="Get a transcript as Markdown",
     response_class=Response,
-    responses=_document_responses("text/markdown", _MARKDOWN),
+    responses=document_responses("text/markdown", _MARKDOWN),
 )
 async def get_transcript_markdown(
     request: Request,
@@ -135,35 +130,18 @@ async def get_transcript_markdown(
     \f
     One statement, and the token's.
     """
-    document = await _document(sessions, client.id, transcript_id)
 
-    def render() -> bytes:
-        read = _read(document, channel_id)
-        title = paragraphs.title_of(read.file_url)
-        pieces = paragraphs.markdown(read.spoken, title=title, channels=read.channels > 1, speakers=speakers)
-        return "".join(pieces).encode()
+    def make(document: StoredDocument) -> Iterator[str]:
+        title = paragraphs.title_of(document.file_url)
+        several = channel_id is None and len(document.channel_ids) > 1
+        return paragraphs.markdown(_spoken(document, channel_id), title=title, channels=several, speakers=speakers)
 
-    return await _render(request, document, render, "text/markdown; charset=utf-8; variant=CommonMark")
-
-
-class _Read(NamedTuple):
-    """What exports need of a stored document. `channels`: how many are shown."""
-
-    file_url: str
-    channels: int
-    spoken: Iterator[Spoken]
+    form = Form("text/markdown; charset=utf-8; variant=CommonMark", channel_id, speakers, make)
+    return await serve_rendered(request, sessions, client.id, transcript_id, form)
 
 
-def _read(document: StoredBody, channel_id: int | None) -> _Read:
-    body: dict[str, Any] = orjson.loads(zlib.decompress(document.gzip, _GZIP, document.size_bytes))
-    chosen = select(body["transcripts"], channel_id)
-    return _Read(body["file_url"], len(chosen), _in_order(chosen))
-
-
-def _in_order(transcripts: Sequence[Mapping[str, Any]]) -> Iterator[Spoken]:
+def _spoken(document: StoredDocument, channel_id: int | None) -> Iterator[Spoken]:
     """The sentences of all channels by their begin, as captions have them."""
-    channels = [
-        [(sentence["begin_time"], Spoken(transcript.get("channel_id"), sentence)) for sentence in in_time(transcript)]
-        for transcript in transcripts
-    ]
-    return (spoken for _, spoken in merge(*channels, key=itemgetter(0)))
+    names = [transcript.get("channel_id") for transcript in document.transcripts()]
+    found = document.sentences(document.entries(channel_id), ahead=True)
+    return (Spoken(names[position.channel], sentence) for position, sentence in found)

@@ -1,7 +1,7 @@
 """The words of a transcript without their times. Pure: works on the `transcripts` of a normalised document."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import merge
 from typing import Any
 
@@ -10,15 +10,32 @@ from app.transcripts.lines import width
 _HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")
 
 
-def text(transcripts: Sequence[Mapping[str, Any]], *, channel_id: int | None = None, speakers: bool = False) -> str:
-    """The text of all channels, or of one, joined by newlines; a channel without words takes no line.
+class InTime:
+    """Sentences that come in order of time already: read as they are needed, and never all of them at once."""
+
+    def __init__(self, sentences: Iterable[Mapping[str, Any]]) -> None:
+        self._sentences = sentences
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        return iter(self._sentences)
+
+
+def text(
+    transcripts: Sequence[Mapping[str, Any]], *, channel_id: int | None = None, speakers: bool = False
+) -> Iterator[str]:
+    """The text of all channels, or of one, joined by newlines, in pieces; a channel without words takes no line.
 
     With `speakers` the sentences of all channels in order of time, one line for each turn: `Speaker 0: …`.
     """
     chosen = select(transcripts, channel_id)
     if speakers:
-        return "\n".join(_turns(chosen))
-    return "\n".join(transcript["text"] for transcript in chosen if transcript["text"])
+        yield from _turns(chosen)
+        return
+    parted = ""
+    for transcript in chosen:
+        if transcript["text"]:
+            yield parted + transcript["text"]
+            parted = "\n"
 
 
 def select(transcripts: Sequence[Mapping[str, Any]], channel_id: int | None) -> list[Mapping[str, Any]]:
@@ -28,9 +45,10 @@ def select(transcripts: Sequence[Mapping[str, Any]], channel_id: int | None) -> 
     ]
 
 
-def in_time(transcript: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def in_time(transcript: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
     """The sentences by begin; those that begin together keep the upstream's order."""
-    return sorted(transcript["sentences"], key=_begin)
+    sentences = transcript["sentences"]
+    return sentences if isinstance(sentences, InTime) else sorted(sentences, key=_begin)
 
 
 def join(texts: Iterable[str]) -> str:
@@ -69,21 +87,25 @@ def label(transcript: Mapping[str, Any], sentence: Mapping[str, Any], *, channel
     return ", ".join(names) or None
 
 
-def _turns(transcripts: Sequence[Mapping[str, Any]]) -> list[str]:
-    several = len(transcripts) > 1
-    channels = [
-        [
-            (sentence["begin_time"], label(transcript, sentence, channels=several), sentence)
-            for sentence in in_time(transcript)
-        ]
-        for transcript in transcripts
-    ]
-    turns: list[tuple[str | None, list[str]]] = []
-    for _, name, sentence in merge(*channels, key=lambda entry: entry[0]):
-        if not turns or turns[-1][0] != name:
-            turns.append((name, []))
-        turns[-1][1].append(sentence["text"])
-    return [f"{name}: {join(texts)}" if name else join(texts) for name, texts in turns if any(texts)]
+def _turns(transcripts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    channels = [_named(transcript, several=len(transcripts) > 1) for transcript in transcripts]
+    speaking: str | None = ""  # nobody's name
+    last, parted = "", ""
+    for _, name, words in merge(*channels, key=lambda entry: entry[0]):
+        if name != speaking:
+            speaking, last = name, ""
+        if not words:
+            continue
+        if last:
+            yield " " + words if needs_blank(last, words) else words
+        else:
+            yield f"{parted}{name}: {words}" if name else parted + words
+        last, parted = words, "\n"
+
+
+def _named(transcript: Mapping[str, Any], *, several: bool) -> Iterator[tuple[int, str | None, str]]:
+    for sentence in in_time(transcript):
+        yield _begin(sentence), label(transcript, sentence, channels=several), sentence["text"]
 
 
 def _begin(sentence: Mapping[str, Any]) -> int:

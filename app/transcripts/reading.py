@@ -1,18 +1,22 @@
-"""Finding transcripts of one client. Lists never touch the bodies; a body comes out as it is stored."""
+"""Finding transcripts of one client. Lists never touch the bodies; a body comes out as it is stored, in slices."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.db import Sessions, transaction
 from app.errors import NotFound
 from app.transcripts.models import Transcript, TranscriptBody
 
 BodyKind = Literal["document", "raw"]
+
+# So much of a body is in memory at a time for each reader.
+SLICE_BYTES = 512 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +32,36 @@ class TranscriptFilters:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredBody:
-    """`sha256` and `size_bytes` are those of the contents before compression."""
+class Body:
+    """A stored body and its first slice. `sha256` and `size_bytes` are those of the contents before compression."""
 
-    gzip: bytes
+    sessions: Sessions
+    transcript_id: UUID
+    kind: BodyKind
     sha256: bytes
     size_bytes: int
+    gzip_bytes: int
+    first: bytes
+
+    async def slices(self) -> AsyncIterator[bytes]:
+        """All of it; no connection waits for a slow reader. Raises NotFound when it is deleted meanwhile."""
+        yield self.first
+        for at in range(len(self.first), self.gzip_bytes, SLICE_BYTES):
+            yield await self.read(at, SLICE_BYTES)
+
+    def has(self, at: int, length: int) -> bool:
+        """Whether these bytes are here already."""
+        return at + length <= len(self.first) or len(self.first) == self.gzip_bytes
+
+    async def read(self, at: int, length: int) -> bytes:
+        """So many bytes of the gzip stream from `at` on; at its end fewer. Raises NotFound."""
+        gzip, *_ = _BODY_COLUMNS[self.kind]
+        query = select(func.substring(gzip, at + 1, length)).where(TranscriptBody.transcript_id == self.transcript_id)
+        async with transaction(self.sessions) as session:
+            found: bytes | None = await session.scalar(query)
+        if found is None:
+            raise no_such_transcript(self.transcript_id)
+        return found
 
 
 async def list_transcripts(
@@ -56,13 +84,29 @@ async def list_transcripts(
     return (await session.execute(query.order_by(Transcript.id.desc()).limit(limit))).all()
 
 
-async def find_body(session: AsyncSession, client_id: UUID, transcript_id: UUID, kind: BodyKind) -> StoredBody:
+async def find_body(sessions: Sessions, client_id: UUID, transcript_id: UUID, kind: BodyKind) -> Body:
     """One statement. Raises NotFound, also for the transcript of another client."""
-    query = select(*_BODY_COLUMNS[kind]).join(Transcript).where(*_own(client_id, transcript_id))
-    found = (await session.execute(query)).one_or_none()
+    query = select(*_body_columns(kind)).join(Transcript).where(*_own(client_id, transcript_id))
+    async with transaction(sessions) as session:
+        found = (await session.execute(query)).one_or_none()
     if found is None:
         raise no_such_transcript(transcript_id)
-    return StoredBody(*found)
+    return Body(sessions, transcript_id, kind, *found)
+
+
+async def find_document(sessions: Sessions, client_id: UUID, transcript_id: UUID) -> tuple[Body, bytes]:
+    """The document and its packed index. One statement. Raises NotFound as `find_body`."""
+    query = (
+        select(TranscriptBody.document_index, *_body_columns("document"))
+        .join(Transcript)
+        .where(*_own(client_id, transcript_id))
+    )
+    async with transaction(sessions) as session:
+        found = (await session.execute(query)).one_or_none()
+    if found is None:
+        raise no_such_transcript(transcript_id)
+    index, *body = found
+    return Body(sessions, transcript_id, "document", *body), index
 
 
 async def find_sha256(session: AsyncSession, client_id: UUID, transcript_id: UUID, kind: BodyKind) -> bytes:
@@ -72,6 +116,12 @@ async def find_sha256(session: AsyncSession, client_id: UUID, transcript_id: UUI
     if found is None:
         raise no_such_transcript(transcript_id)
     return found
+
+
+def _body_columns(kind: BodyKind) -> tuple[Any, ...]:
+    gzip, sha256, size_bytes = _BODY_COLUMNS[kind]
+    # EXTERNAL storage: a length and a slice of megabytes cost no more than that.
+    return sha256, size_bytes, func.octet_length(gzip), func.substring(gzip, 1, SLICE_BYTES)
 
 
 def _own(client_id: UUID, transcript_id: UUID) -> tuple[Any, ...]:

@@ -1,13 +1,12 @@
 """`/v1/transcripts`: what became of the files, in the forms that people use. Reads never touch upstream."""
 
 import asyncio
-from collections.abc import Callable
-from contextlib import nullcontext
 from functools import partial
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
+import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from app.api.dependencies import SessionsDep
@@ -15,15 +14,18 @@ from app.api.instants import Instant
 from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, cut_page, decode_cursor
 from app.api.problems import responses
 from app.clients.dependencies import ClientDep, ClientRoute
-from app.db import Sessions, transaction
-from app.errors import InvalidCursor, InvalidRequest, NotFound
+from app.db import transaction
+from app.errors import Fault, InvalidCursor, InvalidRequest, NotFound
 from app.settings import RegionName
 from app.transcripts import captions, reading, service
 from app.transcripts.captions import MAX_CHARS_PER_LINE, MAX_LINES, CaptionOptions
-from app.transcripts.reading import BodyKind, StoredBody, TranscriptFilters
-from app.transcripts.rendering import LARGE_BYTES, render_captions, render_text
-from app.transcripts.schemas import Transcript, TranscriptSummaryPage
-from app.transcripts.serving import rendered_response, stored_response, unchanged
+from app.transcripts.opening import open_document, require_channel
+from app.transcripts.reading import TranscriptFilters
+from app.transcripts.rendering import render_captions, render_text
+from app.transcripts.schemas import SentencePage, Transcript, TranscriptSummaryPage
+from app.transcripts.sentences import SentenceFilters, find_sentences
+from app.transcripts.serving import Form, serve_rendered, serve_stored
+from app.transcripts.stored import Position, StoredDocument
 
 router = APIRouter(prefix="/v1/transcripts", route_class=ClientRoute, tags=["transcripts"])
 
@@ -33,6 +35,9 @@ _UNCHANGED = {"description": "The caller has it.", "headers": _ETAG}
 
 ChannelId = Annotated[int | None, Query(ge=0, description="Only this channel; absent: all of them.")]
 Speakers = Annotated[bool, Query(description="Say who speaks, where the transcript knows it.")]
+MOST_MS = 10**12
+FROM_MS = Query(ge=0, le=MOST_MS, description="Only what is still said after this moment.", examples=[60000])
+TO_MS = Query(ge=0, le=MOST_MS, description="Only what began before this moment.", examples=[120000])
 LINE_LENGTH = Query(ge=4, le=500, description="Columns: a Chinese character takes two of them, a Latin letter one.")
 LINE_COUNT = Query(ge=1, le=20, description="Lines that a caption may have.")
 
@@ -52,7 +57,25 @@ async def _caption_options(
 CaptionsDep = Annotated[CaptionOptions, Depends(_caption_options)]
 
 
-def _document_responses(media_type: str | None = None, example: str = "") -> dict[int | str, dict[str, Any]]:
+async def _sentence_filters(
+    *,
+    channel_id: ChannelId = None,
+    speaker_id: Annotated[str | None, Query(max_length=100, description="As the transcript has it: `0`.")] = None,
+    from_ms: Annotated[int | None, FROM_MS] = None,
+    to_ms: Annotated[int | None, TO_MS] = None,
+    cursor: Cursor = None,
+) -> SentenceFilters:
+    if from_ms is not None and to_ms is not None and from_ms > to_ms:
+        detail = "is before from_ms"
+        raise InvalidRequest(f"/query/to_ms {detail}.", faults=[Fault("/query/to_ms", detail)])
+    after = None if cursor is None else decode_cursor(cursor, tuple[Literal["sentences"], int, int, int])
+    return SentenceFilters(channel_id, speaker_id, from_ms, to_ms, Position(*after[1:]) if after else None)
+
+
+SentenceFiltersDep = Annotated[SentenceFilters, Depends(_sentence_filters)]
+
+
+def document_responses(media_type: str | None = None, example: str = "") -> dict[int | str, dict[str, Any]]:
     # Captions are files: generated clients for Java read every string that is not text/plain as JSON.
     schema = {"type": "string"} if media_type == "text/plain" else {"type": "string", "format": "binary"}
     content = {media_type: {"schema": schema, "example": example}} if media_type else {}
@@ -103,14 +126,14 @@ async def list_transcripts(
     operation_id="getTranscript",
     summary="Get a transcript",
     response_model=Transcript,
-    responses=_document_responses(),
+    responses=document_responses(),
 )
 async def get_transcript(request: Request, transcript_id: UUID, client: ClientDep, sessions: SessionsDep) -> Response:
     """The upstream's result document, the same for all model families: same keys, positions in milliseconds.
     \f
     One statement; with If-None-Match one for a 304, else two. And the token's.
     """
-    return await _serve(request, sessions, client.id, transcript_id, "document")
+    return await serve_stored(request, sessions, client.id, transcript_id, "document")
 
 
 @router.get(
@@ -119,7 +142,7 @@ async def get_transcript(request: Request, transcript_id: UUID, client: ClientDe
     summary="Get what the upstream sent",
     response_class=Response,
     responses={
-        **_document_responses(),
+        **document_responses(),
         200: {"headers": _ETAG, "content": {"application/json": {"schema": {"type": "object"}, "example": _RAW}}},
     },
 )
@@ -130,7 +153,7 @@ async def get_transcript_raw(
     \f
     Statements as getTranscript.
     """
-    return await _serve(request, sessions, client.id, transcript_id, "raw")
+    return await serve_stored(request, sessions, client.id, transcript_id, "raw")
 
 
 @router.get(
@@ -138,7 +161,7 @@ async def get_transcript_raw(
     operation_id="getTranscriptText",
     summary="Get a transcript as plain text",
     response_class=Response,
-    responses=_document_responses("text/plain", "Hello World."),
+    responses=document_responses("text/plain", "Hello World."),
 )
 async def get_transcript_text(
     request: Request,
@@ -157,20 +180,18 @@ async def get_transcript_text(
     \f
     One statement, and the token's.
     """
-    document = await _document(sessions, client.id, transcript_id)
-
-    def render() -> bytes:
-        if max_chars_per_line is None and max_lines is None:
-            return render_text(document, channel_id=channel_id, speakers=speakers)
+    if max_chars_per_line is None and max_lines is None:
+        make = partial(render_text, channel_id=channel_id, speakers=speakers)
+    else:
         options = CaptionOptions(
             channel_id=channel_id,
             max_chars_per_line=max_chars_per_line or MAX_CHARS_PER_LINE,
             max_lines=max_lines or MAX_LINES,
             speakers=speakers,
         )
-        return render_captions(document, options, partial(captions.text, parted=max_lines is not None))
-
-    return await _render(request, document, render, "text/plain; charset=utf-8")
+        make = partial(render_captions, options=options, write=partial(captions.text, parted=max_lines is not None))
+    form = Form("text/plain; charset=utf-8", channel_id, (max_chars_per_line, max_lines, speakers), make)
+    return await serve_rendered(request, sessions, client.id, transcript_id, form)
 
 
 @router.get(
@@ -178,7 +199,7 @@ async def get_transcript_text(
     operation_id="getTranscriptSrt",
     summary="Get a transcript as SubRip captions",
     response_class=Response,
-    responses=_document_responses("application/x-subrip", "1\n00:00:00,760 --> 00:00:02,000\nHello World.\n\n"),
+    responses=document_responses("application/x-subrip", "1\n00:00:00,760 --> 00:00:02,000\nHello World.\n\n"),
 )
 async def get_transcript_srt(
     request: Request, transcript_id: UUID, client: ClientDep, sessions: SessionsDep, options: CaptionsDep
@@ -187,9 +208,9 @@ async def get_transcript_srt(
     \f
     One statement, and the token's.
     """
-    document = await _document(sessions, client.id, transcript_id)
-    media_type = "application/x-subrip; charset=utf-8"
-    return await _render(request, document, lambda: render_captions(document, options, captions.srt), media_type)
+    make = partial(render_captions, options=options, write=captions.srt)
+    form = Form("application/x-subrip; charset=utf-8", options.channel_id, options, make)
+    return await serve_rendered(request, sessions, client.id, transcript_id, form)
 
 
 @router.get(
@@ -197,7 +218,7 @@ async def get_transcript_srt(
     operation_id="getTranscriptVtt",
     summary="Get a transcript as WebVTT captions",
     response_class=Response,
-    responses=_document_responses("text/vtt", "WEBVTT\n\n00:00:00.760 --> 00:00:02.000\nHello World.\n"),
+    responses=document_responses("text/vtt", "WEBVTT\n\n00:00:00.760 --> 00:00:02.000\nHello World.\n"),
 )
 async def get_transcript_vtt(
     request: Request, transcript_id: UUID, client: ClientDep, sessions: SessionsDep, options: CaptionsDep
@@ -206,10 +227,41 @@ async def get_transcript_vtt(
     \f
     One statement, and the token's.
     """
-    document = await _document(sessions, client.id, transcript_id)
-    return await _render(
-        request, document, lambda: render_captions(document, options, captions.vtt), "text/vtt; charset=utf-8"
+    make = partial(render_captions, options=options, write=captions.vtt)
+    form = Form("text/vtt; charset=utf-8", options.channel_id, options, make)
+    return await serve_rendered(request, sessions, client.id, transcript_id, form)
+
+
+@router.get(
+    "/{transcript_id}/sentences",
+    operation_id="listSentences",
+    summary="List the sentences of a transcript",
+    response_model=SentencePage,
+    responses=responses(InvalidRequest, InvalidCursor, NotFound),
+)
+async def list_sentences(
+    transcript_id: UUID,
+    filters: SentenceFiltersDep,
+    *,
+    client: ClientDep,
+    sessions: SessionsDep,
+    limit: Limit = DEFAULT_LIMIT,
+) -> Response:
+    """In order of time over all channels, with their words; those that begin together in the order of the channels.
+    \f
+    One statement, one for each block of sentences beyond the first slice, and the token's.
+    """
+    _, document = await open_document(sessions, client.id, transcript_id)
+    require_channel(document, filters.channel_id)
+    body = await asyncio.to_thread(_page_of_sentences, document, filters, limit)
+    return Response(body, media_type="application/json")
+
+
+def _page_of_sentences(document: StoredDocument, filters: SentenceFilters, limit: int) -> bytes:
+    page, next_cursor = cut_page(
+        find_sentences(document, filters, limit + 1), limit, lambda found: ("sentences", *found[0])
     )
+    return orjson.dumps({"items": [sentence for _, sentence in page], "next_cursor": next_cursor})
 
 
 @router.delete(
@@ -227,37 +279,3 @@ async def delete_transcript(transcript_id: UUID, client: ClientDep, sessions: Se
     async with transaction(sessions) as session:
         await service.delete_transcript(session, client.id, transcript_id)
     return Response(status_code=204)
-
-
-async def _serve(
-    request: Request, sessions: Sessions, client_id: UUID, transcript_id: UUID, kind: BodyKind
-) -> Response:
-    async with transaction(sessions) as session:
-        # Megabytes are not fetched only to say that the caller has them.
-        if "if-none-match" in request.headers:
-            sha256 = await reading.find_sha256(session, client_id, transcript_id, kind)
-            if answer := unchanged(request, sha256):
-                return answer
-        body = await reading.find_body(session, client_id, transcript_id, kind)
-    return stored_response(request, body, "application/json")
-
-
-async def _document(sessions: Sessions, client_id: UUID, transcript_id: UUID) -> StoredBody:
-    async with transaction(sessions) as session:
-        return await reading.find_body(session, client_id, transcript_id, "document")
-
-
-async def _render(request: Request, document: StoredBody, render: Callable[[], bytes], media_type: str) -> Response:
-    """In a thread, and of large documents one at a time, so that memory stays bounded."""
-    async with _turn(request, document):
-        return await asyncio.to_thread(lambda: rendered_response(request, render(), media_type))
-
-
-def _turn(request: Request, document: StoredBody) -> "asyncio.Lock | nullcontext[None]":
-    if document.size_bytes < LARGE_BYTES:
-        return nullcontext()
-    state = request.app.state
-    if not hasattr(state, "large_rendering"):
-        state.large_rendering = asyncio.Lock()
-    lock: asyncio.Lock = state.large_rendering
-    return lock

@@ -54,6 +54,18 @@ _EXAMPLE: dict[str, JsonValue] = {
     ],
 }
 
+_SENTENCE_EXAMPLE: dict[str, JsonValue] = {
+    "begin_time": 760,
+    "end_time": 2000,
+    "text": "Hello World.",
+    "sentence_id": 1,
+    "words": [
+        {"begin_time": 760, "end_time": 1320, "text": "Hello ", "punctuation": ""},
+        {"begin_time": 1320, "end_time": 2000, "text": "World", "punctuation": "."},
+    ],
+    "channel_id": 0,
+}
+
 
 class TranscriptSummary(BaseModel):
     """A stored transcript, without what was said."""
@@ -124,3 +136,14 @@ class Transcript(BaseModel):
 
 
 TranscriptSummaryPage = Page[TranscriptSummary]
+
+
+class ChannelSentence(Sentence):
+    """A sentence, and the channel that it was said on."""
+
+    model_config = ConfigDict(extra="allow", json_schema_extra={"examples": [_SENTENCE_EXAMPLE]})
+
+    channel_id: int
+
+
+SentencePage = Page[ChannelSentence]

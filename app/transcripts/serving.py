@@ -1,20 +1,30 @@
 """Bodies over HTTP: gzip for who takes it, streamed in bounded memory for the others, 304 for who has them."""
 
-import hashlib
+import asyncio
 import re
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
 
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.api.conditional import not_modified, strong_etag, validators
-from app.transcripts.reading import StoredBody
+from app.db import Sessions, transaction
+from app.transcripts.opening import open_document, require_channel
+from app.transcripts.reading import BodyKind, find_body, find_sha256
+from app.transcripts.rendering import VERSION, compressed, in_pieces
+from app.transcripts.stored import StoredDocument
+
+# Documents this large take tenths of a second of CPU to render: piece by piece in turn, so that others get theirs.
+LARGE_BYTES = 1024 * 1024
 
 _GZIP = 31  # zlib's window bits for gzip
-_CHUNK_BYTES = 64 * 1024
-# Up to here the whole contents in memory cost less than a stream.
-_WHOLE_BYTES = 256 * 1024
+_CHUNK_BYTES = 256 * 1024
+Turn = asyncio.Lock | nullcontext[None]
 _GZIP_CODING = re.compile(r"(?:^|,)\s*(?:x-)?(?:gzip|\*)\s*(?:;\s*q\s*=\s*([0-9.]+)\s*)?(?=,|$)", re.IGNORECASE)
 
 
@@ -25,45 +35,111 @@ def accepts_gzip(request: Request) -> bool:
     return bool(weights) and any(weight is None or weight.strip("0.") for weight in weights)
 
 
-def body_etag(request: Request, sha256: bytes) -> str:
-    """Strong: the compressed bytes are others, so they have another tag."""
-    return strong_etag(sha256, "gzip" if accepts_gzip(request) else "identity")
+async def serve_stored(
+    request: Request, sessions: Sessions, client_id: UUID, transcript_id: UUID, kind: BodyKind
+) -> Response:
+    """To who takes gzip the bytes as they are stored; to others inflated on the way. Raises NotFound.
+
+    Both have their length: who is cut off, as when the transcript is deleted meanwhile, can tell.
+    """
+    if answer := await _unchanged(request, sessions, client_id, transcript_id, kind):
+        return answer
+    body = await find_body(sessions, client_id, transcript_id, kind)
+    if accepts_gzip(request):
+        size_bytes, chunks = body.gzip_bytes, body.slices()
+    else:
+        size_bytes, chunks = body.size_bytes, _inflate(body.slices())
+    headers = {**_headers(request, _etag(request, body.sha256)), "Content-Length": str(size_bytes)}
+    return StreamingResponse(chunks, headers=headers, media_type="application/json")
 
 
-def unchanged(request: Request, sha256: bytes) -> Response | None:
-    """A 304, when the caller has these contents in the coding that it would get now."""
-    answer = not_modified(request, body_etag(request, sha256))
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What documents are made into for a request. `options`: whatever changes the outcome."""
+
+    media_type: str
+    channel_id: int | None
+    options: Any
+    make: Callable[[StoredDocument], Iterator[str]]
+
+    @property
+    def name(self) -> str:
+        return f"{VERSION} {self.media_type} {self.channel_id} {self.options!r}"
+
+
+async def serve_rendered(
+    request: Request, sessions: Sessions, client_id: UUID, transcript_id: UUID, form: Form
+) -> Response:
+    """Made in a thread, each piece when the caller has taken the one before. Short answers come with their length.
+
+    Raises NotFound, and InvalidRequest for a channel that is not there.
+    """
+    if answer := await _unchanged(request, sessions, client_id, transcript_id, "document", form.name):
+        return answer
+    body, document = await open_document(sessions, client_id, transcript_id)
+    require_channel(document, form.channel_id)
+    pieces = in_pieces(form.make(document))
+    if accepts_gzip(request):
+        pieces = compressed(pieces)
+    turn = _large_turn(request) if body.size_bytes >= LARGE_BYTES else nullcontext()
+    first, second = await _next(pieces, turn), await _next(pieces, turn)
+    headers = _headers(request, _etag(request, body.sha256, form.name))
+    if second is None:
+        return Response(first, headers=headers, media_type=form.media_type)
+    made = [first or b"", second]
+    return StreamingResponse(_stream(made, pieces, turn), headers=headers, media_type=form.media_type)
+
+
+async def _unchanged(
+    request: Request, sessions: Sessions, client_id: UUID, transcript_id: UUID, kind: BodyKind, *form: str
+) -> Response | None:
+    """A 304 for who has the body in this form and coding: nothing is fetched or rendered only to say so."""
+    if "if-none-match" not in request.headers:
+        return None
+    async with transaction(sessions) as session:
+        sha256 = await find_sha256(session, client_id, transcript_id, kind)
+    answer = not_modified(request, _etag(request, sha256, *form))
     if answer is not None:
         answer.headers["Vary"] = "Accept-Encoding"
     return answer
 
 
-def stored_response(request: Request, body: StoredBody, media_type: str) -> Response:
-    """To who takes gzip the bytes as they are stored; to others inflated on the way, 64 KiB at a time."""
-    headers = {**validators(body_etag(request, body.sha256)), "Vary": "Accept-Encoding"}
-    if accepts_gzip(request):
-        return Response(body.gzip, headers={**headers, "Content-Encoding": "gzip"}, media_type=media_type)
-    if body.size_bytes <= _WHOLE_BYTES:
-        return Response(zlib.decompress(body.gzip, _GZIP), headers=headers, media_type=media_type)
-    headers["Content-Length"] = str(body.size_bytes)
-    return StreamingResponse(_inflate(body.gzip), headers=headers, media_type=media_type)
+def _etag(request: Request, *parts: bytes | str) -> str:
+    """Strong: the compressed bytes are others, so they have another tag."""
+    return strong_etag(*parts, "gzip" if accepts_gzip(request) else "identity")
 
 
-def rendered_response(request: Request, contents: bytes, media_type: str) -> Response:
-    """Contents made for this request. Call it in a thread, next to the rendering."""
-    sha256 = hashlib.sha256(contents).digest()
-    if answer := unchanged(request, sha256):
-        return answer
-    headers = {**validators(body_etag(request, sha256)), "Vary": "Accept-Encoding"}
-    if accepts_gzip(request):
-        contents = zlib.compress(contents, 5, _GZIP)
-        headers["Content-Encoding"] = "gzip"
-    return Response(contents, headers=headers, media_type=media_type)
+def _headers(request: Request, etag: str) -> dict[str, str]:
+    coding = {"Content-Encoding": "gzip"} if accepts_gzip(request) else {}
+    return {**validators(etag), **coding, "Vary": "Accept-Encoding"}
 
 
-async def _inflate(gzip: bytes) -> AsyncIterator[bytes]:
+def _large_turn(request: Request) -> asyncio.Lock:
+    state = request.app.state
+    if not hasattr(state, "large_rendering"):
+        state.large_rendering = asyncio.Lock()
+    lock: asyncio.Lock = state.large_rendering
+    return lock
+
+
+async def _stream(made: list[bytes], pieces: Iterator[bytes], turn: Turn) -> AsyncIterator[bytes]:
+    while made:
+        yield made.pop(0)
+    while (piece := await _next(pieces, turn)) is not None:
+        yield piece
+
+
+async def _next(pieces: Iterator[bytes], turn: Turn) -> bytes | None:
+    async with turn:
+        return await asyncio.to_thread(next, pieces, None)
+
+
+async def _inflate(slices: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     inflater = zlib.decompressobj(_GZIP)
-    pending = gzip
-    while not inflater.eof:
-        yield inflater.decompress(pending, _CHUNK_BYTES)
-        pending = inflater.unconsumed_tail
+    async for compressed_slice in slices:
+        pending = compressed_slice
+        while pending:
+            yield inflater.decompress(pending, _CHUNK_BYTES)
+            pending = inflater.unconsumed_tail
+    if rest := inflater.flush():
+        yield rest

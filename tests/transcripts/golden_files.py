@@ -33,7 +33,7 @@ def goldens() -> Iterator[tuple[Path, str]]:
         found = golden_cues(name)
         yield FOLDER / f"{name}.srt", "".join(srt(found))
         yield FOLDER / f"{name}.vtt", "".join(vtt(found))
-        yield FOLDER / f"{name}.txt", plain.text(golden_transcripts(name), speakers=True)
+        yield FOLDER / f"{name}.txt", "".join(plain.text(golden_transcripts(name), speakers=True))
 
 
 def _call() -> list[dict[str, Any]]:

@@ -1,4 +1,6 @@
+import gzip
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
@@ -8,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.transcripts.blocks import Writer, Written
 from app.transcripts.document import Document, UnreadableResult, normalise, serve, silent
 from tests.transcripts.documents import parsed, plausible_transcripts, sample, sentence, spoken, transcript
 
@@ -72,7 +75,7 @@ def test_two_channels_are_joined_by_a_newline() -> None:
 def test_qwens_audio_info_becomes_properties() -> None:
     document = normalise(sample("qwen3_filetrans_words_docs_shape"), file_url=URL, family="qwen3-asr")
     assert document.properties == {"audio_format": "mp3", "channels": [0], "original_sampling_rate": 16000}
-    assert document.audio_duration_ms == 1440
+    assert (document.audio_duration_ms, written(document).end_time) == (None, 1440)
     assert document.transcripts == parsed("qwen3_filetrans_words_docs_shape")["transcripts"]
 
 
@@ -88,7 +91,8 @@ def test_no_transcripts_are_an_empty_text() -> None:
 
 
 def test_a_silent_file_is_an_empty_transcript() -> None:
-    assert silent(URL) == Document(URL, properties={}, transcripts=[], text="", audio_duration_ms=None)
+    assert silent(URL) == Document(URL, properties={}, spoken=[], text="", audio_duration_ms=None)
+    assert written(silent(URL)).end_time is None
 
 
 def test_missing_texts_are_made_of_what_is_there() -> None:
@@ -110,7 +114,7 @@ def test_missing_texts_are_made_of_what_is_there() -> None:
 def test_missing_sentences_are_none(empty: dict[str, Any]) -> None:
     document = normalised({"transcripts": [{"channel_id": 0, "text": "Hi.", **empty}]})
     assert document.transcripts == [{"channel_id": 0, "text": "Hi.", "sentences": []}]
-    assert document.audio_duration_ms is None
+    assert (document.audio_duration_ms, written(document).end_time) == (None, None)
 
 
 def test_unknown_keys_stay_and_none_are_invented() -> None:
@@ -141,7 +145,7 @@ def test_times_become_whole_and_not_negative(value: float, expected: int) -> Non
 @pytest.mark.parametrize("value", ["760", None, True, [], {}, 1e300, 10**18])
 def test_a_sentence_whose_time_is_no_number_is_unreadable(value: object) -> None:
     with pytest.raises(UnreadableResult):
-        normalised(one_sentence(begin_time=value))
+        written(normalised(one_sentence(begin_time=value)))
 
 
 @pytest.mark.parametrize(
@@ -180,7 +184,7 @@ def test_a_sentence_whose_time_is_no_number_is_unreadable(value: object) -> None
 )
 def test_what_is_no_result_is_unreadable_and_not_quoted(raw: bytes) -> None:
     with pytest.raises(UnreadableResult) as caught:
-        normalise(raw, file_url=URL, family="sensevoice")
+        written(normalise(raw, file_url=URL, family="sensevoice"))
     assert isinstance(caught.value, ValueError)
     assert "secret" not in str(caught.value)
     assert caught.value.__cause__ is None
@@ -212,21 +216,25 @@ def test_any_json_is_either_readable_and_servable_or_unreadable(value: Any, fami
     except TypeError:  # integers beyond 64 bits
         return
     try:
-        document = normalise(raw, file_url=URL, family=family)
+        body = served(normalise(raw, file_url=URL, family=family))
     except UnreadableResult:
         return
-    orjson.loads(served(document))
+    assert orjson.dumps(orjson.loads(body)) == body
 
 
 @given(plausible_transcripts())
 def test_normalising_twice_changes_nothing(transcripts: list[dict[str, Any]]) -> None:
     once = normalised({"transcripts": transcripts})
     assert once.transcripts == transcripts
-    assert normalised({"transcripts": once.transcripts}) == once
+    assert served(normalised({"transcripts": once.transcripts})) == served(once)
+
+
+def written(document: Document, created_at: datetime = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)) -> Written:
+    return serve(document, Writer(6), id=ID, job_id=str(ID), model="fun-asr", region="beijing", created_at=created_at)
 
 
 def served(document: Document, created_at: datetime = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)) -> bytes:
-    return serve(document, id=ID, job_id=str(ID), model="fun-asr", region="beijing", created_at=created_at)
+    return gzip.decompress(written(document, created_at).gzip)
 
 
 def test_the_served_body_has_the_contracts_keys_in_their_order() -> None:
@@ -238,6 +246,41 @@ def test_the_served_body_has_the_contracts_keys_in_their_order() -> None:
     assert body["id"] == body["job_id"] == str(ID)
     assert body["file_url"] == URL
     assert body["transcripts"] == document.transcripts
+
+
+class Heard:
+    """Who listens while a document is written."""
+
+    def __init__(self) -> None:
+        self.sentences: list[tuple[int, Mapping[str, Any]]] = []
+
+    def add(self, channel_id: int, sentence: Mapping[str, Any]) -> None:
+        self.sentences.append((channel_id, sentence))
+
+
+def test_others_hear_each_sentence_while_the_document_is_written() -> None:
+    document = normalise(sample("funasr_two_channels_synthetic"), file_url=URL, family="fun-asr")
+    heard = Heard()
+    created_at = datetime(2026, 11, 23, tzinfo=UTC)
+    serve(document, Writer(6), id=ID, job_id=ID, model="m", region="r", created_at=created_at, segments=heard)
+    spoken_ = [(item["channel_id"], each) for item in document.transcripts for each in item["sentences"]]
+    assert heard.sentences == spoken_
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        *([("sentences", "text", "channel_id")], [("text", "sentences", "mood")], [("sentences",)]),
+        *([("text", "channel_id"), ("sentences", "text")], []),
+    ],
+    ids=repr,
+)
+def test_the_served_body_is_the_json_of_the_whole_wherever_the_sentences_stand(keys: list[tuple[str, ...]]) -> None:
+    values = {"sentences": [sentence("Hi.", 0, 1)] * 3, "text": "Hi.", "channel_id": 1, "mood": {"sentences": []}}
+    document = normalised({"transcripts": [{key: values[key] for key in each} for each in keys]})
+    body = served(document)
+    expected = {**orjson.loads(body), "text": document.text, "transcripts": document.transcripts}
+    assert body == orjson.dumps(expected)
 
 
 def test_the_served_body_is_compact_utf8() -> None:
@@ -255,5 +298,6 @@ def test_a_recording_of_twelve_hours_is_normalised_in_seconds() -> None:
     words = [(time_ms, time_ms + 240, "这") for time_ms in range(0, 240 * 30, 240)]
     raw = orjson.dumps({"transcripts": [transcript(*[spoken(*words)] * 5_000)]})
     began = time.process_time()
-    assert len(normalise(raw, file_url=URL, family="fun-asr").transcripts[0]["sentences"]) == 5_000
-    assert time.process_time() - began < 3, "measured 0.15 s; the bound leaves room for slow machines"
+    body = written(normalise(raw, file_url=URL, family="fun-asr"))
+    assert time.process_time() - began < 3, "measured 0.3 s; the bound leaves room for slow machines"
+    assert sum(block.count for block in body.index.channels[0].blocks) == 5_000

@@ -66,8 +66,9 @@ async def test_one_channel_can_be_asked_for(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, form: str
 ) -> None:
     path = f"/v1/transcripts/{(await store(sessions, client_id)).id}/{form}"
-    both, one, none = [len((await api.get(f"{path}{query}")).text) for query in ("", "?channel_id=1", "?channel_id=7")]
-    assert both > one > none
+    both, one, missing = [await api.get(f"{path}{query}") for query in ("", "?channel_id=1", "?channel_id=7")]
+    assert len(both.text) > len(one.text)
+    assert (missing.status_code, missing.json()["errors"][0]["pointer"]) == (422, "/query/channel_id")
 
 
 @forms

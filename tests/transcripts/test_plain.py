@@ -1,18 +1,24 @@
+from typing import Any
+
 import pytest
 
 from app.transcripts import plain
 from tests.transcripts.documents import parsed, sentence, transcript
 
 
+def written(transcripts: list[dict[str, Any]], **options: Any) -> str:
+    return "".join(plain.text(transcripts, **options))
+
+
 def test_channels_are_joined_by_newlines_and_empty_ones_take_no_line() -> None:
     channels = [transcript(sentence(text, 0, 1), channel_id=index) for index, text in enumerate(["你好。", "", "Hi."])]
-    assert plain.text(channels) == "你好。\nHi."
+    assert written(channels) == "你好。\nHi."
 
 
 def test_one_channel_can_be_asked_for() -> None:
     channels = [transcript(sentence(text, 0, 1), channel_id=index) for index, text in enumerate(["你好。", "Hi."])]
-    assert plain.text(channels, channel_id=1) == "Hi."
-    assert plain.text(channels, channel_id=7) == ""
+    assert written(channels, channel_id=1) == "Hi."
+    assert written(channels, channel_id=7) == ""
 
 
 @pytest.mark.parametrize(
@@ -33,7 +39,7 @@ def test_sentences_are_joined_with_a_blank_only_between_scripts_that_have_blanks
 
 def test_speakers_get_a_line_for_each_turn() -> None:
     transcripts = parsed("funasr_diarized_synthetic")["transcripts"]
-    assert plain.text(transcripts, speakers=True) == (
+    assert written(transcripts, speakers=True) == (
         "Speaker 0: Hello World，这里是阿里巴巴语音实验室。\nSpeaker 1: 你好，我是第二位说话人。"
     )
 
@@ -44,14 +50,26 @@ def test_consecutive_sentences_of_one_speaker_share_a_line() -> None:
         sentence("Two.", 1000, 2000, speaker_id=0),
         sentence("Three.", 2000, 3000, speaker_id=1),
     )
-    assert plain.text([talk], speakers=True) == "Speaker 0: One. Two.\nSpeaker 1: Three."
+    assert written([talk], speakers=True) == "Speaker 0: One. Two.\nSpeaker 1: Three."
 
 
 def test_turns_of_two_channels_are_interleaved_by_time_and_named_after_the_channel() -> None:
     caller = transcript(sentence("喂？", 0, 500), sentence("好。", 2000, 2500), channel_id=0)
     agent = transcript(sentence("您好。", 600, 1500), channel_id=1)
-    assert plain.text([caller, agent], speakers=True) == "Channel 0: 喂？\nChannel 1: 您好。\nChannel 0: 好。"
+    assert written([caller, agent], speakers=True) == "Channel 0: 喂？\nChannel 1: 您好。\nChannel 0: 好。"
+
+
+def test_a_turn_without_words_takes_no_line_but_parts_its_neighbours() -> None:
+    talk = transcript(
+        sentence("One.", 0, 1000, speaker_id=0),
+        sentence("", 1000, 2000, speaker_id=1),
+        sentence("", 2000, 3000, speaker_id=0),
+        sentence("Two.", 3000, 4000, speaker_id=0),
+        sentence("", 4000, 5000, speaker_id=0),
+        sentence("Three.", 5000, 6000, speaker_id=0),
+    )
+    assert written([talk], speakers=True) == "Speaker 0: One.\nSpeaker 0: Two. Three."
 
 
 def test_without_known_speakers_nobody_is_named() -> None:
-    assert plain.text([transcript(sentence("Hi.", 0, 1))], speakers=True) == "Hi."
+    assert written([transcript(sentence("Hi.", 0, 1))], speakers=True) == "Hi."

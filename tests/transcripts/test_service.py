@@ -12,18 +12,20 @@ from app.clients.models import Client
 from app.db import Sessions, transaction
 from app.identifiers import new_id
 from app.jobs.models import Job
-from app.transcripts.document import Document
+from app.transcripts.document import Document, normalise, silent
 from app.transcripts.models import Transcript, TranscriptBody
 from app.transcripts.service import PreparedTranscript, insert_transcripts, prepare_transcript
+from tests.transcripts.documents import sentence
 
-DOCUMENT = Document(
-    file_url="https://example.com/a.wav",
-    properties={"original_duration_in_milliseconds": 4726},
-    transcripts=[{"channel_id": 0, "text": "你好。", "sentences": []}],
-    text="你好。",
-    audio_duration_ms=4726,
+URL = "https://example.com/a.wav"
+RAW = orjson.dumps(
+    {
+        "file_url": URL,
+        "properties": {"original_duration_in_milliseconds": 4726},
+        "transcripts": [{"channel_id": 0, "text": "你好。", "sentences": []}],
+    }
 )
-RAW = b'{"file_url": "https://example.com/a.wav"}'
+DOCUMENT = normalise(RAW, file_url=URL, family="fun-asr")
 
 
 def prepare(job_id: UUID, client_id: UUID, *, file_index: int = 0, document: Document = DOCUMENT) -> PreparedTranscript:
@@ -69,13 +71,19 @@ def test_a_prepared_transcript_holds_the_upstream_bytes_and_the_served_document(
 
 
 def test_a_silent_file_lasts_no_time() -> None:
-    silent = Document("https://example.com/a.wav", {}, [], "", None)
-    assert prepare(new_id(), new_id(), document=silent).audio_duration_ms == 0
+    assert prepare(new_id(), new_id(), document=silent(URL)).audio_duration_ms == 0
+
+
+def test_the_end_of_speech_stands_for_a_duration_that_is_not_told() -> None:
+    told = {"transcripts": [{"sentences": [sentence("Hi.", 0, 900), sentence("Ho.", 100, 200)]}]}
+    document = normalise(orjson.dumps(told), file_url=URL, family="qwen3-asr")
+    assert prepare(new_id(), new_id(), document=document).audio_duration_ms == 900
 
 
 def test_a_transcript_of_hours_is_compressed_too() -> None:
     words = [{"begin_time": n, "end_time": n + 1, "text": "语音", "punctuation": ""} for n in range(40_000)]
-    long = Document("https://example.com/a.wav", {}, [{"sentences": [{"words": words}]}], "", 1)
+    told = {"transcripts": [{"sentences": [{"begin_time": 0, "end_time": 9, "words": words}]}]}
+    long = normalise(orjson.dumps(told), file_url=URL, family="fun-asr")
     prepared = prepare(new_id(), new_id(), document=long)
     assert len(prepared.document.gzip) < prepared.document.size_bytes / 5
 

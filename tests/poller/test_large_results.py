@@ -1,0 +1,41 @@
+"""Results of hours of audio: received one at a time, and never in the way of short ones."""
+
+import gzip
+
+import orjson
+
+from app.poller.context import RESULTS_AT_ONCE
+from app.poller.receive import SMALL_BYTES
+from app.sandbox import RunningSandbox
+from tests.poller.conftest import Desk, StartPoller
+
+LONG = "https://example.com/long-{}.wav?sandbox=words:20000"
+SHORT = "https://example.com/short-{}.wav"
+
+
+async def test_large_and_small_results_of_one_task_are_stored(
+    desk: Desk, sandbox: RunningSandbox, start_poller: StartPoller
+) -> None:
+    long = [LONG.format(n) for n in range(3)]
+    async with start_poller():
+        job = await desk.post(*long, *(SHORT.format(n) for n in range(3)))
+        assert await desk.final(job) == ["succeeded"]
+    rows = await desk.rows(
+        "SELECT file_url, raw_gzip, document_gzip FROM transcripts JOIN transcript_bodies ON transcript_id = id"
+    )
+    assert len(rows) == 6
+    for row in rows:
+        raw = gzip.decompress(row.raw_gzip)
+        assert (len(raw) > SMALL_BYTES) == (row.file_url in long)
+        body = orjson.loads(gzip.decompress(row.document_gzip))
+        assert body["transcripts"] == orjson.loads(raw)["transcripts"]
+
+
+async def test_more_large_results_than_there_is_room_for_hold_up_no_small_one(
+    desk: Desk, start_poller: StartPoller
+) -> None:
+    async with start_poller(dashscope_beijing_max_files_per_task=1):
+        long = [await desk.post(LONG.format(n)) for n in range(RESULTS_AT_ONCE + 2)]
+        short = [await desk.post(SHORT.format(n)) for n in range(3)]
+        assert await desk.final(*short) == ["succeeded"] * 3
+        assert await desk.final(*long) == ["succeeded"] * len(long)

@@ -1,0 +1,152 @@
+"""Transcripts that are larger than what is fetched of them at once."""
+
+import asyncio
+import gzip
+import random
+from typing import Any
+from uuid import UUID
+
+import httpx
+import orjson
+import pytest
+from fastapi import FastAPI
+from starlette.types import Message
+
+from app.db import Sessions
+from app.transcripts.reading import SLICE_BYTES
+from app.transcripts.service import PreparedTranscript
+from tests.transcripts.conftest import *  # noqa: F403 - fixtures are found by their names
+from tests.transcripts.documents import sentence, transcript
+from tests.transcripts.test_routes import client_id, plain_api, store
+
+__all__ = ["client_id", "plain_api"]
+
+SENTENCES = 2500
+FORMS = ["text", "text?speakers=true", "text?channel_id=1", "text?max_lines=2", "srt", "vtt", "srt?speakers=true"]
+
+
+def large_result() -> bytes:
+    """Two channels of words that nothing compresses."""
+    drawn = random.Random(1)
+
+    def words() -> str:
+        return drawn.randbytes(100).hex(" ", 5) + "."
+
+    channels = [
+        transcript(
+            *(sentence(words(), n * 900, n * 900 + 800, sentence_id=n) for n in range(SENTENCES)),
+            channel_id=channel_id,
+        )
+        for channel_id in range(2)
+    ]
+    return orjson.dumps({"properties": {}, "transcripts": channels})
+
+
+RAW = large_result()
+
+
+@pytest.fixture
+async def stored(client_id: UUID, sessions: Sessions) -> PreparedTranscript:
+    stored = await store(sessions, client_id, RAW)
+    assert len(stored.document.gzip) > 3 * SLICE_BYTES
+    return stored
+
+
+async def test_every_byte_arrives_in_either_coding(
+    api: httpx.AsyncClient, plain_api: httpx.AsyncClient, stored: PreparedTranscript
+) -> None:
+    path = f"/v1/transcripts/{stored.id}"
+    async with api.stream("GET", path) as answer:
+        compressed = b"".join([piece async for piece in answer.aiter_raw()])
+    assert compressed == stored.document.gzip
+    assert answer.headers["content-length"] == str(len(compressed))
+    plain = await plain_api.get(path)
+    assert plain.content == gzip.decompress(compressed)
+    assert plain.headers["content-length"] == str(len(plain.content))
+    assert (await plain_api.get(f"{path}/raw")).content == RAW
+
+
+async def test_pages_of_sentences_put_together_are_the_document(
+    api: httpx.AsyncClient, stored: PreparedTranscript
+) -> None:
+    path = f"/v1/transcripts/{stored.id}/sentences"
+    found: list[Any] = []
+    params: dict[str, Any] = {"limit": 200, "from_ms": 900 * 2000}
+    while True:
+        page = (await api.get(path, params=params)).json()
+        found += page["items"]
+        if page["next_cursor"] is None:
+            break
+        params["cursor"] = page["next_cursor"]
+    channels = orjson.loads(RAW)["transcripts"]
+    expected = [
+        {**item["sentences"][number], "channel_id": item["channel_id"]}
+        for number in range(2000, SENTENCES)
+        for item in channels
+    ]
+    assert found == expected
+
+
+@pytest.mark.parametrize("form", ["text", "text?speakers=true", "text?channel_id=1", "srt"])
+async def test_forms_are_streamed_the_same_in_either_coding(
+    app: FastAPI, api: httpx.AsyncClient, plain_api: httpx.AsyncClient, stored: PreparedTranscript, form: str
+) -> None:
+    path = f"/v1/transcripts/{stored.id}/{form}"
+    compressed, plain = await api.get(path), await plain_api.get(path)
+    assert compressed.headers["content-encoding"] == "gzip"
+    assert compressed.content == plain.content
+    assert len(plain.content) > 256 * 1024
+    assert not app.state.large_rendering.locked()
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_who_has_a_form_already_is_told_so_without_it_being_made(
+    api: httpx.AsyncClient, stored: PreparedTranscript, statements: list[str], form: str
+) -> None:
+    path = f"/v1/transcripts/{stored.id}/{form}"
+    etag = (await api.head(path)).headers["etag"]
+    statements.clear()
+    answer = await api.get(path, headers={"If-None-Match": etag})
+    assert (answer.status_code, answer.content) == (304, b"")
+    assert len(statements) == 2
+    assert "gzip" not in statements[1]
+
+
+async def test_forms_have_tags_of_their_own(api: httpx.AsyncClient, stored: PreparedTranscript) -> None:
+    tags = [(await api.head(f"/v1/transcripts/{stored.id}/{form}")).headers["etag"] for form in FORMS]
+    assert len(set(tags)) == len(FORMS)
+
+
+async def test_many_readers_of_forms_get_the_whole_each(api: httpx.AsyncClient, stored: PreparedTranscript) -> None:
+    path = f"/v1/transcripts/{stored.id}/text?speakers=true"
+    one, *others = await asyncio.gather(*(api.get(path) for _ in range(3)))
+    assert all(other.content == one.content for other in others)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "identity"])
+@pytest.mark.parametrize("form", ["", "/raw", "/srt", "/text?speakers=true"])
+async def test_a_transcript_that_is_deleted_while_it_is_read_is_cut_off(
+    app: FastAPI, api: httpx.AsyncClient, stored: PreparedTranscript, form: str, coding: str
+) -> None:
+    path, _, query = f"/v1/transcripts/{stored.id}{form}".partition("?")
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+        if len(sent) == 2:
+            assert (await api.delete(f"/v1/transcripts/{stored.id}")).status_code == 204
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    token = api.headers["authorization"]
+    headers = [(b"authorization", token.encode()), (b"accept-encoding", coding.encode())]
+    scope = {
+        "type": "http", "method": "GET", "path": path, "query_string": query.encode(), "headers": headers,
+        "http_version": "1.1", "scheme": "http", "server": ("gateway", 80), "root_path": "",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+    }  # fmt: skip
+    with pytest.raises(Exception):  # noqa: B017, PT011 - whatever makes the server cut the connection
+        await app(scope, receive, send)
+    assert sent[0]["status"] == 200
+    assert all(message.get("more_body", True) for message in sent), "nobody may take it for the end"

@@ -1,0 +1,59 @@
+"""Forms are named by their version: what comes out may not change while the version stays."""
+
+import gzip
+import hashlib
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from app.transcripts import captions, paragraphs, rendering, tables
+from app.transcripts.captions import CaptionOptions
+from app.transcripts.rendering import compressed, in_pieces, render_captions, render_text
+from app.transcripts.stored import StoredDocument
+from app.transcripts.tables import Spoken
+from tests.transcripts.documents import parsed
+from tests.transcripts.test_blocks import reader, write
+
+# The outcome of every form of every sample, by version. A change of it needs a new VERSION, and a line here.
+OUTCOMES = {1: "3544199d4a3c5be552fcf733c54f88c880b423f3376b260611b65d644df6d808"}
+
+
+def _spoken(document: StoredDocument) -> Iterator[Spoken]:
+    return (Spoken(position.channel, sentence) for position, sentence in document.sentences(document.entries()))
+
+
+MAKERS: list[Any] = [
+    lambda document: tables.words_csv(_spoken(document)),
+    lambda document: tables.sentences_tsv(_spoken(document)),
+    lambda document: paragraphs.markdown(_spoken(document), title="a.wav", channels=True),
+    lambda document: (piece.decode() for piece in paragraphs.paragraphs_json(_spoken(document))),
+    partial(render_text, channel_id=None, speakers=True),
+    *(
+        partial(render_captions, options=CaptionOptions(speakers=speakers, max_chars_per_line=columns), write=writer)
+        for writer in (captions.srt, captions.vtt, partial(captions.text, parted=True))
+        for speakers in (False, True)
+        for columns in (10, 42)
+    ),
+]
+
+
+def test_the_version_is_raised_with_every_change_of_the_outcome() -> None:
+    outcome = hashlib.sha256()
+    for name in ("funasr_two_channels_synthetic", "funasr_diarized_synthetic", "paraformer_female2_seed"):
+        written = write(parsed(name)["transcripts"])
+        for make in MAKERS:
+            outcome.update("".join(make(StoredDocument(written.index, reader(written)))).encode())
+    assert {rendering.VERSION: outcome.hexdigest()} == OUTCOMES, "raise rendering.VERSION, then note the outcome"
+
+
+def test_pieces_are_cut_and_gathered_to_about_their_size() -> None:
+    assert list(in_pieces(["ab", "c" * 9, "", "d"], 4)) == [b"abcccc", b"cccc", b"cd"]
+    assert list(in_pieces([])) == []
+
+
+def test_what_is_compressed_on_the_way_is_gzip() -> None:
+    text = b"".join(hashlib.sha256(bytes([number % 256, number // 256])).digest() for number in range(10_000))
+    pieces = list(compressed([text[:100_000], b"", text[100_000:]]))
+    assert gzip.decompress(b"".join(pieces)) == text
+    assert len(pieces) > 1
+    assert [gzip.decompress(piece) for piece in compressed([])] == [b""]
