@@ -14,10 +14,10 @@ CHECK_VENV := .venv-check
 CHECK := $(CHECK_VENV)/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check openapi chaos bench-poller bench-claims bench-waiters bench-scale format lock clean
+.PHONY: help setup demo serve test check openapi chaos bench-poller bench-claims bench-waiters bench-scale bench-transcripts format lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(DEV) ## Make .venv with everything that development needs
 
@@ -52,6 +52,9 @@ bench-scale: $(DEV) ## Measure what one file costs the database, to reckon a day
 
 bench-waiters: $(DEV) ## Measure how soon 2,000 who wait for jobs have their answers
 	@$(BIN)/python -m bench.waiters
+
+bench-transcripts: $(DEV) ## Measure a transcript of 150,000 words, stored and served, beside files and the naive design
+	@$(BIN)/python -m bench.transcripts
 
 bench-claims: $(DEV) ## Measure claims among 1,100,000 files, with the plans
 	@$(BIN)/python -m bench.claims

@@ -163,6 +163,7 @@ class Bench(StrEnum):
     POLLER = "poller"
     CLAIMS = "claims"
     SCALE = "scale"
+    TRANSCRIPTS = "transcripts"
     WAITERS = "waiters"
 
 

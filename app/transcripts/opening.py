@@ -7,12 +7,15 @@ from app.db import Sessions
 from app.errors import Fault, InvalidRequest
 from app.transcripts.blocks import Read, unpack
 from app.transcripts.reading import Body, find_document
+from app.transcripts.slices import Slices
 from app.transcripts.stored import StoredDocument
 
 
-async def open_document(sessions: Sessions, client_id: UUID, transcript_id: UUID) -> tuple[Body, StoredDocument]:
+async def open_document(
+    sessions: Sessions, slices: Slices, client_id: UUID, transcript_id: UUID
+) -> tuple[Body, StoredDocument]:
     """One statement; what is not in the first slice is fetched when it is read. Raises NotFound."""
-    body, index = await find_document(sessions, client_id, transcript_id)
+    body, index = await find_document(sessions, slices, client_id, transcript_id)
     return body, StoredDocument(unpack(index), _reads(body))
 
 
@@ -32,8 +35,7 @@ def _reads(body: Body) -> Read:
     loop = asyncio.get_running_loop()
 
     def read(at: int, length: int) -> bytes:
-        if body.has(at, length):
-            return body.first[at : at + length]
-        return asyncio.run_coroutine_threadsafe(body.read(at, length), loop).result()
+        found = body.here(at, length)
+        return asyncio.run_coroutine_threadsafe(body.fetch(at, length), loop).result() if found is None else found
 
     return read

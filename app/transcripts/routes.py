@@ -24,7 +24,7 @@ from app.transcripts.reading import TranscriptFilters
 from app.transcripts.rendering import render_captions, render_text
 from app.transcripts.schemas import SentencePage, Transcript, TranscriptSummaryPage
 from app.transcripts.sentences import SentenceFilters, find_sentences
-from app.transcripts.serving import Form, serve_rendered, serve_stored
+from app.transcripts.serving import Form, kept_slices, serve_rendered, serve_stored
 from app.transcripts.stored import Position, StoredDocument
 
 router = APIRouter(prefix="/v1/transcripts", route_class=ClientRoute, tags=["transcripts"])
@@ -240,6 +240,7 @@ async def get_transcript_vtt(
     responses=responses(InvalidRequest, InvalidCursor, NotFound),
 )
 async def list_sentences(
+    request: Request,
     transcript_id: UUID,
     filters: SentenceFiltersDep,
     *,
@@ -251,7 +252,7 @@ async def list_sentences(
     \f
     One statement, one for each block of sentences beyond the first slice, and the token's.
     """
-    _, document = await open_document(sessions, client.id, transcript_id)
+    _, document = await open_document(sessions, kept_slices(request), client.id, transcript_id)
     require_channel(document, filters.channel_id)
     body = await asyncio.to_thread(_page_of_sentences, document, filters, limit)
     return Response(body, media_type="application/json")
@@ -271,11 +272,14 @@ def _page_of_sentences(document: StoredDocument, filters: SentenceFilters, limit
     status_code=204,
     responses={204: {"description": "The transcript is gone."}, **responses(NotFound)},
 )
-async def delete_transcript(transcript_id: UUID, client: ClientDep, sessions: SessionsDep) -> Response:
+async def delete_transcript(
+    request: Request, transcript_id: UUID, client: ClientDep, sessions: SessionsDep
+) -> Response:
     """It is gone for good. Its file stays, succeeded and without a `transcript_id`.
     \f
     Two statements, and the token's.
     """
     async with transaction(sessions) as session:
         await service.delete_transcript(session, client.id, transcript_id)
+    kept_slices(request).forget(transcript_id)
     return Response(status_code=204)

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from fastapi import Request, Response
@@ -17,6 +17,7 @@ from app.db import Sessions, transaction
 from app.transcripts.opening import open_document, require_channel
 from app.transcripts.reading import BodyKind, find_body, find_sha256
 from app.transcripts.rendering import VERSION, compressed, in_pieces
+from app.transcripts.slices import Slices
 from app.transcripts.stored import StoredDocument
 
 # Documents this large take tenths of a second of CPU to render: piece by piece in turn, so that others get theirs.
@@ -24,6 +25,7 @@ LARGE_BYTES = 1024 * 1024
 
 _GZIP = 31  # zlib's window bits for gzip
 _CHUNK_BYTES = 256 * 1024
+T = TypeVar("T")
 Turn = asyncio.Lock | nullcontext[None]
 _GZIP_CODING = re.compile(r"(?:^|,)\s*(?:x-)?(?:gzip|\*)\s*(?:;\s*q\s*=\s*([0-9.]+)\s*)?(?=,|$)", re.IGNORECASE)
 
@@ -44,11 +46,11 @@ async def serve_stored(
     """
     if answer := await _unchanged(request, sessions, client_id, transcript_id, kind):
         return answer
-    body = await find_body(sessions, client_id, transcript_id, kind)
+    body = await find_body(sessions, kept_slices(request), client_id, transcript_id, kind)
     if accepts_gzip(request):
-        size_bytes, chunks = body.gzip_bytes, body.slices()
+        size_bytes, chunks = body.gzip_bytes, body.stream()
     else:
-        size_bytes, chunks = body.size_bytes, _inflate(body.slices())
+        size_bytes, chunks = body.size_bytes, _inflate(body.stream())
     headers = {**_headers(request, _etag(request, body.sha256)), "Content-Length": str(size_bytes)}
     return StreamingResponse(chunks, headers=headers, media_type="application/json")
 
@@ -76,12 +78,12 @@ async def serve_rendered(
     """
     if answer := await _unchanged(request, sessions, client_id, transcript_id, "document", form.name):
         return answer
-    body, document = await open_document(sessions, client_id, transcript_id)
+    body, document = await open_document(sessions, kept_slices(request), client_id, transcript_id)
     require_channel(document, form.channel_id)
     pieces = in_pieces(form.make(document))
     if accepts_gzip(request):
         pieces = compressed(pieces)
-    turn = _large_turn(request) if body.size_bytes >= LARGE_BYTES else nullcontext()
+    turn = _of_app(request, "large_rendering", asyncio.Lock) if body.size_bytes >= LARGE_BYTES else nullcontext()
     first, second = await _next(pieces, turn), await _next(pieces, turn)
     headers = _headers(request, _etag(request, body.sha256, form.name))
     if second is None:
@@ -114,12 +116,16 @@ def _headers(request: Request, etag: str) -> dict[str, str]:
     return {**validators(etag), **coding, "Vary": "Accept-Encoding"}
 
 
-def _large_turn(request: Request) -> asyncio.Lock:
+def kept_slices(request: Request) -> Slices:
+    return _of_app(request, "slices", Slices)
+
+
+def _of_app(request: Request, name: str, make: Callable[[], T]) -> T:
+    """What all requests of this process share."""
     state = request.app.state
-    if not hasattr(state, "large_rendering"):
-        state.large_rendering = asyncio.Lock()
-    lock: asyncio.Lock = state.large_rendering
-    return lock
+    if not hasattr(state, name):
+        setattr(state, name, make())
+    return cast("T", getattr(state, name))
 
 
 async def _stream(made: list[bytes], pieces: Iterator[bytes], turn: Turn) -> AsyncIterator[bytes]:

@@ -13,15 +13,15 @@ from fastapi import FastAPI
 from starlette.types import Message
 
 from app.db import Sessions
-from app.transcripts.reading import SLICE_BYTES
 from app.transcripts.service import PreparedTranscript
+from app.transcripts.slices import SLICE_BYTES
 from tests.transcripts.conftest import *  # noqa: F403 - fixtures are found by their names
 from tests.transcripts.documents import sentence, transcript
 from tests.transcripts.test_routes import client_id, plain_api, store
 
 __all__ = ["client_id", "plain_api"]
 
-SENTENCES = 2500
+SENTENCES = 5000
 FORMS = ["text", "text?speakers=true", "text?channel_id=1", "text?max_lines=2", "srt", "vtt", "srt?speakers=true"]
 
 
@@ -71,7 +71,7 @@ async def test_pages_of_sentences_put_together_are_the_document(
 ) -> None:
     path = f"/v1/transcripts/{stored.id}/sentences"
     found: list[Any] = []
-    params: dict[str, Any] = {"limit": 200, "from_ms": 900 * 2000}
+    params: dict[str, Any] = {"limit": 200, "from_ms": 900 * 4500}
     while True:
         page = (await api.get(path, params=params)).json()
         found += page["items"]
@@ -81,7 +81,7 @@ async def test_pages_of_sentences_put_together_are_the_document(
     channels = orjson.loads(RAW)["transcripts"]
     expected = [
         {**item["sentences"][number], "channel_id": item["channel_id"]}
-        for number in range(2000, SENTENCES)
+        for number in range(4500, SENTENCES)
         for item in channels
     ]
     assert found == expected

@@ -1,0 +1,152 @@
+"""How results come in: short ones alone, and while long ones arrive. A process of its own, which prints JSON.
+
+`python -m bench.arrivals DATABASE_URL RESULTS_URL`: receives as the poller does, and stores.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+import psutil
+from sqlalchemy import insert
+
+from app.clients.models import Client
+from app.dashscope.budgets import Budgets
+from app.dashscope.client import DashScope
+from app.dashscope.results import results_client
+from app.dashscope.transport import http_client
+from app.db import create_engine, create_sessions, transaction
+from app.identifiers import new_id
+from app.jobs.models import Job
+from app.poller.claim_look import Look
+from app.poller.context import Context
+from app.poller.crew import Crew
+from app.poller.leases import Leases
+from app.poller.outcomes import TaskFile, Wait
+from app.poller.receive import Large, Receiver
+from app.poller.store import Result
+from app.settings import load_settings
+from app.telemetry import configure_logging
+from app.transcripts.service import insert_transcripts
+from app.webhooks.sender import Sender
+from bench.figures import percentile
+from bench.readers import growth_of
+
+SMALL = 50
+EVERY_S = 0.05
+LARGE = 4
+_LAG_STEP_S = 0.001
+
+
+class Arrivals:
+    """Results that arrive, for a job of their own."""
+
+    def __init__(self, receiver: Receiver, context: Context, results_url: str) -> None:
+        self._receiver = receiver
+        self._context = context
+        self._url = results_url
+        self.client_id, self.job_id = new_id(), new_id()
+        self._index = 0
+
+    async def one(self, name: str) -> float:
+        """Seconds from the start of the download until it is stored."""
+        self._index += 1
+        file = TaskFile(self.job_id, self._index, self.client_id, "https://example.com/a.wav", 1, 0)
+        look = Look(uuid4(), uuid4(), "task", "fun-asr", "beijing", False, 0.0, 0.0, [file])
+        began = time.perf_counter()
+        received = await self._receiver.receive(look, file, f"{self._url}/{name}", None)
+        if isinstance(received, Large):
+            async with self._receiver.receive_large(look, received, None) as in_turn:
+                await self._store(in_turn)
+        else:
+            await self._store(received)
+        return time.perf_counter() - began
+
+    async def some(self) -> list[float]:
+        """Short ones, a new one every EVERY_S."""
+        arriving = []
+        for _ in range(SMALL):
+            arriving.append(asyncio.create_task(self.one("small.json")))
+            await asyncio.sleep(EVERY_S)
+        return sorted([await each for each in arriving])
+
+    async def _store(self, received: Result | Wait) -> None:
+        assert isinstance(received, Result), received
+        assert received.transcript is not None, received
+        async with transaction(self._context.sessions) as session:
+            await insert_transcripts(session, [received.transcript])
+
+
+async def _bench(database_url: str, results_url: str) -> None:
+    async with _arrivals(database_url, results_url) as arrivals:
+        await asyncio.gather(*(arrivals.one("small.json") for _ in range(20)))
+        alone = await _timed(arrivals, large=0)
+        beside = await _timed(arrivals, large=LARGE)
+    print(json.dumps({"alone": alone, "beside": beside}))
+
+
+async def _timed(arrivals: Arrivals, *, large: int) -> dict[str, float]:
+    lags: list[float] = []
+    probe = asyncio.create_task(_probe(lags))
+    with growth_of(psutil.Process().pid) as grown:
+        long = [asyncio.create_task(arrivals.one("large.json")) for _ in range(large)]
+        took = await arrivals.some()
+        took_long = [await each for each in long]
+    probe.cancel()
+    return {
+        "p50_ms": (percentile(took, 0.5) or 0) * 1000,
+        "p95_ms": (percentile(took, 0.95) or 0) * 1000,
+        "max_ms": took[-1] * 1000,
+        "lag_ms": max(lags) * 1000,
+        "grown_mb": grown[0],
+        "long_s": max(took_long, default=0),
+    }
+
+
+async def _probe(lags: list[float]) -> None:
+    """How much later than asked for the event loop comes back."""
+    while True:
+        began = time.perf_counter()
+        await asyncio.sleep(_LAG_STEP_S)
+        lags.append(time.perf_counter() - began - _LAG_STEP_S)
+
+
+@asynccontextmanager
+async def _arrivals(database_url: str, results_url: str) -> AsyncIterator[Arrivals]:
+    settings = load_settings({"dashscope_beijing_api_key": "sk-bench", "dashscope_beijing_base_url": results_url})
+    engine = create_engine(database_url)
+    sessions = create_sessions(engine)
+    region = settings.served_regions["beijing"]
+    async with http_client() as http, results_client() as results_http:
+        client = DashScope(region.accounts[0], region.base_url, http)
+        context = Context(
+            regions=settings.served_regions,
+            clients={client.account.id: client},
+            sessions=sessions,
+            budgets=Budgets(sessions),
+            leases=Leases(sessions),
+            crew=Crew(),
+            results_http=results_http,
+            sender=Sender(settings.webhook_allowed_networks),
+            stopping=asyncio.Event(),
+        )
+        arrivals = Arrivals(Receiver(context, client), context, results_url)
+        async with transaction(sessions) as session:
+            await session.execute(insert(Client).values(id=arrivals.client_id, name="arrivals", token_sha256=b"bench"))
+            await session.execute(insert(Job).values(id=arrivals.job_id, client_id=arrivals.client_id, **_JOB))
+        yield arrivals
+    await engine.dispose()
+
+
+_JOB = {
+    "model": "fun-asr", "region": "beijing", "region_asked": "auto", "parameters": {}, "labels": {},
+    "files_total": 1, "files_queued": 1,
+}  # fmt: skip
+
+if __name__ == "__main__":
+    configure_logging("error")
+    asyncio.run(_bench(*sys.argv[1:]))

@@ -1,0 +1,62 @@
+"""A result of twelve hours of talk: 150,000 words, drawn by chance and the same each time."""
+
+import random
+from typing import Any
+
+import orjson
+
+WORDS = 150_000
+_CHARACTERS = (
+    "的一是在不了有和人这中大为上个国我以要他时来用们生到作地于出就分对成会"
+    "可主发年动同工也能下过子说产种面而方后多定行学法所民得经"
+)
+_SECOND = ["", "", *"语音识别今天会议问题项目客户时间需要"]
+_VOCABULARY = [first + second for first in _CHARACTERS for second in _SECOND]
+_PAUSES_MS = (0, 0, 0, 40, 120, 300)
+
+
+def recording(words: int = WORDS) -> bytes:
+    """The upstream's bytes, one channel: 14 MB for 150,000 words."""
+    drawn = random.Random(1)  # noqa: S311 - no secret
+    sentences: list[dict[str, Any]] = []
+    time_ms, said = 0, 0
+    while said < words:
+        spoken = _words(drawn, time_ms, min(drawn.randint(8, 45), words - said))
+        said += len(spoken)
+        time_ms = spoken[-1]["end_time"]
+        sentences.append(
+            {
+                "begin_time": spoken[0]["begin_time"],
+                "end_time": time_ms,
+                "text": "".join(word["text"] + word["punctuation"] for word in spoken),
+                "sentence_id": len(sentences) + 1,
+                "speaker_id": drawn.randint(0, 3),
+                "words": spoken,
+            }
+        )
+        time_ms += drawn.choice((200, 500, 1500))
+    transcript = {
+        "channel_id": 0,
+        "content_duration_in_milliseconds": time_ms,
+        "text": "".join(sentence["text"] for sentence in sentences),
+        "sentences": sentences,
+    }
+    properties = {
+        "audio_format": "pcm_s16le",
+        "channels": [0],
+        "original_sampling_rate": 16000,
+        "original_duration_in_milliseconds": time_ms,
+    }
+    return orjson.dumps(
+        {"file_url": "https://example.com/day.wav", "properties": properties, "transcripts": [transcript]}
+    )
+
+
+def _words(drawn: random.Random, time_ms: int, count: int) -> list[dict[str, Any]]:
+    words = []
+    for number in range(count):
+        begin = time_ms + drawn.choice(_PAUSES_MS)
+        time_ms = begin + drawn.randint(80, 450)
+        mark = "。" if number == count - 1 else "，" if drawn.random() < 0.12 else ""
+        words.append({"begin_time": begin, "end_time": time_ms, "text": drawn.choice(_VOCABULARY), "punctuation": mark})
+    return words
