@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import gc
 import sys
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ async def _serve(folder: Path) -> None:
     serving = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(0.01)
+    gc.collect()
+    gc.freeze()  # as `app.server` does
     port = server.servers[0].sockets[0].getsockname()[1]
     print(f"listening at http://127.0.0.1:{port}", flush=True)
     await serving

@@ -140,15 +140,16 @@ def _cut(timed: Sequence[Piece], speaker: str | None, options: CaptionOptions) -
     """A sentence in runs that are each one cue: evenly filled, and ended after punctuation where possible."""
     first = _first_line(speaker, options)
     for run in _between_silences(timed, options.gap_ms):
-        rest = _columns(run)
-        start = 0
+        start = rest = 0
         while start < len(run):
             end = _reach(run, start, first, options)
             if end < len(run):
+                rest = rest or _columns(run)
                 fair = rest / -(-rest // max(1, _columns(run[start:end])))
                 end = choose(run, start, start + 1, end, fair)
             yield run[start:end]
-            rest -= _columns(run[start:end])
+            if end < len(run):
+                rest -= _columns(run[start:end])
             start = end
 
 
@@ -172,7 +173,7 @@ def _reach(timed: Sequence[Piece], start: int, first: int, options: CaptionOptio
 
 
 def _columns(timed: Sequence[Piece]) -> int:
-    return sum([piece.columns + piece.blank for piece in timed])
+    return sum([wide + blank for _, wide, blank, _, _, _ in timed])
 
 
 def _joined(held: _Draft, draft: _Draft, options: CaptionOptions) -> _Draft | None:

@@ -127,6 +127,9 @@ def serve(
             writer.add(sentence)
             if segments is not None:
                 segments.add(channel_id, sentence)
+        if segments is not None and not part.raw_sentences:
+            # A text without sentences is found all the same, at no certain time.
+            segments.add(channel_id, {"begin_time": 0, "end_time": 0, "text": part.fields["text"]})
         writer.close_channel(after)
     return writer.finish(b"]}")
 

@@ -131,13 +131,13 @@ def reach(pieces: Sequence[Piece], start: int, columns: int, first: int, lines: 
     """
     room, used = first, 0
     for index in range(start, len(pieces)):
-        piece = pieces[index]
-        if used and used + piece.columns > room:
+        _, wide, blank, _, _, _ = pieces[index]
+        if used and used + wide > room:
             lines -= 1
             if not lines:
                 return index
             room, used = columns, 0
-        used += piece.columns + piece.blank
+        used += wide + blank
     return len(pieces)
 
 
@@ -145,10 +145,10 @@ def choose(pieces: Sequence[Piece], start: int, lowest: int, highest: int, targe
     """The best break in `lowest`..`highest`: near `target` columns from `start`, after punctuation if it can be."""
     best, least, used = highest, float("inf"), 0
     for index in range(start, highest):
-        piece = pieces[index]
-        used += piece.columns + piece.blank
+        _, wide, blank, rank, _, _ = pieces[index]
+        used += wide + blank
         if index + 1 >= lowest:
-            cost = abs(used - piece.blank - target) + _COST[piece.rank]
+            cost = abs(used - blank - target) + _COST[rank]
             if cost <= least:
                 best, least = index + 1, cost
     return best
@@ -178,11 +178,11 @@ def _earliest_starts(pieces: Sequence[Piece], columns: int) -> list[int]:
     """The first piece from which on one line is enough, two are, and so on: filled up from the end."""
     starts, used = [], 0
     for index in range(len(pieces) - 1, -1, -1):
-        piece = pieces[index]
-        if used and used + piece.columns + piece.blank > columns:
+        _, wide, blank, _, _, _ = pieces[index]
+        if used and used + wide + blank > columns:
             starts.append(index + 1)
             used = 0
-        used += piece.columns + (piece.blank if used else 0)
+        used += wide + (blank if used else 0)
     return [*starts, 0]
 
 
@@ -192,7 +192,7 @@ def _lines_needed(starts: Sequence[int], index: int) -> int:
 
 
 def _total(pieces: Sequence[Piece]) -> int:
-    return sum(piece.columns + piece.blank for piece in pieces) - pieces[-1].blank
+    return sum([wide + blank for _, wide, blank, _, _, _ in pieces]) - pieces[-1].blank
 
 
 def _line(pieces: Sequence[Piece]) -> str:

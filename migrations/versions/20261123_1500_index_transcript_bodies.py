@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: str = "20261123_1500"
-down_revision: str | None = "20261123_1200"
+down_revision: str | None = "20261123_1300"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
