@@ -86,9 +86,6 @@ async def _bench() -> None:
         await engine.dispose()
 
 
-# What collecting costs
-
-
 async def _measure_collecting(on: Stage) -> float:
     """How much more CPU, of Python and PostgreSQL, it takes to store a result that can be searched."""
     sessions = create_sessions(create_engine(await on.database()))
@@ -131,9 +128,6 @@ def _segment(documents: Iterable[Document]) -> float:
 
 def _cpu_s(on: Stage) -> tuple[float, float]:
     return time.process_time(), on.postgres_cpu_s()
-
-
-# The archive
 
 
 async def _new_client(sessions: Sessions, name: str) -> Client:
@@ -203,9 +197,6 @@ async def _show_sizes(sessions: Sessions) -> None:
         await session.execute(text("ANALYZE transcript_segments"))
         sizes = (await session.execute(_SIZES)).one()
     print(f"{TRANSCRIPTS:,} transcripts: segments {sizes.heap:.0f} MB, index {sizes.terms:.0f} MB")
-
-
-# Searching
 
 
 @asynccontextmanager
@@ -362,9 +353,6 @@ def _judge(lines: Sequence[Line], slowdown: float) -> None:
 
 def _say(met: bool, what: str) -> None:
     print(f"{'met   ' if met else 'MISSED'}  {what}")
-
-
-# The other kind of index
 
 
 async def _compare_with_tsvector(on: Stage, engine: AsyncEngine) -> None:
