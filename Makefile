@@ -14,7 +14,7 @@ CHECK_VENV := .venv-check
 CHECK := $(CHECK_VENV)/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check openapi chaos bench-poller bench-claims bench-waiters bench-scale bench-transcripts format lock clean
+.PHONY: help setup demo serve test check openapi chaos bench-poller bench-claims bench-waiters bench-scale bench-api bench-transcripts format lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,10 @@ bench-waiters: $(DEV) ## Measure how soon 2,000 who wait for jobs have their ans
 
 bench-transcripts: $(DEV) ## Measure a transcript of 150,000 words, stored and served, beside files and the naive design
 	@$(BIN)/python -m bench.transcripts
+	@$(BIN)/python -m bench.search
+
+bench-api: $(DEV) ## Measure the API beside pgbench and beside the tutorials' way
+	@$(BIN)/python -m bench.api
 
 bench-claims: $(DEV) ## Measure claims among 1,100,000 files, with the plans
 	@$(BIN)/python -m bench.claims

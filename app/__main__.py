@@ -160,6 +160,10 @@ def sandbox(
 class Bench(StrEnum):
     """What `bench` measures; each is a module of `bench/`."""
 
+    API = "api"
+    SEARCH = "search"
+    TRANSCRIPTS = "transcripts"
+
     POLLER = "poller"
     CLAIMS = "claims"
     SCALE = "scale"
