@@ -163,11 +163,9 @@ class Bench(StrEnum):
     API = "api"
     SEARCH = "search"
     TRANSCRIPTS = "transcripts"
-
     POLLER = "poller"
     CLAIMS = "claims"
     SCALE = "scale"
-    TRANSCRIPTS = "transcripts"
     WAITERS = "waiters"
 
 
