@@ -8,12 +8,13 @@ import asyncio
 import json
 import time
 import zlib
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 from sqlalchemy import delete, insert, select
@@ -35,6 +36,7 @@ from bench.readers import MB, Server, growth_of
 ROUNDS = 5
 TIMES = 10
 READERS = 10
+OTHERS = 10
 PAGE = "/sentences?limit=50&from_ms={}"
 
 
@@ -64,6 +66,7 @@ class Place:
     database_url: str
     server: Server
     transcript: PreparedTranscript
+    others: Sequence[UUID]  # transcripts of the same size
 
     @property
     def path(self) -> str:
@@ -119,6 +122,7 @@ def _speed(place: Place) -> Iterator[Line]:
     for readers in (1, READERS):
         yield from _against_file(place, readers, "gzip", "/peer/gzip", least=1.0)
         yield from _against_file(place, readers, "identity", "/peer/file/document.json")
+    yield from _none_kept(place)
     yield Line("the naive design, one reader", place.server.read_at_once("/peer/naive", 1), "/s")
 
 
@@ -138,6 +142,16 @@ def _against_file(place: Place, readers: int, coding: str, peer: str, *, least: 
     ratio = median(mine / theirs for mine, theirs in zip(ours, files, strict=True))
     yield Line(f"{name}: as fast as FileResponse", ratio, "×", least=least)
     yield Line(f"{name}: its CPU to that of FileResponse", cpu_s[place.path] / cpu_s[peer], "×", most=least and 1.1)
+
+
+def _none_kept(place: Place) -> Iterator[Line]:
+    """More transcripts in turn than the gateway keeps slices of, so that each comes from PostgreSQL."""
+    ours, files = [], []
+    for _ in range(ROUNDS):
+        ours.append(median(place.server.read(f"/v1/transcripts/{other}")[0].wall_s for other in place.others))
+        files.append(median(place.server.read("/peer/gzip")[0].wall_s for _ in place.others))
+    ratio = median(theirs / mine for mine, theirs in zip(ours, files, strict=True))
+    yield Line("gzip, 1 reader, none read lately: as fast as FileResponse", ratio, "×", least=1.0)
 
 
 def _forms(place: Place) -> Iterator[Line]:
@@ -224,12 +238,12 @@ async def _place(on: Stage) -> AsyncIterator[Place]:
     settings = {"DATABASE_URL": url, "PORT": "0", "API_TOKEN": TOKEN}
     async with running("server", room, "-m", "bench.transcript_server", str(room), **settings) as process:
         server_url = (await process.told("listening at ")).removeprefix("listening at ")
-        transcript = await _fill(url, raw, room)
-        pid = process.process.pid
-        yield Place(url, Server(server_url, pid, {"Authorization": f"Bearer {TOKEN}"}), transcript)
+        transcript, others = await _fill(url, raw, room)
+        server = Server(server_url, process.process.pid, {"Authorization": f"Bearer {TOKEN}"})
+        yield Place(url, server, transcript, others)
 
 
-async def _fill(url: str, raw: bytes, room: Path) -> PreparedTranscript:
+async def _fill(url: str, raw: bytes, room: Path) -> tuple[PreparedTranscript, list[UUID]]:
     engine = create_engine(url)
     job_id = new_id()
     async with transaction(create_sessions(engine)) as session:
@@ -246,7 +260,8 @@ async def _fill(url: str, raw: bytes, room: Path) -> PreparedTranscript:
             model="fun-asr",
             region="beijing",
         )
-        await insert_transcripts(session, [transcript])
+        others = [replace(transcript, id=new_id()) for _ in range(OTHERS)]
+        await insert_transcripts(session, [transcript, *others])
     await engine.dispose()
     document = zlib.decompress(transcript.document.gzip, 31)
     (room / "document.json").write_bytes(document)
@@ -255,7 +270,7 @@ async def _fill(url: str, raw: bytes, room: Path) -> PreparedTranscript:
     await connection.execute("CREATE TABLE naive (body jsonb)")
     await connection.execute("INSERT INTO naive VALUES ($1::jsonb)", document.decode())
     await connection.close()
-    return transcript
+    return transcript, [other.id for other in others]
 
 
 _JOB: dict[str, Any] = {
