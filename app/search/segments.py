@@ -69,10 +69,16 @@ class Segments:
         self._characters += len(text)
 
     def add_channel(self, channel: Mapping[str, Any]) -> None:
-        """One of the document's `transcripts`. A text without sentences counts as one of no certain time."""
-        whole = {"begin_time": 0, "end_time": 0, "text": channel.get("text") or ""}
-        for sentence in channel["sentences"] or [whole]:
-            self.add(channel.get("channel_id", 0), sentence)
+        """One of the document's `transcripts`."""
+        channel_id = channel.get("channel_id", 0)
+        for sentence in channel["sentences"]:
+            self.add(channel_id, sentence)
+        if not channel["sentences"]:
+            self.add_text(channel_id, channel.get("text") or "")
+
+    def add_text(self, channel_id: int, text: str) -> None:
+        """What a channel without sentences says: found all the same, at no certain time."""
+        self.add(channel_id, {"begin_time": 0, "end_time": 0, "text": text})
 
     def finish(self) -> list[PreparedSegment]:
         if self._characters:

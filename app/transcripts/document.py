@@ -71,9 +71,11 @@ class Document:
 
 
 class Segments(Protocol):
-    """Who else looks at each sentence while a document is written."""
+    """Who else looks at what was said while a document is written: each sentence, or a text that has none."""
 
     def add(self, channel_id: int, sentence: Mapping[str, Any]) -> None: ...
+
+    def add_text(self, channel_id: int, text: str) -> None: ...
 
 
 def normalise(raw: bytes, *, file_url: str, family: str) -> Document:
@@ -128,8 +130,7 @@ def serve(
             if segments is not None:
                 segments.add(channel_id, sentence)
         if segments is not None and not part.raw_sentences:
-            # A text without sentences is found all the same, at no certain time.
-            segments.add(channel_id, {"begin_time": 0, "end_time": 0, "text": part.fields["text"]})
+            segments.add_text(channel_id, part.fields["text"])
         writer.close_channel(after)
     return writer.finish(b"]}")
 

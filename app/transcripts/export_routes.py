@@ -1,6 +1,6 @@
 """`/v1/transcripts/{id}/…` for spreadsheets and documents: words, sentences, paragraphs, Markdown."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated
 from uuid import UUID
 
@@ -49,11 +49,7 @@ async def get_transcript_words_csv(
     \f
     One statement, and the token's.
     """
-
-    def make(document: StoredDocument) -> Iterator[str]:
-        return tables.words_csv(_spoken(document, channel_id), bom=bom)
-
-    form = Form("text/csv; charset=utf-8; header=present", channel_id, bom, make)
+    form = _table("text/csv; charset=utf-8; header=present", tables.words_csv, channel_id, bom=bom)
     return await serve_rendered(request, sessions, client.id, transcript_id, form)
 
 
@@ -79,11 +75,7 @@ async def get_transcript_sentences_tsv(
     \f
     One statement, and the token's.
     """
-
-    def make(document: StoredDocument) -> Iterator[str]:
-        return tables.sentences_tsv(_spoken(document, channel_id), bom=bom)
-
-    form = Form("text/tab-separated-values; charset=utf-8", channel_id, bom, make)
+    form = _table("text/tab-separated-values; charset=utf-8", tables.sentences_tsv, channel_id, bom=bom)
     return await serve_rendered(request, sessions, client.id, transcript_id, form)
 
 
@@ -138,6 +130,10 @@ async def get_transcript_markdown(
 
     form = Form("text/markdown; charset=utf-8; variant=CommonMark", channel_id, speakers, make)
     return await serve_rendered(request, sessions, client.id, transcript_id, form)
+
+
+def _table(media_type: str, write: Callable[..., Iterator[str]], channel_id: int | None, *, bom: bool) -> Form:
+    return Form(media_type, channel_id, bom, lambda document: write(_spoken(document, channel_id), bom=bom))
 
 
 def _spoken(document: StoredDocument, channel_id: int | None) -> Iterator[Spoken]:

@@ -42,6 +42,13 @@ async def test_pollers_share_the_indexing(sessions: Sessions, client_id: UUID) -
         assert [await index_segments(mine, 20), await index_segments(yours, 20)] == [20, 10]
 
 
+async def test_a_stored_text_without_sentences_is_found(
+    api: httpx.AsyncClient, sessions: Sessions, client_id: UUID
+) -> None:
+    await keep(sessions, client_id, {"channel_id": 0, "text": "你好。", "sentences": []})
+    assert await found(api, "你好") == 1
+
+
 async def test_a_transcript_from_before_there_was_search_is_found(
     api: httpx.AsyncClient, sessions: Sessions, client_id: UUID
 ) -> None:
