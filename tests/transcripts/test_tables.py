@@ -2,7 +2,6 @@
 
 import csv
 import io
-import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -126,13 +125,11 @@ def test_whatever_was_said_there_is_a_row_of_all_columns_for_each(transcripts: T
     assert all(tuple(line) == SENTENCE_COLUMNS for line in lines)
 
 
-def test_150_000_words_are_written_in_a_second() -> None:
+def test_150_000_words_are_all_written() -> None:
     words = [(time_ms, time_ms + 240, ["Hello ", "world, ", "这", "里", "是 "][time_ms % 5]) for time_ms in range(20)]
     talk = listed(transcript(*[spoken(*words)] * 7500))
-    began = time.process_time()
     assert sum(piece.count("\r\n") for piece in words_csv(talk)) == 150_001
     assert sum(1 for _ in sentences_tsv(talk)) == 7501
-    assert time.process_time() - began < 2, "measured 0.17 s; the bound leaves room for slow machines"
 
 
 def test_pieces_come_one_by_one() -> None:
