@@ -257,7 +257,7 @@ class Heard:
         self.sentences.append((channel_id, sentence))
 
     def add_text(self, channel_id: int, text: str) -> None:
-        raise AssertionError("Each channel has sentences.")
+        raise AssertionError(f"Each channel has sentences, but {channel_id} has only {text!r}.")
 
 
 def test_others_hear_each_sentence_while_the_document_is_written() -> None:
