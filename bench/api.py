@@ -90,7 +90,7 @@ async def _bench() -> None:
 async def _gateway(on: Stage, url: str) -> AsyncIterator[Place]:
     settings = {"DATABASE_URL": url, "PORT": "0", "API_TOKEN": TOKEN, "DASHSCOPE_BEIJING_API_KEY": KEY}
     async with running("api", on.room("gateway"), "-m", "app", "api", **settings) as api:
-        address = urlsplit((await api.told('"listening"')).partition('"url": "')[2].partition('"')[0])
+        address = urlsplit(await api.url())
         place = Place("gateway", address.hostname or "", address.port or 0, api)
         await _answers(place)
         yield place

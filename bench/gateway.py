@@ -113,7 +113,7 @@ async def gateway(
     }
     front = "api" if apart else "serve"
     async with running(front, room, "-m", "app", front, **settings) as api:
-        url = (await api.told('"listening"')).partition('"url": "')[2].partition('"')[0]
+        url = await api.url()
         async with _database(database_url) as database, _http(url) as http:
             if not apart:
                 yield Gateway(url, api, database, http)

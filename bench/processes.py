@@ -1,6 +1,7 @@
 """Real processes with their output in a file, and what CPU they took."""
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -30,6 +31,11 @@ class Running:
                 if self.process.returncode is not None:
                     raise RuntimeError(f"{self.output.name} ended without saying {text!r}:\n" + "\n".join(lines[-20:]))
                 await asyncio.sleep(0.05)
+
+    async def url(self) -> str:
+        """Where a gateway listens, as its log says."""
+        address: str = json.loads(await self.told('"listening"'))["url"]
+        return address
 
     def cpu_s(self) -> float:
         return family_cpu_s(self.process.pid)

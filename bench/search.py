@@ -203,7 +203,7 @@ async def _show_sizes(sessions: Sessions) -> None:
 async def _api(on: Stage, database_url: str) -> AsyncIterator[aiohttp.ClientSession]:
     settings = {"DATABASE_URL": database_url, "PORT": "0", "API_TOKEN": "a-token-of-the-benchmark"}
     async with running("api", on.room("api"), "-m", "app", "api", **settings) as api:
-        url = (await api.told('"listening"')).partition('"url": "')[2].partition('"')[0]
+        url = await api.url()
         async with aiohttp.ClientSession(base_url=url) as http:
             yield http
 

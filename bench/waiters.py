@@ -103,7 +103,7 @@ async def _place(on: Stage) -> AsyncIterator[Place]:
     url = await on.database()
     settings = {"DATABASE_URL": url, "PORT": "0", "API_TOKEN": TOKEN}
     async with running("api", on.room("waiters"), "-m", "app", "api", **settings) as api:
-        address = urlsplit((await api.told('"listening"')).partition('"url": "')[2].partition('"')[0])
+        address = urlsplit(await api.url())
         database = await asyncpg.connect(url)  # type: ignore[no-untyped-call]
         while not await database.fetchval("SELECT count(*) FROM clients"):  # noqa: ASYNC110 - another process's doing
             await asyncio.sleep(0.05)

@@ -1,6 +1,7 @@
 """Real processes of the command line: `python -m app …` in the test's own folder and environment."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -45,8 +46,8 @@ class Running:
         return found[0]
 
     async def url(self) -> str:
-        line = await self.told('"listening"')
-        return line.partition('"url": "')[2].partition('"')[0]
+        address: str = json.loads(await self.told('"listening"'))["url"]
+        return address
 
     async def ended(self) -> int:
         async with asyncio.timeout(PATIENCE_S):

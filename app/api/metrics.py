@@ -1,5 +1,7 @@
 """Measurements of the HTTP API, in Prometheus' default registry beside those of the other rooms."""
 
+from functools import cache
+
 from prometheus_client import Counter, Histogram
 
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
@@ -18,5 +20,16 @@ durations = Histogram(
 def record_request(method: str, route: str, status: int, duration_s: float) -> None:
     # Callers may invent methods; every label value lives as long as the process.
     method = method if method in _METHODS else "other"
-    requests.labels(method, route, str(status)).inc()
-    durations.labels(method, route).observe(duration_s)
+    _count(method, route, status).inc()
+    _duration(method, route).observe(duration_s)
+
+
+# Looking one up by its labels takes longer than counting. There are as many as Prometheus keeps anyway.
+@cache
+def _count(method: str, route: str, status: int) -> Counter:
+    return requests.labels(method, route, str(status))
+
+
+@cache
+def _duration(method: str, route: str) -> Histogram:
+    return durations.labels(method, route)

@@ -3,15 +3,17 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from email.message import Message
+from email.message import Message as Fields
 from functools import cached_property
-from typing import Any, get_args, get_origin
+from typing import Any
 
 from fastapi import Request, Response, params
 from fastapi.dependencies.utils import get_flat_params, get_validation_alias
 from fastapi.routing import APIRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.acceptable import accepts
+from app.api.plain_call import NotPlain, PlainCall, is_list, plain_call
 from app.api.problems import NotAcceptable, UnsupportedMediaType
 from app.errors import Fault, InvalidRequest
 
@@ -20,16 +22,51 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class StrictRoute(APIRoute):
-    """Checks the request before its body is read. A quarter of the price of a dependency of the router."""
+    """Checks the request before its body is read, and calls the endpoint without FastAPI's help where it can."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        # Routers that are included have dependencies of their own: FastAPI gives their routes another `app`.
+        if plain := plain_call(self):
+            self.app = self._answer_plainly(plain, otherwise=self.app)
+
+    async def admit(self, request: Request) -> None:
+        """Raises what keeps the request from being looked at further."""
+        _check(request, self, self._query_parameters)
+
+    def _answer_plainly(self, plain: PlainCall, *, otherwise: ASGIApp) -> ASGIApp:
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            request = Request(scope, receive, send)
+            await self.admit(request)
+            try:
+                arguments = await plain.arguments(request)
+            except NotPlain:
+                await otherwise(scope, await self._once_more(request), send)
+                return
+            response: Response = await self.endpoint(**arguments)
+            await response(scope, receive, send)
+
+        return answer
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
         async def check_first(request: Request) -> Response:
-            _check(request, self, self._query_parameters)
+            await self.admit(request)
             return await handle(request)
 
         return check_first
+
+    async def _once_more(self, request: Request) -> Receive:
+        """The body again from its beginning, for FastAPI, if it looks at it at all."""
+        if self.body_field is None:
+            return request.receive
+        left = [await request.body()]
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": left.pop()} if left else await request.receive()
+
+        return receive
 
     @cached_property
     def _query_parameters(self) -> dict[str, bool]:
@@ -101,13 +138,7 @@ def _query_parameters(route: APIRoute) -> dict[str, bool]:
         for field in get_flat_params(route.dependant)
         if not isinstance(field.field_info, params.Path | params.Header | params.Cookie)
     ]
-    return {get_validation_alias(field): _is_list(field.field_info.annotation) for field in fields}
-
-
-def _is_list(annotation: Any) -> bool:
-    if get_origin(annotation) in {list, set, frozenset, tuple}:
-        return True
-    return any(_is_list(argument) for argument in get_args(annotation))
+    return {get_validation_alias(field): is_list(field.field_info.annotation) for field in fields}
 
 
 def _has_prefix(name: str, prefixes: tuple[str, ...]) -> bool:
@@ -123,7 +154,7 @@ def _require_json(request: Request) -> None:
         request.headers
     ):
         return  # no body: its absence is the better complaint
-    message = Message()
+    message = Fields()
     message["content-type"] = request.headers.get("content-type", "")
     kind, _, subtype = message.get_content_type().partition("/")
     charset = message.get_content_charset("utf-8")

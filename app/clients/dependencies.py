@@ -4,10 +4,10 @@
 """
 
 import hmac
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import Depends, Request, Response
+from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from app.api.dependencies import SettingsDep
@@ -54,14 +54,9 @@ class ClientRoute(StrictRoute):
             path, endpoint, **{**options, "openapi_extra": security | (options.get("openapi_extra") or {})}
         )
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-
-        async def check_first(request: Request) -> Response:
-            await current_client(request)
-            return await handle(request)
-
-        return check_first
+    async def admit(self, request: Request) -> None:
+        await current_client(request)
+        await super().admit(request)
 
 
 async def require_admin(
