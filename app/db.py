@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from typing import Any
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 import asyncpg
 import msgspec
@@ -107,9 +108,19 @@ async def single_statements(sessions: Sessions) -> AsyncIterator[AsyncConnection
     two round trips more. Core only. Raises DatabaseUnavailable as `transaction`.
     """
     with _outages_told():
-        engine: AsyncEngine = sessions.kw["bind"]
-        async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        async with _in_autocommit(sessions.kw["bind"]).connect() as connection:
             yield connection
+
+
+def _in_autocommit(engine: AsyncEngine) -> AsyncEngine:
+    """The engine with its pool, made once: making it costs as much as a small statement."""
+    found = _autocommit.get(engine)
+    if found is None:
+        found = _autocommit[engine] = engine.execution_options(isolation_level="AUTOCOMMIT")
+    return found
+
+
+_autocommit: WeakKeyDictionary[AsyncEngine, AsyncEngine] = WeakKeyDictionary()
 
 
 @contextmanager

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 
 def accepts(headers: Sequence[str], media_type: str) -> bool:
     """Whether the media type may be sent. The range that names it most exactly decides; no range at all allows all."""
+    if not headers:
+        return True
     ranges = list(_ranges(headers))
     kind = media_type.partition("/")[0]
     for wanted in (media_type, f"{kind}/*", "*/*"):

@@ -154,8 +154,11 @@ def _require_json(request: Request) -> None:
         request.headers
     ):
         return  # no body: its absence is the better complaint
+    content_type = request.headers.get("content-type", "")
+    if content_type == "application/json":
+        return
     message = Fields()
-    message["content-type"] = request.headers.get("content-type", "")
+    message["content-type"] = content_type
     kind, _, subtype = message.get_content_type().partition("/")
     charset = message.get_content_charset("utf-8")
     if "content-type" not in request.headers or kind != "application" or not _is_json(subtype):

@@ -1,12 +1,13 @@
 """The states of jobs and files, and which files may share a task. Pure."""
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
+
+import orjson
 
 
 class JobStatus(StrEnum):
@@ -75,5 +76,5 @@ def job_status(counts: FileCounts) -> JobStatus:
 
 def lane(parameters: Mapping[str, Any]) -> UUID:
     """The same id for all files that, within a region and model, may go out in one task."""
-    agreed = json.dumps(parameters, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return UUID(bytes=hashlib.sha256(agreed.encode("utf-8", "surrogatepass")).digest()[:16])
+    agreed = orjson.dumps(parameters, option=orjson.OPT_SORT_KEYS)
+    return UUID(bytes=hashlib.sha256(agreed).digest()[:16])

@@ -39,7 +39,7 @@ def new_job(
         metadata=request.metadata,
         webhook_url=webhook_url,
         idempotency_key=idempotency_key,
-        request_sha256=_fingerprint(request, asked, urls, webhook_url),
+        request_sha256=_fingerprint(request, asked, urls, webhook_url) if idempotency_key else None,
     )
 
 

@@ -1,6 +1,6 @@
 """Creating jobs. Works in the caller's transaction; nothing here talks to upstream."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -21,7 +21,7 @@ from app.jobs.room import no_room, room_left
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """`request_sha256` names what was asked for: the same idempotency key must come with the same."""
+    """`request_sha256` names what was asked for: the same idempotency key must come with the same. None: no key."""
 
     client_id: UUID
     asked: ValidatedJob
@@ -30,7 +30,7 @@ class NewJob:
     metadata: Mapping[str, str]
     webhook_url: str | None
     idempotency_key: str | None
-    request_sha256: bytes
+    request_sha256: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +81,8 @@ async def _insert(connection: AsyncConnection, jobs: Mapping[int, NewJob]) -> di
     """
     ordered = sorted(jobs.items(), key=lambda item: (item[1].client_id, item[1].idempotency_key or ""))
     ids = [new_id() for _ in ordered]
-    given = zip(ids, (new for _, new in ordered), strict=True)
-    rows = await connection.execute(_INSERT, _columns(list(given)))
+    given = [_row(job_id, new) for job_id, (_, new) in zip(ids, ordered, strict=True)]
+    rows = await connection.execute(_INSERT, {"jobs": orjson.dumps(given).decode()})
     created_at = {row.id: row.created_at for row in rows}
     return {
         number: Created(_fresh(job_id, created_at[job_id], new))
@@ -104,32 +104,29 @@ async def _replays(connection: AsyncConnection, jobs: Mapping[int, NewJob]) -> d
     }
 
 
-def _replay(job: JobRow, stored_sha256: bytes, *, request_sha256: bytes) -> Created | Exception:
+def _replay(job: JobRow, stored_sha256: bytes, *, request_sha256: bytes | None) -> Created | Exception:
     if stored_sha256 == request_sha256:
         return Created(job, replayed=True)
     detail = "was used for another request; use a new key for each request, and the same one only to repeat it"
     return IdempotencyKeyReused(f"The Idempotency-Key {detail}.", faults=[Fault("/header/Idempotency-Key", detail)])
 
 
-def _columns(given: Sequence[tuple[UUID, NewJob]]) -> dict[str, list[Any]]:
-    """The jobs' columns as arrays, and those of their files."""
-    files = [(job_id, index, url) for job_id, new in given for index, url in enumerate(new.urls)]
-    jobs = zip(*(_job_columns(job_id, new) for job_id, new in given), strict=True)
-    return {
-        name: list(values)
-        for name, values in zip((*_JOB_COLUMNS, *_FILE_COLUMNS), (*jobs, *zip(*files, strict=True)), strict=True)
-    }
-
-
-def _job_columns(job_id: UUID, new: NewJob) -> Iterator[Any]:
+def _row(job_id: UUID, new: NewJob) -> dict[str, Any]:
     asked = new.asked
-    yield from (job_id, new.client_id, asked.model.id, asked.region, new.region_asked)
-    yield from (_json(asked.parameters), _json(new.metadata), new.webhook_url, new.idempotency_key)
-    yield from (new.request_sha256 if new.idempotency_key else None, lane(asked.parameters), len(new.urls))
-
-
-def _json(value: Mapping[str, Any]) -> str:
-    return orjson.dumps(value).decode()
+    return {
+        "id": job_id,
+        "client_id": str(new.client_id),  # the driver makes it a subclass, which orjson does not write
+        "model": asked.model.id,
+        "region": asked.region,
+        "region_asked": new.region_asked,
+        "parameters": asked.parameters,
+        "metadata": new.metadata,
+        "webhook_url": new.webhook_url,
+        "idempotency_key": new.idempotency_key,
+        "request_sha256": rf"\x{new.request_sha256.hex()}" if new.request_sha256 else None,
+        "lane": lane(asked.parameters),
+        "urls": new.urls,
+    }
 
 
 def _fresh(job_id: UUID, created_at: datetime, new: NewJob) -> JobRow:
@@ -141,36 +138,26 @@ def _fresh(job_id: UUID, created_at: datetime, new: NewJob) -> JobRow:
     )  # fmt: skip
 
 
-_JOB_COLUMNS = (
-    "ids", "client_ids", "models", "regions", "regions_asked", "parameters", "labels", "webhook_urls",
-    "idempotency_keys", "requests_sha256", "lanes", "totals",
-)  # fmt: skip
-_FILE_COLUMNS = ("file_job_ids", "file_indexes", "urls")
-
+# One parameter instead of an array for each column: writing it takes a tenth of the time.
 _INSERT = text("""
     WITH given AS (
-        SELECT * FROM unnest(
-            CAST(:ids AS uuid[]), CAST(:client_ids AS uuid[]), CAST(:models AS text[]), CAST(:regions AS text[]),
-            CAST(:regions_asked AS text[]), CAST(:parameters AS text[]), CAST(:labels AS text[]),
-            CAST(:webhook_urls AS text[]), CAST(:idempotency_keys AS text[]), CAST(:requests_sha256 AS bytea[]),
-            CAST(:lanes AS uuid[]), CAST(:totals AS int[])
-        ) AS given (id, client_id, model, region, region_asked, parameters, labels, webhook_url,
-                    idempotency_key, request_sha256, lane, total)
+        SELECT *
+        FROM json_to_recordset(CAST(:jobs AS json)) AS given (
+            id uuid, client_id uuid, model text, region text, region_asked text, parameters jsonb, metadata jsonb,
+            webhook_url text, idempotency_key text, request_sha256 bytea, lane uuid, urls text[]
+        )
     ), job AS (
         INSERT INTO jobs (id, client_id, model, region, region_asked, parameters, metadata, webhook_url,
                           idempotency_key, request_sha256, files_total, files_queued)
-        SELECT id, client_id, model, region, region_asked, CAST(parameters AS jsonb), CAST(labels AS jsonb),
-               webhook_url, idempotency_key, request_sha256, total, total
+        SELECT id, client_id, model, region, region_asked, parameters, metadata, webhook_url,
+               idempotency_key, request_sha256, cardinality(urls), cardinality(urls)
         FROM given
         ON CONFLICT (client_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
         RETURNING id, created_at
     ), inserted AS (
         INSERT INTO files (job_id, index, client_id, region, model, lane, url)
-        SELECT given.id, file.index, given.client_id, given.region, given.model, given.lane, file.url
-        FROM unnest(CAST(:file_job_ids AS uuid[]), CAST(:file_indexes AS int[]), CAST(:urls AS text[]))
-            AS file (job_id, index, url)
-        JOIN job ON job.id = file.job_id
-        JOIN given ON given.id = file.job_id
+        SELECT given.id, file.number - 1, given.client_id, given.region, given.model, given.lane, file.url
+        FROM given JOIN job USING (id), unnest(given.urls) WITH ORDINALITY AS file (url, number)
     )
     SELECT id, created_at FROM job
 """)
