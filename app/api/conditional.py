@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Mapping
 
 from fastapi import Request, Response
 
@@ -24,10 +25,10 @@ def validators(etag: str) -> dict[str, str]:
     return {"ETag": etag, "Cache-Control": _CACHE_CONTROL}
 
 
-def not_modified(request: Request, etag: str) -> Response | None:
-    """A 304 when the caller already has what `etag` names; None: send it."""
+def not_modified(request: Request, etag: str, more: Mapping[str, str] | None = None) -> Response | None:
+    """A 304 when the caller already has what `etag` names; None: send it. `more`: headers that it has besides."""
     if any(matches(value, etag) for value in request.headers.getlist("if-none-match")):
-        return Response(status_code=304, headers=validators(etag))
+        return Response(status_code=304, headers={**validators(etag), **(more or {})})
     return None
 
 

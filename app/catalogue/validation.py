@@ -4,8 +4,11 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 from itertools import islice
 from typing import Any, Literal
+
+import orjson
 
 from app.catalogue.model import Model, Parameter
 from app.catalogue.parameters import canonical
@@ -16,15 +19,19 @@ from app.settings import RegionName
 
 # More places than anyone mends at once; a hostile body must not cost time and an endless answer.
 _MAX_FAULTS = 100
+_REMEMBERED_BYTES = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class ValidatedJob:
-    """`parameters` are canonical: jobs that mean the same have equal ones, so their files may share a task."""
+    """`parameters` are canonical: jobs that mean the same have equal ones, so their files may share a task.
+
+    It may be shared by jobs: nobody changes it.
+    """
 
     model: Model
     region: RegionName
-    parameters: dict[str, Any]
+    parameters: Mapping[str, Any]
 
 
 def validate_job(
@@ -37,7 +44,30 @@ def validate_job(
     """`served`: regions with a key, the default region first.
 
     Raises UnknownModel, ModelNotInRegion, RegionNotServed, or InvalidRequest with the faults of all parameters.
+    What was found valid is remembered: clients ask for the same again and again.
     """
+    try:
+        written = orjson.dumps(parameters)
+    except TypeError:  # a lone surrogate, or an integer of more than 64 bits: a fault, which is told below
+        return _validate(model, region, parameters, tuple(served))
+    if len(written) > _REMEMBERED_BYTES:
+        return _validate(model, region, parameters, tuple(served))
+    return _validate_again(model, region, written, tuple(served))
+
+
+@lru_cache(maxsize=1024)
+def _validate_again(
+    model: str, region: Literal["auto"] | RegionName, parameters: bytes, served: tuple[RegionName, ...]
+) -> ValidatedJob:
+    return _validate(model, region, orjson.loads(parameters), served)
+
+
+def _validate(
+    model: str,
+    region: Literal["auto"] | RegionName,
+    parameters: Mapping[str, Any],
+    served: tuple[RegionName, ...],
+) -> ValidatedJob:
     found = find_model(model)
     return ValidatedJob(
         model=found,

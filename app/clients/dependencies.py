@@ -31,7 +31,7 @@ async def current_client(request: Request) -> CurrentClient:
     known: CurrentClient | None = getattr(request.state, "client", None)
     if known is not None:
         return known
-    client = await _find(request, _token(await client_scheme(request)))
+    client = await _find(request, _bearer(request))
     if client is None:
         raise Unauthorized(f"This token is unknown or revoked; {HOW_TO}.")
     request.state.client = client
@@ -60,12 +60,12 @@ class ClientRoute(StrictRoute):
 
 
 async def require_admin(
-    request: Request, settings: SettingsDep, credentials: Annotated[Credentials, Depends(admin_scheme)]
+    request: Request, settings: SettingsDep, _scheme: Annotated[Credentials, Depends(admin_scheme)]
 ) -> None:
     """Raises AdminDisabled, Unauthorized, or Forbidden for what is a client's token."""
     if settings.admin_token is None:
         raise AdminDisabled("Set ADMIN_TOKEN to manage clients over HTTP, or use `python -m app clients`.")
-    token = _token(credentials)
+    token = _bearer(request)
     if hmac.compare_digest(token, settings.admin_token.get_secret_value().encode()):
         return
     if await _find(request, token):
@@ -85,13 +85,16 @@ def _count(request: Request, client: CurrentClient) -> None:
         raise RateLimited(f"A client may make {limit.most} requests in a second; try again in one.")
 
 
+def _bearer(request: Request) -> bytes:
+    """The token. Raises Unauthorized. FastAPI's schemes read it alike; here they only fill the document."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    token = token.strip()
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthorized(f"A token is needed; {HOW_TO}.")
+    # Starlette reads headers as Latin-1: back to the bytes that were sent.
+    return token.encode("latin-1")
+
+
 async def _find(request: Request, token: bytes) -> CurrentClient | None:
     recognition: Recognition = request.app.state.recognition
     return await recognition.client(token)
-
-
-def _token(credentials: Credentials) -> bytes:
-    if credentials is None:
-        raise Unauthorized(f"A token is needed; {HOW_TO}.")
-    # Starlette reads headers as Latin-1: back to the bytes that were sent.
-    return credentials.credentials.encode("latin-1")

@@ -6,6 +6,7 @@ from app.jobs.intake import Intake
 from app.jobs.lookup import Lookup
 from app.jobs.pace import Pace
 from app.jobs.reading import JobRow
+from app.jobs.shown import Shown
 from app.jobs.waiting import Waiters
 from app.settings import Settings
 
@@ -26,6 +27,7 @@ class Desk:
         self.waiting_limit = settings.client_waiting_files
         self.intake = Intake(sessions, waiting_limit=self.waiting_limit)
         self.lookup = Lookup(sessions)
+        self.shown = Shown(sessions)
         self.waiters = waiters or Waiters(sessions)
         self.doorbell = doorbell or Doorbell()
         self.pace = Pace(sessions)

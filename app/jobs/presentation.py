@@ -70,7 +70,7 @@ def file_json(file: FileRow) -> dict[str, Any]:
     }
 
 
-def page_bytes(items: Sequence[dict[str, Any]], next_cursor: str | None) -> bytes:
+def page_bytes(items: Sequence[dict[str, Any] | msgspec.Raw], next_cursor: str | None) -> bytes:
     return encode({"items": items, "next_cursor": next_cursor})
 
 

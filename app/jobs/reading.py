@@ -128,19 +128,19 @@ async def find_by_keys(
     return {(row[0], row[1]): (job_row(row[3:]), row[2]) for row in rows}
 
 
-async def list_jobs(sessions: Sessions, client_id: UUID, filters: JobFilters, limit: int) -> list[JobRow]:
-    """Newest first, one statement for jobs and files. Filters by metadata take a transaction and two."""
+async def list_versions(sessions: Sessions, client_id: UUID, filters: JobFilters, limit: int) -> list[tuple[UUID, int]]:
+    """Ids and versions, newest first, in one statement. Filters by metadata take a transaction and two."""
     values = _values(filters)
     statement = _list_statement(frozenset(values), limit)
     values["client_id"] = client_id
     if not filters.metadata:
         async with single_statements(sessions) as connection:
-            return [job_row(row) for row in await connection.execute(statement, values)]
+            return [(row[0], row[1]) for row in (await connection.execute(statement, values)).all()]
     async with transaction(sessions) as session:
         # Whether the pair is rare decides between two plans, so the pair has to be known when the plan is made.
         # Among 300,000 jobs a plan for any pair takes 70 ms for a rare one, this one 0.05 ms.
         await session.execute(text("SET LOCAL plan_cache_mode = force_custom_plan"))
-        return [job_row(row) for row in await session.execute(statement, values)]
+        return [(row[0], row[1]) for row in (await session.execute(statement, values)).all()]
 
 
 async def list_files(
@@ -200,11 +200,14 @@ def _values(filters: JobFilters) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=256)
-def _list_statement(conditions: frozenset[str], limit: int) -> Select[Any]:
+def _list_statement(conditions: frozenset[str], limit: int) -> Select[UUID, int]:
     """Made once for each set of conditions: making and hashing it takes longer than reading 50 jobs."""
     # The limit is spelt out, not bound: a plan for any limit sorts all jobs of the client, 2 ms among 10,000.
     query = (
-        _JOBS.where(Job.client_id == bindparam("client_id")).order_by(Job.id.desc()).limit(literal_column(f"{limit:d}"))
+        select(Job.id, Job.version)
+        .where(Job.client_id == bindparam("client_id"))
+        .order_by(Job.id.desc())
+        .limit(literal_column(f"{limit:d}"))
     )
     return query.where(*(_CONDITIONS[name] for name in sorted(conditions)))
 

@@ -33,7 +33,7 @@ from app.jobs import changes, reading
 from app.jobs.dependencies import PreferHeader, WaitParameter, desk_of, wait_for_job, wait_s
 from app.jobs.lifecycle import FileStatus, JobStatus
 from app.jobs.preference import preference_applied
-from app.jobs.presentation import file_json, job_bytes, job_json, page_bytes
+from app.jobs.presentation import file_json, job_bytes, page_bytes
 from app.jobs.reading import JobFilters, JobRow
 from app.jobs.requests import new_job
 from app.jobs.schemas import MAX_FILES, Job, JobFilePage, JobPage, JobRequest
@@ -149,7 +149,7 @@ async def list_jobs(
 ) -> Response:
     """Pages stay stable while new jobs arrive. Filters narrow each other; each job shows its first 100 files.
     \f
-    One statement for jobs and files, and the token's.
+    One statement, another one when there are jobs that changed since this process last showed them, and the token's.
     """
     filters = JobFilters(
         statuses=status or (),
@@ -160,9 +160,9 @@ async def list_jobs(
         metadata=prefixed_query(request, "metadata."),
         before_id=decode_cursor(cursor, tuple[Literal["jobs"], UUID])[1] if cursor is not None else None,
     )
-    jobs = await reading.list_jobs(desk_of(request).sessions, client.id, filters, limit + 1)
-    page, next_cursor = cut_page(jobs, limit, lambda job: ("jobs", job.id))
-    return _json(page_bytes([job_json(job) for job in page], next_cursor))
+    jobs = await desk_of(request).shown.page(client.id, filters, limit + 1)
+    page, next_cursor = cut_page(jobs, limit, lambda job: ("jobs", job[0]))
+    return _json(page_bytes([msgspec.Raw(body) for _, body in page], next_cursor))
 
 
 @router.get(
@@ -193,9 +193,8 @@ async def get_job(
     job = await desk.lookup.job(client.id, job_id)
     job = await _wait(request, job, wait_s(request, wait, prefer))
     etag = strong_etag(str(job.id), job.version)
-    answer = not_modified(request, etag) or _json(job_bytes(job), validators(etag))
-    answer.headers.update(await desk.retry_after(job) | preference_applied(request))
-    return answer
+    more = await desk.retry_after(job) | preference_applied(request)
+    return not_modified(request, etag, more) or _json(job_bytes(job), validators(etag) | more)
 
 
 @router.get(

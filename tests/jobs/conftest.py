@@ -2,12 +2,19 @@
 
 from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.clients.service import CurrentClient
 from tests.api_fixtures import *  # noqa: F403 - fixtures are found by their names
+
+
+@pytest.fixture
+def client_id(api_client: tuple[CurrentClient, str]) -> UUID:
+    return api_client[0].id
 
 
 @pytest.fixture

@@ -8,17 +8,11 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from app.clients.service import CurrentClient
 from app.db import Sessions, transaction
 from app.identifiers import new_id
 from tests.jobs.rows import CANCELED, FAILED, NOW, QUEUED, RUNNING, SUBMITTING, SUCCEEDED, add_job
 
 JOB_TABLES = {"jobs": "id", "files": "job_id", "transcripts": "job_id"}
-
-
-@pytest.fixture
-def client_id(api_client: tuple[CurrentClient, str]) -> UUID:
-    return api_client[0].id
 
 
 async def rows(sessions: Sessions, statement: str, **values: Any) -> list[tuple[Any, ...]]:

@@ -28,11 +28,6 @@ PATIENCE_S = 20
 
 
 @pytest.fixture
-def client_id(api_client: tuple[CurrentClient, str]) -> UUID:
-    return api_client[0].id
-
-
-@pytest.fixture
 async def waiters(app: FastAPI, sessions: Sessions) -> AsyncIterator[Waiters]:
     """The application's, looking more often than in earnest. Closed before the server is: as in `app.server`."""
     waiters = app.state.desk.waiters = Waiters(sessions, interval_s=0.01)

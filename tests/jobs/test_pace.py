@@ -9,15 +9,9 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import func
 
-from app.clients.service import CurrentClient
 from app.db import Sessions, create_engine, create_sessions
 from app.jobs.pace import Pace, seconds_left
 from tests.jobs.rows import QUEUED, RUNNING, SUCCEEDED, add_job
-
-
-@pytest.fixture
-def client_id(api_client: tuple[CurrentClient, str]) -> UUID:
-    return api_client[0].id
 
 
 @pytest.mark.parametrize(

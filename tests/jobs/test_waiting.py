@@ -13,7 +13,6 @@ from fastapi import FastAPI
 from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.clients.service import CurrentClient
 from app.db import Sessions, create_engine, create_sessions, transaction
 from app.identifiers import new_id
 from app.jobs.lookup import Lookup
@@ -22,11 +21,6 @@ from app.jobs.waiting import Waiters
 from tests.jobs.rows import SUCCEEDED, add_job, finish
 
 LONG_S = 30
-
-
-@pytest.fixture
-def client_id(api_client: tuple[CurrentClient, str]) -> UUID:
-    return api_client[0].id
 
 
 @pytest.fixture

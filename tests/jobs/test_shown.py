@@ -1,0 +1,64 @@
+"""What a process remembers of jobs is what the database has of them, and it remembers no more than it may."""
+
+from uuid import UUID
+
+import httpx
+from sqlalchemy import delete, update
+
+from app.db import Sessions, transaction
+from app.jobs.models import Job
+from app.jobs.presentation import job_bytes
+from app.jobs.reading import JobFilters, find_job
+from app.jobs.shown import Shown
+from tests.jobs.rows import add_job
+
+
+async def test_a_known_version_is_not_read_again(sessions: Sessions, client_id: UUID, statements: list[str]) -> None:
+    shown = Shown(sessions)
+    jobs = [await add_job(sessions, client_id) for _ in range(3)]
+    first = await shown.page(client_id, JobFilters(), 50)
+    statements.clear()
+    assert await shown.page(client_id, JobFilters(), 50) == first
+    assert [job_id for job_id, _ in first] == jobs[::-1]
+    assert len(statements) == 1
+
+
+async def test_a_new_version_is(sessions: Sessions, client_id: UUID) -> None:
+    shown = Shown(sessions)
+    job_id, other = await add_job(sessions, client_id), await add_job(sessions, client_id)
+    before = dict(await shown.page(client_id, JobFilters(), 50))
+    async with transaction(sessions) as session:
+        await session.execute(
+            update(Job).where(Job.id == job_id).values(version=Job.version + 1, audio_duration_ms=4711)
+        )
+    after = dict(await shown.page(client_id, JobFilters(), 50))
+    assert after[other] == before[other]
+    async with transaction(sessions) as session:
+        assert after[job_id] == job_bytes(await find_job(session, client_id, job_id))
+    assert b"4711" in after[job_id]
+
+
+async def test_no_more_is_kept_than_it_may(sessions: Sessions, client_id: UUID, statements: list[str]) -> None:
+    jobs = [await add_job(sessions, client_id) for _ in range(5)]
+    small = Shown(sessions, kept_bytes=1500)
+    large = await Shown(sessions).page(client_id, JobFilters(), 50)
+    assert await small.page(client_id, JobFilters(), 50) == large
+    assert len(large) == len(jobs)
+    statements.clear()
+    assert await small.page(client_id, JobFilters(), 50) == large
+    assert len(statements) == 2
+
+
+async def test_a_job_that_is_larger_than_what_is_kept_is_shown(sessions: Sessions, client_id: UUID) -> None:
+    job_id = await add_job(sessions, client_id)
+    assert [each for each, _ in await Shown(sessions, kept_bytes=10).page(client_id, JobFilters(), 50)] == [job_id]
+
+
+async def test_deleted_jobs_are_gone_from_lists_that_knew_them(
+    api: httpx.AsyncClient, sessions: Sessions, client_id: UUID
+) -> None:
+    await add_job(sessions, client_id)
+    assert len((await api.get("/v1/jobs")).json()["items"]) == 1
+    async with transaction(sessions) as session:
+        await session.execute(delete(Job))
+    assert (await api.get("/v1/jobs")).json()["items"] == []
