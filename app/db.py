@@ -97,7 +97,7 @@ async def transaction(sessions: Sessions) -> AsyncIterator[AsyncSession]:
 
     Raises DatabaseUnavailable when PostgreSQL cannot be reached, restarts, or has no connection to give.
     """
-    with _outages_told():
+    with outages_told():
         async with sessions.begin() as session:
             yield session
 
@@ -107,7 +107,7 @@ async def single_statements(sessions: Sessions) -> AsyncIterator[AsyncConnection
     """Each statement is a transaction of its own, committed when it returns: without BEGIN and COMMIT, which cost
     two round trips more. Core only. Raises DatabaseUnavailable as `transaction`.
     """
-    with _outages_told():
+    with outages_told():
         async with _in_autocommit(sessions.kw["bind"]).connect() as connection:
             yield connection
 
@@ -124,15 +124,17 @@ _autocommit: WeakKeyDictionary[AsyncEngine, AsyncEngine] = WeakKeyDictionary()
 
 
 @contextmanager
-def _outages_told() -> Iterator[None]:
+def outages_told() -> Iterator[None]:
+    """Raises DatabaseUnavailable for what says that PostgreSQL is away, and everything else as it is."""
     try:
         yield
     except (
         DBAPIError,
         OSError,
         PoolTimeoutError,
-        pg.PostgresConnectionError,
+        pg.PostgresError,
         pg.InterfaceError,
+        pg.InternalClientError,
     ) as error:
         if is_outage(error):
             raise DatabaseUnavailable("The database cannot be reached; try again in a moment.") from error
@@ -154,6 +156,7 @@ def is_outage(error: BaseException) -> bool:
         pg.CrashShutdownError,
         pg.TooManyConnectionsError,
         pg.InterfaceError,
+        pg.InternalClientError,  # the server's farewell came while the connection was idle, and is read now
         pg.ReadOnlySQLTransactionError,
     )
     return isinstance(error, outages) or (cause is not None and is_outage(cause))

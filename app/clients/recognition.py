@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from app.batching import Batcher
 from app.clients.service import CurrentClient, find_clients
 from app.clients.tokens import hash_token
-from app.db import Sessions, single_statements
+from app.db import Sessions
 
 
 class Recognition:
@@ -23,5 +23,4 @@ class Recognition:
         return await self._clients(hash_token(token))
 
     async def _find(self, digests: Sequence[bytes]) -> Sequence[CurrentClient | None]:
-        async with single_statements(self._sessions) as connection:
-            return await find_clients(connection, digests)
+        return await find_clients(self._sessions, digests)

@@ -1,18 +1,20 @@
 """Creating, listing, revoking and recognising clients. Each function works inside the caller's transaction."""
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
+from asyncpg import Record
 from sqlalchemy import ARRAY, ColumnElement, LargeBinary, Uuid, any_, bindparam, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.clients.models import Client
 from app.clients.tokens import hash_token, is_client_name, new_token
+from app.db import Sessions
+from app.driver import Statement, driver_connection
 from app.errors import ClientExists, Fault, InvalidRequest, NotFound
 
 DEFAULT_CLIENT = "default"
@@ -87,21 +89,22 @@ async def ensure_default_client(session: AsyncSession, token: str) -> None:
             return
 
 
-async def find_clients(connection: AsyncConnection, digests: Sequence[bytes]) -> list[CurrentClient | None]:
+async def find_clients(sessions: Sessions, digests: Collection[bytes]) -> list[CurrentClient | None]:
     """The active client with each of these hashes of tokens. One statement; once a minute one more for each client,
     which records that it was used.
     """
-    rows = (await connection.execute(_FIND, {"digests": list(set(digests))})).all()
-    if unrecorded := [row.id for row in rows if row.unrecorded]:
-        await connection.execute(_RECORD_USE, {"ids": unrecorded})
-    by_digest = {row.token_sha256: row for row in rows}
+    async with driver_connection(sessions) as driver:
+        rows = await _FIND.fetch(driver, digests=set(digests))
+        if unrecorded := [row["id"] for row in rows if row["unrecorded"]]:
+            await _RECORD_USE.fetch(driver, ids=unrecorded)
+    by_digest = {row["token_sha256"]: row for row in rows}
     return [_client(by_digest.get(digest), digest) for digest in digests]
 
 
-def _client(row: Any, digest: bytes) -> CurrentClient | None:
-    if row is None or not hmac.compare_digest(row.token_sha256, digest):
+def _client(row: Record | None, digest: bytes) -> CurrentClient | None:
+    if row is None or not hmac.compare_digest(row["token_sha256"], digest):
         return None
-    return CurrentClient(row.id, row.name)
+    return CurrentClient(row["id"], row["name"])
 
 
 async def _revoke(session: AsyncSession, condition: ColumnElement[bool], complaint: str) -> Client:
@@ -113,12 +116,13 @@ async def _revoke(session: AsyncSession, condition: ColumnElement[bool], complai
 
 
 _unrecorded = or_(Client.last_used_at.is_(None), Client.last_used_at < func.now() - _USE_RECORDED_EVERY)
-_FIND = select(Client.id, Client.name, Client.token_sha256, _unrecorded.label("unrecorded")).where(
-    Client.token_sha256 == any_(bindparam("digests", type_=ARRAY(LargeBinary))), Client.revoked_at.is_(None)
+_FIND = Statement(
+    select(Client.id, Client.name, Client.token_sha256, _unrecorded.label("unrecorded")).where(
+        Client.token_sha256 == any_(bindparam("digests", type_=ARRAY(LargeBinary))), Client.revoked_at.is_(None)
+    )
 )
-_RECORD_USE = (
+_RECORD_USE = Statement(
     update(Client)
     .where(Client.id == any_(bindparam("ids", type_=ARRAY(Uuid))), _unrecorded)
     .values(last_used_at=func.now())
-    .execution_options(synchronize_session=False)
 )

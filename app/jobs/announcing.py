@@ -8,11 +8,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.jobs.models import Job
 from app.jobs.presentation import job_summary
-from app.jobs.reading import JOB_COLUMNS, JobRow
+from app.jobs.reading import JOB_COLUMNS, job_row
 from app.webhooks.events import EventType, event_body
 from app.webhooks.outbox import Event, enqueue
 
 _SHOWN = JOB_COLUMNS[:-1]  # without the files: there may be 10,000, and `GET /v1/jobs/{id}/files` has them
+_NO_FILES = "[]"
 _FINAL = (
     select(Job.client_id, Job.webhook_url, *_SHOWN)
     .where(Job.id.in_(bindparam("job_ids", expanding=True)))
@@ -26,7 +27,7 @@ async def announce(session: AsyncSession, job_ids: Collection[UUID]) -> None:
         return
     events = []
     for client_id, url, *shown in await session.execute(_FINAL, {"job_ids": list(job_ids)}):
-        job = JobRow(*[*shown, ()])
+        job = job_row([*shown, _NO_FILES])
         event_type = EventType(f"job.{job.status}")
         # A final job has the instant of its end.
         body = event_body(event_type, job.finished_at or job.created_at, job_summary(job))

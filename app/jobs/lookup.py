@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from app.batching import Batcher
-from app.db import Sessions, single_statements
+from app.db import Sessions
 from app.errors import NotFound
 from app.jobs.reading import JobRow, find_own_jobs, no_such_job
 
@@ -22,6 +22,5 @@ class Lookup:
         return await self._jobs((client_id, job_id))
 
     async def _find(self, keys: Sequence[tuple[UUID, UUID]]) -> Sequence[JobRow | NotFound]:
-        async with single_statements(self._sessions) as connection:
-            found = await find_own_jobs(connection, keys)
+        found = await find_own_jobs(self._sessions, keys)
         return [found.get(key) or no_such_job(key[1]) for key in keys]

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from cachetools import LRUCache
 
-from app.db import Sessions, single_statements
+from app.db import Sessions
 from app.jobs.presentation import job_bytes
 from app.jobs.reading import JobFilters, JobRow, find_own_jobs, list_versions
 
@@ -37,8 +37,7 @@ class Shown:
         return [(job_id, body) for job_id, body in shown.items() if body is not None]
 
     async def _read(self, client_id: UUID, job_ids: Collection[UUID]) -> dict[UUID, bytes]:
-        async with single_statements(self._sessions) as connection:
-            jobs = await find_own_jobs(connection, [(client_id, job_id) for job_id in job_ids])
+        jobs = await find_own_jobs(self._sessions, [(client_id, job_id) for job_id in job_ids])
         return {job.id: self._keep(job) for job in jobs.values()}
 
     def _keep(self, job: JobRow) -> bytes:

@@ -5,7 +5,6 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import func, select, text, update
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.clients.models import Client
 from app.clients.service import (
@@ -23,8 +22,8 @@ from app.errors import ClientExists, GatewayError, InvalidRequest, NotFound
 from app.identifiers import new_id
 
 
-async def find_client(session: AsyncSession, token: bytes) -> CurrentClient | None:
-    [found] = await find_clients(await session.connection(), [hash_token(token)])
+async def find_client(sessions: Sessions, token: bytes) -> CurrentClient | None:
+    [found] = await find_clients(sessions, [hash_token(token)])
     return found
 
 
@@ -32,7 +31,7 @@ async def test_a_token_is_found_and_stored_as_a_hash_only(sessions: Sessions) ->
     async with transaction(sessions) as session:
         client, token = await create_client(session, "alice")
     async with transaction(sessions) as session:
-        found = await find_client(session, token.encode())
+        found = await find_client(sessions, token.encode())
         row = (await session.execute(text("SELECT clients::text FROM clients"))).scalar_one()
     assert found is not None
     assert (found.id, found.name) == (client.id, "alice")
@@ -66,7 +65,8 @@ async def test_a_revoked_token_is_unknown_and_its_name_free_for_somebody_new(ses
     async with transaction(sessions) as session:
         old, token = await create_client(session, "alice")
         await revoke_client(session, "alice")
-        assert await find_client(session, token.encode()) is None
+    assert await find_client(sessions, token.encode()) is None
+    async with transaction(sessions) as session:
         new, _ = await create_client(session, "alice")
     assert new.id != old.id
 
@@ -93,8 +93,7 @@ async def test_the_list_is_newest_first_with_the_revoked(sessions: Sessions) -> 
 
 async def test_use_is_recorded_once_a_minute(sessions: Sessions) -> None:
     async def used_at() -> object:
-        async with transaction(sessions) as session:
-            await find_client(session, token.encode())
+        await find_client(sessions, token.encode())
         async with transaction(sessions) as session:
             return await session.scalar(select(Client.last_used_at))
 
@@ -113,12 +112,10 @@ async def test_another_api_token_replaces_the_first_and_keeps_the_client(session
     for token in ("first", "second", "second"):
         async with transaction(sessions) as session:
             await ensure_default_client(session, token)
-        async with transaction(sessions) as session:
-            found = await find_client(session, token.encode())
-            assert found is not None
-            ids.add(found.id)
-    async with transaction(sessions) as session:
-        assert await find_client(session, b"first") is None
+        found = await find_client(sessions, token.encode())
+        assert found is not None
+        ids.add(found.id)
+    assert await find_client(sessions, b"first") is None
     assert len(ids) == 1
 
 
@@ -136,10 +133,10 @@ async def test_a_revoked_default_client_is_back_after_the_next_start(sessions: S
     async with transaction(sessions) as session:
         await ensure_default_client(session, "token")
         revoked = await revoke_client(session, "default")
+    assert await find_client(sessions, b"token") is None
     async with transaction(sessions) as session:
-        assert await find_client(session, b"token") is None
         await ensure_default_client(session, "token")
-        found = await find_client(session, b"token")
+    found = await find_client(sessions, b"token")
     assert found is not None
     assert found.id == revoked.id
 

@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
+from weakref import WeakSet
 
 import pytest
+from asyncpg.connection import LoggedQuery
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -19,12 +21,25 @@ def client_id(api_client: tuple[CurrentClient, str]) -> UUID:
 
 @pytest.fixture
 def statements(engine: AsyncEngine) -> Iterator[list[str]]:
-    """All statements that this test sends, also those of the application."""
+    """All statements that this test sends, also those of the application, but for BEGIN and the like."""
     sent: list[str] = []
+    heard: WeakSet[Any] = WeakSet()
 
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         sent.append(statement)
 
+    # The driver tells nobody of what SQLAlchemy has prepared, and SQLAlchemy knows nothing of what the driver runs.
+    def note_driver(logged: LoggedQuery) -> None:
+        if not logged.query.startswith(("BEGIN", "COMMIT", "ROLLBACK")):
+            sent.append(logged.query)
+
+    def listen(adapted: Any, *_: Any) -> None:
+        if adapted.driver_connection not in heard:
+            heard.add(adapted.driver_connection)
+            adapted.driver_connection.add_query_logger(note_driver)
+
     event.listen(engine.sync_engine, "before_cursor_execute", note)
+    event.listen(engine.sync_engine, "checkout", listen)
     yield sent
     event.remove(engine.sync_engine, "before_cursor_execute", note)
+    event.remove(engine.sync_engine, "checkout", listen)
