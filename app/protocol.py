@@ -1,5 +1,5 @@
-"""HTTP/1.1 as uvicorn reads it with httptools, but that what is no HTTP is told so by a problem, and that requests
-which offer an upgrade have it declined.
+"""HTTP/1.1 as uvicorn reads it with httptools, but that what is no HTTP is told so by a problem, that heads have a
+limit, and that requests which offer an upgrade have it declined.
 
 Java's HttpClient offers HTTP/2 (`Upgrade: h2c`) with every request. RFC 9110, section 7.8, lets a server go on as if
 nothing had been offered; httptools stops at the end of the headers, and uvicorn loses the body (its issue 2722).
@@ -11,53 +11,76 @@ import httptools
 import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from app.api.problems import MalformedRequest, problem_response
+from app.api.problems import HeadTooLarge, MalformedRequest, problem_response
+from app.errors import GatewayError
 
 log = structlog.get_logger(__name__)
+
+# As much as uvicorn's other reader takes. httptools itself has no limit: whoever has no token could fill the memory.
+MAX_HEAD_BYTES = 64 * 1024
 
 _FRAMING = {b"content-length", b"transfer-encoding"}
 
 
 class PlainHttp(HttpToolsProtocol):
     _resuming = False
+    _in_head = False
+    # Of the request under way: what the parser has handed over, and what came in pieces that ended within the head.
+    _head_bytes = 0
+    _begun_bytes = 0
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
+        headers = self.headers
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserError:
-            self.send_400_response("What came on this connection cannot be read as HTTP/1.1.")
+        except httptools.HttpParserError as error:
+            self._refuse(_complaint(error))
         except httptools.HttpParserUpgrade as offer:
             self._decline(data[offer.args[0] :])
-
-    def send_400_response(self, msg: str) -> None:
-        """No application has heard of this request, so the answer is written here, as the last of its connection."""
-        request_id = uuid4().hex
-        log.info("malformed_request", request_id=request_id)
-        scope = {"type": "http", "path": "", "state": {"request_id": request_id}}
-        headers = {"X-Request-ID": request_id, "X-Content-Type-Options": "nosniff", "Connection": "close"}
-        answer = problem_response(scope, MalformedRequest(msg), headers=headers)
-        fields = [*self.server_state.default_headers, *answer.raw_headers]
-        lines = (name + b": " + value + b"\r\n" for name, value in fields)
-        self.transport.write(b"".join([STATUS_LINE[400], *lines, b"\r\n", answer.body]))
-        self.transport.close()
+        else:
+            if self._in_head and self.headers is headers:
+                self._begun_bytes += len(data)
+                if self._begun_bytes > MAX_HEAD_BYTES:
+                    self._refuse(_head_too_large())
 
     def on_message_begin(self) -> None:
         if not self._resuming:
+            self._in_head, self._head_bytes, self._begun_bytes = True, 0, 0
             super().on_message_begin()
 
     def on_headers_complete(self) -> None:
+        self._in_head = False
         if not self._resuming:
             super().on_headers_complete()
         self._resuming = False
 
     def on_url(self, url: bytes) -> None:
         if not self._resuming:
+            self._count(len(url))
             super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._resuming:
+            self._count(len(name) + len(value))
             super().on_header(name, value)
+
+    def _count(self, size_bytes: int) -> None:
+        self._head_bytes += size_bytes
+        if self._head_bytes > MAX_HEAD_BYTES:
+            raise _head_too_large()
+
+    def _refuse(self, error: GatewayError) -> None:
+        """No application has heard of this request, so the answer is written here, as the last of its connection."""
+        request_id = uuid4().hex
+        log.info(error.code, request_id=request_id)
+        scope = {"type": "http", "path": "", "state": {"request_id": request_id}}
+        headers = {"X-Request-ID": request_id, "X-Content-Type-Options": "nosniff", "Connection": "close"}
+        answer = problem_response(scope, error, headers=headers)
+        fields = [*self.server_state.default_headers, *answer.raw_headers]
+        lines = (name + b": " + value + b"\r\n" for name, value in fields)
+        self.transport.write(b"".join([STATUS_LINE[answer.status_code], *lines, b"\r\n", answer.body]))
+        self.transport.close()
 
     def _decline(self, rest: bytes) -> None:
         """Read on with a parser that knows how long the body is, and of no offer.
@@ -70,3 +93,14 @@ class PlainHttp(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         self._resuming = True
         self.data_received(b"POST / HTTP/1.1\r\n" + b"".join(framing) + b"\r\n" + rest)
+
+
+def _complaint(error: httptools.HttpParserError) -> GatewayError:
+    """What one of the methods above refused, or else what the parser did."""
+    if isinstance(error.__context__, GatewayError):
+        return error.__context__
+    return MalformedRequest("What came on this connection cannot be read as HTTP/1.1.")
+
+
+def _head_too_large() -> HeadTooLarge:
+    return HeadTooLarge(f"The path and the headers may have {MAX_HEAD_BYTES:,} bytes together.")

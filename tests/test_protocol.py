@@ -1,9 +1,11 @@
 """What the server itself does: requests that offer an upgrade, as Java's HttpClient sends them, are answered as if they
-offered none, and what is no HTTP is a problem as everything else that is wrong.
+offered none, and what is no HTTP is a problem as everything else that is wrong, heads without end among it.
 """
 
 import asyncio
 import json
+import socket
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import pytest
@@ -11,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
+from app.protocol import MAX_HEAD_BYTES
 from tests.live_server import live_server
 
 OFFER = b"Host: gateway\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAA\r\n"
@@ -67,3 +70,46 @@ async def test_what_is_no_http_is_a_problem(said: bytes) -> None:
     problem = json.loads(body)
     assert (problem["status"], problem["code"]) == (400, "malformed_request")
     assert problem["request_id"] == headers["x-request-id"]
+
+
+TOO_MUCH = b"a" * MAX_HEAD_BYTES
+LONG = b"X-Long: " + TOO_MUCH + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"GET / HTTP/1.1\r\nHost: gateway\r\n" + LONG + b"\r\n",
+        b"GET / HTTP/1.1\r\nHost: gateway\r\n" + b"X-Many: a\r\n" * (MAX_HEAD_BYTES // 7) + b"\r\n",
+        b"GET / HTTP/1.1\r\nHost: gateway\r\nX-Endless: " + 10 * TOO_MUCH,
+        b"POST / HTTP/1.1\r\nHost: gateway\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + LONG + b"\r\n",
+    ],
+    ids=["one long header", "many headers", "a header that does not end", "a long trailer"],
+)
+async def test_heads_have_a_limit(said: bytes) -> None:
+    async with live_server(echo) as url:
+        head, _, body = (await asyncio.to_thread(say, said, urlsplit(url).port)).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 431 ")
+    problem = json.loads(body)
+    assert (problem["status"], problem["code"]) == (431, "head_too_large")
+
+
+async def test_heads_are_counted_one_by_one_and_bodies_not_at_all() -> None:
+    almost = b"X-Pad: " + TOO_MUCH[:-100] + b"\r\nContent-Length: 100000\r\n"
+    long = b"POST /long HTTP/1.1\r\nHost: gateway\r\n" + almost + b"\r\n" + b"b" * 100_000
+    last = b"GET /last HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n"
+    async with live_server(echo) as url:
+        heard = await asyncio.to_thread(say, long + long + last, urlsplit(url).port)
+    assert heard.count(b"HTTP/1.1 200 OK") == 3
+    assert heard.endswith(b"<GET /last >")
+
+
+def say(said: bytes, port: int | None) -> bytes:
+    """All that is answered until the end. A plain socket: asyncio forgets what came before a connection was reset."""
+    heard = b""
+    with socket.create_connection(("127.0.0.1", port or 0), timeout=20) as connection, suppress(ConnectionError):
+        with suppress(ConnectionError):
+            connection.sendall(said)
+        while part := connection.recv(65536):
+            heard += part
+    return heard

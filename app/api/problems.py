@@ -26,6 +26,10 @@ class MalformedRequest(errors.GatewayError):
     code = "malformed_request"
 
 
+class HeadTooLarge(errors.GatewayError):
+    code = "head_too_large"
+
+
 class MalformedBody(errors.GatewayError):
     code = "malformed_body"
 
@@ -82,6 +86,7 @@ KINDS: dict[type[errors.GatewayError], Kind] = {
     errors.ServiceUnavailable: Kind(503, "Not available for the moment", _RETRY),
     errors.DatabaseUnavailable: Kind(503, "The database is away for the moment", _RETRY),
     MalformedRequest: Kind(400, "The request is not HTTP"),
+    HeadTooLarge: Kind(431, "The path and the headers are too large"),
     MalformedBody: Kind(400, "The body cannot be read"),
     InvalidJson: Kind(400, "The body is not JSON"),
     MethodNotAllowed: Kind(405, "This path has no such method"),
