@@ -76,6 +76,16 @@ async def test_an_unknown_client_is_a_404(admin: httpx.AsyncClient, client_id: s
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 
+@pytest.mark.parametrize("query", ["", "?unknown=1"])
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain"])
+async def test_the_token_is_asked_for_before_anything_is_read(
+    stranger: httpx.AsyncClient, query: str, content_type: str
+) -> None:
+    headers = {"Content-Type": content_type, "Authorization": "Bearer guessed"}
+    answer = await stranger.post(f"/v1/clients{query}", content="{", headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
+
+
 async def test_a_clients_token_is_not_enough(api: httpx.AsyncClient) -> None:
     answer = await api.get("/v1/clients")
     assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
