@@ -71,8 +71,10 @@ async def stream_job_events(
     """
     desk = desk_of(request)
     job = await desk.lookup.job(client.id, job_id)
-    seen = last_event_id if last_event_id is not None else 0
-    if job.final and seen >= job.version:
+    seen = last_event_id or 0
+    if seen > job.version:
+        seen = 0  # an id of another job's: this one's end must not pass for seen
+    if job.final and seen == job.version:
         return Response(status_code=204, headers=_HEADERS)
     return StreamingResponse(_events(desk.waiters, job, seen), headers=_HEADERS, media_type="text/event-stream")
 

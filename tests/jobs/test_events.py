@@ -136,12 +136,21 @@ async def test_who_comes_back_gets_what_is_newer_at_once_and_waits_otherwise(
     job_id = await add_job(sessions, client_id, version=3)
     async with following(live, job_id, seen=2) as stream:
         assert (await stream.event())[0] == 3
-    for seen in (3, 2**80):
-        async with following(live, job_id, seen=seen) as stream:
-            await until(lambda: waiters.waiting == 1)
-            await start(sessions, job_id)
-            assert (await stream.event())[1]["status"] == "running"
-        await until(lambda: waiters.waiting == 0)
+    async with following(live, job_id, seen=3) as stream:
+        await until(lambda: waiters.waiting == 1)
+        await start(sessions, job_id)
+        assert (await stream.event())[1]["status"] == "running"
+    await until(lambda: waiters.waiting == 0)
+
+
+@pytest.mark.parametrize("seen", ["6", str(2**80)])
+async def test_an_id_that_the_job_never_had_hides_nothing(
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, seen: str
+) -> None:
+    job_id = await add_job(sessions, client_id, [SUCCEEDED], version=5)
+    answer = await api.get(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": seen})
+    assert answer.status_code == 200
+    assert "event: job\nid: 5\n" in answer.text
 
 
 async def test_who_has_seen_the_end_is_told_not_to_come_back(
@@ -155,9 +164,7 @@ async def test_who_has_seen_the_end_is_told_not_to_come_back(
 
 
 @pytest.mark.parametrize("seen", ["x", "-1", "1.5", ""])
-async def test_an_id_that_was_never_sent_is_refused(
-    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, seen: str
-) -> None:
+async def test_what_is_no_id_is_refused(api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, seen: str) -> None:
     job_id = await add_job(sessions, client_id, [SUCCEEDED])
     answer = await api.get(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": seen})
     assert answer.status_code == 422
