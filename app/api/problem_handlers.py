@@ -1,5 +1,6 @@
 """Turns what routes raise into problems, whoever raised it: our rooms, FastAPI, Starlette or pydantic."""
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -37,7 +38,14 @@ _WORDING = {
     "extra_forbidden": "is not a known field",
     "missing": "is required",
     "string_unicode": "has to be valid Unicode",
+    "model_attributes_type": "needs to be an object",
+    "dict_type": "needs to be an object",
+    "list_type": "needs to be an array",
+    "string_type": "needs to be a string",
+    "int_parsing": "needs to be an integer",
 }
+# pydantic speaks of its own types; callers sent JSON.
+_SHOULD = re.compile(r"^(?:Input|String|List|Dictionary) should ")
 
 
 def add_problem_handlers(app: FastAPI) -> None:
@@ -91,6 +99,7 @@ def _pointer(loc: Sequence[int | str]) -> str:
 def _wording(found: Mapping[str, Any]) -> str:
     message = str(_WORDING.get(found["type"], found["msg"])).removeprefix("Value error, ").rstrip(".")
     message = message.replace(" after validation", "")  # of lists; callers do not care when it was counted
+    message = _SHOULD.sub("needs to ", message)
     return message[:1].lower() + message[1:]
 
 

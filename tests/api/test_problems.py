@@ -91,7 +91,21 @@ async def test_validation_errors_point_into_the_body(small: httpx.AsyncClient) -
 
 async def test_a_list_that_is_too_short_is_said_plainly(small: httpx.AsyncClient) -> None:
     answer = await small.post("/things", json={"inner": {"two": [1]}})
-    assert answer.json()["detail"] == "/inner/two list should have at least 2 items, not 1."
+    assert answer.json()["detail"] == "/inner/two needs to have at least 2 items, not 1."
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ([1], "The body needs to be an object."),
+        ({"inner": 1}, "/inner needs to be an object."),
+        ({"inner": {"numbers": "1"}}, "/inner/numbers needs to be an array."),
+        ({"inner": {"numbers": ["x"]}}, "/inner/numbers/0 needs to be an integer."),
+        ({"inner": {}, "a/b~c": 1}, "/a~1b~0c needs to be an object."),
+    ],
+)
+async def test_what_is_needed_is_said_in_words_of_json(small: httpx.AsyncClient, body: object, detail: str) -> None:
+    assert (await small.post("/things", json=body)).json()["detail"] == detail
 
 
 async def test_validation_errors_point_to_query_and_header(small: httpx.AsyncClient) -> None:
