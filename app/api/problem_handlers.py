@@ -124,4 +124,6 @@ def _allowed_methods(request: Request) -> list[str]:
         pattern = getattr(context, "path_regex", None)
         if pattern is not None and pattern.match(request.scope["path"]):
             methods |= context.methods or set()
+    if not methods:  # of a mount: files, which say nothing of methods
+        methods = {"GET"}
     return sorted(methods | {"HEAD"} if "GET" in methods else methods)

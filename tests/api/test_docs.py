@@ -37,3 +37,8 @@ async def test_a_problem_links_to_its_explanation(stranger: httpx.AsyncClient) -
     problem = (await stranger.get("/v1/models")).json()
     path, _, anchor = problem["type"].partition("#")
     assert f'id="{anchor}"' in (await stranger.get(path)).text
+
+
+async def test_what_the_pages_load_can_be_read_only(stranger: httpx.AsyncClient) -> None:
+    answer = await stranger.post("/docs/assets/swagger-ui.css")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
