@@ -1,24 +1,22 @@
 """What was said is gone once it is deleted: from every row, every file and every log line of a gateway at work."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 from uuid import UUID
 
+import asyncpg
 import httpx
 import pytest
 
-from app.db import Sessions, transaction
-from app.poller.purge import purge_some
+from app.identifiers import first_id
 from app.sandbox import SandboxConfig, running_sandbox
 from tests.api.snapshot import any_app
-from tests.poller.conftest import Desk, desk  # noqa: F401 - a fixture
-from tests.poller.test_purge import DAYS, add_old
 from tests.processes import Running, data_folder, running
 from tests.traces import traces_in_database, traces_in_folder
-from tests.transcripts.documents import sample
-from tests.transcripts.test_routes import store
 from tests.webhooks.receiver import Receiver, receiver
 
 # What the vendor's recording says, and so the sandbox.
@@ -41,29 +39,45 @@ class AtWork(NamedTuple):
         socket_dir = (self.data_dir / "postgres" / "postmaster.pid").read_text().splitlines()[4]
         return f"postgresql://postgres@/postgres?host={quote(socket_dir, safe='')}"
 
+    @property
+    def log(self) -> str:
+        return self.gateway.stdout + self.gateway.stderr
 
-@pytest.fixture
-async def at_work() -> AsyncIterator[AtWork]:
-    """`serve` with an empty folder and the sandbox for upstream, as talkative as it can be."""
-    with data_folder() as data_dir:
+
+class Place(NamedTuple):
+    """An empty folder for a gateway, with the sandbox for upstream and somebody to be told."""
+
+    data_dir: Path
+    upstream: str
+    hook: Receiver
+
+    @asynccontextmanager
+    async def serve(self, **settings: str) -> AsyncIterator[AtWork]:
+        """As talkative as it can be."""
         async with (
-            running_sandbox(SandboxConfig(queue_s=0.05, run_s=0.05)) as sandbox,
-            receiver() as hook,
             running(
                 "serve",
                 PORT="0",
-                DATA_DIR=str(data_dir),
+                DATA_DIR=str(self.data_dir),
                 API_TOKEN=TOKEN,
                 LOG_LEVEL="debug",
                 DASHSCOPE_BEIJING_API_KEY="sk-sandbox-beijing",
-                DASHSCOPE_BEIJING_BASE_URL=sandbox.base_url("beijing"),
+                DASHSCOPE_BEIJING_BASE_URL=self.upstream,
                 WEBHOOK_ALLOWED_NETWORKS="127.0.0.0/8,::1/128",
+                **settings,
             ) as gateway,
             httpx.AsyncClient(
                 base_url=await gateway.url(), headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60
             ) as http,
         ):
-            yield AtWork(gateway, http, hook, data_dir)
+            yield AtWork(gateway, http, self.hook, self.data_dir)
+
+
+@pytest.fixture
+async def place() -> AsyncIterator[Place]:
+    with data_folder() as data_dir:
+        async with running_sandbox(SandboxConfig(queue_s=0.05, run_s=0.05)) as sandbox, receiver() as hook:
+            yield Place(data_dir, sandbox.base_url("beijing"), hook)
 
 
 async def transcribe(at_work: AtWork) -> tuple[str, str]:
@@ -79,32 +93,68 @@ async def transcribe(at_work: AtWork) -> tuple[str, str]:
     return f"/v1/jobs/{job['id']}", f"/v1/transcripts/{job['files'][0]['transcript_id']}"
 
 
-@pytest.mark.parametrize("way", ["job", "transcript"])
-async def test_nothing_is_left_of_what_was_said(at_work: AtWork, way: str) -> None:
-    job, transcript = await transcribe(at_work)
+async def read_all_forms(at_work: AtWork, transcript: str) -> None:
     for form in FORMS:
         answer = await at_work.http.get(form.replace("/v1/transcripts/{transcript_id}", transcript))
         assert answer.status_code == 200, form
     assert PHRASE in (await at_work.http.get(transcript)).text
     assert await traces_in_database(at_work.database_url, PHRASE), "else this test would see nothing"
-    assert (await at_work.http.delete(job if way == "job" else transcript)).status_code == 204
-    for mark in (PHRASE, SIGNATURE, LABEL) if way == "job" else (PHRASE,):
-        assert await traces_in_database(at_work.database_url, mark) == set()
-    assert PHRASE not in at_work.hook.received[0].body
-    assert await at_work.gateway.stop() == 0
-    assert traces_in_folder(at_work.data_dir, PHRASE) == set()
+
+
+@pytest.mark.parametrize("way", ["job", "transcript"])
+async def test_nothing_is_left_of_what_was_said(place: Place, way: str) -> None:
+    async with place.serve() as at_work:
+        job, transcript = await transcribe(at_work)
+        await read_all_forms(at_work, transcript)
+        assert (await at_work.http.delete(job if way == "job" else transcript)).status_code == 204
+        for mark in (PHRASE, SIGNATURE, LABEL) if way == "job" else (PHRASE,):
+            assert await traces_in_database(at_work.database_url, mark) == set()
+        assert PHRASE not in at_work.hook.received[0].body
+        assert await at_work.gateway.stop() == 0
+    assert traces_in_folder(place.data_dir, PHRASE) == set()
     for mark in (PHRASE, SIGNATURE, LABEL):
-        assert mark not in at_work.gateway.stdout + at_work.gateway.stderr
+        assert mark not in at_work.log
 
 
-async def test_nothing_is_left_of_what_was_purged(desk: Desk, database_url: str) -> None:  # noqa: F811 - the fixture
-    job: UUID = await add_old(desk)
-    await store(desk.sessions, desk.client_id, sample("funasr_female2_seed"), job_id=job)
-    assert await traces_in_database(database_url, PHRASE)
-    assert await _purged(desk.sessions) == 1
-    assert await traces_in_database(database_url, PHRASE) == set()
+async def test_nothing_is_left_of_what_was_purged(place: Place) -> None:
+    async with place.serve() as before:
+        job, transcript = await transcribe(before)
+        await read_all_forms(before, transcript)
+        await make_older(before.database_url, UUID(job.rpartition("/")[2]), timedelta(days=2))
+        assert await before.gateway.stop() == 0
+    async with place.serve(RETENTION_DAYS="1") as after:
+        await after.gateway.told('"jobs purged"')
+        assert (await after.http.get(transcript)).status_code == 404
+        assert (await after.http.get("/v1/search", params={"q": PHRASE})).json()["items"] == []
+        for mark in (PHRASE, SIGNATURE, LABEL):
+            assert await traces_in_database(after.database_url, mark) == set()
+        assert await after.gateway.stop() == 0
+    assert traces_in_folder(place.data_dir, PHRASE) == set()
+    for mark in (PHRASE, SIGNATURE, LABEL):
+        assert mark not in before.log + after.log
 
 
-async def _purged(sessions: Sessions) -> int:
-    async with transaction(sessions) as session:
-        return (await purge_some(session, DAYS)).jobs
+async def make_older(database_url: str, job_id: UUID, by: timedelta) -> None:
+    """The job as if it had been made so long before, which its id tells as well."""
+    connection = await asyncpg.connect(database_url)  # type: ignore[no-untyped-call]
+    try:
+        async with connection.transaction():
+            await connection.execute("SET LOCAL session_replication_role = replica")  # no foreign key looks
+            older = first_id(datetime.now(UTC) - by)
+            for table in await connection.fetch(_BELONGING):
+                await connection.execute(f"UPDATE {table[0]} SET job_id = $1 WHERE job_id = $2", older, job_id)  # noqa: S608 - from the catalogue
+            await connection.execute(_MAKE_OLDER, older, by, job_id)
+    finally:
+        await connection.close()
+
+
+_BELONGING = """
+    SELECT quote_ident(table_name) FROM information_schema.columns
+    WHERE table_schema = 'public' AND column_name = 'job_id'
+"""
+
+_MAKE_OLDER = """
+    UPDATE jobs SET id = $1, created_at = created_at - $2::interval, started_at = started_at - $2::interval,
+        finished_at = finished_at - $2::interval
+    WHERE id = $3
+"""
