@@ -27,14 +27,16 @@ _GZIP = 31  # zlib's window bits for gzip
 _CHUNK_BYTES = 256 * 1024
 T = TypeVar("T")
 Turn = asyncio.Lock | nullcontext[None]
-_GZIP_CODING = re.compile(r"(?:^|,)\s*(?:x-)?(?:gzip|\*)\s*(?:;\s*q\s*=\s*([0-9.]+)\s*)?(?=,|$)", re.IGNORECASE)
+_GZIP_CODING = re.compile(r"(?:^|,)\s*(?:x-)?(gzip|\*)\s*(?:;\s*q\s*=\s*([0-9.]+)\s*)?(?=,|$)")
 
 
 def accepts_gzip(request: Request) -> bool:
     """RFC 9110, section 12.5.3. A caller who says nothing gets the contents as they are."""
-    header = ",".join(request.headers.getlist("accept-encoding"))
-    weights = [found[1] for found in _GZIP_CODING.finditer(header)]
-    return bool(weights) and any(weight is None or weight.strip("0.") for weight in weights)
+    header = ",".join(request.headers.getlist("accept-encoding")).lower()
+    weights = {found[1]: found[2] for found in _GZIP_CODING.finditer(header)}
+    # `*` is for what is not named.
+    weight = weights.get("gzip", weights.get("*", "0"))
+    return weight is None or bool(weight.strip("0."))
 
 
 async def serve_stored(

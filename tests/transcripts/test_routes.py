@@ -129,6 +129,8 @@ async def test_who_takes_gzip_gets_the_stored_bytes_and_others_the_contents(
         ("deflate, GZIP ; q=1.0", "gzip"),
         ("gzip;q=0", None),
         ("gzip;q=0.000, br", None),
+        ("*;q=0.5, gzip;q=0", None),
+        ("GZIP, *;q=0", "gzip"),
         ("br", None),
         ("", None),
         ("notgzip", None),
