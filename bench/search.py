@@ -21,7 +21,7 @@ from app.db import Sessions, create_engine, create_sessions, transaction
 from app.identifiers import new_id
 from app.jobs.models import Job
 from app.search.query import parse
-from app.search.reading import Hit, Position, SearchFilters, search
+from app.search.reading import Hit, Position, TranscriptFilters, search
 from app.search.segments import Segments
 from app.search.service import index_segments
 from app.telemetry import configure_logging
@@ -220,9 +220,9 @@ async def _measure(
     yield await _line(sessions, http, "longest", big, ["的一是了" * 50, " ".join("etaoinshrd" * 10)[:200]] * ROUNDS)
     yield await _line(sessions, http, "small client, common", small, common * ROUNDS)
     yield await _line(sessions, http, "small client, rare", small, RARE[:PHRASES])
-    model = SearchFilters(model="paraformer-v2")
+    model = TranscriptFilters(model="paraformer-v2")
     yield await _line(sessions, http, "common, of a rare model", big, common * ROUNDS, filters=model)
-    other = SearchFilters(job_id=small.job_id)
+    other = TranscriptFilters(job_id=small.job_id)
     yield await _line(sessions, http, "common, of no job of its", big, common * ROUNDS, filters=other)
     yield await _deep(sessions, http, big)
 
@@ -258,7 +258,7 @@ async def _all_pages(sessions: Sessions, client: Client, q: str) -> list[Hit]:
     position: Position | None = Position()
     while position is not None:
         async with transaction(sessions) as session:
-            found = await search(session, client.id, parse(q), SearchFilters(), limit=200, start=position)
+            found = await search(session, client.id, parse(q), TranscriptFilters(), limit=200, start=position)
         # Over two sentences: right, but nothing that the plain look sees.
         hits += [hit for hit in found.hits if hit.match.end_time - hit.match.begin_time < 1000]
         position = found.next
@@ -272,7 +272,7 @@ async def _line(
     client: Client,
     queries: Sequence[str],
     *,
-    filters: SearchFilters = SearchFilters(),  # frozen
+    filters: TranscriptFilters = TranscriptFilters(),  # frozen
 ) -> Line:
     hits = 0
 
@@ -298,7 +298,7 @@ async def _deep(sessions: Sessions, http: aiohttp.ClientSession, client: Client)
     async def straight(q: str) -> None:
         nonlocal position, hits
         async with transaction(sessions) as session:
-            found = await search(session, client.id, parse(q), SearchFilters(), limit=200, start=position)
+            found = await search(session, client.id, parse(q), TranscriptFilters(), limit=200, start=position)
         hits += len(found.hits)
         position = found.next or Position()
 

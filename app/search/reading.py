@@ -48,8 +48,8 @@ class Position(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class SearchFilters:
-    """As of the list of transcripts. None: any."""
+class TranscriptFilters:
+    """Which transcripts, for their list as well. None: any."""
 
     job_id: UUID | None = None
     model: str | None = None
@@ -87,7 +87,7 @@ class Found:
 
 
 async def search(
-    session: AsyncSession, client_id: UUID, query: Query, filters: SearchFilters, *, limit: int, start: Position
+    session: AsyncSession, client_id: UUID, query: Query, filters: TranscriptFilters, *, limit: int, start: Position
 ) -> Found:
     """Up to `limit` hits from `start` on. Three statements for what is common, some ten at most."""
     # There is nothing to read all rows for, and without statistics of `terms` the planner might think so.
@@ -151,7 +151,7 @@ def _read(rows: Sequence[Row[Any]], reading: _Reading) -> tuple[list[Hit], Row[A
     return hits, None
 
 
-def _parameters(client_id: UUID, query: Query, filters: SearchFilters) -> dict[str, Any]:
+def _parameters(client_id: UUID, query: Query, filters: TranscriptFilters) -> dict[str, Any]:
     exact = {"job_id": filters.job_id, "model": filters.model, "region": filters.region}
     asked = {kind: value for kind, value in exact.items() if value is not None}
     after, before = filters.created_after, filters.created_before

@@ -7,17 +7,16 @@ import msgspec
 from fastapi import APIRouter, Query, Response
 
 from app.api.dependencies import SessionsDep
-from app.api.instants import Instant
-from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, decode_cursor, encode_cursor
+from app.api.pagination import decode_cursor, encode_cursor
 from app.api.problems import responses
 from app.clients.dependencies import ClientDep, ClientRoute
 from app.db import transaction
 from app.errors import Fault, InvalidCursor, InvalidRequest
+from app.search.filters import AskedDep
 from app.search.query import NothingToFind, parse
 from app.search.query import Query as SearchQuery
-from app.search.reading import Hit, Position, SearchFilters, search
+from app.search.reading import Hit, Position, search
 from app.search.schemas import SearchPage
-from app.settings import RegionName
 
 MAX_QUERY_LENGTH = 200
 
@@ -44,19 +43,7 @@ _CursorShape = tuple[Literal["search"], UUID, _Number, _Number]
     response_model=SearchPage,
     responses=responses(InvalidRequest, InvalidCursor),
 )
-async def search_transcripts(
-    *,
-    client: ClientDep,
-    sessions: SessionsDep,
-    q: Q,
-    job_id: UUID | None = None,
-    model: str | None = None,
-    region: RegionName | None = None,
-    created_after: Instant | None = None,
-    created_before: Instant | None = None,
-    limit: Limit = DEFAULT_LIMIT,
-    cursor: Cursor = None,
-) -> Response:
+async def search_transcripts(client: ClientDep, sessions: SessionsDep, q: Q, asked: AskedDep) -> Response:
     """Sentences that have all of `q`: of the newest transcript first, then as they were spoken, channel by channel.
 
     Chinese, Japanese, Thai and the like are found by any characters, other words by their beginning; case and width
@@ -66,12 +53,9 @@ async def search_transcripts(
     Some four statements, and the token's.
     """
     query = _parse(q)
-    filters = SearchFilters(
-        job_id=job_id, model=model, region=region, created_after=created_after, created_before=created_before
-    )
-    start = Position(*decode_cursor(cursor, _CursorShape)[1:]) if cursor is not None else Position()
+    start = Position() if asked.cursor is None else Position(*decode_cursor(asked.cursor, _CursorShape)[1:])
     async with transaction(sessions) as session:
-        found = await search(session, client.id, query, filters, limit=limit, start=start)
+        found = await search(session, client.id, query, asked.filters, limit=asked.limit, start=start)
     body = {
         "items": [_item(hit) for hit in found.hits],
         "next_cursor": encode_cursor(("search", *found.next)) if found.next else None,

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
@@ -12,22 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db import Sessions, transaction
 from app.errors import NotFound
+from app.search.reading import TranscriptFilters
 from app.transcripts.models import Transcript, TranscriptBody
 from app.transcripts.slices import SLICE_BYTES, Slices
 
 BodyKind = Literal["document", "raw"]
-
-
-@dataclass(frozen=True, slots=True)
-class TranscriptFilters:
-    """None: any. `before_id` is the last id of the page before."""
-
-    job_id: UUID | None = None
-    model: str | None = None
-    region: str | None = None
-    created_after: datetime | None = None
-    created_before: datetime | None = None
-    before_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +76,9 @@ class Body:
 
 
 async def list_transcripts(
-    session: AsyncSession, client_id: UUID, filters: TranscriptFilters, limit: int
+    session: AsyncSession, client_id: UUID, filters: TranscriptFilters, before_id: UUID | None, limit: int
 ) -> Sequence[Any]:
-    """Newest first, one statement. The columns are the list's keys."""
+    """Newest first, one statement. `before_id`: the last of the page before. The columns are the list's keys."""
     query = select(*_LIST_COLUMNS).where(Transcript.client_id == client_id)
     if filters.job_id:
         query = query.where(Transcript.job_id == filters.job_id)
@@ -102,8 +90,8 @@ async def list_transcripts(
         query = query.where(Transcript.created_at > filters.created_after)
     if filters.created_before:
         query = query.where(Transcript.created_at < filters.created_before)
-    if filters.before_id:
-        query = query.where(Transcript.id < filters.before_id)
+    if before_id:
+        query = query.where(Transcript.id < before_id)
     return (await session.execute(query.order_by(Transcript.id.desc()).limit(limit))).all()
 
 

@@ -10,17 +10,15 @@ import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from app.api.dependencies import SessionsDep
-from app.api.instants import Instant
 from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, cut_page, decode_cursor
 from app.api.problems import responses
 from app.clients.dependencies import ClientDep, ClientRoute
 from app.db import transaction
 from app.errors import Fault, InvalidCursor, InvalidRequest, NotFound
-from app.settings import RegionName
+from app.search.filters import AskedDep
 from app.transcripts import captions, reading, service
 from app.transcripts.captions import MAX_CHARS_PER_LINE, MAX_LINES, CaptionOptions
 from app.transcripts.opening import open_document, require_channel
-from app.transcripts.reading import TranscriptFilters
 from app.transcripts.rendering import render_captions, render_text
 from app.transcripts.schemas import SentencePage, Transcript, TranscriptSummaryPage
 from app.transcripts.sentences import SentenceFilters, find_sentences
@@ -90,33 +88,15 @@ def document_responses(media_type: str | None = None, example: str = "") -> dict
     response_model=TranscriptSummaryPage,
     responses=responses(InvalidRequest, InvalidCursor),
 )
-async def list_transcripts(
-    *,
-    client: ClientDep,
-    sessions: SessionsDep,
-    job_id: UUID | None = None,
-    model: str | None = None,
-    region: RegionName | None = None,
-    created_after: Instant | None = None,
-    created_before: Instant | None = None,
-    limit: Limit = DEFAULT_LIMIT,
-    cursor: Cursor = None,
-) -> Response:
+async def list_transcripts(client: ClientDep, sessions: SessionsDep, asked: AskedDep) -> Response:
     """Without what was said; pages stay stable while new ones arrive.
     \f
     One statement, and the token's.
     """
-    filters = TranscriptFilters(
-        job_id=job_id,
-        model=model,
-        region=region,
-        created_after=created_after,
-        created_before=created_before,
-        before_id=decode_cursor(cursor, tuple[Literal["transcripts"], UUID])[1] if cursor is not None else None,
-    )
+    before_id = None if asked.cursor is None else decode_cursor(asked.cursor, tuple[Literal["transcripts"], UUID])[1]
     async with transaction(sessions) as session:
-        rows = await reading.list_transcripts(session, client.id, filters, limit + 1)
-    page, next_cursor = cut_page(rows, limit, lambda row: ("transcripts", row.id))
+        rows = await reading.list_transcripts(session, client.id, asked.filters, before_id, asked.limit + 1)
+    page, next_cursor = cut_page(rows, asked.limit, lambda row: ("transcripts", row.id))
     body = {"items": [row._asdict() for row in page], "next_cursor": next_cursor}
     return Response(msgspec.json.encode(body), media_type="application/json")
 

@@ -107,6 +107,7 @@ async def test_filters_narrow_the_search(api: httpx.AsyncClient, sessions: Sessi
     ours, theirs = await search(api, "你好")
     assert await search(api, "你好", model="paraformer-v2") == [ours]
     assert await search(api, "你好", model="fun-asr", region="beijing") == [theirs]
+    assert await search(api, "你好", model="") == [ours, theirs], "left blank, as in the lists"
     assert await search(api, "你好", region="singapore") == []
     assert await search(api, "你好", job_id=theirs["job_id"]) == [theirs]
     assert await search(api, "你好", job_id=str(new_id())) == []

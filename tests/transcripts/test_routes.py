@@ -340,6 +340,7 @@ async def test_the_list_is_newest_first_and_filtered(
     }
     assert await found(job_id=a.job_id) == [str(c.id), str(a.id)]
     assert await found(model="paraformer-v2") == [str(c.id)]
+    assert await found(model="") == [str(c.id), str(b.id), str(a.id)], "left blank"
     assert await found(region="singapore") == [str(b.id)]
     assert await found(created_after=(later - timedelta(seconds=1)).isoformat()) == [str(b.id)]
     assert await found(created_before=a.created_at.isoformat()) == []

@@ -1,0 +1,36 @@
+"""What the list of transcripts and the search over them are asked alike: filters and page."""
+
+from typing import Annotated, NamedTuple
+from uuid import UUID
+
+from fastapi import Depends
+
+from app.api.instants import Instant
+from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit
+from app.search.reading import TranscriptFilters
+from app.settings import RegionName
+
+
+class Asked(NamedTuple):
+    """`cursor` is still to be read: each list has its own."""
+
+    filters: TranscriptFilters
+    limit: int
+    cursor: str | None
+
+
+async def _asked(
+    *,
+    job_id: UUID | None = None,
+    model: str | None = None,
+    region: RegionName | None = None,
+    created_after: Instant | None = None,
+    created_before: Instant | None = None,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+) -> Asked:
+    filters = TranscriptFilters(job_id, model or None, region, created_after, created_before)
+    return Asked(filters, limit, cursor)
+
+
+AskedDep = Annotated[Asked, Depends(_asked)]
