@@ -23,6 +23,7 @@ from app.transcripts.mending import (
     refuse_depth,
     take_tags_out,
     text_of,
+    whole_characters,
 )
 from app.transcripts.plain import join
 
@@ -83,7 +84,7 @@ def normalise(raw: bytes, *, file_url: str, family: str) -> Document:
 
     Keys that nobody knows stay where they are; those at the top level are left to the raw bytes.
     """
-    result = _outline(raw)
+    result = _outline(whole_characters(raw))
     spoken = [_spoken(transcript, sensevoice=family == "sensevoice") for transcript in result.pop("transcripts")]
     properties = _properties(result, spoken)
     text = "\n".join(part.fields["text"] for part in spoken if part.fields["text"])

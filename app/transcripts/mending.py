@@ -15,11 +15,22 @@ MAX_TIME_MS = 10**12
 # orjson reads 1,024 levels but writes 254; the upstream's own documents have 7.
 _MAX_DEPTH = 64
 _WORD_KEYS = 4
+# Escaped UTF-16: both halves of a character, or one alone; and escaped backslashes, behind which nothing is escaped.
+_HEX = rb"[0-9a-fA-F]{2}"
+_HALVES = re.compile(rb"\\u[dD][89abAB]%b\\u[dD][c-fC-F]%b|(\\u[dD][89a-fA-F]%b)|\\\\" % (_HEX, _HEX, _HEX))
 _SPEAKER = re.compile(r"(?:spk)?([0-9]{1,9})")
 
 
 class UnreadableResult(ValueError):
     """The bytes are no result document. The message says what is wrong and never quotes the contents."""
+
+
+def whole_characters(raw: bytes) -> bytes:
+    """JSON with U+FFFD for half a character, which many write and no parser here reads: a cut emoji is no reason to
+    lose what was transcribed and billed."""
+    if rb"\ud" not in raw and rb"\uD" not in raw:
+        return raw
+    return _HALVES.sub(lambda found: rb"\ufffd" if found[1] else found[0], raw)
 
 
 def mend_sentence(sentence: dict[str, Any]) -> None:

@@ -141,6 +141,25 @@ def test_times_become_whole_and_not_negative(value: float, expected: int) -> Non
     assert type(drawn["end_time"]) is int
 
 
+@pytest.mark.parametrize(
+    ("escaped", "expected"),
+    [
+        (rb"a\ud83db", "a\ufffdb"),
+        (rb"\uD83D", "\ufffd"),
+        (rb"\ude00\ud83d", "\ufffd\ufffd"),
+        (rb"\ud83d\ud83d\ude00", "\ufffd\U0001f600"),
+        (rb"\ud83d\u0041", "\ufffdA"),
+        (rb"\\ud83d", "\\ud83d"),
+        (rb"\\\ud83d", "\\\ufffd"),
+        (rb"\ud83d\ude00", "\U0001f600"),
+    ],
+)
+def test_half_a_character_costs_no_more_than_itself(escaped: bytes, expected: str) -> None:
+    raw = b'{"transcripts": [{"sentences": [{"begin_time": 0, "end_time": 9, "text": "%b"}]}]}' % escaped
+    document = normalise(raw, file_url=URL, family="fun-asr")
+    assert document.text == document.transcripts[0]["sentences"][0]["text"] == expected
+
+
 @pytest.mark.parametrize("value", ["760", None, True, [], {}, 1e300, 10**18])
 def test_a_sentence_whose_time_is_no_number_is_unreadable(value: object) -> None:
     with pytest.raises(UnreadableResult):
@@ -158,7 +177,6 @@ def test_a_sentence_whose_time_is_no_number_is_unreadable(value: object) -> None
         b'{"transcripts": ' + b"[" * 5_000 + b"]" * 5_000 + b"}",
         b'{"transcripts": [{"text": "", "odd": ' + b"[" * 300 + b"]" * 300 + b"}]}",
         b'{"transcripts": [], "properties": {"odd": ' + b"[" * 300 + b"]" * 300 + b"}}",
-        b'{"transcripts": [{"text": "\\ud800"}]}',
         b"NaN",
         b"[]",
         b"null",
