@@ -99,7 +99,9 @@ def _speaker(value: Any) -> Any:
     """Documented as a number from 0, and on one page as "spk0": one person, one number."""
     if isinstance(value, str) and (match := _SPEAKER.fullmatch(value)):
         return int(match[1])
-    if value is None or (type(value) in (int, float, str)):
+    if type(value) is float:
+        return int(value) if value.is_integer() and 0 <= value < 10**9 else str(value)
+    if value is None or type(value) in (int, str):
         return value
     raise UnreadableResult("speaker_id is neither number nor string")
 

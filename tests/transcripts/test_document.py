@@ -127,7 +127,18 @@ def test_null_words_are_no_words() -> None:
 
 @pytest.mark.parametrize(
     ("speaker", "expected"),
-    [(0, 0), ("0", 0), ("spk0", 0), ("spk12", 12), ("Anna", "Anna"), ("spk", "spk"), (None, None)],
+    [
+        (0, 0),
+        ("0", 0),
+        (1.0, 1),
+        (0.5, "0.5"),
+        (1e30, "1e+30"),
+        ("spk0", 0),
+        ("spk12", 12),
+        ("Anna", "Anna"),
+        ("spk", "spk"),
+        (None, None),
+    ],
 )
 def test_speakers_are_numbers_where_they_can_be(speaker: object, expected: object) -> None:
     assert normalised(one_sentence(speaker_id=speaker)).transcripts[0]["sentences"][0]["speaker_id"] == expected
