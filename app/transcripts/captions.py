@@ -17,6 +17,9 @@ from app.transcripts.timing import pieces
 
 MAX_CHARS_PER_LINE = 42
 MAX_LINES = 2
+# A cue that ends amid a phrase is worse than a short one: half a line before the fair share still is good for a comma,
+# a line for a full stop.
+CUE_PULL = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +149,7 @@ def _cut(timed: Sequence[Piece], speaker: str | None, options: CaptionOptions) -
             if end < len(run):
                 rest = rest or _columns(run)
                 fair = rest / -(-rest // max(1, _columns(run[start:end])))
-                end = choose(run, start, start + 1, end, fair)
+                end = choose(run, start, start + 1, end, fair, pull=CUE_PULL)
             yield run[start:end]
             if end < len(run):
                 rest -= _columns(run[start:end])

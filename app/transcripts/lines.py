@@ -141,14 +141,17 @@ def reach(pieces: Sequence[Piece], start: int, columns: int, first: int, lines: 
     return len(pieces)
 
 
-def choose(pieces: Sequence[Piece], start: int, lowest: int, highest: int, target: float) -> int:
-    """The best break in `lowest`..`highest`: near `target` columns from `start`, after punctuation if it can be."""
+def choose(pieces: Sequence[Piece], start: int, lowest: int, highest: int, target: float, *, pull: float = 1) -> int:
+    """The best break in `lowest`..`highest`: near `target` columns from `start`, after punctuation if it can be.
+
+    `pull`: what a column of distance from the target weighs.
+    """
     best, least, used = highest, float("inf"), 0
     for index in range(start, highest):
         _, wide, blank, rank, _, _ = pieces[index]
         used += wide + blank
         if index + 1 >= lowest:
-            cost = abs(used - blank - target) + _COST[rank]
+            cost = abs(used - blank - target) * pull + _COST[rank]
             if cost <= least:
                 best, least = index + 1, cost
     return best

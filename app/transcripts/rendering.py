@@ -12,7 +12,7 @@ from app.transcripts.stored import StoredDocument
 # What a document is rendered to is known by the document, the options and this: raise it with every change of what
 # comes out of `plain`, `captions`, `tables`, `paragraphs` or what they use. Who has the old form would be told that
 # nothing changed.
-VERSION = 1
+VERSION = 2
 
 PIECE_BYTES = 64 * 1024
 

@@ -89,6 +89,16 @@ def test_a_long_sentence_is_cut_after_punctuation_and_evenly() -> None:
     ]
 
 
+def test_a_caption_ends_with_a_sentence_or_clause_rather_than_amid_one() -> None:
+    parts = [
+        "大家好，欢迎收看今天的节目。",
+        "今天我们要跟大家聊的话题是医疗行业里面的应用，",
+        "那么说到它，大家可能首先会想到语言模型。",
+    ]
+    talk = transcript(chinese(*"".join(parts), each=200))
+    assert ["".join(cue.lines) for cue in captions(talk)] == parts
+
+
 def test_a_silence_ends_a_caption() -> None:
     talk = transcript(spoken((0, 1000, "Well"), (1799, 2600, " then"), (3400, 4400, " goodbye")))
     assert shown(talk) == [(0, 2600, ["Well then"]), (3400, 4400, ["goodbye"])]
