@@ -18,6 +18,8 @@ INSIDE, PLAIN, PAUSE, STOP = range(4)
 # What a break costs, in columns of distance from the ideal place. A few columns out of balance for a comma.
 _COST = (30, 12, 3, 0)
 _RANKS = dict.fromkeys("。！？!?.…；;", STOP) | dict.fromkeys("，、,：:—–", PAUSE)
+# Their stop ends no sentence, and their line does not end with them: titles, initials, "e.g.", "U.S.".
+_ABBREVIATION = re.compile(r"\W*(?:(?:[A-Za-z]\.)+|(?:Mrs?|Ms|Dr|Prof|Sr|Jr|St|No|vs)\.)")
 _QUOTES = "”’」』）》〉】)]}\"'»›"
 
 _LATIN_CLOSING = r",.!?;:)\]}%"
@@ -94,7 +96,8 @@ def _rank(text: str) -> int:
     last = text[-1:]
     if last in _QUOTES:
         last = text.rstrip(_QUOTES)[-1:]
-    return _RANKS.get(last, PLAIN)
+    rank = _RANKS.get(last, PLAIN)
+    return PLAIN if rank == STOP and _ABBREVIATION.fullmatch(text) else rank
 
 
 def split(text: str, columns: int) -> list[str]:
