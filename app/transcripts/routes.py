@@ -1,6 +1,6 @@
 """`/v1/transcripts`: what became of the files, in the forms that people use. Reads never touch upstream."""
 
-import asyncio
+from collections.abc import Iterator
 from functools import partial
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -18,7 +18,6 @@ from app.errors import Fault, InvalidCursor, InvalidRequest, NotFound
 from app.search.filters import AskedDep
 from app.transcripts import captions, reading, service
 from app.transcripts.captions import MAX_CHARS_PER_LINE, MAX_LINES, CaptionOptions
-from app.transcripts.opening import open_document, require_channel
 from app.transcripts.rendering import render_captions, render_text
 from app.transcripts.schemas import SentencePage, Transcript, TranscriptSummaryPage
 from app.transcripts.sentences import SentenceFilters, find_sentences
@@ -217,7 +216,7 @@ async def get_transcript_vtt(
     operation_id="listSentences",
     summary="List the sentences of a transcript",
     response_model=SentencePage,
-    responses=responses(InvalidRequest, InvalidCursor, NotFound),
+    responses={**document_responses(), **responses(InvalidRequest, InvalidCursor, NotFound)},
 )
 async def list_sentences(
     request: Request,
@@ -232,17 +231,16 @@ async def list_sentences(
     \f
     One statement, one for each block of sentences beyond the first slice, and the token's.
     """
-    _, document = await open_document(sessions, kept_slices(request), client.id, transcript_id)
-    require_channel(document, filters.channel_id)
-    body = await asyncio.to_thread(_page_of_sentences, document, filters, limit)
-    return Response(body, media_type="application/json")
+    make = partial(_page_of_sentences, filters=filters, limit=limit)
+    form = Form("application/json", filters.channel_id, (filters, limit), make)
+    return await serve_rendered(request, sessions, client.id, transcript_id, form)
 
 
-def _page_of_sentences(document: StoredDocument, filters: SentenceFilters, limit: int) -> bytes:
+def _page_of_sentences(document: StoredDocument, filters: SentenceFilters, limit: int) -> Iterator[str]:
     page, next_cursor = cut_page(
         find_sentences(document, filters, limit + 1), limit, lambda found: ("sentences", *found[0])
     )
-    return orjson.dumps({"items": [sentence for _, sentence in page], "next_cursor": next_cursor})
+    yield orjson.dumps({"items": [sentence for _, sentence in page], "next_cursor": next_cursor}).decode()
 
 
 @router.delete(

@@ -45,23 +45,6 @@ async def test_each_sample_comes_in_every_form(
 
 
 @forms
-@pytest.mark.parametrize("encoding", ["gzip", "identity"])
-async def test_an_etag_saves_the_answer_and_head_is_a_get_without_body(
-    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, form: str, encoding: str
-) -> None:
-    path = f"/v1/transcripts/{(await store(sessions, client_id)).id}/{form}"
-    accept = {"Accept-Encoding": encoding}
-    full = await api.get(path, headers=accept)
-    assert full.headers.get("content-encoding", "identity") == encoding
-    head = await api.head(path, headers=accept)
-    assert (head.status_code, head.content) == (200, b"")
-    for name in ("etag", "content-length", "content-type", "vary"):
-        assert head.headers[name] == full.headers[name], name
-    unchanged = await api.get(path, headers={**accept, "If-None-Match": full.headers["etag"]})
-    assert (unchanged.status_code, unchanged.content) == (304, b"")
-
-
-@forms
 async def test_one_channel_can_be_asked_for(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, form: str
 ) -> None:

@@ -156,7 +156,21 @@ async def test_a_long_transcript_is_inflated_in_pieces_with_its_length(
     assert len(raw) > 1024 * 1024
 
 
-@pytest.mark.parametrize("form", ["", "/raw", "/text", "/srt", "/vtt"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "",
+        "/raw",
+        "/text",
+        "/srt",
+        "/vtt",
+        "/sentences?limit=1",
+        "/words.csv",
+        "/sentences.tsv",
+        "/paragraphs",
+        "/markdown",
+    ],
+)
 @pytest.mark.parametrize("encoding", ["gzip", "identity"])
 async def test_an_etag_saves_the_answer_and_head_is_a_get_without_body(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, form: str, encoding: str
@@ -164,6 +178,7 @@ async def test_an_etag_saves_the_answer_and_head_is_a_get_without_body(
     path = f"/v1/transcripts/{(await store(sessions, client_id)).id}{form}"
     accept = {"Accept-Encoding": encoding}
     full = await api.get(path, headers=accept)
+    assert full.headers.get("content-encoding", "identity") == encoding
     head = await api.head(path, headers=accept)
     assert (head.status_code, head.content) == (200, b"")
     for name in ("etag", "content-length", "content-type", "vary"):
