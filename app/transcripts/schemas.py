@@ -19,6 +19,17 @@ _SUMMARY_EXAMPLE: dict[str, JsonValue] = {
     "audio_duration_ms": 4726,
 }
 
+_SENTENCE: dict[str, JsonValue] = {
+    "begin_time": 760,
+    "end_time": 2000,
+    "text": "Hello World.",
+    "sentence_id": 1,
+    "words": [
+        {"begin_time": 760, "end_time": 1320, "text": "Hello ", "punctuation": ""},
+        {"begin_time": 1320, "end_time": 2000, "text": "World", "punctuation": "."},
+    ],
+}
+
 _EXAMPLE: dict[str, JsonValue] = {
     "id": "019ab0a4-5c1e-7cc3-98c4-dc0c0c07398f",
     "job_id": "019ab0a4-4d5e-7a20-8f3b-2b1c6a0d9e11",
@@ -38,32 +49,9 @@ _EXAMPLE: dict[str, JsonValue] = {
             "channel_id": 0,
             "content_duration_in_milliseconds": 1240,
             "text": "Hello World.",
-            "sentences": [
-                {
-                    "begin_time": 760,
-                    "end_time": 2000,
-                    "text": "Hello World.",
-                    "sentence_id": 1,
-                    "words": [
-                        {"begin_time": 760, "end_time": 1320, "text": "Hello ", "punctuation": ""},
-                        {"begin_time": 1320, "end_time": 2000, "text": "World", "punctuation": "."},
-                    ],
-                }
-            ],
+            "sentences": [_SENTENCE],
         }
     ],
-}
-
-_SENTENCE_EXAMPLE: dict[str, JsonValue] = {
-    "begin_time": 760,
-    "end_time": 2000,
-    "text": "Hello World.",
-    "sentence_id": 1,
-    "words": [
-        {"begin_time": 760, "end_time": 1320, "text": "Hello ", "punctuation": ""},
-        {"begin_time": 1320, "end_time": 2000, "text": "World", "punctuation": "."},
-    ],
-    "channel_id": 0,
 }
 
 
@@ -141,7 +129,7 @@ TranscriptSummaryPage = Page[TranscriptSummary]
 class ChannelSentence(Sentence):
     """A sentence, and the channel that it was said on."""
 
-    model_config = ConfigDict(extra="allow", json_schema_extra={"examples": [_SENTENCE_EXAMPLE]})
+    model_config = ConfigDict(extra="allow", json_schema_extra={"examples": [{**_SENTENCE, "channel_id": 0}]})
 
     channel_id: int
 
