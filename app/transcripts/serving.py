@@ -82,7 +82,7 @@ async def serve_rendered(
         return answer
     body, document = await open_document(sessions, kept_slices(request), client_id, transcript_id)
     require_channel(document, form.channel_id)
-    pieces = in_pieces(form.make(document))
+    pieces = in_pieces(_written(form, document))
     if accepts_gzip(request):
         pieces = compressed(pieces)
     turn = _of_app(request, "large_rendering", asyncio.Lock) if body.size_bytes >= LARGE_BYTES else nullcontext()
@@ -92,6 +92,11 @@ async def serve_rendered(
         return Response(first, headers=headers, media_type=form.media_type)
     made = [first or b"", second]
     return StreamingResponse(_stream(made, pieces, turn), headers=headers, media_type=form.media_type)
+
+
+def _written(form: Form, document: StoredDocument) -> Iterator[str]:
+    """Nothing is read before the first piece is asked for, which a thread does: reads wait for the event loop."""
+    yield from form.make(document)
 
 
 async def _unchanged(

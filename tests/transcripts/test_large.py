@@ -87,7 +87,9 @@ async def test_pages_of_sentences_put_together_are_the_document(
     assert found == expected
 
 
-@pytest.mark.parametrize("form", ["text", "text?speakers=true", "text?channel_id=1", "srt"])
+@pytest.mark.parametrize(
+    "form", ["text", "text?speakers=true", "text?channel_id=1", "srt", "sentences.tsv", "paragraphs", "markdown"]
+)
 async def test_forms_are_streamed_the_same_in_either_coding(
     app: FastAPI, api: httpx.AsyncClient, plain_api: httpx.AsyncClient, stored: PreparedTranscript, form: str
 ) -> None:
