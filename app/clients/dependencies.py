@@ -8,14 +8,14 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import HTTPBearer
 
-from app.api.dependencies import SettingsDep
 from app.api.strict import StrictRoute
 from app.clients.limits import RequestLimit, limit_fields, policy_fields
 from app.clients.recognition import Recognition
 from app.clients.service import CurrentClient
 from app.errors import AdminDisabled, Forbidden, RateLimited, Unauthorized
+from app.settings import Settings
 
 HOW_TO = "send it as `Authorization: Bearer <token>`"
 
@@ -23,7 +23,6 @@ client_scheme = HTTPBearer(
     scheme_name="clientToken", auto_error=False, description="A client's token: API_TOKEN, or made by `clients create`."
 )
 admin_scheme = HTTPBearer(scheme_name="adminToken", auto_error=False, description="ADMIN_TOKEN.")
-Credentials = HTTPAuthorizationCredentials | None
 
 
 async def current_client(request: Request) -> CurrentClient:
@@ -59,10 +58,9 @@ class ClientRoute(StrictRoute):
         await super().admit(request)
 
 
-async def require_admin(
-    request: Request, settings: SettingsDep, _scheme: Annotated[Credentials, Depends(admin_scheme)]
-) -> None:
+async def require_admin(request: Request) -> None:
     """Raises AdminDisabled, Unauthorized, or Forbidden for what is a client's token."""
+    settings: Settings = request.app.state.settings
     if settings.admin_token is None:
         raise AdminDisabled("Set ADMIN_TOKEN to manage clients over HTTP, or use `python -m app clients`.")
     token = _bearer(request)

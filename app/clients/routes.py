@@ -26,7 +26,7 @@ class AdminRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def check_first(request: Request) -> Response:
-            await require_admin(request, request.app.state.settings, await admin_scheme(request))
+            await require_admin(request)
             return await handle(request)
 
         return check_first
