@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv6Address
 from urllib.parse import quote
 
@@ -37,7 +38,8 @@ _PLACE = re.compile(r"(\[[^\]]*\]|[^:]*)(?::(.*))?", re.DOTALL)
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _HOST = re.compile(r"(?:[A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]+\.?")
 # A `%` that begins no escape can only mean itself. Brackets and the like stay: they may be part of a signature.
-_TO_ENCODE = re.compile(r"%(?![0-9A-Fa-f]{2})|[^!#$%&'()*+,\-./0-9:;=?@A-Z\[\]_a-z~]")
+# A whole run at a time: one by one, 10,000 URLs of 1,000 characters held the event loop for 8 s.
+_TO_ENCODE = re.compile(r"(?:%(?![0-9A-Fa-f]{2})|[^!#$%&'()*+,\-./0-9:;=?@A-Z\[\]_a-z~])+")
 # Before the host they mislead its readers: which `@` is the last one, and is that an IPv6 address?
 _MISLEADING = str.maketrans({"@": "%40", "[": "%5B", "]": "%5D"})
 
@@ -109,6 +111,8 @@ def _checked_ipv6(bracketed: str) -> str:
     return bracketed
 
 
+# The files of a job are mostly on one host, and IDNA takes half a millisecond for a long one.
+@lru_cache(maxsize=256)
 def _punycode(host: str) -> str:
     try:
         return idna.encode(host, uts46=True).decode("ascii")

@@ -24,6 +24,7 @@ near_urls = st.builds("{}://{}{}{}".format, st.sampled_from(["http", "HTTPS", "o
         ("HTTPS://Example.com/A.wav", "https://Example.com/A.wav"),
         ("https://example.com/a%3ab%3Ac.wav", "https://example.com/a%3ab%3Ac.wav"),
         ("https://example.com/100%.wav", "https://example.com/100%25.wav"),
+        ("https://example.com/%%%41%% 录 音%", "https://example.com/%25%25%41%25%25%20%E5%BD%95%20%E9%9F%B3%25"),
         ("https://example.com/%zz%4", "https://example.com/%25zz%254"),
         ("https://example.com/{a}|^`\\<>", "https://example.com/%7Ba%7D%7C%5E%60%5C%3C%3E"),
         ("https://example.com?Signature=a+b/c==", "https://example.com?Signature=a+b/c=="),
