@@ -11,7 +11,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 
-from app.api.problems import InvalidJson, MalformedBody, MethodNotAllowed, UnsupportedMediaType, problem_response
+from app.api.problems import (
+    MAX_FAULTS,
+    InvalidJson,
+    MalformedBody,
+    MethodNotAllowed,
+    UnsupportedMediaType,
+    problem_response,
+)
 from app.errors import (
     BodyTooLarge,
     Fault,
@@ -84,8 +91,8 @@ def _translate(problems: Sequence[Mapping[str, Any]]) -> GatewayError:
     if any(found["loc"][0] == "path" for found in problems):
         # An id that cannot be an id belongs to nothing.
         return NotFound(_NOTHING_HERE)
-    faults = [Fault(_pointer(found["loc"]), _wording(found)) for found in problems]
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    faults = [Fault(_pointer(found["loc"]), _wording(found)) for found in problems[:MAX_FAULTS]]
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     return InvalidRequest(f"{faults[0].pointer or 'The body'} {faults[0].detail}{more}.", faults=faults)
 
 

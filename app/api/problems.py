@@ -19,7 +19,7 @@ from app import errors
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
-_MAX_FAULTS = 100  # more than anyone mends at once; a hostile body must not buy an endless answer
+MAX_FAULTS = 100  # more than anyone mends at once; a hostile body must not buy an endless answer
 
 
 class MalformedRequest(errors.GatewayError):
@@ -133,7 +133,7 @@ def problem(error: errors.GatewayError, *, instance: str, request_id: str) -> Pr
         instance=instance,
         code=error.code,
         request_id=request_id,
-        errors=[ProblemPlace(pointer=fault.pointer, detail=fault.detail) for fault in error.faults[:_MAX_FAULTS]],
+        errors=[ProblemPlace(pointer=fault.pointer, detail=fault.detail) for fault in error.faults[:MAX_FAULTS]],
     )
 
 

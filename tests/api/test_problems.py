@@ -108,6 +108,12 @@ async def test_what_is_needed_is_said_in_words_of_json(small: httpx.AsyncClient,
     assert (await small.post("/things", json=body)).json()["detail"] == detail
 
 
+async def test_of_many_wrong_places_the_first_hundred_are_shown_and_all_are_counted(small: httpx.AsyncClient) -> None:
+    problem = (await small.post("/things", json={"inner": {f"a{number}": 1 for number in range(200)}})).json()
+    assert problem["detail"] == "/inner/a0 is not a known field (and 199 more)."
+    assert [place["pointer"] for place in problem["errors"]] == [f"/inner/a{number}" for number in range(100)]
+
+
 async def test_validation_errors_point_to_query_and_header(small: httpx.AsyncClient) -> None:
     query = await small.get("/things?limit=x")
     assert query.json()["errors"][0]["pointer"] == "/query/limit"
