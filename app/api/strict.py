@@ -3,7 +3,6 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from email.message import Message as Fields
 from functools import cached_property
 from typing import Any
 
@@ -13,8 +12,9 @@ from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.acceptable import accepts
+from app.api.bodies import require_json, require_nothing, require_utf8
 from app.api.plain_call import NotPlain, PlainCall, is_list, plain_call
-from app.api.problems import NotAcceptable, UnsupportedMediaType
+from app.api.problems import NotAcceptable
 from app.errors import Fault, InvalidRequest
 
 QUERY_PREFIXES = "x-query-prefixes"  # for `strict_request` alone; no part of the document
@@ -22,7 +22,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class StrictRoute(APIRoute):
-    """Checks the request before its body is read, and calls the endpoint without FastAPI's help where it can."""
+    """Checks the request before its body is looked into, and calls the endpoint without FastAPI's help where it can."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
@@ -33,6 +33,10 @@ class StrictRoute(APIRoute):
     async def admit(self, request: Request) -> None:
         """Raises what keeps the request from being looked at further."""
         _check(request, self, self._query_parameters)
+        if self.body_field is None and request.method == "POST":
+            await require_nothing(request)
+        elif _takes_json(self):
+            await require_utf8(request)
 
     def _answer_plainly(self, plain: PlainCall, *, otherwise: ASGIApp) -> ASGIApp:
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,9 +62,7 @@ class StrictRoute(APIRoute):
         return check_first
 
     async def _once_more(self, request: Request) -> Receive:
-        """The body again from its beginning, for FastAPI, if it looks at it at all."""
-        if self.body_field is None:
-            return request.receive
+        """The body again from its beginning, for FastAPI."""
         left = [await request.body()]
 
         async def receive() -> Message:
@@ -86,8 +88,8 @@ def _check(request: Request, route: APIRoute, known: Mapping[str, bool]) -> None
     """
     if request.scope["query_string"] and (faults := list(_query_faults(request, route, known))):
         raise InvalidRequest(f"{faults[0].pointer} {faults[0].detail}.", faults=faults)
-    if route.body_field is not None and not isinstance(route.body_field.field_info, params.Form):
-        _require_json(request)
+    if _takes_json(route):
+        require_json(request)
     if _answers_json(route) and not accepts(request.headers.getlist("accept"), "application/json"):
         raise NotAcceptable("This call answers with JSON; accept `application/json`, or send no Accept at all.")
 
@@ -149,27 +151,9 @@ def _pointer(name: str) -> str:
     return "/query/" + _CONTROL.sub("?", name[:200]).replace("~", "~0").replace("/", "~1")
 
 
-def _require_json(request: Request) -> None:
-    if request.headers.get("content-length") == "0" or not {"content-length", "transfer-encoding"} & set(
-        request.headers
-    ):
-        return  # no body: its absence is the better complaint
-    content_type = request.headers.get("content-type", "")
-    if content_type == "application/json":
-        return
-    message = Fields()
-    message["content-type"] = content_type
-    kind, _, subtype = message.get_content_type().partition("/")
-    charset = message.get_content_charset("utf-8")
-    if "content-type" not in request.headers or kind != "application" or not _is_json(subtype):
-        raise UnsupportedMediaType("Send JSON, with `Content-Type: application/json`.")
-    if charset not in {"utf-8", "utf8", "us-ascii"}:
-        raise UnsupportedMediaType("Send JSON in UTF-8.")
+def _takes_json(route: APIRoute) -> bool:
+    return route.body_field is not None and not isinstance(route.body_field.field_info, params.Form)
 
 
 def _answers_json(route: APIRoute) -> bool:
     return route.response_model is not None or "application/json" in route.responses.get(200, {}).get("content", {})
-
-
-def _is_json(subtype: str) -> bool:
-    return subtype == "json" or subtype.endswith("+json")

@@ -17,6 +17,7 @@ from app.clients.dependencies import ClientDep, ClientRoute
 from app.db import transaction
 from app.errors import (
     DatabaseUnavailable,
+    Fault,
     IdempotencyKeyReused,
     InvalidCursor,
     InvalidRequest,
@@ -112,6 +113,9 @@ async def create_job(
     One statement, two for a replay, and the token's. Waiting in vain adds one. What is sent at the same moment
     shares them.
     """
+    if len(request.headers.getlist("idempotency-key")) > 1:
+        detail = "may be given once only"
+        raise InvalidRequest(f"The Idempotency-Key {detail}.", faults=[Fault("/header/Idempotency-Key", detail)])
     desk = desk_of(request)
     new = new_job(body, client_id=client.id, idempotency_key=idempotency_key, served=desk.served)
     created = await desk.intake.create(new)

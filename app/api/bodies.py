@@ -1,0 +1,58 @@
+"""What a request may have as its body: JSON in UTF-8 where the call takes one, nothing where it does not."""
+
+from email.message import Message
+
+from fastapi import Request
+
+from app.api.problems import InvalidJson, UnsupportedMediaType
+from app.errors import Fault, InvalidRequest
+
+# No media type is as long, and the standard library takes seconds for one of 60 KB.
+_MAX_CONTENT_TYPE = 256
+
+
+def require_json(request: Request) -> None:
+    """Raises UnsupportedMediaType for what the headers say is no JSON, before the body is read."""
+    if not has_body(request):
+        return  # its absence is the better complaint
+    if request.headers.get("content-encoding", "identity").strip().lower() not in {"identity", ""}:
+        raise UnsupportedMediaType("Send the JSON as it is, without a Content-Encoding.")
+    content_type = request.headers.get("content-type", "")
+    if content_type == "application/json":
+        return
+    fields = Message()
+    fields["content-type"] = content_type[:_MAX_CONTENT_TYPE]
+    kind, _, subtype = fields.get_content_type().partition("/")
+    charset = fields.get_content_charset("utf-8")
+    long = len(content_type) > _MAX_CONTENT_TYPE
+    if "content-type" not in request.headers or long or kind != "application" or not _is_json(subtype):
+        raise UnsupportedMediaType("Send JSON, with `Content-Type: application/json`.")
+    if charset not in {"utf-8", "utf8", "us-ascii"}:
+        raise UnsupportedMediaType("Send JSON in UTF-8.")
+
+
+async def require_utf8(request: Request) -> None:
+    """Raises InvalidJson: Python's reader would guess UTF-16 and UTF-32 as well."""
+    body = await request.body()
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        raise InvalidJson("The body is not JSON in UTF-8.") from None
+    if b"\0" in body:
+        raise InvalidJson("The body is not JSON in UTF-8.")
+
+
+async def require_nothing(request: Request) -> None:
+    """Raises InvalidRequest for a body that the call would ignore. An empty object is nothing, too."""
+    if has_body(request) and (await request.body()).strip() not in {b"", b"{}"}:
+        detail = "is not empty, and this call takes no body"
+        raise InvalidRequest(f"The body {detail}.", faults=[Fault("", detail)])
+
+
+def has_body(request: Request) -> bool:
+    length = request.headers.get("content-length")
+    return "transfer-encoding" in request.headers if length is None else length != "0"
+
+
+def _is_json(subtype: str) -> bool:
+    return subtype == "json" or subtype.endswith("+json")

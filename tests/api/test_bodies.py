@@ -1,0 +1,68 @@
+"""Bodies that a call does not take."""
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+URL = "https://example.com/a.wav"
+JSON = {"Content-Type": "application/json"}
+
+
+async def refused(answer: httpx.Response) -> tuple[int, str, list[str]]:
+    problem = answer.json()
+    return answer.status_code, problem["code"], [place["pointer"] for place in problem["errors"]]
+
+
+@pytest.mark.parametrize("action", ["retry", "cancel"])
+async def test_a_body_that_would_be_ignored_is_refused(api: httpx.AsyncClient, action: str) -> None:
+    job = (await api.post("/v1/jobs", json={"file_urls": [URL]})).json()
+    path = f"/v1/jobs/{job['id']}/{action}"
+    assert await refused(await api.post(path, json={"files": [0]})) == (422, "validation_failed", [""])
+    assert (await api.get(f"/v1/jobs/{job['id']}")).json()["status"] == "queued"
+    for nothing in (b"", b"{}", b" {} "):
+        assert (await api.post(path, content=nothing, headers=JSON)).json().get("code") != "validation_failed"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "latin-1"])
+async def test_json_in_other_encodings_is_refused(api: httpx.AsyncClient, encoding: str) -> None:
+    body = json.dumps({"file_urls": [f"{URL}?é"]}, ensure_ascii=False).encode(encoding)
+    assert await refused(await api.post("/v1/jobs", content=body, headers=JSON)) == (400, "invalid_json", [])
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Type": "application/json; a=" + '"' + ";" * 60_000},
+        {"Content-Type": "application/json", "Content-Encoding": "gzip"},
+        {"Content-Type": "text/plain"},
+    ],
+    ids=["long", "compressed", "text"],
+)
+async def test_what_the_headers_say_is_no_plain_json_is_a_415(api: httpx.AsyncClient, headers: dict[str, str]) -> None:
+    answer = await api.post("/v1/jobs", content=json.dumps({"file_urls": [URL]}), headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("headers", [{"Content-Encoding": "identity"}, {"Content-Type": "application/vnd.x+json"}])
+async def test_json_by_other_names_is_taken(api: httpx.AsyncClient, headers: dict[str, str]) -> None:
+    answer = await api.post("/v1/jobs", content=json.dumps({"file_urls": [URL]}), headers=JSON | headers)
+    assert answer.status_code == 202
+
+
+async def test_two_idempotency_keys_are_refused(api: httpx.AsyncClient) -> None:
+    headers = [("Idempotency-Key", "a"), ("Idempotency-Key", "b")]
+    answer = await api.post("/v1/jobs", json={"file_urls": [URL]}, headers=headers)
+    assert await refused(answer) == (422, "validation_failed", ["/header/Idempotency-Key"])
+
+
+@pytest.mark.parametrize(
+    "flood", [{f"f{n}": 1 for n in range(200)}, {"metadata": {str(n): 1 for n in range(200)}}], ids=["fields", "pairs"]
+)
+async def test_a_flood_of_mistakes_is_one_complaint(api: httpx.AsyncClient, flood: dict[str, Any]) -> None:
+    assert await refused(await api.post("/v1/jobs", json={"file_urls": [URL], **flood})) == (
+        422,
+        "validation_failed",
+        [""],
+    )
