@@ -3,7 +3,6 @@
 Plain ASGI, so that streams stay streams. `add_middleware` knows the order.
 """
 
-import logging
 import re
 from time import perf_counter
 from uuid import uuid4
@@ -195,8 +194,8 @@ def _record(scope: Scope, status: int, duration_s: float) -> None:
     route = getattr(scope.get("route"), "path_format", "unmatched")
     metrics.record_request(scope["method"], route, status, duration_s)
     client = scope["state"].get("client")
-    log.log(
-        logging.DEBUG if route in _PROBES else logging.INFO,
+    write = log.debug if route in _PROBES else log.info
+    write(
         "request",
         method=scope["method"],
         path=scope["path"],

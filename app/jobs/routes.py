@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 from fastapi import APIRouter, Header, Query, Request, Response
 
-from app.api.conditional import not_modified, strong_etag, validators
+from app.api.conditional import not_modified, validators
 from app.api.dependencies import SessionsDep
 from app.api.instants import Instant
 from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, cut_page, decode_cursor
@@ -196,7 +196,7 @@ async def get_job(
     desk = desk_of(request)
     job = await desk.lookup.job(client.id, job_id)
     job = await _wait(request, job, wait_s(request, wait, prefer))
-    etag = strong_etag(str(job.id), job.version)
+    etag = f'"{job.id}/{job.version}"'
     more = await desk.retry_after(job) | preference_applied(request)
     return not_modified(request, etag, more) or _json(job_bytes(job), validators(etag) | more)
 

@@ -7,11 +7,10 @@ already is neither read nor written again: a list of 50 takes a quarter of the t
 from collections.abc import Collection
 from uuid import UUID
 
-from cachetools import LRUCache
-
 from app.db import Sessions
 from app.jobs.presentation import job_bytes
 from app.jobs.reading import JobFilters, JobRow, find_own_jobs, list_versions
+from app.kept import Kept
 
 KEPT_BYTES = 16 * 1024 * 1024
 
@@ -23,7 +22,7 @@ class Shown:
 
     def __init__(self, sessions: Sessions, *, kept_bytes: int = KEPT_BYTES) -> None:
         self._sessions = sessions
-        self._kept: LRUCache[_Version, bytes] = LRUCache(kept_bytes, getsizeof=len)
+        self._kept: Kept[_Version] = Kept(kept_bytes)
 
     async def page(self, client_id: UUID, filters: JobFilters, limit: int) -> list[tuple[UUID, bytes]]:
         """Newest first. One statement; another one when there are jobs that are not known in their version.
@@ -42,6 +41,5 @@ class Shown:
 
     def _keep(self, job: JobRow) -> bytes:
         body = job_bytes(job)
-        if len(body) <= self._kept.maxsize:
-            self._kept[job.id, job.version] = body
+        self._kept.keep((job.id, job.version), body)
         return body

@@ -259,5 +259,5 @@ async def delete_transcript(
     """
     async with transaction(sessions) as session:
         await service.delete_transcript(session, client.id, transcript_id)
-    kept_slices(request).forget(transcript_id)
+    kept_slices(request).forget_transcript(transcript_id)
     return Response(status_code=204)

@@ -28,7 +28,7 @@ def test_what_is_deleted_makes_room() -> None:
     slices = Slices(30)
     slices.keep((A, "raw", 0), b"x" * 20)
     slices.keep((B, "raw", 0), b"x" * 10)
-    slices.forget(A)
+    slices.forget_transcript(A)
     slices.keep((B, "raw", 10), b"x" * 20)
     assert slices.get((A, "raw", 0)) is None
     assert slices.get((B, "raw", 0))
