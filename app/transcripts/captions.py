@@ -7,13 +7,14 @@ at least 1 s, 20 columns a second.
 
 import html
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import merge
+from itertools import pairwise
 from typing import Any, NamedTuple
 
-from app.transcripts.lines import Piece, choose, reach, width, wrap
+from app.transcripts.lines import Stretch, choose, joined, reach, width, wrap
 from app.transcripts.plain import in_time, label, needs_blank, select
-from app.transcripts.timing import pieces
+from app.transcripts.timing import Heard, heard
 
 MAX_CHARS_PER_LINE = 42
 MAX_LINES = 2
@@ -40,8 +41,7 @@ class CaptionOptions:
     columns_per_s: int = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Cue:
+class Cue(NamedTuple):
     """One caption. Times in milliseconds, begin < end. `speaker` is the label to show, None unless asked for."""
 
     begin_time: int
@@ -51,12 +51,13 @@ class Cue:
     channel_id: int | None
 
 
-class _Draft(NamedTuple):
+@dataclass(slots=True)
+class _Draft:
     """A cue before the cues around it are known: its times may still overlap with theirs."""
 
     begin_time: int
     end_time: int
-    pieces: Sequence[Piece]
+    stretch: Stretch
     speaker: str | None
     channel_id: int | None
     # It had to wait for another channel's, so it may have no time left of its own.
@@ -68,7 +69,7 @@ def cues(transcripts: Sequence[Mapping[str, Any]], options: CaptionOptions) -> I
     chosen = select(transcripts, options.channel_id)
     channels = [_channel(transcript, options, several=len(chosen) > 1) for transcript in chosen]
     for draft in _in_turn(merge(*channels, key=lambda draft: draft.begin_time), options):
-        lines = wrap(draft.pieces, options.max_chars_per_line, _first_line(draft.speaker, options))
+        lines = wrap(draft.stretch, options.max_chars_per_line, _first_line(draft.speaker, options))
         speaker = draft.speaker if options.speakers else None
         yield Cue(draft.begin_time, draft.end_time, lines, speaker, draft.channel_id)
 
@@ -104,9 +105,8 @@ def _labelled(cue: Cue) -> str:
 
 
 def _clock(time_ms: int, point: str) -> str:
-    seconds, milliseconds = divmod(time_ms, 1000)
-    minutes, seconds = divmod(seconds, 60)
-    return f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02}{point}{milliseconds:03}"
+    hours, minutes, seconds = time_ms // 3_600_000, time_ms // 60_000 % 60, time_ms // 1000 % 60
+    return f"{hours:02}:{minutes:02}:{seconds:02}{point}{time_ms % 1000:03}"
 
 
 def _first_line(speaker: str | None, options: CaptionOptions) -> int:
@@ -126,89 +126,78 @@ def _channel(transcript: Mapping[str, Any], options: CaptionOptions, *, several:
     held: _Draft | None = None
     for sentence in in_time(transcript):
         speaker = label(transcript, sentence, channels=several)
-        for run in _cut(pieces(sentence, _first_line(speaker, options)), speaker, options):
-            begin = max(earliest, run[0].begin_time)
-            end = max(begin, min(run[-1].end_time, begin + options.max_cue_ms))
-            draft = _Draft(begin, end, run, speaker, channel_id)
-            earliest = begin
-            joined = _joined(held, draft, options) if held else None
-            if held and not joined:
+        first = _first_line(speaker, options)
+        spoken = heard(sentence, first)
+        if spoken is None:
+            continue
+        for stretch in _cut(spoken, first, options):
+            earliest = begin = max(earliest, spoken.begin(stretch.start))
+            end = max(begin, min(spoken.end(stretch.stop), begin + options.max_cue_ms))
+            draft = _Draft(begin, end, stretch, speaker, channel_id)
+            both = _together(held, draft, options) if held else None
+            if held and not both:
                 yield held
-            held = joined or draft
+            held = both or draft
     if held:
         yield held
 
 
-def _cut(timed: Sequence[Piece], speaker: str | None, options: CaptionOptions) -> Iterator[Sequence[Piece]]:
-    """A sentence in runs that are each one cue: evenly filled, and ended after punctuation where possible."""
-    first = _first_line(speaker, options)
-    for run in _between_silences(timed, options.gap_ms):
-        start = rest = 0
-        while start < len(run):
-            end = _reach(run, start, first, options)
-            if end < len(run):
-                rest = rest or _columns(run)
-                fair = rest / -(-rest // max(1, _columns(run[start:end])))
-                end = choose(run, start, start + 1, end, fair, pull=CUE_PULL)
-            yield run[start:end]
-            if end < len(run):
-                rest -= _columns(run[start:end])
+def _cut(spoken: Heard, first: int, options: CaptionOptions) -> Iterator[Stretch]:
+    """A sentence in stretches that are each one cue: evenly filled, and ended after punctuation where possible."""
+    passage = spoken.passage
+    for begin, stop in pairwise([0, *spoken.silences(options.gap_ms), passage.last]):
+        start = begin
+        while start < stop:
+            end = _reach(spoken, start, stop, first, options)
+            if end < stop:
+                rest = Stretch(passage, start, stop).columns
+                fair = rest / -(-rest // max(1, Stretch(passage, start, end).columns))
+                end = choose(passage, start, start + 1, end, fair, pull=CUE_PULL)
+            yield Stretch(passage, start, end)
             start = end
 
 
-def _between_silences(timed: Sequence[Piece], gap_ms: int) -> Iterator[Sequence[Piece]]:
-    start = 0
-    for index in range(1, len(timed)):
-        if timed[index].begin_time - timed[index - 1].end_time >= gap_ms:
-            yield timed[start:index]
-            start = index
-    if timed:
-        yield timed[start:]
+def _reach(spoken: Heard, start: int, stop: int, first: int, options: CaptionOptions) -> int:
+    """The last break up to which all from `start` fits on a cue's lines and into its time."""
+    end = min(stop, reach(spoken.passage, start, options.max_chars_per_line, first, options.max_lines))
+    return spoken.said_by(spoken.begin(start) + options.max_cue_ms, end, start + 1)
 
 
-def _reach(timed: Sequence[Piece], start: int, first: int, options: CaptionOptions) -> int:
-    """The end of the longest run that fits on a cue's lines and into its time."""
-    end = reach(timed, start, options.max_chars_per_line, first, options.max_lines)
-    latest = timed[start].begin_time + options.max_cue_ms
-    while end > start + 1 and timed[end - 1].end_time > latest:
-        end -= 1
-    return end
-
-
-def _columns(timed: Sequence[Piece]) -> int:
-    return sum([wide + blank for _, wide, blank, _, _, _ in timed])
-
-
-def _joined(held: _Draft, draft: _Draft, options: CaptionOptions) -> _Draft | None:
+def _together(held: _Draft, draft: _Draft, options: CaptionOptions) -> _Draft | None:
     """Both as one cue, if the first flashes by, nothing parts them and they fit together."""
     hasty = draft.begin_time - held.begin_time < options.min_cue_ms
     near = draft.begin_time - held.end_time < options.gap_ms
     if not (hasty and near and held.speaker == draft.speaker):
         return None
-    last = held.pieces[-1]
-    if not last.blank and needs_blank(last.text, draft.pieces[0].text):
-        last = last._replace(text=f"{last.text} ", blank=1)
-    both = [*held.pieces[:-1], last, *draft.pieces]
+    both = joined(held.stretch, draft.stretch, _blank_between(held.stretch, draft.stretch))
     end = max(held.end_time, draft.end_time)
     first = _first_line(held.speaker, options)
-    fits = reach(both, 0, options.max_chars_per_line, first, options.max_lines) == len(both)
-    return held._replace(end_time=end, pieces=both) if fits and end - held.begin_time <= options.max_cue_ms else None
+    fits = reach(both.passage, 0, options.max_chars_per_line, first, options.max_lines) == both.stop
+    return replace(held, end_time=end, stretch=both) if fits and end - held.begin_time <= options.max_cue_ms else None
+
+
+def _blank_between(left: Stretch, right: Stretch) -> bool:
+    """Whether one is missing there."""
+    before, after = left.passage, right.passage
+    if before.begins[left.stop] > before.ends[left.stop]:
+        return False
+    return needs_blank(before.line(left.stop - 1, left.stop), after.line(right.start, right.start + 1))
 
 
 def _in_turn(drafts: Iterable[_Draft], options: CaptionOptions) -> Iterator[_Draft]:
     """The drafts one after the other: each stays as long as it takes to read, or until the next one begins."""
     held: _Draft | None = None
     for draft in drafts:
-        following = draft
         if held:
-            end = _end(held, following, options)
-            yield held._replace(end_time=end)
-            begin = max(end, following.begin_time)
-            late = begin > following.begin_time
-            following = following._replace(begin_time=begin, end_time=max(begin, following.end_time), late=late)
-        held = following
+            held.end_time = _end(held, draft, options)
+            yield held
+            draft.late = held.end_time > draft.begin_time
+            draft.begin_time = max(held.end_time, draft.begin_time)
+            draft.end_time = max(draft.begin_time, draft.end_time)
+        held = draft
     if held:
-        yield held._replace(end_time=_wanted_end(held, options))
+        held.end_time = _wanted_end(held, options)
+        yield held
 
 
 def _end(held: _Draft, following: _Draft, options: CaptionOptions) -> int:
@@ -220,12 +209,12 @@ def _end(held: _Draft, following: _Draft, options: CaptionOptions) -> int:
     if not hasty:
         return following.begin_time
     both = max(spoken, following.end_time) - held.begin_time
-    share = both * _columns(held.pieces) // max(1, _columns(held.pieces) + _columns(following.pieces))
+    share = both * held.stretch.columns // max(1, held.stretch.columns + following.stretch.columns)
     return max(following.begin_time, held.begin_time + min(max(1, share), options.max_cue_ms))
 
 
 def _wanted_end(held: _Draft, options: CaptionOptions) -> int:
     """Until it has been spoken and can have been read, within the longest time that a cue may stay."""
-    reading = max(options.min_cue_ms, _columns(held.pieces) * 1000 // max(1, options.columns_per_s))
+    reading = max(options.min_cue_ms, held.stretch.columns * 1000 // max(1, options.columns_per_s))
     spoken = max(held.end_time, held.begin_time + 1)
     return max(spoken, held.begin_time + min(reading, options.max_cue_ms))

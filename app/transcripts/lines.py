@@ -1,4 +1,4 @@
-"""Where a line of text may end, and where it ends best. Pure: knows characters and columns, carries times unread.
+"""Where a line of text may end, and where it ends best. Pure: knows characters and columns, no times.
 
 A column is what a terminal gives a Latin letter; Chinese and Japanese characters and Hangul take two. The rules
 for Chinese and Japanese are the usual ones (kinsoku): break between any two characters, but put no closing mark
@@ -7,8 +7,12 @@ at the head of a line and no opening one at its tail. Latin and Korean words are
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Container, Sequence
 from functools import lru_cache
+from itertools import accumulate
+from math import inf
+from operator import sub
 from typing import NamedTuple
 
 from wcwidth import wcswidth
@@ -42,7 +46,9 @@ _MARKS = (
 _SOLID = f" {_FREE}{_WIDE_CLOSING}{_WIDE_OPENING}"
 
 # Every part is bounded or cannot overlap with the next, so the time stays linear in hostile text as well.
+# Between two Chinese characters is a break always: said first, that is quickly found.
 _ATOM = re.compile(
+    r"[\u4e00-\u9fff](?=[\u4e00-\u9fff])|"
     rf"(?:[{_OPENING}] ?){{0,3}}"
     rf"(?:[\"']?[{_FREE}][{_MARKS}]*(?:[\"'](?=[{_CLOSING} ]|$))?|[^{_SOLID}]{{0,255}}[^{_SOLID}{_OPENING}]|[^ ])"
     rf"(?:[{_CLOSING}][{_MARKS}]*| (?=[{_CLOSING}])(?:[{_CLOSING}]|[^{_SOLID}]{{1,255}}))*"
@@ -55,15 +61,46 @@ _CLUSTER = re.compile(rf"[{_OPENING}]{{0,3}}{_CHARACTER}(?:[{_CLOSING}][{_MARKS}
 _SINGLE = re.compile(rf"{_CHARACTER} ?| ")
 
 
-class Piece(NamedTuple):
-    """A stretch of text that stays on one line. Times in milliseconds; `columns` without the `blank` at its end."""
+class Passage(NamedTuple):
+    """A text and the breaks at which its lines may begin and end, the first and the last of which are its edges.
+
+    Each list has an entry for each break: twelve hours have half a million, too many for objects of their own. `at`
+    counts the characters before it, and `solid` those that are no blanks. A line from one break to another reaches
+    from the one's `begins` to the other's `ends`, in columns; they differ by the blank before the break. `costs` says
+    how bad it is to break there, in columns of distance from the ideal place.
+    """
 
     text: str
-    columns: int
-    blank: int
-    rank: int
-    begin_time: int
-    end_time: int
+    at: Sequence[int]
+    solid: Sequence[int]
+    begins: Sequence[int]
+    ends: Sequence[int]
+    costs: Sequence[int]
+
+    @property
+    def last(self) -> int:
+        return len(self.at) - 1
+
+    def line(self, start: int, stop: int) -> str:
+        return self.text[self.at[start] : self.at[stop]].strip(" ")
+
+
+class Stretch(NamedTuple):
+    """What is between two breaks of a passage."""
+
+    passage: Passage
+    start: int
+    stop: int
+
+    @property
+    def columns(self) -> int:
+        """With the blank at its end."""
+        return self.passage.begins[self.stop] - self.passage.begins[self.start]
+
+    @property
+    def width(self) -> int:
+        """As one line."""
+        return self.passage.ends[self.stop] - self.passage.begins[self.start]
 
 
 def width(text: str) -> int:
@@ -77,7 +114,7 @@ def _width(text: str) -> int:
 
 
 class Measure(NamedTuple):
-    """What is to be known of a part: its columns and characters without blanks at its end, and those blanks."""
+    """What is to be known of a part: its columns, its characters that are no blanks, the blanks at its end."""
 
     columns: int
     characters: int
@@ -89,7 +126,8 @@ class Measure(NamedTuple):
 def measure(part: str) -> Measure:
     """Kept for the parts that come again and again: words, or single Chinese characters."""
     text = part.rstrip(" ")
-    return Measure(width(text), len(text) - text.count(" "), len(part) - len(text), _rank(text))
+    blank = len(part) - len(text)
+    return Measure(width(text) + blank, len(text) - text.count(" "), blank, _rank(text))
 
 
 def _rank(text: str) -> int:
@@ -105,8 +143,11 @@ def split(text: str, columns: int) -> list[str]:
 
     `text` has single blanks only and none at its edges. A part wider than `columns` is cut between characters.
     """
+    atoms: list[str] = _ATOM.findall(text)
+    if len(max(atoms, key=len, default="")) * 2 <= columns:
+        return atoms
     parts: list[str] = []
-    for part in _ATOM.findall(text):
+    for part in atoms:
         if len(part) * 2 > columns and width(part.rstrip(" ")) > columns:
             parts += _cut(part, columns)
         else:
@@ -127,79 +168,123 @@ def _cut(part: str, columns: int) -> list[str]:
     return cut
 
 
-def reach(pieces: Sequence[Piece], start: int, columns: int, first: int, lines: int) -> int:
-    """The end of the longest run from `start` that fits on so many lines, the first one `first` columns wide.
+def passage(text: str, columns: int, words: Container[int] | None = None) -> Passage:
+    """The text with its breaks; it is as `split` wants it, and not empty.
 
-    At least one piece is taken, be it too wide.
+    `words`: where the upstream's words end, counted as `solid`; None: nobody knows.
     """
-    room, used = first, 0
-    for index in range(start, len(pieces)):
-        _, wide, blank, _, _, _ = pieces[index]
-        if used and used + wide > room:
-            lines -= 1
-            if not lines:
-                return index
-            room, used = columns, 0
-        used += wide + blank
-    return len(pieces)
+    parts = split(text, columns)
+    wide, characters, blanks, ranks = zip(*map(measure, parts), strict=True)
+    at = [0, *accumulate(map(len, parts))]
+    begins = [0, *accumulate(wide)]
+    solid, ends = at, begins
+    if " " in text:  # as Chinese has not
+        solid = [0, *accumulate(characters)]
+        ends = [0, *map(sub, begins[1:], blanks)]
+    if words is None:
+        costs = [_COST[rank] for rank in ranks]
+    else:
+        costs = [
+            _COST[rank if stop in words or blank or rank != PLAIN else INSIDE]
+            for stop, rank, blank in zip(solid[1:], ranks, blanks, strict=True)
+        ]
+    return Passage(text, at, solid, begins, ends, [0, *costs])
 
 
-def choose(pieces: Sequence[Piece], start: int, lowest: int, highest: int, target: float, *, pull: float = 1) -> int:
+def joined(left: Stretch, right: Stretch, blank: int) -> Stretch:
+    """Both as one, with so many blanks more between them than there are."""
+    one, other = _alone(left), _alone(right)
+    text = one.text + " " * blank
+    columns = one.begins[-1] + blank
+    both = Passage(
+        text + other.text,
+        [*one.at[:-1], *_further(other.at, len(text))],
+        [*one.solid[:-1], *_further(other.solid, one.solid[-1])],
+        [*one.begins[:-1], *_further(other.begins, columns)],
+        [*one.ends, *_further(other.ends[1:], columns)],
+        [*one.costs, *other.costs[1:]],
+    )
+    return Stretch(both, 0, both.last)
+
+
+def _alone(stretch: Stretch) -> Passage:
+    """As a passage of its own, so that nothing is counted before it."""
+    passage, start, stop = stretch
+    at, solid, begins, ends, costs = (counts[start : stop + 1] for counts in passage[1:])
+    return Passage(
+        passage.text[at[0] : at[-1]],
+        _further(at, -at[0]),
+        _further(solid, -solid[0]),
+        _further(begins, -begins[0]),
+        _further(ends, -begins[0]),
+        costs,
+    )
+
+
+def _further(counts: Sequence[int], by: int) -> list[int]:
+    return [count + by for count in counts]
+
+
+def reach(passage: Passage, start: int, columns: int, first: int, lines: int) -> int:
+    """The last break up to which all from `start` fits on so many lines, the first one `first` columns wide.
+
+    On each line is at least something that has a width, be it too wide.
+    """
+    begins, ends, last = passage.begins, passage.ends, passage.last
+    end, room = start, first
+    while lines and end < last:
+        least = bisect_right(begins, begins[end])
+        fits = bisect_right(ends, begins[end] + room) - 1
+        end = min(max(least, fits), last)
+        lines, room = lines - 1, columns
+    return end
+
+
+def choose(passage: Passage, start: int, lowest: int, highest: int, target: float, *, pull: float = 1) -> int:
     """The best break in `lowest`..`highest`: near `target` columns from `start`, after punctuation if it can be.
 
     `pull`: what a column of distance from the target weighs.
     """
-    best, least, used = highest, float("inf"), 0
-    for index in range(start, highest):
-        _, wide, blank, rank, _, _ = pieces[index]
-        used += wide + blank
-        if index + 1 >= lowest:
-            cost = abs(used - blank - target) * pull + _COST[rank]
-            if cost <= least:
-                best, least = index + 1, cost
+    origin, ends, costs = passage.begins[start], passage.ends, passage.costs
+    best, least = highest, inf
+    for index in range(highest, lowest - 1, -1):
+        beyond = (ends[index] - origin - target) * pull
+        cost = abs(beyond) + costs[index]
+        if cost < least:
+            best, least = index, cost
+        elif -beyond >= least:
+            break
     return best
 
 
-def wrap(pieces: Sequence[Piece], columns: int, first: int) -> list[str]:
-    """The pieces on as few lines as they need, of about equal width, broken after punctuation where that is near."""
-    total = _total(pieces)
-    if total <= first:
-        return [_line(pieces)]
-    starts = _earliest_starts(pieces, columns)
+def wrap(stretch: Stretch, columns: int, first: int) -> list[str]:
+    """The stretch on as few lines as it needs, of about equal width, broken after punctuation where that is near."""
+    passage, start, stop = stretch
+    if stretch.width <= first:
+        return [passage.line(start, stop)]
+    starts = _earliest_starts(stretch, columns)
     lines: list[str] = []
-    start = 0
-    while start < len(pieces):
-        room = columns if lines else first
-        end = reach(pieces, start, columns, room, 1)
-        if end < len(pieces):
-            left = _lines_needed(starts, end)
-            lowest = max(start + 1, starts[left - 1])
-            end = choose(pieces, start, min(lowest, end), end, _total(pieces[start:]) / (left + 1))
-        lines.append(_line(pieces[start:end]))
-        start = end
-    return lines
+    room = first
+    while (end := reach(passage, start, columns, room, 1)) < stop:
+        left = _lines_needed(starts, end)
+        lowest = max(start + 1, starts[left - 1])
+        fair = Stretch(passage, start, stop).width / (left + 1)
+        end = choose(passage, start, min(lowest, end), end, fair)
+        lines.append(passage.line(start, end))
+        start, room = end, columns
+    return [*lines, passage.line(start, stop)]
 
 
-def _earliest_starts(pieces: Sequence[Piece], columns: int) -> list[int]:
-    """The first piece from which on one line is enough, two are, and so on: filled up from the end."""
-    starts, used = [], 0
-    for index in range(len(pieces) - 1, -1, -1):
-        _, wide, blank, _, _, _ = pieces[index]
-        if used and used + wide + blank > columns:
-            starts.append(index + 1)
-            used = 0
-        used += wide + (blank if used else 0)
-    return [*starts, 0]
+def _earliest_starts(stretch: Stretch, columns: int) -> list[int]:
+    """The first break from which on one line is enough, two are, and so on: filled up from the end."""
+    passage, first, stop = stretch
+    starts = []
+    while stop > first:
+        stop = bisect_left(passage.begins, passage.ends[stop] - columns, first, stop - 1)
+        starts.append(stop)
+    return starts
 
 
 def _lines_needed(starts: Sequence[int], index: int) -> int:
-    """How many lines hold everything from the index on."""
+    """How many lines hold everything from the break on."""
     return next(lines for lines, start in enumerate(starts, 1) if start <= index)
-
-
-def _total(pieces: Sequence[Piece]) -> int:
-    return sum([wide + blank for _, wide, blank, _, _, _ in pieces]) - pieces[-1].blank
-
-
-def _line(pieces: Sequence[Piece]) -> str:
-    return "".join([piece.text for piece in pieces]).strip(" ")

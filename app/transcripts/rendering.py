@@ -1,7 +1,7 @@
 """Stored documents as plain text and captions, made piece by piece. CPU work: take the pieces in a thread. Pure."""
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 
@@ -45,8 +45,8 @@ def compressed(pieces: Iterable[bytes]) -> Iterator[bytes]:
     return _gathered(chain(map(compressor.compress, pieces), flushed), PIECE_BYTES // 4)
 
 
-def _cut(text: str, length: int) -> Iterator[str]:
-    return (text[start : start + length] for start in range(0, len(text), length))
+def _cut(text: str, length: int) -> Sequence[str]:
+    return [text] if len(text) <= length else [text[at : at + length] for at in range(0, len(text), length)]
 
 
 def _gathered(parts: Iterable[bytes], piece_bytes: int) -> Iterator[bytes]:

@@ -1,24 +1,73 @@
-"""When each piece of a sentence is heard. Pure; whatever the upstream's times are, what comes out is in order."""
+"""When each part of a sentence is heard. Pure; whatever the upstream's times are, what comes out is in order.
 
+Twelve hours have 150,000 words and twice as many places where a line may end, of which a few thousand are chosen: so
+words are kept in columns, and times worked out for the places that are asked for.
+"""
+
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
+from itertools import accumulate, compress
+from operator import le, sub
 from typing import Any, NamedTuple
 
-from app.transcripts.lines import INSIDE, PLAIN, Piece, measure, split
-
-# A named tuple's own constructor takes twice as long, and twelve hours have half a million of them.
-_new = tuple.__new__
+from app.transcripts.lines import Passage, passage
 
 
-class _Word(NamedTuple):
-    """`stop` counts the characters of the sentence up to the word's end, blanks left out. Times in milliseconds."""
+class Words(NamedTuple):
+    """In order of the text; `stops` counts its characters up to each word's end, blanks left out. Milliseconds."""
 
-    stop: int
-    begin_time: int
-    end_time: int
+    stops: Sequence[int]
+    begins: Sequence[int]
+    ends: Sequence[int]
 
 
-def pieces(sentence: Mapping[str, Any], columns: int) -> list[Piece]:
-    """The sentence's text in pieces no wider than `columns`, begins in ascending order, no end before its begin.
+class Heard(NamedTuple):
+    """A sentence and when it is heard. `positions` are those of the passage's breaks, as the words count."""
+
+    passage: Passage
+    positions: Sequence[int]
+    words: Words
+
+    def begin(self, index: int) -> int:
+        """When what stands behind a break begins: ascending with the breaks."""
+        stops = self.words.stops
+        position = self.positions[index]
+        return self._moment(bisect_right(stops, position, hi=len(stops) - 1), position)
+
+    def end(self, index: int) -> int:
+        """When what stands before a break has been said, and never before it began."""
+        position = self.positions[index]
+        return max(self._moment(bisect_left(self.words.stops, position), position), self.begin(index - 1))
+
+    def said_by(self, moment: int, index: int, lowest: int) -> int:
+        """The last break in `lowest`..`index` before which all has been said at that moment; else `lowest`."""
+        stops, begins, _ = self.words
+        begun = bisect_right(begins, moment)
+        index = min(index, bisect_right(self.positions, stops[begun - 1]) - 1) if begun else lowest
+        while index > lowest and self.end(index) > moment:
+            index -= 1
+        return max(index, lowest)
+
+    def silences(self, least_ms: int) -> list[int]:
+        """The breaks at which nobody speaks for so long: they are between two words."""
+        stops, begins, ends = self.words
+        found = []
+        for stop, end, begin in zip(stops, ends, begins[1:], strict=False):
+            if begin - end >= least_ms:
+                index = bisect_left(self.positions, stop)
+                if self.positions[index] == stop and begin - self.end(index) >= least_ms:
+                    found.append(index)
+        return found
+
+    def _moment(self, word: int, position: int) -> int:
+        """Inside a word its share of the word's time, by characters."""
+        stops, begins, ends = self.words
+        start = stops[word - 1] if word else 0
+        return begins[word] + (ends[word] - begins[word]) * (position - start) // (stops[word] - start)
+
+
+def heard(sentence: Mapping[str, Any], columns: int) -> Heard | None:
+    """The sentence's text with breaks such that nothing between two of them is wider than `columns`; None for none.
 
     Times come from the words where these spell the text, else they are shared out by width: SenseVoice sends no
     words, qwen only on demand, and neither need Paraformer. The blanks are the sentence's own, so that Fun-ASR's
@@ -26,81 +75,48 @@ def pieces(sentence: Mapping[str, Any], columns: int) -> list[Piece]:
     """
     text = " ".join(sentence["text"].split())
     if not text:
-        return []
-    parts = split(text, columns)
-    words = _words(sentence, text)
-    return _by_words(parts, words) if words else _by_width(parts, sentence)
+        return None
+    if words := _words(sentence, text):
+        lines = passage(text, columns, frozenset(words.stops))
+        return Heard(lines, lines.solid, words)
+    return _by_width(passage(text, columns), sentence)
 
 
-def _words(sentence: Mapping[str, Any], text: str) -> list[_Word]:
-    """The words in order of the text; none unless together they are the text and each has its times."""
+def _words(sentence: Mapping[str, Any], text: str) -> Words | None:
+    """None unless together they are the text and each has its times."""
     words = sentence.get("words")
     if not words:
-        return []
+        return None
     try:
         spelled = [word["text"] + (word.get("punctuation") or "") for word in words]
-        times = [(word["begin_time"], word["end_time"]) for word in words]
+        begins = [word["begin_time"] for word in words]
+        ends = [word["end_time"] for word in words]
     except KeyError:
-        return []
+        return None
     whole = "".join(spelled)
     if whole.split() != [whole]:
         spelled = ["".join(characters.split()) for characters in spelled]
-    if "".join(spelled) != text.replace(" ", ""):
-        return []
-    low = max(0, min(sentence["begin_time"], times[0][0]))
-    return _in_order(spelled, times, low, max(low, sentence["end_time"], times[-1][1]))
+        whole = "".join(spelled)
+    if whole != text.replace(" ", ""):
+        return None
+    low = max(0, min(sentence["begin_time"], begins[0]))
+    high = max(low, sentence["end_time"], ends[-1])
+    if not all(spelled):
+        begins, ends = list(compress(begins, spelled)), list(compress(ends, spelled))
+    begins, ends = _in_order(begins, ends, low, high)
+    return Words(list(accumulate(map(len, filter(None, spelled)))), begins, ends)
 
 
-def _in_order(spelled: Sequence[str], times: Sequence[tuple[int, int]], low: int, high: int) -> list[_Word]:
-    """The words in order of the text, each begin moved up to the one before, and everything into low..high."""
-    ordered: list[_Word] = []
-    stop, earliest = 0, low
-    for characters, (begin, end) in zip(spelled, times, strict=True):
-        if not characters:
-            continue
-        stop += len(characters)
-        if not earliest <= begin <= end <= high:
-            begin = min(max(begin, earliest), high)  # noqa: PLW2901 - the usual case stays free of calls
-            end = min(max(end, begin), high)  # noqa: PLW2901
-        earliest = begin
-        ordered.append(_new(_Word, (stop, begin, end)))
-    return ordered
+def _in_order(begins: list[int], ends: list[int], low: int, high: int) -> tuple[list[int], list[int]]:
+    """Each begin moved up to the one before, and everything into low..high."""
+    if begins == sorted(begins) and all(map(le, begins, ends)) and low <= begins[0] and max(ends) <= high:
+        return begins, ends
+    begins = [min(max(begin, low), high) for begin in accumulate(begins, max)]
+    return begins, [min(max(end, begin), high) for begin, end in zip(begins, ends, strict=True)]
 
 
-def _by_words(parts: Sequence[str], words: Sequence[_Word]) -> list[Piece]:
-    """A piece that begins or ends inside a word gets its share of the word's time, by characters."""
-    timed: list[Piece] = []
-    following = iter(words)
-    start, position = 0, 0
-    stop, word_begin, word_end = next(following)
-    for part in parts:
-        columns, characters, blank, quality = measure(part)
-        while position >= stop:
-            start = stop
-            stop, word_begin, word_end = next(following)
-        begin = word_begin
-        if position > start:
-            begin += (word_end - word_begin) * (position - start) // (stop - start)
-        position += characters
-        while position > stop:
-            start = stop
-            stop, word_begin, word_end = next(following)
-        end = word_end
-        if position < stop:
-            end = word_begin + (word_end - word_begin) * (position - start) // (stop - start)
-            if quality == PLAIN and not blank:
-                quality = INSIDE
-        timed.append(_new(Piece, (part, columns, blank, quality, begin, end if end > begin else begin)))  # noqa: FURB136
-    return timed
-
-
-def _by_width(parts: Sequence[str], sentence: Mapping[str, Any]) -> list[Piece]:
+def _by_width(lines: Passage, sentence: Mapping[str, Any]) -> Heard:
+    """As if the sentence were one word, whose characters are columns."""
+    positions = [0, *accumulate(map(sub, lines.ends[1:], lines.begins))]
     begin = max(0, sentence["begin_time"])
-    span = max(0, sentence["end_time"] - begin)
-    total = sum(measure(part).columns for part in parts) or 1
-    timed, seen = [], 0
-    for part in parts:
-        columns, _, blank, quality = measure(part)
-        start, seen = begin + span * seen // total, seen + columns
-        timed.append(Piece(part, columns, blank, quality, start, begin + span * seen // total))
-    return timed
+    return Heard(lines, positions, Words([positions[-1] or 1], [begin], [max(begin, sentence["end_time"])]))
