@@ -5,6 +5,7 @@ ids), then files, then jobs. Retry and delete touch only files that the poller h
 first, and so wait for each other.
 """
 
+from math import inf
 from typing import Any
 from uuid import UUID
 
@@ -62,17 +63,22 @@ async def retry_job(
     """
     own = {"job_id": job_id, "client_id": client_id}
     await _lock(session, own)
+    room = await _room(session, client_id, waiting_limit) if waiting_limit else inf
     change = JobChange()
     for status, count in (await _counts(session, _RETRY_FILES, own)).items():
         change.move(since=status, to="queued", count=count)
     if not change.counts.queued:
         raise NothingToRetry("No file of the job is failed or canceled.")
-    if waiting_limit is not None:
-        room = await room_left(await session.connection(), [client_id], waiting_limit)
-        if room[client_id] < 0:
-            raise no_room(0, waiting_limit)
+    if waiting_limit and change.counts.queued > room:
+        raise no_room(0, waiting_limit)
     await apply_changes(session, {job_id: change})
     return await find_job(session, client_id, job_id)
+
+
+async def _room(session: AsyncSession, client_id: UUID, limit: int) -> float:
+    """How many files may be queued again. More than the limit may when no others wait: later they could not either."""
+    left = (await room_left(await session.connection(), [client_id], limit))[client_id]
+    return left if left < limit else inf
 
 
 async def delete_job(session: AsyncSession, client_id: UUID, job_id: UUID) -> None:

@@ -141,6 +141,15 @@ class TestWaitingFiles:
         assert (await strict_api.post(f"/v1/jobs/{job_id}/retry")).status_code == 429
         assert (await strict_api.get(f"/v1/jobs/{job_id}")).json() == before
 
+    async def test_a_retry_of_more_than_may_wait_goes_when_nothing_else_waits(
+        self, strict_api: httpx.AsyncClient, api_client: tuple[CurrentClient, str], sessions: Sessions
+    ) -> None:
+        job_id = await add_job(sessions, api_client[0].id, [FAILED] * 4)
+        other = (await post(strict_api, 1)).json()["id"]
+        assert (await strict_api.post(f"/v1/jobs/{job_id}/retry")).status_code == 429
+        await strict_api.post(f"/v1/jobs/{other}/cancel")
+        assert (await strict_api.post(f"/v1/jobs/{job_id}/retry")).json()["file_counts"]["queued"] == 4
+
 
 async def post(http: httpx.AsyncClient, files: int, *, key: str | None = None) -> httpx.Response:
     headers = {"Idempotency-Key": key} if key else {}
