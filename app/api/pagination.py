@@ -13,13 +13,14 @@ from fastapi import Query
 from pydantic import BaseModel, Field
 from typing_extensions import TypeForm
 
+from app.api.integers import DIGITS
 from app.errors import Fault, InvalidCursor
 
 MAX_CURSOR_LENGTH = 512
 
 T = TypeVar("T")
 
-Limit = Annotated[int, Query(ge=1, le=200, description="How many items the page may hold.")]
+Limit = Annotated[int, Query(ge=1, le=200, description="How many items the page may hold."), DIGITS]
 Cursor = Annotated[
     str | None, Query(description="`next_cursor` of the page before; absent for the first page.", examples=[None])
 ]

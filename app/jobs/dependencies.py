@@ -6,6 +6,7 @@ from uuid import UUID
 
 from fastapi import Header, Query, Request
 
+from app.api.integers import DIGITS
 from app.jobs.desk import Desk
 from app.jobs.preference import preferred_wait_s
 from app.jobs.reading import JobRow
@@ -16,6 +17,7 @@ MAX_WAIT_S = 60
 WaitParameter = Annotated[
     int | None,
     Query(ge=0, le=MAX_WAIT_S, description="Hold the answer until the job is final or so many seconds are over."),
+    DIGITS,
 ]
 PreferHeader = Annotated[
     str | None, Header(alias="Prefer", description="`wait=N` (RFC 7240), as the parameter; the parameter wins.")

@@ -10,6 +10,7 @@ import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from app.api.dependencies import SessionsDep
+from app.api.integers import DIGITS
 from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, cut_page, decode_cursor
 from app.api.problems import responses
 from app.clients.dependencies import ClientDep, ClientRoute
@@ -30,7 +31,7 @@ _ETAG = {"ETag": {"description": "Strong, and another one for each coding.", "sc
 _RAW = {"file_url": "https://example.com/call-4711.wav", "properties": {}, "transcripts": []}
 _UNCHANGED = {"description": "The caller has it.", "headers": _ETAG}
 
-ChannelId = Annotated[int | None, Query(ge=0, description="Only this channel; absent: all of them.")]
+ChannelId = Annotated[int | None, Query(ge=0, description="Only this channel; absent: all of them."), DIGITS]
 Speakers = Annotated[bool, Query(description="Say who speaks, where the transcript knows it.")]
 MOST_MS = 10**12
 FROM_MS = Query(ge=0, le=MOST_MS, description="Only what is still said after this moment.", examples=[60000])
@@ -42,8 +43,8 @@ LINE_COUNT = Query(ge=1, le=20, description="Lines that a caption may have.")
 async def _caption_options(
     *,
     channel_id: ChannelId = None,
-    max_chars_per_line: Annotated[int, LINE_LENGTH] = MAX_CHARS_PER_LINE,
-    max_lines: Annotated[int, LINE_COUNT] = MAX_LINES,
+    max_chars_per_line: Annotated[int, LINE_LENGTH, DIGITS] = MAX_CHARS_PER_LINE,
+    max_lines: Annotated[int, LINE_COUNT, DIGITS] = MAX_LINES,
     speakers: Speakers = False,
 ) -> CaptionOptions:
     return CaptionOptions(
@@ -58,8 +59,8 @@ async def _sentence_filters(
     *,
     channel_id: ChannelId = None,
     speaker_id: Annotated[str | None, Query(max_length=100, description="As the transcript has it: `0`.")] = None,
-    from_ms: Annotated[int | None, FROM_MS] = None,
-    to_ms: Annotated[int | None, TO_MS] = None,
+    from_ms: Annotated[int | None, FROM_MS, DIGITS] = None,
+    to_ms: Annotated[int | None, TO_MS, DIGITS] = None,
     cursor: Cursor = None,
 ) -> SentenceFilters:
     if from_ms is not None and to_ms is not None and from_ms > to_ms:
@@ -149,8 +150,8 @@ async def get_transcript_text(
     client: ClientDep,
     sessions: SessionsDep,
     channel_id: ChannelId = None,
-    max_chars_per_line: Annotated[int | None, LINE_LENGTH] = None,
-    max_lines: Annotated[int | None, LINE_COUNT] = None,
+    max_chars_per_line: Annotated[int | None, LINE_LENGTH, DIGITS] = None,
+    max_lines: Annotated[int | None, LINE_COUNT, DIGITS] = None,
     speakers: Speakers = False,
 ) -> Response:
     """All channels, joined by newlines; with `speakers` one line for each turn.
