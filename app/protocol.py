@@ -1,10 +1,11 @@
 """HTTP/1.1 as uvicorn reads it with httptools, but that what is no HTTP is told so by a problem, that heads have a
-limit, and that requests which offer an upgrade have it declined.
+limit in size and in time, and that requests which offer an upgrade have it declined.
 
 Java's HttpClient offers HTTP/2 (`Upgrade: h2c`) with every request. RFC 9110, section 7.8, lets a server go on as if
 nothing had been offered; httptools stops at the end of the headers, and uvicorn loses the body (its issue 2722).
 """
 
+import asyncio
 from uuid import uuid4
 
 import httptools
@@ -28,6 +29,11 @@ class PlainHttp(HttpToolsProtocol):
     # Of the request under way: what the parser has handed over, and what came in pieces that ended within the head.
     _head_bytes = 0
     _begun_bytes = 0
+    _head_due = 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._close_at(self.loop.time() + self.timeout_keep_alive)
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
@@ -39,14 +45,24 @@ class PlainHttp(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as offer:
             self._decline(data[offer.args[0] :])
         else:
-            if self._in_head and self.headers is headers:
-                self._begun_bytes += len(data)
-                if self._begun_bytes > MAX_HEAD_BYTES:
-                    self._refuse(_head_too_large())
+            if self._in_head:
+                self._expect_more(0 if self.headers is not headers else len(data))
+
+    def _expect_more(self, begun_bytes: int) -> None:
+        self._begun_bytes += begun_bytes
+        if self._begun_bytes > MAX_HEAD_BYTES:
+            self._refuse(_head_too_large())
+        else:
+            self._close_at(self._head_due)
+
+    def _close_at(self, when: float) -> None:
+        """uvicorn gives up idle connections between requests alone: not new ones, nor those that never end a head."""
+        self.timeout_keep_alive_task = self.loop.call_at(when, self.timeout_keep_alive_handler)
 
     def on_message_begin(self) -> None:
         if not self._resuming:
             self._in_head, self._head_bytes, self._begun_bytes = True, 0, 0
+            self._head_due = self.loop.time() + self.timeout_keep_alive
             super().on_message_begin()
 
     def on_headers_complete(self) -> None:

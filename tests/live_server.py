@@ -12,14 +12,22 @@ from app.protocol import PlainHttp
 
 
 @asynccontextmanager
-async def live_server(app: ASGIApp) -> AsyncIterator[str]:
+async def live_server(app: ASGIApp, *, keep_alive_s: int = 75) -> AsyncIterator[str]:
     """Its base URL."""
     # Without the protocol's number asyncio does not switch off Nagle's algorithm: 40 ms a request.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     listener.listen()
     server = uvicorn.Server(
-        uvicorn.Config(app, http=PlainHttp, ws="none", log_config=None, access_log=False, lifespan="off")
+        uvicorn.Config(
+            app,
+            http=PlainHttp,
+            ws="none",
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_keep_alive=keep_alive_s,
+        )
     )
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:

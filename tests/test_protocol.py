@@ -3,6 +3,7 @@ offered none, and what is no HTTP is a problem as everything else that is wrong,
 """
 
 import asyncio
+import itertools
 import json
 import socket
 from contextlib import suppress
@@ -102,6 +103,42 @@ async def test_heads_are_counted_one_by_one_and_bodies_not_at_all() -> None:
         heard = await asyncio.to_thread(say, long + long + last, urlsplit(url).port)
     assert heard.count(b"HTTP/1.1 200 OK") == 3
     assert heard.endswith(b"<GET /last >")
+
+
+@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\nHost: gate"], ids=["silent", "half a head"])
+async def test_who_never_ends_a_head_is_given_up(said: bytes) -> None:
+    async with live_server(echo, keep_alive_s=1) as url:
+        assert await asyncio.to_thread(say, said, urlsplit(url).port) == b""
+
+
+async def test_a_head_in_drips_has_the_same_time_as_one_that_stops() -> None:
+    async with live_server(echo, keep_alive_s=1) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(url).port)
+        writer.write(b"GET /")
+        dripping = asyncio.create_task(drip(writer))
+        assert await reader.read() == b""
+        dripping.cancel()
+        writer.close()
+
+
+async def test_an_answer_may_take_longer_than_a_head() -> None:
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(1.5)
+        await echo(scope, receive, send)
+
+    async with live_server(slow, keep_alive_s=1) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(url).port)
+        for piece in (b"GET /slow HTTP/1.1\r\n", b"Host: gateway\r\nConnection: close\r\n\r\n"):
+            writer.write(piece)
+            await writer.drain()
+        assert (await reader.read()).endswith(b"<GET /slow >")
+        writer.close()
+
+
+async def drip(writer: asyncio.StreamWriter) -> None:
+    for letter in itertools.repeat(b"a"):
+        writer.write(letter)
+        await asyncio.sleep(0.05)
 
 
 def say(said: bytes, port: int | None) -> bytes:
