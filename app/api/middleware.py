@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api import metrics
+from app.api.plain_lane import PlainLane
 from app.api.problems import problem_response
 from app.errors import BodyTooLarge, GatewayError
 
@@ -29,6 +30,7 @@ log = structlog.get_logger(__name__)
 
 def add_middleware(app: FastAPI) -> None:
     """Outermost last: whatever answers, even the last resort, its answer gets an id, a log line and a metric."""
+    app.add_middleware(PlainLane, routes=app.router.routes)
     for middleware in (BodyLimit, Head, LastResort, AccessLog, RequestId):
         app.add_middleware(middleware)
 
@@ -68,6 +70,8 @@ class AccessLog:
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
+        # Bound once: structlog's lazy loggers are made anew for each line.
+        self._log = log.bind()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -85,7 +89,21 @@ class AccessLog:
         try:
             await self.app(scope, receive, note_status)
         finally:
-            _record(scope, status, perf_counter() - started)
+            self._record(scope, status, perf_counter() - started)
+
+    def _record(self, scope: Scope, status: int, duration_s: float) -> None:
+        route = getattr(scope.get("route"), "path_format", "unmatched")
+        metrics.record_request(scope["method"], route, status, duration_s)
+        client = scope["state"].get("client")
+        write = self._log.debug if route in _PROBES else self._log.info
+        write(
+            "request",
+            method=scope["method"],
+            path=scope["path"],
+            status=status,
+            duration_ms=round(duration_s * 1000, 1),
+            client=client.name if client else None,
+        )
 
 
 class LastResort:
@@ -193,18 +211,3 @@ def _new_request_id() -> str:
 def _header(scope: Scope, name: bytes) -> str:
     """Its first value, or an empty string. What stands around every request shall cost it little."""
     return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
-
-
-def _record(scope: Scope, status: int, duration_s: float) -> None:
-    route = getattr(scope.get("route"), "path_format", "unmatched")
-    metrics.record_request(scope["method"], route, status, duration_s)
-    client = scope["state"].get("client")
-    write = log.debug if route in _PROBES else log.info
-    write(
-        "request",
-        method=scope["method"],
-        path=scope["path"],
-        status=status,
-        duration_ms=round(duration_s * 1000, 1),
-        client=client.name if client else None,
-    )

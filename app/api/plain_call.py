@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin
 
+import msgspec
 from fastapi import Request, Response, params
 from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import get_validation_alias
@@ -140,10 +141,9 @@ def _from_query(request: Request, parameters: Sequence[_Parameter]) -> Iterable[
 
 
 async def _json(request: Request) -> Any:
-    """The request keeps the bytes, so that FastAPI can read them again."""
-    if not await request.body():
-        return None
+    """The request keeps the bytes, so that FastAPI can read them again. What is not UTF-8 is no JSON here."""
+    body = await request.body()
     try:
-        return await request.json()
-    except (ValueError, RecursionError):
+        return msgspec.json.decode(body) if body else None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise NotPlain from None

@@ -61,6 +61,13 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.exception_handler(HTTPException)(_on_http_exception)
 
 
+async def told(request: Request, error: GatewayError | HTTPException) -> Response:
+    """The problem that says what was raised."""
+    if isinstance(error, GatewayError):
+        return await _on_gateway_error(request, error)
+    return await _on_http_exception(request, error)
+
+
 async def _on_gateway_error(request: Request, error: GatewayError) -> Response:
     if isinstance(error, ServiceUnavailable):
         log.warning("unavailable", code=error.code, detail=error.detail, cause=repr(error.__cause__))

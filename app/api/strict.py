@@ -9,11 +9,10 @@ from typing import Any
 from fastapi import Request, Response, params
 from fastapi.dependencies.utils import get_flat_params, get_validation_alias
 from fastapi.routing import APIRoute
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.acceptable import accepts
 from app.api.bodies import require_json, require_nothing, require_utf8
-from app.api.plain_call import NotPlain, PlainCall, is_list, plain_call
+from app.api.plain_call import NotPlain, is_list, plain_call
 from app.api.problems import NotAcceptable
 from app.errors import Fault, InvalidRequest
 
@@ -26,30 +25,20 @@ class StrictRoute(APIRoute):
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
-        # Routers that are included have dependencies of their own: FastAPI gives their routes another `app`.
-        if plain := plain_call(self):
-            self.app = self._answer_plainly(plain, otherwise=self.app)
+        self.plain = plain_call(self)
 
     async def admit(self, request: Request) -> None:
         """Raises what keeps the request from being looked at further."""
         _check(request, self, self._query_parameters)
         if self.body_field is None and request.method == "POST":
             await require_nothing(request)
-        elif _takes_json(self):
-            await require_utf8(request)
 
-    def _answer_plainly(self, plain: PlainCall, *, otherwise: ASGIApp) -> ASGIApp:
-        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-            request = Request(scope, receive, send)
-            await self.admit(request)
-            try:
-                arguments = await plain.arguments(request)
-            except NotPlain:
-                await otherwise(scope, await self._once_more(request), send)
-                return
-            response: Response = await self.endpoint(**arguments)
-            await response(scope, receive, send)
-
+    async def answer(self, request: Request) -> Response:
+        """Without FastAPI. Raises NotPlain when it has to be asked, or what says that the request is refused."""
+        if self.plain is None:
+            raise NotPlain
+        await self.admit(request)
+        answer: Response = await self.endpoint(**await self.plain.arguments(request))
         return answer
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -57,18 +46,11 @@ class StrictRoute(APIRoute):
 
         async def check_first(request: Request) -> Response:
             await self.admit(request)
+            if _takes_json(self):
+                await require_utf8(request)
             return await handle(request)
 
         return check_first
-
-    async def _once_more(self, request: Request) -> Receive:
-        """The body again from its beginning, for FastAPI."""
-        left = [await request.body()]
-
-        async def receive() -> Message:
-            return {"type": "http.request", "body": left.pop()} if left else await request.receive()
-
-        return receive
 
     @cached_property
     def _query_parameters(self) -> dict[str, bool]:

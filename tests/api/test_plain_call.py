@@ -71,18 +71,24 @@ GETS = [
     *(f"/things/{ID}?{query}" for query in ("kind=a", "kind=a&kind=b", "kind=c", "kind=", "kind=a&limit=3")),
     *(f"/things/{ID}?{query}" for query in ("since=2026-11-23T08:00:00Z", "since=yesterday", "since=", "limit=%00")),
 ]
+# Valid for FastAPI's reader alone, which is then asked.
+LENIENT = [b'{"names": ["x"], "more": {"n": 1e400}}', b'{"names": ["\\ud800"]}', b'\xef\xbb\xbf{"names": ["x"]}']
 BODIES = [
-    *(b'{"names": ["x"]}', b'{"names": ["x"], "kind": "b", "more": {"n": 1e400, "big": 12345678901234567890123}}'),
+    *(
+        *LENIENT,
+        b'{"names": ["x"]}',
+        b'{"names": ["x"], "kind": "b", "more": {"n": 1.5, "big": 12345678901234567890123}}',
+    ),
     *(b'{"names": []}', b'{"names": "x"}', b'{"names": [1]}', b'{"names": ["x"], "other": 1}', b"[]", b"null", b"1"),
-    *(b"", b"{", b'{"names": ["x"]} x', b"\xff", b'{"names": ["\\ud800"]}', b"[" * 100_000, b'{"names": NaN}'),
-    *(b"9" * 5000, b'\xef\xbb\xbf{"names": ["x"]}', '{"names": ["x"]}'.encode("utf-16")),
+    *(b"", b"{", b'{"names": ["x"]} x', b"\xff", b"[" * 100_000, b'{"names": NaN}', b"9" * 5000),
+    *('{"names": ["x"]}'.encode("utf-16"), b'{"names": ["a"], "names": ["b"]}'),
 ]
 
 
 async def both(method: str, path: str, **more: Any) -> tuple[httpx.Response, httpx.Response]:
     headers = {"X-Request-ID": "same", **more.pop("headers", {})}
     plain, fastapi = small_app(APIRouter()), small_app(router())
-    plain.router.routes.extend(router().routes)
+    plain.router.routes[:0] = router().routes
     return await ask(plain, method, path, headers=headers, **more), await ask(
         fastapi, method, path, headers=headers, **more
     )
@@ -110,7 +116,8 @@ async def test_parameters_are_read_as_fastapi_reads_them(path: str, headers: dic
 async def test_bodies_are_read_as_fastapi_reads_them(path: str, body: bytes) -> None:
     plain, fastapi = await both("POST", path, content=body, headers={"Content-Type": "application/json"})
     assert same(plain, fastapi)
-    assert plain.headers.get("x-way", "fastapi") == ("plain" if plain.status_code == 200 else "fastapi")
+    is_plain = plain.status_code == 200 and body not in LENIENT
+    assert plain.headers.get("x-way", "fastapi") == ("plain" if is_plain else "fastapi")
 
 
 @pytest.mark.parametrize("method", ["HEAD", "PUT", "OPTIONS"])
