@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from typing import Any
 from uuid import UUID
-from weakref import WeakKeyDictionary
 
 import asyncpg
 import msgspec
@@ -18,7 +17,7 @@ from sqlalchemy import DateTime, MetaData, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 
 from app.errors import DatabaseUnavailable
@@ -100,27 +99,6 @@ async def transaction(sessions: Sessions) -> AsyncIterator[AsyncSession]:
     with outages_told():
         async with sessions.begin() as session:
             yield session
-
-
-@asynccontextmanager
-async def single_statements(sessions: Sessions) -> AsyncIterator[AsyncConnection]:
-    """Each statement is a transaction of its own, committed when it returns: without BEGIN and COMMIT, which cost
-    two round trips more. Core only. Raises DatabaseUnavailable as `transaction`.
-    """
-    with outages_told():
-        async with _in_autocommit(sessions.kw["bind"]).connect() as connection:
-            yield connection
-
-
-def _in_autocommit(engine: AsyncEngine) -> AsyncEngine:
-    """The engine with its pool, made once: making it costs as much as a small statement."""
-    found = _autocommit.get(engine)
-    if found is None:
-        found = _autocommit[engine] = engine.execution_options(isolation_level="AUTOCOMMIT")
-    return found
-
-
-_autocommit: WeakKeyDictionary[AsyncEngine, AsyncEngine] = WeakKeyDictionary()
 
 
 @contextmanager

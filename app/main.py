@@ -13,7 +13,7 @@ from app.api.problem_handlers import add_problem_handlers
 from app.api.strict import strict_request
 from app.clients import routes as clients
 from app.clients.dependencies import client_scheme, current_client
-from app.clients.limits import request_limit
+from app.clients.limits import policy_fields, request_limit
 from app.clients.recognition import Recognition
 from app.db import Sessions
 from app.jobs import deliveries, event_docs, events
@@ -68,6 +68,7 @@ def create_app(
     app.state.sessions = sessions
     app.state.recognition = Recognition(sessions)
     app.state.request_limit = request_limit(settings)
+    app.state.policy_fields = policy_fields(settings)
     app.state.desk = Desk(settings, sessions, waiters=waiters, doorbell=doorbell)
     app.state.ping_limit = webhooks.ping_limit()
     add_problem_handlers(app)

@@ -40,6 +40,11 @@ _HOST = re.compile(r"(?:[A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]+\.?")
 # A `%` that begins no escape can only mean itself. Brackets and the like stay: they may be part of a signature.
 # A whole run at a time: one by one, 10,000 URLs of 1,000 characters held the event loop for 8 s.
 _TO_ENCODE = re.compile(r"(?:%(?![0-9A-Fa-f]{2})|[^!#$%&'()*+,\-./0-9:;=?@A-Z\[\]_a-z~])+")
+# What most URLs are, and what needs nothing done to it: telling so takes a tenth of the time of looking at the parts.
+_ENCODED = re.compile(
+    r"https?://(?=[^/?#]{1,253}(?:[/?#]|\Z))(?:[A-Za-z0-9_-]++\.)*+(?:[A-Za-z0-9_-]++)?+(?<!//)"
+    r"(?:[/?#](?:[!#$&'()*+,\-./0-9:;=?@A-Z\[\]_a-z~]++|%[0-9A-Fa-f]{2})*+)?"
+)
 # Before the host they mislead its readers: which `@` is the last one, and is that an IPv6 address?
 _MISLEADING = str.maketrans({"@": "%40", "[": "%5B", "]": "%5D"})
 
@@ -50,6 +55,12 @@ def encode_url(url: str, kind: UrlKind = FILE_URL) -> str:
     Escapes that are there already stay byte for byte, so encoding twice changes nothing. The limit of 4,096
     characters holds for what came and for what goes upstream. Raises ValueError with what would be right.
     """
+    if len(url) <= MAX_URL_LENGTH and _ENCODED.fullmatch(url):
+        return url
+    return _encode_parts(url, kind)
+
+
+def _encode_parts(url: str, kind: UrlKind) -> str:
     _check_text(url)
     scheme, slashes, authority, rest = _PARTS.fullmatch(url).groups()  # type: ignore[union-attr] # matches any text
     if not scheme or scheme.lower() not in kind.schemes or not slashes:

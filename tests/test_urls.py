@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.urls import MAX_URL_LENGTH, WEBHOOK_URL, encode_url, find_control_character
+from app.urls import _ENCODED, FILE_URL, MAX_URL_LENGTH, WEBHOOK_URL, _encode_parts, encode_url, find_control_character
 
 text = st.text(st.characters(exclude_categories=()), max_size=60)
 near_urls = st.builds("{}://{}{}{}".format, st.sampled_from(["http", "HTTPS", "oss"]), text, st.just("/"), text)
@@ -102,6 +102,13 @@ def test_an_encoded_url_is_ascii_short_and_stays_as_it_is_when_encoded_again(url
         assert len(encoded) <= MAX_URL_LENGTH
         assert find_control_character(encoded) is None
         assert encode_url(encoded) == encoded
+
+
+@given(st.one_of(near_urls, st.from_regex(_ENCODED, fullmatch=True)))
+@example(f"https://{'a.' * 126}bc/")
+def test_what_is_told_to_need_no_encoding_needs_none(url: str) -> None:
+    if _ENCODED.fullmatch(url) and len(url) <= MAX_URL_LENGTH:
+        assert _encode_parts(url, FILE_URL) == url
 
 
 @pytest.mark.parametrize("user", ["[", "]", "[x]", "a@b", "[::1]@c", "a:b[c]:d"])

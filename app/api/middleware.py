@@ -4,8 +4,10 @@ Plain ASGI, so that streams stay streams. `add_middleware` knows the order.
 """
 
 import re
+from collections.abc import Iterator, Mapping
 from random import getrandbits
 from time import perf_counter
+from typing import Any
 
 import structlog
 from fastapi import FastAPI
@@ -22,6 +24,8 @@ MAX_BODY_BYTES = 16 * 1024 * 1024
 # These stream their bodies and count the bytes themselves.
 UPLOAD_PATHS = ("/v1/uploads", "/v1/audio/transcriptions")
 
+# Stays the status when the caller hangs up before there is an answer.
+UNANSWERED = 499
 _PROBES = {"/livez", "/readyz", "/metrics"}  # asked every few seconds: lines that nobody reads
 _NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -29,44 +33,19 @@ log = structlog.get_logger(__name__)
 
 
 def add_middleware(app: FastAPI) -> None:
-    """Outermost last: whatever answers, even the last resort, its answer gets an id, a log line and a metric."""
+    """Outermost last: whatever answers, its answer gets an id, a log line and a metric."""
     app.add_middleware(PlainLane, routes=app.router.routes)
-    for middleware in (BodyLimit, Head, LastResort, AccessLog, RequestId):
+    for middleware in (BodyLimit, Head, Envelope):
         app.add_middleware(middleware)
 
 
-class RequestId:
-    """Takes over the caller's X-Request-ID when it is sane; adds the headers that every answer has.
+class Envelope:
+    """What every request gets, in one layer, because layers cost: its id, a log line and a measurement, the headers
+    that all answers have, and a last resort.
 
-    What stands in `request.state.answer_headers` is added too, whoever makes the answer.
+    The id is the caller's X-Request-ID when that is sane. What stands in `request.state.answer_headers` is added too,
+    whoever makes the answer. Log lines have paths only: query strings and headers may hold secrets.
     """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        request_id = _sane_request_id(scope) or _new_request_id()
-        state = scope.setdefault("state", {})
-        state["request_id"] = request_id
-        extra = [(b"x-request-id", request_id.encode()), _NO_SNIFFING]
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                more = state.get("answer_headers", {})
-                extra.extend((name.lower().encode(), value.encode()) for name, value in more.items())
-                message["headers"] = [*message["headers"], *extra]
-            await send(message)
-
-        # Never unbound: each request is a task, and each task has a context of its own.
-        structlog.contextvars.bind_contextvars(request_id=request_id)
-        await self.app(scope, receive, send_with_headers)
-
-
-class AccessLog:
-    """One line and one measurement per request. Paths only: query strings and headers may hold secrets."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -77,19 +56,34 @@ class AccessLog:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started = perf_counter()
-        status = 499  # stays when the caller hangs up before there is an answer
+        started_at = perf_counter()
+        status = UNANSWERED
+        request_id = _sane_request_id(scope) or _new_request_id()
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id
+        # Never unbound: each request is a task, and each task has a context of its own.
+        structlog.contextvars.bind_contextvars(request_id=request_id)
 
-        async def note_status(message: Message) -> None:
+        async def send_on(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                message["headers"] = [*message["headers"], *_headers_of_all(state)]
             await send(message)
 
         try:
-            await self.app(scope, receive, note_status)
+            await self.app(scope, receive, send_on)
+        except ClientDisconnect:
+            log.debug("client_disconnected")
+        except Exception:
+            if status != UNANSWERED:
+                raise  # the server cuts the connection, so that nobody takes half an answer for a whole one
+            # What no handler knows is a 500 that says nothing of the inside, and a traceback in the log.
+            log.exception("unhandled_error")
+            error = GatewayError("Something went wrong inside the gateway; its log has the details under request_id.")
+            await problem_response(scope, error)(scope, receive, send_on)
         finally:
-            self._record(scope, status, perf_counter() - started)
+            self._record(scope, status, perf_counter() - started_at)
 
     def _record(self, scope: Scope, status: int, duration_s: float) -> None:
         route = getattr(scope.get("route"), "path_format", "unmatched")
@@ -104,32 +98,6 @@ class AccessLog:
             duration_ms=round(duration_s * 1000, 1),
             client=client.name if client else None,
         )
-
-
-class LastResort:
-    """What no handler knows becomes a 500 that says nothing of the inside, and a traceback in the log."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = False
-
-        async def note_start(message: Message) -> None:
-            nonlocal started
-            started = started or message["type"] == "http.response.start"
-            await send(message)
-
-        try:
-            await self.app(scope, receive, note_start)
-        except ClientDisconnect:
-            log.debug("client_disconnected")
-        except Exception:
-            if started or scope["type"] != "http":
-                raise  # the server cuts the connection, so that nobody takes half an answer for a whole one
-            log.exception("unhandled_error")
-            error = GatewayError("Something went wrong inside the gateway; its log has the details under request_id.")
-            await problem_response(scope, error)(scope, receive, send)
 
 
 class Head:
@@ -196,6 +164,13 @@ class BodyLimit:
     def _announced(scope: Scope) -> int:
         length = _header(scope, b"content-length")
         return int(length) if length.isdecimal() else 0
+
+
+def _headers_of_all(state: Mapping[str, Any]) -> Iterator[tuple[bytes, bytes]]:
+    yield b"x-request-id", state["request_id"].encode()
+    yield _NO_SNIFFING
+    for name, value in state.get("answer_headers", {}).items():
+        yield name.lower().encode(), value.encode()
 
 
 def _sane_request_id(scope: Scope) -> str | None:

@@ -25,7 +25,7 @@ class PlainLane:
         self._fixed: dict[tuple[str, str], StrictRoute] = {}
         self._open: dict[str, list[StrictRoute]] = {}
         for route in _leading(routes):
-            for method in route.methods:
+            for method in route.methods or ():
                 self._add(method, route)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

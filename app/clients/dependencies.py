@@ -11,7 +11,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
 from app.api.strict import StrictRoute
-from app.clients.limits import RequestLimit, limit_fields, policy_fields
+from app.clients.limits import RequestLimit, limit_fields
 from app.clients.recognition import Recognition
 from app.clients.service import CurrentClient
 from app.errors import AdminDisabled, Forbidden, RateLimited, Unauthorized
@@ -27,13 +27,14 @@ admin_scheme = HTTPBearer(scheme_name="adminToken", auto_error=False, descriptio
 
 async def current_client(request: Request) -> CurrentClient:
     """Raises Unauthorized or RateLimited."""
-    known: CurrentClient | None = getattr(request.state, "client", None)
+    state = request.scope["state"]  # of `request.state`, whose attributes take a microsecond each
+    known: CurrentClient | None = state.get("client")
     if known is not None:
         return known
     client = await _find(request, _bearer(request))
     if client is None:
         raise Unauthorized(f"This token is unknown or revoked; {HOW_TO}.")
-    request.state.client = client
+    state["client"] = client
     _count(request, client)
     return client
 
@@ -73,12 +74,15 @@ async def require_admin(request: Request) -> None:
 
 def _count(request: Request, client: CurrentClient) -> None:
     """One request of the client. All answers say what is left, the refusal too."""
-    request.state.answer_headers = policy_fields(request.app.state.settings)
+    policy: dict[str, str] = request.app.state.policy_fields
+    if not policy:
+        return
+    request.state.answer_headers = policy
     limit: RequestLimit | None = request.app.state.request_limit
     if limit is None:
         return
     left = limit.take(client.id)
-    request.state.answer_headers |= limit_fields(left)
+    request.state.answer_headers = policy | limit_fields(left)
     if left is None:
         raise RateLimited(f"A client may make {limit.most} requests in a second; try again in one.")
 

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql.elements import TextClause
 
 from app.db import Sessions, transaction
+from app.driver import driver_of
 from app.errors import JobFinal, JobNotFinal, NothingToRetry
 from app.jobs.counters import JobChange, apply_changes
 from app.jobs.reading import JobRow, find_job, no_such_job
@@ -77,7 +78,7 @@ async def retry_job(
 
 async def _room(session: AsyncSession, client_id: UUID, limit: int) -> float:
     """How many files may be queued again. More than the limit may when no others wait: later they could not either."""
-    left = (await room_left(await session.connection(), [client_id], limit))[client_id]
+    left = (await room_left(await driver_of(session), [client_id], limit))[client_id]
     return left if left < limit else inf
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from app.batching import Batcher
-from app.db import Sessions, single_statements
+from app.db import Sessions
+from app.driver import driver_connection
 from app.jobs.service import Created, NewJob, create_jobs
 
 # One statement is written while another one is committed: a third brings nothing on two cores.
@@ -25,5 +26,5 @@ class Intake:
         return await self._jobs(new)
 
     async def _create(self, jobs: Sequence[NewJob]) -> Sequence[Created | Exception]:
-        async with single_statements(self._sessions) as connection:
-            return await create_jobs(connection, jobs, waiting_limit=self._waiting_limit)
+        async with driver_connection(self._sessions) as driver:
+            return await create_jobs(driver, jobs, waiting_limit=self._waiting_limit)

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -76,5 +77,9 @@ def job_status(counts: FileCounts) -> JobStatus:
 
 def lane(parameters: Mapping[str, Any]) -> UUID:
     """The same id for all files that, within a region and model, may go out in one task."""
-    agreed = orjson.dumps(parameters, option=orjson.OPT_SORT_KEYS)
+    return _lane(orjson.dumps(parameters, option=orjson.OPT_SORT_KEYS))
+
+
+@lru_cache(maxsize=1024)
+def _lane(agreed: bytes) -> UUID:
     return UUID(bytes=hashlib.sha256(agreed).digest()[:16])

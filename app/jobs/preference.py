@@ -17,11 +17,11 @@ def preferred_wait_s(request: Request, *, most_s: int) -> int:
     if preferred is None:
         return 0
     wait_s = min(int(preferred[1]), most_s)
-    request.state.preference_applied = {"Preference-Applied": f"wait={wait_s}"}
+    request.scope["state"]["preference_applied"] = {"Preference-Applied": f"wait={wait_s}"}
     return wait_s
 
 
 def preference_applied(request: Request) -> dict[str, str]:
     """What answers that honoured it say."""
-    applied: dict[str, str] = getattr(request.state, "preference_applied", {})
+    applied: dict[str, str] = request.scope["state"].get("preference_applied", {})
     return applied

@@ -23,12 +23,12 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.types import TypeEngine
 
 from app.clients.models import Client
 from app.db import Sessions
-from app.driver import Statement, driver_connection
+from app.driver import Driver, Statement, driver_connection
 from app.errors import NotFound
 from app.identifiers import first_id
 from app.jobs.lifecycle import FileStatus, JobStatus
@@ -119,11 +119,11 @@ async def find_own_jobs(sessions: Sessions, keys: Sequence[tuple[UUID, UUID]]) -
 
 
 async def find_by_keys(
-    connection: AsyncConnection, keys: Sequence[tuple[UUID, str]]
+    driver: Driver, keys: Sequence[tuple[UUID, str]]
 ) -> dict[tuple[UUID, str], tuple[JobRow, bytes]]:
     """The jobs with these clients' ids and idempotency keys, each with the hash of its request. One statement."""
     client_ids, idempotency_keys = zip(*set(keys), strict=True)
-    rows = await connection.execute(_FIND_BY_KEYS, {"client_ids": list(client_ids), "values": list(idempotency_keys)})
+    rows = await _FIND_BY_KEYS.fetch(driver, client_ids=client_ids, values=idempotency_keys)
     return {(row[0], row[1]): (job_row(row[3:]), row[2]) for row in rows}
 
 
@@ -292,7 +292,7 @@ def _of_clients(wanted: Any, column: Any, *more: Any) -> Select[Any]:
 
 
 _FIND_OWN = Statement(_of_clients(_wanted(Uuid()), Job.id))
-_FIND_BY_KEYS = _of_clients(_wanted(Text()), Job.idempotency_key, Job.idempotency_key, Job.request_sha256)
+_FIND_BY_KEYS = Statement(_of_clients(_wanted(Text()), Job.idempotency_key, Job.idempotency_key, Job.request_sha256))
 _FIND_MANY = _JOBS.join(Client, Client.id == Job.client_id).where(
     Job.id == any_(bindparam("job_ids", type_=ARRAY(Uuid))), Client.revoked_at.is_(None)
 )

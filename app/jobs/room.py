@@ -4,15 +4,16 @@ from collections.abc import Collection
 from uuid import UUID
 
 from sqlalchemy import ARRAY, Text, bindparam, text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.catalogue import MODELS
+from app.driver import Driver, Statement
 from app.errors import Fault, GatewayError, InvalidRequest, TooManyWaitingFiles
 from app.settings import REGIONS
 
 # The queue's index leads with region and model: named, they make it a few short ranges. No more is counted than
 # decides: 10,000 files take 1 ms, whoever else waits.
-_WAITING = text("""
+_WAITING = Statement(
+    text("""
     SELECT client.id, (
         SELECT count(*) FROM (
             SELECT FROM files
@@ -22,12 +23,13 @@ _WAITING = text("""
     ) AS files
     FROM unnest(CAST(:client_ids AS uuid[])) AS client (id)
 """).bindparams(bindparam("regions", type_=ARRAY(Text)), bindparam("models", type_=ARRAY(Text)))
+)
 
 
-async def room_left(connection: AsyncConnection, client_ids: Collection[UUID], limit: int) -> dict[UUID, int]:
+async def room_left(driver: Driver, client_ids: Collection[UUID], limit: int) -> dict[UUID, int]:
     """How many more files of each client may wait; below zero when more do already. One statement."""
     values = {"client_ids": list(client_ids), "regions": list(REGIONS), "models": list(MODELS), "enough": limit + 1}
-    return {row.id: limit - row.files for row in await connection.execute(_WAITING, values)}
+    return {row["id"]: limit - row["files"] for row in await _WAITING.fetch(driver, **values)}
 
 
 def no_room(files: int, limit: int) -> GatewayError:

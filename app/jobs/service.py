@@ -1,4 +1,4 @@
-"""Creating jobs. Works in the caller's transaction; nothing here talks to upstream."""
+"""Creating jobs, on the caller's connection; nothing here talks to upstream."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ from uuid import UUID
 
 import orjson
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.catalogue import ValidatedJob
+from app.driver import Driver, Statement
 from app.errors import Fault, IdempotencyKeyReused
 from app.identifiers import new_id
 from app.jobs.lifecycle import FileStatus, JobStatus, lane
@@ -42,7 +42,7 @@ class Created:
 
 
 async def create_jobs(
-    connection: AsyncConnection, jobs: Sequence[NewJob], *, waiting_limit: int | None = None
+    driver: Driver, jobs: Sequence[NewJob], *, waiting_limit: int | None = None
 ) -> list[Created | Exception]:
     """For each new job what became of it. One statement for all of them, another one when there are replays, and
     another one when there is a limit to the files that wait.
@@ -50,22 +50,20 @@ async def create_jobs(
     Of any number of equal requests at once one inserts; the others wait for its commit. The errors are
     IdempotencyKeyReused, TooManyWaitingFiles, or InvalidRequest when so many can never wait.
     """
-    outcomes: dict[int, Created | Exception] = {**await _refusals(connection, jobs, waiting_limit)}
-    outcomes |= await _replays(connection, {number: jobs[number] for number in outcomes})
+    outcomes: dict[int, Created | Exception] = {**await _refusals(driver, jobs, waiting_limit)}
+    outcomes |= await _replays(driver, {number: jobs[number] for number in outcomes})
     while left := {number: new for number, new in enumerate(jobs) if number not in outcomes}:
-        outcomes |= await _insert(connection, left)
+        outcomes |= await _insert(driver, left)
         # The others are replays. Or the job that had the key was deleted in between: then the key is free again.
-        outcomes |= await _replays(connection, {number: new for number, new in left.items() if number not in outcomes})
+        outcomes |= await _replays(driver, {number: new for number, new in left.items() if number not in outcomes})
     return [outcomes[number] for number in range(len(jobs))]
 
 
-async def _refusals(
-    connection: AsyncConnection, jobs: Sequence[NewJob], waiting_limit: int | None
-) -> dict[int, Exception]:
+async def _refusals(driver: Driver, jobs: Sequence[NewJob], waiting_limit: int | None) -> dict[int, Exception]:
     """Those whose files may not wait beside what waits already and what comes with them."""
     if waiting_limit is None:
         return {}
-    room = await room_left(connection, {new.client_id for new in jobs}, waiting_limit)
+    room = await room_left(driver, {new.client_id for new in jobs}, waiting_limit)
     refusals: dict[int, Exception] = {}
     for number, new in enumerate(jobs):
         if len(new.urls) <= room[new.client_id]:
@@ -75,15 +73,15 @@ async def _refusals(
     return refusals
 
 
-async def _insert(connection: AsyncConnection, jobs: Mapping[int, NewJob]) -> dict[int, Created | Exception]:
+async def _insert(driver: Driver, jobs: Mapping[int, NewJob]) -> dict[int, Created | Exception]:
     """Those whose idempotency key was free. In order of the keys, as every process does it: no two of them wait for
     each other.
     """
     ordered = sorted(jobs.items(), key=lambda item: (item[1].client_id, item[1].idempotency_key or ""))
     ids = [new_id() for _ in ordered]
     given = [_row(job_id, new) for job_id, (_, new) in zip(ids, ordered, strict=True)]
-    rows = await connection.execute(_INSERT, {"jobs": orjson.dumps(given).decode()})
-    created_at = {row.id: row.created_at for row in rows}
+    rows = await _INSERT.fetch(driver, jobs=orjson.dumps(given).decode())
+    created_at = {row["id"]: row["created_at"] for row in rows}
     return {
         number: Created(_fresh(job_id, created_at[job_id], new))
         for job_id, (number, new) in zip(ids, ordered, strict=True)
@@ -91,12 +89,12 @@ async def _insert(connection: AsyncConnection, jobs: Mapping[int, NewJob]) -> di
     }
 
 
-async def _replays(connection: AsyncConnection, jobs: Mapping[int, NewJob]) -> dict[int, Created | Exception]:
+async def _replays(driver: Driver, jobs: Mapping[int, NewJob]) -> dict[int, Created | Exception]:
     """Those whose idempotency key has a job."""
     keyed = {number: (new.client_id, new.idempotency_key) for number, new in jobs.items() if new.idempotency_key}
     if not keyed:
         return {}
-    found = await find_by_keys(connection, list(keyed.values()))
+    found = await find_by_keys(driver, list(keyed.values()))
     return {
         number: _replay(*found[key], request_sha256=jobs[number].request_sha256)
         for number, key in keyed.items()
@@ -139,7 +137,8 @@ def _fresh(job_id: UUID, created_at: datetime, new: NewJob) -> JobRow:
 
 
 # One parameter instead of an array for each column: writing it takes a tenth of the time.
-_INSERT = text("""
+_INSERT = Statement(
+    text("""
     WITH given AS (
         SELECT *
         FROM json_to_recordset(CAST(:jobs AS json)) AS given (
@@ -161,3 +160,4 @@ _INSERT = text("""
     )
     SELECT id, created_at FROM job
 """)
+)

@@ -21,7 +21,10 @@ def client_id(api_client: tuple[CurrentClient, str]) -> UUID:
 
 @pytest.fixture
 def statements(engine: AsyncEngine) -> Iterator[list[str]]:
-    """All statements that this test sends, also those of the application, but for BEGIN and the like."""
+    """All statements that this test sends, also those of the application, but for BEGIN and the like.
+
+    What the driver runs is there a turn of the event loop later.
+    """
     sent: list[str] = []
     heard: WeakSet[Any] = WeakSet()
 

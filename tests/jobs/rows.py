@@ -5,10 +5,11 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db import Sessions, transaction
+from app.driver import driver_of
 from app.identifiers import first_id, new_id
 from app.jobs.lifecycle import FileCounts, job_status, lane
 from app.jobs.models import File, Job, Task
@@ -39,7 +40,8 @@ RUNNING: dict[str, Any] = {"status": "running", "attempts": 1}
 
 async def create(session: AsyncSession, new: NewJob) -> UUID:
     """As the API does it, in a transaction that may stay open."""
-    [created] = await create_jobs(await session.connection(), [new])
+    await session.execute(text("SELECT"))  # begins the transaction
+    [created] = await create_jobs(await driver_of(session), [new])
     assert isinstance(created, Created)
     return created.job.id
 
