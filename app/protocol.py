@@ -75,18 +75,18 @@ class PlainHttp(HttpToolsProtocol):
 
     def on_url(self, url: bytes) -> None:
         if not self._resuming:
-            self._count(len(url))
+            self._head_bytes += len(url)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                raise _head_too_large()
             super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._resuming:
-            self._count(len(name) + len(value))
-            super().on_header(name, value)
-
-    def _count(self, size_bytes: int) -> None:
-        self._head_bytes += size_bytes
+        if self._resuming:
+            return
+        self._head_bytes += len(name) + len(value)
         if self._head_bytes > MAX_HEAD_BYTES:
             raise _head_too_large()
+        super().on_header(name, value)
 
     def _refuse(self, error: GatewayError) -> None:
         """No application has heard of this request, so the answer is written here, as the last of its connection."""

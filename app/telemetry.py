@@ -82,7 +82,7 @@ def configure_logging(level: str, *, stream: TextIO | None = None) -> None:
     structlog.configure(
         processors=[*describe, *finish],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.PrintLoggerFactory(file=stream),
+        logger_factory=structlog.WriteLoggerFactory(file=stream),
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(stream)

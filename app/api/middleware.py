@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
+from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -33,10 +34,22 @@ log = structlog.get_logger(__name__)
 
 
 def add_middleware(app: FastAPI) -> None:
-    """Outermost last: whatever answers, its answer gets an id, a log line and a metric."""
-    app.add_middleware(PlainLane, routes=app.router.routes)
-    for middleware in (BodyLimit, Head, Envelope):
-        app.add_middleware(middleware)
+    """Around FastAPI's own layers, not within them: what is answered in the plain lane never gets there.
+
+    Outermost last: whatever answers, its answer gets an id, a log line and a metric.
+    """
+    build_inner = app.build_middleware_stack
+
+    def build() -> ASGIApp:
+        outermost = build_inner()
+        # Starlette's last resort would answer before ours does.
+        inner = outermost.app if isinstance(outermost, ServerErrorMiddleware) else outermost
+        stack: ASGIApp = PlainLane(inner, routes=app.router.routes)
+        for layer in (BodyLimit, Head, Envelope):
+            stack = layer(stack)
+        return stack
+
+    app.build_middleware_stack = build  # type: ignore[method-assign]  # Starlette builds it with the first request
 
 
 class Envelope:
