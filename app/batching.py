@@ -7,19 +7,24 @@ So batches grow with the load, and an idle gateway is as fast as one without the
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from contextvars import Context
 from typing import Generic, TypeVar
 
 from app.errors import DatabaseUnavailable
 
+C = TypeVar("C")
 A = TypeVar("A")
 R = TypeVar("R")
 
 MOST = 500
 
 
-class Batcher(Generic[A, R]):
+class Batcher(Generic[C, A, R]):
     """Calls `run` with up to `most` items, in the order in which they came, `at_once` batches at a time.
+
+    Each time over what `connect` gives. It is kept from batch to batch while something waits: getting a connection out
+    of a pool takes as long as a short statement.
 
     `run` returns one result for each item; an exception among the results is raised for its item alone. When `run`
     itself raises, the items are tried one by one, unless the database is away. A caller who is gone does not stop
@@ -28,12 +33,14 @@ class Batcher(Generic[A, R]):
 
     def __init__(
         self,
-        run: Callable[[Sequence[A]], Awaitable[Sequence[R | Exception]]],
+        connect: Callable[[], AbstractAsyncContextManager[C]],
+        run: Callable[[C, Sequence[A]], Awaitable[Sequence[R | Exception]]],
         *,
         at_once: int = 1,
         most: int = MOST,
         weight: Callable[[A], int] = lambda _: 1,
     ) -> None:
+        self._connect = connect
         self._run = run
         self._at_once = at_once
         self._most = most
@@ -52,29 +59,37 @@ class Batcher(Generic[A, R]):
     async def _work(self) -> None:
         """Until nothing waits. It signs off itself, at once: who comes after that starts another one."""
         try:
-            await self._run_batches()
+            while self._waiting:
+                await self._run_batches()
         finally:
             self._workers.discard(asyncio.current_task())
 
     async def _run_batches(self) -> None:
-        while self._waiting:
-            batch = self._next_batch()
-            results = await self._results([item for item, _ in batch])
-            for (_, future), result in zip(batch, results, strict=True):
-                _settle(future, result)
-
-    async def _results(self, items: Sequence[A]) -> Sequence[R | Exception]:
+        """Over one connection, until nothing waits or the connection is lost; that is told to those it happened to."""
+        batch: _Batch[A, R] = []
         try:
-            return await self._run(items)
-        except DatabaseUnavailable as error:
-            return [error] * len(items)
+            async with self._connect() as connection:
+                while self._waiting:
+                    batch = self._next_batch()
+                    _settle(batch, await self._results(connection, [item for item, _ in batch]))
+                    batch = []
+        except Exception as error:  # noqa: BLE001 - not swallowed: it is raised where the items came from
+            if self._waiting and not batch:  # there was no connection to be had
+                batch = self._next_batch()
+            _settle(batch, [error] * len(batch))
+
+    async def _results(self, connection: C, items: Sequence[A]) -> Sequence[R | Exception]:
+        try:
+            return await self._run(connection, items)
+        except DatabaseUnavailable:
+            raise
         except Exception as error:  # noqa: BLE001 - not swallowed: it is raised where the items came from
             if len(items) == 1:
                 return [error]
         # One of them is to blame, and only that one shall fail.
-        return [(await self._results([item]))[0] for item in items]
+        return [(await self._results(connection, [item]))[0] for item in items]
 
-    def _next_batch(self) -> "list[tuple[A, asyncio.Future[R]]]":
+    def _next_batch(self) -> "_Batch[A, R]":
         batch = [self._waiting.popleft()]
         weight = self._weight(batch[0][0])
         while self._waiting:
@@ -85,10 +100,14 @@ class Batcher(Generic[A, R]):
         return batch
 
 
-def _settle(future: "asyncio.Future[R]", result: R | Exception) -> None:
-    if future.done():
-        return
-    if isinstance(result, Exception):
-        future.set_exception(result)
-    else:
-        future.set_result(result)
+_Batch = list[tuple[A, "asyncio.Future[R]"]]
+
+
+def _settle(batch: "_Batch[A, R]", results: Sequence[R | Exception]) -> None:
+    for (_, future), result in zip(batch, results, strict=True):
+        if future.done():  # who waited for it is gone
+            continue
+        if isinstance(result, Exception):
+            future.set_exception(result)
+        else:
+            future.set_result(result)

@@ -1,7 +1,8 @@
 """Who comes at the same moment shares a batch; nobody is forgotten, and nobody pays for another one's mistake."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, nullcontext
 
 import pytest
 import structlog
@@ -21,7 +22,7 @@ class Doubler:
         self.gate.set()
         self.running = self.most_running = 0
 
-    async def __call__(self, numbers: Sequence[int]) -> list[int | Exception]:
+    async def __call__(self, _connection: None, numbers: Sequence[int]) -> list[int | Exception]:
         self.batches.append(list(numbers))
         self.running += 1
         self.most_running = max(self.running, self.most_running)
@@ -38,14 +39,14 @@ class Doubler:
 
 async def test_one_alone_goes_out_alone() -> None:
     double = Doubler()
-    assert await Batcher(double)(4) == 8
+    assert await Batcher(nullcontext, double)(4) == 8
     assert double.batches == [[4]]
 
 
 async def test_what_comes_while_a_batch_is_under_way_goes_into_the_next_in_order() -> None:
     double = Doubler()
     double.gate.clear()
-    batched = Batcher(double)
+    batched = Batcher(nullcontext, double)
     first = asyncio.create_task(batched(1))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -58,7 +59,7 @@ async def test_what_comes_while_a_batch_is_under_way_goes_into_the_next_in_order
 
 async def test_who_comes_at_the_end_of_a_batch_is_not_forgotten() -> None:
     """A worker that has nothing left to do is not one to wait for."""
-    batched = Batcher(Doubler())
+    batched = Batcher(nullcontext, Doubler())
 
     async def again_and_again(number: int) -> list[int]:
         return [await batched(number) for _ in range(50)]
@@ -70,7 +71,7 @@ async def test_who_comes_at_the_end_of_a_batch_is_not_forgotten() -> None:
 async def test_no_more_than_so_many_batches_run_at_once() -> None:
     double = Doubler()
     double.gate.clear()
-    batched = Batcher(double, at_once=2, most=1)
+    batched = Batcher(nullcontext, double, at_once=2, most=1)
     asking = [asyncio.create_task(batched(number)) for number in range(9)]
     for _ in range(5):
         await asyncio.sleep(0)
@@ -84,7 +85,7 @@ def test_a_batch_weighs_no_more_than_it_may_unless_one_alone_does(weights: list[
     double = Doubler()
 
     async def run() -> None:
-        await asyncio.gather(*map(Batcher(double, most=5, weight=lambda weight: weight), weights))
+        await asyncio.gather(*map(Batcher(nullcontext, double, most=5, weight=lambda weight: weight), weights))
 
     asyncio.run(run())
     assert [weight for batch in double.batches for weight in batch] == weights
@@ -92,20 +93,20 @@ def test_a_batch_weighs_no_more_than_it_may_unless_one_alone_does(weights: list[
 
 
 async def test_an_error_among_the_results_is_raised_for_its_item_alone() -> None:
-    results = await asyncio.gather(*map(Batcher(Doubler()), (1, -1, 2)), return_exceptions=True)
+    results = await asyncio.gather(*map(Batcher(nullcontext, Doubler()), (1, -1, 2)), return_exceptions=True)
     assert (results[0], results[2]) == (2, 4)
     assert isinstance(results[1], NotFound)
 
 
 async def test_a_batch_that_breaks_is_tried_item_by_item() -> None:
-    results = await asyncio.gather(*map(Batcher(Doubler()), (1, 13, 2)), return_exceptions=True)
+    results = await asyncio.gather(*map(Batcher(nullcontext, Doubler()), (1, 13, 2)), return_exceptions=True)
     assert (results[0], results[2]) == (2, 4)
     assert isinstance(results[1], ValueError)
 
 
 async def test_an_outage_is_everybodys_and_nothing_is_tried_again() -> None:
     double = Doubler()
-    results = await asyncio.gather(*map(Batcher(double), (1, 99, 2)), return_exceptions=True)
+    results = await asyncio.gather(*map(Batcher(nullcontext, double), (1, 99, 2)), return_exceptions=True)
     assert all(isinstance(result, DatabaseUnavailable) for result in results)
     assert len(double.batches) == 1
 
@@ -113,7 +114,7 @@ async def test_an_outage_is_everybodys_and_nothing_is_tried_again() -> None:
 async def test_who_is_gone_does_not_stop_the_others() -> None:
     double = Doubler()
     double.gate.clear()
-    batched = Batcher(double)
+    batched = Batcher(nullcontext, double)
     gone, there = asyncio.create_task(batched(1)), asyncio.create_task(batched(2))
     await asyncio.sleep(0)
     gone.cancel()
@@ -123,13 +124,59 @@ async def test_who_is_gone_does_not_stop_the_others() -> None:
         await gone
 
 
+class Pool:
+    """Counts what it hands out, and has nothing to hand out while it is `empty`."""
+
+    def __init__(self) -> None:
+        self.taken = self.returned = 0
+        self.empty = False
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[None]:
+        if self.empty:
+            raise DatabaseUnavailable("no connection")
+        self.taken += 1
+        try:
+            yield None
+        finally:
+            self.returned += 1
+
+
+async def test_a_connection_is_kept_while_something_waits_and_no_longer() -> None:
+    pool, double = Pool(), Doubler()
+    batched = Batcher(pool.connect, double, most=2)
+    assert await asyncio.gather(*map(batched, range(10))) == [2 * number for number in range(10)]
+    assert (len(double.batches), pool.taken) == (5, 1)
+    await asyncio.sleep(0)
+    assert pool.returned == 1
+
+
+async def test_after_an_outage_the_next_batch_has_another_connection() -> None:
+    pool = Pool()
+    batched = Batcher(pool.connect, Doubler(), most=1)
+    results = await asyncio.gather(*map(batched, (1, 99, 2)), return_exceptions=True)
+    assert [repr(result) for result in results] == ["2", "DatabaseUnavailable('away')", "4"]
+    assert pool.taken == 2
+
+
+async def test_without_a_connection_nobody_waits_for_ever() -> None:
+    pool = Pool()
+    pool.empty = True
+    batched = Batcher(pool.connect, Doubler(), at_once=2, most=2)
+    async with asyncio.timeout(10):
+        results = await asyncio.gather(*map(batched, range(7)), return_exceptions=True)
+    assert [type(result) for result in results] == [DatabaseUnavailable] * 7
+    pool.empty = False
+    assert await batched(4) == 8
+
+
 async def test_a_batch_logs_under_no_requests_id() -> None:
     seen = []
 
-    async def look(items: Sequence[int]) -> Sequence[int]:
+    async def look(_connection: None, items: Sequence[int]) -> Sequence[int]:
         seen.append(structlog.contextvars.get_contextvars())
         return items
 
     with structlog.contextvars.bound_contextvars(request_id="mine"):
-        await Batcher(look)(1)
+        await Batcher(nullcontext, look)(1)
     assert seen == [{}]

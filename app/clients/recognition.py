@@ -4,23 +4,25 @@ The requests of one moment ask together. An answer is never kept: a question is 
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 from app.batching import Batcher
 from app.clients.service import CurrentClient, find_clients
 from app.clients.tokens import hash_token
-from app.db import Sessions
+from app.db import Sessions, outages_told
+from app.driver import Driver, driver_connection
 
 
 class Recognition:
     """One per process."""
 
     def __init__(self, sessions: Sessions) -> None:
-        self._sessions = sessions
-        self._clients = Batcher(self._find)
+        self._clients = Batcher(partial(driver_connection, sessions), self._find)
 
     async def client(self, token: bytes) -> CurrentClient | None:
         """The active client with that token. Raises DatabaseUnavailable."""
         return await self._clients(hash_token(token))
 
-    async def _find(self, digests: Sequence[bytes]) -> Sequence[CurrentClient | None]:
-        return await find_clients(self._sessions, digests)
+    async def _find(self, driver: Driver, digests: Sequence[bytes]) -> Sequence[CurrentClient | None]:
+        with outages_told():
+            return await find_clients(driver, digests)

@@ -13,8 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.clients.models import Client
 from app.clients.tokens import hash_token, is_client_name, new_token
-from app.db import Sessions
-from app.driver import Statement, driver_connection
+from app.driver import Driver, Statement
 from app.errors import ClientExists, Fault, InvalidRequest, NotFound
 
 DEFAULT_CLIENT = "default"
@@ -89,14 +88,13 @@ async def ensure_default_client(session: AsyncSession, token: str) -> None:
             return
 
 
-async def find_clients(sessions: Sessions, digests: Collection[bytes]) -> list[CurrentClient | None]:
+async def find_clients(driver: Driver, digests: Collection[bytes]) -> list[CurrentClient | None]:
     """The active client with each of these hashes of tokens. One statement; once a minute one more for each client,
     which records that it was used.
     """
-    async with driver_connection(sessions) as driver:
-        rows = await _FIND.fetch(driver, digests=set(digests))
-        if unrecorded := [row["id"] for row in rows if row["unrecorded"]]:
-            await _RECORD_USE.fetch(driver, ids=unrecorded)
+    rows = await _FIND.fetch(driver, digests=set(digests))
+    if unrecorded := [row["id"] for row in rows if row["unrecorded"]]:
+        await _RECORD_USE.fetch(driver, ids=unrecorded)
     by_digest = {row["token_sha256"]: row for row in rows}
     return [_client(by_digest.get(digest), digest) for digest in digests]
 

@@ -1,10 +1,11 @@
 """The way in: jobs of one moment are inserted by one statement, and each is answered once that is committed."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from app.batching import Batcher
-from app.db import Sessions
-from app.driver import driver_connection
+from app.db import Sessions, outages_told
+from app.driver import Driver, driver_connection
 from app.jobs.service import Created, NewJob, create_jobs
 
 # One statement is written while another one is committed: a third brings nothing on two cores.
@@ -17,14 +18,14 @@ class Intake:
     """One per process."""
 
     def __init__(self, sessions: Sessions, *, waiting_limit: int | None = None) -> None:
-        self._sessions = sessions
         self._waiting_limit = waiting_limit
-        self._jobs = Batcher(self._create, at_once=AT_ONCE, most=MOST_FILES, weight=lambda new: len(new.urls))
+        connect = partial(driver_connection, sessions)
+        self._jobs = Batcher(connect, self._create, at_once=AT_ONCE, most=MOST_FILES, weight=lambda new: len(new.urls))
 
     async def create(self, new: NewJob) -> Created:
         """The job, durable. Raises what `create_jobs` returns, or DatabaseUnavailable."""
         return await self._jobs(new)
 
-    async def _create(self, jobs: Sequence[NewJob]) -> Sequence[Created | Exception]:
-        async with driver_connection(self._sessions) as driver:
+    async def _create(self, driver: Driver, jobs: Sequence[NewJob]) -> Sequence[Created | Exception]:
+        with outages_told():
             return await create_jobs(driver, jobs, waiting_limit=self._waiting_limit)

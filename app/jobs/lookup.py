@@ -1,10 +1,12 @@
 """Reading one job: those who ask at the same moment share a statement."""
 
 from collections.abc import Sequence
+from functools import partial
 from uuid import UUID
 
 from app.batching import Batcher
-from app.db import Sessions
+from app.db import Sessions, outages_told
+from app.driver import Driver, driver_connection
 from app.errors import NotFound
 from app.jobs.reading import JobRow, find_own_jobs, no_such_job
 
@@ -13,14 +15,14 @@ class Lookup:
     """One per process."""
 
     def __init__(self, sessions: Sessions) -> None:
-        self._sessions = sessions
         # Each job shows up to 100 files.
-        self._jobs = Batcher(self._find, at_once=2, most=100)
+        self._jobs = Batcher(partial(driver_connection, sessions), self._find, at_once=2, most=100)
 
     async def job(self, client_id: UUID, job_id: UUID) -> JobRow:
         """Raises NotFound, also for the job of another client, or DatabaseUnavailable."""
         return await self._jobs((client_id, job_id))
 
-    async def _find(self, keys: Sequence[tuple[UUID, UUID]]) -> Sequence[JobRow | NotFound]:
-        found = await find_own_jobs(self._sessions, keys)
+    async def _find(self, driver: Driver, keys: Sequence[tuple[UUID, UUID]]) -> Sequence[JobRow | NotFound]:
+        with outages_told():
+            found = await find_own_jobs(driver, keys)
         return [found.get(key) or no_such_job(key[1]) for key in keys]

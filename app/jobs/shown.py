@@ -8,6 +8,7 @@ from collections.abc import Collection
 from uuid import UUID
 
 from app.db import Sessions
+from app.driver import Driver, driver_connection
 from app.jobs.presentation import job_bytes
 from app.jobs.reading import JobFilters, JobRow, find_own_jobs, list_versions
 from app.kept import Kept
@@ -29,14 +30,15 @@ class Shown:
 
         Jobs that are deleted between the two are left out; those that go on between them are shown as they are then.
         """
-        versions = await list_versions(self._sessions, client_id, filters, limit)
-        shown = {version[0]: self._kept.get(version) for version in versions}
-        if unknown := [job_id for job_id, body in shown.items() if body is None]:
-            shown |= await self._read(client_id, unknown)
+        async with driver_connection(self._sessions) as driver:
+            versions = await list_versions(driver, client_id, filters, limit)
+            shown = {version[0]: self._kept.get(version) for version in versions}
+            if unknown := [job_id for job_id, body in shown.items() if body is None]:
+                shown |= await self._read(driver, client_id, unknown)
         return [(job_id, body) for job_id, body in shown.items() if body is not None]
 
-    async def _read(self, client_id: UUID, job_ids: Collection[UUID]) -> dict[UUID, bytes]:
-        jobs = await find_own_jobs(self._sessions, [(client_id, job_id) for job_id in job_ids])
+    async def _read(self, driver: Driver, client_id: UUID, job_ids: Collection[UUID]) -> dict[UUID, bytes]:
+        jobs = await find_own_jobs(driver, [(client_id, job_id) for job_id in job_ids])
         return {job.id: self._keep(job) for job in jobs.values()}
 
     def _keep(self, job: JobRow) -> bytes:

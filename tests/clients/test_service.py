@@ -18,12 +18,14 @@ from app.clients.service import (
 )
 from app.clients.tokens import hash_token
 from app.db import Sessions, transaction
+from app.driver import driver_connection
 from app.errors import ClientExists, GatewayError, InvalidRequest, NotFound
 from app.identifiers import new_id
 
 
 async def find_client(sessions: Sessions, token: bytes) -> CurrentClient | None:
-    [found] = await find_clients(sessions, [hash_token(token)])
+    async with driver_connection(sessions) as driver:
+        [found] = await find_clients(driver, [hash_token(token)])
     return found
 
 

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import text, update
 
 from app.db import Sessions, create_engine, create_sessions, transaction
+from app.driver import driver_connection
 from app.identifiers import new_id
 from app.jobs import reading
 from app.jobs.lifecycle import JobStatus
@@ -215,7 +216,8 @@ async def test_a_rare_filter_reads_only_what_it_finds(
         await session.execute(_MANY_JOBS, {"client_id": client_id})
         await session.execute(text("ANALYZE jobs"))
     for _ in range(10):  # more than PostgreSQL takes to prefer a plan for any values
-        assert await reading.list_versions(sessions, client_id, filters, 51) == []
+        async with driver_connection(sessions) as driver:
+            assert await reading.list_versions(driver, client_id, filters, 51) == []
     async with transaction(sessions) as session:
         await session.execute(text("SELECT pg_stat_force_next_flush()"))
     async with transaction(sessions) as session:
