@@ -32,6 +32,33 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     await PlainTextResponse(f"<{request.method} {request.url.path} {body}>")(scope, receive, send)
 
 
+async def large(_scope: Scope, _receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for piece in (b"a" * 10, b"b" * 100_000, b"c" * 10, b""):
+        await send({"type": "http.response.body", "body": piece, "more_body": bool(piece)})
+
+
+async def test_an_answer_goes_out_at_once() -> None:
+    """Head and body are one packet: who reads a first time has read all."""
+    async with live_server(echo) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(url).port)
+        for _ in range(20):
+            writer.write(SIZED)
+            received = await reader.read(10_000)
+            assert received.startswith(b"HTTP/1.1 200 OK")
+            assert received.endswith(b"<POST /sized hello>")
+        writer.close()
+
+
+async def test_large_pieces_keep_their_place() -> None:
+    async with live_server(large) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(url).port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n")
+        received = (await reader.read()).partition(b"\r\n\r\n")[2]
+        writer.close()
+    assert received == b"a\r\n%b\r\n186a0\r\n%b\r\na\r\n%b\r\n0\r\n\r\n" % (b"a" * 10, b"b" * 100_000, b"c" * 10)
+
+
 @pytest.mark.parametrize("size", [1, 7, 100, 10_000])
 async def test_an_offered_upgrade_is_declined_and_the_body_read(size: int) -> None:
     async with live_server(echo) as url:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Decimal
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import msgspec
@@ -79,6 +79,7 @@ def encode(body: dict[str, Any]) -> bytes:
     return msgspec.json.encode(body)
 
 
+@lru_cache(maxsize=1024)  # of new jobs it is always the same
 def _amount(cost: Decimal) -> str:
     return f"{cost.quantize(_CENT, ROUND_HALF_UP):f}"
 
