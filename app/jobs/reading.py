@@ -104,9 +104,9 @@ async def find_job(session: AsyncSession, client_id: UUID, job_id: UUID) -> JobR
     return job_row(found)
 
 
-async def find_jobs(session: AsyncSession, job_ids: Sequence[UUID]) -> list[JobRow]:
+async def find_jobs(driver: Driver, job_ids: Sequence[UUID]) -> list[JobRow]:
     """Those that are there and whose clients are not revoked, in any order: one statement."""
-    return [job_row(row) for row in await session.execute(_FIND_MANY, {"job_ids": job_ids})]
+    return [job_row(tuple(row)) for row in await _FIND_MANY.fetch(driver, job_ids=job_ids)]
 
 
 async def find_own_jobs(driver: Driver, keys: Sequence[tuple[UUID, UUID]]) -> dict[tuple[UUID, UUID], JobRow]:
@@ -290,7 +290,9 @@ def _of_clients(wanted: Any, column: Any, *more: Any) -> Select[Any]:
 
 _FIND_OWN = Statement(_of_clients(_wanted(Uuid()), Job.id))
 _FIND_BY_KEYS = Statement(_of_clients(_wanted(Text()), Job.idempotency_key, Job.idempotency_key, Job.request_sha256))
-_FIND_MANY = _JOBS.join(Client, Client.id == Job.client_id).where(
-    Job.id == any_(bindparam("job_ids", type_=ARRAY(Uuid))), Client.revoked_at.is_(None)
+_FIND_MANY = Statement(
+    _JOBS.join(Client, Client.id == Job.client_id).where(
+        Job.id == any_(bindparam("job_ids", type_=ARRAY(Uuid))), Client.revoked_at.is_(None)
+    )
 )
 _EXISTS = select(Job.id).where(Job.id == bindparam("job_id"), Job.client_id == bindparam("client_id"))

@@ -7,7 +7,8 @@ from uuid import UUID
 import structlog
 from sqlalchemy import ARRAY, BigInteger, Uuid, bindparam, text
 
-from app.db import Sessions, transaction
+from app.db import Sessions
+from app.driver import Statement, driver_connection
 from app.jobs.reading import JobRow, find_jobs, no_such_job
 
 LOOK_INTERVAL_S = 0.2
@@ -19,14 +20,16 @@ READ_AT_ONCE = 100
 _log = structlog.get_logger(__name__)
 
 # A primary key look-up per job waited for; 2,000 of them take 5 ms.
-_MOVED = text(
-    "SELECT waits.id, waits.version"
-    " FROM unnest(CAST(:ids AS uuid[]), CAST(:versions AS bigint[])) AS waits (id, version)"
-    " LEFT JOIN jobs ON jobs.id = waits.id"
-    " LEFT JOIN clients ON clients.id = jobs.client_id"
-    " WHERE jobs.id IS NULL OR clients.revoked_at IS NOT NULL"
-    " OR jobs.finished_at IS NOT NULL OR jobs.version > waits.version"
-).bindparams(bindparam("ids", type_=ARRAY(Uuid)), bindparam("versions", type_=ARRAY(BigInteger)))
+_MOVED = Statement(
+    text(
+        "SELECT waits.id, waits.version"
+        " FROM unnest(CAST(:ids AS uuid[]), CAST(:versions AS bigint[])) AS waits (id, version)"
+        " LEFT JOIN jobs ON jobs.id = waits.id"
+        " LEFT JOIN clients ON clients.id = jobs.client_id"
+        " WHERE jobs.id IS NULL OR clients.revoked_at IS NOT NULL"
+        " OR jobs.finished_at IS NOT NULL OR jobs.version > waits.version"
+    ).bindparams(bindparam("ids", type_=ARRAY(Uuid)), bindparam("versions", type_=ARRAY(BigInteger)))
+)
 
 _Key = tuple[UUID, int]
 
@@ -115,14 +118,13 @@ class Waiters:
         if not self._waits:
             return []
         ids, versions = zip(*self._waits, strict=True)
-        async with transaction(self._sessions) as session:
-            rows = await session.execute(_MOVED, {"ids": list(ids), "versions": list(versions)})
-            return [(row.id, row.version) for row in rows]
+        async with driver_connection(self._sessions) as driver:
+            return [tuple(row) for row in await _MOVED.fetch(driver, ids=ids, versions=versions)]
 
     async def _tell(self, moved: Sequence[_Key]) -> None:
         """Read for all at once: a read for each of 2,000 who wake together would take seconds."""
-        async with transaction(self._sessions) as session:
-            jobs = {job.id: job for job in await find_jobs(session, [job_id for job_id, _ in moved])}
+        async with driver_connection(self._sessions) as driver:
+            jobs = {job.id: job for job in await find_jobs(driver, [job_id for job_id, _ in moved])}
         for key in moved:
             self._wake(key, jobs.get(key[0]), gone=key[0] not in jobs)
 
