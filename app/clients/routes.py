@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from app.api.dependencies import SessionsDep
 from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, Page, cut_page, decode_cursor
 from app.api.problems import responses
+from app.api.request_body import RequestBody
 from app.clients import service
 from app.clients.dependencies import admin_scheme, require_admin
 from app.clients.tokens import NAME_PATTERN
@@ -54,8 +55,8 @@ _CREATED: dict[str, Any] = {
 }
 
 
-class NewClient(BaseModel):
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"name": "call-centre"}]})
+class NewClient(RequestBody):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "call-centre"}]})
 
     name: str = Field(pattern=f"^{NAME_PATTERN}$", description="Unique among the active clients.")
 

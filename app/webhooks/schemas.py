@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from sqlalchemy import Row
 
 from app.api.pagination import Page
+from app.api.request_body import RequestBody
 from app.webhooks.events import EventType
 from app.webhooks.sender import Attempt
 from app.webhooks.service import DeliveryLog
@@ -51,12 +52,10 @@ class WebhookSecret(BaseModel):
     secret: str = Field(description="`whsec_` and the key in base64, as the libraries of Standard Webhooks take it.")
 
 
-class WebhookTest(BaseModel):
+class WebhookTest(RequestBody):
     """Where a test ping is to go."""
 
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"url": "https://example.com/hooks/asr"}]}
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [{"url": "https://example.com/hooks/asr"}]})
 
     url: str = Field(description="An `http` or `https` URL, up to 4,096 characters.")
 

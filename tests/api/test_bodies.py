@@ -6,6 +6,17 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.api.snapshot import SNAPSHOT
+
+DOCUMENT: dict[str, Any] = json.loads(SNAPSHOT.read_text())
+_SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
+# Of the document, so that a new one is tested as soon as it is.
+BODIES = [
+    (path, _SCHEMAS[content["application/json"]["schema"]["$ref"].rpartition("/")[2]])
+    for path, operations in DOCUMENT["paths"].items()
+    for operation in operations.values()
+    if "application/json" in (content := operation.get("requestBody", {}).get("content", {}))
+]
 URL = "https://example.com/a.wav"
 JSON = {"Content-Type": "application/json"}
 
@@ -57,12 +68,25 @@ async def test_two_idempotency_keys_are_refused(api: httpx.AsyncClient) -> None:
     assert await refused(answer) == (422, "validation_failed", ["/header/Idempotency-Key"])
 
 
-@pytest.mark.parametrize(
-    "flood", [{f"f{n}": 1 for n in range(200)}, {"metadata": {str(n): 1 for n in range(200)}}], ids=["fields", "pairs"]
-)
-async def test_a_flood_of_mistakes_is_one_complaint(api: httpx.AsyncClient, flood: dict[str, Any]) -> None:
-    assert await refused(await api.post("/v1/jobs", json={"file_urls": [URL], **flood})) == (
-        422,
-        "validation_failed",
-        [""],
-    )
+@pytest.mark.parametrize(("path", "schema"), BODIES)
+async def test_a_flood_of_unknown_fields_is_one_complaint(
+    api: httpx.AsyncClient, admin: httpx.AsyncClient, path: str, schema: dict[str, Any]
+) -> None:
+    caller = admin if path.startswith("/v1/clients") else api
+    answer = await caller.post(path, json={f"f{number}": 1 for number in range(101)})
+    assert await refused(answer) == (422, "validation_failed", [""])
+    assert answer.json()["detail"] == "The body has 101 fields; more than 100 are not looked at."
+
+
+@pytest.mark.parametrize(("path", "schema"), BODIES)
+async def test_a_flood_in_a_field_is_one_complaint(
+    api: httpx.AsyncClient, admin: httpx.AsyncClient, path: str, schema: dict[str, Any]
+) -> None:
+    caller = admin if path.startswith("/v1/clients") else api
+    for name in schema["properties"]:
+        for flood in ([1] * 10_001, {str(number): 1 for number in range(10_001)}):
+            assert await refused(await caller.post(path, json={name: flood})) == (
+                422,
+                "validation_failed",
+                [f"/{name}"],
+            )
