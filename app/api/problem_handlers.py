@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from app.api.problems import (
     MAX_FAULTS,
+    MAX_STEP_LENGTH,
     InvalidJson,
     MalformedBody,
     MethodNotAllowed,
@@ -104,10 +105,13 @@ def _translate(problems: Sequence[Mapping[str, Any]]) -> GatewayError:
 
 
 def _pointer(loc: Sequence[int | str]) -> str:
-    """`('body', 'file_urls', 0)` is `/file_urls/0`; other places keep their first word: `/query/limit`."""
+    """`('body', 'file_urls', 0)` is `/file_urls/0`; other places keep their first word: `/query/limit`.
+
+    Steps are cut: an unknown field may have a name of megabytes.
+    """
     place, *path = loc
     steps = path if place == "body" else [place, *path]
-    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in steps)
+    return "".join("/" + str(step)[:MAX_STEP_LENGTH].replace("~", "~0").replace("/", "~1") for step in steps)
 
 
 def _wording(found: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 from app.api.acceptable import accepts
 from app.api.bodies import require_json, require_nothing, require_utf8
 from app.api.plain_call import NotPlain, is_list, plain_call
-from app.api.problems import NotAcceptable
+from app.api.problems import MAX_STEP_LENGTH, NotAcceptable
 from app.errors import Fault, InvalidRequest
 
 QUERY_PREFIXES = "x-query-prefixes"  # for `strict_request` alone; no part of the document
@@ -130,7 +130,7 @@ def _has_prefix(name: str, prefixes: tuple[str, ...]) -> bool:
 
 
 def _pointer(name: str) -> str:
-    return "/query/" + _CONTROL.sub("?", name[:200]).replace("~", "~0").replace("/", "~1")
+    return "/query/" + _CONTROL.sub("?", name[:MAX_STEP_LENGTH]).replace("~", "~0").replace("/", "~1")
 
 
 def _takes_json(route: APIRoute) -> bool:

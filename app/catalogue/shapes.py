@@ -13,6 +13,7 @@ JsonType = Literal["boolean", "integer", "string", "array", "object"]
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _LAYOUT = str.maketrans("", "", "\t\n\r")
 _SHOWN_CHARS = 40
+_MAX_STEP_LENGTH = 200
 _NAMES = {"boolean": "true or false", "array": "an array", "object": "an object"}
 
 
@@ -73,8 +74,8 @@ def need(shape: Shape) -> str:
 
 
 def append(pointer: str, token: str | int) -> str:
-    """A JSON pointer one step deeper, escaped as RFC 6901 asks; what UTF-8 cannot carry becomes `?`."""
-    text = str(token).encode(errors="replace").decode()
+    """A JSON pointer one step deeper, escaped as RFC 6901 asks, and cut; what UTF-8 cannot carry becomes `?`."""
+    text = str(token)[:_MAX_STEP_LENGTH].encode(errors="replace").decode()
     return f"{pointer}/{text.replace('~', '~0').replace('/', '~1')}"
 
 

@@ -90,3 +90,13 @@ async def test_a_flood_in_a_field_is_one_complaint(
                 "validation_failed",
                 [f"/{name}"],
             )
+
+
+@pytest.mark.parametrize("place", [[], ["parameters"], ["parameters", "special_word_filter"], ["metadata"]])
+async def test_a_name_without_end_is_not_repeated_to_its_end(api: httpx.AsyncClient, place: list[str]) -> None:
+    body: dict[str, Any] = {"a" * 10_000: 1}
+    for step in reversed(place):
+        body = {step: body}
+    answer = await api.post("/v1/jobs", json={"file_urls": [URL], **body})
+    assert (answer.status_code, len(answer.content) < 2000) == (422, True)
+    assert answer.json()["errors"][0]["pointer"].startswith("".join(f"/{step}" for step in [*place, "a" * 50]))
