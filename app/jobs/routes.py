@@ -9,6 +9,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from app.api.conditional import not_modified, validators
 from app.api.dependencies import SessionsDep
+from app.api.filters import ModelFilter
 from app.api.instants import Instant
 from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, cut_page, decode_cursor
 from app.api.problems import responses
@@ -144,7 +145,7 @@ async def list_jobs(
     *,
     client: ClientDep,
     status: Annotated[list[JobStatus] | None, Query(description="May be repeated: any of them.")] = None,
-    model: str | None = None,
+    model: ModelFilter = None,
     region: RegionName | None = None,
     created_after: Instant | None = None,
     created_before: Instant | None = None,

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from fastapi import Depends
 
+from app.api.filters import ModelFilter
 from app.api.instants import Instant
 from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit
 from app.search.reading import TranscriptFilters
@@ -22,14 +23,14 @@ class Asked(NamedTuple):
 async def _asked(
     *,
     job_id: UUID | None = None,
-    model: str | None = None,
+    model: ModelFilter = None,
     region: RegionName | None = None,
     created_after: Instant | None = None,
     created_before: Instant | None = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> Asked:
-    filters = TranscriptFilters(job_id, model or None, region, created_after, created_before)
+    filters = TranscriptFilters(job_id, model, region, created_after, created_before)
     return Asked(filters, limit, cursor)
 
 

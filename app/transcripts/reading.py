@@ -82,7 +82,7 @@ async def list_transcripts(
     query = select(*_LIST_COLUMNS).where(Transcript.client_id == client_id)
     if filters.job_id:
         query = query.where(Transcript.job_id == filters.job_id)
-    if filters.model:
+    if filters.model is not None:
         query = query.where(Transcript.model == filters.model)
     if filters.region:
         query = query.where(Transcript.region == filters.region)

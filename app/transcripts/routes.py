@@ -32,6 +32,9 @@ _RAW = {"file_url": "https://example.com/call-4711.wav", "properties": {}, "tran
 _UNCHANGED = {"description": "The caller has it.", "headers": _ETAG}
 
 ChannelId = Annotated[int | None, Query(ge=0, description="Only this channel; absent: all of them."), DIGITS]
+SpeakerId = Annotated[
+    str | None, Query(min_length=1, max_length=100, description="Only this speaker, as the transcript has it: `0`.")
+]
 Speakers = Annotated[bool, Query(description="Say who speaks, where the transcript knows it.")]
 MOST_MS = 10**12
 FROM_MS = Query(ge=0, le=MOST_MS, description="Only what is still said after this moment.", examples=[60000])
@@ -58,7 +61,7 @@ CaptionsDep = Annotated[CaptionOptions, Depends(_caption_options)]
 async def _sentence_filters(
     *,
     channel_id: ChannelId = None,
-    speaker_id: Annotated[str | None, Query(max_length=100, description="As the transcript has it: `0`.")] = None,
+    speaker_id: SpeakerId = None,
     from_ms: Annotated[int | None, FROM_MS, DIGITS] = None,
     to_ms: Annotated[int | None, TO_MS, DIGITS] = None,
     cursor: Cursor = None,

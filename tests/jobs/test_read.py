@@ -256,6 +256,7 @@ _MANY_JOBS = text("""
         ("metadata.=x", "/query/metadata."),
         ("metadata.a=%00", "/query/metadata.a"),
         ("model=%00", "/query/model"),
+        ("model=", "/query/model"),
         ("state=queued", "/query/state"),
     ],
 )

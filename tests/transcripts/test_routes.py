@@ -355,7 +355,6 @@ async def test_the_list_is_newest_first_and_filtered(
     }
     assert await found(job_id=a.job_id) == [str(c.id), str(a.id)]
     assert await found(model="paraformer-v2") == [str(c.id)]
-    assert await found(model="") == [str(c.id), str(b.id), str(a.id)], "left blank"
     assert await found(region="singapore") == [str(b.id)]
     assert await found(created_after=(later - timedelta(seconds=1)).isoformat()) == [str(b.id)]
     assert await found(created_before=a.created_at.isoformat()) == []
@@ -373,7 +372,9 @@ async def test_pages_of_transcripts_are_stable_while_new_ones_arrive(
     assert second["next_cursor"] is None
 
 
-@pytest.mark.parametrize("query", ["job_id=4711", "region=x", "created_after=x", "limit=0", "cursor=x", "status=x"])
+@pytest.mark.parametrize(
+    "query", ["job_id=4711", "region=x", "created_after=x", "limit=0", "cursor=x", "status=x", "model="]
+)
 async def test_a_wrong_filter_of_the_list_is_refused(api: httpx.AsyncClient, query: str) -> None:
     answer = await api.get(f"/v1/transcripts?{query}")
     pointers = [place["pointer"] for place in answer.json()["errors"]]

@@ -104,6 +104,7 @@ async def test_pages_follow_each_other(api: httpx.AsyncClient, path: str) -> Non
         (f"cursor={encode_cursor(('sentences', 1, 2, 'x'))}", "/query/cursor"),
         (f"cursor={encode_cursor(('transcripts', 1, 2, 3))}", "/query/cursor"),
         ("speaker=1", "/query/speaker"),
+        ("speaker_id=", "/query/speaker_id"),
     ],
 )
 async def test_a_wrong_question_is_refused(api: httpx.AsyncClient, path: str, query: str, pointer: str) -> None:
