@@ -84,6 +84,8 @@ def query_prefix(prefix: str, description: str) -> dict[str, Any]:
         "in": "query",
         "required": False,
         "description": description,
+        # /docs would make up a pair, and send it along with whatever else is tried.
+        "example": {},
         "style": "form",
         "explode": True,
         "schema": {

@@ -81,6 +81,8 @@ def test_free_names_are_documented() -> None:
     document = small_app(router).openapi()
     parameters = document["paths"]["/jobs"]["get"]["parameters"]
     assert {"metadata", "limit", "cursor", "status", "from"} == {parameter["name"] for parameter in parameters}
+    [metadata] = [parameter for parameter in parameters if parameter["name"] == "metadata"]
+    assert metadata["example"] == {}, "what /docs sends when it is tried"
 
 
 @pytest.mark.parametrize(
