@@ -85,8 +85,7 @@ def _add_routes(app: FastAPI) -> None:
     app.include_router(
         catalogue.router, dependencies=[Depends(client_scheme), Depends(current_client), Depends(strict_request)]
     )
-    app.include_router(clients.router, dependencies=[Depends(strict_request)])
-    for router in (health.router, docs.router):
+    for router in (clients.router, health.router, docs.router):
         app.include_router(router)
     docs.add_assets(app)
     event_docs.add_events(app)

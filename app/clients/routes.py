@@ -1,18 +1,17 @@
 """`/v1/clients`: managing tokens over HTTP, with ADMIN_TOKEN only."""
 
-from collections.abc import Callable, Coroutine
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request, Response
-from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from app.api.dependencies import SessionsDep
 from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, Page, cut_page, decode_cursor
 from app.api.problems import responses
 from app.api.request_body import RequestBody
+from app.api.strict import StrictRoute
 from app.clients import service
 from app.clients.dependencies import admin_scheme, require_admin
 from app.clients.tokens import NAME_PATTERN
@@ -20,17 +19,12 @@ from app.db import transaction
 from app.errors import AdminDisabled, ClientExists, Forbidden, NotFound
 
 
-class AdminRoute(APIRoute):
+class AdminRoute(StrictRoute):
     """Asks for ADMIN_TOKEN before it looks at the request: FastAPI would first parse 16 MB of a stranger's JSON."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-
-        async def check_first(request: Request) -> Response:
-            await require_admin(request)
-            return await handle(request)
-
-        return check_first
+    async def admit(self, request: Request) -> None:
+        await require_admin(request)
+        await super().admit(request)
 
 
 router = APIRouter(

@@ -37,9 +37,13 @@ async def test_a_body_that_would_be_ignored_is_refused(api: httpx.AsyncClient, a
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "latin-1"])
-async def test_json_in_other_encodings_is_refused(api: httpx.AsyncClient, encoding: str) -> None:
-    body = json.dumps({"file_urls": [f"{URL}?é"]}, ensure_ascii=False).encode(encoding)
-    assert await refused(await api.post("/v1/jobs", content=body, headers=JSON)) == (400, "invalid_json", [])
+@pytest.mark.parametrize(("path", "schema"), BODIES)
+async def test_json_in_other_encodings_is_refused(
+    api: httpx.AsyncClient, admin: httpx.AsyncClient, path: str, schema: dict[str, Any], encoding: str
+) -> None:
+    caller = admin if path.startswith("/v1/clients") else api
+    body = json.dumps({**schema["examples"][0], "é": "é"}, ensure_ascii=False).encode(encoding)
+    assert await refused(await caller.post(path, content=body, headers=JSON)) == (400, "invalid_json", [])
 
 
 @pytest.mark.parametrize(
