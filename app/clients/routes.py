@@ -84,7 +84,7 @@ async def create_client(new: NewClient, sessions: SessionsDep, response: Respons
 @router.get("", summary="List clients, newest first")
 async def list_clients(sessions: SessionsDep, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> Page[Client]:
     """The revoked ones too."""
-    before = decode_cursor(cursor, tuple[Literal["clients"], UUID])[1] if cursor else None
+    before = decode_cursor(cursor, tuple[Literal["clients"], UUID])[1] if cursor is not None else None
     async with transaction(sessions) as session:
         rows = await service.list_clients(session, limit=limit + 1, before=before)
     clients, next_cursor = cut_page(rows, limit, lambda row: ("clients", row.id))

@@ -49,6 +49,13 @@ async def test_the_list_comes_in_pages(admin: httpx.AsyncClient) -> None:
     assert second["next_cursor"] is None
 
 
+@pytest.mark.parametrize("query", ["cursor=", "cursor=x", "limit=0", "name=alice"])
+async def test_a_wrong_parameter_of_the_list_is_refused(admin: httpx.AsyncClient, query: str) -> None:
+    answer = await admin.get(f"/v1/clients?{query}")
+    pointers = [place["pointer"] for place in answer.json()["errors"]]
+    assert (answer.status_code, pointers) == (422, [f"/query/{query.partition('=')[0]}"])
+
+
 @pytest.mark.parametrize(
     ("body", "status", "code"),
     [
