@@ -98,8 +98,14 @@ async def get_client(client_id: UUID, sessions: SessionsDep) -> Client:
         return Client.model_validate(await service.get_client(session, client_id))
 
 
-@router.delete("/{client_id}", summary="Revoke a client", status_code=204)
-async def revoke_client(client_id: UUID, sessions: SessionsDep) -> None:
+@router.delete(
+    "/{client_id}",
+    summary="Revoke a client",
+    status_code=204,
+    responses={204: {"description": "The client may not call any more."}},
+)
+async def revoke_client(client_id: UUID, sessions: SessionsDep) -> Response:
     """The token is refused from now on. Jobs go on; nobody can read them over the API any more."""
     async with transaction(sessions) as session:
         await service.revoke_client_by_id(session, client_id)
+    return Response(status_code=204)

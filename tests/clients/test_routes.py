@@ -21,6 +21,7 @@ async def test_a_created_client_can_call_until_it_is_revoked(app: FastAPI, admin
         assert (await admin.get("/v1/clients")).json()["items"][0]["last_used_at"] is not None
         revoked = await admin.delete(f"/v1/clients/{created.json()['id']}")
         assert (revoked.status_code, revoked.content) == (204, b"")
+        assert not [name for name in revoked.headers if name.startswith("content-")]
         assert (await alice.get("/v1/models")).status_code == 401
 
 
