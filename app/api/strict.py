@@ -30,7 +30,7 @@ class StrictRoute(APIRoute):
     async def admit(self, request: Request) -> None:
         """Raises what keeps the request from being looked at further."""
         _check(request, self, self._query_parameters)
-        if self.body_field is None and request.method == "POST":
+        if self.body_field is None and request.method in {"POST", "DELETE"}:
             await require_nothing(request)
 
     async def answer(self, request: Request) -> Response:

@@ -1,6 +1,7 @@
 """Bodies that a call does not take."""
 
 import json
+import re
 from typing import Any
 
 import httpx
@@ -16,6 +17,12 @@ BODIES = [
     for path, operations in DOCUMENT["paths"].items()
     for operation in operations.values()
     if "application/json" in (content := operation.get("requestBody", {}).get("content", {}))
+]
+BODILESS = [
+    (method, re.sub(r"\{\w+\}", "019ab0a4-5c1e-7cc3-98c4-dc0c0c07398f", path))
+    for path, operations in DOCUMENT["paths"].items()
+    for method, operation in operations.items()
+    if method != "get" and "requestBody" not in operation
 ]
 URL = "https://example.com/a.wav"
 JSON = {"Content-Type": "application/json"}
@@ -34,6 +41,16 @@ async def test_a_body_that_would_be_ignored_is_refused(api: httpx.AsyncClient, a
     assert (await api.get(f"/v1/jobs/{job['id']}")).json()["status"] == "queued"
     for nothing in (b"", b"{}", b" {} "):
         assert (await api.post(path, content=nothing, headers=JSON)).json().get("code") != "validation_failed"
+
+
+@pytest.mark.parametrize(("method", "path"), BODILESS)
+async def test_a_call_without_a_body_takes_none(
+    api: httpx.AsyncClient, admin: httpx.AsyncClient, method: str, path: str
+) -> None:
+    caller = admin if path.startswith("/v1/clients") else api
+    answer = await caller.request(method, path, json={"reason": "obsolete"})
+    assert await refused(answer) == (422, "validation_failed", [""])
+    assert (await caller.request(method, path, json={})).status_code in {200, 404}
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "latin-1"])
