@@ -11,6 +11,7 @@ import pytest
 from fastapi import FastAPI
 
 from app.clients.service import CurrentClient, create_client
+from app.clients.tokens import cursor_key
 from app.db import Sessions, transaction
 from app.main import create_app
 from app.settings import Settings, load_settings
@@ -87,4 +88,4 @@ def caller(app: FastAPI, token: str | None = None) -> httpx.AsyncClient:
 async def new_client(sessions: Sessions, name: str) -> tuple[CurrentClient, str]:
     async with transaction(sessions) as session:
         client, token = await create_client(session, name)
-        return CurrentClient(client.id, client.name), token
+        return CurrentClient(client.id, client.name, cursor_key(client.token_sha256)), token

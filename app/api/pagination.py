@@ -1,10 +1,12 @@
 """Pages by keyset: an opaque cursor names the last item seen, so pages stay stable while rows arrive.
 
-A cursor is not signed. It holds a position and nothing else: forging one shows no more than the caller's own rows.
+A cursor is sealed with a key of its client's, which all replicas know: what is changed, invented or another client's
+is no cursor.
 """
 
 import base64
 import binascii
+import hmac
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -17,6 +19,7 @@ from app.api.integers import DIGITS
 from app.errors import Fault, InvalidCursor
 
 MAX_CURSOR_LENGTH = 512
+_SEAL_BYTES = 16
 
 T = TypeVar("T")
 
@@ -34,28 +37,43 @@ class Page(BaseModel, Generic[T]):
     next_cursor: str | None = Field(description="Pass it as `cursor` to get the next page; null: this is the last.")
 
 
-def encode_cursor(position: Any) -> str:
-    """`position`: a tuple of what the list is ordered by, led by the list's name so that lists do not mix cursors."""
-    return base64.urlsafe_b64encode(msgspec.json.encode(position)).rstrip(b"=").decode()
+def encode_cursor(position: Any, key: bytes) -> str:
+    """`position`: a tuple of what the list is ordered by, led by the list's name so that lists do not mix cursors.
+
+    `key`: the client's, its `cursor_key`.
+    """
+    written = msgspec.json.encode(position)
+    return base64.urlsafe_b64encode(_seal(written, key) + written).rstrip(b"=").decode()
 
 
-def decode_cursor(cursor: str, shape: TypeForm[T]) -> T:
+def decode_cursor(cursor: str, shape: TypeForm[T], key: bytes) -> T:
     """The position, checked against its type, such as `tuple[Literal["jobs"], UUID]`. Raises InvalidCursor."""
     try:
-        position: T = msgspec.json.decode(_decode_base64(cursor), type=shape)
+        position: T = msgspec.json.decode(_unsealed(_decode_base64(cursor), key), type=shape)
     except (ValueError, msgspec.MsgspecError, binascii.Error, RecursionError):
         raise _invalid_cursor() from None
-    if encode_cursor(position) != cursor:
+    if encode_cursor(position, key) != cursor:  # the same bytes in other letters
         raise _invalid_cursor()
     return position
 
 
-def cut_page(rows: Sequence[T], limit: int, position: Callable[[T], Any]) -> tuple[Sequence[T], str | None]:
+def cut_page(rows: Sequence[T], limit: int, position: Callable[[T], Any], key: bytes) -> tuple[Sequence[T], str | None]:
     """The page's rows and the next cursor, out of up to `limit + 1` rows that the query returned."""
     if len(rows) <= limit:
         return rows, None
     page = rows[:limit]
-    return page, encode_cursor(position(page[-1]))
+    return page, encode_cursor(position(page[-1]), key)
+
+
+def _seal(written: bytes, key: bytes) -> bytes:
+    return hmac.digest(key, written, "sha256")[:_SEAL_BYTES]
+
+
+def _unsealed(sealed: bytes, key: bytes) -> bytes:
+    seal, written = sealed[:_SEAL_BYTES], sealed[_SEAL_BYTES:]
+    if not hmac.compare_digest(seal, _seal(written, key)):
+        raise ValueError("not of this client")
+    return written
 
 
 def _decode_base64(cursor: str) -> bytes:

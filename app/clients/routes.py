@@ -7,16 +7,17 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from app.api.dependencies import SessionsDep
+from app.api.dependencies import SessionsDep, SettingsDep
 from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, Page, cut_page, decode_cursor
 from app.api.problems import responses
 from app.api.request_body import RequestBody
 from app.api.strict import StrictRoute
 from app.clients import service
 from app.clients.dependencies import admin_scheme, require_admin
-from app.clients.tokens import NAME_PATTERN
+from app.clients.tokens import NAME_PATTERN, cursor_key, hash_token
 from app.db import transaction
 from app.errors import AdminDisabled, ClientExists, Forbidden, NotFound
+from app.settings import Settings
 
 
 class AdminRoute(StrictRoute):
@@ -82,12 +83,15 @@ async def create_client(new: NewClient, sessions: SessionsDep, response: Respons
 
 
 @router.get("", summary="List clients, newest first")
-async def list_clients(sessions: SessionsDep, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> Page[Client]:
+async def list_clients(
+    sessions: SessionsDep, settings: SettingsDep, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
+) -> Page[Client]:
     """The revoked ones too."""
-    before = decode_cursor(cursor, tuple[Literal["clients"], UUID])[1] if cursor is not None else None
+    key = _cursor_key(settings)
+    before = decode_cursor(cursor, tuple[Literal["clients"], UUID], key)[1] if cursor is not None else None
     async with transaction(sessions) as session:
         rows = await service.list_clients(session, limit=limit + 1, before=before)
-    clients, next_cursor = cut_page(rows, limit, lambda row: ("clients", row.id))
+    clients, next_cursor = cut_page(rows, limit, lambda row: ("clients", row.id), key)
     return Page(items=[Client.model_validate(client) for client in clients], next_cursor=next_cursor)
 
 
@@ -109,3 +113,8 @@ async def revoke_client(client_id: UUID, sessions: SessionsDep) -> Response:
     async with transaction(sessions) as session:
         await service.revoke_client_by_id(session, client_id)
     return Response(status_code=204)
+
+
+def _cursor_key(settings: Settings) -> bytes:
+    """That of ADMIN_TOKEN, which is set: without it nobody comes here."""
+    return cursor_key(hash_token(settings.admin_token.get_secret_value() if settings.admin_token else ""))

@@ -2,7 +2,7 @@
 
 import hmac
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.clients.models import Client
-from app.clients.tokens import hash_token, is_client_name, new_token
+from app.clients.tokens import cursor_key, hash_token, is_client_name, new_token
 from app.driver import Driver, Statement
 from app.errors import ClientExists, Fault, InvalidRequest, NotFound
 
@@ -26,6 +26,7 @@ class CurrentClient:
 
     id: UUID
     name: str
+    cursor_key: bytes = field(repr=False)
 
 
 async def create_client(session: AsyncSession, name: str) -> tuple[Client, str]:
@@ -102,7 +103,7 @@ async def find_clients(driver: Driver, digests: Collection[bytes]) -> list[Curre
 def _client(row: Record | None, digest: bytes) -> CurrentClient | None:
     if row is None or not hmac.compare_digest(row["token_sha256"], digest):
         return None
-    return CurrentClient(row["id"], row["name"])
+    return CurrentClient(row["id"], row["name"], cursor_key(digest))
 
 
 async def _revoke(session: AsyncSession, condition: ColumnElement[bool], complaint: str) -> Client:

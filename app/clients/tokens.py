@@ -1,6 +1,7 @@
 """Client tokens: how they are made and what is stored of them. Pure but for the random source."""
 
 import hashlib
+import hmac
 import re
 import secrets
 
@@ -16,6 +17,11 @@ def new_token() -> str:
 def hash_token(token: str | bytes) -> bytes:
     """The token's SHA-256, which is what the database holds."""
     return hashlib.sha256(token.encode() if isinstance(token, str) else token).digest()
+
+
+def cursor_key(digest: bytes) -> bytes:
+    """What seals the cursors of whose token has this hash: the same in all replicas, and none of them keeps it."""
+    return hmac.digest(digest, b"cursors", "sha256")
 
 
 def is_client_name(name: str) -> bool:

@@ -31,9 +31,11 @@ async def list_job_deliveries(
     \f
     Three statements, and the token's.
     """
-    before = decode_cursor(cursor, tuple[Literal["deliveries"], UUID])[1] if cursor is not None else None
+    before = (
+        decode_cursor(cursor, tuple[Literal["deliveries"], UUID], client.cursor_key)[1] if cursor is not None else None
+    )
     async with transaction(sessions) as session:
         await reading.find_job(session, client.id, job_id)
         logs = await service.list_deliveries(session, client.id, job_id, before=before, limit=limit + 1)
-    page, next_cursor = cut_page(logs, limit, lambda log: ("deliveries", log.delivery.id))
+    page, next_cursor = cut_page(logs, limit, lambda log: ("deliveries", log.delivery.id), client.cursor_key)
     return DeliveryPage(items=[Delivery.of(log) for log in page], next_cursor=next_cursor)

@@ -163,10 +163,12 @@ async def list_jobs(
         created_after=created_after,
         created_before=created_before,
         metadata=prefixed_query(request, "metadata."),
-        before_id=decode_cursor(cursor, tuple[Literal["jobs"], UUID])[1] if cursor is not None else None,
+        before_id=(
+            decode_cursor(cursor, tuple[Literal["jobs"], UUID], client.cursor_key)[1] if cursor is not None else None
+        ),
     )
     jobs = await desk_of(request).shown.page(client.id, filters, limit + 1)
-    page, next_cursor = cut_page(jobs, limit, lambda job: ("jobs", job[0]))
+    page, next_cursor = cut_page(jobs, limit, lambda job: ("jobs", job[0]), client.cursor_key)
     return _json(page_bytes([msgspec.Raw(body) for _, body in page], next_cursor))
 
 
@@ -222,12 +224,14 @@ async def list_job_files(
     \f
     One statement, two when there is nothing to show, and the token's.
     """
-    after_index = decode_cursor(cursor, tuple[Literal["files"], FileIndex])[1] if cursor is not None else -1
+    after_index = -1
+    if cursor is not None:
+        after_index = decode_cursor(cursor, tuple[Literal["files"], FileIndex], client.cursor_key)[1]
     async with transaction(sessions) as session:
         files = await reading.list_files(
             session, client.id, job_id, statuses=status or (), after_index=after_index, limit=limit + 1
         )
-    page, next_cursor = cut_page(files, limit, lambda file: ("files", file.index))
+    page, next_cursor = cut_page(files, limit, lambda file: ("files", file.index), client.cursor_key)
     return _json(page_bytes([file_json(file) for file in page], next_cursor))
 
 

@@ -53,12 +53,14 @@ async def search_transcripts(client: ClientDep, sessions: SessionsDep, q: Q, ask
     Some four statements, and the token's.
     """
     query = _parse(q)
-    start = Position() if asked.cursor is None else Position(*decode_cursor(asked.cursor, _CursorShape)[1:])
+    start = Position()
+    if asked.cursor is not None:
+        start = Position(*decode_cursor(asked.cursor, _CursorShape, client.cursor_key)[1:])
     async with transaction(sessions) as session:
         found = await search(session, client.id, query, asked.filters, limit=asked.limit, start=start)
     body = {
         "items": [_item(hit) for hit in found.hits],
-        "next_cursor": encode_cursor(("search", *found.next)) if found.next else None,
+        "next_cursor": encode_cursor(("search", *found.next), client.cursor_key) if found.next else None,
     }
     return Response(msgspec.json.encode(body), media_type="application/json")
 

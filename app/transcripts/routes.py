@@ -60,6 +60,7 @@ CaptionsDep = Annotated[CaptionOptions, Depends(_caption_options)]
 
 async def _sentence_filters(
     *,
+    client: ClientDep,
     channel_id: ChannelId = None,
     speaker_id: SpeakerId = None,
     from_ms: Annotated[int | None, FROM_MS, DIGITS] = None,
@@ -69,10 +70,11 @@ async def _sentence_filters(
     if from_ms is not None and to_ms is not None and from_ms > to_ms:
         detail = "is before from_ms"
         raise InvalidRequest(f"/query/to_ms {detail}.", faults=[Fault("/query/to_ms", detail)])
-    after = None if cursor is None else decode_cursor(cursor, tuple[Literal["sentences"], int, int, int])
+    after = None if cursor is None else decode_cursor(cursor, _SentenceCursor, client.cursor_key)
     return SentenceFilters(channel_id, speaker_id, from_ms, to_ms, Position(*after[1:]) if after else None)
 
 
+_SentenceCursor = tuple[Literal["sentences"], int, int, int]
 SentenceFiltersDep = Annotated[SentenceFilters, Depends(_sentence_filters)]
 
 
@@ -96,10 +98,13 @@ async def list_transcripts(client: ClientDep, sessions: SessionsDep, asked: Aske
     \f
     One statement, and the token's.
     """
-    before_id = None if asked.cursor is None else decode_cursor(asked.cursor, tuple[Literal["transcripts"], UUID])[1]
+    key = client.cursor_key
+    before_id = None
+    if asked.cursor is not None:
+        before_id = decode_cursor(asked.cursor, tuple[Literal["transcripts"], UUID], key)[1]
     async with transaction(sessions) as session:
         rows = await reading.list_transcripts(session, client.id, asked.filters, before_id, asked.limit + 1)
-    page, next_cursor = cut_page(rows, asked.limit, lambda row: ("transcripts", row.id))
+    page, next_cursor = cut_page(rows, asked.limit, lambda row: ("transcripts", row.id), key)
     body = {"items": [row._asdict() for row in page], "next_cursor": next_cursor}
     return Response(msgspec.json.encode(body), media_type="application/json")
 
@@ -235,15 +240,15 @@ async def list_sentences(
     \f
     One statement, one for each block of sentences beyond the first slice, and the token's.
     """
-    make = partial(_page_of_sentences, filters=filters, limit=limit)
-    form = Form("application/json", filters.channel_id, (filters, limit), make)
+    key = client.cursor_key
+    make = partial(_page_of_sentences, filters=filters, limit=limit, key=key)
+    form = Form("application/json", filters.channel_id, (filters, limit, key), make)
     return await serve_rendered(request, sessions, client.id, transcript_id, form)
 
 
-def _page_of_sentences(document: StoredDocument, filters: SentenceFilters, limit: int) -> Iterator[str]:
-    page, next_cursor = cut_page(
-        find_sentences(document, filters, limit + 1), limit, lambda found: ("sentences", *found[0])
-    )
+def _page_of_sentences(document: StoredDocument, filters: SentenceFilters, limit: int, key: bytes) -> Iterator[str]:
+    found = find_sentences(document, filters, limit + 1)
+    page, next_cursor = cut_page(found, limit, lambda each: ("sentences", *each[0]), key)
     yield orjson.dumps({"items": [sentence for _, sentence in page], "next_cursor": next_cursor}).decode()
 
 

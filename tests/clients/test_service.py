@@ -40,6 +40,17 @@ async def test_a_token_is_found_and_stored_as_a_hash_only(sessions: Sessions) ->
     assert token not in row
 
 
+async def test_the_key_of_cursors_is_the_tokens_own_and_is_not_what_is_stored(sessions: Sessions) -> None:
+    async with transaction(sessions) as session:
+        tokens = [(await create_client(session, name))[1] for name in ("alice", "bob")]
+    first, again, other = [await find_client(sessions, token.encode()) for token in (tokens[0], *tokens)]
+    assert first is not None
+    assert other is not None
+    assert first == again
+    assert len({first.cursor_key, other.cursor_key, *map(hash_token, tokens)}) == 4
+    assert repr(first.cursor_key) not in repr(first)
+
+
 @pytest.mark.parametrize(
     ("name", "error"),
     [("alice", ClientExists), ("default", ClientExists), ("a b", InvalidRequest), ("", InvalidRequest)],

@@ -272,6 +272,19 @@ async def test_a_cursor_of_another_list_is_refused(api: httpx.AsyncClient, clien
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_cursor")
 
 
+async def test_a_cursor_is_worth_nothing_to_another_client_or_changed(
+    api: httpx.AsyncClient, other_api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
+) -> None:
+    for _ in range(2):
+        await add_job(sessions, client_id)
+    cursor = (await api.get("/v1/jobs?limit=1")).json()["next_cursor"]
+    assert (await api.get("/v1/jobs", params={"cursor": cursor})).status_code == 200
+    changed = cursor[:30] + ("A" if cursor[30] == "B" else "B") + cursor[31:]
+    for caller, tried in ((other_api, cursor), (api, changed)):
+        answer = await caller.get("/v1/jobs", params={"cursor": tried})
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_cursor")
+
+
 async def test_an_offset_whose_plus_was_not_escaped_is_understood(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
 ) -> None:

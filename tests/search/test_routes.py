@@ -148,15 +148,23 @@ async def test_a_token_is_needed(stranger: httpx.AsyncClient) -> None:
         ({"q": "a", "created_after": "yesterday"}, "/query/created_after"),
         ({"q": "a", "query": "b"}, "/query/query"),
         ({"q": "a", "cursor": "x"}, "/query/cursor"),
-        ({"q": "a", "cursor": encode_cursor(("transcripts", new_id()))}, "/query/cursor"),
-        ({"q": "a", "cursor": encode_cursor(("search", new_id(), -1, 0))}, "/query/cursor"),
-        ({"q": "a", "cursor": encode_cursor(("search", new_id(), 0, 2**31))}, "/query/cursor"),
     ],
 )
 async def test_what_is_wrong_is_told(api: httpx.AsyncClient, parameters: dict[str, Any], pointer: str) -> None:
     answer = await api.get("/v1/search", params=parameters)
     assert answer.status_code == 422
     assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
+
+
+@pytest.mark.parametrize(
+    "position", [("transcripts", new_id()), ("search", new_id(), -1, 0), ("search", new_id(), 0, 2**31)]
+)
+async def test_a_cursor_of_no_place_in_the_search_is_refused(
+    api: httpx.AsyncClient, api_client: tuple[CurrentClient, str], position: object
+) -> None:
+    cursor = encode_cursor(position, api_client[0].cursor_key)
+    answer = await api.get("/v1/search", params={"q": "a", "cursor": cursor})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_cursor")
 
 
 async def test_the_longest_query_is_answered(api: httpx.AsyncClient, sessions: Sessions, client_id: UUID) -> None:
@@ -166,12 +174,13 @@ async def test_the_longest_query_is_answered(api: httpx.AsyncClient, sessions: S
 
 
 async def test_any_position_that_a_cursor_can_name_is_answered(
-    api: httpx.AsyncClient, sessions: Sessions, client_id: UUID
+    api: httpx.AsyncClient, sessions: Sessions, api_client: tuple[CurrentClient, str]
 ) -> None:
-    await keep(sessions, client_id, sentences("你好"))
+    client = api_client[0]
+    await keep(sessions, client.id, sentences("你好"))
     for number in (0, 2**31 - 1):
-        forged = encode_cursor(("search", UUID(int=(1 << 128) - 1), number, number))
-        assert (await api.get("/v1/search", params={"q": "你好", "cursor": forged})).status_code == 200
+        cursor = encode_cursor(("search", UUID(int=(1 << 128) - 1), number, number), client.cursor_key)
+        assert (await api.get("/v1/search", params={"q": "你好", "cursor": cursor})).status_code == 200
 
 
 async def test_a_search_takes_few_statements(
