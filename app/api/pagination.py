@@ -9,6 +9,7 @@ import binascii
 import hmac
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Generic, TypeVar
+from uuid import UUID
 
 import msgspec
 from fastapi import Query
@@ -40,10 +41,15 @@ class Page(BaseModel, Generic[T]):
 def encode_cursor(position: Any, key: bytes) -> str:
     """`position`: a tuple of what the list is ordered by, led by the list's name so that lists do not mix cursors.
 
-    `key`: the client's, its `cursor_key`.
+    `key`: the client's, its `cursor_key`, or the `list_key` made of it.
     """
     written = msgspec.json.encode(position)
     return base64.urlsafe_b64encode(_seal(written, key) + written).rstrip(b"=").decode()
+
+
+def list_key(key: bytes, owner_id: UUID) -> bytes:
+    """The key of a list that belongs to one thing, as files do to a job: a cursor is none of another's list."""
+    return hmac.digest(key, owner_id.bytes, "sha256")
 
 
 def decode_cursor(cursor: str, shape: TypeForm[T], key: bytes) -> T:

@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter
 
 from app.api.dependencies import SessionsDep
-from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, cut_page, decode_cursor
+from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, cut_page, decode_cursor, list_key
 from app.api.problems import responses
 from app.clients.dependencies import ClientDep, ClientRoute
 from app.db import transaction
@@ -31,11 +31,10 @@ async def list_job_deliveries(
     \f
     Three statements, and the token's.
     """
-    before = (
-        decode_cursor(cursor, tuple[Literal["deliveries"], UUID], client.cursor_key)[1] if cursor is not None else None
-    )
+    key = list_key(client.cursor_key, job_id)
+    before = decode_cursor(cursor, tuple[Literal["deliveries"], UUID], key)[1] if cursor is not None else None
     async with transaction(sessions) as session:
         await reading.find_job(session, client.id, job_id)
         logs = await service.list_deliveries(session, client.id, job_id, before=before, limit=limit + 1)
-    page, next_cursor = cut_page(logs, limit, lambda log: ("deliveries", log.delivery.id), client.cursor_key)
+    page, next_cursor = cut_page(logs, limit, lambda log: ("deliveries", log.delivery.id), key)
     return DeliveryPage(items=[Delivery.of(log) for log in page], next_cursor=next_cursor)

@@ -11,7 +11,7 @@ from app.api.conditional import not_modified, validators
 from app.api.dependencies import SessionsDep
 from app.api.filters import ModelFilter
 from app.api.instants import Instant
-from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, cut_page, decode_cursor
+from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, cut_page, decode_cursor, list_key
 from app.api.problems import responses
 from app.api.strict import prefixed_query, query_prefix
 from app.clients.dependencies import ClientDep, ClientRoute
@@ -224,14 +224,13 @@ async def list_job_files(
     \f
     One statement, two when there is nothing to show, and the token's.
     """
-    after_index = -1
-    if cursor is not None:
-        after_index = decode_cursor(cursor, tuple[Literal["files"], FileIndex], client.cursor_key)[1]
+    key = list_key(client.cursor_key, job_id)
+    after_index = decode_cursor(cursor, tuple[Literal["files"], FileIndex], key)[1] if cursor is not None else -1
     async with transaction(sessions) as session:
         files = await reading.list_files(
             session, client.id, job_id, statuses=status or (), after_index=after_index, limit=limit + 1
         )
-    page, next_cursor = cut_page(files, limit, lambda file: ("files", file.index), client.cursor_key)
+    page, next_cursor = cut_page(files, limit, lambda file: ("files", file.index), key)
     return _json(page_bytes([file_json(file) for file in page], next_cursor))
 
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from app.api.dependencies import SessionsDep
 from app.api.integers import DIGITS
-from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, cut_page, decode_cursor
+from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, cut_page, decode_cursor, list_key
 from app.api.problems import responses
 from app.clients.dependencies import ClientDep, ClientRoute
 from app.db import transaction
@@ -61,6 +61,7 @@ CaptionsDep = Annotated[CaptionOptions, Depends(_caption_options)]
 async def _sentence_filters(
     *,
     client: ClientDep,
+    transcript_id: UUID,
     channel_id: ChannelId = None,
     speaker_id: SpeakerId = None,
     from_ms: Annotated[int | None, FROM_MS, DIGITS] = None,
@@ -70,7 +71,8 @@ async def _sentence_filters(
     if from_ms is not None and to_ms is not None and from_ms > to_ms:
         detail = "is before from_ms"
         raise InvalidRequest(f"/query/to_ms {detail}.", faults=[Fault("/query/to_ms", detail)])
-    after = None if cursor is None else decode_cursor(cursor, _SentenceCursor, client.cursor_key)
+    key = list_key(client.cursor_key, transcript_id)
+    after = None if cursor is None else decode_cursor(cursor, _SentenceCursor, key)
     return SentenceFilters(channel_id, speaker_id, from_ms, to_ms, Position(*after[1:]) if after else None)
 
 
@@ -240,7 +242,7 @@ async def list_sentences(
     \f
     One statement, one for each block of sentences beyond the first slice, and the token's.
     """
-    key = client.cursor_key
+    key = list_key(client.cursor_key, transcript_id)
     make = partial(_page_of_sentences, filters=filters, limit=limit, key=key)
     form = Form("application/json", filters.channel_id, (filters, limit, key), make)
     return await serve_rendered(request, sessions, client.id, transcript_id, form)

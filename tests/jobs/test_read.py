@@ -272,6 +272,16 @@ async def test_a_cursor_of_another_list_is_refused(api: httpx.AsyncClient, clien
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_cursor")
 
 
+async def test_a_cursor_of_another_jobs_files_is_refused(
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
+) -> None:
+    jobs = [await add_job(sessions, client_id, [QUEUED, QUEUED]) for _ in range(2)]
+    cursor = (await api.get(f"/v1/jobs/{jobs[0]}/files?limit=1")).json()["next_cursor"]
+    answers = [await api.get(f"/v1/jobs/{job_id}/files", params={"cursor": cursor}) for job_id in jobs]
+    assert [answer.status_code for answer in answers] == [200, 422]
+    assert answers[1].json()["code"] == "invalid_cursor"
+
+
 async def test_a_cursor_is_worth_nothing_to_another_client_or_changed(
     api: httpx.AsyncClient, other_api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
 ) -> None:

@@ -7,7 +7,7 @@ import httpx
 import orjson
 import pytest
 
-from app.api.pagination import encode_cursor
+from app.api.pagination import encode_cursor, list_key
 from app.clients.service import CurrentClient
 from app.db import Sessions
 from app.identifiers import new_id
@@ -110,11 +110,20 @@ async def test_a_wrong_question_is_refused(api: httpx.AsyncClient, path: str, qu
     assert (answer.status_code, [place["pointer"] for place in answer.json()["errors"]]) == (422, [pointer])
 
 
+async def test_a_cursor_of_another_transcript_is_refused(
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, path: str
+) -> None:
+    cursor = (await api.get(path, params={"limit": 1})).json()["next_cursor"]
+    other = await store(sessions, client_id, CALL)
+    answer = await api.get(f"/v1/transcripts/{other.id}/sentences", params={"cursor": cursor})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_cursor")
+
+
 @pytest.mark.parametrize("position", [("sentences", 1, 2), ("sentences", 1, 2, "x"), ("transcripts", 1, 2, 3)])
 async def test_a_cursor_of_another_list_is_refused(
     api: httpx.AsyncClient, api_client: tuple[CurrentClient, str], path: str, position: object
 ) -> None:
-    answer = await api.get(path, params={"cursor": encode_cursor(position, api_client[0].cursor_key)})
+    answer = await api.get(path, params={"cursor": encode_cursor(position, key_of(api_client, path))})
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_cursor")
 
 
@@ -122,7 +131,7 @@ async def test_any_position_shows_no_more_than_there_is(
     api: httpx.AsyncClient, api_client: tuple[CurrentClient, str], path: str
 ) -> None:
     for position, texts in [((-(2**60), -9, -9), EVERY), ((2**60, 0, 0), []), ((2000, 0, 99), ["嗯。", "再见。"])]:
-        cursor = encode_cursor(("sentences", *position), api_client[0].cursor_key)
+        cursor = encode_cursor(("sentences", *position), key_of(api_client, path))
         answer = await api.get(path, params={"cursor": cursor})
         assert [item["text"] for item in answer.json()["items"]] == texts
 
@@ -162,3 +171,8 @@ async def test_an_entry_without_channel_is_channel_0(
 async def test_others_do_not_see_them(api: httpx.AsyncClient, other_api: httpx.AsyncClient, path: str) -> None:
     for answer in (await other_api.get(path), await api.get(f"/v1/transcripts/{new_id()}/sentences")):
         assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+def key_of(api_client: tuple[CurrentClient, str], path: str) -> bytes:
+    """What seals the cursors of that list."""
+    return list_key(api_client[0].cursor_key, UUID(path.split("/")[-2]))

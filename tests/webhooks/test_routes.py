@@ -148,6 +148,17 @@ async def test_the_log_comes_in_pages(api: httpx.AsyncClient, sessions: Sessions
     assert (len(rest["items"]), rest["next_cursor"]) == (1, None)
 
 
+async def test_a_cursor_of_another_jobs_log_is_refused(
+    api: httpx.AsyncClient, api_client: tuple[CurrentClient, str], sessions: Sessions, job: UUID
+) -> None:
+    await api.post(f"/v1/jobs/{job}/retry")
+    await api.post(f"/v1/jobs/{job}/cancel")
+    cursor = (await api.get(f"/v1/jobs/{job}/deliveries?limit=1")).json()["next_cursor"]
+    other = await canceled_job(sessions, api_client[0].id, "https://example.com/hook")
+    answer = await api.get(f"/v1/jobs/{other}/deliveries", params={"cursor": cursor})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_cursor")
+
+
 @pytest.mark.parametrize("attempt", [DONE, GONE])
 async def test_a_delivery_can_be_sent_again_whatever_became_of_it(
     api: httpx.AsyncClient, sessions: Sessions, job: UUID, attempt: Attempt
