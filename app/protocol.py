@@ -152,6 +152,11 @@ def _complaint(error: httptools.HttpParserError) -> GatewayError:
     """What one of the methods above refused, or else what the parser did."""
     if isinstance(error.__context__, GatewayError):
         return error.__context__
+    if isinstance(error, httptools.HttpParserInvalidURLError):
+        return MalformedRequest(
+            "The URL holds characters that no URL may hold. Percent-encode what is not ASCII;"
+            ' curl does it with `curl -G --data-urlencode "q=…"`.'
+        )
     return MalformedRequest("What came on this connection cannot be read as HTTP/1.1.")
 
 

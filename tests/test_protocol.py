@@ -100,6 +100,16 @@ async def test_what_is_no_http_is_a_problem(said: bytes) -> None:
     assert problem["request_id"] == headers["x-request-id"]
 
 
+@pytest.mark.parametrize("target", ["/v1/search?q=你好", "/录音", "/\x00"])
+async def test_a_url_beyond_ascii_is_told_how_to_become_one(target: str) -> None:
+    async with live_server(echo) as url:
+        said = f"GET {target} HTTP/1.1\r\nHost: gateway\r\n\r\n".encode()
+        head, _, body = (await asyncio.to_thread(say, said, urlsplit(url).port)).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(body)["code"] == "malformed_request"
+    assert "Percent-encode" in json.loads(body)["detail"]
+
+
 TOO_MUCH = b"a" * MAX_HEAD_BYTES
 LONG = b"X-Long: " + TOO_MUCH + b"\r\n"
 
