@@ -1,5 +1,5 @@
-"""HTTP/1.1 as uvicorn reads it with httptools, but that what is no HTTP is told so by a problem, that heads have a
-limit in size and in time, and that requests which offer an upgrade have it declined.
+"""HTTP/1.1 as uvicorn reads it with httptools, but that what is no HTTP is told so by a problem, that a request needs
+its Host, that heads have a limit in size and in time, and that requests which offer an upgrade have it declined.
 
 Java's HttpClient offers HTTP/2 (`Upgrade: h2c`) with every request. RFC 9110, section 7.8, lets a server go on as if
 nothing had been offered; httptools stops at the end of the headers, and uvicorn loses the body (its issue 2722).
@@ -70,6 +70,7 @@ class PlainHttp(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         if not self._resuming:
+            self._require_host()
             super().on_headers_complete()
         self._resuming = False
 
@@ -87,6 +88,12 @@ class PlainHttp(HttpToolsProtocol):
         if self._head_bytes > MAX_HEAD_BYTES:
             raise _head_too_large()
         super().on_header(name, value)
+
+    def _require_host(self) -> None:
+        """RFC 9112, section 3.2. Proxies that pick another one of two than the gateway can be lied to."""
+        hosts = [name for name, _ in self.headers].count(b"host")
+        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
+            raise MalformedRequest(f"A request has one Host header; this one has {hosts}.")
 
     def _refuse(self, error: GatewayError) -> None:
         """No application has heard of this request, so the answer is written here, as the last of its connection."""

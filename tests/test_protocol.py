@@ -110,6 +110,18 @@ async def test_a_url_beyond_ascii_is_told_how_to_become_one(target: str) -> None
     assert "Percent-encode" in json.loads(body)["detail"]
 
 
+@pytest.mark.parametrize(
+    ("version", "hosts", "status"),
+    [("1.1", 0, 400), ("1.1", 1, 200), ("1.1", 2, 400), ("1.0", 0, 200), ("1.0", 1, 200), ("1.0", 2, 400)],
+)
+async def test_a_request_has_one_host(version: str, hosts: int, status: int) -> None:
+    lines = [f"GET / HTTP/{version}", *["HOST: gateway"] * hosts, "Connection: close", "", ""]
+    async with live_server(echo) as url:
+        heard = await asyncio.to_thread(say, "\r\n".join(lines).encode(), urlsplit(url).port)
+    assert heard.startswith(f"HTTP/1.1 {status} ".encode())
+    assert (b"malformed_request" in heard) == (status == 400)
+
+
 TOO_MUCH = b"a" * MAX_HEAD_BYTES
 LONG = b"X-Long: " + TOO_MUCH + b"\r\n"
 
