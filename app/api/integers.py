@@ -1,4 +1,4 @@
-"""Integers in query strings: digits and nothing else. pydantic alone reads `1_0`, `+10`, `10.0` and ` 10 ` as 10."""
+"""Integers in URLs and headers: digits and nothing else. pydantic alone reads `1_0`, `+10`, `10.0` and ` 10 ` as 10."""
 
 import re
 from typing import Any

@@ -10,6 +10,7 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import StreamingResponse
 
+from app.api.integers import DIGITS
 from app.api.problems import responses
 from app.clients.dependencies import ClientDep, ClientRoute
 from app.errors import InvalidRequest, NotFound
@@ -43,7 +44,9 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 router = APIRouter(prefix="/v1/jobs", route_class=ClientRoute, tags=["jobs"])
 
 LastEventId = Annotated[
-    int | None, Header(alias="Last-Event-ID", ge=0, description="The `id` of the last event seen: only newer ones.")
+    int | None,
+    Header(alias="Last-Event-ID", ge=0, description="The `id` of the last event seen: only newer ones."),
+    DIGITS,
 ]
 
 

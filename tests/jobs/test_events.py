@@ -163,7 +163,7 @@ async def test_who_has_seen_the_end_is_told_not_to_come_back(
     assert answer.status_code == 200
 
 
-@pytest.mark.parametrize("seen", ["x", "-1", "1.5", ""])
+@pytest.mark.parametrize("seen", ["x", "-1", "1.5", "", "1_0", "1.0", "+1"])
 async def test_what_is_no_id_is_refused(api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, seen: str) -> None:
     job_id = await add_job(sessions, client_id, [SUCCEEDED])
     answer = await api.get(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": seen})
