@@ -53,7 +53,10 @@ _CREATED: dict[str, Any] = {
 class NewClient(RequestBody):
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "call-centre"}]})
 
-    name: str = Field(pattern=f"^{NAME_PATTERN}$", description="Unique among the active clients.")
+    # Checked by `create_client`, in words.
+    name: str = Field(
+        description="Unique among the active clients.", json_schema_extra={"pattern": f"^{NAME_PATTERN}$"}
+    )
 
 
 class Client(BaseModel):

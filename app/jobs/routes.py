@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from app.api.conditional import not_modified, validators
 from app.api.dependencies import SessionsDep
@@ -33,6 +33,7 @@ from app.errors import (
 )
 from app.jobs import changes, reading
 from app.jobs.dependencies import PreferHeader, WaitParameter, desk_of, wait_for_job, wait_s
+from app.jobs.idempotency import IdempotencyKey
 from app.jobs.lifecycle import FileStatus, JobStatus
 from app.jobs.preference import preference_applied
 from app.jobs.presentation import file_json, job_bytes, page_bytes
@@ -71,16 +72,6 @@ _CREATED: dict[str, Any] = {
     },
 }
 
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        alias="Idempotency-Key",
-        min_length=1,
-        max_length=255,
-        pattern=r"^[\x20-\x7e]+$",
-        description="Makes repeating safe: the same key with the same body is the same job, however often it comes.",
-    ),
-]
 FileIndex = Annotated[int, msgspec.Meta(ge=0, lt=MAX_FILES)]
 
 

@@ -77,6 +77,12 @@ async def test_what_cannot_be_created_is_refused(
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
+async def test_a_wrong_name_is_told_in_words(admin: httpx.AsyncClient) -> None:
+    problem = (await admin.post("/v1/clients", json={"name": "a b"})).json()
+    detail = "needs 1 to 64 letters, digits, dots, underscores or hyphens"
+    assert problem["errors"] == [{"pointer": "/name", "detail": detail}]
+
+
 @pytest.mark.parametrize("client_id", ["01980000-0000-7000-8000-000000000000", "no-uuid", "%00"])
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 async def test_an_unknown_client_is_a_404(admin: httpx.AsyncClient, client_id: str, method: str) -> None:
