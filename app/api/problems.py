@@ -83,7 +83,7 @@ KINDS: dict[type[errors.GatewayError], Kind] = {
     errors.BodyTooLarge: Kind(413, "The body is too large"),
     errors.RateLimited: Kind(429, "Too many requests", {"Retry-After": "1"}),
     errors.TooManyWaitingFiles: Kind(429, "Too many files of this client wait", _RETRY),
-    errors.TooManyTestPings: Kind(429, "Too many test pings", {"Retry-After": "6"}),
+    errors.TooManyTestPings: Kind(429, "Too many test pings", {"Retry-After": "1"}),
     errors.ServiceUnavailable: Kind(503, "Not available for the moment", _RETRY),
     errors.DatabaseUnavailable: Kind(503, "The database is away for the moment", _RETRY),
     MalformedRequest: Kind(400, "The request is not HTTP"),

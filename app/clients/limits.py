@@ -35,6 +35,10 @@ class RequestLimit:
         self._full_at[client_id] = full_at
         return int(left_s / self._each_s)
 
+    def give_back(self, client_id: UUID) -> None:
+        """One that was taken, and turned out not to count."""
+        self._full_at[client_id] -= self._each_s
+
 
 def request_limit(settings: Settings) -> RequestLimit | None:
     return RequestLimit(settings.client_requests_per_s) if settings.client_requests_per_s else None

@@ -17,7 +17,7 @@ from app.webhooks.schemas import Delivery, WebhookSecret, WebhookTest, WebhookTe
 from app.webhooks.sender import Sender
 
 # Of a client. Events go to who asked for them with a job; pings go wherever the client says, at once.
-MOST_PINGS = 10
+MOST_PINGS = 60
 PINGS_OVER_S = 60
 
 router = APIRouter(prefix="/v1", route_class=ClientRoute, tags=["webhooks"])
@@ -69,7 +69,7 @@ async def send_test_webhook(
     """An event `webhook.test`, signed as all are, is sent to the URL now and once; the answer says what became of it.
 
     A URL that is disabled because it answered 410 Gone is enabled when it answers 2xx to the ping. A client may send
-    ten pings at once, and then one each 6 s.
+    60 pings at once, and then one each second; what may not be reached does not count.
     """
     try:
         url = encode_url(body.url, WEBHOOK_URL)
@@ -77,7 +77,10 @@ async def send_test_webhook(
         raise InvalidRequest(f"/url {error}.", faults=[Fault("/url", str(error))]) from None
     if limit.take(client.id) is None:
         raise TooManyTestPings(f"A client may send {MOST_PINGS} test pings within {PINGS_OVER_S} s; try again later.")
-    return WebhookTestResult.of(await service.send_test(sessions, sender, client.id, url))
+    attempt = await service.send_test(sessions, sender, client.id, url)
+    if attempt.forbidden:
+        limit.give_back(client.id)
+    return WebhookTestResult.of(attempt)
 
 
 @router.post(

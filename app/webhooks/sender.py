@@ -25,6 +25,7 @@ CONNECT_TIMEOUT_S = 5.0  # per address, and for TLS
 MOST_READ_BYTES = 64 * 1024
 MOST_KEPT_BYTES = 1024
 
+_FORBIDDEN = "forbidden_address"
 _PORTS = {"http": 80, "https": 443}
 _THROTTLED = {429, 503}
 _CONNECT_IN_TIME = {"timeout": {"connect": CONNECT_TIMEOUT_S}}
@@ -50,6 +51,11 @@ class Attempt:
     @property
     def succeeded(self) -> bool:
         return self.error_code is None
+
+    @property
+    def forbidden(self) -> bool:
+        """No connection was tried."""
+        return self.error_code == _FORBIDDEN
 
 
 @dataclass(slots=True)
@@ -113,7 +119,7 @@ _TROUBLE = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolE
 
 # The first that fits. A refused certificate is a ValueError, too.
 _REASONS: Sequence[tuple[type | tuple[type, ...], tuple[str, str]]] = (
-    (ForbiddenAddress, ("forbidden_address", "The host has an address that webhooks of this gateway may not reach.")),
+    (ForbiddenAddress, (_FORBIDDEN, "The host has an address that webhooks of this gateway may not reach.")),
     (UnknownHost, ("unknown_host", "The host's name has no address.")),
     ((TimeoutError, httpcore.TimeoutException), ("timeout", "The server did not answer in time.")),
     (ssl.SSLError, ("tls_failed", "TLS could not be agreed on; is the certificate valid for the host?")),

@@ -56,6 +56,14 @@ def test_a_second_of_silence_fills_the_bucket_and_a_part_of_it_a_part() -> None:
     assert limit.take(new_id()) == 2
 
 
+def test_what_is_given_back_can_be_taken_again() -> None:
+    clock, client_id = Clock(), new_id()
+    limit = RequestLimit(2, clock=clock)
+    assert [limit.take(client_id) for _ in range(3)] == [1, 0, None]
+    limit.give_back(client_id)
+    assert [limit.take(client_id) for _ in range(2)] == [0, None]
+
+
 @pytest.mark.parametrize("per_s", [1, 7, 1000, 100_000])
 def test_all_of_the_limit_can_be_used_second_after_second(per_s: int) -> None:
     clock, client_id = Clock(), new_id()

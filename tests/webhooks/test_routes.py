@@ -93,6 +93,13 @@ async def test_what_is_no_url_is_not_counted_as_a_ping(app: FastAPI, api: httpx.
         assert (await api.post("/v1/webhooks/test", json={"url": "nowhere"})).status_code == 422
 
 
+async def test_a_ping_that_was_not_sent_is_not_counted(app: FastAPI, api: httpx.AsyncClient) -> None:
+    app.state.ping_limit = RequestLimit(1, over_s=PINGS_OVER_S)
+    for _ in range(3):
+        answer = await api.post("/v1/webhooks/test", json={"url": "http://10.0.0.1/hook"})
+        assert answer.json()["error"]["code"] == "forbidden_address"
+
+
 async def test_a_test_ping_is_signed_and_its_outcome_is_told(api: httpx.AsyncClient) -> None:
     secret = (await api.get("/v1/webhooks/secret")).json()["secret"]
     async with receiver("127.0.0.1", status(200, b"hello")) as server:
