@@ -12,7 +12,7 @@ from app.api.openapi_30 import to_openapi_30
 from app.api.problem_handlers import add_problem_handlers
 from app.api.strict import strict_request
 from app.clients import routes as clients
-from app.clients.dependencies import client_scheme, current_client
+from app.clients.dependencies import client_scheme, current_client, require_token
 from app.clients.limits import policy_fields, request_limit
 from app.clients.recognition import Recognition
 from app.db import Sessions
@@ -67,6 +67,7 @@ def create_app(
     app.state.settings = settings
     app.state.sessions = sessions
     app.state.recognition = Recognition(sessions)
+    app.state.require_token = require_token
     app.state.request_limit = request_limit(settings)
     app.state.policy_fields = policy_fields(settings)
     app.state.desk = Desk(settings, sessions, waiters=waiters, doorbell=doorbell)

@@ -30,10 +30,40 @@ async def test_every_operation_refuses_unknown_query_parameters(
             assert {"pointer": "/query/surprise"}.items() <= answer.json()["errors"][0].items()
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/", "/v1/nothing", "/v1/models/", "//v1/models", "/docs/", "/%00"])
+@pytest.mark.parametrize("path", ["/", "/v1x", "//v1/models", "/docs/", "/%00"])
 async def test_unknown_paths_are_404_and_never_redirects(stranger: httpx.AsyncClient, path: str) -> None:
     answer = await stranger.get(path)
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v1", 404),
+        ("GET", "/v1/", 404),
+        ("GET", "/v1/nothing", 404),
+        ("GET", "/v1/models/", 404),
+        ("GET", "/api/v1/tasks", 404),
+        ("PUT", "/v1/jobs", 405),
+        ("DELETE", "/v1/models", 405),
+        ("POST", "/v1/clients/x", 405),
+    ],
+)
+async def test_what_is_not_there_under_v1_is_told_with_a_token_only(
+    stranger: httpx.AsyncClient,
+    *,
+    api: httpx.AsyncClient,
+    admin: httpx.AsyncClient,
+    method: str,
+    path: str,
+    status: int,
+) -> None:
+    for caller in (api, admin):
+        assert (await caller.request(method, path)).status_code == status
+    for headers in ({}, {"Authorization": "Bearer guessed"}):
+        answer = await stranger.request(method, path, headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
+        assert "allow" not in answer.headers
 
 
 def test_the_rooms_share_what_the_front_door_gives(settings: Settings, sessions: Sessions) -> None:

@@ -52,6 +52,7 @@ _WORDING = {
     "string_type": "needs to be a string",
     "int_parsing": "needs to be an integer",
 }
+_NEEDS_TOKEN = re.compile(r"(?:/api)?/v1(?:/|$)")
 # pydantic speaks of its own types; callers sent JSON.
 _SHOULD = re.compile(r"^(?:Input|String|List|Dictionary) should ")
 
@@ -80,6 +81,8 @@ async def _on_validation_error(request: Request, error: RequestValidationError) 
 
 
 async def _on_http_exception(request: Request, error: HTTPException) -> Response:
+    if error.status_code in {404, 405} and (refusal := await _refusal(request)):
+        return await _on_gateway_error(request, refusal)
     match error.status_code:
         case 405:
             allowed = ", ".join(_allowed_methods(request))
@@ -89,6 +92,18 @@ async def _on_http_exception(request: Request, error: HTTPException) -> Response
             return problem_response(request.scope, _unreadable(request, error.__cause__))
     error_class, detail = _BY_STATUS.get(error.status_code, (GatewayError, str(error.detail)))
     return problem_response(request.scope, error_class(detail), headers=error.headers)
+
+
+async def _refusal(request: Request) -> GatewayError | None:
+    """Why the caller is not told what there is. Where no route matches, none has asked for a token."""
+    require_token = getattr(request.app.state, "require_token", None)
+    if require_token is None or not _NEEDS_TOKEN.match(request.scope["path"]):
+        return None
+    try:
+        await require_token(request)
+    except GatewayError as error:
+        return error
+    return None
 
 
 def _translate(problems: Sequence[Mapping[str, Any]]) -> GatewayError:

@@ -59,17 +59,29 @@ class ClientRoute(StrictRoute):
         await super().admit(request)
 
 
+async def require_token(request: Request) -> None:
+    """Any valid one, for paths and methods that are not there. Raises as `current_client`."""
+    if not _is_admins(request, _bearer(request)):
+        await current_client(request)
+
+
 async def require_admin(request: Request) -> None:
     """Raises AdminDisabled, Unauthorized, or Forbidden for what is a client's token."""
     settings: Settings = request.app.state.settings
     if settings.admin_token is None:
         raise AdminDisabled("Set ADMIN_TOKEN to manage clients over HTTP, or use `python -m app clients`.")
     token = _bearer(request)
-    if hmac.compare_digest(token, settings.admin_token.get_secret_value().encode()):
+    if _is_admins(request, token):
         return
     if await _find(request, token):
         raise Forbidden("This is a client's token; clients are managed with ADMIN_TOKEN.")
     raise Unauthorized(f"This is not ADMIN_TOKEN; {HOW_TO}.")
+
+
+def _is_admins(request: Request, token: bytes) -> bool:
+    settings: Settings = request.app.state.settings
+    expected = settings.admin_token
+    return expected is not None and hmac.compare_digest(token, expected.get_secret_value().encode())
 
 
 def _count(request: Request, client: CurrentClient) -> None:
