@@ -78,3 +78,8 @@ async def test_a_database_that_does_not_answer_is_not_waited_for(database_url: s
             gate.silent = False
             assert (await stranger.get("/readyz")).status_code == 200
         await engine.dispose()
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/docs", "/docs/errors", "/openapi.json"])
+async def test_pages_without_a_token_ignore_what_probes_and_caches_add(stranger: httpx.AsyncClient, path: str) -> None:
+    assert (await stranger.get(f"{path}?_=1795420804")).status_code == 200
