@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
-from app.api.openapi_examples import restore_examples
+from app.api.openapi_examples import add_page_examples, restore_examples
 from app.api.openapi_headers import add_headers
 from app.api.openapi_schemas import prepare_schemas
 from app.api.problems import InvalidJson, NotAcceptable, Problem, UnsupportedMediaType, responses
@@ -47,6 +47,7 @@ def build_openapi(app: FastAPI) -> dict[str, Any]:
         )
         _add_problems(document)
         add_headers(document)
+        add_page_examples(document["components"]["schemas"])
         restore_examples(document["components"]["schemas"])
         app.openapi_schema = json.loads(_GENERIC_PAGE.sub(r"\1Page", json.dumps(prepare_schemas(document))))
     return app.openapi_schema

@@ -1,10 +1,20 @@
-"""Examples in the OpenAPI document as they were written: pydantic sorts their keys, and FastAPI drops what is null."""
+"""Examples in the OpenAPI document as they were written: pydantic sorts their keys, and FastAPI drops what is null.
+Those of pages are made of their items'.
+"""
 
 from typing import Any
 
 from app.api.openapi_schemas import Schema
 
 _NULL = {"type": "null"}
+
+
+def add_page_examples(schemas: dict[str, Schema]) -> None:
+    """What has `items` shows those that their own schema shows."""
+    for schema in schemas.values():
+        items = schema.get("properties", {}).get("items", {}).get("items", {})
+        if "$ref" in items and (examples := _resolved(items, schemas).get("examples")):
+            schema.setdefault("examples", [{"items": examples[:1]}])
 
 
 def restore_examples(schemas: dict[str, Schema]) -> None:
