@@ -45,12 +45,22 @@ def build_openapi(app: FastAPI) -> dict[str, Any]:
             tags=app.openapi_tags,
             servers=[{"url": "/", "description": "The gateway that serves this document."}],
         )
+        _describe_ids(document)
         _add_problems(document)
         add_headers(document)
         add_page_examples(document["components"]["schemas"])
         restore_examples(document["components"]["schemas"])
         app.openapi_schema = json.loads(_GENERIC_PAGE.sub(r"\1Page", json.dumps(prepare_schemas(document))))
     return app.openapi_schema
+
+
+def _describe_ids(document: dict[str, Any]) -> None:
+    """Those in paths, which all say the same."""
+    for operations in document["paths"].values():
+        for parameter in (each for operation in operations.values() for each in operation.get("parameters", ())):
+            thing, is_id, _ = parameter["name"].partition("_id")
+            if parameter["in"] == "path" and is_id:
+                parameter.setdefault("description", f"The {thing}'s `id`.")
 
 
 def _add_problems(document: dict[str, Any]) -> None:

@@ -9,8 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from app.api.conditional import not_modified, validators
 from app.api.dependencies import SessionsDep
-from app.api.filters import ModelFilter
-from app.api.instants import Instant
+from app.api.filters import CreatedAfter, CreatedBefore, ModelFilter, RegionFilter
 from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, cut_page, decode_cursor, list_key
 from app.api.problems import responses
 from app.api.strict import prefixed_query, query_prefix
@@ -40,7 +39,6 @@ from app.jobs.presentation import file_json, job_bytes, page_bytes
 from app.jobs.reading import JobFilters, JobRow
 from app.jobs.requests import new_job
 from app.jobs.schemas import MAX_FILES, Job, JobFilePage, JobPage, JobRequest
-from app.settings import RegionName
 
 router = APIRouter(prefix="/v1/jobs", route_class=ClientRoute, tags=["jobs"])
 
@@ -137,9 +135,9 @@ async def list_jobs(
     client: ClientDep,
     status: Annotated[list[JobStatus] | None, Query(description="May be repeated: any of them.")] = None,
     model: ModelFilter = None,
-    region: RegionName | None = None,
-    created_after: Instant | None = None,
-    created_before: Instant | None = None,
+    region: RegionFilter = None,
+    created_after: CreatedAfter = None,
+    created_before: CreatedBefore = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> Response:

@@ -1,15 +1,12 @@
 """What the list of transcripts and the search over them are asked alike: filters and page."""
 
 from typing import Annotated, NamedTuple
-from uuid import UUID
 
 from fastapi import Depends
 
-from app.api.filters import ModelFilter
-from app.api.instants import Instant
+from app.api.filters import CreatedAfter, CreatedBefore, JobFilter, ModelFilter, RegionFilter
 from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit
 from app.search.reading import TranscriptFilters
-from app.settings import RegionName
 
 
 class Asked(NamedTuple):
@@ -22,11 +19,11 @@ class Asked(NamedTuple):
 
 async def _asked(
     *,
-    job_id: UUID | None = None,
+    job_id: JobFilter = None,
     model: ModelFilter = None,
-    region: RegionName | None = None,
-    created_after: Instant | None = None,
-    created_before: Instant | None = None,
+    region: RegionFilter = None,
+    created_after: CreatedAfter = None,
+    created_before: CreatedBefore = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> Asked:

@@ -122,6 +122,12 @@ def test_parameters_are_never_null(operations: Operations) -> None:
             assert "null" not in json.dumps(parameter["schema"]), path
 
 
+def test_every_parameter_is_described(operations: Operations) -> None:
+    for path, method, operation in operations:
+        for parameter in operation.get("parameters", ()):
+            assert parameter.get("description"), (method, path, parameter["name"])
+
+
 def test_answers_have_all_their_fields(app: FastAPI) -> None:
     schemas = app.openapi()["components"]["schemas"]
     # Upstream's result document leaves out what a model does not tell; requests leave out what has a default.
