@@ -70,11 +70,11 @@ def _add_problems(document: dict[str, Any]) -> None:
     problem = Problem.model_json_schema(mode="serialization", ref_template=_TEMPLATE)
     schemas.update(problem.pop("$defs"), Problem=problem)
     for path, operations in document["paths"].items():
-        for operation in operations.values():
-            _document_errors(operation, responses(*_common_errors(path, operation)))
+        for method, operation in operations.items():
+            _document_errors(operation, responses(*_common_errors(method, path, operation)))
 
 
-def _common_errors(path: str, operation: dict[str, Any]) -> Iterator[type[GatewayError]]:
+def _common_errors(method: str, path: str, operation: dict[str, Any]) -> Iterator[type[GatewayError]]:
     """What can happen to any operation of this form."""
     yield GatewayError
     if "security" in operation:
@@ -88,11 +88,11 @@ def _common_errors(path: str, operation: dict[str, Any]) -> Iterator[type[Gatewa
         yield InvalidRequest
     if "security" in operation and _answers_json(operation):
         yield NotAcceptable
-    if "requestBody" in operation:
-        yield BodyTooLarge
-        if "application/json" in operation["requestBody"]["content"]:
-            yield InvalidJson
-            yield UnsupportedMediaType
+    if method != "get":
+        yield BodyTooLarge  # also where none is expected: it is counted before anything is asked
+    if "application/json" in operation.get("requestBody", {}).get("content", {}):
+        yield InvalidJson
+        yield UnsupportedMediaType
 
 
 def _answers_json(operation: dict[str, Any]) -> bool:

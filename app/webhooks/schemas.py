@@ -93,6 +93,8 @@ class WebhookTestResult(BaseModel):
 
 
 class DeliveryStatus(StrEnum):
+    """How far a delivery is."""
+
     PENDING = "pending"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
