@@ -136,14 +136,12 @@ class _WriteOnceATurn:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
+        self._written.append(data)
         if len(data) > MOST_HELD_BYTES:
             # Large pieces go at once, so that a slow reader slows down who makes them.
             self._hand_over()
-            self._transport.write(data)
-            return
-        if not self._written:
+        elif len(self._written) == 1:
             self._loop.call_soon(self._hand_over)
-        self._written.append(data)
 
     def close(self) -> None:
         self._hand_over()
