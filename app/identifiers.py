@@ -7,6 +7,8 @@ from uuid_utils import uuid7
 
 # Smaller than any id.
 NIL = UUID(int=0)
+# Larger than any id.
+LAST = UUID(int=(1 << 128) - 1)
 
 
 def new_id() -> UUID:

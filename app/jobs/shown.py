@@ -4,13 +4,16 @@ What is asked of the database each time is which jobs there are and in which ver
 already is neither read nor written again: a list of 50 takes a quarter of the time.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from functools import partial
 from uuid import UUID
 
-from app.db import Sessions
+from app.batching import Batcher
+from app.db import Sessions, outages_told
 from app.driver import Driver, driver_connection
+from app.identifiers import LAST
 from app.jobs.presentation import job_bytes
-from app.jobs.reading import JobFilters, JobRow, find_own_jobs, list_versions
+from app.jobs.reading import JobFilters, JobRow, PlainList, find_own_jobs, list_versions, newest_versions
 from app.kept import Kept
 
 KEPT_BYTES = 16 * 1024 * 1024
@@ -24,21 +27,34 @@ class Shown:
     def __init__(self, sessions: Sessions, *, kept_bytes: int = KEPT_BYTES) -> None:
         self._sessions = sessions
         self._kept: Kept[_Version] = Kept(kept_bytes)
+        self._newest = Batcher(partial(driver_connection, sessions), self._list_newest, at_once=2, most=100)
 
     async def page(self, client_id: UUID, filters: JobFilters, limit: int) -> list[tuple[UUID, bytes]]:
         """Newest first. One statement; another one when there are jobs that are not known in their version.
 
         Jobs that are deleted between the two are left out; those that go on between them are shown as they are then.
         """
-        async with driver_connection(self._sessions) as driver:
-            versions = await list_versions(driver, client_id, filters, limit)
-            shown = {version[0]: self._kept.get(version) for version in versions}
-            if unknown := [job_id for job_id, body in shown.items() if body is None]:
-                shown |= await self._read(driver, client_id, unknown)
+        versions = await self._versions(client_id, filters, limit)
+        shown = {version[0]: self._kept.get(version) for version in versions}
+        if unknown := [job_id for job_id, body in shown.items() if body is None]:
+            shown |= await self._read(client_id, unknown)
         return [(job_id, body) for job_id, body in shown.items() if body is not None]
 
-    async def _read(self, driver: Driver, client_id: UUID, job_ids: Collection[UUID]) -> dict[UUID, bytes]:
-        jobs = await find_own_jobs(driver, [(client_id, job_id) for job_id in job_ids])
+    async def _versions(self, client_id: UUID, filters: JobFilters, limit: int) -> Sequence[_Version]:
+        """Lists without filters share a statement with those of the same moment; others have plans of their own."""
+        if filters == JobFilters(before_id=filters.before_id):
+            return await self._newest(PlainList(client_id, filters.before_id or LAST, limit))
+        async with driver_connection(self._sessions) as driver:
+            return await list_versions(driver, client_id, filters, limit)
+
+    async def _list_newest(self, driver: Driver, lists: Sequence[PlainList]) -> Sequence[Sequence[_Version]]:
+        with outages_told():
+            found = await newest_versions(driver, set(lists))
+        return [found[each] for each in lists]
+
+    async def _read(self, client_id: UUID, job_ids: Collection[UUID]) -> dict[UUID, bytes]:
+        async with driver_connection(self._sessions) as driver:
+            jobs = await find_own_jobs(driver, [(client_id, job_id) for job_id in job_ids])
         return {job.id: self._keep(job) for job in jobs.values()}
 
     def _keep(self, job: JobRow) -> bytes:
