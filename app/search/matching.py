@@ -4,12 +4,15 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from app.search.folding import BORDER, fold, origins
-from app.search.query import Query
+from app.search.folding import BORDER, LETTER, UNSPACED, fold, open_borders, origins
+from app.search.query import Part, Query
 from app.search.segments import Row, Segment
 from app.search.snippets import snippet
+
+_WORD_BEGINS = re.compile(f"(?<!{LETTER})|(?<={UNSPACED})")
+_WORD_ENDS = re.compile(f"(?!{LETTER})|(?={UNSPACED})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,16 @@ class Match:
     end_time: int
     speaker_id: Any
     snippet: str
+
+
+class _Texts(NamedTuple):
+    """The two forms of a text in which parts are looked for; places in them are the same."""
+
+    folded: str
+    opened: str
+
+    def of(self, part: Part) -> str:
+        return self.opened if part.over_borders else self.folded
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +61,11 @@ def matches(segment: Segment, query: Query, first_row: int = 0) -> Iterator[Matc
 
 def _in_channel(text: str, query: Query) -> dict[int, tuple[int, int]]:
     """By the row of each hit: the first and the last that it goes over."""
-    folded = fold(text)
-    if not all(pattern.search(folded) for pattern in query.patterns):
+    texts = _texts(text, query)
+    if not all(part.pattern.search(texts.of(part)) for part in query.parts):
         return {}
-    starts = [0, *(found.end() for found in re.finditer(BORDER, folded))]
-    parts = [_by_row(pattern, folded, starts) for pattern in query.patterns]
+    starts = [0, *(found.end() for found in re.finditer(BORDER, texts.folded))]
+    parts = [_by_row(part, texts.of(part), starts) for part in query.parts]
     hits: dict[int, tuple[int, int]] = {}
     for row in sorted(set.intersection(*({*part} for part in parts))):
         found = [part[row] for part in parts]
@@ -61,15 +74,33 @@ def _in_channel(text: str, query: Query) -> dict[int, tuple[int, int]]:
     return hits
 
 
-def _by_row(pattern: re.Pattern[str], text: str, starts: Sequence[int]) -> dict[int, _Found]:
+def _texts(text: str, query: Query) -> _Texts:
+    folded = fold(text)
+    return _Texts(folded, open_borders(folded) if any(part.over_borders for part in query.parts) else folded)
+
+
+def _by_row(part: Part, text: str, starts: Sequence[int]) -> dict[int, _Found]:
     """For each row the occurrence that begins last, so in the row itself if one does."""
     by_row: dict[int, _Found] = {}
-    for match in pattern.finditer(text):
-        first, last = bisect_right(starts, match.start()) - 1, bisect_right(starts, match.end() - 1) - 1
+    for start, stop in _spans(part, text):
+        first, last = bisect_right(starts, start) - 1, bisect_right(starts, stop - 1) - 1
         for row in range(first, last + 1):
             if row not in by_row or first > by_row[row].first:
                 by_row[row] = _Found(first, last)
     return by_row
+
+
+def _spans(part: Part, text: str) -> Iterator[tuple[int, int]]:
+    at = 0
+    while found := part.pattern.search(text, at):
+        start, stop = found.span()
+        begins = not part.begins_word or _WORD_BEGINS.match(text, start)
+        ends = not part.ends_word or _WORD_ENDS.match(text, stop)
+        if begins and ends:
+            yield start, stop
+            at = stop
+        else:
+            at = start + 1
 
 
 def _match(rows: Sequence[Row], text: str, query: Query, *, row: int, first: int) -> Match:
@@ -79,11 +110,11 @@ def _match(rows: Sequence[Row], text: str, query: Query, *, row: int, first: int
 
 
 def _snippet(text: str, query: Query) -> str:
-    folded = fold(text)
-    spans = [match.span() for pattern in query.patterns for match in pattern.finditer(folded)]
+    texts = _texts(text, query)
+    spans = [span for part in query.parts for span in _spans(part, texts.of(part))]
     places = origins(text)
     if places is None:
-        return snippet(folded.replace(BORDER, " "), spans)
+        return snippet(texts.folded.replace(BORDER, " "), spans)
     marks = [(places[start], _end(places, stop)) for start, stop in spans]
     return snippet(text.replace(BORDER, " "), marks)
 

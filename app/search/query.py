@@ -3,33 +3,53 @@
 import re
 from dataclasses import dataclass
 
-from app.search.folding import BORDER, LETTER, SEPARATOR, UNSPACED, UNSPACED_IN_QUERY, fold
+from app.search.folding import LETTER, SEPARATOR, UNSPACED, fold
 from app.search.terms import pair_term, prefix_term, run_terms, word_term
 
 # From so many characters on a run may go over the end of a sentence, with its punctuation. Shorter ones would mostly
 # find what nobody said: the last character of one sentence before the first of the next.
 OVER_BORDER_FROM = 4
+# One sign may stand for eighteen characters.
+MOST_FOLDED = 400
 
 _QUOTES = str.maketrans(dict.fromkeys("“”„＂「」", '"'))
 _PART = re.compile(r'"([^"]*)"|([^\s"]+)')
 _TOKEN = re.compile(f"(?P<run>{UNSPACED}+)|(?P<word>(?:(?!{UNSPACED}){LETTER})+)|(?P<gap>{SEPARATOR}+)")
 
-_BEFORE_BORDER = f"(?:(?!{BORDER}){SEPARATOR})"
 # Possessive: separators are never what comes after them, so giving some back would only cost time.
 _BLANKS = r"\s*+"
-_BLANKS_OR_BORDER = f"(?>{_BEFORE_BORDER}*+{BORDER}{SEPARATOR}*+|{_BLANKS})"
+# Enough to pass most places by where no word begins or ends; `matching` knows the others. `re` takes a millisecond to
+# compile a class of all letters, and a query may have a hundred words.
+_ASCII_LETTER = "[0-9a-z]"
 
 
 class NothingToFind(ValueError):
     """The query has neither letter nor digit nor character."""
 
 
+class TooLong(ValueError):
+    """With its signs written out the query has more than MOST_FOLDED characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """`pattern` finds where it may be: whether a word begins or ends there has to be looked at, where one must.
+
+    `over_borders`: the pattern is for a text with open borders.
+    """
+
+    pattern: re.Pattern[str]
+    begins_word: bool
+    ends_word: bool
+    over_borders: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
-    """`terms` are in every segment that has a hit, and in some others. A hit matches all `patterns`."""
+    """`terms` are in every segment that has a hit, and in some others. A hit has all `parts`."""
 
     terms: list[int]
-    patterns: list[re.Pattern[str]]
+    parts: list[Part]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +59,22 @@ class _Token:
 
 
 def parse(q: str) -> Query:
-    """Raises NothingToFind."""
+    """Some milliseconds at most, as all on the event loop. Raises NothingToFind and TooLong."""
+    folded = fold(q.translate(_QUOTES))
+    if len(folded) > MOST_FOLDED:
+        raise TooLong
     terms: set[int] = set()
-    patterns: dict[str, None] = {}
-    for match in _PART.finditer(fold(q.translate(_QUOTES))):
+    parts: dict[Part, None] = {}
+    for match in _PART.finditer(folded):
         quoted = match[1] is not None
         tokens = _tokens(match[1] if quoted else match[2])
         if tokens:
             terms |= _terms(tokens, quoted=quoted)
-            patterns[_pattern(tokens, quoted=quoted)] = None
-    if not patterns:
+            parts[_part(tokens, quoted=quoted)] = None
+    if not parts:
         raise NothingToFind
     # Long ones first: they are rarer, and the first that is missing ends the matching.
-    return Query(sorted(terms), [re.compile(pattern) for pattern in sorted(patterns, key=len, reverse=True)])
+    return Query(sorted(terms), sorted(parts, key=lambda part: len(part.pattern.pattern), reverse=True))
 
 
 def _tokens(part: str) -> list[_Token]:
@@ -78,9 +101,17 @@ def _terms(tokens: list[_Token], *, quoted: bool) -> set[int]:
     return terms
 
 
-def _pattern(tokens: list[_Token], *, quoted: bool) -> str:
+def _part(tokens: list[_Token], *, quoted: bool) -> Part:
     size = sum(len(token.text) for token in tokens if token.kind != "gap")
-    touching = _BLANKS_OR_BORDER if size >= OVER_BORDER_FROM else _BLANKS
+    begins_word, ends_word = tokens[0].kind == "word", tokens[-1].kind == "word" and quoted
+    pattern = _pattern(tokens, quoted=quoted)
+    if ends_word:
+        pattern += f"(?!{_ASCII_LETTER})"
+    return Part(re.compile(pattern), begins_word, ends_word, _BLANKS in pattern and size >= OVER_BORDER_FROM)
+
+
+def _pattern(tokens: list[_Token], *, quoted: bool) -> str:
+    """Of a word within it both ends are known: a gap or a run is beside it."""
     pattern = ""
     for place, token in enumerate(tokens):
         before = tokens[place - 1].kind if place else ""
@@ -88,12 +119,11 @@ def _pattern(tokens: list[_Token], *, quoted: bool) -> str:
             pattern += _gap(token.text, before, tokens[place + 1].kind, quoted=quoted)
             continue
         if before and before != "gap":
-            pattern += touching
+            pattern += _BLANKS
         if token.kind == "run":
-            pattern += touching.join(map(re.escape, token.text))
+            pattern += _BLANKS.join(map(re.escape, token.text))
         else:
-            whole = quoted or place < len(tokens) - 1
-            pattern += _word(token.text, whole=whole)
+            pattern += re.escape(token.text) if before else _first_word(token.text)
     return pattern
 
 
@@ -103,8 +133,7 @@ def _gap(text: str, before: str, after: str, *, quoted: bool) -> str:
     return f"{SEPARATOR}++" if quoted else re.escape(text)
 
 
-def _word(word: str, *, whole: bool) -> str:
-    """The word first and what is before it afterwards: a pattern that begins with letters is searched for fast."""
+def _first_word(word: str) -> str:
+    """What is before it afterwards: a pattern that begins with letters is searched for fast."""
     text = re.escape(word)
-    end = f"(?:(?!{LETTER})|(?={UNSPACED_IN_QUERY}))" if whole else ""
-    return f"{text}(?:(?<!{LETTER}{text})|(?<={UNSPACED_IN_QUERY}{text})){end}"
+    return f"{text}(?<!{_ASCII_LETTER}{text})"

@@ -13,7 +13,7 @@ from app.clients.dependencies import ClientDep, ClientRoute
 from app.db import transaction
 from app.errors import Fault, InvalidCursor, InvalidRequest
 from app.search.filters import AskedDep
-from app.search.query import NothingToFind, parse
+from app.search.query import MOST_FOLDED, NothingToFind, TooLong, parse
 from app.search.query import Query as SearchQuery
 from app.search.reading import Hit, Position, search
 from app.search.schemas import SearchPage
@@ -27,7 +27,8 @@ Q = Annotated[
     Query(
         min_length=1,
         max_length=MAX_QUERY_LENGTH,
-        description='Words and their beginnings, characters, and `"exact phrases"`; all of them in one sentence.',
+        description='Words and their beginnings, characters, and `"exact phrases"`; all of them in one sentence. '
+        f"At most {MOST_FOLDED} characters once signs such as `㌖`, which stands for six, are written out.",
         examples=["退款"],
     ),
 ]
@@ -69,8 +70,15 @@ def _parse(q: str) -> SearchQuery:
     try:
         return parse(q)
     except NothingToFind:
-        detail = "needs a letter, a digit or a character of any script; punctuation is not searched for"
-        raise InvalidRequest(f"/query/q {detail}.", faults=[Fault("/query/q", detail)]) from None
+        raise _refusal(
+            "needs a letter, a digit or a character of any script; punctuation is not searched for"
+        ) from None
+    except TooLong:
+        raise _refusal(f"is longer than {MOST_FOLDED} characters once its signs are written out") from None
+
+
+def _refusal(detail: str) -> InvalidRequest:
+    return InvalidRequest(f"/query/q {detail}.", faults=[Fault("/query/q", detail)])
 
 
 def _item(hit: Hit) -> dict[str, Any]:

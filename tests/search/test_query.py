@@ -1,10 +1,13 @@
 """What a query finds, and what it does not."""
 
+import re
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.search.query import NothingToFind, parse
+from app.search.query import MOST_FOLDED, NothingToFind, TooLong, parse
 from tests.search.finding import find, found, segmented, sentences
 
 
@@ -81,6 +84,33 @@ def test_does_not_find(q: str, text: str) -> None:
 def test_punctuation_is_nothing_to_find(q: str) -> None:
     with pytest.raises(NothingToFind):
         parse(q)
+
+
+@pytest.mark.parametrize(
+    "q",
+    [
+        "a天" * 100,
+        "b地" * 99,
+        "d-" * 99,
+        '"' + "a b " * 49 + '"',
+        "天" * 200,
+        "㌖" * (MOST_FOLDED // 6),
+        " ".join(map(chr, range(0x430, 0x494))),
+        " ".join(f'"{chr(code)}"' for code in range(0x430, 0x462)),
+    ],
+)
+def test_no_query_holds_up_the_event_loop(q: str) -> None:
+    """It is parsed there. These took 40 to 170 ms, and take up to 10."""
+    re.purge()
+    started = time.process_time()
+    parse(q)
+    assert time.process_time() - started < 0.05
+
+
+def test_signs_count_as_what_they_stand_for() -> None:
+    assert parse("㏂" * (MOST_FOLDED // 4)).parts
+    with pytest.raises(TooLong):
+        parse("㏂" * (MOST_FOLDED // 4 + 1))
 
 
 def test_all_parts_are_in_one_sentence() -> None:

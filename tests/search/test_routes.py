@@ -139,6 +139,7 @@ async def test_a_token_is_needed(stranger: httpx.AsyncClient) -> None:
         ({"q": "  "}, "/query/q"),
         ({"q": "。，*"}, "/query/q"),
         ({"q": "a" * 201}, "/query/q"),
+        ({"q": "㏂" * 200}, "/query/q"),
         ({"q": "a\0"}, "/query/q"),
         ({"q": "a", "limit": 0}, "/query/limit"),
         ({"q": "a", "limit": 201}, "/query/limit"),
