@@ -83,10 +83,10 @@ def _by_row(part: Part, text: str, starts: Sequence[int]) -> dict[int, _Found]:
     """For each row the occurrence that begins last, so in the row itself if one does."""
     by_row: dict[int, _Found] = {}
     for start, stop in _spans(part, text):
-        first, last = bisect_right(starts, start) - 1, bisect_right(starts, stop - 1) - 1
-        for row in range(first, last + 1):
-            if row not in by_row or first > by_row[row].first:
-                by_row[row] = _Found(first, last)
+        found = _Found(bisect_right(starts, start) - 1, bisect_right(starts, stop - 1) - 1)
+        for row in range(found.first, found.last + 1):
+            if row not in by_row or found.first > by_row[row].first:
+                by_row[row] = found
     return by_row
 
 
@@ -98,9 +98,8 @@ def _spans(part: Part, text: str) -> Iterator[tuple[int, int]]:
         ends = not part.ends_word or _WORD_ENDS.match(text, stop)
         if begins and ends:
             yield start, stop
-            at = stop
-        else:
-            at = start + 1
+        # What goes over the end of a sentence may have the beginning of the next occurrence in it.
+        at = stop if begins and ends and BORDER not in text[start:stop] else start + 1
 
 
 def _match(rows: Sequence[Row], text: str, query: Query, *, row: int, first: int) -> Match:

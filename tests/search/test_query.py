@@ -129,6 +129,12 @@ def test_a_phrase_goes_on_in_the_next_sentence() -> None:
     assert match.snippet == "I <mark>thank you, very much</mark>. Bye."
 
 
+@pytest.mark.parametrize(("q", "text"), [('"go go"', "go"), ("好好好好", "好好"), ('"go go"', "Go.")])
+def test_a_sentence_that_ends_one_occurrence_may_begin_the_next(q: str, text: str) -> None:
+    times = [(match.begin_time, match.end_time) for match in find(q, sentences(text, text, text))]
+    assert times == [(0, 1900), (1000, 2900)]
+
+
 def test_a_long_run_of_characters_goes_over_the_end_of_a_sentence_with_its_punctuation() -> None:
     assert found("今天天气很好", "今天天气。", "很好。") == ["<mark>今天天气。 很好</mark>。"]
     assert found("气很", "今天天气。", "很好。") == []
