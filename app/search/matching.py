@@ -52,11 +52,16 @@ def matches(segment: Segment, query: Query, first_row: int = 0) -> Iterator[Matc
         found = _in_channel(text, query)
         if found:
             overlap, rows = segment.read_head()
+            seen = {} if at else _in_overlap(text, overlap, query)
             for row, (first, last) in found.items():
-                seen = overlap and at + last == 0  # by the segment before
-                if at + row >= first_row and not seen:
+                if at + row >= first_row and row not in seen:
                     yield _match(rows[at + first : at + last + 1], text, query, row=at + row, first=first)
         at += text.count(BORDER) + 1
+
+
+def _in_overlap(text: str, rows: int, query: Query) -> dict[int, tuple[int, int]]:
+    """What the segment before has found already."""
+    return _in_channel(BORDER.join(text.split(BORDER)[:rows]), query) if rows else {}
 
 
 def _in_channel(text: str, query: Query) -> dict[int, tuple[int, int]]:

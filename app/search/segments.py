@@ -15,7 +15,8 @@ from app.search.folding import BORDER, CHANNEL_BORDER, clean, fold
 from app.search.terms import text_terms
 
 SEGMENT_CHARACTERS = 3000
-# The last sentence of a channel, or its end, stands in the next segment again: a phrase may begin in it and go on.
+# The last sentences of a channel, so many or the end of the last, stand in the next segment again: a phrase may begin
+# in them and go on.
 OVERLAP_CHARACTERS = 400
 
 # zlib stores what it cannot compress as it is, and short texts of rare characters are such: in other bytes, then.
@@ -42,8 +43,8 @@ class Segment:
     head: bytes
     channels: Sequence[str]
 
-    def read_head(self) -> tuple[bool, list[Row]]:
-        """Whether the first sentence was in the segment before already, and is here for what begins in it and goes on;
+    def read_head(self) -> tuple[int, list[Row]]:
+        """How many sentences were in the segment before already, and are here for what begins in them and goes on;
         and what belongs to the sentences of all channels, in order."""
         return _DECODER.decode(self.head)
 
@@ -51,10 +52,12 @@ class Segment:
 class Segments:
     """Takes the sentences of one transcript in the order of the document."""
 
-    def __init__(self) -> None:
+    def __init__(self, characters: int = SEGMENT_CHARACTERS, overlap_characters: int = OVERLAP_CHARACTERS) -> None:
+        self._most_characters = characters
+        self._overlap_characters = overlap_characters
         self._prepared: list[PreparedSegment] = []
         self._rows: list[tuple[Row, str]] = []
-        self._overlap = False
+        self._overlap = 0
         self._characters = 0
 
     def add(self, channel_id: int, sentence: Mapping[str, Any]) -> None:
@@ -62,7 +65,7 @@ class Segments:
         text = clean(sentence.get("text") or "")
         if not text:
             return
-        if self._characters and self._characters + len(text) > SEGMENT_CHARACTERS:
+        if self._characters and self._characters + len(text) > self._most_characters:
             self._close(going_on_with=channel_id)
         row = (channel_id, sentence["begin_time"], sentence["end_time"], sentence.get("speaker_id"))
         self._rows.append((row, text))
@@ -89,10 +92,20 @@ class Segments:
         channels = [BORDER.join(text for _, text in group) for _, group in groupby(self._rows, key=_channel_of)]
         head = msgspec.json.encode((self._overlap, [row for row, _ in self._rows]))
         self._prepared.append(PreparedSegment(len(self._prepared), pack(Segment(head, channels))))
-        row, text = self._rows[-1]
-        self._overlap = row[0] == going_on_with
-        self._rows = [(row, text[-OVERLAP_CHARACTERS:])] if self._overlap else []
+        self._rows = self._last_rows(going_on_with)
+        self._overlap = len(self._rows)
         self._characters = 0
+
+    def _last_rows(self, channel_id: int | None) -> list[tuple[Row, str]]:
+        """Of the channel, at least one, be it cut."""
+        left = self._overlap_characters
+        rows: list[tuple[Row, str]] = []
+        for row, text in reversed(self._rows):
+            if row[0] != channel_id or (rows and len(text) > left):
+                break
+            rows.append((row, text[-self._overlap_characters :]))
+            left -= len(text)
+        return rows[::-1]
 
 
 def pack(segment: Segment) -> bytes:
@@ -113,4 +126,5 @@ def _channel_of(row: tuple[Row, str]) -> int:
     return row[0][0]
 
 
-_DECODER = msgspec.json.Decoder(tuple[bool, list[Row]])
+# Segments from before only ever had one sentence again, and say whether.
+_DECODER = msgspec.json.Decoder(tuple[int | bool, list[Row]])

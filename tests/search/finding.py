@@ -16,8 +16,8 @@ def sentences(*texts: str, channel_id: int = 0) -> dict[str, Any]:
     return {"channel_id": channel_id, "sentences": timed}
 
 
-def segmented(*channels: dict[str, Any]) -> list[Segment]:
-    segments = Segments()
+def segmented(*channels: dict[str, Any], **sizes: int) -> list[Segment]:
+    segments = Segments(**sizes)
     for channel in channels:
         segments.add_channel(channel)
     prepared = segments.finish()
@@ -25,12 +25,12 @@ def segmented(*channels: dict[str, Any]) -> list[Segment]:
     return [unpack(each.texts) for each in prepared]
 
 
-def find(q: str, *channels: dict[str, Any]) -> list[Match]:
+def find(q: str, *channels: dict[str, Any], **sizes: int) -> list[Match]:
     """As search does it, with the index: what it does not name is not read."""
     query = parse(q)
     return [
         match
-        for segment in segmented(*channels)
+        for segment in segmented(*channels, **sizes)
         if {*query.terms} <= segment_terms(segment)
         for match in matches(segment, query)
     ]

@@ -149,6 +149,26 @@ def test_a_phrase_goes_on_in_the_next_segment_and_is_found_once() -> None:
     assert [match.begin_time for match in find("天地", sentences(*texts))] == [0, 2000]
 
 
+def test_a_phrase_over_three_sentences_is_found_wherever_a_segment_ends() -> None:
+    talk = sentences("甲" * 2980, "one two", "three four", "five six")
+    assert len(segmented(talk)) == 2
+    (match,) = find('"two three four five"', talk)
+    assert (match.begin_time, match.end_time) == (1000, 3900)
+
+
+_SAID = st.lists(st.sampled_from(["go", "天", "天地", "no go", "地，天。", "go!"]), min_size=1, max_size=40)
+
+
+@given(
+    _SAID, _SAID, st.sampled_from(['"go go"', "天地天地", '"no go go" 天', '天 "地 go"', "go 天地", '"go no go go"'])
+)
+def test_segments_have_the_hits_of_the_whole_text(said: list[str], answered: list[str], q: str) -> None:
+    channels = sentences(*said), sentences(*answered, channel_id=1)
+    cut = find(q, *channels, characters=30, overlap_characters=20)
+    whole = find(q, *channels)
+    assert [(hit.channel_id, hit.begin_time) for hit in cut] == [(hit.channel_id, hit.begin_time) for hit in whole]
+
+
 def test_channels_are_never_joined() -> None:
     channels = sentences("今天天气"), sentences("很好", channel_id=1)
     assert find("今天天气很好", *channels) == []

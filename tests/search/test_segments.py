@@ -4,7 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.search.folding import BORDER, clean
-from app.search.segments import SEGMENT_CHARACTERS, Segments, pack, segment_terms, unpack
+from app.search.matching import matches
+from app.search.query import parse
+from app.search.segments import OVERLAP_CHARACTERS, SEGMENT_CHARACTERS, Segment, Segments, pack, segment_terms, unpack
 from app.search.terms import prefix_term, run_terms, word_term
 from tests.search.finding import segmented, sentences
 
@@ -15,7 +17,13 @@ def test_what_is_shown_of_a_hit_is_in_the_segment() -> None:
     (prepared,) = segments.finish()
     segment = unpack(prepared.texts)
     assert segment.channels == ["你好。"]
-    assert segment.read_head() == (False, [(1, 5, 9, "x")])
+    assert segment.read_head() == (0, [(1, 5, 9, "x")])
+
+
+def test_segments_from_before_say_whether_they_have_the_last_sentence_again() -> None:
+    head = b"[true,[[0,0,900,null],[0,1000,1900,null]]]"
+    query = parse("go")
+    assert [match.row for match in matches(Segment(head, ["go\x1ego"]), query)] == [1]
 
 
 def test_silence_has_no_segments() -> None:
@@ -26,7 +34,7 @@ def test_hours_become_segments_of_some_thousand_characters() -> None:
     hours = segmented(sentences(*["今天天气很好，我们去公园。"] * 20_000))
     sizes = [len(channel) for segment in hours for channel in segment.channels]
     assert len(hours) < 100
-    assert max(sizes) < SEGMENT_CHARACTERS * 1.2
+    assert max(sizes) < (SEGMENT_CHARACTERS + OVERLAP_CHARACTERS) * 1.1
 
 
 @given(st.lists(st.text(max_size=900), max_size=20))
