@@ -1,6 +1,13 @@
-"""What a caller can read, by its Accept header (RFC 9110, section 12.5.1)."""
+"""What a caller can read, by its headers Accept and Accept-Encoding (RFC 9110, sections 12.5.1 and 12.5.3)."""
 
+import re
 from collections.abc import Iterator, Sequence
+
+from fastapi import Request
+
+_CODING = re.compile(
+    r"(?:^|,)\s*(?:x-)?(gzip|identity|\*)\s*(?:;\s*q\s*=\s*(0(?:\.[0-9]*)?|1(?:\.0*)?)\s*)?(?=,|$)", re.IGNORECASE
+)
 
 
 def accepts(headers: Sequence[str], media_type: str) -> bool:
@@ -14,6 +21,15 @@ def accepts(headers: Sequence[str], media_type: str) -> bool:
         if weights:
             return max(weights) > 0
     return not ranges
+
+
+def accepts_gzip(request: Request) -> bool:
+    """Whether gzip may be sent and the contents as they are would not be liked better. Who says nothing gets those."""
+    header = ",".join(request.headers.getlist("accept-encoding"))
+    weights = {found[1].lower(): float(found[2] or 1) for found in _CODING.finditer(header)}
+    # `*` is for what is not named.
+    weight = weights.get("gzip", weights.get("*", 0))
+    return weight > 0 and weight >= weights.get("identity", 0)
 
 
 def _ranges(headers: Sequence[str]) -> Iterator[tuple[str, float]]:

@@ -1,7 +1,6 @@
 """Bodies over HTTP: gzip for who takes it, streamed in bounded memory for the others, 304 for who has them."""
 
 import asyncio
-import re
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import nullcontext
@@ -12,6 +11,7 @@ from uuid import UUID
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
+from app.api.acceptable import accepts_gzip
 from app.api.conditional import not_modified, strong_etag, validators
 from app.db import Sessions, transaction
 from app.transcripts.opening import open_document, require_channel
@@ -27,16 +27,6 @@ _GZIP = 31  # zlib's window bits for gzip
 _CHUNK_BYTES = 256 * 1024
 T = TypeVar("T")
 Turn = asyncio.Lock | nullcontext[None]
-_GZIP_CODING = re.compile(r"(?:^|,)\s*(?:x-)?(gzip|\*)\s*(?:;\s*q\s*=\s*([0-9.]+)\s*)?(?=,|$)")
-
-
-def accepts_gzip(request: Request) -> bool:
-    """RFC 9110, section 12.5.3. A caller who says nothing gets the contents as they are."""
-    header = ",".join(request.headers.getlist("accept-encoding")).lower()
-    weights = {found[1]: found[2] for found in _GZIP_CODING.finditer(header)}
-    # `*` is for what is not named.
-    weight = weights.get("gzip", weights.get("*", "0"))
-    return weight is None or bool(weight.strip("0."))
 
 
 async def serve_stored(
