@@ -32,6 +32,11 @@ def not_modified(request: Request, etag: str, more: Mapping[str, str] | None = N
     return None
 
 
+def matches_anything(request: Request) -> bool:
+    """`If-None-Match: *`, which is no proof that the request was ever answered."""
+    return any(value.strip() == "*" for value in request.headers.getlist("if-none-match"))
+
+
 def matches(if_none_match: str, etag: str) -> bool:
     """Weak comparison: `W/"a"` matches `"a"`."""
     return if_none_match.strip() == "*" or etag in _ENTITY_TAG.findall(if_none_match)

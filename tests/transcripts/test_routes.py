@@ -305,6 +305,14 @@ async def test_a_wrong_option_is_refused_with_its_name(api: httpx.AsyncClient, f
     assert (answer.status_code, pointers) == (422, [f"/query/{query.split('=', maxsplit=1)[0]}"])
 
 
+async def test_any_tag_does_not_hide_that_there_is_no_such_channel(
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
+) -> None:
+    path = f"/v1/transcripts/{(await store(sessions, client_id)).id}/srt?channel_id="
+    for channel_id, status in ((1, 304), (9, 422)):
+        assert (await api.get(f"{path}{channel_id}", headers={"If-None-Match": "*"})).status_code == status
+
+
 @pytest.mark.parametrize("form", ["", "/raw", "/text", "/srt", "/vtt"])
 async def test_what_is_no_own_transcript_is_not_there(
     api: httpx.AsyncClient, other_api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, form: str
