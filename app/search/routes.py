@@ -4,9 +4,10 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from app.api.dependencies import SessionsDep
+from app.api.json_answers import TAGGED, answer_json
 from app.api.pagination import decode_cursor, encode_cursor
 from app.api.problems import responses
 from app.clients.dependencies import ClientDep, ClientRoute
@@ -42,9 +43,11 @@ _CursorShape = tuple[Literal["search"], UUID, _Number, _Number]
     operation_id="searchTranscripts",
     summary="Search transcripts for what was said",
     response_model=SearchPage,
-    responses=responses(InvalidRequest, InvalidCursor),
+    responses={**TAGGED, **responses(InvalidRequest, InvalidCursor)},
 )
-async def search_transcripts(client: ClientDep, sessions: SessionsDep, q: Q, asked: AskedDep) -> Response:
+async def search_transcripts(
+    request: Request, client: ClientDep, sessions: SessionsDep, q: Q, asked: AskedDep
+) -> Response:
     """Sentences that have all of `q`: of the newest transcript first, then as they were spoken, channel by channel.
 
     Chinese, Japanese, Thai and the like are found by any characters, other words by their beginning; case and width
@@ -63,7 +66,7 @@ async def search_transcripts(client: ClientDep, sessions: SessionsDep, q: Q, ask
         "items": [_item(hit) for hit in found.hits],
         "next_cursor": encode_cursor(("search", *found.next), client.cursor_key) if found.next else None,
     }
-    return Response(msgspec.json.encode(body), media_type="application/json")
+    return answer_json(request, body)
 
 
 def _parse(q: str) -> SearchQuery:

@@ -5,12 +5,12 @@ from functools import partial
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-import msgspec
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from app.api.dependencies import SessionsDep
 from app.api.integers import DIGITS
+from app.api.json_answers import TAGGED, answer_json
 from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, cut_page, decode_cursor, list_key
 from app.api.problems import responses
 from app.clients.dependencies import ClientDep, ClientRoute
@@ -27,9 +27,7 @@ from app.transcripts.stored import Position, StoredDocument
 
 router = APIRouter(prefix="/v1/transcripts", route_class=ClientRoute, tags=["transcripts"])
 
-_ETAG = {"ETag": {"description": "Strong, and another one for each coding.", "schema": {"type": "string"}}}
 _RAW = {"file_url": "https://example.com/call-4711.wav", "properties": {}, "transcripts": []}
-_UNCHANGED = {"description": "The caller has it.", "headers": _ETAG}
 
 ChannelId = Annotated[int | None, Query(ge=0, description="Only this channel; absent: all of them."), DIGITS]
 SpeakerId = Annotated[
@@ -84,8 +82,8 @@ def document_responses(media_type: str | None = None, example: str = "") -> dict
     # Captions are files: generated clients for Java read every string that is not text/plain as JSON.
     schema = {"type": "string"} if media_type == "text/plain" else {"type": "string", "format": "binary"}
     content = {media_type: {"schema": schema, "example": example}} if media_type else {}
-    ok = {"headers": _ETAG, **({"content": content} if content else {})}
-    return {200: ok, 304: _UNCHANGED, **responses(NotFound)}
+    ok = {**TAGGED[200], **({"content": content} if content else {})}
+    return {**TAGGED, 200: ok, **responses(NotFound)}
 
 
 @router.get(
@@ -93,9 +91,9 @@ def document_responses(media_type: str | None = None, example: str = "") -> dict
     operation_id="listTranscripts",
     summary="List transcripts, newest first",
     response_model=TranscriptSummaryPage,
-    responses=responses(InvalidRequest, InvalidCursor),
+    responses={**TAGGED, **responses(InvalidRequest, InvalidCursor)},
 )
-async def list_transcripts(client: ClientDep, sessions: SessionsDep, asked: AskedDep) -> Response:
+async def list_transcripts(request: Request, client: ClientDep, sessions: SessionsDep, asked: AskedDep) -> Response:
     """Without what was said; pages stay stable while new ones arrive.
     \f
     One statement, and the token's.
@@ -108,7 +106,7 @@ async def list_transcripts(client: ClientDep, sessions: SessionsDep, asked: Aske
         rows = await reading.list_transcripts(session, client.id, asked.filters, before_id, asked.limit + 1)
     page, next_cursor = cut_page(rows, asked.limit, lambda row: ("transcripts", row.id), key)
     body = {"items": [row._asdict() for row in page], "next_cursor": next_cursor}
-    return Response(msgspec.json.encode(body), media_type="application/json")
+    return answer_json(request, body)
 
 
 @router.get(
@@ -133,7 +131,7 @@ async def get_transcript(request: Request, transcript_id: UUID, client: ClientDe
     response_class=Response,
     responses={
         **document_responses(),
-        200: {"headers": _ETAG, "content": {"application/json": {"schema": {"type": "object"}, "example": _RAW}}},
+        200: {**TAGGED[200], "content": {"application/json": {"schema": {"type": "object"}, "example": _RAW}}},
     },
 )
 async def get_transcript_raw(

@@ -127,6 +127,28 @@ async def test_a_client_finds_nothing_of_another(
     assert await search(other_api, "你好") == []
 
 
+@pytest.mark.parametrize("path", ["/v1/search?q=好", "/v1/transcripts"])
+@pytest.mark.parametrize(("transcripts", "coding"), [(30, "gzip"), (1, None)])
+async def test_an_etag_saves_the_answer_and_large_ones_are_compressed(
+    api: httpx.AsyncClient, sessions: Sessions, client_id: UUID, *, path: str, transcripts: int, coding: str | None
+) -> None:
+    await keep_all(sessions, client_id, [[sentences("你好")]] * transcripts)
+    full = await api.get(path, headers={"Accept-Encoding": "gzip"})
+    assert len(full.json()["items"]) == transcripts
+    assert full.headers.get("content-encoding") == coding
+    assert (full.headers["vary"], full.headers["cache-control"]) == ("Accept-Encoding", "private, no-cache")
+    head = await api.head(path, headers={"Accept-Encoding": "gzip"})
+    assert (head.status_code, head.content, head.headers["etag"]) == (200, b"", full.headers["etag"])
+    known = {"If-None-Match": full.headers["etag"]}
+    unchanged = await api.get(path, headers={"Accept-Encoding": "gzip", **known})
+    assert (unchanged.status_code, unchanged.headers["vary"]) == (304, "Accept-Encoding")
+    plain = await api.get(path, headers={"Accept-Encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+    assert (plain.headers["etag"] == full.headers["etag"]) == (coding is None)
+    await keep(sessions, client_id, sentences("好"))
+    assert (await api.get(path, headers={"Accept-Encoding": "gzip", **known})).status_code == 200
+
+
 async def test_a_token_is_needed(stranger: httpx.AsyncClient) -> None:
     assert (await stranger.get("/v1/search", params={"q": "a"})).status_code == 401
 

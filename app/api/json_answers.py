@@ -1,0 +1,34 @@
+"""Answers that are made anew for each request: known by their bytes, 304 for who has them, gzip for who takes it."""
+
+import zlib
+from typing import Any
+
+import msgspec
+from fastapi import Request, Response
+
+from app.api.acceptable import accepts_gzip
+from app.api.conditional import not_modified, strong_etag, validators
+
+# Less would hardly be shorter, and goes into one packet in any case.
+GZIP_FROM_BYTES = 1024
+
+_GZIP = 31  # zlib's window bits for a gzip header, which then holds no time: equal contents make equal bytes
+_LEVEL = 1
+_ETAG = {"ETag": {"description": "Strong, and another one for each coding.", "schema": {"type": "string"}}}
+TAGGED: dict[int | str, dict[str, Any]] = {
+    200: {"headers": _ETAG},
+    304: {"description": "The caller has it.", "headers": _ETAG},
+}
+
+
+def answer_json(request: Request, body: Any) -> Response:
+    """A page, say: a hundred kilobytes are compressed in a millisecond."""
+    contents = msgspec.json.encode(body)
+    gzip = len(contents) >= GZIP_FROM_BYTES and accepts_gzip(request)
+    etag = strong_etag(contents, "gzip" if gzip else "identity")
+    vary = {"Vary": "Accept-Encoding"}
+    if answer := not_modified(request, etag, vary):
+        return answer
+    coding = {"Content-Encoding": "gzip"} if gzip else {}
+    sent = zlib.compress(contents, _LEVEL, _GZIP) if gzip else contents
+    return Response(sent, headers={**validators(etag), **vary, **coding}, media_type="application/json")
