@@ -40,9 +40,11 @@ class Spoken:
 
     def sentences(self) -> Iterator[dict[str, Any]]:
         """Each checked and mended as it comes. Raises UnreadableResult."""
+        end = 0
         for raw in self.raw_sentences:
             sentence = _loads(raw)
-            mend_sentence(sentence)
+            mend_sentence(sentence, before=end)
+            end = sentence["end_time"]
             if self.sensevoice:
                 take_tags_out(sentence)
             yield sentence
@@ -141,12 +143,20 @@ def _outline(raw: bytes) -> dict[str, Any]:
     try:
         top = msgspec.json.decode(raw.removeprefix(b"\xef\xbb\xbf"), type=msgspec.Raw)
         result = _members(top, "the result is no JSON object")
-        listed = _objects(result.pop("transcripts", msgspec.Raw(b"null")), "transcripts")
+        listed = _listed(result)
         transcripts = [_members(item, "transcripts is no list of objects") for item in listed]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         # `from None`: the parser's exception carries the document.
         raise UnreadableResult(f"the result is no JSON ({len(raw)} bytes)") from None
     return {key: _loads(value) for key, value in result.items()} | {"transcripts": transcripts}
+
+
+def _listed(result: dict[str, msgspec.Raw]) -> list[msgspec.Raw]:
+    """The entries of `transcripts`; null has none, as where nobody speaks."""
+    if "transcripts" not in result:
+        raise UnreadableResult("the result has no transcripts")
+    listed = result.pop("transcripts")
+    return [] if _begins(listed, b"n") else _objects(listed, "transcripts")
 
 
 def _members(value: msgspec.Raw, otherwise: str) -> dict[str, msgspec.Raw]:

@@ -18,6 +18,7 @@ _WORD_KEYS = 4
 # Escaped UTF-16: both halves of a character, or one alone; and escaped backslashes, behind which nothing is escaped.
 _HEX = rb"[0-9a-fA-F]{2}"
 _HALVES = re.compile(rb"\\u[dD][89abAB]%b\\u[dD][c-fC-F]%b|(\\u[dD][89a-fA-F]%b)|\\\\" % (_HEX, _HEX, _HEX))
+_DECIMAL = re.compile(r"-?[0-9]{1,13}(?:\.[0-9]{1,9})?")
 _SPEAKER = re.compile(r"(?:spk)?([0-9]{1,9})")
 
 
@@ -33,14 +34,19 @@ def whole_characters(raw: bytes) -> bytes:
     return _HALVES.sub(lambda found: rb"\ufffd" if found[1] else found[0], raw)
 
 
-def mend_sentence(sentence: dict[str, Any]) -> None:
+def mend_sentence(sentence: dict[str, Any], before: int = 0) -> None:
+    """Where it has no begin it begins at `before`, the end of the sentence before it; without an end it takes no time.
+
+    What was transcribed is billed: it is not given up for a time that is missing.
+    """
     refuse_depth(sentence, known="words")
-    for key in ("begin_time", "end_time"):
-        sentence[key] = _milliseconds(sentence.get(key))
+    begin, end = sentence.get("begin_time"), sentence.get("end_time")
+    sentence["begin_time"] = before if begin is None else _milliseconds(begin)
+    sentence["end_time"] = sentence["begin_time"] if end is None else _milliseconds(end)
     if "speaker_id" in sentence:
         sentence["speaker_id"] = _speaker(sentence["speaker_id"])
     words = sentence.get("words")
-    if words is None:
+    if words is None or words == {}:
         sentence.pop("words", None)
         words = []
     for word in _objects(words, "words"):
@@ -83,7 +89,9 @@ def _objects(value: Any, name: str) -> list[dict[str, Any]]:
 
 
 def _milliseconds(value: Any) -> int:
-    """A time as the upstream should have sent it: whole, and not before the recording."""
+    """A time as the upstream should have sent it: a number, whole, and not before the recording."""
+    if type(value) is str and _DECIMAL.fullmatch(value):
+        value = float(value)
     if type(value) not in (int, float) or not isfinite(value) or abs(value) > MAX_TIME_MS:
         raise UnreadableResult("a time is no number of milliseconds")
     return max(0, int(value))

@@ -121,8 +121,29 @@ def test_unknown_keys_stay_and_none_are_invented() -> None:
     assert normalised({"transcripts": [given_]}).transcripts == [given_]
 
 
-def test_null_words_are_no_words() -> None:
-    assert "words" not in normalised(one_sentence(words=None)).transcripts[0]["sentences"][0]
+@pytest.mark.parametrize("words", [None, {}])
+def test_null_words_are_no_words(words: object) -> None:
+    assert "words" not in normalised(one_sentence(words=words)).transcripts[0]["sentences"][0]
+
+
+def test_null_transcripts_are_none() -> None:
+    assert normalised({"transcripts": None, "properties": {}}) == silent(URL)
+
+
+def test_a_missing_begin_is_the_end_of_the_sentence_before_and_a_missing_end_its_begin() -> None:
+    sentences = [
+        {"text": "a"},
+        sentence("b", 5, 900),
+        {"text": "c", "begin_time": None},
+        {"text": "d", "end_time": 950},
+    ]
+    channel = {"text": "abcd", "sentences": sentences}
+    times = [
+        (each["begin_time"], each["end_time"])
+        for transcript_ in normalised({"transcripts": [channel, channel]}).transcripts
+        for each in transcript_["sentences"]
+    ]
+    assert times == [(0, 0), (5, 900), (900, 900), (900, 950)] * 2
 
 
 @pytest.mark.parametrize(
@@ -144,8 +165,14 @@ def test_speakers_are_numbers_where_they_can_be(speaker: object, expected: objec
     assert normalised(one_sentence(speaker_id=speaker)).transcripts[0]["sentences"][0]["speaker_id"] == expected
 
 
-@pytest.mark.parametrize(("value", "expected"), [(-5, 0), (12.9, 12), (-0.5, 0), (0, 0), (43_200_000, 43_200_000)])
-def test_times_become_whole_and_not_negative(value: float, expected: int) -> None:
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        *((-5, 0), (12.9, 12), (-0.5, 0), (0, 0), (43_200_000, 43_200_000)),
+        *(("760", 760), ("760.0", 760), ("-1", 0), (760.0, 760)),
+    ],
+)
+def test_times_become_whole_and_not_negative(value: object, expected: int) -> None:
     document = normalised(one_sentence(end_time=value, words=[{"text": "Hi.", "begin_time": value, "end_time": value}]))
     drawn = document.transcripts[0]["sentences"][0]
     assert drawn["end_time"] == drawn["words"][0]["begin_time"] == expected
@@ -171,7 +198,7 @@ def test_half_a_character_costs_no_more_than_itself(escaped: bytes, expected: st
     assert document.text == document.transcripts[0]["sentences"][0]["text"] == expected
 
 
-@pytest.mark.parametrize("value", ["760", None, True, [], {}, 1e300, 10**18])
+@pytest.mark.parametrize("value", ["", "7 60", "٣", "1e3", "9" * 20, True, [], {}, 1e300, 10**18])
 def test_a_sentence_whose_time_is_no_number_is_unreadable(value: object) -> None:
     with pytest.raises(UnreadableResult):
         written(normalised(one_sentence(begin_time=value)))
@@ -193,7 +220,6 @@ def test_a_sentence_whose_time_is_no_number_is_unreadable(value: object) -> None
         b"null",
         b"{}",
         b'{"code": "InternalError", "message": "secret"}',
-        b'{"transcripts": null}',
         b'{"transcripts": {}}',
         b'{"transcripts": [1]}',
         b'{"transcripts": [], "properties": []}',
@@ -201,7 +227,7 @@ def test_a_sentence_whose_time_is_no_number_is_unreadable(value: object) -> None
         b'{"transcripts": [{"channel_id": "left"}]}',
         b'{"transcripts": [{"sentences": {"a": 1}}]}',
         b'{"transcripts": [{"sentences": [[]]}]}',
-        b'{"transcripts": [{"sentences": [{"text": "secret"}]}]}',
+        b'{"transcripts": [{"sentences": [{"begin_time": "secret", "end_time": 1}]}]}',
         b'{"transcripts": [{"sentences": [{"begin_time": 0, "end_time": 1, "text": []}]}]}',
         b'{"transcripts": [{"sentences": [{"begin_time": 0, "end_time": 1, "speaker_id": []}]}]}',
         b'{"transcripts": [{"sentences": [{"begin_time": 0, "end_time": 1, "words": "secret"}]}]}',
