@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 import orjson
 
 from app.transcripts.lines import width
-from app.transcripts.plain import join, label
+from app.transcripts.plain import join, label, shown
 from app.transcripts.tables import Spoken
 
 # A silence that readers would take for a new thought.
@@ -41,7 +41,7 @@ def paragraphs(spoken: Iterable[Spoken]) -> Iterator[Paragraph]:
     """A change of channel or speaker, a pause, or its length ends a paragraph. Sentences without text are none."""
     current: Paragraph | None = None
     for channel_id, sentence in spoken:
-        text = " ".join(sentence["text"].split())
+        text = " ".join(shown(sentence["text"]).split())
         if not text:
             continue
         columns = width(text)
@@ -93,7 +93,7 @@ def title_of(file_url: str) -> str:
     """The file's name without what follows it: query strings are signatures. Of a URL without a name its host."""
     parts = urlsplit(file_url)
     name = unquote(parts.path.rstrip("/").rpartition("/")[2])
-    return " ".join(name.split()) or parts.hostname or "transcript"
+    return " ".join(shown(name).split()) or parts.hostname or "transcript"
 
 
 def _goes_on(current: Paragraph, channel_id: int | None, sentence: Any, columns: int) -> bool:

@@ -7,6 +7,9 @@ from typing import Any
 
 from app.transcripts.lines import width
 
+# Players and editors stop at NUL and show the others as boxes, or as nothing. Those that are line ends of some kind
+# part words.
+_CONTROLS = re.compile("\r(?=\n)|[\0-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]|([\x0b-\x0d\x1c-\x1f\x85])")
 _HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")
 
 
@@ -18,6 +21,11 @@ class InTime:
 
     def __iter__(self) -> Iterator[Mapping[str, Any]]:
         return iter(self._sentences)
+
+
+def shown(text: str) -> str:
+    """Without control characters but tabs and newlines. The JSON document has what the upstream sent."""
+    return text if text.isprintable() else _CONTROLS.sub(lambda found: " " if found[1] else "", text)
 
 
 def text(
@@ -33,8 +41,8 @@ def text(
         return
     parted = ""
     for transcript in chosen:
-        if transcript["text"]:
-            yield parted + transcript["text"]
+        if words := shown(transcript["text"]):
+            yield parted + words
             parted = "\n"
 
 
@@ -82,8 +90,8 @@ def label(transcript: Mapping[str, Any], sentence: Mapping[str, Any], *, channel
     """
     names = [f"Channel {transcript['channel_id']}"] if channels and "channel_id" in transcript else []
     speaker = sentence.get("speaker_id")
-    if speaker is not None and str(speaker).strip():
-        names.append(f"Speaker {' '.join(str(speaker).split())}")
+    if speaker is not None and (name := " ".join(shown(str(speaker)).split())):
+        names.append(f"Speaker {name}")
     return ", ".join(names) or None
 
 
@@ -105,7 +113,7 @@ def _turns(transcripts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def _named(transcript: Mapping[str, Any], *, several: bool) -> Iterator[tuple[int, str | None, str]]:
     for sentence in in_time(transcript):
-        yield _begin(sentence), label(transcript, sentence, channels=several), sentence["text"]
+        yield _begin(sentence), label(transcript, sentence, channels=several), shown(sentence["text"])
 
 
 def _begin(sentence: Mapping[str, Any]) -> int:

@@ -12,7 +12,7 @@ from app.transcripts.stored import StoredDocument
 # What a document is rendered to is known by the document, the options and this: raise it with every change of what
 # comes out of `plain`, `captions`, `tables`, `paragraphs` or what they use. Who has the old form would be told that
 # nothing changed.
-VERSION = 2
+VERSION = 3
 
 PIECE_BYTES = 64 * 1024
 
@@ -23,7 +23,7 @@ Writer = Callable[[Iterable[Cue]], Iterator[str]]
 
 def render_text(document: StoredDocument, *, channel_id: int | None, speakers: bool) -> Iterator[str]:
     if channel_id is None and not speakers:
-        yield document.text()
+        yield plain.shown(document.text())
     else:
         yield from plain.text(document.transcripts(channel_id), speakers=speakers)
 

@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from app.transcripts.plain import shown
+
 WORD_COLUMNS = ("channel_id", "speaker_id", "begin_time", "end_time", "text", "punctuation")
 SENTENCE_COLUMNS = ("begin_time", "end_time", "channel_id", "speaker_id", "text", "emotion", "event")
 # Excel takes UTF-8 without it for the code page of the machine.
@@ -71,6 +73,6 @@ def _shown(value: Any) -> str:
 
 
 def _tame(text: str) -> str:
-    """On one line, without NUL, which ends a cell for many readers, and no formula."""
-    text = " ".join(text.replace("\0", "").split())
+    """On one line, without control characters, of which NUL ends a cell for many readers, and no formula."""
+    text = " ".join(shown(text).split())
     return f"'{text}" if _FORMULA.match(text) else text

@@ -10,7 +10,8 @@ from itertools import accumulate, compress
 from operator import le, sub
 from typing import Any, NamedTuple
 
-from app.transcripts.lines import Passage, passage
+from app.transcripts.lines import Passage, passage, width
+from app.transcripts.plain import shown
 
 
 class Words(NamedTuple):
@@ -67,14 +68,15 @@ class Heard(NamedTuple):
 
 
 def heard(sentence: Mapping[str, Any], columns: int) -> Heard | None:
-    """The sentence's text with breaks such that nothing between two of them is wider than `columns`; None for none.
+    """The sentence's text with breaks such that nothing between two of them is wider than `columns`; None where there
+    is nothing to be seen.
 
     Times come from the words where these spell the text, else they are shared out by width: SenseVoice sends no
     words, qwen only on demand, and neither need Paraformer. The blanks are the sentence's own, so that Fun-ASR's
     blank before a Latin word and Paraformer's after it come out alike.
     """
-    text = " ".join(sentence["text"].split())
-    if not text:
+    text = " ".join(shown(sentence["text"]).split())
+    if not any(width(character) for character in text if character != " "):
         return None
     if words := _words(sentence, text):
         lines = passage(text, columns, frozenset(words.stops))
@@ -94,8 +96,8 @@ def _words(sentence: Mapping[str, Any], text: str) -> Words | None:
     except KeyError:
         return None
     whole = "".join(spelled)
-    if whole.split() != [whole]:
-        spelled = ["".join(characters.split()) for characters in spelled]
+    if whole.split() != [shown(whole)]:
+        spelled = ["".join(shown(characters).split()) for characters in spelled]
         whole = "".join(spelled)
     if whole != text.replace(" ", ""):
         return None

@@ -2,6 +2,7 @@
 
 import html
 import re
+import unicodedata
 from collections.abc import Sequence
 from itertools import pairwise, zip_longest
 from operator import itemgetter
@@ -36,10 +37,16 @@ def solid(text: str) -> str:
     return "".join(text.split())
 
 
+def visible(text: str) -> str:
+    """Without control characters, and nothing where nothing has a width."""
+    text = "".join(character for character in solid(text) if unicodedata.category(character) != "Cc")
+    return text if any(map(width, text)) else ""
+
+
 def spoken_text(transcripts: Sequence[dict[str, Any]]) -> list[str]:
-    """Each channel's text in order of its sentences' begins, without white space."""
+    """Each channel's visible text in order of its sentences' begins, without white space."""
     return [
-        solid("".join(item["text"] for item in sorted(channel["sentences"], key=itemgetter("begin_time"))))
+        "".join(visible(item["text"]) for item in sorted(channel["sentences"], key=itemgetter("begin_time")))
         for channel in transcripts
     ]
 

@@ -217,6 +217,21 @@ def test_line_ends_in_the_text_become_blanks() -> None:
     assert shown(transcript(sentence("one\n\ntwo\r\nthree\u2028four", 0, 2000))) == [(0, 2000, ["one two three four"])]
 
 
+def test_control_characters_are_not_shown() -> None:
+    words = spoken((0, 1000, "on\0e"), (1000, 2000, " t\x1b\x9fwo"), speaker_id="\x07A")
+    assert captions(transcript(words), speakers=True) == [Cue(0, 2000, ["one two"], "Speaker A", 0)]
+    assert shown(transcript(sentence("one\x85two\x0bthree", 0, 2000))) == [(0, 2000, ["one two three"])]
+
+
+@pytest.mark.parametrize("text", ["\0", "\u200b", "\u200b \ufeff", "\x1b\u0301"])
+def test_what_has_no_width_is_no_caption(text: str) -> None:
+    assert captions(transcript(sentence(text, 0, 1000))) == []
+
+
+def test_a_joiner_does_not_hide_what_follows_it() -> None:
+    assert shown(transcript(sentence("\u200d<", 0, 1000))) == [(0, 1000, ["\u200d<"])]
+
+
 def test_hours_beyond_two_digits_are_written_out() -> None:
     late = Cue(360_000_000, 360_001_000, ["Late."], None, 0)
     assert next(srt([late])).splitlines()[1] == "100:00:00,000 --> 100:00:01,000"

@@ -37,6 +37,12 @@ def test_sentences_are_joined_with_a_blank_only_between_scripts_that_have_blanks
     assert plain.join(texts) == joined
 
 
+def test_control_characters_are_not_shown() -> None:
+    talk = transcript(sentence("a\0b\r\nc\x1fd\te\x9f", 0, 1000, speaker_id="\x07A"))
+    assert written([talk]) == "ab\nc d\te"
+    assert written([talk], speakers=True) == "Speaker A: ab\nc d\te"
+
+
 def test_speakers_get_a_line_for_each_turn() -> None:
     transcripts = parsed("funasr_diarized_synthetic")["transcripts"]
     assert written(transcripts, speakers=True) == (
