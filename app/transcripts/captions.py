@@ -21,6 +21,10 @@ MAX_LINES = 2
 # A cue that ends amid a phrase is worse than a short one: half a line before the fair share still is good for a comma,
 # a line for a full stop.
 CUE_PULL = 0.3
+# Nobody reads what is shown for less.
+LEAST_CUE_MS = 300
+# Nobody is shown later than so long after having spoken only so that others are seen.
+MOST_LATE_MS = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,35 +190,58 @@ def _blank_between(left: Stretch, right: Stretch) -> bool:
 
 def _in_turn(drafts: Iterable[_Draft], options: CaptionOptions) -> Iterator[_Draft]:
     """The drafts one after the other: each stays as long as it takes to read, or until the next one begins."""
-    held: _Draft | None = None
-    for draft in drafts:
-        if held:
-            held.end_time = _end(held, draft, options)
-            yield held
-            draft.late = held.end_time > draft.begin_time
-            draft.begin_time = max(held.end_time, draft.begin_time)
-            draft.end_time = max(draft.begin_time, draft.end_time)
-        held = draft
+    ahead = iter(drafts)
+    held, following = next(ahead, None), next(ahead, None)
+    while held and following:
+        third = next(ahead, None)
+        held.end_time = _end(held, following, third, options)
+        yield held
+        following.late = held.end_time > following.begin_time
+        following.begin_time = max(held.end_time, following.begin_time)
+        following.end_time = max(following.begin_time, following.end_time)
+        held, following = following, third
     if held:
         held.end_time = _wanted_end(held, options)
         yield held
 
 
-def _end(held: _Draft, following: _Draft, options: CaptionOptions) -> int:
-    """When one cue gives way to the next. Who is talked over or late shares the time with the other, by width."""
+def _end(held: _Draft, following: _Draft, third: _Draft | None, options: CaptionOptions) -> int:
+    """When one cue gives way to the next, which may wait for a while so that this one is seen, and read."""
     spoken = max(held.end_time, held.begin_time + 1)
+    least = min(held.begin_time + min(LEAST_CUE_MS, options.max_cue_ms), following.end_time + MOST_LATE_MS)
     hasty = following.begin_time - held.begin_time < options.min_cue_ms
     if following.begin_time >= spoken and not (held.late and hasty):
-        return min(_wanted_end(held, options), following.begin_time)
+        end = min(_wanted_end(held, options), following.begin_time)
+        # Of one channel each cue begins with its first word.
+        return end if held.channel_id == following.channel_id else max(end, least)
     if not hasty:
         return following.begin_time
-    both = max(spoken, following.end_time) - held.begin_time
-    share = both * held.stretch.columns // max(1, held.stretch.columns + following.stretch.columns)
-    return max(following.begin_time, held.begin_time + min(max(1, share), options.max_cue_ms))
+    more = min(_free_end(held, following, third, options), following.end_time + options.min_cue_ms)
+    return max(following.begin_time, held.begin_time + _share(held, following, spoken, options), more, least)
+
+
+def _share(held: _Draft, following: _Draft, spoken: int, options: CaptionOptions) -> int:
+    """Who is talked over or late shares the time with the other, by width."""
+    return min(max(1, _part(held, following, max(spoken, following.end_time) - held.begin_time)), options.max_cue_ms)
+
+
+def _free_end(held: _Draft, following: _Draft, third: _Draft | None, options: CaptionOptions) -> int:
+    """The same with the time that both take to be read, as far as nobody needs it before."""
+    free = _reading(held, options) + _reading(following, options)
+    part = _part(held, following, min(free, third.begin_time - held.begin_time) if third else free)
+    return min(held.begin_time + part, _wanted_end(held, options))
+
+
+def _part(held: _Draft, following: _Draft, time_ms: int) -> int:
+    return time_ms * held.stretch.columns // max(1, held.stretch.columns + following.stretch.columns)
 
 
 def _wanted_end(held: _Draft, options: CaptionOptions) -> int:
     """Until it has been spoken and can have been read, within the longest time that a cue may stay."""
-    reading = max(options.min_cue_ms, held.stretch.columns * 1000 // max(1, options.columns_per_s))
     spoken = max(held.end_time, held.begin_time + 1)
-    return max(spoken, held.begin_time + min(reading, options.max_cue_ms))
+    return max(spoken, held.begin_time + _reading(held, options))
+
+
+def _reading(draft: _Draft, options: CaptionOptions) -> int:
+    reading = max(options.min_cue_ms, draft.stretch.columns * 1000 // max(1, options.columns_per_s))
+    return min(reading, options.max_cue_ms)

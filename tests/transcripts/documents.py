@@ -64,10 +64,10 @@ def _plausible_sentence(draw: st.DrawFn, begin: int) -> dict[str, Any]:
 
 
 @st.composite
-def plausible_transcripts(draw: st.DrawFn) -> list[dict[str, Any]]:
-    """One or two channels as the upstream sends them: sentences in order, words within their sentence."""
+def plausible_transcripts(draw: st.DrawFn, most_channels: int = 2) -> list[dict[str, Any]]:
+    """One or more channels as the upstream sends them: sentences in order, words within their sentence."""
     channels = []
-    for channel_id in range(draw(st.integers(1, 2))):
+    for channel_id in range(draw(st.integers(1, most_channels))):
         sentences, time = [], 0
         for _ in range(draw(st.integers(0, 5))):
             drawn = draw(_plausible_sentence(time + draw(st.integers(0, 4000))))

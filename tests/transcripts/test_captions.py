@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from app.transcripts.captions import CaptionOptions, Cue, cues, srt, vtt
+from app.transcripts.captions import LEAST_CUE_MS, CaptionOptions, Cue, cues, srt, vtt
 from app.transcripts.document import normalise
 from tests.transcripts.documents import parsed, sample, sentence, spoken, transcript
 
@@ -156,8 +156,8 @@ def test_speakers_are_named_only_on_demand() -> None:
 def test_two_channels_that_say_the_same_at_once_share_the_time() -> None:
     found = of_sample("funasr_two_channels_synthetic", speakers=True)
     assert [(cue.begin_time, cue.end_time, cue.speaker, cue.channel_id) for cue in found] == [
-        (760, 2000, "Channel 0", 0),
-        (2000, 3950, "Channel 1", 1),
+        (760, 2710, "Channel 0", 0),
+        (2710, 4660, "Channel 1", 1),
     ]
 
 
@@ -183,9 +183,50 @@ def test_who_had_to_wait_does_not_flash_by() -> None:
     short = transcript(sentence("Oh.", 200, 600), sentence("I do see.", 2800, 3600), channel_id=1)
     assert shown(long, short) == [
         (0, 2727, ["I will now explain everything."]),
-        (2727, 2945, ["Oh."]),
-        (2945, 3945, ["I do see."]),
+        (2727, 3227, ["Oh."]),
+        (3227, 4227, ["I do see."]),
     ]
+
+
+@pytest.mark.parametrize(
+    ("texts", "end", "times"),
+    [
+        (["Yes.", "No."], 1300, [(1000, 2000), (2000, 3000)]),
+        (["Yes.", "No."], 1001, [(1000, 2000), (2000, 3000)]),
+        (["Yes.", "No.", "Sure, go on."], 1300, [(1000, 1300), (1300, 1700), (1700, 2700)]),
+        (["Yes.", "No.", "Sure.", "Oh."], 1300, [(1000, 1300), (1300, 1600), (1600, 2300), (2300, 3300)]),
+    ],
+)
+def test_channels_that_speak_at_once_share_the_silence_that_follows(
+    texts: list[str], end: int, times: list[tuple[int, int]]
+) -> None:
+    channels = [transcript(sentence(text, 1000, end), channel_id=index) for index, text in enumerate(texts)]
+    assert [(cue.begin_time, cue.end_time) for cue in captions(*channels)] == times
+
+
+def test_who_answers_at_once_leaves_time_to_see_the_question() -> None:
+    channels = transcript(sentence("Yes?", 0, 100)), transcript(sentence("No.", 150, 400), channel_id=1)
+    assert shown(*channels) == [(0, 300, ["Yes?"]), (300, 1300, ["No."])]
+
+
+def test_who_had_to_wait_for_long_is_seen() -> None:
+    long = transcript(sentence("I will now explain everything. " * 4, 0, 6000), channel_id=0)
+    short = [transcript(sentence("Oh.", 2000 + 300 * index, 2200 + 300 * index), channel_id=index) for index in (1, 2)]
+    assert min(cue.end_time - cue.begin_time for cue in captions(long, *short)) >= LEAST_CUE_MS
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_nobody_flashes_by_where_many_talk_at_length(channels: int) -> None:
+    talk = [
+        transcript(
+            *[sentence("word " * 14, 3000 * turn + 100 * index, 3000 * turn + 3000) for turn in range(6)],
+            channel_id=index,
+        )
+        for index in range(channels)
+    ]
+    found = captions(*talk)
+    assert min(cue.end_time - cue.begin_time for cue in found) >= LEAST_CUE_MS
+    assert found[-1].begin_time <= 18_000 + 1000
 
 
 def test_blanks_are_the_sentences_own_when_the_words_lack_them() -> None:
