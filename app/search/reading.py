@@ -17,7 +17,7 @@ from uuid import UUID
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.identifiers import first_id
+from app.identifiers import LAST, NIL, first_id
 from app.search.matching import Match, matches
 from app.search.query import Query
 from app.search.segments import unpack
@@ -36,13 +36,11 @@ READ_AT_ONCE = 64
 # As in lists of jobs: ids and `created_at` of transcripts are of one clock, but that may be set back.
 CLOCKS_DIFFER_S = 24 * 3600
 
-_FIRST, _LAST = UUID(int=0), UUID(int=(1 << 128) - 1)
-
 
 class Position(NamedTuple):
     """Where a hit is, or would be: newest transcript first, then by segment and by row."""
 
-    transcript_id: UUID = _LAST
+    transcript_id: UUID = LAST
     number: int = 0
     row: int = 0
 
@@ -161,8 +159,8 @@ def _parameters(client_id: UUID, query: Query, filters: TranscriptFilters) -> di
         **exact,
         "created_after": after,
         "created_before": before,
-        "oldest": first_id(after, shift_s=-CLOCKS_DIFFER_S) if after else _FIRST,
-        "newest": first_id(before, shift_s=CLOCKS_DIFFER_S) if before else _LAST,
+        "oldest": first_id(after, shift_s=-CLOCKS_DIFFER_S) if after else NIL,
+        "newest": first_id(before, shift_s=CLOCKS_DIFFER_S) if before else LAST,
     }
 
 
