@@ -198,4 +198,8 @@ def _new_request_id() -> str:
 
 def _header(scope: Scope, name: bytes) -> str:
     """Its first value, or an empty string. What stands around every request shall cost it little."""
-    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
+    for key, value in scope["headers"]:
+        if key == name:
+            decoded: str = value.decode("latin-1")
+            return decoded
+    return ""

@@ -25,14 +25,16 @@ class RequestBody(BaseModel):
         Raises InvalidRequest, and not what pydantic would collect: then FastAPI reads no body of megabytes again.
         """
         if isinstance(body, dict):
-            _refuse("", body, MOST_MEMBERS)
-            for name, field in cls.model_fields.items():
-                _refuse(f"/{name}", body.get(name), _most(field.metadata))
+            _limit("", body, MOST_MEMBERS)
+            for name, value in body.items():
+                # Few have so many that their field's own limit has to be looked up.
+                if isinstance(value, dict | list) and len(value) > MOST_MEMBERS and name in cls.model_fields:
+                    _limit(f"/{name}", value, _most(cls.model_fields[name].metadata))
         return body
 
 
-def _refuse(pointer: str, value: Any, most: int) -> None:
-    if not isinstance(value, dict | list) or len(value) <= most:
+def _limit(pointer: str, value: dict[str, Any] | list[Any], most: int) -> None:
+    if len(value) <= most:
         return
     members = "fields" if isinstance(value, dict) else "items"
     detail = f"has {len(value):,} {members}; more than {most:,} are not looked at"

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import datetime, timedelta
 from time import monotonic
 
 from sqlalchemy import text
@@ -39,8 +38,8 @@ class Pace:
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
         self._typical_s: Mapping[tuple[str, str], float] = {}
-        # The database's clock, and ours at that moment: instants are never compared with this machine's clock.
-        self._now: tuple[datetime, float] | None = None
+        # What the database's clock is ahead of ours: instants are never compared with this machine's clock.
+        self._ahead_s: float | None = None
         self._learn_at = 0.0
 
     async def learn(self) -> None:
@@ -51,16 +50,15 @@ class Pace:
         with suppress(DatabaseUnavailable):
             async with transaction(self._sessions) as session:
                 rows = (await session.execute(_TYPICAL)).all()
-            self._now = rows[0].now, monotonic()
+            self._ahead_s = rows[0].now.timestamp() - monotonic()
             self._typical_s = {(row.region, row.model): row.typical_s for row in rows if row.region}
 
     def retry_after_s(self, job: JobRow) -> int:
         """Whole seconds, 1 to 60, for a job that is not final."""
-        if self._now is None:
+        if self._ahead_s is None:
             return math.ceil(UNKNOWN_S)
-        now = self._now[0] + timedelta(seconds=monotonic() - self._now[1])
         left_s = seconds_left(
-            age_s=max((now - job.created_at).total_seconds(), 0),
+            age_s=max(monotonic() + self._ahead_s - job.created_at.timestamp(), 0),
             left=job.files_queued + job.files_running,
             total=job.files_total,
             typical_s=self._typical_s.get((job.region, job.model)),

@@ -81,5 +81,5 @@ async def test_an_outage_leaves_what_is_known(client_id: UUID, sessions: Session
     away = create_engine("postgresql://nobody@127.0.0.1:1/nothing")
     pace = Pace(create_sessions(away))
     await pace.learn()
-    assert pace._now is None
+    assert pace._ahead_s is None
     await away.dispose()
