@@ -21,7 +21,10 @@ MOST = 500
 
 
 class Batcher(Generic[C, A, R]):
-    """Calls `run` with up to `most` items, in the order in which they came, `at_once` batches at a time.
+    """Calls `run` with up to `most` items, in the order in which they came.
+
+    One batch is under way at a time, and up to `at_once` of them while there is more to do than one may hold: two
+    batches of ten cost twice what one of twenty costs, but nobody shall wait for somebody's ten thousand files.
 
     Each time over what `connect` gives. It is kept from batch to batch while something waits: getting a connection out
     of a pool takes as long as a short statement.
@@ -47,11 +50,14 @@ class Batcher(Generic[C, A, R]):
         self._weight = weight
         self._waiting: deque[tuple[A, asyncio.Future[R]]] = deque()
         self._workers: set[asyncio.Task[None] | None] = set()
+        # What waits or is under way.
+        self._load = 0
 
     async def __call__(self, item: A) -> R:
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
-        if len(self._workers) < self._at_once:
+        self._load += self._weight(item)
+        if len(self._workers) < min(self._at_once, 1 + self._load // self._most):
             # In a context of its own: a batch is the work of many requests, and logs under none of their ids.
             self._workers.add(asyncio.create_task(self._work(), context=Context()))
         return await future
@@ -71,12 +77,12 @@ class Batcher(Generic[C, A, R]):
             async with self._connect() as connection:
                 while self._waiting:
                     batch = self._next_batch()
-                    _settle(batch, await self._results(connection, [item for item, _ in batch]))
+                    self._settle(batch, await self._results(connection, [item for item, _ in batch]))
                     batch = []
         except Exception as error:  # noqa: BLE001 - not swallowed: it is raised where the items came from
             if self._waiting and not batch:  # there was no connection to be had
                 batch = self._next_batch()
-            _settle(batch, [error] * len(batch))
+            self._settle(batch, [error] * len(batch))
 
     async def _results(self, connection: C, items: Sequence[A]) -> Sequence[R | Exception]:
         try:
@@ -99,15 +105,15 @@ class Batcher(Generic[C, A, R]):
             batch.append(self._waiting.popleft())
         return batch
 
+    def _settle(self, batch: "_Batch[A, R]", results: Sequence[R | Exception]) -> None:
+        for (item, future), result in zip(batch, results, strict=True):
+            self._load -= self._weight(item)
+            if future.done():  # who waited for it is gone
+                continue
+            if isinstance(result, Exception):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
+
 
 _Batch = list[tuple[A, "asyncio.Future[R]"]]
-
-
-def _settle(batch: "_Batch[A, R]", results: Sequence[R | Exception]) -> None:
-    for (_, future), result in zip(batch, results, strict=True):
-        if future.done():  # who waited for it is gone
-            continue
-        if isinstance(result, Exception):
-            future.set_exception(result)
-        else:
-            future.set_result(result)

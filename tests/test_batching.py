@@ -124,6 +124,27 @@ async def test_who_is_gone_does_not_stop_the_others() -> None:
         await gone
 
 
+async def test_one_batch_runs_at_a_time_while_the_next_can_hold_what_waits() -> None:
+    double = Doubler()
+    batched = Batcher(nullcontext, double, at_once=2, most=10)
+    assert await asyncio.gather(*map(batched, range(9))) == [2 * number for number in range(9)]
+    assert double.most_running == 1
+
+
+async def test_what_is_small_does_not_wait_for_what_is_large() -> None:
+    double = Doubler()
+    double.gate.clear()
+    batched = Batcher(nullcontext, double, at_once=2, most=10, weight=lambda weight: weight)
+    large = asyncio.create_task(batched(1000))
+    while not double.running:  # noqa: ASYNC110 - a turn of the loop, no time
+        await asyncio.sleep(0)
+    small = asyncio.create_task(batched(1))
+    while double.running < 2:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    double.gate.set()
+    assert (await large, await small) == (2000, 2)
+
+
 class Pool:
     """Counts what it hands out, and has nothing to hand out while it is `empty`."""
 

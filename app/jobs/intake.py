@@ -8,7 +8,7 @@ from app.db import Sessions, outages_told
 from app.driver import Driver, driver_connection
 from app.jobs.service import Created, NewJob, create_jobs
 
-# One statement is written while another one is committed: a third brings nothing on two cores.
+# Two cores gain nothing from a third.
 AT_ONCE = 2
 # Jobs of 10,000 files go alone: what comes with them would wait for them.
 MOST_FILES = 1000
