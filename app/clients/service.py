@@ -97,7 +97,9 @@ async def find_clients(driver: Driver, digests: Collection[bytes]) -> list[Curre
     if unrecorded := [row["id"] for row in rows if row["unrecorded"]]:
         await _RECORD_USE.fetch(driver, ids=unrecorded)
     by_digest = {row["token_sha256"]: row for row in rows}
-    return [_client(by_digest.get(digest), digest) for digest in digests]
+    # Requests of one moment are mostly those of few clients.
+    clients = {digest: _client(by_digest.get(digest), digest) for digest in {*digests}}
+    return [clients[digest] for digest in digests]
 
 
 def _client(row: Record | None, digest: bytes) -> CurrentClient | None:
