@@ -66,7 +66,7 @@ async def stream_job_events(
 ) -> Response:
     """The job as it is, then again at each change, until it is final; then the stream ends.
 
-    Changes within 0.2 s come as one, so ids may skip numbers; each event says all. The stream also ends when the
+    Changes within 0.1 s come as one, so ids may skip numbers; each event says all. The stream also ends when the
     gateway stops, when the job is deleted and when the token is revoked: come back with `Last-Event-ID`, as
     browsers do by themselves. A comment every 15 s keeps the connection alive.
     \f

@@ -183,7 +183,7 @@ async def get_job(
     """With `wait` it answers as soon as the job is final, and when the time is over with the job as it is then.
     \f
     One statement, two when the wait is over too early, and the token's; those who ask at the same moment share them.
-    All who wait share one statement each 0.2 s, and another one for each 100 jobs that have moved.
+    All who wait share one statement each 0.1 s, and another one for each 100 jobs that have moved.
     """
     desk = desk_of(request)
     job = await desk.lookup.job(client.id, job_id)

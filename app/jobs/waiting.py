@@ -11,7 +11,7 @@ from app.db import Sessions
 from app.driver import Statement, driver_connection
 from app.jobs.reading import JobRow, find_jobs, no_such_job
 
-LOOK_INTERVAL_S = 0.2
+LOOK_INTERVAL_S = 0.1
 # Higher than any version: who waits with it is woken by nothing but the end of the job.
 FINAL = 2**31 - 1
 # Bounds what is held at once when all jobs move together: 100 jobs show up to 10,000 files.
