@@ -4,7 +4,6 @@
 """
 
 import asyncio
-import gc
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from app.clients.service import ensure_default_client
 from app.db import Sessions, create_engine, create_sessions, transaction
 from app.main import create_app
 from app.protocol import PlainHttp
+from app.server import settle_collector
 from app.settings import load_settings
 from app.telemetry import configure_logging
 from app.transcripts.schemas import Transcript
@@ -40,8 +40,7 @@ async def _serve(folder: Path) -> None:
     serving = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(0.01)
-    gc.collect()
-    gc.freeze()  # as `app.server` does
+    settle_collector()
     port = server.servers[0].sockets[0].getsockname()[1]
     print(f"listening at http://127.0.0.1:{port}", flush=True)
     await serving
