@@ -73,14 +73,16 @@ class Batcher(Generic[C, A, R]):
     async def _run_batches(self) -> None:
         """Over one connection, until nothing waits or the connection is lost; that is told to those it happened to."""
         batch: _Batch[A, R] = []
+        connected = False
         try:
             async with self._connect() as connection:
+                connected = True
                 while self._waiting:
                     batch = self._next_batch()
                     self._settle(batch, await self._results(connection, [item for item, _ in batch]))
                     batch = []
         except Exception as error:  # noqa: BLE001 - not swallowed: it is raised where the items came from
-            if self._waiting and not batch:  # there was no connection to be had
+            if self._waiting and not connected:
                 batch = self._next_batch()
             self._settle(batch, [error] * len(batch))
 
@@ -92,8 +94,17 @@ class Batcher(Generic[C, A, R]):
         except Exception as error:  # noqa: BLE001 - not swallowed: it is raised where the items came from
             if len(items) == 1:
                 return [error]
-        # One of them is to blame, and only that one shall fail.
-        return [(await self._results(connection, [item]))[0] for item in items]
+        return await self._one_by_one(connection, items)
+
+    async def _one_by_one(self, connection: C, items: Sequence[A]) -> Sequence[R | Exception]:
+        """One of them is to blame, and only that one shall fail. An outage takes back nothing that is decided."""
+        results: list[R | Exception] = []
+        for item in items:
+            try:
+                results += await self._results(connection, [item])
+            except DatabaseUnavailable as error:
+                return results + [error] * (len(items) - len(results))
+        return results
 
     def _next_batch(self) -> "_Batch[A, R]":
         batch = [self._waiting.popleft()]

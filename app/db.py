@@ -115,8 +115,15 @@ def outages_told() -> Iterator[None]:
         pg.InternalClientError,
     ) as error:
         if is_outage(error):
-            raise DatabaseUnavailable("The database cannot be reached; try again in a moment.") from error
+            raise outage_of(error) from error
         raise
+
+
+def outage_of(error: Exception) -> Exception:
+    """What to tell of it: DatabaseUnavailable, if it says that PostgreSQL is away."""
+    if not is_outage(error):
+        return error
+    return DatabaseUnavailable("The database cannot be reached; try again in a moment.")
 
 
 def is_outage(error: BaseException) -> bool:

@@ -48,7 +48,7 @@ async def driver_connection(sessions: Sessions) -> AsyncIterator[Driver]:
         try:
             yield pooled.driver_connection
         finally:
-            await greenlet_spawn(pooled.close)
+            await greenlet_spawn(_give_back, pooled)
 
 
 async def driver_of(session: AsyncSession) -> Driver:
@@ -64,3 +64,11 @@ def _take(pool: Pool) -> PoolProxiedConnection:
             return pooled
         pooled.invalidate()
         pooled.close()
+
+
+def _give_back(pooled: PoolProxiedConnection) -> None:
+    """Not with a transaction whose end was cancelled: SQLAlchemy, which ends its own, knows nothing of that."""
+    driver: Driver = pooled.driver_connection
+    if not driver.is_closed() and driver.is_in_transaction():
+        pooled.invalidate()
+    pooled.close()

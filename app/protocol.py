@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import httptools
 import structlog
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from app.api.problems import HeadTooLarge, MalformedRequest, problem_response
 from app.errors import GatewayError
@@ -68,11 +68,10 @@ class PlainHttp(HttpToolsProtocol):
             super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
         if not self._resuming:
             self._require_host()
             super().on_headers_complete()
-        self._resuming = False
+        self._in_head = self._resuming = False
 
     def on_url(self, url: bytes) -> None:
         if not self._resuming:
@@ -96,7 +95,13 @@ class PlainHttp(HttpToolsProtocol):
             raise MalformedRequest(f"A request has one Host header; this one has {hosts}.")
 
     def _refuse(self, error: GatewayError) -> None:
-        """No application has heard of this request, so the answer is written here, as the last of its connection."""
+        """No application has heard of this request, so the answer is written here, as the last of its connection.
+
+        Where answers to earlier requests are still to come, it would be taken for one of them.
+        """
+        if self._owes_answers():
+            self.transport.close()
+            return
         request_id = uuid4().hex
         log.info(error.code, request_id=request_id)
         scope = {"type": "http", "path": "", "state": {"request_id": request_id}}
@@ -106,6 +111,12 @@ class PlainHttp(HttpToolsProtocol):
         lines = (name + b": " + value + b"\r\n" for name, value in fields)
         self.transport.write(b"".join([STATUS_LINE[answer.status_code], *lines, b"\r\n", answer.body]))
         self.transport.close()
+
+    def _owes_answers(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle  # None before the first request
+        if self.pipeline:
+            return True
+        return cycle is not None and not cycle.response_complete and (self._in_head or cycle.response_started)
 
     def _decline(self, rest: bytes) -> None:
         """Read on with a parser that knows how long the body is, and of no offer.
@@ -131,14 +142,16 @@ class _WriteOnceATurn:
         self._transport = transport
         self._loop = loop
         self._written: list[bytes] = []
+        self._held_bytes = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
         self._written.append(data)
-        if len(data) > MOST_HELD_BYTES:
-            # Large pieces go at once, so that a slow reader slows down who makes them.
+        self._held_bytes += len(data)
+        if self._held_bytes > MOST_HELD_BYTES:
+            # More goes at once, so that a slow reader slows down who makes it.
             self._hand_over()
         elif len(self._written) == 1:
             self._loop.call_soon(self._hand_over)
@@ -149,7 +162,7 @@ class _WriteOnceATurn:
 
     def _hand_over(self) -> None:
         if self._written:
-            written, self._written = self._written, []
+            written, self._written, self._held_bytes = self._written, [], 0
             self._transport.write(b"".join(written))
 
 

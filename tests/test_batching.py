@@ -124,6 +124,12 @@ async def test_who_is_gone_does_not_stop_the_others() -> None:
         await gone
 
 
+async def test_an_outage_takes_back_nothing_that_is_decided() -> None:
+    results = await asyncio.gather(*map(Batcher(nullcontext, Doubler()), (1, 13, 99, 2)), return_exceptions=True)
+    outage = "DatabaseUnavailable('away')"
+    assert [repr(result) for result in results] == ["2", "ValueError('thirteen')", outage, outage]
+
+
 async def test_one_batch_runs_at_a_time_while_the_next_can_hold_what_waits() -> None:
     double = Doubler()
     batched = Batcher(nullcontext, double, at_once=2, most=10)

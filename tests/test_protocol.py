@@ -32,6 +32,20 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     await PlainTextResponse(f"<{request.method} {request.url.path} {body}>")(scope, receive, send)
 
 
+async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+    await asyncio.sleep(0.2)
+    await echo(scope, receive, send)
+
+
+async def test_a_refusal_is_never_taken_for_an_earlier_answer() -> None:
+    async with live_server(slow) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(url).port)
+        writer.write(SIZED + b"GET /without-a-host HTTP/1.1\r\n\r\n")
+        said = await reader.read()
+        writer.close()
+    assert b"HTTP/1.1 400" not in said
+
+
 async def large(_scope: Scope, _receive: Receive, send: Send) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": []})
     for piece in (b"a" * 10, b"b" * 100_000, b"c" * 10, b""):

@@ -38,9 +38,14 @@ class IndexedRequest(Request):
         super().__init__(scope, receive, send)
         self._headers = IndexedHeaders(scope)
 
+    @property
+    def has_body(self) -> bool:
+        """Whether it was read."""
+        return hasattr(self, "_body")
+
     async def body(self) -> bytes:
         """As Starlette's: kept, and the same however often it is asked for. Raises ClientDisconnect."""
-        if not hasattr(self, "_body"):
+        if not self.has_body:
             chunks = []
             more = True
             while more:

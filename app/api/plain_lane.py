@@ -5,7 +5,6 @@ Whatever is not plainly right goes on to FastAPI as if nothing had happened: it 
 
 from collections.abc import Iterator, Sequence
 
-from fastapi import Request
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -37,7 +36,7 @@ class PlainLane:
         try:
             answer = await route.answer(request)
         except NotPlain:
-            await self.app(scope, await _once_more(request), send)
+            await self.app(scope, await _replayed(request), send)
             return
         except (GatewayError, HTTPException) as error:
             answer = await told(request, error)
@@ -77,8 +76,10 @@ def _leading(routes: Sequence[BaseRoute]) -> Iterator[StrictRoute]:
         yield route
 
 
-async def _once_more(request: Request) -> Receive:
-    """The body again from its beginning, for FastAPI."""
+async def _replayed(request: IndexedRequest) -> Receive:
+    """The body again from its beginning, for FastAPI, if it was read: whoever did not want it shall not wait for it."""
+    if not request.has_body:
+        return request.receive
     left = [await request.body()]
 
     async def receive() -> Message:

@@ -11,6 +11,7 @@ import orjson
 from sqlalchemy import text
 
 from app.catalogue import ValidatedJob
+from app.db import outage_of
 from app.driver import Driver, Statement
 from app.errors import Fault, IdempotencyKeyReused
 from app.identifiers import new_id
@@ -52,10 +53,18 @@ async def create_jobs(
     """
     outcomes: dict[int, Created | Exception] = {**await _refusals(driver, jobs, waiting_limit)}
     outcomes |= await _replays(driver, {number: jobs[number] for number in outcomes})
+    inserted = False
     while left := {number: new for number, new in enumerate(jobs) if number not in outcomes}:
-        outcomes |= await _insert(driver, left)
-        # The others are replays. Or the job that had the key was deleted in between: then the key is free again.
-        outcomes |= await _replays(driver, {number: new for number, new in left.items() if number not in outcomes})
+        try:
+            outcomes |= (created := await _insert(driver, left))
+            inserted = inserted or bool(created)
+            # The others are replays. Or the job that had the key was deleted in between: then the key is free again.
+            outcomes |= await _replays(driver, {number: new for number, new in left.items() if number not in outcomes})
+        except Exception as error:
+            if not inserted:
+                raise
+            # What is inserted is durable: its callers must not be told to try again, nor anybody do it for them.
+            outcomes |= {number: outage_of(error) for number in left if number not in outcomes}
     return [outcomes[number] for number in range(len(jobs))]
 
 
