@@ -9,9 +9,9 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.headers import IndexedRequest
 from app.api.plain_call import NotPlain
-from app.api.problem_handlers import told
+from app.api.plain_request import IndexedRequest
+from app.api.problem_handlers import problem_for
 from app.api.strict import StrictRoute
 from app.errors import GatewayError
 
@@ -21,8 +21,8 @@ class PlainLane:
 
     def __init__(self, app: ASGIApp, routes: Sequence[BaseRoute]) -> None:
         self.app = app
-        self._fixed: dict[tuple[str, str], StrictRoute] = {}
-        self._open: dict[str, list[StrictRoute]] = {}
+        self._by_path: dict[tuple[str, str], StrictRoute] = {}
+        self._by_pattern: dict[str, list[StrictRoute]] = {}
         for route in _leading(routes):
             for method in route.methods or ():
                 self._add(method, route)
@@ -39,29 +39,29 @@ class PlainLane:
             await self.app(scope, await _replayed(request), send)
             return
         except (GatewayError, HTTPException) as error:
-            answer = await told(request, error)
+            answer = await problem_for(request, error)
         await answer(scope, receive, send)
 
     def _add(self, method: str, route: StrictRoute) -> None:
         """The first route that matches wins, as in Starlette."""
-        earlier = self._open.setdefault(method, [])
+        earlier = self._by_pattern.setdefault(method, [])
         if (
             route.plain
             and not route.param_convertors
             and not any(each.path_regex.match(route.path) for each in earlier)
         ):
-            self._fixed.setdefault((method, route.path), route)
+            self._by_path.setdefault((method, route.path), route)
         else:
             earlier.append(route)
 
     def _match(self, scope: Scope) -> StrictRoute | None:
         """Notes in the scope what Starlette's router would. None: this one is FastAPI's."""
         method, path = scope["method"], scope["path"]
-        route = self._fixed.get((method, path))
+        route = self._by_path.get((method, path))
         if route is not None:
             scope["route"], scope["path_params"] = route, {}
             return route
-        for route in self._open.get(method, ()):
+        for route in self._by_pattern.get(method, ()):
             if found := route.path_regex.match(path):
                 scope["route"], scope["path_params"] = route, found.groupdict()
                 return route if route.plain else None

@@ -63,7 +63,7 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.exception_handler(HTTPException)(_on_http_exception)
 
 
-async def told(request: Request, error: GatewayError | HTTPException) -> Response:
+async def problem_for(request: Request, error: GatewayError | HTTPException) -> Response:
     """The problem that says what was raised."""
     if isinstance(error, GatewayError):
         return await _on_gateway_error(request, error)

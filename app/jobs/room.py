@@ -14,15 +14,15 @@ from app.settings import REGIONS
 # decides: 10,000 files take 1 ms, whoever else waits.
 _WAITING = Statement(
     text("""
-    SELECT client.id, (
-        SELECT count(*) FROM (
-            SELECT FROM files
-            WHERE status = 'queued' AND region = ANY(:regions) AND model = ANY(:models) AND client_id = client.id
-            LIMIT :enough
-        ) AS waiting
-    ) AS files
-    FROM unnest(CAST(:client_ids AS uuid[])) AS client (id)
-""").bindparams(bindparam("regions", type_=ARRAY(Text)), bindparam("models", type_=ARRAY(Text)))
+        SELECT client.id, (
+            SELECT count(*) FROM (
+                SELECT FROM files
+                WHERE status = 'queued' AND region = ANY(:regions) AND model = ANY(:models) AND client_id = client.id
+                LIMIT :enough
+            ) AS waiting
+        ) AS files
+        FROM unnest(CAST(:client_ids AS uuid[])) AS client (id)
+    """).bindparams(bindparam("regions", type_=ARRAY(Text)), bindparam("models", type_=ARRAY(Text)))
 )
 
 

@@ -11,10 +11,10 @@ import msgspec
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.coding import GZIP
 from app.search.segments import PreparedSegment, Segments, segment_terms, unpack
 from app.search.terms import label_term
 
-_GZIP = 31  # zlib's window bits for a gzip header
 # Of segments and of old documents; and so long at most for those, which may be of twelve hours each.
 BATCH = 100
 OLD_BATCH = 20
@@ -80,7 +80,7 @@ def _terms(row: Row[Any]) -> list[int]:
 
 
 def _segments(document_gzip: bytes) -> list[PreparedSegment]:
-    document = msgspec.json.decode(zlib.decompress(document_gzip, _GZIP), type=_Document)
+    document = msgspec.json.decode(zlib.decompress(document_gzip, GZIP), type=_Document)
     segments = Segments()
     for channel in document.transcripts:
         segments.add_channel(channel)

@@ -12,11 +12,12 @@ from typing import Any
 import msgspec
 import orjson
 
+from app.coding import GZIP
+
 BLOCK_BYTES = 64 * 1024
 # A block with more speakers does not list them: it is read, whoever is asked for.
 MOST_SPEAKERS = 8
 
-_GZIP = 31  # zlib's window bits for a gzip header, which then holds no time: equal contents make equal bytes
 _DEFLATE = -15  # and for a part of the stream, which has no header
 
 Read = Callable[[int, int], bytes]  # so many bytes of the gzip stream, from an offset on
@@ -197,7 +198,7 @@ class _Stream:
     """Compresses pieces, and flushes behind one once enough of them have come: no piece is torn."""
 
     def __init__(self, level: int, part_bytes: int) -> None:
-        self._compressor = zlib.compressobj(level, wbits=_GZIP)
+        self._compressor = zlib.compressobj(level, wbits=GZIP)
         self._part_bytes = part_bytes
         self._gzip: list[bytes] = []
         self._gzip_bytes = 0

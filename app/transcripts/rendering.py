@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 
+from app.coding import GZIP
 from app.transcripts import plain
 from app.transcripts.captions import CaptionOptions, Cue, cues
 from app.transcripts.stored import StoredDocument
@@ -16,7 +17,6 @@ VERSION = 3
 
 PIECE_BYTES = 64 * 1024
 
-_GZIP = 31  # zlib's window bits for gzip
 
 Writer = Callable[[Iterable[Cue]], Iterator[str]]
 
@@ -40,7 +40,7 @@ def in_pieces(written: Iterable[str], piece_bytes: int = PIECE_BYTES) -> Iterato
 
 def compressed(pieces: Iterable[bytes]) -> Iterator[bytes]:
     """As gzip, and quickly: level 6 would save a fifteenth of the bytes for three times the CPU."""
-    compressor = zlib.compressobj(3, wbits=_GZIP)
+    compressor = zlib.compressobj(3, wbits=GZIP)
     flushed = (compressor.flush() for _ in range(1))
     return _gathered(chain(map(compressor.compress, pieces), flushed), PIECE_BYTES // 4)
 

@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.coding import GZIP
 from app.identifiers import new_id
 from app.search.segments import PreparedSegment, Segments
 from app.search.service import insert_segments
@@ -19,7 +20,6 @@ from app.transcripts.document import Document, serve
 from app.transcripts.models import Transcript, TranscriptBody
 from app.transcripts.reading import no_such_transcript
 
-_GZIP = 31  # zlib's window bits for a gzip header, which then holds no time: equal contents make equal bytes
 _SMALL_BYTES = 1024 * 1024
 
 
@@ -113,7 +113,7 @@ async def delete_transcript(session: AsyncSession, client_id: UUID, transcript_i
 
 
 def _compress(contents: bytes) -> Body:
-    gzip = zlib.compress(contents, _level(len(contents)), _GZIP)
+    gzip = zlib.compress(contents, _level(len(contents)), GZIP)
     return Body(gzip, hashlib.sha256(contents).digest(), len(contents))
 
 

@@ -13,6 +13,7 @@ from fastapi.responses import StreamingResponse
 
 from app.api.acceptable import accepts_gzip
 from app.api.conditional import matches_anything, not_modified, strong_etag, validators
+from app.coding import GZIP
 from app.db import Sessions, transaction
 from app.transcripts.opening import open_document, require_channel
 from app.transcripts.reading import BodyKind, find_body, find_sha256
@@ -23,7 +24,6 @@ from app.transcripts.stored import StoredDocument
 # Documents this large take tenths of a second of CPU to render: piece by piece in turn, so that others get theirs.
 LARGE_BYTES = 1024 * 1024
 
-_GZIP = 31  # zlib's window bits for gzip
 _CHUNK_BYTES = 256 * 1024
 T = TypeVar("T")
 Turn = asyncio.Lock | nullcontext[None]
@@ -144,7 +144,7 @@ async def _next(pieces: Iterator[bytes], turn: Turn) -> bytes | None:
 
 
 async def _inflate(slices: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    inflater = zlib.decompressobj(_GZIP)
+    inflater = zlib.decompressobj(GZIP)
     async for compressed_slice in slices:
         pending = compressed_slice
         while pending:

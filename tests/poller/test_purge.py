@@ -19,7 +19,7 @@ from app.webhooks.outbox import Event, claim, enqueue, record
 from app.webhooks.sender import Attempt
 from tests.jobs.rows import CANCELED, FAILED, QUEUED, RUNNING, SUCCEEDED, add_job
 from tests.poller.conftest import Desk, StartPoller
-from tests.transcripts.test_routes import store
+from tests.transcripts.storing import store
 
 DAYS = 30
 

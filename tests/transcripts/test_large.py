@@ -17,9 +17,10 @@ from app.transcripts.service import PreparedTranscript
 from app.transcripts.slices import SLICE_BYTES
 from tests.transcripts.conftest import *  # noqa: F403 - fixtures are found by their names
 from tests.transcripts.documents import sentence, transcript
-from tests.transcripts.test_routes import client_id, plain_api, store
+from tests.transcripts.storing import store
+from tests.transcripts.test_routes import plain_api
 
-__all__ = ["client_id", "plain_api"]
+__all__ = ["plain_api"]
 
 SENTENCES = 5000
 FORMS = ["text", "text?speakers=true", "text?channel_id=1", "text?max_lines=2", "srt", "vtt", "srt?speakers=true"]

@@ -2,8 +2,6 @@
 
 import gzip
 import hashlib
-from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -18,19 +16,13 @@ from app.clients.service import CurrentClient
 from app.db import Sessions, transaction
 from app.identifiers import new_id
 from app.jobs.models import File, Job
-from app.transcripts.document import normalise, silent
+from app.transcripts.document import silent
 from app.transcripts.models import TranscriptBody
-from app.transcripts.service import PreparedTranscript, insert_transcripts, prepare_transcript
+from app.transcripts.service import insert_transcripts, prepare_transcript
 from tests.api_fixtures import caller
 from tests.jobs.rows import SUCCEEDED, add_job
 from tests.transcripts.documents import sample
-
-URL = "https://example.com/a.wav"
-
-
-@pytest.fixture
-def client_id(api_client: tuple[CurrentClient, str]) -> UUID:
-    return api_client[0].id
+from tests.transcripts.storing import JOB, URL, store
 
 
 @pytest.fixture
@@ -39,35 +31,6 @@ async def plain_api(app: FastAPI, api_client: tuple[CurrentClient, str]) -> Any:
     async with caller(app, api_client[1]) as http:
         http.headers["Accept-Encoding"] = "identity"
         yield http
-
-
-async def store(
-    sessions: Sessions, client_id: UUID, raw: bytes = b"", *, job_id: UUID | None = None, **changes: Any
-) -> PreparedTranscript:
-    """The transcript of a Fun-ASR sample, or of other bytes."""
-    raw = raw or sample("funasr_two_channels_synthetic")
-    prepared = prepare_transcript(
-        raw=raw,
-        document=normalise(raw, file_url=URL, family="fun-asr"),
-        client_id=client_id,
-        job_id=job_id or new_id(),
-        file_index=0,
-        file_url=URL,
-        model="fun-asr",
-        region="beijing",
-    )
-    prepared = replace(prepared, **changes)
-    async with transaction(sessions) as session:
-        if job_id is None:
-            await session.execute(insert(Job).values(id=prepared.job_id, client_id=client_id, **JOB))
-        await insert_transcripts(session, [prepared])
-    return prepared
-
-
-JOB: dict[str, Any] = {
-    "model": "fun-asr", "region": "beijing", "region_asked": "auto", "parameters": {}, "labels": {},
-    "files_total": 1, "files_queued": 1,
-}  # fmt: skip
 
 
 def long_result(sentences: int = 4000) -> bytes:
@@ -343,56 +306,6 @@ async def test_a_silent_file_has_an_empty_transcript(
     assert (await api.get(f"{path}/text")).text == ""
     assert (await api.get(f"{path}/srt")).text == ""
     assert (await api.get(f"{path}/vtt")).text == "WEBVTT\n"
-
-
-async def test_the_list_is_newest_first_and_filtered(
-    api: httpx.AsyncClient, other_api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
-) -> None:
-    a = await store(sessions, client_id)
-    later = a.created_at + timedelta(hours=1)
-    b = await store(sessions, client_id, region="singapore", created_at=later)
-    c = await store(sessions, client_id, job_id=a.job_id, model="paraformer-v2")
-
-    async def found(**params: Any) -> list[str]:
-        return [item["id"] for item in (await api.get("/v1/transcripts", params=params)).json()["items"]]
-
-    everything = (await api.get("/v1/transcripts")).json()
-    assert [item["id"] for item in everything["items"]] == [str(c.id), str(b.id), str(a.id)]
-    assert everything["items"][2] == {
-        "id": str(a.id),
-        "job_id": str(a.job_id),
-        "file_url": URL,
-        "model": "fun-asr",
-        "region": "beijing",
-        "created_at": a.created_at.isoformat().replace("+00:00", "Z"),
-        "audio_duration_ms": a.audio_duration_ms,
-    }
-    assert await found(job_id=a.job_id) == [str(c.id), str(a.id)]
-    assert await found(model="paraformer-v2") == [str(c.id)]
-    assert await found(region="singapore") == [str(b.id)]
-    assert await found(created_after=(later - timedelta(seconds=1)).isoformat()) == [str(b.id)]
-    assert await found(created_before=a.created_at.isoformat()) == []
-    assert (await other_api.get("/v1/transcripts")).json() == {"items": [], "next_cursor": None}
-
-
-async def test_pages_of_transcripts_are_stable_while_new_ones_arrive(
-    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
-) -> None:
-    stored = [str((await store(sessions, client_id)).id) for _ in range(3)]
-    first = (await api.get("/v1/transcripts?limit=2")).json()
-    await store(sessions, client_id)
-    second = (await api.get("/v1/transcripts", params={"limit": 2, "cursor": first["next_cursor"]})).json()
-    assert [item["id"] for item in first["items"] + second["items"]] == stored[::-1]
-    assert second["next_cursor"] is None
-
-
-@pytest.mark.parametrize(
-    "query", ["job_id=4711", "region=x", "created_after=x", "limit=0", "cursor=x", "status=x", "model="]
-)
-async def test_a_wrong_filter_of_the_list_is_refused(api: httpx.AsyncClient, query: str) -> None:
-    answer = await api.get(f"/v1/transcripts?{query}")
-    pointers = [place["pointer"] for place in answer.json()["errors"]]
-    assert (answer.status_code, pointers) == (422, [f"/query/{query.split('=', maxsplit=1)[0]}"])
 
 
 async def test_the_compressed_body_is_gzip_that_anyone_can_read(

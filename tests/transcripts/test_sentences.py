@@ -13,9 +13,7 @@ from app.db import Sessions
 from app.identifiers import new_id
 from tests.transcripts.conftest import *  # noqa: F403 - fixtures are found by their names
 from tests.transcripts.documents import sample, sentence, transcript
-from tests.transcripts.test_routes import client_id, store
-
-__all__ = ["client_id"]
+from tests.transcripts.storing import store
 
 CALL = orjson.dumps(
     {

@@ -7,7 +7,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive, Scope
 
-from app.api.headers import IndexedHeaders, IndexedRequest
+from app.api.plain_request import IndexedHeaders, IndexedRequest
 
 NAMES = ["accept", "prefer", "x-a", "x-b"]
 headers = st.lists(st.tuples(st.sampled_from(NAMES).map(str.encode), st.binary(max_size=5)), max_size=6)

@@ -1,0 +1,45 @@
+"""Transcripts put into the database as the poller does it."""
+
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import insert
+
+from app.db import Sessions, transaction
+from app.identifiers import new_id
+from app.jobs.models import Job
+from app.transcripts.document import normalise
+from app.transcripts.service import PreparedTranscript, insert_transcripts, prepare_transcript
+from tests.transcripts.documents import sample
+
+URL = "https://example.com/a.wav"
+
+
+async def store(
+    sessions: Sessions, client_id: UUID, raw: bytes = b"", *, job_id: UUID | None = None, **changes: Any
+) -> PreparedTranscript:
+    """The transcript of a Fun-ASR sample, or of other bytes."""
+    raw = raw or sample("funasr_two_channels_synthetic")
+    prepared = prepare_transcript(
+        raw=raw,
+        document=normalise(raw, file_url=URL, family="fun-asr"),
+        client_id=client_id,
+        job_id=job_id or new_id(),
+        file_index=0,
+        file_url=URL,
+        model="fun-asr",
+        region="beijing",
+    )
+    prepared = replace(prepared, **changes)
+    async with transaction(sessions) as session:
+        if job_id is None:
+            await session.execute(insert(Job).values(id=prepared.job_id, client_id=client_id, **JOB))
+        await insert_transcripts(session, [prepared])
+    return prepared
+
+
+JOB: dict[str, Any] = {
+    "model": "fun-asr", "region": "beijing", "region_asked": "auto", "parameters": {}, "labels": {},
+    "files_total": 1, "files_queued": 1,
+}  # fmt: skip
