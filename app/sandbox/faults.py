@@ -33,6 +33,8 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     list_refused: bool = False
     extra_fields: bool = False
     """Answers and results carry fields that no document names."""
+    unescape_echo: bool = False
+    """The `file_url` of answers and results has the escapes of the URL that was sent undone."""
 
     results_down: bool = False
     truncate_result_rate: Rate = 0.0

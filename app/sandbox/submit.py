@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 from starlette.responses import Response
@@ -145,6 +145,8 @@ def _file(state: SandboxState, model: Model, url: str, *, resolves_oss: bool) ->
         code = behaviour.fail_once_code
     duration_ms = audio_duration_ms(model.family, url, audio_s=behaviour.audio_s, words=behaviour.words)
     echo_url = _resolved(url, state.now()) if resolves_oss and url.startswith("oss://") else url
+    if state.faults.unescape_echo:
+        echo_url = unquote(echo_url)
     return File(url, echo_url, behaviour, failure(code) if code else None, duration_ms)
 
 

@@ -58,7 +58,7 @@ def failure(code: str) -> Failure:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One input URL. `echo_url` is what answers show in its place: another one for `oss://`."""
+    """One input URL. `echo_url` is what answers show in its place: another one for `oss://`, or unescaped."""
 
     url: str
     echo_url: str

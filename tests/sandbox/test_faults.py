@@ -52,6 +52,15 @@ async def test_a_proxy_may_answer_with_html_whatever_the_status(upstream: Upstre
     assert all(answer.headers["content-type"].startswith("text/html") for answer in answers)
 
 
+async def test_echoes_may_be_unescaped(upstream: Upstream) -> None:
+    await upstream.put_faults(unescape_echo=True)
+    task_id = await upstream.submit("https://example.com/a%2Fb%20c.wav")
+    answer = await upstream.finished(task_id)
+    document = (await upstream.http.get(transcription_url(answer))).json()
+    shown = "https://example.com/a/b c.wav"
+    assert [answer["output"]["results"][0]["file_url"], document["file_url"]] == [shown, shown]
+
+
 async def test_everything_may_be_down(upstream: Upstream) -> None:
     await upstream.put_faults(down=True)
     assert_refused(await upstream.post(BODY), 503, "ServiceUnavailable")
