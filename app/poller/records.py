@@ -9,6 +9,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.dashscope.failures import Failure
+from app.dashscope.quoted_urls import hide_other_urls
 from app.jobs.counters import JobChange, apply_changes
 from app.jobs.lifecycle import FileCounts
 from app.poller.moving import MOVABLE
@@ -63,11 +64,16 @@ _DISCARD = text("""
 """)
 
 _FAIL = text("""
-    UPDATE files SET status = 'failed', finished_at = now(), error_code = :code, error_message = :message,
+    UPDATE files SET status = 'failed', finished_at = now(), error_code = :code,
+        error_message = coalesce(
+            (SELECT message FROM unnest(CAST(:urls AS text[]), CAST(:messages AS text[])) AS shown (url, message)
+             WHERE shown.url = files.url LIMIT 1), :message),
         error_retryable = :retryable, error_upstream_code = :upstream_code
     WHERE task_id = :id AND status = 'submitting'
     RETURNING job_id, suspect_task_id
 """)
+
+_URLS = text("SELECT DISTINCT url FROM files WHERE task_id = :id AND status = 'submitting'")
 
 _LOSE = text("""
     UPDATE tasks SET state = 'unsure', lost_at = now(), look_at = now() + make_interval(secs => :look_in_s),
@@ -158,11 +164,15 @@ async def record_refused(session: AsyncSession, task_id: UUID, *, failure: Failu
         return
     if keep_movable:
         await session.execute(_QUEUE_MOVABLE, {"id": task_id})
+    # The files may be several clients', and the message may quote their URLs.
+    urls = list(await session.scalars(_URLS, {"id": task_id})) if "://" in failure.message else []
     files = await session.execute(
         _FAIL,
         {
             "id": task_id,
             "code": failure.code,
+            "urls": urls,
+            "messages": [hide_other_urls(failure.message, url) for url in urls],
             "message": failure.message,
             "retryable": failure.retryable,
             "upstream_code": failure.upstream_code,
