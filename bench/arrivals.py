@@ -56,7 +56,7 @@ class Arrivals:
         """Seconds from the start of the download until it is stored."""
         self._index += 1
         file = TaskFile(self.job_id, self._index, self.client_id, "https://example.com/a.wav", 1, 0)
-        look = Look(uuid4(), uuid4(), "task", "fun-asr", "beijing", False, 0.0, 0.0, [file])
+        look = Look(uuid4(), uuid4(), "task", "fun-asr", "beijing", 2, 0.0, 0.0, [file], [])
         began = time.perf_counter()
         received = await self._receiver.receive(look, file, f"{self._url}/{name}", None)
         if isinstance(received, Large):

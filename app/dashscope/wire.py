@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeGuard
-from urllib.parse import unquote_to_bytes, urlsplit
 
 import orjson
 
@@ -144,30 +143,6 @@ def read_canceled(body: bytes) -> None:
     """The answer to a cancel has nothing in it but a request id."""
     if _code(read_object(body)):
         raise Garbage("the answer is an error")
-
-
-def same_file(sent: str, echoed: str) -> bool:
-    """Whether the `file_url` in an answer is the URL that was sent, however its characters are escaped.
-
-    Upstream echoes a signed http link for `oss://bucket-dir/key`: there, the path is what stays.
-    """
-    if sent == echoed:
-        return True
-    if sent.startswith("oss://"):
-        return _unescaped(sent.removeprefix("oss://")) == _unescaped(_path(echoed)).lstrip(b"/")
-    return _unescaped(sent) == _unescaped(echoed)
-
-
-def _unescaped(url: str) -> bytes:
-    """As bytes: file names in GBK are not UTF-8, and as text they would all become the same question marks."""
-    return unquote_to_bytes(url.encode("utf-8", "surrogatepass"))
-
-
-def _path(url: str) -> str:
-    try:
-        return urlsplit(url).path
-    except ValueError:
-        return ""
 
 
 def _output(answer: Mapping[str, Any]) -> Mapping[str, Any]:

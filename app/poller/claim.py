@@ -12,6 +12,7 @@ from uuid import UUID
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.dashscope.file_urls import DistinctFiles
 from app.identifiers import new_id
 from app.poller.grouping import group_size
 from app.poller.leases import LEASE_S
@@ -135,7 +136,7 @@ async def claim_files(session: AsyncSession, lot: Lot, *, token: UUID) -> Claim 
     size = await _size(session, lot, lane, waiting)
     pick = {"lane": lane, "clients": clients, "size": size, "reach": 2 * size + 20}
     picked = await session.execute(_PICK, {**lot.queue, **pick})
-    chosen = _one_of_each_url(picked.all(), size)
+    chosen = _distinct(picked.all(), size)
     if not chosen:
         return None
     return await _record(session, lot, chosen, token)
@@ -158,15 +159,17 @@ async def _size(session: AsyncSession, lot: Lot, lane: UUID, waiting: Sequence[R
     )
 
 
-def _one_of_each_url(picked: Sequence[Row[Any]], size: int) -> list[Row[Any]]:
-    """Results are told apart by their `file_url`: the same one twice in a task would be ambiguous (and billed)."""
-    chosen: dict[str, Row[Any]] = {}
+def _distinct(picked: Sequence[Row[Any]], size: int) -> list[Row[Any]]:
+    """Results are told apart by their `file_url`: files of one task must differ in it, however upstream spells it."""
+    chosen: list[Row[Any]] = []
+    distinct = DistinctFiles()
     for row in picked:
         size = min(size, row.group_limit or size)
         if len(chosen) >= size:
             break
-        chosen.setdefault(row.url, row)
-    return list(chosen.values())
+        if distinct.add(row.url):
+            chosen.append(row)
+    return chosen
 
 
 async def _record(session: AsyncSession, lot: Lot, chosen: Sequence[Row[Any]], token: UUID) -> Claim:

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.poller.leases import LEASE_S
 from app.poller.outcomes import TaskFile
-from app.poller.store import open_files
+from app.poller.store import task_files
 
 _LEASE = """
     UPDATE tasks SET lease_token = :token, lease_until = now() + make_interval(secs => :lease_s)
@@ -38,10 +38,16 @@ class Look:
     upstream_task_id: str
     model: str
     region: str
-    alone: bool  # the task was made for one file
+    file_count: int  # files that the task was made for
     age_s: float  # since the submit
     ended_s: float  # since its end was first seen; 0 before
     files: list[TaskFile]
+    settled_urls: list[str]  # of its files whose outcome is known, except those that left it
+
+    @property
+    def alone(self) -> bool:
+        """Whether the task was made for one file."""
+        return self.file_count == 1
 
 
 async def claim_look(session: AsyncSession, account: str, *, token: UUID, late_s: float) -> Look | None:
@@ -52,14 +58,16 @@ async def claim_look(session: AsyncSession, account: str, *, token: UUID, late_s
         row = (await session.execute(_DUE, {**lease, "late_s": late_s})).one_or_none()
     if row is None:
         return None
+    files, settled_urls = await task_files(session, row.id)
     return Look(
         task_id=row.id,
         token=token,
         upstream_task_id=row.upstream_task_id,
         model=row.model,
         region=row.region,
-        alone=row.file_count == 1,
+        file_count=row.file_count,
         age_s=row.age_s,
         ended_s=row.ended_s,
-        files=await open_files(session, row.id),
+        files=files,
+        settled_urls=settled_urls,
     )

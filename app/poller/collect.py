@@ -143,7 +143,16 @@ class Collector:
             self._learn(look, view)
         async with transaction(self._context.sessions) as session:
             await hold(session, look.task_id, look.token, status=view.status.value, usage_s=view.usage_s)
-        found = list(outcomes(view, look.files, alone=look.alone, age_s=look.age_s, ended_s=look.ended_s))
+        found = list(
+            outcomes(
+                view,
+                look.files,
+                file_count=look.file_count,
+                settled_urls=look.settled_urls,
+                age_s=look.age_s,
+                ended_s=look.ended_s,
+            )
+        )
         waits: list[Wait] = []
         for start in range(0, len(found), BATCH):
             waits += await self._store(look, view, found[start : start + BATCH])

@@ -1,13 +1,16 @@
 """Which task of the upstream's list is the one of a lost submit. Pure."""
 
-from collections import Counter
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from enum import Enum
+from functools import cached_property
 from uuid import UUID
 
-from app.dashscope.wire import ListedTask, same_file
+from app.dashscope.file_urls import file_key
+from app.dashscope.wire import Item, ListedTask
+from app.poller.assignment import assign
 
 # Our clock against the upstream's.
 CLOCK_SKEW = timedelta(seconds=120)
@@ -17,7 +20,7 @@ BEIJING = timezone(timedelta(hours=8))
 LONGEST_WINDOW = timedelta(hours=12)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Attempt:
     """A submit whose answer was lost, and what it sent."""
 
@@ -32,14 +35,22 @@ class Attempt:
     def file_count(self) -> int:
         return len(self.file_urls)
 
+    @cached_property
+    def names(self) -> frozenset[str]:
+        return _names(self.file_urls)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class Candidate:
     """A task that no row of ours knows. `file_urls` is None until it has ended: before, upstream does not show them."""
 
     listed: ListedTask
     file_count: int | None
     file_urls: tuple[str, ...] | None
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        return _names(self.file_urls or ())
 
 
 class Match(Enum):
@@ -55,7 +66,9 @@ def compare(attempt: Attempt, candidate: Candidate) -> Match:
         return Match.OTHER
     if candidate.file_urls is None:
         return Match.OPEN
-    return Match.OURS if same_files(attempt.file_urls, candidate.file_urls) else Match.OTHER
+    # The names are a quick test: each of many attempts is compared with each of many tasks.
+    ours = attempt.names == candidate.names and same_files(attempt.file_urls, candidate.file_urls)
+    return Match.OURS if ours else Match.OTHER
 
 
 def made_within(attempt: Attempt, listed: ListedTask) -> bool:
@@ -65,15 +78,46 @@ def made_within(attempt: Attempt, listed: ListedTask) -> bool:
 
 
 def same_files(sent: Sequence[str], echoed: Collection[str]) -> bool:
-    """Whether a task's files are exactly those that were sent, in whatever order."""
-    exact = Counter(sent) & Counter(echoed)
-    left = list((Counter(echoed) - exact).elements())
-    for url in (Counter(sent) - exact).elements():
-        found = next((other for other in left if same_file(url, other)), None)
-        if found is None:
+    """Whether a task's files are exactly those that were sent, in any order and spelling."""
+    if len(sent) != len(echoed):
+        return False
+    items = [Item(url, transcription_url=str(number)) for number, url in enumerate(echoed)]
+    return None not in assign(sent, items, complete=False)
+
+
+class Rivals:
+    """Attempts whose answers are not known, by their files: of those that differ in spelling, an answer may mean any.
+
+    `attempts` maps the id of a task row to the URLs that were sent.
+    """
+
+    def __init__(self, attempts: Mapping[UUID, Sequence[str]]) -> None:
+        self._urls = attempts
+        self._alike: defaultdict[frozenset[str], list[UUID]] = defaultdict(list)
+        for task_id, urls in attempts.items():
+            self._alike[_names(urls)].append(task_id)
+
+    def leave_open(self, attempt: Attempt, candidate: Candidate, candidates: Iterable[Candidate]) -> bool:
+        """Whether the candidate, which has the attempt's files, may be another attempt's with other files.
+
+        It is not if upstream tells them all apart: each has a candidate with its very URLs.
+        """
+        echoed = candidate.file_urls or ()
+        others = {
+            tuple(sorted(self._urls[task_id]))
+            for task_id in self._alike[attempt.names]
+            if task_id != attempt.task_id and same_files(self._urls[task_id], echoed)
+        }
+        others.discard(tuple(sorted(attempt.file_urls)))
+        if not others:
             return False
-        left.remove(found)
-    return not left
+        seen = {tuple(sorted(each.file_urls or ())) for each in candidates}
+        return tuple(sorted(echoed)) != tuple(sorted(attempt.file_urls)) or not others <= seen
+
+
+def _names(urls: Iterable[str]) -> frozenset[str]:
+    """What all spellings of the URLs have in common, also those of uploads: the names of the files."""
+    return frozenset(file_key(url).partition("?")[0].rpartition("/")[2] for url in urls)
 
 
 def together(attempts: Sequence[Attempt]) -> list[Attempt]:

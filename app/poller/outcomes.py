@@ -1,12 +1,14 @@
 """Which answer belongs to which file, and what a bad one means. Pure."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from app.dashscope.failures import Failure, Verdict, judge_file
+from app.dashscope.quoted_urls import hide_other_urls
 from app.dashscope.results import NoResult, Trouble
-from app.dashscope.wire import Item, TaskStatus, TaskView, same_file
+from app.dashscope.wire import Item, TaskStatus, TaskView
+from app.poller.assignment import assign
 
 # A file that failed by the engine's fault is submitted once more; failed files are not billed.
 MOST_ATTEMPTS = 2
@@ -69,17 +71,27 @@ EXPIRED = Failure(
     Verdict.LATER, "result_expired", "DashScope no longer knows the task: it forgets results after 24 hours.", "UNKNOWN"
 )
 CANCELED = Failure(Verdict.LATER, "canceled_upstream", "The task was cancelled at DashScope.", "CANCELED")
-MISSING = Failure(Verdict.LATER, "result_missing", "DashScope ended the task without a word about this file.")
+MISSING = Failure(
+    Verdict.LATER, "result_missing", "DashScope ended the task without a result that is certainly this file's."
+)
 
 
 def outcomes(
-    view: TaskView, files: Sequence[TaskFile], *, alone: bool, age_s: float, ended_s: float
+    view: TaskView,
+    files: Sequence[TaskFile],
+    *,
+    file_count: int,
+    settled_urls: Sequence[str] = (),
+    age_s: float,
+    ended_s: float,
 ) -> Iterator[tuple[TaskFile, Outcome]]:
-    """The outcome of each file of an ended task. `alone`: the task had one file, so no URL need tell it apart.
+    """The outcome of each of the open files of an ended task, which was made for `file_count` files.
 
-    `age_s` is the time since the submit, `ended_s` that since the end was first seen.
+    `settled_urls` are those of its other files, as far as known. `age_s` is the time since the submit, `ended_s` that
+    since the end was first seen.
     """
-    for file in files:
+    items = _items_of(view, files, settled_urls, file_count)
+    for file, item in zip(files, items, strict=True):
         match view.status:
             case TaskStatus.UNKNOWN if age_s < UNKNOWN_GRACE_S:
                 yield file, Wait("unknown, but only just submitted")
@@ -88,7 +100,7 @@ def outcomes(
             case TaskStatus.CANCELED:
                 yield file, Failed(CANCELED)
             case _:
-                yield file, _outcome(_item_of(view, file, alone=alone), file, ended_s)
+                yield file, _outcome(item, file, ended_s)
 
 
 def after_fetch(trouble: NoResult, file: TaskFile, *, ended_s: float) -> Outcome:
@@ -115,22 +127,27 @@ def _give_up_or_wait(file: TaskFile, ended_s: float, failure: Failure) -> Outcom
     return Wait(failure.message, counted=True)
 
 
-def _item_of(view: TaskView, file: TaskFile, *, alone: bool) -> Item | None:
-    """By `file_url`, never by position: upstream answers in an order of its own."""
-    if alone and len(view.items) == 1:
-        return view.items[0]
-    for same in (str.__eq__, same_file):  # to the letter first: what is the same but for escapes may be another file
-        for item in view.items:
-            if item.file_url is not None and same(file.url, item.file_url):
-                return item
+def _items_of(
+    view: TaskView, files: Sequence[TaskFile], settled_urls: Sequence[str], file_count: int
+) -> list[Item | None]:
+    """The item of each file. Without items the code of the task is that of every file."""
+    urls = [*(file.url for file in files), *settled_urls]
     if not view.items and view.code:
-        return Item(file.url, code=view.code, message=view.message)
-    return None
+        found: list[Item | None] = [Item(url, code=view.code, message=view.message) for url in urls]
+    else:
+        found = assign(urls, view.items, complete=len(urls) == file_count)
+    if file_count > 1:
+        # The other files may be other clients', and a message may quote their URLs.
+        found = [
+            item and replace(item, message=hide_other_urls(item.message, url))
+            for item, url in zip(found, urls, strict=True)
+        ]
+    return found[: len(files)]
 
 
 def _outcome(item: Item | None, file: TaskFile, ended_s: float) -> Outcome:
     if item is None or not item.ended:
-        return Failed(MISSING) if ended_s >= RESULT_PATIENCE_S else Wait("no word about the file yet")
+        return Failed(MISSING) if ended_s >= RESULT_PATIENCE_S else Wait("no certain result of the file yet")
     if item.transcription_url:
         return Fetch(item.transcription_url)
     failure = judge_file(item.code, item.message)

@@ -20,19 +20,27 @@ from app.dashscope.wire import Item, ListedTask, TaskPage, TaskStatus, TaskView
 from app.db import transaction
 from app.poller.context import Context
 from app.poller.leases import LEASE_S
-from app.poller.matching import Attempt, Candidate, Match, compare, made_within, together, windows
+from app.poller.matching import Attempt, Candidate, Match, Rivals, compare, made_within, together, windows
 from app.poller.metrics import CALLS
-from app.poller.records import record_accepted, record_later
+from app.poller.records import record_accepted, record_later, record_refused
 
 # How long after the attempt the list must still show nothing before the files go out again.
 SETTLE_S = 6
 LOOK_EVERY_S = 2.0
+# How long it may stay open which of two attempts a task belongs to, whose files differ in the spelling of URLs only.
+UNCERTAIN_S = 60
 AWAY_EVERY_S = 5.0
 BATCH = 200
 PAGE_SIZE = 100
 # More pages than this for the window that allows for another zone: then Beijing time is relied on.
 WIDE_PAGES = 20
 REMEMBERED = 10_000
+
+UNCERTAIN = Failure(
+    Verdict.LATER,
+    "result_missing",
+    "The answer to the submit was lost, and DashScope has a task that may be this file's or another's.",
+)
 
 log = structlog.get_logger()
 
@@ -55,7 +63,16 @@ _CLAIM = text("""
         ARRAY(SELECT url FROM files WHERE files.task_id = tasks.id UNION SELECT unnest(tasks.dropped_urls)) AS urls
 """)
 
+# Attempts that upstream may have a task of. Those that were closed as uncertain keep their URLs.
+_OPEN = text("""
+    SELECT id, ARRAY(SELECT url FROM files WHERE files.task_id = tasks.id UNION SELECT unnest(dropped_urls)) AS urls
+    FROM tasks WHERE account = :account AND model = :model
+      AND (state IN ('submitting', 'unsure') OR state = 'done' AND upstream_task_id IS NULL AND dropped_urls <> '{}')
+""")
+
 _KNOWN = text("SELECT upstream_task_id FROM tasks WHERE region = :region AND upstream_task_id = ANY(:ids)")
+
+_KEEP_URLS = text("UPDATE tasks SET dropped_urls = :urls WHERE id = :id AND upstream_task_id IS NULL")
 
 _AGAIN = text("""
     UPDATE tasks SET look_at = now() + make_interval(secs => :wait_s), looks = looks + 1, trouble = :trouble,
@@ -98,8 +115,10 @@ class Reconciler:
             if isinstance(candidates, Failure):
                 await self._again(near, token, AWAY_EVERY_S, candidates.message)
                 return
+            # After the list: of whatever task it shows without a row, the attempt is among these.
+            rivals = await self._rivals(attempts[0].model) if candidates else Rivals({})
             for attempt in near:
-                await self._settle(attempt, token, candidates)
+                await self._settle(attempt, token, candidates, rivals)
 
     async def _claim(self, token: UUID) -> list[Attempt]:
         due = {"account": self._client.account.id, "token": token, "lease_s": LEASE_S, "batch": BATCH}
@@ -110,10 +129,17 @@ class Reconciler:
         ]
         return sorted(attempts, key=lambda attempt: attempt.since)
 
-    async def _settle(self, attempt: Attempt, token: UUID, candidates: dict[str, Candidate]) -> None:
-        undecided = False
+    async def _rivals(self, model: str) -> Rivals:
+        async with transaction(self._context.sessions) as session:
+            rows = await session.execute(_OPEN, {"account": self._client.account.id, "model": model})
+            return Rivals({row.id: row.urls for row in rows})
+
+    async def _settle(self, attempt: Attempt, token: UUID, candidates: dict[str, Candidate], rivals: Rivals) -> None:
+        undecided, uncertain = False, False
         for task_id, candidate in list(candidates.items()):
             match compare(attempt, candidate):
+                case Match.OURS if rivals.leave_open(attempt, candidate, candidates.values()):
+                    uncertain = True
                 case Match.OURS:
                     if await self._adopt(attempt, task_id):
                         del candidates[task_id]
@@ -124,7 +150,9 @@ class Reconciler:
                     undecided = True
                 case Match.OTHER:
                     continue
-        if undecided:
+        if uncertain and not undecided and attempt.lost_s >= UNCERTAIN_S:
+            await self._fail(attempt)
+        elif undecided or uncertain:
             await self._again([attempt], token, LOOK_EVERY_S, "it is not certain yet which task is ours")
         elif attempt.lost_s < SETTLE_S:
             await self._again([attempt], token, LOOK_EVERY_S, "not in the task list yet")
@@ -153,6 +181,13 @@ class Reconciler:
         log.info("lost submit never arrived", task=str(attempt.task_id), files=attempt.file_count)
         async with transaction(self._context.sessions) as session:
             await record_later(session, attempt.task_id, token=token)
+
+    async def _fail(self, attempt: Attempt) -> None:
+        """Neither adopt a task that may be another attempt's nor submit, and pay, a second time."""
+        log.warning("lost submit cannot be told apart", task=str(attempt.task_id), files=attempt.file_count)
+        async with transaction(self._context.sessions) as session:
+            await record_refused(session, attempt.task_id, failure=UNCERTAIN)
+            await session.execute(_KEEP_URLS, {"id": attempt.task_id, "urls": list(attempt.file_urls)})
 
     async def _candidates(self, attempts: list[Attempt]) -> dict[str, Candidate] | Failure:
         """Tasks of the window that no row of ours knows, with their files as far as upstream shows them."""

@@ -35,9 +35,9 @@ _HOLD = text("""
     WHERE id = :id AND lease_token = :token AND state = 'running'
 """)
 
-_OPEN_FILES = text("""
-    SELECT job_id, index AS number, client_id, url, attempts, result_failures FROM files
-    WHERE task_id = :id AND status = 'running' ORDER BY job_id, index
+_FILES = text("""
+    SELECT job_id, index AS number, client_id, url, attempts, result_failures, status = 'running' AS open FROM files
+    WHERE task_id = :id ORDER BY job_id, index
 """)
 
 
@@ -96,7 +96,14 @@ async def hold(session: AsyncSession, task_id: UUID, token: UUID, *, status: str
 
 async def open_files(session: AsyncSession, task_id: UUID) -> list[TaskFile]:
     """The files of a task whose outcome is not known yet."""
-    return [_file(row) for row in await session.execute(_OPEN_FILES, {"id": task_id})]
+    files, _ = await task_files(session, task_id)
+    return files
+
+
+async def task_files(session: AsyncSession, task_id: UUID) -> tuple[list[TaskFile], list[str]]:
+    """The files of a task whose outcome is not known yet, and the URLs of the others, as far as they are still its."""
+    rows = (await session.execute(_FILES, {"id": task_id})).all()
+    return [_file(row) for row in rows if row.open], [row.url for row in rows if not row.open]
 
 
 async def store_results(session: AsyncSession, task_id: UUID, results: Sequence[Result]) -> list[Result]:

@@ -11,7 +11,7 @@ from app.db import Sessions, transaction
 from app.poller.answers import may_be_one_file
 from app.poller.claim import WAITING, Claim, Lot, claim_files
 from app.poller.grouping import group_size
-from app.poller.records import record_accepted, record_split
+from app.poller.records import record_accepted, record_refused, record_split
 from app.sandbox import RunningSandbox, SandboxConfig
 from tests.poller.conftest import Desk, StartPoller
 
@@ -121,6 +121,33 @@ async def test_a_smaller_limit_upstream_is_learnt_and_kept(
 )
 def test_group_size(waiting: int, age_s: float, lanes: int, size: int) -> None:
     assert group_size(waiting=waiting, oldest_age_s=age_s, submits_per_s=10, lanes=lanes, most=100) == size
+
+
+async def test_a_refusal_of_a_group_tells_no_client_the_urls_of_another(desk: Desk) -> None:
+    other = await desk.client("other")
+    mine, theirs = "https://a.example/x.wav?Signature=1", "https://clinic.example/mueller-2.wav?Signature=2"
+    await desk.post(mine, *urls("more", 3))
+    await desk.post(theirs, client_id=other)
+    claimed = await claim(desk.sessions)
+    assert claimed is not None
+    assert {mine, theirs} <= set(claimed.file_urls)
+    refused = judge_call(403, "AccessDenied", f"cannot read {theirs} or {mine} denied")
+    async with transaction(desk.sessions) as session:
+        await record_refused(session, claimed.task_id, failure=refused)
+    files = await desk.rows("SELECT url, error_message FROM files WHERE status = 'failed'")
+    said = {file.url: file.error_message for file in files}
+    assert said[mine] == "AccessDenied: cannot read … or https://a.example/x.wav denied"
+    assert said[theirs] == "AccessDenied: cannot read https://clinic.example/mueller-2.wav or … denied"
+    assert {said[url] for url in claimed.file_urls if "/more/" in url} <= {"AccessDenied: cannot read … or … denied"}
+
+
+async def test_files_whose_urls_differ_in_escapes_only_never_share_a_task(desk: Desk) -> None:
+    await desk.post("https://example.com/x%2Fy.wav", "https://example.com/z.wav")
+    await desk.post("https://example.com/x/y.wav", client_id=await desk.client("other"))
+    claimed = [await claim(desk.sessions) for _ in range(3)]
+    assert sum(len(each.file_urls) for each in claimed if each) == 3
+    for each in claimed:
+        assert each is None or len([url for url in each.file_urls if url.endswith("y.wav")]) < 2
 
 
 async def test_a_group_that_is_refused_for_a_url_teaches_no_limit(desk: Desk) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.dashscope.wire import ListedTask, TaskStatus
 from app.db import transaction
 from app.poller.claim import Lot, claim_files
-from app.poller.matching import Attempt, Candidate
+from app.poller.matching import Attempt, Candidate, Rivals
 from app.poller.reconcile import Reconciler
 from app.poller.records import record_accepted, record_lost
 from app.poller.service import _context as poller_context
@@ -159,16 +159,55 @@ async def test_an_attempt_whose_own_answer_came_leaves_the_task_to_the_equal_one
         reconciler = Reconciler(context, context.clients["beijing/default"])
         for task in tasks:
             attempt = Attempt(task, "fun-asr", now, now, 60.0, (SAME,))
-            await reconciler._settle(attempt, TOKEN, candidates)
+            await reconciler._settle(attempt, TOKEN, candidates, Rivals({}))
     rows = await desk.rows("SELECT upstream_task_id FROM tasks WHERE state = 'running'")
     assert {row.upstream_task_id for row in rows} == {"first", "second"}
 
 
-async def lost_task(desk: Desk) -> UUID:
-    await desk.post(SAME)
+async def lost_task(desk: Desk, url: str = SAME) -> UUID:
+    await desk.post(url)
     async with transaction(desk.sessions) as session:
         claimed = await claim_files(session, ONE_BY_ONE, token=TOKEN)
         assert claimed is not None
         await record_lost(session, claimed.task_id, trouble="", look_in_s=0)
         await session.execute(text("UPDATE tasks SET lease_token = :token, lease_until = now()"), {"token": TOKEN})
     return claimed.task_id
+
+
+@pytest.mark.parametrize("sandbox", [ONE_FILE_A_TASK], indirect=True)
+async def test_lost_submits_of_two_clients_whose_urls_differ_in_escapes_adopt_their_own_task(
+    desk: Desk, start_poller: StartPoller, sandbox: RunningSandbox
+) -> None:
+    with_faults(sandbox, drop_submit_rate=1.0)
+    urls = ["https://example.com/x%2Fy.wav", "https://example.com/x/y.wav"]
+    jobs = [await desk.post(urls[0]), await desk.post(urls[1], client_id=await desk.client("other"))]
+    async with start_poller(**FAST):
+        assert await desk.final(*jobs) == ["succeeded"] * 2
+    adopted = await desk.rows("SELECT url, upstream_task_id FROM files JOIN tasks ON tasks.id = task_id")
+    assert {row.url: row.upstream_task_id for row in adopted} == {
+        task.files[0].url: task.id for task in sandbox.state.tasks.values()
+    }
+    assert most_often_transcribed(sandbox) == 1
+
+
+@pytest.mark.parametrize("lost_s", [10.0, 60.0])
+async def test_what_cannot_be_told_apart_is_neither_adopted_nor_submitted_again(
+    desk: Desk, engine: AsyncEngine, sandbox: RunningSandbox, lost_s: float
+) -> None:
+    """Two clients' submits are lost, and upstream shows both tasks without escapes."""
+    urls = ["https://example.com/x%2Fy.wav", "https://example.com/x/y.wav"]
+    tasks = {url: await lost_task(desk, url) for url in urls}
+    now = datetime.now(UTC)
+    candidates = {
+        name: Candidate(ListedTask(name, TaskStatus.SUCCEEDED, "fun-asr", int(now.timestamp() * 1000)), 1, (urls[1],))
+        for name in ("first", "second")
+    }
+    async with poller_context(settings_for(sandbox), engine, asyncio.Event()) as context:
+        reconciler = Reconciler(context, context.clients["beijing/default"])
+        for url, task in tasks.items():
+            rivals = await reconciler._rivals("fun-asr")
+            await reconciler._settle(Attempt(task, "fun-asr", now, now, lost_s, (url,)), TOKEN, candidates, rivals)
+    assert not await desk.rows("SELECT 1 FROM tasks WHERE upstream_task_id IS NOT NULL")
+    files = await desk.rows("SELECT status, error_code, error_retryable FROM files")
+    expected = ("failed", "result_missing", True) if lost_s >= 60 else ("submitting", None, None)
+    assert [tuple(file) for file in files] == [expected] * 2

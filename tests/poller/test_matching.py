@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from app.dashscope.wire import ListedTask, TaskStatus
-from app.poller.matching import Attempt, Candidate, Match, compare, same_files, together, windows
+from app.poller.matching import Attempt, Candidate, Match, Rivals, compare, same_files, together, windows
 
 AT = datetime(2026, 11, 23, 1, 30, tzinfo=UTC)
 URLS = ("https://e/a.wav", "https://e/b.wav")
@@ -61,3 +61,42 @@ def test_the_window_holds_for_beijing_time_and_for_utc() -> None:
 def test_attempts_too_far_apart_for_one_window_are_settled_one_after_the_other() -> None:
     early, near, far = attempt(), attempt(AT + timedelta(hours=1)), attempt(AT + timedelta(hours=13))
     assert together([early, near, far]) == [early, near]
+
+
+ESCAPED, PLAIN = ("https://e/x%2Fy.wav",), ("https://e/x/y.wav",)
+OURS = Attempt(UUID(int=1), "fun-asr", AT, AT, 5.0, ESCAPED)
+
+
+@pytest.mark.parametrize(
+    ("echoes", "others", "is_open"),
+    [
+        ([PLAIN], {}, False),
+        ([PLAIN], {2: PLAIN}, True),
+        ([PLAIN], {2: ESCAPED}, False),
+        ([PLAIN], {2: ("https://e/z.wav",)}, False),
+        ([PLAIN], {2: ("https://e/x/y.wav", "https://e/z.wav")}, False),
+        ([PLAIN, PLAIN], {2: PLAIN}, True),
+        ([ESCAPED], {2: PLAIN}, True),
+        ([ESCAPED, PLAIN], {2: PLAIN}, False),
+        ([ESCAPED, PLAIN], {2: PLAIN, 3: ("https://E/x/y.wav",)}, True),
+        ([PLAIN, ESCAPED], {2: PLAIN}, True),
+    ],
+)
+def test_a_task_is_not_adopted_while_it_may_be_of_an_attempt_with_other_files(
+    echoes: list[tuple[str, ...]], others: dict[int, tuple[str, ...]], is_open: bool
+) -> None:
+    candidates = [candidate(count=1, urls=urls) for urls in echoes]
+    assert compare(OURS, candidates[0]) is Match.OURS
+    rivals = Rivals({OURS.task_id: ESCAPED, **{UUID(int=number): urls for number, urls in others.items()}})
+    assert rivals.leave_open(OURS, candidates[0], candidates) is is_open
+
+
+def test_an_upload_may_be_confused_with_another_url_of_the_same_path() -> None:
+    echo = candidate(count=1, urls=("https://e/x/y.wav",))
+    upload = Attempt(UUID(int=1), "fun-asr", AT, AT, 5.0, ("oss://x/y.wav",))
+    assert compare(upload, echo) is Match.OURS
+    assert Rivals({upload.task_id: upload.file_urls, UUID(int=2): PLAIN}).leave_open(upload, echo, [echo])
+
+
+def test_a_task_of_one_upload_is_not_ours_under_an_unknown_link() -> None:
+    assert not same_files(["oss://dashscope-instant/x/a.wav"], ["http://mirror/123"])

@@ -8,6 +8,7 @@ from app.dashscope.results import NoResult, Trouble
 from app.dashscope.wire import Item, TaskStatus, TaskView
 from app.poller.outcomes import (
     EXPIRED,
+    MISSING,
     Failed,
     Fetch,
     Outcome,
@@ -29,10 +30,10 @@ def file(index: int, url: str, *, attempts: int = 1, result_failures: int = 0) -
 
 
 def one(
-    view: TaskView, *, alone: bool = True, age_s: float = LONG_AGO, ended_s: float = 0, attempts: int = 1
+    view: TaskView, *, file_count: int = 1, age_s: float = LONG_AGO, ended_s: float = 0, attempts: int = 1
 ) -> Outcome:
     ((_, outcome),) = outcomes(
-        view, [file(0, "https://e/a.wav", attempts=attempts)], alone=alone, age_s=age_s, ended_s=ended_s
+        view, [file(0, "https://e/a.wav", attempts=attempts)], file_count=file_count, age_s=age_s, ended_s=ended_s
     )
     return outcome
 
@@ -46,7 +47,7 @@ def test_files_are_told_apart_by_their_url_and_never_by_position() -> None:
     view = TaskView(
         TaskStatus.SUCCEEDED, items=(Item("https://e/b.wav", "https://r/b"), Item("https://e/a.wav", "https://r/a"))
     )
-    found = dict(outcomes(view, files, alone=False, age_s=1, ended_s=0))
+    found = dict(outcomes(view, files, file_count=2, age_s=1, ended_s=0))
     assert [found[one] for one in files] == [Fetch("https://r/a"), Fetch("https://r/b")]
 
 
@@ -56,7 +57,7 @@ def test_the_result_of_a_single_file_needs_no_url_to_be_told_apart() -> None:
 
 def test_in_a_group_a_foreign_url_is_nobodys() -> None:
     view = TaskView(TaskStatus.SUCCEEDED, items=(Item("https://e/other.wav", "https://r/a"),))
-    assert isinstance(one(view, alone=False), Wait)
+    assert isinstance(one(view, file_count=2), Wait)
 
 
 def test_a_file_that_the_answer_forgets_fails_after_a_while() -> None:
@@ -73,9 +74,50 @@ def test_an_all_failed_task_that_calls_itself_succeeded_is_read_by_its_items() -
 
 
 def test_a_task_that_failed_without_results_fails_each_file_with_its_code() -> None:
-    outcome = one(TaskView(TaskStatus.FAILED, code="FILE_403_FORBIDDEN", message="FILE_403_FORBIDDEN"), alone=False)
+    outcome = one(TaskView(TaskStatus.FAILED, code="FILE_403_FORBIDDEN", message="FILE_403_FORBIDDEN"), file_count=2)
     assert isinstance(outcome, Failed)
     assert (outcome.failure.code, outcome.failure.upstream_code) == ("file_unreachable", "FILE_403_FORBIDDEN")
+
+
+def test_a_message_for_all_files_of_a_task_names_each_its_own_url_only() -> None:
+    files = [file(0, "https://a.example/p/mueller.wav?Signature=1"), file(1, "https://b.example/x.wav")]
+    message = "cannot read https://a.example/p/mueller.wav?Signature=1, next"
+    view = TaskView(TaskStatus.FAILED, code="InvalidParameter", message=message)
+    found = [outcome for _, outcome in outcomes(view, files, file_count=2, age_s=1, ended_s=0)]
+    assert [outcome.failure.message for outcome in found if isinstance(outcome, Failed)] == [
+        "InvalidParameter: cannot read https://a.example/p/mueller.wav, next",
+        "InvalidParameter: cannot read …, next",
+    ]
+
+
+def test_what_upstream_says_of_silence_names_no_other_url() -> None:
+    files = [file(0, "https://e/a.wav"), file(1, "https://e/b.wav")]
+    view = TaskView(TaskStatus.FAILED, code="ASR_RESPONSE_HAVE_NO_WORDS", message="no words in https://e/a.wav")
+    found = [outcome for _, outcome in outcomes(view, files, file_count=2, age_s=1, ended_s=0)]
+    said = [outcome.item.message for outcome in found if isinstance(outcome, Silent)]
+    assert said == ["no words in https://e/a.wav", "no words in …"]
+
+
+@pytest.mark.parametrize(
+    ("item", "outcome"),
+    [
+        (Item("https://e/other.wav", "https://r/a"), Failed(MISSING)),
+        (Item("https://e/a.wav", "https://r/a", ended=True), Fetch("https://r/a")),
+        (Item("HTTPS://E:443/%61.wav", "https://r/a"), Fetch("https://r/a")),
+        (Item("https://e/other.wav", code="FILE_404_NOT_FOUND"), Failed(MISSING)),
+    ],
+)
+def test_the_result_of_a_single_file_may_not_name_another_file(item: Item, outcome: Outcome) -> None:
+    assert one(TaskView(TaskStatus.SUCCEEDED, items=(item,)), ended_s=LONG_AGO) == outcome
+
+
+def test_items_of_files_that_are_settled_are_not_those_of_open_ones() -> None:
+    items = (Item("https://e/a.wav", "https://r/a"), Item(None, "https://r/b"))
+    view, files = TaskView(TaskStatus.SUCCEEDED, items=items), [file(1, "https://e/b.wav")]
+    settled = dict(outcomes(view, files, file_count=2, settled_urls=["https://e/a.wav"], age_s=1, ended_s=0))
+    assert settled[files[0]] == Fetch("https://r/b")
+    canceled = dict(outcomes(view, files, file_count=2, age_s=1, ended_s=LONG_AGO))
+    assert canceled[files[0]] == Failed(MISSING)
 
 
 @pytest.mark.parametrize("code", ["SUCCESS_WITH_NO_VALID_FRAGMENT", "ASR_RESPONSE_HAVE_NO_WORDS"])

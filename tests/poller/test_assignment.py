@@ -1,0 +1,220 @@
+"""Items of an answer go to the files that they are certainly about, and to no other."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from urllib.parse import quote, unquote, unquote_plus
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.dashscope.file_urls import DistinctFiles
+from app.dashscope.wire import Item
+from app.poller.assignment import assign
+
+A, B = "https://e/a.wav", "https://e/b.wav"
+UPLOAD = "oss://dashscope-instant/x/a.wav"
+UPLOAD_ECHO = "http://dashscope-file-mgr.oss-cn-beijing.aliyuncs.com/dashscope-instant/x/a.wav?Expires=1"
+
+
+def result(file_url: str | None, link: str = "") -> Item:
+    return Item(file_url, link or f"https://r/{file_url}")
+
+
+def links(urls: Sequence[str], *items: Item, complete: bool = True) -> list[str | None]:
+    return [None if item is None else item.transcription_url for item in assign(urls, items, complete=complete)]
+
+
+def test_a_name_to_the_letter_goes_before_another_spelling() -> None:
+    items = result("https://e/x/y.wav", "https://r/1"), result("https://e/x%2Fy.wav", "https://r/2")
+    assert links(["https://e/x%2Fy.wav", B], *items) == ["https://r/2", None]
+
+
+@pytest.mark.parametrize(
+    "again", [result(A, "https://r/a?Signature=2"), Item(A, ended=False), result(A, "https://r/a?Signature=1")]
+)
+def test_an_item_that_is_repeated_counts_once(again: Item) -> None:
+    assert links([A, B], result(A, "https://r/a?Signature=1"), again, result(B, "https://r/b")) == [
+        "https://r/a?Signature=1",
+        "https://r/b",
+    ]
+
+
+@pytest.mark.parametrize("other", [result(A, "https://r/2"), Item(A, code="DECODE_ERROR")])
+def test_two_items_that_contradict_each_other_are_no_result(other: Item) -> None:
+    assert links([A, B], result(A, "https://r/1"), other, result(B, "https://r/b")) == [None, "https://r/b"]
+
+
+def test_an_item_of_an_unknown_file_is_for_no_file() -> None:
+    assert links([A, B], result(A), result("https://e/c.wav")) == ["https://r/https://e/a.wav", None]
+    assert links([A], result("https://e/c.wav")) == [None]
+
+
+def test_one_item_without_a_name_is_for_the_one_file_that_is_left() -> None:
+    assert links([A, B], result(None, "https://r/b"), result(A, "https://r/a")) == ["https://r/a", "https://r/b"]
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        [result(None, "https://r/1"), result(None, "https://r/2")],
+        [result(None, "https://r/1")],
+        [result(None, "https://r/1"), result("https://e/c.wav", "https://r/c")],
+        [result(None, "https://r/1"), result("https://e/c.wav"), result(A, "https://r/a"), result(A, "https://r/2")],
+    ],
+)
+def test_items_without_a_name_are_not_guessed_at(items: list[Item]) -> None:
+    assert links([A, B], *items)[1] is None
+
+
+def test_an_item_without_a_name_may_be_for_a_file_that_left_the_task() -> None:
+    assert links([A], result(None), complete=False) == [None]
+
+
+def test_an_upload_is_known_by_its_path_among_others() -> None:
+    other = "oss://dashscope-instant/x/b.wav"
+    items = result(UPLOAD_ECHO.replace("a.wav", "b.wav"), "https://r/b"), result(UPLOAD_ECHO, "https://r/a")
+    assert links([UPLOAD, A, other], *items, complete=False) == ["https://r/a", None, "https://r/b"]
+
+
+def test_an_upload_under_an_unknown_link_is_known_if_nothing_else_is_left() -> None:
+    unknown = result("http://mirror/123?Expires=1", "https://r/u")
+    assert links([UPLOAD], unknown) == ["https://r/u"]
+    assert links([UPLOAD, A], unknown, result(A, "https://r/a")) == ["https://r/u", "https://r/a"]
+    assert links([UPLOAD, A], unknown) == [None, None]
+    assert links([UPLOAD, "oss://x/b.wav"], unknown, result("http://mirror/124")) == [None, None]
+    assert links([UPLOAD], result("oss://x/b.wav")) == [None]
+
+
+def test_files_that_an_earlier_release_put_together_go_by_the_letter_or_not_at_all() -> None:
+    escaped, plain = "https://e/x%2Fy.wav", "https://e/x/y.wav"
+    assert links([escaped, plain], result(plain, "https://r/p"), result(escaped, "https://r/e")) == [
+        "https://r/e",
+        "https://r/p",
+    ]
+    assert links([escaped, plain], result(plain, "https://r/1"), result(plain, "https://r/2")) == [None, None]
+    assert links([escaped, plain], result(plain, "https://r/1")) == [None, None]
+
+
+def re_escaped(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{quote(unquote(rest), safe='/:?@=&')}"
+
+
+def with_host_in_capitals(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    authority, slash, path = rest.partition("/")
+    user, at, host = authority.rpartition("@")
+    return f"{scheme}://{user}{at}{host.upper()}{slash}{path}"
+
+
+def in_lower_case_escapes(url: str) -> str:
+    return quote(unquote(url), safe=":/?@=&").lower() if url.islower() else url
+
+
+ECHOES: list[Callable[[str], str]] = [
+    str,
+    unquote,
+    unquote_plus,
+    re_escaped,
+    with_host_in_capitals,
+    in_lower_case_escapes,
+    lambda url: with_host_in_capitals(unquote(url)),
+    lambda url: unquote(unquote(url)),
+]
+# Few pieces, so that many URLs of a list differ in their spelling only.
+PIECES = st.sampled_from(
+    ["a", "b", "/", "%2F", "%2f", "%252F", "+", "%20", "%2B", "你", "%E4%BD%A0", "%C4%E3", "..", "."]
+)
+NAMES = st.lists(PIECES, min_size=1, max_size=5).map("".join)
+URLS = st.builds(
+    lambda scheme, user, host, port, name, query: f"{scheme}://{user}{host}{port}/{name}.wav{query}",
+    st.sampled_from(["https", "https", "http"]),
+    st.sampled_from(["", "", "", "me:p%40ss@", "me:pass@"]),
+    st.sampled_from(["e.example", "E.example", "f.example"]),
+    st.sampled_from(["", "", ":443", ":80", ":8443"]),
+    NAMES,
+    st.sampled_from(["", "", "?", "?s=a%2Fb%3D", "?s=a/b=", "?s=a+b", "?s=a%20b"]),
+)
+
+
+def as_one_task(urls: Sequence[str]) -> list[str]:
+    """The URLs that a claim would put into one task."""
+    distinct = DistinctFiles()
+    return [url for url in urls if distinct.add(url)]
+
+
+def answer(urls: Sequence[str], echo: Callable[[str], str], dice: random.Random, losses: float) -> list[Item]:
+    """Items as upstream may give them: each file's link names the file that was transcribed."""
+    items = [result(echo(url), f"https://r/{number}?Signature=0") for number, url in enumerate(urls)]
+    items = [item for item in items if dice.random() >= losses]
+    if items and dice.random() < 0.5:
+        again = dice.choice(items)
+        items.append(replace(again, transcription_url=f"{again.transcription_url}1"))
+    dice.shuffle(items)
+    return items
+
+
+def numbers(found: Sequence[Item | None]) -> list[int | None]:
+    links = [item and item.transcription_url for item in found]
+    return [int(link.split("/")[3].split("?")[0]) if isinstance(link, str) else None for link in links]
+
+
+@given(st.lists(URLS, min_size=1, max_size=30), st.sampled_from(ECHOES), st.randoms(use_true_random=False))
+def test_every_file_gets_its_own_document_however_upstream_spells_its_url(
+    urls: list[str], echo: Callable[[str], str], dice: random.Random
+) -> None:
+    urls = as_one_task([url for url in urls if "%C4" not in url])  # undone as text, GBK is question marks
+    items = answer(urls, echo, dice, losses=0)
+    assert numbers(assign(urls, items, complete=True)) == list(range(len(urls)))
+
+
+@given(
+    st.lists(URLS, min_size=1, max_size=30),
+    st.lists(st.sampled_from(ECHOES), min_size=1, max_size=3),
+    st.randoms(use_true_random=False),
+    st.lists(st.sampled_from([None, "https://other.example/z.wav"]), max_size=2),
+    st.booleans(),
+)
+def test_no_file_gets_the_document_of_another(
+    urls: list[str], echoes: list[Callable[[str], str]], dice: random.Random, others: list[str | None], complete: bool
+) -> None:
+    """Whatever is missing, repeated or unknown, and however the spelling changes within one answer."""
+
+    def echo(url: str) -> str:
+        return dice.choice(echoes)(url)
+
+    urls = as_one_task(urls)
+    items = answer(urls, echo, dice, losses=0.2)
+    strangers = [result(other, f"https://r/{1000 + number}") for number, other in enumerate(others)]
+    found = numbers(assign(urls, [*items, *strangers], complete=complete and not strangers))
+    for number, given_number in enumerate(found):
+        assert given_number in {None, number}
+
+
+@given(st.lists(URLS, min_size=2, max_size=12))
+def test_files_of_any_task_get_their_own_document_where_upstream_echoes_as_sent(urls: list[str]) -> None:
+    """Also in tasks that were claimed before spellings were told apart."""
+    urls = sorted(set(urls))
+    items = [result(url, f"https://r/{number}") for number, url in enumerate(urls)]
+    assert numbers(assign(urls, items[::-1], complete=True)) == list(range(len(urls)))
+
+
+@given(st.lists(URLS, min_size=2, max_size=12), st.sampled_from(ECHOES), st.randoms(use_true_random=False))
+def test_of_files_that_cannot_be_told_apart_none_gets_a_document_of_another(
+    urls: list[str], echo: Callable[[str], str], dice: random.Random
+) -> None:
+    urls = sorted(set(urls))
+    items = answer(urls, echo, dice, losses=0)
+    for number, given_number in enumerate(numbers(assign(urls, items, complete=True))):
+        assert given_number in {None, number}
+
+
+@given(URLS, st.sampled_from(ECHOES), st.sampled_from(ECHOES))
+def test_what_an_echo_makes_equal_never_shares_a_task(
+    url: str, one: Callable[[str], str], other: Callable[[str], str]
+) -> None:
+    for before, after in pairwise([url, one(url), other(one(url))]):
+        assert as_one_task([before, after]) == [before]
