@@ -139,6 +139,14 @@ def read_page(body: bytes) -> TaskPage:
     return TaskPage(tasks, _total_pages(answer))
 
 
+def read_result_url(raw: bytes) -> str | None:
+    """The `file_url` of a result document: the file that it is of. None if it names none."""
+    try:
+        return _text(read_object(raw).get("file_url")) or None
+    except Garbage:
+        return None
+
+
 def read_canceled(body: bytes) -> None:
     """The answer to a cancel has nothing in it but a request id."""
     if _code(read_object(body)):

@@ -7,6 +7,11 @@ from app.dashscope.file_urls import file_key, upload_path
 from app.dashscope.wire import Item
 
 
+def is_of(url: str, named: str | None) -> bool:
+    """Whether a result that names the file `named`, or none, can be that of the one file of a task."""
+    return assign([url], [Item(named, transcription_url="")], complete=True)[0] is not None
+
+
 def assign(urls: Sequence[str], items: Sequence[Item], *, complete: bool) -> list[Item | None]:
     """The item of each URL, in the order of `urls`; None where the answer does not say for certain which it is.
 
@@ -16,12 +21,21 @@ def assign(urls: Sequence[str], items: Sequence[Item], *, complete: bool) -> lis
     `complete`: the URLs are all that the task was made for. If then one file and one item are left over, they belong
     together, unless the item names another file.
     """
+    items = _without_shared_links(items)
     named = _Named(urls, items)
     found = [named.item(number) for number in range(len(urls))]
     _match_uploads(urls, found, named)
     if complete:
         _match_last(urls, found, named, count=len({(item.file_url, *_said(item)) for item in items}))
     return found
+
+
+def _without_shared_links(items: Sequence[Item]) -> Sequence[Item]:
+    """Without links that are given for several files: they are one file's, and the answer does not say which."""
+    names: defaultdict[str | None, set[str | None]] = defaultdict(set)
+    for item in items:
+        names[item.transcription_url].add(item.file_url and file_key(item.file_url))
+    return [item for item in items if item.transcription_url is None or len(names[item.transcription_url]) == 1]
 
 
 class _Named:

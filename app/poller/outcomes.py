@@ -121,6 +121,11 @@ def after_reading(detail: str, file: TaskFile, *, ended_s: float) -> Outcome:
     return _give_up_or_wait(file, ended_s, Failure(Verdict.LATER, "result_unreadable", detail))
 
 
+def after_other_name(file: TaskFile, *, ended_s: float) -> Outcome:
+    """What becomes of a file whose result was fetched and names another file."""
+    return _give_up_or_wait(file, ended_s, MISSING)
+
+
 def _give_up_or_wait(file: TaskFile, ended_s: float, failure: Failure) -> Outcome:
     if file.result_failures + 1 >= MOST_RESULT_FAILURES and ended_s >= RESULT_PATIENCE_S:
         return Failed(failure)

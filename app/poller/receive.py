@@ -15,10 +15,11 @@ import orjson
 from app.catalogue import MODELS, cost
 from app.dashscope.client import DashScope
 from app.dashscope.results import MAX_RESULT_BYTES, NoResult, Trouble, fetch_result
-from app.dashscope.wire import Item
+from app.dashscope.wire import Item, read_result_url
+from app.poller.assignment import is_of
 from app.poller.claim_look import Look
 from app.poller.context import Context
-from app.poller.outcomes import Failed, Outcome, TaskFile, Wait, after_fetch, after_reading
+from app.poller.outcomes import Failed, Outcome, TaskFile, Wait, after_fetch, after_other_name, after_reading
 from app.poller.store import Result
 from app.transcripts.document import Document, UnreadableResult, normalise, silent
 from app.transcripts.service import PreparedTranscript, prepare_transcript
@@ -75,6 +76,11 @@ class Receiver:
 
     async def _read(self, look: Look, file: TaskFile, raw: bytes, usage_s: int | None) -> Result | Wait:
         try:
+            if MODELS[look.model].input_style == "file_url":
+                # The answer to the query names no file here, only the result does.
+                named = await asyncio.to_thread(read_result_url, raw)
+                if not is_of(file.url, named):
+                    return _settled(file, after_other_name(file, ended_s=look.ended_s))
             return await asyncio.to_thread(self._transcribed, look, file, raw, usage_s)
         except UnreadableResult as error:
             return _settled(file, after_reading(str(error), file, ended_s=look.ended_s))

@@ -8,7 +8,6 @@ is read once for them, and each unknown task is queried once.
 
 from uuid import UUID, uuid4
 
-import orjson
 import structlog
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
@@ -16,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from app.dashscope.client import DashScope
 from app.dashscope.failures import Failure, Verdict
 from app.dashscope.results import fetch_result
-from app.dashscope.wire import Item, ListedTask, TaskPage, TaskStatus, TaskView
+from app.dashscope.wire import Item, ListedTask, TaskPage, TaskStatus, TaskView, read_result_url
 from app.db import transaction
 from app.poller.context import Context
 from app.poller.leases import LEASE_S
@@ -278,13 +277,4 @@ class Reconciler:
         if item.transcription_url is None:
             return None
         raw = await fetch_result(self._context.results_http, item.transcription_url, base_url=self._base_url)
-        return _file_url(raw) if isinstance(raw, bytes) else None
-
-
-def _file_url(raw: bytes) -> str | None:
-    try:
-        document = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return None
-    named = document.get("file_url") if isinstance(document, dict) else None
-    return named if isinstance(named, str) else None
+        return read_result_url(raw) if isinstance(raw, bytes) else None

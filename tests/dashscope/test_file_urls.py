@@ -76,6 +76,8 @@ def test_two_file_urls_that_no_codec_reads_can_be_compared() -> None:
         ("https://h/a%252Fb.wav", "https://h/a%2Fb.wav"),
         ("https://h/a+b.wav", "https://h/a%20b.wav"),
         ("https://h/a%2Bb.wav", "https://h/a+b.wav"),
+        ("https://h/a%40b.wav", "https://h/a@b.wav"),
+        ("https://h/%3D%CC%B8.wav", "https://h/%E2%89%A0.wav"),
         ("https://h/a.wav", "https://H:443/a.wav"),
         ("https://h/a.wav", "http://h/a.wav"),
         ("https://u:p@h/a.wav", "https://h/a.wav"),
@@ -97,6 +99,8 @@ def test_files_that_an_echo_may_confuse_share_no_task(one: str, other: str) -> N
     ("one", "other"),
     [
         ("https://h/get?id=1", "https://h/get?id=2"),
+        ("https://h/get?time", "https://h/get?station"),
+        ("https://h/get?a.wav", "https://h/?geta.wav"),
         ("https://h/1.wav", "https://h/2.wav"),
         ("https://h/a%231.wav", "https://h/a%232.wav"),
         ("https://h/a.wav", "https://i/a.wav"),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from app.dashscope.file_urls import DistinctFiles
 from app.dashscope.wire import Item
-from app.poller.assignment import assign
+from app.poller.assignment import assign, is_of
 
 A, B = "https://e/a.wav", "https://e/b.wav"
 UPLOAD = "oss://dashscope-instant/x/a.wav"
@@ -45,6 +45,19 @@ def test_an_item_that_is_repeated_counts_once(again: Item) -> None:
 @pytest.mark.parametrize("other", [result(A, "https://r/2"), Item(A, code="DECODE_ERROR")])
 def test_two_items_that_contradict_each_other_are_no_result(other: Item) -> None:
     assert links([A, B], result(A, "https://r/1"), other, result(B, "https://r/b")) == [None, "https://r/b"]
+
+
+def test_a_link_that_is_given_for_two_files_is_no_result_of_either() -> None:
+    assert links([A, B], result(A, "https://r/1"), result(B, "https://r/1")) == [None, None]
+    assert links([A, B], result(A, "https://r/1"), result(None, "https://r/1")) == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("url", "named", "is_its"),
+    [(A, None, True), (A, A, True), (A, "https://E:443/%61.wav", True), (A, B, False), (UPLOAD, UPLOAD_ECHO, True)],
+)
+def test_a_result_document_is_of_the_file_that_it_names(url: str, named: str | None, is_its: bool) -> None:
+    assert is_of(url, named) is is_its
 
 
 def test_an_item_of_an_unknown_file_is_for_no_file() -> None:

@@ -1,6 +1,7 @@
 """Files whose URLs differ in their spelling only, end to end: each gets its own transcript."""
 
 import gzip
+from dataclasses import replace
 from uuid import UUID
 
 import orjson
@@ -66,3 +67,20 @@ async def test_the_same_url_in_one_job_and_in_two_clients_jobs_is_transcribed_fo
     stored = await transcribed(desk)
     assert [client_id == other for client_id, _, _ in sorted(stored, key=lambda row: row[0] == other)] == [0, 0, 1]
     assert {text for _, _, text in stored} == set(spoken(sandbox)[url])
+
+
+@pytest.mark.parametrize("sandbox", [SandboxConfig(queue_s=0.05, run_s=0.5)], indirect=True)
+async def test_a_result_of_qwen_that_names_another_file_is_not_taken(
+    desk: Desk, start_poller: StartPoller, sandbox: RunningSandbox
+) -> None:
+    """The answer to the query has no file_url there: only the document says which file it is of."""
+    job = await desk.post("https://example.com/a.wav", model="qwen3-asr-flash-filetrans")
+    async with start_poller():
+        await desk.until("SELECT 1 FROM tasks WHERE state = 'running'")
+        (link,) = sandbox.state.results
+        right = sandbox.state.results[link]
+        sandbox.state.results[link] = replace(right, file=replace(right.file, echo_url="https://example.com/b.wav"))
+        await desk.until("SELECT 1 FROM files WHERE result_failures > 0")
+        assert not await desk.rows("SELECT 1 FROM transcripts")
+        sandbox.state.results[link] = right
+        assert await desk.final(job) == ["succeeded"]
