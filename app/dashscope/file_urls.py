@@ -74,7 +74,8 @@ class DistinctFiles:
     def __init__(self, urls: Iterable[str] = ()) -> None:
         self._keys: set[str] = set()
         self._uploads: set[str | None] = set()
-        self._others: list[str] = []  # only uploads are compared with their paths
+        self._paths: set[str | None] = set()  # of other URLs, once there are uploads to compare with
+        self._others: list[str] = []  # URLs that are not in `_paths` yet
         for url in urls:
             self.add(url)
 
@@ -94,7 +95,9 @@ class DistinctFiles:
             self._others.append(url)
             return False
         path = _folded_path(url)
-        if any(_folded_path(other) == path for other in self._others):
+        while self._others:
+            self._paths.add(_folded_path(self._others.pop()))
+        if path in self._paths:
             return True
         self._uploads.add(path)
         return False

@@ -95,6 +95,14 @@ def test_files_that_an_echo_may_confuse_share_no_task(one: str, other: str) -> N
     assert distinct.add("https://h/another.wav")
 
 
+def test_uploads_are_told_apart_from_urls_before_and_after_them() -> None:
+    urls = ["https://h/a.wav", "oss://dir/b.wav", "https://h/c.wav", "oss://dir/d.wav"]
+    distinct = DistinctFiles(urls)
+    assert not any(
+        distinct.add(url) for url in ["oss://a.wav", "https://i/dir/b.wav", "oss://c.wav", "oss://dir/D.wav"]
+    )
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
