@@ -3,16 +3,24 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.protocol import PlainHttp
 
 
 @asynccontextmanager
-async def live_server(app: ASGIApp, *, keep_alive_s: int = 75) -> AsyncIterator[str]:
+async def live_server(
+    app: ASGIApp,
+    *,
+    keep_alive_s: int = 75,
+    protocol: type[PlainHttp] = PlainHttp,
+    max_connections: int | None = None,
+) -> AsyncIterator[str]:
     """Its base URL."""
     # Without the protocol's number asyncio does not switch off Nagle's algorithm: 40 ms a request.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -21,12 +29,13 @@ async def live_server(app: ASGIApp, *, keep_alive_s: int = 75) -> AsyncIterator[
     server = uvicorn.Server(
         uvicorn.Config(
             app,
-            http=PlainHttp,
+            http=protocol,
             ws="none",
             log_config=None,
             access_log=False,
             lifespan="off",
             timeout_keep_alive=keep_alive_s,
+            limit_concurrency=max_connections,
         )
     )
     serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -38,3 +47,21 @@ async def live_server(app: ASGIApp, *, keep_alive_s: int = 75) -> AsyncIterator[
         server.should_exit = True
         await serving
         listener.close()
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """`<METHOD path body>`."""
+    request = Request(scope, receive)
+    body = (await request.body()).decode()
+    await PlainTextResponse(f"<{request.method} {request.url.path} {body}>")(scope, receive, send)
+
+
+def say(said: bytes, port: int | None) -> bytes:
+    """All that is answered until the end. A plain socket: asyncio forgets what came before a connection was reset."""
+    heard = b""
+    with socket.create_connection(("127.0.0.1", port or 0), timeout=20) as connection, suppress(ConnectionError):
+        with suppress(ConnectionError):
+            connection.sendall(said)
+        while part := connection.recv(65536):
+            heard += part
+    return heard

@@ -5,17 +5,13 @@ offered none, and what is no HTTP is a problem as everything else that is wrong,
 import asyncio
 import itertools
 import json
-import socket
-from contextlib import suppress
 from urllib.parse import urlsplit
 
 import pytest
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from app.protocol import MAX_HEAD_BYTES
-from tests.live_server import live_server
+from tests.live_server import echo, live_server, say
 
 OFFER = b"Host: gateway\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAA\r\n"
 SIZED = b"POST /sized HTTP/1.1\r\n" + OFFER + b"Content-Length: 5\r\n\r\nhello"
@@ -24,12 +20,6 @@ BARE = b"GET /bare HTTP/1.1\r\n" + OFFER + b"\r\n"
 PLAIN = b"POST /plain HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\nContent-Length: 3\r\n\r\nend"
 REQUESTS = SIZED + CHUNKED + BARE + SIZED + PLAIN
 ANSWERS = ["POST /sized hello", "POST /chunked abcde", "GET /bare ", "POST /sized hello", "POST /plain end"]
-
-
-async def echo(scope: Scope, receive: Receive, send: Send) -> None:
-    request = Request(scope, receive)
-    body = (await request.body()).decode()
-    await PlainTextResponse(f"<{request.method} {request.url.path} {body}>")(scope, receive, send)
 
 
 async def slow(scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,7 +86,15 @@ async def test_a_broken_body_after_an_offer_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "said", [b"hello\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET /\x00 HTTP/1.1\r\n\r\n", b"\x16\x03\x01"]
+    "said",
+    [
+        b"hello\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET / HTTP/2.0\r\nHost: gateway\r\n\r\n",
+        b"GET / HTTP/0.9\r\nHost: gateway\r\n\r\n",
+        b"GET /\x00 HTTP/1.1\r\n\r\n",
+        b"\x16\x03\x01",
+    ],
 )
 async def test_what_is_no_http_is_a_problem(said: bytes) -> None:
     async with live_server(echo) as url:
@@ -136,8 +134,83 @@ async def test_a_request_has_one_host(version: str, hosts: int, status: int) -> 
     assert (b"malformed_request" in heard) == (status == 400)
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("gateway", 200),
+        ("gateway:8000", 200),
+        ("my_gateway.example.", 200),
+        ("[::1]:8000", 200),
+        ("", 200),
+        ("a b/../c", 400),
+        ("a/b", 400),
+        ("user@gateway", 400),
+        ("a, b", 400),
+        ("gateway:80a", 400),
+        ("[::1", 400),
+        ("gateway\x80", 400),
+    ],
+)
+async def test_a_host_is_a_name_or_an_address(host: str, status: int) -> None:
+    said = f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode("latin-1")
+    async with live_server(echo) as url:
+        heard = await asyncio.to_thread(say, said, urlsplit(url).port)
+    assert heard.startswith(f"HTTP/1.1 {status} ".encode())
+
+
+@pytest.mark.parametrize(
+    ("version", "framing", "status"),
+    [
+        ("1.1", "Transfer-Encoding: chunked", 200),
+        ("1.1", "Transfer-Encoding: Chunked", 200),
+        ("1.1", "Transfer-Encoding: identity\r\nTransfer-Encoding: chunked", 400),
+        ("1.1", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", 400),
+        ("1.1", "Transfer-Encoding: gzip, chunked", 400),
+        ("1.1", "Transfer-Encoding: identity", 400),
+        ("1.1", "Transfer-Encoding: chunked\r\nContent-Length: 5", 400),
+        ("1.1", "Content-Length: 5\r\nContent-Length: 5", 400),
+        ("1.0", "Transfer-Encoding: chunked", 400),
+    ],
+)
+async def test_a_body_has_one_framing(version: str, framing: str, status: int) -> None:
+    head = f"POST / HTTP/{version}\r\nHost: gateway\r\nConnection: close\r\n{framing}\r\n\r\n"
+    async with live_server(echo) as url:
+        heard = await asyncio.to_thread(say, head.encode() + b"5\r\nhello\r\n0\r\n\r\n", urlsplit(url).port)
+    assert heard.startswith(f"HTTP/1.1 {status} ".encode())
+
+
+async def show_headers(scope: Scope, receive: Receive, send: Send) -> None:
+    while (await receive()).get("more_body"):
+        pass
+    names = b",".join(name for name, _ in scope["headers"])
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(names))]})
+    await send({"type": "http.response.body", "body": names})
+
+
+@pytest.mark.parametrize("offer", [b"", b"Connection: Upgrade\r\nUpgrade: h2c\r\n"], ids=["plain", "with an offer"])
+async def test_trailers_are_no_headers(offer: bytes) -> None:
+    head = b"POST / HTTP/1.1\r\nHost: gateway\r\nTransfer-Encoding: chunked\r\n" + offer
+    trailers = b"Authorization: Bearer secret\r\nX-Request-ID: made-up\r\n"
+    last = b"GET / HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n"
+    async with live_server(show_headers) as url:
+        said = head + b"\r\n1\r\na\r\n0\r\n" + trailers + b"\r\n" + last
+        heard = await asyncio.to_thread(say, said, urlsplit(url).port)
+    assert heard.count(b"HTTP/1.1 200 OK") == 2
+    assert b"authorization" not in heard
+    assert b"x-request-id" not in heard
+
+
+@pytest.mark.parametrize("trailer", ["Connection: close", "Upgrade: h2c", "Content-Length: 5", "Transfer-Encoding: x"])
+async def test_trailers_control_nothing(trailer: str) -> None:
+    said = CHUNKS + b"1\r\na\r\n0\r\n" + trailer.encode() + b"\r\n\r\n"
+    async with live_server(echo) as url:
+        heard = await asyncio.to_thread(say, said, urlsplit(url).port)
+    assert heard.startswith(b"HTTP/1.1 400 ")
+
+
 TOO_MUCH = b"a" * MAX_HEAD_BYTES
 LONG = b"X-Long: " + TOO_MUCH + b"\r\n"
+CHUNKS = b"POST / HTTP/1.1\r\nHost: gateway\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 @pytest.mark.parametrize(
@@ -146,9 +219,20 @@ LONG = b"X-Long: " + TOO_MUCH + b"\r\n"
         b"GET / HTTP/1.1\r\nHost: gateway\r\n" + LONG + b"\r\n",
         b"GET / HTTP/1.1\r\nHost: gateway\r\n" + b"X-Many: a\r\n" * (MAX_HEAD_BYTES // 7) + b"\r\n",
         b"GET / HTTP/1.1\r\nHost: gateway\r\nX-Endless: " + 10 * TOO_MUCH,
-        b"POST / HTTP/1.1\r\nHost: gateway\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + LONG + b"\r\n",
+        CHUNKS + b"0\r\n" + LONG + b"\r\n",
+        CHUNKS + b"0\r\nX-Endless: " + 10 * TOO_MUCH,
+        CHUNKS + b"0\r\n" + b"X-Many: a\r\n" * (MAX_HEAD_BYTES // 7) + b"\r\n",
+        CHUNKS + b"1;" + 10 * TOO_MUCH,
     ],
-    ids=["one long header", "many headers", "a header that does not end", "a long trailer"],
+    ids=[
+        "one long header",
+        "many headers",
+        "a header that does not end",
+        "a long trailer",
+        "a trailer that does not end",
+        "many trailers",
+        "an extension of a chunk that does not end",
+    ],
 )
 async def test_heads_have_a_limit(said: bytes) -> None:
     async with live_server(echo) as url:
@@ -202,14 +286,3 @@ async def drip(writer: asyncio.StreamWriter) -> None:
     for letter in itertools.repeat(b"a"):
         writer.write(letter)
         await asyncio.sleep(0.05)
-
-
-def say(said: bytes, port: int | None) -> bytes:
-    """All that is answered until the end. A plain socket: asyncio forgets what came before a connection was reset."""
-    heard = b""
-    with socket.create_connection(("127.0.0.1", port or 0), timeout=20) as connection, suppress(ConnectionError):
-        with suppress(ConnectionError):
-            connection.sendall(said)
-        while part := connection.recv(65536):
-            heard += part
-    return heard

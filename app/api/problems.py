@@ -31,6 +31,14 @@ class HeadTooLarge(errors.GatewayError):
     code = "head_too_large"
 
 
+class RequestTimeout(errors.GatewayError):
+    code = "request_timeout"
+
+
+class TooManyConnections(errors.ServiceUnavailable):
+    code = "too_many_connections"
+
+
 class MalformedBody(errors.GatewayError):
     code = "malformed_body"
 
@@ -87,7 +95,9 @@ KINDS: dict[type[errors.GatewayError], Kind] = {
     errors.ServiceUnavailable: Kind(503, "Not available for the moment", _RETRY),
     errors.DatabaseUnavailable: Kind(503, "The database is away for the moment", _RETRY),
     MalformedRequest: Kind(400, "The request is not HTTP"),
+    RequestTimeout: Kind(408, "The request came too slowly"),
     HeadTooLarge: Kind(431, "The path and the headers are too large"),
+    TooManyConnections: Kind(503, "All connections are in use", _RETRY),
     MalformedBody: Kind(400, "The body cannot be read"),
     InvalidJson: Kind(400, "The body is not JSON"),
     MethodNotAllowed: Kind(405, "This path has no such method"),

@@ -1,0 +1,215 @@
+"""Limits of connections on real sockets: how long one may go without progress, and how many there may be."""
+
+import asyncio
+import gc
+import json
+import socket
+import struct
+import weakref
+from asyncio import StreamReader, StreamWriter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
+
+from app.protocol import MAX_TURNED_AWAY, Deadlines, PlainHttp
+from tests.live_server import echo, live_server, say
+
+PATIENCE_S = 20
+HEAD = b"POST / HTTP/1.1\r\nHost: gateway\r\n"
+SIZED = HEAD + b"Content-Length: 100000\r\n\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+WHOLE = b"GET /whole HTTP/1.1\r\nHost: gateway\r\n\r\n"
+LAST = b"GET /last HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n"
+
+
+class Impatient(PlainHttp):
+    deadlines = Deadlines(body_s=0.3, min_body_bytes_per_s=1000, write_s=0.3, turn_away_s=0.3)
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[tuple[StreamReader, StreamWriter]]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(url).port)
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            yield reader, writer
+    finally:
+        writer.close()
+
+
+async def drip(writer: StreamWriter, piece: bytes, every_s: float = 0.05) -> None:
+    while True:
+        writer.write(piece)
+        await asyncio.sleep(every_s)
+
+
+@pytest.mark.parametrize("said", [SIZED, SIZED + b"a", CHUNKED, CHUNKED + b"5\r\nab", CHUNKED + b"0\r\nX-A: b\r\n"])
+async def test_a_body_that_stops_is_a_408(said: bytes) -> None:
+    async with live_server(echo, protocol=Impatient) as url, connected(url) as (reader, writer):
+        writer.write(said)
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 408 ")
+    assert b"connection: close" in head.lower()
+    assert json.loads(body)["code"] == "request_timeout"
+
+
+@pytest.mark.parametrize(("said", "piece"), [(SIZED, b"a"), (CHUNKED, b"1\r\na\r\n"), (CHUNKED + b"1;", b"a" * 100)])
+async def test_a_body_in_drips_is_a_408(said: bytes, piece: bytes) -> None:
+    async with live_server(echo, protocol=Impatient) as url, connected(url) as (reader, writer):
+        writer.write(said)
+        dripping = asyncio.create_task(drip(writer, piece))
+        assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
+        dripping.cancel()
+
+
+async def test_a_body_may_take_long_as_long_as_it_moves() -> None:
+    async with live_server(echo, protocol=Impatient) as url, connected(url) as (reader, writer):
+        writer.write(HEAD + b"Connection: close\r\nContent-Length: 10000\r\n\r\n")
+        for _ in range(20):
+            writer.write(b"a" * 500)
+            await asyncio.sleep(0.05)
+        assert (await reader.read()).endswith(b"a>")
+
+
+async def test_a_body_waits_for_an_application_that_is_slow_to_read() -> None:
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(1)
+        await echo(scope, receive, send)
+
+    async with live_server(slow, protocol=Impatient) as url, connected(url) as (reader, writer):
+        writer.write(HEAD + b"Connection: close\r\nContent-Length: 1000000\r\n\r\n" + b"a" * 1_000_000)
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+
+
+async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers without a look at the body."""
+    await PlainTextResponse("no", 401)(scope, receive, send)
+
+
+@pytest.mark.parametrize("rest", [b"", b"a", b"a" * 90_000])
+async def test_a_body_that_nobody_reads_does_not_hold_the_connection(rest: bytes) -> None:
+    async with live_server(refuse, protocol=Impatient) as url, connected(url) as (reader, writer):
+        writer.write(SIZED)
+        assert b"401" in await reader.readuntil(b"no")
+        writer.write(rest)
+        assert await reader.read() == b""
+
+
+async def test_a_connection_goes_on_after_a_body_that_nobody_read() -> None:
+    async with live_server(refuse, protocol=Impatient) as url, connected(url) as (reader, writer):
+        writer.write(SIZED)
+        await reader.readuntil(b"no")
+        writer.write(b"a" * 100_000 + LAST)
+        assert (await reader.read()).startswith(b"HTTP/1.1 401 ")
+
+
+@pytest.mark.parametrize("noise", [b"\r\n", b"GET / HTTP/1.1\r\nX-A: b\r\n"], ids=["line ends", "half a head"])
+async def test_noise_after_an_answer_does_not_hold_the_connection(noise: bytes) -> None:
+    async with live_server(echo, keep_alive_s=1) as url, connected(url) as (reader, writer):
+        writer.write(WHOLE)
+        await reader.readuntil(b"<GET /whole >")
+        dripping = asyncio.create_task(drip(writer, noise[:1], every_s=0.1) if noise == b"\r\n" else asyncio.sleep(0))
+        writer.write(noise)
+        assert await reader.read() == b""
+        dripping.cancel()
+
+
+async def stream(_scope: Scope, _receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for _ in range(2000):
+        await send({"type": "http.response.body", "body": b"a" * 10_000, "more_body": True})
+
+
+async def large(scope: Scope, receive: Receive, send: Send) -> None:
+    await PlainTextResponse("a" * 10_000_000)(scope, receive, send)
+
+
+def small_window(port: int | None, said: bytes) -> socket.socket:
+    """A connection whose peer has little room for what it does not read."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.settimeout(PATIENCE_S)
+    connection.connect(("127.0.0.1", port or 0))
+    connection.sendall(said)
+    return connection
+
+
+def is_cut_off(connection: socket.socket) -> bool:
+    """Whether the other side reset the connection. Waits for that without reading."""
+    connection.setblocking(True)
+    connection.settimeout(PATIENCE_S)
+    while True:
+        try:
+            # An octet after the request: a reset makes a later one fail.
+            connection.sendall(b"\r\n")
+        except (BrokenPipeError, ConnectionResetError):
+            return True
+        except TimeoutError:
+            return False
+
+
+@pytest.mark.parametrize("said", [WHOLE, LAST], ids=["kept alive", "closing"])
+@pytest.mark.parametrize("app", [large, stream])
+async def test_an_answer_that_is_not_read_is_given_up(app: Any, said: bytes) -> None:
+    async with live_server(app, protocol=Impatient) as url:
+        with await asyncio.to_thread(small_window, urlsplit(url).port, said) as connection:
+            assert await asyncio.to_thread(is_cut_off, connection)
+
+
+async def test_an_answer_that_is_read_slowly_arrives() -> None:
+    """Over several times the deadline. What the kernel holds hides progress, so the steps are not too small."""
+    async with live_server(large, protocol=Impatient) as url:
+        with await asyncio.to_thread(small_window, urlsplit(url).port, LAST) as connection:
+            connection.setblocking(False)
+            loop, heard = asyncio.get_running_loop(), 0
+            while piece := await loop.sock_recv(connection, 1_000_000):
+                heard += len(piece)
+                await asyncio.sleep(0.0002)
+    assert heard > 10_000_000
+
+
+async def test_a_connection_that_was_reset_is_forgotten_at_once() -> None:
+    made: list[weakref.ref[PlainHttp]] = []
+
+    class Remembered(PlainHttp):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            made.append(weakref.ref(self))
+            super().connection_made(transport)
+
+    async with live_server(echo, protocol=Remembered) as url:
+        async with connected(url) as (reader, writer):
+            writer.write(WHOLE)
+            await reader.readuntil(b"<GET /whole >")
+            linger = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        await asyncio.to_thread(say, LAST, urlsplit(url).port)
+        await asyncio.to_thread(say, LAST, urlsplit(url).port)
+        gc.collect()
+        assert made[0]() is None
+
+
+async def test_connections_over_the_limit_are_told_so_and_the_others_go_on() -> None:
+    async with live_server(echo, max_connections=2) as url:
+        async with connected(url) as (reader, writer), connected(url):
+            head, _, body = (await asyncio.to_thread(say, WHOLE, urlsplit(url).port)).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 503 ")
+            assert b"retry-after: 5" in head.lower()
+            assert json.loads(body)["code"] == "too_many_connections"
+            writer.write(LAST)
+            assert (await reader.read()).endswith(b"<GET /last >")
+        assert (await asyncio.to_thread(say, LAST, urlsplit(url).port)).endswith(b"<GET /last >")
+
+
+async def test_silent_connections_over_the_limit_are_closed() -> None:
+    async with live_server(echo, protocol=Impatient, max_connections=1) as url, connected(url) as (reader, writer):
+        silent = [await asyncio.open_connection("127.0.0.1", urlsplit(url).port) for _ in range(2 * MAX_TURNED_AWAY)]
+        for other, _ in silent:
+            assert await other.read() == b""
+        writer.write(LAST)
+        assert (await reader.read()).endswith(b"<GET /last >")
+        for _, other_writer in silent:
+            other_writer.close()
