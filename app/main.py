@@ -66,6 +66,7 @@ def create_app(
     )
     app.state.settings = settings
     app.state.sessions = sessions
+    app.state.stopping = False
     app.state.recognition = Recognition(sessions)
     app.state.require_token = require_token
     app.state.request_limit = request_limit(settings)

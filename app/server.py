@@ -4,6 +4,7 @@ A part that ends by itself takes the process with it: better a restart than a ga
 """
 
 import asyncio
+import codecs
 import contextlib
 import gc
 import signal
@@ -12,6 +13,8 @@ import subprocess
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 
+import anyio
+import anyio.lowlevel
 import structlog
 import uvicorn
 from prometheus_client import REGISTRY
@@ -32,11 +35,15 @@ from app.errors import DatabaseUnavailable
 from app.jobs.doorbell import Doorbell
 from app.jobs.waiting import Waiters
 from app.main import create_app
+from app.open_files import connection_limit, raise_file_limit
 from app.poller.service import run_poller
 from app.protocol import PlainHttp
 from app.settings import Settings
 
-GRACE_S = 10
+# On SIGTERM. A load balancer needs some seconds to see `/readyz` red, and kept-alive connections their last response.
+DRAIN_S = 3.0
+# For requests under way after that: less than the 10 s that container runtimes give in all.
+GRACE_S = 6
 # Longer than load balancers keep an idle connection, so that they close it first and never write into a closed one.
 KEEP_ALIVE_S = 75
 RETRY_INTERVAL_S = 1
@@ -47,12 +54,21 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 log = structlog.get_logger()
 
-Part = Callable[[asyncio.Event], Coroutine[None, None, None]]
+
+class Stop(asyncio.Event):
+    """Set when the process has to end."""
+
+    # How long the API still answers new requests: DRAIN_S after SIGTERM, which a load balancer stands behind.
+    drain_s = 0.0
+
+
+Part = Callable[[Stop], Coroutine[None, None, None]]
 Visit = Callable[[], Coroutine[None, None, None]]
 
 
 def run(main: Coroutine[None, None, None]) -> None:
-    """Run the event loop, uvloop where there is one."""
+    """Run the event loop, uvloop where there is one, with as many open files as connections may need."""
+    raise_file_limit()
     with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
         runner.run(main)
 
@@ -100,7 +116,12 @@ async def run_poller_alone(settings: Settings, database_url: str, listener: sock
 def _api(settings: Settings, sessions: Sessions, listener: socket.socket, *, doorbell: Doorbell | None = None) -> Part:
     waiters = Waiters(sessions)
     app = create_app(settings, sessions=sessions, waiters=waiters, doorbell=doorbell)
-    return lambda stop: serve_http(app, listener, stop, release=waiters.close)
+
+    def release() -> None:
+        app.state.stopping = True
+        waiters.close()
+
+    return lambda stop: serve_http(app, listener, stop, release=release)
 
 
 def _embedded(settings: Settings) -> list[Part]:
@@ -112,20 +133,25 @@ def _embedded(settings: Settings) -> list[Part]:
 async def _keep_embedded(data_dir: Path, stop: asyncio.Event) -> None:
     """Start the embedded PostgreSQL again when something killed it: nobody else would."""
     while not stop.is_set():
-        if not embedded.is_running(data_dir):
-            log.error("the embedded PostgreSQL is gone and is started again")
-            try:
+        try:
+            if not embedded.is_running(data_dir):
+                log.error("the embedded PostgreSQL is gone and is started again")
                 await asyncio.to_thread(embedded.start_embedded, data_dir)
-            except (OSError, AssertionError, subprocess.SubprocessError) as error:
-                log.warning("the embedded PostgreSQL does not start", error=type(error).__name__)
+        except (OSError, RuntimeError, AssertionError, subprocess.SubprocessError) as error:
+            # Among them: no file is left to look at its process number with. The next turn tries again.
+            log.warning("the embedded PostgreSQL cannot be checked or started", error=repr(error))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), EMBEDDED_INTERVAL_S)
 
 
 async def serve_http(
-    app: ASGIApp, listener: socket.socket, stop: asyncio.Event, *, release: Callable[[], None] = lambda: None
+    app: ASGIApp, listener: socket.socket, stop: Stop, *, release: Callable[[], None] = lambda: None
 ) -> None:
-    """Serve until `stop`, `release` those who wait for something, and let requests end for some seconds."""
+    """Serve until `stop`, then `release` long waits and drain.
+
+    For `stop.drain_s` new requests still get their response, with `Connection: close`; then the listener and idle
+    connections are closed, and requests under way have GRACE_S.
+    """
     server = _Server(
         uvicorn.Config(
             app,
@@ -137,6 +163,7 @@ async def serve_http(
             proxy_headers=False,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=GRACE_S,
+            limit_concurrency=connection_limit(),
         )
     )
     serving = asyncio.create_task(server.serve([listener]))
@@ -144,6 +171,9 @@ async def serve_http(
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
     release()
+    if not serving.done():
+        server.close_after_responses()
+        await asyncio.wait({serving}, timeout=stop.drain_s)
     server.should_exit = True
     await serving
 
@@ -157,9 +187,28 @@ class _Server(uvicorn.Server):
         for bound in sockets or ():
             log.info("listening", url=address(bound))
 
+    def close_after_responses(self) -> None:
+        """From now on each response is the last of its connection and says so."""
+        close = (b"connection", b"close")
+        self.config.encoded_headers.append(close)
+        self.server_state.default_headers = [*self.server_state.default_headers, close]
+        for connection in self.server_state.connections:
+            cycle = getattr(connection, "cycle", None)
+            if cycle is not None:
+                cycle.keep_alive = False
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+async def finish_imports() -> None:
+    """Import what libraries import at first use: an import fails when no file is left, and with it a part."""
+    await anyio.lowlevel.checkpoint()  # loads anyio's backend for asyncio
+    for attribute in ("connect_tcp", "create_memory_object_stream"):
+        getattr(anyio, attribute)
+    for codec in ("idna", "utf_16_le"):
+        codecs.lookup(codec)
 
 
 def settle_collector() -> None:
@@ -176,8 +225,9 @@ def address(bound: socket.socket) -> str:
 
 async def _run_together(*parts: Part, until: Visit | None = None) -> None:
     """Run the parts until a signal, the end of the visit, or the end of a part. Raises what ended them."""
-    stop = asyncio.Event()
+    stop = Stop()
     _stop_on_signals(stop)
+    await finish_imports()
     visit = asyncio.create_task(until() if until else stop.wait())
     tasks = [visit, *(asyncio.create_task(part(stop)) for part in parts)]
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -194,12 +244,13 @@ async def _run_together(*parts: Part, until: Visit | None = None) -> None:
     log.info("stopped")
 
 
-def _stop_on_signals(stop: asyncio.Event) -> None:
+def _stop_on_signals(stop: Stop) -> None:
     """The first signal stops in order; a second one stops at once."""
     loop = asyncio.get_running_loop()
 
     def told(number: signal.Signals) -> None:
         log.info("stopping", signal=number.name)
+        stop.drain_s = DRAIN_S if number == signal.SIGTERM else 0.0
         stop.set()
         for each in STOP_SIGNALS:
             loop.remove_signal_handler(each)

@@ -45,11 +45,14 @@ async def get_liveness() -> Health:
 @router.get(
     "/readyz", summary="Ask whether it can do its work", responses=responses(ServiceUnavailable, DatabaseUnavailable)
 )
-async def get_readiness(sessions: SessionsDep) -> Health:
+async def get_readiness(request: Request, sessions: SessionsDep) -> Health:
     """200 when the database answers within a second and has the tables that this code needs.
 
+    503 as soon as the gateway is told to stop; it still answers for some seconds then.
     A schema newer than the code counts: else the old replicas would all turn away their callers during a rollout.
     """
+    if request.app.state.stopping:
+        raise ServiceUnavailable("The gateway is stopping.")
     revision = await _revision(sessions)
     if revision is None or revision in _older_revisions():
         raise ServiceUnavailable(
