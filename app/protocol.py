@@ -11,6 +11,7 @@ uvicorn loses the body (its issue 2722).
 import asyncio
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar, cast
 from uuid import uuid4
 
@@ -118,13 +119,17 @@ class PlainHttp(HttpToolsProtocol):
 
     def on_url(self, url: bytes) -> None:
         if not self._resuming:
-            self._count(len(url))
+            self._head_bytes += len(url)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                raise _head_too_large()
             super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._resuming:
             return
-        self._count(len(name) + len(value))
+        self._head_bytes += len(name) + len(value)
+        if self._head_bytes > MAX_HEAD_BYTES:
+            raise _head_too_large()
         # Trailers are counted and dropped: RFC 9110, section 6.5.1. uvicorn would add them to the headers.
         if self._in_head:
             super().on_header(name, value)
@@ -135,7 +140,8 @@ class PlainHttp(HttpToolsProtocol):
         if not self._resuming:
             self._check_head()
             super().on_headers_complete()
-        self._unset_keepalive_if_required()
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
         self._in_head = self._resuming = False
         self._in_body = True
         self._unparsed_bytes = self._span_bytes = 0
@@ -146,7 +152,8 @@ class PlainHttp(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._unset_keepalive_if_required()
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
         self._in_body = False
         self._unparsed_bytes = 0
         super().on_message_complete()
@@ -200,23 +207,22 @@ class PlainHttp(HttpToolsProtocol):
         else:
             self._close_at(now + self.deadlines.turn_away_s)
 
-    def _count(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > MAX_HEAD_BYTES:
-            raise _head_too_large()
-
     def _check_head(self) -> None:
         """What llhttp lets through, and proxies may read in another way than the gateway does."""
         version = self.parser.get_http_version()
-        if version not in {"1.1", "1.0"}:
+        if version not in ("1.1", "1.0"):
             raise MalformedRequest(f"The gateway speaks HTTP/1.1, not HTTP/{version}.")
-        hosts = [value for name, value in self.headers if name == b"host"]
+        hosts, codings = [], []
+        for name, value in self.headers:
+            if name == b"host":
+                hosts.append(value)
+            elif name == b"transfer-encoding":
+                codings.append(value.lower())
         if len(hosts) > 1 or (not hosts and version == "1.1"):  # RFC 9112, section 3.2
             raise MalformedRequest(f"A request has one Host header; this one has {len(hosts)}.")
-        if hosts and not _HOST.fullmatch(hosts[0]):
+        if hosts and not _is_host(hosts[0]):
             raise MalformedRequest("Host needs a name or an address, and may have a port: gateway.example:8000.")
-        codings = [value for name, value in self.headers if name == b"transfer-encoding"]
-        if codings and (version == "1.0" or [coding.lower() for coding in codings] != [b"chunked"]):
+        if codings and (version == "1.0" or codings != [b"chunked"]):
             raise MalformedRequest("Transfer-Encoding may only be chunked, once, and in HTTP/1.1.")
 
     def _refuse(self, error: GatewayError) -> None:
@@ -254,6 +260,11 @@ class PlainHttp(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         self._resuming = True
         self.data_received(b"POST / HTTP/1.1\r\n" + b"".join(framing) + b"\r\n" + rest)
+
+
+@lru_cache(maxsize=16)
+def _is_host(value: bytes) -> bool:
+    return _HOST.fullmatch(value) is not None
 
 
 def _complaint(error: httptools.HttpParserError) -> GatewayError:
