@@ -30,6 +30,13 @@ class Call:
             self.state.throttled[self.kind] += 1
             raise Refused(errors.THROTTLED)
 
+    def refuse_key(self, model_id: str = "") -> None:
+        """Raises Refused when the faults say so of this kind of call, key and model."""
+        for refused in self.state.faults.refused:
+            if refused.fits(self.kind.kind, self.caller.key, model_id):
+                self.state.injected["refused"] += 1
+                raise Refused(errors.KEY_REFUSALS[refused.code])
+
 
 Endpoint = Callable[[Call], Awaitable[Response]]
 StarletteEndpoint = Callable[[Request], Awaitable[Response]]
@@ -42,6 +49,7 @@ def api_call(state: SandboxState, region: str, kind: str, endpoint: Endpoint) ->
                 return answer
             caller = _authenticate(state, region, request.headers.get("authorization", ""))
             call = Call(state, request, CallKind(kind, region, caller.account), caller)
+            call.refuse_key()
             state.counts[call.kind] += 1
             return await endpoint(call)
         except Refused as refused:

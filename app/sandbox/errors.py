@@ -42,6 +42,20 @@ UNKNOWN_MODEL = {
     "404": Refusal(404, "ModelNotFound", "Model can not be found."),
     "400": INVALID_PARAMETER.saying("Model not exist."),
 }
+# By code, as the vendor's page of error messages has them.
+KEY_REFUSALS = {
+    refusal.code: refusal
+    for refusal in (
+        INVALID_API_KEY,
+        Refusal(400, "Arrearage", "Access denied, please make sure your account is in good standing."),
+        ACCESS_DENIED,
+        Refusal(403, "AccessDenied.Unpurchased", "Access to model denied. Please make sure you are eligible."),
+        Refusal(403, "AllocationQuota.FreeTierOnly", "The free tier of the model has been exhausted."),
+        Refusal(403, "Model.AccessDenied", "Model access denied."),
+        Refusal(404, "ModelNotFound", "Model can not be found."),
+        Refusal(403, "Workspace.AccessDenied", "Workspace access denied."),
+    )
+}
 CANCEL_REFUSED = Refusal(
     400,
     "UnsupportedOperation",

@@ -1,11 +1,36 @@
 """Trouble to order: the knobs that `PUT /control/faults` turns while the sandbox runs."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
 Rate = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Span = Annotated[float, msgspec.Meta(ge=0)]
+
+
+class RefusedKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Calls that are refused as for an account without the right, the money or the quota."""
+
+    code: Literal[
+        "InvalidApiKey",
+        "Arrearage",
+        "AccessDenied",
+        "AccessDenied.Unpurchased",
+        "AllocationQuota.FreeTierOnly",
+        "Model.AccessDenied",
+        "ModelNotFound",
+        "Workspace.AccessDenied",
+    ]
+    key: str = ""
+    """Empty: every key."""
+    model: str = ""
+    """Empty: every model, and calls without one. Else submits of this model only."""
+    kinds: tuple[Literal["submit", "query", "list", "cancel"], ...] = ()
+    """Empty: every kind of call."""
+
+    def fits(self, kind: str, key: str, model: str) -> bool:
+        """`model` is empty before it is known, and in calls without one."""
+        return self.key in {"", key} and self.model == model and (not self.kinds or kind in self.kinds)
 
 
 class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,6 +60,9 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Answers and results carry fields that no document names."""
     unescape_echo: bool = False
     """The `file_url` of answers and results has the escapes of the URL that was sent undone."""
+
+    refused: tuple[RefusedKey, ...] = ()
+    """Keys that are refused, for all calls or some, for all models or one."""
 
     results_down: bool = False
     truncate_result_rate: Rate = 0.0

@@ -26,6 +26,7 @@ async def submit(call: Call) -> Response:
         raise Refused(errors.SYNCHRONOUS_CALL)
     body = _parse(await call.request.body())
     model = _model(call, body)
+    call.refuse_key(model.id)
     call.take_rate(call.state.config.submit_rps or model.submit_rps, model.id)
     task = _task(call, model, body)
     return _kept(call.state, task)

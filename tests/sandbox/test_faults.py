@@ -155,3 +155,19 @@ async def test_submits_can_be_read_from_outside(upstream: Upstream) -> None:
     task_id = await upstream.submit(URL)
     (submit,) = (await upstream.http.get(f"{CONTROL}/submits")).json()
     assert (submit["task_id"], submit["file_urls"]) == (task_id, [URL])
+
+
+async def test_a_key_is_refused_for_all_calls_or_some_for_all_models_or_one(
+    upstream: Upstream, make_upstream: MakeUpstream
+) -> None:
+    model = {"key": "sk-sandbox-beijing", "model": "fun-asr", "code": "Model.AccessDenied"}
+    await upstream.put_faults(refused=[model])
+    assert_refused(await upstream.post(BODY), 403, "Model.AccessDenied")
+    await upstream.submit(URL, model="paraformer-v2")
+    await make_upstream(of=upstream, region="singapore").submit(URL)
+    await upstream.put_faults(refused=[{"code": "Arrearage", "kinds": ["submit"]}])
+    assert_refused(await upstream.post(BODY), 400, "Arrearage")
+    await upstream.query("no-such-task")
+    await upstream.put_faults(refused=[{"code": "InvalidApiKey"}])
+    assert_refused(await upstream.call("GET", "/tasks/no-such-task"), 401, "InvalidApiKey")
+    assert upstream.state.injected["refused"] == 3
