@@ -59,8 +59,8 @@ async def _examine_database(sessions: Sessions, settings: Settings) -> AsyncIter
             if revision.level == "ok":
                 async for finding in _queue(session, settings):
                     yield finding
-                for part in (_circuits, _limits):
-                    async for finding in part(session):
+                for part in (_circuits(session, settings), _limits(session)):
+                    async for finding in part:
                         yield finding
     except DatabaseUnavailable as error:
         yield Finding("trouble", "database", f"cannot be reached: {error.detail}")
@@ -113,12 +113,13 @@ async def _queue(session: AsyncSession, settings: Settings) -> AsyncIterator[Fin
         yield Finding("ok", f"tasks {row.account}", f"{row.tasks} {row.state}")
 
 
-async def _circuits(session: AsyncSession) -> AsyncIterator[Finding]:
+async def _circuits(session: AsyncSession, settings: Settings) -> AsyncIterator[Finding]:
+    configured = {account.id for region in settings.served_regions.values() for account in region.accounts}
     for circuit in await read_circuits(session):
-        said = f"{circuit.code}: {circuit.message}"
-        yield Finding(
-            "trouble", f"account {circuit.account}", f"left alone since {circuit.opened_at:%F %T} UTC, {said}"
-        )
+        if circuit.account in configured:
+            subject = f"account {circuit.account} {circuit.model}".rstrip()
+            said = f"{circuit.code}: {circuit.message}"
+            yield Finding("trouble", subject, f"gets no submits since {circuit.opened_at:%F %T} UTC, {said}")
 
 
 async def _limits(session: AsyncSession) -> AsyncIterator[Finding]:

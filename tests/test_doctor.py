@@ -77,14 +77,18 @@ async def test_open_circuits_learnt_limits_and_waiting_files_are_told(database_u
     async with transaction(sessions) as session:
         await session.execute(
             text(
-                "INSERT INTO circuits (account, code, message, probe_at)"
-                " VALUES ('beijing/default', 'account_in_arrears', 'Arrearage: pay', now())"
+                "INSERT INTO circuits (account, model, code, message, probe_at) VALUES"
+                " ('beijing/default', '', 'account_unpaid', 'Arrearage: pay', now()),"
+                " ('beijing/default', 'fun-asr', 'model_not_granted', 'Model.AccessDenied', now()),"
+                " ('beijing/removed', '', 'account_unpaid', 'Arrearage: pay', now())"
             )
         )
         await session.execute(text("INSERT INTO group_limits VALUES ('beijing/default', 'fun-asr', 1)"))
     findings = await report(database_url)
     assert findings["account beijing/default"].level == "trouble"
     assert "Arrearage" in findings["account beijing/default"].detail
+    assert "Model.AccessDenied" in findings["account beijing/default fun-asr"].detail
+    assert "account beijing/removed" not in findings
     assert "1 files a task" in findings["limit beijing/default fun-asr"].detail
 
 

@@ -21,7 +21,7 @@ _NAMES = {
 }
 # Values may be added to these without a new version of the API. Generated clients get strings for them, where for a
 # closed enumeration many of them throw the whole answer away at the first value that they do not know.
-_OPEN = {"Availability", "DeliveryStatus", "EventType", "Family", "Feature", "FileErrorCode", "JsonType"}
+_OPEN = {"Availability", "DeliveryStatus", "EventType", "Family", "Feature", "FileErrorCode", "JsonType", "WaitingCode"}
 
 _SCHEMAS_BY_NAME = {"properties", "patternProperties", "$defs"}
 _SCHEMA_LISTS = {"anyOf", "oneOf", "allOf", "prefixItems"}

@@ -18,7 +18,8 @@ class Verdict(StrEnum):
     SLOWER = "slower"  # a rate limit: later, and fewer of them
     RESUBMIT = "resubmit"  # the file may work in a new task; tried once
     REFUSED = "refused"  # what was sent will never be accepted
-    MODEL = "model"  # this account may not use the model, or the model is gone
+    GRANT = "grant"  # the account may not use this model, or has used up its quota: others may have it
+    MODEL = "model"  # upstream knows no such model
     ACCOUNT = "account"  # key, bill or workspace: nothing works until a person acts
     SILENT = "silent"  # no failure: there was no speech
 
@@ -36,7 +37,12 @@ class Failure:
     @property
     def retryable(self) -> bool:
         """Whether the same file may succeed when a client retries it later, unchanged."""
-        return self.verdict is not Verdict.REFUSED
+        return self.verdict is not Verdict.REFUSED or self.code == "model_unavailable"
+
+    @property
+    def of_account(self) -> bool:
+        """Trouble of the account, with all models or with one. It says nothing about the files that were sent."""
+        return self.verdict in {Verdict.ACCOUNT, Verdict.GRANT, Verdict.MODEL}
 
 
 _QUERY = re.compile(r"\?[^\s\"'?]+")
@@ -44,11 +50,15 @@ _QUERY = re.compile(r"\?[^\s\"'?]+")
 Row = tuple[Verdict, str]
 
 _THROTTLED: Row = (Verdict.SLOWER, "throttled")
-_MODEL: Row = (Verdict.MODEL, "model_unavailable")
-_KEY: Row = (Verdict.ACCOUNT, "account_refused")
-_BILL: Row = (Verdict.ACCOUNT, "account_in_arrears")
+_NO_MODEL: Row = (Verdict.MODEL, "model_unavailable")
+_NO_GRANT: Row = (Verdict.GRANT, "model_not_granted")
+# Free quotas are counted per model.
+_QUOTA: Row = (Verdict.GRANT, "account_quota")
+_KEY: Row = (Verdict.ACCOUNT, "account_key_refused")
+_BILL: Row = (Verdict.ACCOUNT, "account_unpaid")
 _BROKEN: Row = (Verdict.LATER, "upstream_unavailable")
 _REQUEST: Row = (Verdict.REFUSED, "upstream_refused")
+_ENDPOINT: Row = (Verdict.REFUSED, "model_unavailable")
 _URL: Row = (Verdict.REFUSED, "file_url_refused")
 _CONTENT: Row = (Verdict.REFUSED, "content_rejected")
 _UNREACHABLE: Row = (Verdict.REFUSED, "file_unreachable")
@@ -63,18 +73,19 @@ CALL_FAILURES: dict[str, Row] = {
     "limit_requests": _THROTTLED,
     "InvalidApiKey": _KEY,
     "NOT AUTHORIZED": _KEY,
-    "Workspace.AccessDenied": _KEY,
     "WorkSpaceNotFound": _KEY,
     "Arrearage": _BILL,
     "CommodityNotPurchased": _BILL,
     "PrepaidBillOverdue": _BILL,
     "PostpaidBillOverdue": _BILL,
-    "AccessDenied": _MODEL,
-    "AccessDenied.Unpurchased": _MODEL,
-    "Model.AccessDenied": _MODEL,
-    "Model.NotExist": _MODEL,
-    "ModelNotFound": _MODEL,
-    "AllocationQuota.FreeTierOnly": _MODEL,
+    "AccessDenied": _NO_GRANT,
+    "AccessDenied.Unpurchased": _NO_GRANT,
+    "Model.AccessDenied": _NO_GRANT,
+    "Workspace.AccessDenied": _NO_GRANT,
+    "AllocationQuota": _QUOTA,
+    "AllocationQuota.FreeTierOnly": _QUOTA,
+    "Model.NotExist": _NO_MODEL,
+    "ModelNotFound": _NO_MODEL,
     "InvalidParameter": _REQUEST,
     "BadRequest": _REQUEST,
     "UnsupportedOperation": _REQUEST,
@@ -97,8 +108,10 @@ CALL_FAILURES: dict[str, Row] = {
     "GatewayTimeout": _BROKEN,
 }
 
-# `InvalidParameter` says by its message alone that the model, not the request, is the trouble.
-MODEL_MESSAGES = ("model not exist", "url error")
+# `InvalidParameter` says by its message alone that the model is the trouble.
+NO_MODEL_MESSAGE = "model not exist"
+# Model and endpoint do not fit. The words fit a file's URL as well, so they count against the files alone.
+ENDPOINT_MESSAGE = "url error"
 
 _DOWNLOAD: Row = (Verdict.RESUBMIT, "file_unreachable")
 _ENGINE: Row = (Verdict.RESUBMIT, "upstream_error")
@@ -141,8 +154,10 @@ FILE_FAILURES: dict[str, Row] = {
 def judge_call(status: int, code: str | None, message: str) -> Failure:
     """Judge a refused call: any answer but 200, or a 200 that carries an error code."""
     row = _find(CALL_FAILURES, code) if code else None
-    if row == _REQUEST and any(words in message.lower() for words in MODEL_MESSAGES):
-        row = _MODEL
+    if row == _REQUEST and NO_MODEL_MESSAGE in message.lower():
+        row = _NO_MODEL
+    if row == _REQUEST and ENDPOINT_MESSAGE in message.lower():
+        row = _ENDPOINT
     if status == 400 and code == "Throttling.AllocationQuota":
         row = _REQUEST  # it counts hot-word lists, not calls
     verdict, word = row or _by_status(status, readable=code is not None)
@@ -150,9 +165,19 @@ def judge_call(status: int, code: str | None, message: str) -> Failure:
 
 
 def judge_file(code: str | None, message: str) -> Failure:
-    """Judge a failed task or one failed file of it. An unknown code is taken for a fault of the engine."""
-    verdict, word = (_find(FILE_FAILURES, code) if code else None) or _ENGINE
+    """Judge a failed task or one failed file of it. An unknown code is taken for a fault of the engine.
+
+    Trouble of the account may come to light only when the task runs.
+    """
+    row = (_find(FILE_FAILURES, code) or _of_account(code)) if code else None
+    verdict, word = row or _ENGINE
     return Failure(verdict, word, _sentence(code, message, None), code)
+
+
+def _of_account(code: str) -> Row | None:
+    """Exact codes only. A bare `AccessDenied` of a file is what the storage that holds the file says, too."""
+    row = CALL_FAILURES.get(code) if code != "AccessDenied" else None
+    return row if row and row[0] in {Verdict.ACCOUNT, Verdict.GRANT, Verdict.MODEL} else None
 
 
 def _find(table: dict[str, Row], code: str) -> Row | None:
@@ -171,7 +196,7 @@ def _by_status(status: int, *, readable: bool) -> Row:
         case 429:
             return _THROTTLED
         case 403 if readable:
-            return _MODEL
+            return _NO_GRANT
         case 400 | 404 | 405 | 409 | 413 | 415 | 416 | 422 if readable:
             return _REQUEST
         case _:

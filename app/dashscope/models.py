@@ -37,17 +37,38 @@ class GroupLimit(Base):
 
 
 class Circuit(Base):
-    """An account that is left alone because upstream refuses its key or bill. See `app.dashscope.circuits`."""
+    """An account, or one model of it, that gets no submits because upstream refuses them. See `circuits.py`."""
 
     __tablename__ = "circuits"
 
     account: Mapped[str] = mapped_column(Text, primary_key=True)
+    # Empty: the whole account.
+    model: Mapped[str] = mapped_column(Text, primary_key=True, default="", server_default="")
     code: Mapped[str] = mapped_column(Text)
     message: Mapped[str] = mapped_column(Text)
     upstream_code: Mapped[str | None] = mapped_column(Text)
     opened_at: Mapped[datetime] = mapped_column(server_default=func.now())
     probe_at: Mapped[datetime]
+    # Until then one poller has the right to probe. It runs out with a poller that died.
+    probe_lease_until: Mapped[datetime | None]
     refused_probes: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
+
+
+class Blockage(Base):
+    """A region and model that no account can take files for now: `waiting_reason` of the jobs that wait there.
+
+    Pollers derive the rows from the circuits. The API reads them, and needs neither a poller nor the settings.
+    """
+
+    __tablename__ = "blockages"
+
+    region: Mapped[str] = mapped_column(Text, primary_key=True)
+    model: Mapped[str] = mapped_column(Text, primary_key=True)
+    # Whether files that may change their region are blocked too: no other region can take them.
+    everywhere: Mapped[bool]
+    code: Mapped[str] = mapped_column(Text)
+    account: Mapped[str] = mapped_column(Text)
+    since: Mapped[datetime]
 
 
 class Watch(Base):

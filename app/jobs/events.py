@@ -66,7 +66,8 @@ async def stream_job_events(
 ) -> Response:
     """The job as it is, then again at each change, until it is final; then the stream ends.
 
-    Changes within 0.1 s come as one, so ids may skip numbers; each event says all. The stream also ends when the
+    Changes within 0.1 s come as one, so ids may skip numbers; each event says all. A change of `waiting_reason` alone
+    is an event under the same id. The stream also ends when the
     gateway stops, when the job is deleted and when the token is revoked: come back with `Last-Event-ID`, as
     browsers do by themselves. A comment every 15 s keeps the connection alive.
     \f
@@ -84,11 +85,12 @@ async def stream_job_events(
 
 async def _events(waiters: Waiters, job: JobRow, seen: int) -> AsyncIterator[bytes]:
     yield _RECONNECT
-    if job.version > seen:
+    # A reason to wait comes and goes within a version: the caller may have seen the version without it.
+    if job.version > seen or job.waiting_reason:
         yield _event(job)
     while not (job.final or waiters.closed):
         try:
-            changed = await waiters.until_changed(job.id, job.version, KEEP_ALIVE_S)
+            changed = await waiters.until_changed(job.shown_version, KEEP_ALIVE_S)
         except NotFound:
             return
         job = changed or job

@@ -1,6 +1,8 @@
 """A job as JSON: the one way from rows to what clients see, for all routes, events and webhooks."""
 
+import hashlib
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from functools import cache, lru_cache
 from typing import Any
@@ -47,9 +49,26 @@ def job_summary(job: JobRow) -> dict[str, Any]:
             "failed": job.files_failed,
             "canceled": job.files_canceled,
         },
+        "waiting_reason": waiting_reason_json(job.waiting_reason),
         "audio_duration_ms": job.audio_duration_ms,
         "cost": {"amount": _amount(job.cost), "currency": _currency(job.model, job.region)},
     }
+
+
+def waiting_reason_json(reason: str | None) -> dict[str, Any] | None:
+    """From the database's JSON, whose instant is in the time zone of the connection."""
+    if reason is None:
+        return None
+    said: dict[str, Any] = msgspec.json.decode(reason)
+    return {**said, "since": datetime.fromisoformat(said["since"]).astimezone(UTC)}
+
+
+def job_etag(job: JobRow) -> str:
+    """Strong: it changes with all that is shown of the job."""
+    if job.waiting_reason is None:
+        return f'"{job.id}/{job.version}"'
+    reason = hashlib.sha256(job.waiting_reason.encode()).hexdigest()[:16]
+    return f'"{job.id}/{job.version}/{reason}"'
 
 
 def file_json(file: FileRow) -> dict[str, Any]:

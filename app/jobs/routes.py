@@ -35,7 +35,7 @@ from app.jobs.dependencies import PreferHeader, WaitParameter, desk_of, wait_for
 from app.jobs.idempotency import IdempotencyKey
 from app.jobs.lifecycle import FileStatus, JobStatus
 from app.jobs.preference import preference_applied
-from app.jobs.presentation import file_json, job_bytes, page_bytes
+from app.jobs.presentation import file_json, job_bytes, job_etag, page_bytes
 from app.jobs.reading import JobFilters, JobRow
 from app.jobs.requests import new_job
 from app.jobs.schemas import MAX_FILES, Job, JobFilePage, JobPage, JobRequest
@@ -188,7 +188,7 @@ async def get_job(
     desk = desk_of(request)
     job = await desk.lookup.job(client.id, job_id)
     job = await _wait(request, job, wait_s(request, wait, prefer))
-    etag = f'"{job.id}/{job.version}"'
+    etag = job_etag(job)
     more = await desk.retry_after(job) | preference_applied(request)
     return not_modified(request, etag, more) or _json(job_bytes(job), validators(etag) | more)
 

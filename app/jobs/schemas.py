@@ -49,6 +49,7 @@ _SUMMARY_EXAMPLE: dict[str, JsonValue] = {
     "started_at": "2026-11-23T08:00:00.350000Z",
     "finished_at": "2026-11-23T08:00:04.870000Z",
     "file_counts": {"total": 1, "queued": 0, "running": 0, "succeeded": 1, "failed": 0, "canceled": 0},
+    "waiting_reason": None,
     "audio_duration_ms": 4726,
     "cost": {"amount": "0.00104", "currency": "CNY"},
 }
@@ -109,8 +110,6 @@ class Cost(BaseModel):
 class FileErrorCode(StrEnum):
     """Stable word for why a file failed."""
 
-    ACCOUNT_IN_ARREARS = "account_in_arrears"
-    ACCOUNT_REFUSED = "account_refused"
     AUDIO_TOO_LONG = "audio_too_long"
     AUDIO_UNREADABLE = "audio_unreadable"
     CANCELED_UPSTREAM = "canceled_upstream"
@@ -126,6 +125,26 @@ class FileErrorCode(StrEnum):
     RESULT_UNREADABLE = "result_unreadable"
     UPSTREAM_ERROR = "upstream_error"
     UPSTREAM_REFUSED = "upstream_refused"
+
+
+class WaitingCode(StrEnum):
+    """Stable word for why queued files cannot go out."""
+
+    ACCOUNT_KEY_REFUSED = "account_key_refused"
+    ACCOUNT_QUOTA = "account_quota"
+    ACCOUNT_UNPAID = "account_unpaid"
+    MODEL_NOT_GRANTED = "model_not_granted"
+    MODEL_UNAVAILABLE = "model_unavailable"
+    UPSTREAM_UNAVAILABLE = "upstream_unavailable"
+
+
+class WaitingReason(BaseModel):
+    """Why no account can take the job's queued files now. They wait, and go out by themselves once that is over."""
+
+    code: WaitingCode
+    account: str = Field(description="The account of the gateway whose trouble came last: until then, one was left.")
+    region: RegionName
+    since: datetime = Field(description="When that trouble began.")
 
 
 class FileError(BaseModel):
@@ -169,6 +188,9 @@ class JobSummary(BaseModel):
     started_at: datetime | None = Field(description="When upstream accepted the first file.")
     finished_at: datetime | None
     file_counts: FileCounts
+    waiting_reason: WaitingReason | None = Field(
+        description="Why queued files cannot go out now; null while some account can take them, or none is queued."
+    )
     audio_duration_ms: int = Field(description="The sum over the files that succeeded.")
     cost: Cost
 

@@ -1,4 +1,4 @@
-"""Jobs as clients see them, written once for each version.
+"""Jobs as clients see them, written once for each version and reason to wait.
 
 What is asked of the database each time is which jobs there are and in which version. A job whose version is known
 already is neither read nor written again: a list of 50 takes a quarter of the time.
@@ -13,12 +13,10 @@ from app.db import Sessions, outages_told
 from app.driver import Driver, driver_connection
 from app.identifiers import LAST
 from app.jobs.presentation import job_bytes
-from app.jobs.reading import JobFilters, JobRow, PlainList, find_own_jobs, list_versions, newest_versions
+from app.jobs.reading import JobFilters, JobRow, PlainList, Version, find_own_jobs, list_versions, newest_versions
 from app.kept import Kept
 
 KEPT_BYTES = 16 * 1024 * 1024
-
-_Version = tuple[UUID, int]
 
 
 class Shown:
@@ -26,7 +24,7 @@ class Shown:
 
     def __init__(self, sessions: Sessions, *, kept_bytes: int = KEPT_BYTES) -> None:
         self._sessions = sessions
-        self._kept: Kept[_Version] = Kept(kept_bytes)
+        self._kept: Kept[Version] = Kept(kept_bytes)
         self._newest = Batcher(partial(driver_connection, sessions), self._list_newest, at_once=2, most=100)
 
     async def page(self, client_id: UUID, filters: JobFilters, limit: int) -> list[tuple[UUID, bytes]]:
@@ -35,19 +33,19 @@ class Shown:
         Jobs that are deleted between the two are left out; those that go on between them are shown as they are then.
         """
         versions = await self._versions(client_id, filters, limit)
-        shown = {version[0]: self._kept.get(version) for version in versions}
+        shown = {version.job_id: self._kept.get(version) for version in versions}
         if unknown := [job_id for job_id, body in shown.items() if body is None]:
             shown |= await self._read(client_id, unknown)
         return [(job_id, body) for job_id, body in shown.items() if body is not None]
 
-    async def _versions(self, client_id: UUID, filters: JobFilters, limit: int) -> Sequence[_Version]:
+    async def _versions(self, client_id: UUID, filters: JobFilters, limit: int) -> Sequence[Version]:
         """Lists without filters share a statement with those of the same moment; others have plans of their own."""
         if filters == JobFilters(before_id=filters.before_id):
             return await self._newest(PlainList(client_id, filters.before_id or LAST, limit))
         async with driver_connection(self._sessions) as driver:
             return await list_versions(driver, client_id, filters, limit)
 
-    async def _list_newest(self, driver: Driver, lists: Sequence[PlainList]) -> Sequence[Sequence[_Version]]:
+    async def _list_newest(self, driver: Driver, lists: Sequence[PlainList]) -> Sequence[Sequence[Version]]:
         with outages_told():
             found = await newest_versions(driver, set(lists))
         return [found[each] for each in lists]
@@ -59,5 +57,5 @@ class Shown:
 
     def _keep(self, job: JobRow) -> bytes:
         body = job_bytes(job)
-        self._kept.keep((job.id, job.version), body)
+        self._kept.keep(job.shown_version, body)
         return body

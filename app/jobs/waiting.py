@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from uuid import UUID
 
 import structlog
-from sqlalchemy import ARRAY, BigInteger, Uuid, bindparam, text
+from sqlalchemy import ARRAY, BigInteger, Text, Uuid, bindparam, text
 
 from app.db import Sessions
 from app.driver import Statement, driver_connection
-from app.jobs.reading import JobRow, find_jobs, no_such_job
+from app.jobs.reading import WAITING_REASON, JobRow, Version, find_jobs, no_such_job
 
 LOOK_INTERVAL_S = 0.1
 # Higher than any version: who waits with it is woken by nothing but the end of the job.
@@ -21,17 +21,21 @@ _log = structlog.get_logger(__name__)
 
 # A primary key look-up per job waited for; 2,000 of them take 5 ms.
 _MOVED = Statement(
-    text(
-        "SELECT waits.id, waits.version"
-        " FROM unnest(CAST(:ids AS uuid[]), CAST(:versions AS bigint[])) AS waits (id, version)"
-        " LEFT JOIN jobs ON jobs.id = waits.id"
-        " LEFT JOIN clients ON clients.id = jobs.client_id"
-        " WHERE jobs.id IS NULL OR clients.revoked_at IS NOT NULL"
-        " OR jobs.finished_at IS NOT NULL OR jobs.version > waits.version"
-    ).bindparams(bindparam("ids", type_=ARRAY(Uuid)), bindparam("versions", type_=ARRAY(BigInteger)))
+    text(f"""
+        SELECT waits.id, waits.version, waits.reason
+        FROM unnest(CAST(:ids AS uuid[]), CAST(:versions AS bigint[]), CAST(:reasons AS text[]))
+            AS waits (id, version, reason)
+        LEFT JOIN jobs ON jobs.id = waits.id
+        LEFT JOIN clients ON clients.id = jobs.client_id
+        WHERE jobs.id IS NULL OR clients.revoked_at IS NOT NULL
+          OR jobs.finished_at IS NOT NULL OR jobs.version > waits.version
+          OR waits.version < {FINAL} AND waits.reason IS DISTINCT FROM ({WAITING_REASON})
+    """).bindparams(  # noqa: S608 - constants
+        bindparam("ids", type_=ARRAY(Uuid)),
+        bindparam("versions", type_=ARRAY(BigInteger)),
+        bindparam("reasons", type_=ARRAY(Text)),
+    )
 )
-
-_Key = tuple[UUID, int]
 
 
 class Waiters:
@@ -43,7 +47,7 @@ class Waiters:
     def __init__(self, sessions: Sessions, *, interval_s: float = LOOK_INTERVAL_S) -> None:
         self._sessions = sessions
         self._interval_s = interval_s
-        self._waits: dict[_Key, _Wait] = {}
+        self._waits: dict[Version, _Wait] = {}
         self._loop: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -61,14 +65,16 @@ class Waiters:
 
         Raises NotFound as soon as the job is deleted or its client is revoked.
         """
-        return await self.until_changed(job_id, FINAL, timeout_s)
+        return await self.until_changed(Version(job_id, FINAL, None), timeout_s)
 
-    async def until_changed(self, job_id: UUID, version: int, timeout_s: float) -> JobRow | None:
-        """As `until_final`, and also when the job's version exceeds `version`. An outage counts as no change."""
+    async def until_changed(self, seen: Version, timeout_s: float) -> JobRow | None:
+        """As `until_final`, and also when the job has a later version, or another reason to wait, than `seen`.
+
+        An outage counts as no change.
+        """
         if self._closed:
             return None
-        key = (job_id, version)
-        wait = self._waits.setdefault(key, _Wait())
+        wait = self._waits.setdefault(seen, _Wait())
         wait.people += 1
         self._start()
         try:
@@ -78,10 +84,10 @@ class Waiters:
             return None
         finally:
             wait.people -= 1
-            if not wait.people and self._waits.get(key) is wait:
-                del self._waits[key]
+            if not wait.people and self._waits.get(seen) is wait:
+                del self._waits[seen]
         if wait.gone:
-            raise no_such_job(job_id)
+            raise no_such_job(seen.job_id)
         return wait.job
 
     def close(self) -> None:
@@ -114,21 +120,22 @@ class Waiters:
         for start in range(0, len(moved), READ_AT_ONCE):
             await self._tell(moved[start : start + READ_AT_ONCE])
 
-    async def _moved(self) -> list[_Key]:
+    async def _moved(self) -> list[Version]:
         if not self._waits:
             return []
-        ids, versions = zip(*self._waits, strict=True)
+        ids, versions, reasons = zip(*self._waits, strict=True)
         async with driver_connection(self._sessions) as driver:
-            return [tuple(row) for row in await _MOVED.fetch(driver, ids=ids, versions=versions)]
+            rows = await _MOVED.fetch(driver, ids=ids, versions=versions, reasons=reasons)
+            return [Version(*row) for row in rows]
 
-    async def _tell(self, moved: Sequence[_Key]) -> None:
+    async def _tell(self, moved: Sequence[Version]) -> None:
         """Read for all at once: a read for each of 2,000 who wake together would take seconds."""
         async with driver_connection(self._sessions) as driver:
-            jobs = {job.id: job for job in await find_jobs(driver, [job_id for job_id, _ in moved])}
+            jobs = {job.id: job for job in await find_jobs(driver, [version.job_id for version in moved])}
         for key in moved:
-            self._wake(key, jobs.get(key[0]), gone=key[0] not in jobs)
+            self._wake(key, jobs.get(key.job_id), gone=key.job_id not in jobs)
 
-    def _wake(self, key: _Key, job: JobRow | None = None, *, gone: bool = False) -> None:
+    def _wake(self, key: Version, job: JobRow | None = None, *, gone: bool = False) -> None:
         # Taken out before its people wake: who comes now is a new wait, not an old one that is over already.
         if wait := self._waits.pop(key, None):
             wait.job, wait.gone = job, gone

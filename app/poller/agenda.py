@@ -1,6 +1,6 @@
 """What there is to do, in one query: so that an idle poller costs one cheap query a round and no more."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import text
@@ -55,7 +55,7 @@ class AccountAgenda:
 class Agenda:
     waiting: list[tuple[str, str]]  # (region, model)
     accounts: list[AccountAgenda]
-    circuits: dict[str, Circuit]  # open ones, by account
+    circuits: Sequence[Circuit]  # open ones
     deliveries: bool  # a webhook is to be told
 
 
@@ -70,6 +70,6 @@ async def read_agenda(session: AsyncSession, accounts: Mapping[str, float]) -> A
     return Agenda(
         waiting=[(row.region, row.model) for row in waiting],
         accounts=[AccountAgenda(row.account, row.due, row.unsure, row.unwanted, row.running) for row in tasks],
-        circuits={circuit.account: circuit for circuit in await read_circuits(session)},
+        circuits=await read_circuits(session),
         deliveries=bool(await session.scalar(_DELIVERIES)),
     )

@@ -1,15 +1,13 @@
 """Writing down what upstream answered to a submit: what becomes of the task, its files and its account."""
 
 import asyncio
+import logging
 from dataclasses import dataclass
 
 import structlog
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.catalogue import MODELS
 from app.dashscope.budgets import Call
-from app.dashscope.circuits import close_circuit, open_circuit, put_probe_off, read_circuits
 from app.dashscope.client import Accepted, Lost
 from app.dashscope.failures import Failure, Verdict
 from app.db import transaction
@@ -17,6 +15,7 @@ from app.errors import DatabaseUnavailable
 from app.poller.claim import Claim, Lot
 from app.poller.context import Context
 from app.poller.records import record_accepted, record_later, record_lost, record_refused, record_split
+from app.poller.trouble import close, open_for
 
 # A lost answer is looked for soon: the task list usually knows a new task within a second.
 RECONCILE_AFTER_S = 1.5
@@ -65,15 +64,16 @@ class Answers:
             case Lost(reason):
                 await self._record_lost(claim, reason)
             case Failure():
-                await self._record_failure(claim, answer, probe=probe)
+                await self._record_failure(claim, answer)
 
     async def _record_accepted(self, claim: Claim, upstream_task_id: str, *, probe: bool) -> None:
         look_in_s = self.context.durations(self.lot.account, self.lot.model).next_look_s(0)
         try:
             async with transaction(self.context.sessions) as session:
                 learnt = await record_accepted(session, claim.task_id, upstream_task_id, look_in_s=look_in_s)
-                if probe and await close_circuit(session, self.lot.account):
-                    log.info("circuit closed", account=self.lot.account)
+                if probe:
+                    await close(session, self.lot.account, "")
+                    await close(session, self.lot.account, self.lot.model)
         except IntegrityError:
             # The reconciler took this task for the lost one of an equal group: that one is now this row's.
             await self._record_lost(claim, "its task was adopted by an equal group")
@@ -88,8 +88,10 @@ class Answers:
         async with transaction(self.context.sessions) as session:
             await record_lost(session, claim.task_id, trouble=reason, look_in_s=RECONCILE_AFTER_S)
 
-    async def _record_failure(self, claim: Claim, failure: Failure, *, probe: bool) -> None:
-        log.warning(
+    async def _record_failure(self, claim: Claim, failure: Failure) -> None:
+        # Trouble of an account has one line for its circuit. A line for each task would be hundreds.
+        log.log(
+            logging.DEBUG if failure.of_account else logging.WARNING,
             "submit refused",
             task=str(claim.task_id),
             account=self.lot.account,
@@ -101,8 +103,9 @@ class Answers:
             match failure.verdict:
                 case Verdict.SLOWER | Verdict.LATER:
                     await record_later(session, claim.task_id)
-                case Verdict.ACCOUNT:
-                    await self._record_account_trouble(session, claim, failure, probe=probe)
+                case _ if failure.of_account:  # none of it is the files' fault
+                    await record_later(session, claim.task_id)
+                    await open_for(session, self.lot.account, self.lot.model, failure)
                 case _ if may_be_one_file(failure, len(claim.file_urls)):
                     # About the size of the group it can be only where it names neither file nor model.
                     by_size = failure.code == "upstream_refused"
@@ -110,27 +113,7 @@ class Answers:
                 case _:
                     await record_refused(session, claim.task_id, failure=failure)
 
-    async def _record_account_trouble(
-        self, session: AsyncSession, claim: Claim, failure: Failure, *, probe: bool
-    ) -> None:
-        """Leave the account alone. Its files go to another one, of this region or the next; else they fail."""
-        account = self.lot.account
-        if await open_circuit(session, account, failure):
-            log.error("circuit opened", account=account, code=failure.code, upstream_code=failure.upstream_code)
-        elif probe:
-            await put_probe_off(session, account)
-        refused = {circuit.account for circuit in await read_circuits(session)}
-        if self.context.accounts_of(self.lot.region) - refused:
-            await record_later(session, claim.task_id)
-        else:
-            await record_refused(session, claim.task_id, failure=failure, keep_movable=self._has_elsewhere(refused))
-
-    def _has_elsewhere(self, refused: set[str]) -> bool:
-        """Whether another region has the model and an account that works."""
-        others = MODELS[self.lot.model].regions.keys() - {self.lot.region}
-        return any(self.context.accounts_of(region) - refused for region in others)
-
 
 def may_be_one_file(failure: Failure, count: int) -> bool:
     """Whether a group of `count` files may have been refused for one of them: whatever a 400 says, it may be."""
-    return count > 1 and failure.status == 400 and failure.verdict in {Verdict.REFUSED, Verdict.MODEL}
+    return count > 1 and failure.status == 400 and failure.verdict is Verdict.REFUSED

@@ -20,7 +20,7 @@ from app.poller.metrics import CALLS
 
 # Under way at once; each takes its turn in the account's budget.
 BATCH = 20
-# Upstream does not answer: tried again after so long each, then the task is left to run.
+# Upstream does not answer, or refuses the key: tried again after so long each, then the task is left to run.
 AGAIN_AFTER_S = (1.0, 2.0, 4.0, 8.0, 15.0)
 
 log = structlog.get_logger()
@@ -70,7 +70,7 @@ class Canceller:
     async def _cancel(self, task: Row[Any], token: UUID) -> None:
         failure = await self._try(task.upstream_task_id)
         for wait_s in AGAIN_AFTER_S:
-            if failure is None or failure.verdict is not Verdict.LATER:
+            if failure is None or failure.verdict not in {Verdict.LATER, Verdict.ACCOUNT}:
                 break
             await self._context.pause(wait_s)
             if self._context.stopping.is_set():

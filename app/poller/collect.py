@@ -6,7 +6,6 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from app.dashscope.circuits import open_circuit
 from app.dashscope.client import DashScope
 from app.dashscope.failures import Failure, Verdict
 from app.dashscope.wire import TaskStatus, TaskView
@@ -28,6 +27,7 @@ from app.poller.outcomes import (
 )
 from app.poller.receive import Large, Receiver
 from app.poller.store import Result, close_if_done, count_result_failures, hold, look_again, store_results
+from app.poller.trouble import open_for
 from app.poller.watch import Watcher
 
 # Results are fetched and stored by so many: one transaction each, and a crash repeats no more than these.
@@ -94,6 +94,7 @@ class Collector:
             finally:
                 sent.set()
             self._count(view)
+            await self._context.note_answer(self._call.account, view)
             try:
                 await self._act(look, view)
             except LeaseLost:
@@ -121,9 +122,9 @@ class Collector:
             await self._context.throttled(self._call)
         wait_s = 1.0 if failure.verdict is Verdict.SLOWER else _wait_s(max(look.ended_s, 4.0))
         async with transaction(self._context.sessions) as session:
-            if failure.verdict is Verdict.ACCOUNT:
-                await open_circuit(session, self._call.account, failure)
             await look_again(session, look.task_id, look.token, wait_s=wait_s, trouble=failure.message)
+            if failure.verdict is Verdict.ACCOUNT:
+                await open_for(session, self._call.account, "", failure)
 
     def _count(self, view: TaskView | Failure) -> None:
         outcome = view.verdict.value if isinstance(view, Failure) else view.status.value.lower()
@@ -193,6 +194,8 @@ class Collector:
             await hold(session, look.task_id, look.token, status=view.status.value, usage_s=view.usage_s)
             stored = await store_results(session, look.task_id, results)
             await count_result_failures(session, look.task_id, failures)
+            for failure in {result.failure for result in results if result.failure and result.failure.of_account}:
+                await open_for(session, self._call.account, look.model, failure)
         for result in stored:
             FILES.labels(look.model, look.region, result.status).inc()
 

@@ -9,12 +9,16 @@ import httpx
 
 from app.catalogue import MODELS
 from app.dashscope.budgets import Budgets, Call
-from app.dashscope.client import DashScope
-from app.db import Sessions
+from app.dashscope.circuits import AWAY
+from app.dashscope.client import DashScope, Lost
+from app.dashscope.failures import Failure, Verdict
+from app.db import Sessions, transaction
 from app.poller.crew import Crew
 from app.poller.leases import Leases
 from app.poller.looking import Durations
 from app.poller.metrics import THROTTLED
+from app.poller.reachability import Reachability
+from app.poller.trouble import open_for
 from app.settings import Region, RegionName
 from app.webhooks.sender import Sender
 
@@ -47,10 +51,24 @@ class Context:
     thread: asyncio.Lock = field(default_factory=asyncio.Lock)
     # A result is up to 128 MB before it is compressed: of large ones there is one, until it is stored.
     large_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _reachability: defaultdict[str, Reachability] = field(default_factory=lambda: defaultdict(Reachability))
     _durations: defaultdict[tuple[str, str], Durations] = field(default_factory=lambda: defaultdict(Durations))
 
     def durations(self, account: str, model: str) -> Durations:
         return self._durations[account, model]
+
+    async def note_answer(self, account: str, answer: object) -> None:
+        """Note whether upstream answered a call of any kind. Opens the account's circuit once it counts as away."""
+        if isinstance(answer, Lost):
+            said = answer.reason
+        elif isinstance(answer, Failure) and answer.verdict is Verdict.LATER:
+            said = answer.message
+        else:
+            self._reachability[account].answered()
+            return
+        if self._reachability[account].missed():
+            async with transaction(self.sessions) as session:
+                await open_for(session, account, "", Failure(Verdict.LATER, AWAY, said))
 
     def region_of(self, client: DashScope) -> Region:
         return self.regions[client.account.region]

@@ -25,14 +25,16 @@ async def measure(sessions: Sessions, accounts: Collection[str]) -> None:
     async with transaction(sessions) as session:
         waiting = (await session.execute(_WAITING)).all()
         tasks = {row.account: row for row in await session.execute(_TASKS)}
-        refused = {circuit.account for circuit in await read_circuits(session)}
+        circuits = [circuit for circuit in await read_circuits(session) if circuit.account in accounts]
     WAITING_FILES.clear()
     WAITING_SECONDS.clear()
+    CIRCUIT_OPEN.clear()
+    for circuit in circuits:
+        CIRCUIT_OPEN.labels(circuit.account, circuit.model, circuit.code).set(1)
     for row in waiting:
         WAITING_FILES.labels(row.region, row.model).set(row.files)
         WAITING_SECONDS.labels(row.region, row.model).set(row.age_s)
     for account in accounts:
         found = tasks.get(account)
-        CIRCUIT_OPEN.labels(account).set(account in refused)
         IN_FLIGHT.labels(account).set(found.running if found else 0)
         UNSURE.labels(account).set(found.unsure if found else 0)

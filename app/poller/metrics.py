@@ -6,7 +6,11 @@ CALLS = Counter("asr_gateway_upstream_calls_total", "Calls to DashScope", ["acco
 THROTTLED = Counter(
     "asr_gateway_upstream_throttled_total", "Calls that DashScope answered with 429", ["account", "kind"]
 )
-CIRCUIT_OPEN = Gauge("asr_gateway_circuit_open", "1 while upstream refuses the account's key or bill", ["account"])
+CIRCUIT_OPEN = Gauge(
+    "asr_gateway_circuit_open",
+    "1 while the account gets no submits; `model` is empty when that goes for all models",
+    ["account", "model", "code"],
+)
 IN_FLIGHT = Gauge("asr_gateway_tasks_in_flight", "Tasks that upstream has and that are not collected", ["account"])
 UNSURE = Gauge("asr_gateway_tasks_unsure", "Submits whose answer was lost and that are not settled", ["account"])
 WAITING_FILES = Gauge("asr_gateway_files_waiting", "Files that wait to be submitted", ["region", "model"])

@@ -4,9 +4,6 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.catalogue import MODELS
-from app.settings import RegionName
-
 BATCH = 1000
 
 log = structlog.get_logger()
@@ -23,7 +20,7 @@ _MOVE = text(
     UPDATE files SET region = :other
     FROM (
         SELECT files.job_id, files.index FROM files JOIN jobs ON jobs.id = files.job_id
-        WHERE files.status = 'queued' AND files.region = :region AND files.model = ANY(:models)
+        WHERE files.status = 'queued' AND files.region = :region AND files.model = :model
           AND {movable}
         LIMIT :batch FOR UPDATE OF files SKIP LOCKED
     ) AS chosen
@@ -39,12 +36,11 @@ _MOVE_JOBS = text("""
 """)
 
 
-async def move_waiting_files(session: AsyncSession, region: str, other: RegionName) -> int:
+async def move_waiting_files(session: AsyncSession, region: str, model: str, other: str) -> int:
     """How many files moved. A job's own `region` follows only while all of its files wait."""
-    models = [model.id for model in MODELS.values() if other in model.regions]
-    moved = await session.scalars(_MOVE, {"region": region, "other": other, "models": models, "batch": BATCH})
+    moved = await session.scalars(_MOVE, {"region": region, "model": model, "other": other, "batch": BATCH})
     jobs = list(moved)
     if jobs:
         await session.execute(_MOVE_JOBS, {"jobs": list(set(jobs)), "other": other})
-        log.warning("files moved to another region", files=len(jobs), since=region, to=other)
+        log.warning("files moved to another region", files=len(jobs), model=model, since=region, to=other)
     return len(jobs)

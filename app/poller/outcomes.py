@@ -161,5 +161,7 @@ def _outcome(item: Item | None, file: TaskFile, ended_s: float) -> Outcome:
             return Silent(item)
         case Verdict.RESUBMIT if file.attempts < MOST_ATTEMPTS:
             return Resubmit(failure)
+        case _ if failure.of_account:
+            return Resubmit(failure)
         case _:
             return Failed(failure)

@@ -22,6 +22,7 @@ from app.poller.leases import LEASE_S
 from app.poller.matching import Attempt, Candidate, Match, Rivals, compare, made_within, together, windows
 from app.poller.metrics import CALLS
 from app.poller.records import record_accepted, record_later, record_refused
+from app.poller.trouble import open_for
 
 # How long after the attempt the list must still show nothing before the files go out again.
 SETTLE_S = 6
@@ -113,6 +114,9 @@ class Reconciler:
             candidates = await self._candidates(near)
             if isinstance(candidates, Failure):
                 await self._again(near, token, AWAY_EVERY_S, candidates.message)
+                if candidates.verdict is Verdict.ACCOUNT:
+                    async with transaction(self._context.sessions) as session:
+                        await open_for(session, self._client.account.id, "", candidates)
                 return
             # After the list: of whatever task it shows without a row, the attempt is among these.
             rivals = await self._rivals(attempts[0].model) if candidates else Rivals({})
@@ -228,6 +232,7 @@ class Reconciler:
                 model_name=attempts[0].model, page_no=number, page_size=PAGE_SIZE, **window
             )
         CALLS.labels(call.account, "list", page.verdict.value if isinstance(page, Failure) else "ok").inc()
+        await self._context.note_answer(call.account, page)
         if isinstance(page, Failure) and page.verdict is Verdict.SLOWER:
             await self._context.throttled(call)
         return page

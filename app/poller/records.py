@@ -14,6 +14,8 @@ from app.jobs.counters import JobChange, apply_changes
 from app.jobs.lifecycle import FileCounts
 from app.poller.moving import MOVABLE
 
+UNKNOWN_BATCH = 1000
+
 # A task row is one attempt: what upstream answered to it is true no matter who holds the lease by now. Only an
 # attempt that was given up, and whose files went elsewhere, can no longer be accepted.
 _ACCEPT = text("""
@@ -24,7 +26,8 @@ _ACCEPT = text("""
 """)
 
 _FILES_ACCEPTED = text("""
-    UPDATE files SET status = 'running', attempts = attempts + 1, group_limit = NULL, suspect_task_id = NULL
+    UPDATE files SET status = 'running', attempts = least(attempts + 1, 32767),
+        group_limit = NULL, suspect_task_id = NULL
     FROM (SELECT job_id, index, suspect_task_id FROM files WHERE task_id = :id) AS before
     WHERE files.job_id = before.job_id AND files.index = before.index
       AND files.task_id = :id AND files.status = 'submitting'
@@ -37,14 +40,6 @@ _CLOSE = text("""
     WHERE id = :id AND state IN ('submitting', 'unsure')
     RETURNING file_count
 """)
-
-_QUEUE_MOVABLE = text(
-    """
-    UPDATE files SET status = 'queued', task_id = NULL
-    FROM jobs
-    WHERE files.job_id = jobs.id AND files.task_id = :id AND files.status = 'submitting' AND {movable}
-""".replace("{movable}", MOVABLE)
-)
 
 # Nothing came of the attempt: not even its row is worth keeping.
 _QUEUE_AGAIN = text("""
@@ -74,6 +69,21 @@ _FAIL = text("""
 """)
 
 _URLS = text("SELECT DISTINCT url FROM files WHERE task_id = :id AND status = 'submitting'")
+
+_FAIL_UNKNOWN = text(
+    """
+    UPDATE files SET status = 'failed', finished_at = now(), not_before = NULL, error_code = :code,
+        error_message = :message, error_retryable = :retryable, error_upstream_code = :upstream_code
+    FROM (
+        SELECT files.job_id, files.index FROM files JOIN jobs ON jobs.id = files.job_id
+        WHERE files.status = 'queued' AND files.region = :region AND files.model = :model
+          AND CASE WHEN {movable} THEN CAST(:movable AS bool) ELSE CAST(:bound AS bool) END
+        LIMIT :batch FOR UPDATE OF files SKIP LOCKED
+    ) AS chosen
+    WHERE files.job_id = chosen.job_id AND files.index = chosen.index
+    RETURNING files.job_id
+""".replace("{movable}", MOVABLE)
+)
 
 _LOSE = text("""
     UPDATE tasks SET state = 'unsure', lost_at = now(), look_at = now() + make_interval(secs => :look_in_s),
@@ -155,34 +165,42 @@ async def record_split(session: AsyncSession, task_id: UUID, *, trouble: str, su
         await session.execute(_SPLIT, {"id": task_id, "half": max(count // 2, 1), "suspect": suspect})
 
 
-async def record_refused(session: AsyncSession, task_id: UUID, *, failure: Failure, keep_movable: bool = False) -> None:
-    """Upstream will never take these files from this account: they fail with what it said.
-
-    `keep_movable`: those that may go to another region wait again instead, to be moved.
-    """
+async def record_refused(session: AsyncSession, task_id: UUID, *, failure: Failure) -> None:
+    """Upstream will never take these files: they fail with what it said."""
     if not await _close(session, task_id, failure.message):
         return
-    if keep_movable:
-        await session.execute(_QUEUE_MOVABLE, {"id": task_id})
     # The files may be several clients', and the message may quote their URLs.
     urls = list(await session.scalars(_URLS, {"id": task_id})) if "://" in failure.message else []
-    files = await session.execute(
-        _FAIL,
-        {
-            "id": task_id,
-            "code": failure.code,
-            "urls": urls,
-            "messages": [hide_other_urls(failure.message, url) for url in urls],
-            "message": failure.message,
-            "retryable": failure.retryable,
-            "upstream_code": failure.upstream_code,
-        },
-    )
+    messages = [hide_other_urls(failure.message, url) for url in urls]
+    values = {"id": task_id, "urls": urls, "messages": messages, **_error(failure)}
+    files = await session.execute(_FAIL, values)
     rows = files.all()
     if suspects := list({row.suspect_task_id for row in rows if row.suspect_task_id}):
         # The culprit is found: the size of its group was not to blame.
         await session.execute(_CLEAR_SUSPICION, {"suspects": suspects})
     await apply_changes(session, _changes(rows, FileCounts(queued=-1, failed=1)))
+
+
+async def record_unknown_model(
+    session: AsyncSession, *, region: str, model: str, bound: bool, movable: bool, failure: Failure
+) -> int:
+    """Fail waiting files of a model that upstream does not know, and return how many: at most UNKNOWN_BATCH.
+
+    `movable`: those that may go to another region; `bound`: those that may not.
+    """
+    where = {"region": region, "model": model, "bound": bound, "movable": movable, "batch": UNKNOWN_BATCH}
+    rows = (await session.execute(_FAIL_UNKNOWN, {**where, **_error(failure)})).all()
+    await apply_changes(session, _changes(rows, FileCounts(queued=-1, failed=1)))
+    return len(rows)
+
+
+def _error(failure: Failure) -> dict[str, Any]:
+    return {
+        "code": failure.code,
+        "message": failure.message,
+        "retryable": failure.retryable,
+        "upstream_code": failure.upstream_code,
+    }
 
 
 async def _close(session: AsyncSession, task_id: UUID, trouble: str) -> int:

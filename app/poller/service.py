@@ -4,19 +4,22 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 
 import structlog
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.catalogue import MODELS
 from app.dashscope.budgets import Budgets
+from app.dashscope.circuits import Circuit, probe_soon
 from app.dashscope.client import DashScope, http_client
 from app.dashscope.results import results_client
 from app.db import Sessions, create_sessions, is_conflict, transaction
 from app.errors import DatabaseUnavailable
 from app.jobs.doorbell import Doorbell
 from app.poller.agenda import Agenda, read_agenda
+from app.poller.availability import Availability, Blocked
 from app.poller.cancel import Canceller
 from app.poller.claim import Lot
 from app.poller.collect import Collector
@@ -26,9 +29,10 @@ from app.poller.deliver import Deliverer
 from app.poller.index import index, segment_old
 from app.poller.leases import Leases
 from app.poller.measure import measure
-from app.poller.moving import move_waiting_files
+from app.poller.probe import Prober
 from app.poller.purge import purge
 from app.poller.reconcile import Reconciler
+from app.poller.rerouting import publish, reroute
 from app.poller.submit import Submitter
 from app.poller.tidy import tidy
 from app.poller.watch import Watcher
@@ -117,8 +121,13 @@ class Poller:
         }
         self._reconcilers = {account: Reconciler(context, client) for account, client in context.clients.items()}
         self._cancellers = {account: Canceller(context, client) for account, client in context.clients.items()}
+        self._probers = {account: Prober(context, client) for account, client in context.clients.items()}
         self._deliverer = Deliverer(context)
         self._submitters: dict[tuple[str, str], Submitter] = {}
+        self._accounts: dict[str, set[str]] = {region: context.accounts_of(region) for region in context.regions}
+        self._has_begun = False
+        # What was published last. None: not known.
+        self._blocked: list[Blocked] | None = None
         self._last_round_at = 0.0
         self._due_at = {"tidy": 0.0, "measure": 0.0, "purge": 0.0, "index": 0.0, "segment_old": 0.0}
 
@@ -141,11 +150,19 @@ class Poller:
     async def round(self) -> None:
         self._last_round_at = time.monotonic()
         async with transaction(self._context.sessions) as session:
+            if not self._has_begun:
+                await probe_soon(session, list(self._context.clients))
             agenda = await read_agenda(
                 session, {account: watcher.late_s for account, watcher in self._watchers.items()}
             )
-            await self._move_on(session, agenda)
-        self._start_submitters(agenda)
+            availability = Availability(self._accounts, agenda.circuits)
+            await reroute(session, agenda.waiting, availability)
+            blocked = list(availability.blocked())
+            if blocked != self._blocked:
+                await publish(session, blocked)
+        self._has_begun, self._blocked = True, blocked
+        self._start_submitters(agenda, availability)
+        self._start_probers(agenda, availability)
         self._start_account_workers(agenda)
         if agenda.deliveries:
             self._context.crew.ensure("deliver", self._deliverer.run)
@@ -161,19 +178,6 @@ class Poller:
             self._due_at[name] = time.monotonic() + every_s
             self._context.crew.ensure(name, lambda: chore(self._context.sessions, self._context.clients.keys()))
 
-    async def _move_on(self, session: AsyncSession, agenda: Agenda) -> None:
-        """Where no account of a region works, or it has none, files whose job left the region open go to another."""
-        for region in {region for region, _ in agenda.waiting}:
-            if self._is_stuck(region, agenda):
-                for other in self._context.regions:
-                    if not self._context.accounts_of(other) <= agenda.circuits.keys():
-                        await move_waiting_files(session, region, other)
-
-    def _is_stuck(self, region: str, agenda: Agenda) -> bool:
-        """No account of the region works. While a probe is due, files stay for it: else it would never find out."""
-        accounts = self._context.accounts_of(region)
-        return accounts <= agenda.circuits.keys() and not any(agenda.circuits[each].probe_due for each in accounts)
-
     async def _rest(self) -> None:
         """Until the next round, or less when somebody rings or the poller is told to stop."""
         rung = asyncio.create_task(self._doorbell.wait(ROUND_S))
@@ -184,16 +188,35 @@ class Poller:
         await asyncio.gather(rung, stopped, return_exceptions=True)
         await self._context.pause(self._last_round_at + SHORTEST_ROUND_S - time.monotonic())
 
-    def _start_submitters(self, agenda: Agenda) -> None:
+    def _start_submitters(self, agenda: Agenda, availability: Availability) -> None:
         for region_name, model in agenda.waiting:
             for account, client in self._context.clients.items():
                 if client.account.region == region_name and model in MODELS:
-                    submitter = self._submitters.get((account, model)) or self._new_submitter(client, model)
-                    circuit = agenda.circuits.get(account)
-                    if circuit is None:
+                    submitter = self._submitter(client, model)
+                    if availability.circuit(account, model) is None:
                         self._context.crew.ensure(("submit", account, model), submitter.run)
-                    elif circuit.probe_due:
-                        self._context.crew.ensure(("submit", account, model), submitter.probe)
+
+    def _start_probers(self, agenda: Agenda, availability: Availability) -> None:
+        for circuit in availability.open_circuits:
+            if not circuit.probe_due or (circuit.model and availability.has_own_circuit(circuit.account, "")):
+                continue
+            submitters = self._probed_by(circuit, agenda, availability)
+            if submitters or not circuit.model:  # whether a model is granted is told by a submit alone
+                run = partial(self._probers[circuit.account].run, circuit, submitters)
+                self._context.crew.ensure(("probe", circuit.account, circuit.model), run)
+
+    def _probed_by(self, circuit: Circuit, agenda: Agenda, availability: Availability) -> list[Submitter]:
+        """The submitters of waiting files that may show whether the trouble is over."""
+        client = self._context.clients[circuit.account]
+        waiting = [model for region, model in agenda.waiting if region == client.account.region and model in MODELS]
+        if circuit.model:
+            waiting = [model for model in waiting if model == circuit.model]
+        else:
+            waiting = [model for model in waiting if not availability.has_own_circuit(circuit.account, model)]
+        return [self._submitter(client, model) for model in waiting]
+
+    def _submitter(self, client: DashScope, model: str) -> Submitter:
+        return self._submitters.get((client.account.id, model)) or self._new_submitter(client, model)
 
     def _new_submitter(self, client: DashScope, model: str) -> Submitter:
         region = self._context.region_of(client)

@@ -2,21 +2,21 @@
 
 import asyncio
 import time
-from dataclasses import replace
 from uuid import uuid4
 
 from app.catalogue import MODELS
-from app.dashscope.circuits import take_probe
 from app.dashscope.client import Accepted, DashScope, Lost
 from app.dashscope.failures import Failure, Verdict
 from app.db import transaction
 from app.errors import DatabaseUnavailable
 from app.poller.answers import Answers
-from app.poller.claim import Claim, Lot, claim_files
+from app.poller.claim import Claim, Lot, claim_any_file, claim_files
 from app.poller.context import Context, away_pause_s
 from app.poller.metrics import CALLS, GROUP_FILES
 
 MAX_UNDER_WAY = 64
+
+Answer = Accepted | Failure | Lost
 
 
 class Submitter:
@@ -44,22 +44,21 @@ class Submitter:
             if self._losses > 1:
                 await asyncio.wait([piece])  # upstream is away: one try at a time
 
-    async def probe(self) -> None:
-        """Try one file although the account's circuit is open. One poller at a time has the right to."""
-        async with transaction(self._context.sessions) as session:
-            if not await take_probe(session, self._lot.account):
-                return
-        if piece := await self._next_piece(probe=True):
+    async def try_one(self) -> Answer | None:
+        """Submit one file although a circuit is open, and record the answer. None: nothing waited, or was sent."""
+        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        if piece := await self._next_piece(probe=answered):
             await asyncio.wait([piece])
+        return answered.result() if answered.done() else None
 
-    async def _next_piece(self, *, probe: bool = False) -> "asyncio.Task[None] | None":
+    async def _next_piece(self, *, probe: "asyncio.Future[Answer] | None" = None) -> "asyncio.Task[None] | None":
         """The next group on its way, or None when nothing waits. Returns when its call goes out."""
         await self._room.acquire()
         piece = None
-        lot = replace(self._lot, most=1) if probe else self._lot
+        claim_next = claim_files if probe is None else claim_any_file
         try:
             async with transaction(self._context.sessions) as session:
-                claim = await claim_files(session, lot, token=uuid4())
+                claim = await claim_next(session, self._lot, token=uuid4())
             if claim is not None:
                 sent = asyncio.Event()
                 submit = self._submit(claim, sent, probe=probe)
@@ -72,16 +71,19 @@ class Submitter:
             await sent.wait()
         return piece
 
-    async def _submit(self, claim: Claim, sent: asyncio.Event, *, probe: bool) -> None:
+    async def _submit(self, claim: Claim, sent: asyncio.Event, *, probe: "asyncio.Future[Answer] | None") -> None:
         with self._context.leases.keep(claim.token):
             answer = await self._send(claim, sent)
             if answer is None:
                 await self._answers.give_back(claim)
                 return
             self._count(claim, answer)
-            await self._answers.write_down(claim, answer, probe=probe)
+            await self._answers.write_down(claim, answer, probe=probe is not None)
+            if probe is not None:
+                probe.set_result(answer)
+            await self._context.note_answer(self._lot.account, answer)
 
-    async def _send(self, claim: Claim, sent: asyncio.Event) -> Accepted | Failure | Lost | None:
+    async def _send(self, claim: Claim, sent: asyncio.Event) -> Answer | None:
         """The answer; None when nothing was sent: no budget to ask, told to stop, or the lease may be another's."""
         try:
             # Last of all, so that nothing but the call itself lies between the budget's word and upstream.
@@ -100,12 +102,12 @@ class Submitter:
         finally:
             sent.set()
 
-    def _count(self, claim: Claim, answer: Accepted | Failure | Lost) -> None:
+    def _count(self, claim: Claim, answer: Answer) -> None:
         outcome = answer.verdict.value if isinstance(answer, Failure) else type(answer).__name__.lower()
         CALLS.labels(self._lot.account, "submit", outcome).inc()
         if isinstance(answer, Accepted):
             GROUP_FILES.labels(self._lot.model).observe(len(claim.file_urls))
-        if isinstance(answer, Failure) and answer.verdict is Verdict.ACCOUNT:
+        if isinstance(answer, Failure) and answer.of_account:
             self._refused = True
         if isinstance(answer, Lost) or (isinstance(answer, Failure) and answer.verdict is Verdict.LATER):
             self._losses += 1

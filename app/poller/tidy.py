@@ -41,6 +41,10 @@ _FORGET = text("""
 _UNLEARN = text("DELETE FROM group_limits WHERE learnt_at < now() - interval '7 days'")
 
 
+# Of accounts that are no longer configured, and of models without a waiting file. The next refusal opens one anew.
+_FORGET_CIRCUITS = text("DELETE FROM circuits WHERE probe_at < now() - interval '1 day'")
+
+
 async def tidy(sessions: Sessions, accounts: Collection[str]) -> None:
     while await give_up_abandoned(sessions, accounts):
         pass
@@ -52,6 +56,7 @@ async def forget(sessions: Sessions) -> None:
     async with transaction(sessions) as session:
         await session.execute(_FORGET)
         await session.execute(_UNLEARN)
+        await session.execute(_FORGET_CIRCUITS)
 
 
 async def give_up_abandoned(sessions: Sessions, accounts: Collection[str]) -> int:

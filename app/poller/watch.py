@@ -142,15 +142,17 @@ class Watcher:
         async with self._context.budgets.spend(self._call):
             page = await self._client.list_tasks(status=status.value, page_no=number, page_size=PAGE_SIZE)
         CALLS.labels(self._call.account, "list", page.verdict.value if isinstance(page, Failure) else "ok").inc()
+        await self._context.note_answer(self._call.account, page)
         if not isinstance(page, Failure):
             return page
         self._next_at = time.monotonic() + 2
         if page.verdict is Verdict.SLOWER:
             await self._context.throttled(self._call)
-        elif page.verdict is not Verdict.LATER:
-            self._refuse(page.message)
-        else:
+        elif page.verdict in {Verdict.LATER, Verdict.ACCOUNT}:
+            # Single queries go on meanwhile. They find out, too, when a refused key is accepted again.
             self._refused_until = self._next_at
+        else:
+            self._refuse(page.message)
         return None
 
     def _refuse(self, reason: str) -> None:

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import app.main  # noqa: F401 - with it all rooms, and so all errors that callers may see
 from app.api.problems import kind_of
-from app.dashscope.failures import CALL_FAILURES, FILE_FAILURES
+from app.dashscope.circuits import AWAY
+from app.dashscope.failures import CALL_FAILURES, FILE_FAILURES, Verdict
 from app.errors import GatewayError
-from app.jobs.schemas import FileErrorCode
+from app.jobs.schemas import FileErrorCode, WaitingCode
 
 ROOT = Path(__file__).parents[2]
 PROBLEMS, _, FILES = (ROOT / "docs" / "errors.md").read_text().partition("## Why a file failed")
+FILES, _, WAITING = FILES.partition("## Why files wait")
 FAILING, _, HARMLESS = FILES.partition("never fail a file")
 # Failures that no table lists are made where they are found.
 _MADE = re.compile(r'\bFailure\(\s*Verdict\.\w+,\s*"(\w+)"')
@@ -23,14 +25,22 @@ def test_every_problem_is_documented_with_its_status_and_no_other_is() -> None:
 
 
 def test_every_reason_why_a_file_fails_is_documented_and_no_other_is() -> None:
-    documented = re.findall(r"^\| `(\w+)` \|", FILES, re.MULTILINE)
-    assert sorted(documented) == sorted(set(_words_of_failures()))
+    documented = re.findall(r"^\| `(\w+)` \|", FILES + WAITING, re.MULTILINE)
+    assert sorted(set(documented)) == sorted(set(_words_of_failures()))
 
 
 def test_the_document_lists_what_fails_a_file_and_nothing_that_never_does() -> None:
     documented = re.findall(r"^\| `(\w+)` \|", FAILING, re.MULTILINE)
     assert documented == sorted(FileErrorCode)
-    assert re.findall(r"^\| `(\w+)` \|", HARMLESS, re.MULTILINE) == ["no_speech", "throttled", "upstream_unavailable"]
+    assert re.findall(r"^\| `(\w+)` \|", HARMLESS, re.MULTILINE) == ["no_speech", "throttled"]
+
+
+def test_every_reason_to_wait_is_documented_and_no_other_is() -> None:
+    assert re.findall(r"^\| `(\w+)` \|", WAITING, re.MULTILINE) == sorted(WaitingCode)
+    made = {
+        word for verdict, word in CALL_FAILURES.values() if verdict in {Verdict.ACCOUNT, Verdict.GRANT, Verdict.MODEL}
+    }
+    assert made | {AWAY} == set(WaitingCode)
 
 
 def test_the_example_is_what_is_answered() -> None:

@@ -110,7 +110,7 @@ REFUSALS = [
     ("error_http400_InvalidParameter_model", 400, Verdict.MODEL),
     ("error_http400_Arrearage", 400, Verdict.ACCOUNT),
     ("error_http401_InvalidApiKey", 401, Verdict.ACCOUNT),
-    ("error_http403_AccessDenied_Unpurchased", 403, Verdict.MODEL),
+    ("error_http403_AccessDenied_Unpurchased", 403, Verdict.GRANT),
     ("error_http404_ModelNotFound", 404, Verdict.MODEL),
     ("error_http429_Throttling_RateQuota", 429, Verdict.SLOWER),
     ("error_http429_Throttling_AllocationQuota", 429, Verdict.SLOWER),

@@ -9,11 +9,12 @@ from app.dashscope.wire import read_error
 from tests.dashscope.samples import FOLDER
 
 LATER, SLOWER, RESUBMIT = Verdict.LATER, Verdict.SLOWER, Verdict.RESUBMIT
-REFUSED, MODEL, ACCOUNT, SILENT = Verdict.REFUSED, Verdict.MODEL, Verdict.ACCOUNT, Verdict.SILENT
+REFUSED, MODEL, GRANT = Verdict.REFUSED, Verdict.MODEL, Verdict.GRANT
+ACCOUNT, SILENT = Verdict.ACCOUNT, Verdict.SILENT
 
 CALLS = [
     (400, "InvalidParameter", "input must contain file_urls", REFUSED, "upstream_refused"),
-    (400, "InvalidParameter", "url error, please check url！", MODEL, "model_unavailable"),
+    (400, "InvalidParameter", "url error, please check url！", REFUSED, "model_unavailable"),
     (400, "InvalidParameter", "Model not exist.", MODEL, "model_unavailable"),
     (400, "InvalidParameter", "Required body invalid, please check the request body format.", REFUSED, None),
     (400, "InvalidParameter", "task can not be null", REFUSED, "upstream_refused"),
@@ -36,18 +37,18 @@ CALLS = [
     (400, "Throttling.AllocationQuota", "Free allocated quota exceeded.", REFUSED, "upstream_refused"),
     (400, "BadRequest.ResourceNotExist", "The Required resource not exist.", REFUSED, "upstream_refused"),
     (416, "BadRequest.ResourceNotExist", "The Required resource not exist.", REFUSED, "upstream_refused"),
-    (401, "InvalidApiKey", "Invalid API-key provided.", ACCOUNT, "account_refused"),
-    (401, "NOT AUTHORIZED", "Access denied: Either you are not authorized", ACCOUNT, "account_refused"),
-    (403, "AccessDenied", "current user api does not support synchronous calls.", MODEL, "model_unavailable"),
-    (403, "AccessDenied", "current user api does not support asynchronous calls.", MODEL, "model_unavailable"),
-    (403, "AccessDenied", "Access denied.", MODEL, "model_unavailable"),
-    (403, "AccessDenied.Unpurchased", "", MODEL, "model_unavailable"),
-    (403, "Model.AccessDenied", "Model access denied.", MODEL, "model_unavailable"),
-    (403, "Workspace.AccessDenied", "", ACCOUNT, "account_refused"),
-    (403, "AllocationQuota.FreeTierOnly", "", MODEL, "model_unavailable"),
+    (401, "InvalidApiKey", "Invalid API-key provided.", ACCOUNT, "account_key_refused"),
+    (401, "NOT AUTHORIZED", "Access denied: Either you are not authorized", ACCOUNT, "account_key_refused"),
+    (403, "AccessDenied", "current user api does not support synchronous calls.", GRANT, "model_not_granted"),
+    (403, "AccessDenied", "current user api does not support asynchronous calls.", GRANT, "model_not_granted"),
+    (403, "AccessDenied", "Access denied.", GRANT, "model_not_granted"),
+    (403, "AccessDenied.Unpurchased", "", GRANT, "model_not_granted"),
+    (403, "Model.AccessDenied", "Model access denied.", GRANT, "model_not_granted"),
+    (403, "Workspace.AccessDenied", "", GRANT, "model_not_granted"),
+    (403, "AllocationQuota.FreeTierOnly", "", GRANT, "account_quota"),
     (404, "ModelNotFound", "Model can not be found.", MODEL, "model_unavailable"),
     (404, "Model.NotExist", "", MODEL, "model_unavailable"),
-    (404, "WorkSpaceNotFound", "", ACCOUNT, "account_refused"),
+    (404, "WorkSpaceNotFound", "", ACCOUNT, "account_key_refused"),
     (404, "NotFound", "", REFUSED, "upstream_refused"),
     (409, "Conflict", "", REFUSED, "upstream_refused"),
     (429, "Throttling", "Requests throttling triggered.", SLOWER, "throttled"),
@@ -56,9 +57,9 @@ CALLS = [
     (429, "Throttling.AllocationQuota", "Allocated quota exceeded", SLOWER, "throttled"),
     (429, "LimitRequests", "", SLOWER, "throttled"),
     (429, "limit_requests", "", SLOWER, "throttled"),
-    (429, "CommodityNotPurchased", "", ACCOUNT, "account_in_arrears"),
-    (429, "PrepaidBillOverdue", "", ACCOUNT, "account_in_arrears"),
-    (429, "PostpaidBillOverdue", "", ACCOUNT, "account_in_arrears"),
+    (429, "CommodityNotPurchased", "", ACCOUNT, "account_unpaid"),
+    (429, "PrepaidBillOverdue", "", ACCOUNT, "account_unpaid"),
+    (429, "PostpaidBillOverdue", "", ACCOUNT, "account_unpaid"),
     (500, "InternalError", "An internal error has occured", LATER, "upstream_unavailable"),
     (500, "InternalError.Algo", "", LATER, "upstream_unavailable"),
     (500, "InternalError.Timeout", "", LATER, "upstream_unavailable"),
@@ -72,15 +73,15 @@ CALLS = [
     (504, "GatewayTimeout", "", LATER, "upstream_unavailable"),
     # Not in the catalogue: the status speaks.
     (400, "SomethingNew", "", REFUSED, "upstream_refused"),
-    (401, "SomethingNew", "", ACCOUNT, "account_refused"),
-    (403, "SomethingNew", "", MODEL, "model_unavailable"),
+    (401, "SomethingNew", "", ACCOUNT, "account_key_refused"),
+    (403, "SomethingNew", "", GRANT, "model_not_granted"),
     (429, "SomethingNew", "", SLOWER, "throttled"),
     (500, "SomethingNew", "", LATER, "upstream_unavailable"),
     (200, "SomethingNew", "", LATER, "upstream_unavailable"),
     # The code speaks louder than the status, except where it counts something else than calls.
     (200, "Throttling.RateQuota", "", SLOWER, "throttled"),
     (400, "Throttling.RateQuota", "", SLOWER, "throttled"),
-    (200, "InvalidApiKey", "", ACCOUNT, "account_refused"),
+    (200, "InvalidApiKey", "", ACCOUNT, "account_key_refused"),
     (503, "Throttling", "", SLOWER, "throttled"),
 ]
 

@@ -44,6 +44,7 @@ async def test_a_job_is_accepted_and_shown_as_the_contract_shows_it(api: httpx.A
         "started_at": None,
         "finished_at": None,
         "file_counts": {"total": 1, "queued": 1, "running": 0, "succeeded": 0, "failed": 0, "canceled": 0},
+        "waiting_reason": None,
         "audio_duration_ms": 0,
         "cost": {"amount": "0.00000", "currency": "CNY"},
         "files": [

@@ -17,6 +17,7 @@ from app.db import Sessions, create_engine, create_sessions, transaction
 from app.identifiers import new_id
 from app.jobs.lookup import Lookup
 from app.jobs.models import Job
+from app.jobs.reading import Version
 from app.jobs.waiting import Waiters
 from tests.jobs.rows import SUCCEEDED, add_job, finish
 
@@ -193,7 +194,9 @@ async def test_two_thousand_waiters_share_one_statement_and_hold_no_connection(
     waiters = Waiters(sessions, interval_s=0.05)
     job_id, other_id = await add_job(sessions, client_id), await add_job(sessions, client_id)
     statements.clear()
-    others = [asyncio.create_task(waiters.until_changed(other_id, version, 2)) for version in range(1, 1001)]
+    others = [
+        asyncio.create_task(waiters.until_changed(Version(other_id, version, None), 2)) for version in range(1, 1001)
+    ]
     mine = [asyncio.create_task(waiters.until_final(job_id, LONG_S)) for _ in range(1000)]
     await somebody_waits(waiters, 2000)
     assert engine.pool.checkedout() <= 1  # type: ignore[attr-defined]
@@ -242,9 +245,9 @@ async def test_a_deleted_job_ends_the_wait_with_a_404(
 async def test_a_waiter_is_woken_by_a_change_only_if_it_asked_for_changes(client_id: UUID, sessions: Sessions) -> None:
     waiters = Waiters(sessions, interval_s=0.01)
     job_id = await add_job(sessions, client_id, version=3)
-    await waiters.until_changed(job_id, 2, LONG_S)
+    await waiters.until_changed(Version(job_id, 2, None), LONG_S)
     began = perf_counter()
-    await waiters.until_changed(job_id, 3, 0.05)
+    await waiters.until_changed(Version(job_id, 3, None), 0.05)
     await waiters.until_final(job_id, 0.05)
     assert perf_counter() - began >= 0.1
     waiters.close()

@@ -9,9 +9,9 @@ import pytest
 from app.dashscope.failures import judge_call
 from app.db import Sessions, transaction
 from app.poller.answers import may_be_one_file
-from app.poller.claim import WAITING, Claim, Lot, claim_files
+from app.poller.claim import WAITING, Claim, Lot, claim_any_file, claim_files
 from app.poller.grouping import group_size
-from app.poller.records import record_accepted, record_refused, record_split
+from app.poller.records import record_accepted, record_later, record_refused, record_split
 from app.sandbox import RunningSandbox, SandboxConfig
 from tests.poller.conftest import Desk, StartPoller
 
@@ -37,6 +37,20 @@ async def test_a_lone_file_goes_out_alone(desk: Desk) -> None:
     assert claimed is not None
     assert claimed.file_urls == ["https://example.com/a.wav"]
     assert await claim(desk.sessions) is None
+
+
+async def test_a_probe_takes_any_one_file_so_that_none_keeps_the_others_back(desk: Desk) -> None:
+    await desk.post(*urls("a", 1), parameters={"language_hints": ["zh"]})
+    await desk.post(*urls("b", 1), client_id=await desk.client("other"))
+    seen = set()
+    for _ in range(60):  # that the same one is taken each time has a chance of 2 to 10^18
+        async with transaction(desk.sessions) as session:
+            claimed = await claim_any_file(session, LOT, token=uuid4())
+            assert claimed is not None
+            assert len(claimed.file_urls) == 1
+            seen |= set(claimed.file_urls)
+            await record_later(session, claimed.task_id)
+    assert seen == {*urls("a", 1), *urls("b", 1)}
 
 
 async def test_a_backlog_shares_tasks_just_large_enough_to_drain_at_once(desk: Desk) -> None:

@@ -63,16 +63,19 @@ async def test_result_hosts_never_see_the_key(desk: Desk, start_poller: StartPol
     assert sandbox.state.downloads
 
 
-async def test_a_wrong_key_fails_its_files_clearly_and_leaves_the_other_region_alone(
+async def test_a_wrong_key_fails_no_file_says_why_and_leaves_the_other_region_alone(
     desk: Desk, start_poller: StartPoller
 ) -> None:
     refused = await desk.post(FEMALE, region="beijing")
     fine = await desk.post(FEMALE, region="singapore")
     async with start_poller(dashscope_beijing_api_key="sk-wrong"):
-        assert await desk.final(refused, fine) == ["failed", "succeeded"]
+        assert await desk.final(fine) == ["succeeded"]
+        await desk.until("SELECT 1 FROM blockages WHERE region = 'beijing' AND code = 'account_key_refused'")
     (file,) = await desk.files(refused)
-    assert (file.error_code, file.error_upstream_code) == ("account_refused", "InvalidApiKey")
-    assert "sk-wrong" not in file.error_message
+    assert (file.status, file.attempts) == ("queued", 0)
+    (circuit,) = await desk.rows("SELECT code, upstream_code, message FROM circuits")
+    assert (circuit.code, circuit.upstream_code) == ("account_key_refused", "InvalidApiKey")
+    assert "sk-wrong" not in circuit.message
 
 
 async def test_a_file_that_failed_by_the_engines_fault_goes_out_once_more(

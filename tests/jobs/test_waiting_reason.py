@@ -1,0 +1,149 @@
+"""`waiting_reason`: why queued files cannot go out, in all that shows a job."""
+
+import json
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import text
+
+from app.clients.service import CurrentClient
+from app.db import Sessions, transaction
+from app.jobs.waiting import Waiters
+from tests.jobs.rows import RUNNING, SUCCEEDED, add_job
+from tests.live_server import live_server
+
+SINCE = "2026-11-28T08:00:00.250000Z"
+REASON = {"code": "account_key_refused", "account": "beijing/default", "region": "beijing", "since": SINCE}
+OSS = {"url": "oss://dashscope-instant/a.wav"}
+
+
+async def block(sessions: Sessions, *, everywhere: bool = True, code: str = "account_key_refused") -> None:
+    async with transaction(sessions) as session:
+        await session.execute(
+            text(
+                "INSERT INTO blockages (region, model, everywhere, code, account, since)"
+                " VALUES ('beijing', 'fun-asr', :everywhere, :code, 'beijing/default', :since)"
+                " ON CONFLICT (region, model) DO UPDATE SET code = excluded.code"
+            ),
+            {"everywhere": everywhere, "code": code, "since": datetime.fromisoformat(SINCE)},
+        )
+
+
+async def unblock(sessions: Sessions) -> None:
+    async with transaction(sessions) as session:
+        await session.execute(text("DELETE FROM blockages"))
+
+
+async def reason_of(api: httpx.AsyncClient, job_id: UUID) -> Any:
+    job = (await api.get(f"/v1/jobs/{job_id}")).json()
+    listed = {each["id"]: each for each in (await api.get("/v1/jobs")).json()["items"]}
+    assert listed[job["id"]] == job
+    return job["waiting_reason"]
+
+
+async def test_a_new_job_says_at_once_why_it_waits(api: httpx.AsyncClient, sessions: Sessions) -> None:
+    await block(sessions)
+    posted = (await api.post("/v1/jobs", json={"file_urls": ["https://example.com/a.wav"]})).json()
+    assert posted["waiting_reason"] == REASON
+    assert await reason_of(api, posted["id"]) == REASON
+    await unblock(sessions)
+    assert await reason_of(api, posted["id"]) is None
+
+
+async def test_the_etag_and_the_list_change_with_the_reason_although_the_version_does_not(
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
+) -> None:
+    job_id = await add_job(sessions, client_id)
+    path = f"/v1/jobs/{job_id}"
+    etags = []
+    for change in (None, "account_key_refused", "account_unpaid"):
+        if change:
+            await block(sessions, code=change)
+        answer = await api.get(path)
+        etags.append(answer.headers["etag"])
+        assert (answer.json()["waiting_reason"] or {}).get("code") == change
+        assert await reason_of(api, job_id) == answer.json()["waiting_reason"]
+        assert (await api.get(path, headers={"If-None-Match": etags[-1]})).status_code == 304
+    assert len(set(etags)) == 3
+    filtered = (await api.get("/v1/jobs?status=queued")).json()["items"]
+    assert [job["waiting_reason"]["code"] for job in filtered] == ["account_unpaid"]
+    await unblock(sessions)
+    assert (await api.get(path, headers={"If-None-Match": etags[0]})).status_code == 304
+
+
+@pytest.mark.parametrize(
+    ("everywhere", "job", "files", "waits"),
+    [
+        (True, {}, [{}], True),
+        (False, {}, [{}], False),  # it goes to another region
+        (False, {"region_asked": "beijing"}, [{}], True),
+        (False, {"parameters": {"vocabulary_id": "vocab-x-1"}}, [{}], True),
+        (False, {}, [{}, OSS], True),  # an upload stays with its account
+        (False, {}, [{}, OSS | RUNNING], False),
+        (True, {"model": "paraformer-v2"}, [{}], False),
+        (True, {"region": "singapore"}, [{}], False),
+        (True, {}, [RUNNING], False),
+        (True, {}, [RUNNING, {}], True),
+        (True, {}, [SUCCEEDED], False),
+    ],
+)
+async def test_only_jobs_with_files_that_no_account_takes_have_a_reason(
+    api: httpx.AsyncClient,
+    client_id: UUID,
+    sessions: Sessions,
+    *,
+    everywhere: bool,
+    job: dict[str, Any],
+    files: list[dict[str, Any]],
+    waits: bool,
+) -> None:
+    await block(sessions, everywhere=everywhere)
+    job_id = await add_job(sessions, client_id, [{"status": "queued"} | file for file in files], **job)
+    assert await reason_of(api, job_id) == (REASON if waits else None)
+
+
+@pytest.fixture
+async def waiters(app: FastAPI, sessions: Sessions) -> AsyncIterator[Waiters]:
+    waiters = app.state.desk.waiters = Waiters(sessions, interval_s=0.01)
+    yield waiters
+    waiters.close()
+
+
+async def test_a_stream_of_events_tells_that_a_reason_came_and_went(
+    app: FastAPI, waiters: Waiters, api_client: tuple[CurrentClient, str], sessions: Sessions
+) -> None:
+    job_id = await add_job(sessions, api_client[0].id)
+    headers = {"Authorization": f"Bearer {api_client[1]}"}
+    async with live_server(app) as url, httpx.AsyncClient(base_url=url, headers=headers, timeout=20) as http:
+        path = f"/v1/jobs/{job_id}/events"
+        async with http.stream("GET", path) as answer:
+            lines = answer.aiter_lines()
+            assert await _next_reason(lines) is None
+            await block(sessions)
+            assert await _next_reason(lines) == REASON
+            # Who comes back has perhaps not seen it: the version is the same.
+            async with http.stream("GET", path, headers={"Last-Event-ID": "1"}) as again:
+                assert await _next_reason(again.aiter_lines()) == REASON
+            await unblock(sessions)
+            assert await _next_reason(lines) is None
+        waiters.close()
+
+
+async def _next_reason(lines: AsyncIterator[str]) -> Any:
+    async for line in lines:
+        if line.startswith("data: "):
+            return json.loads(line.removeprefix("data: "))["waiting_reason"]
+    raise AssertionError("the stream ended")
+
+
+async def test_a_wait_for_the_end_is_not_over_because_of_a_reason(
+    client_id: UUID, sessions: Sessions, waiters: Waiters
+) -> None:
+    job_id = await add_job(sessions, client_id)
+    await block(sessions)
+    assert await waiters.until_final(job_id, 0.2) is None
