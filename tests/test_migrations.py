@@ -72,3 +72,26 @@ async def test_transcripts_of_before_the_block_index_can_be_read_in_blocks(datab
     found = find_sentences(document, SentenceFilters(channel_id=1), 10_000)
     assert [each["begin_time"] for _, each in found] == [n * 1000 for n in range(3000)]
     assert [{**each, "sentences": [*each["sentences"]]} for each in document.transcripts(1)] == transcripts[1:]
+
+
+async def test_open_circuits_stay_open_with_the_codes_of_today(database_url: str) -> None:
+    await asyncio.to_thread(migrate.downgrade, database_url, "20261123_1500")
+    connection = await asyncpg.connect(database_url)  # type: ignore[no-untyped-call]
+    await connection.execute(
+        "INSERT INTO circuits (account, code, message, probe_at) VALUES"
+        " ('beijing/a', 'account_refused', '', now()), ('beijing/b', 'account_in_arrears', '', now())"
+    )
+    await asyncio.to_thread(migrate.upgrade, database_url)
+    rows = await connection.fetch("SELECT account, model, code FROM circuits ORDER BY account")
+    assert [tuple(row) for row in rows] == [
+        ("beijing/a", "", "account_key_refused"),
+        ("beijing/b", "", "account_unpaid"),
+    ]
+    await connection.execute(
+        "INSERT INTO circuits (account, model, code, message, probe_at)"
+        " VALUES ('beijing/a', 'fun-asr', 'model_not_granted', '', now())"
+    )
+    await asyncio.to_thread(migrate.downgrade, database_url, "20261123_1500")
+    rows = await connection.fetch("SELECT account, code FROM circuits ORDER BY account")
+    await connection.close()
+    assert [tuple(row) for row in rows] == [("beijing/a", "account_refused"), ("beijing/b", "account_in_arrears")]

@@ -291,17 +291,15 @@ _FIRST_FILES = (
     .scalar_subquery()
 )
 
-# Why queued files cannot go out, by the blockages that pollers publish: mostly an empty table, and not looked at for
-# jobs without queued files. Files that must stay in their region count also where the job may change its own.
-WAITING_REASON = """
-    CASE WHEN jobs.files_queued > 0 THEN (
-        SELECT CAST(json_build_object('code', code, 'account', account, 'region', region, 'since', since) AS text)
-        FROM blockages
-        WHERE blockages.region = jobs.region AND blockages.model = jobs.model
-          AND (everywhere OR jobs.region_asked <> 'auto' OR jobs.parameters ?| ARRAY['vocabulary_id', 'phrase_id']
-               OR EXISTS (SELECT FROM files WHERE files.job_id = jobs.id AND files.status = 'queued'
-                          AND files.region = blockages.region AND files.url LIKE 'oss://%'))
-    ) END
+# Jobs whose files stay in their region: it was asked for, or a hot-word list belongs to it. A foreign list is silently
+# ignored upstream.
+KEEPS_REGION = "(jobs.region_asked <> 'auto' OR jobs.parameters ?| ARRAY['vocabulary_id', 'phrase_id'])"
+
+# Why queued files cannot go out, by the blockages that pollers publish. The table is mostly empty, which a statement
+# finds out once; the rest is in a function, because planning it each time would cost as much as reading the job.
+WAITING_REASON = f"""
+    CASE WHEN jobs.files_queued > 0 AND EXISTS (SELECT FROM blockages)
+    THEN job_waiting_reason(jobs.id, jobs.region, jobs.model, {KEEPS_REGION}) END
 """
 _WAITING_REASON = literal_column(WAITING_REASON, Text).label("waiting_reason")
 

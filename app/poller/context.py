@@ -57,18 +57,23 @@ class Context:
     def durations(self, account: str, model: str) -> Durations:
         return self._durations[account, model]
 
-    async def note_answer(self, account: str, answer: object) -> None:
-        """Note whether upstream answered a call of any kind. Opens the account's circuit once it counts as away."""
+    async def note_answer(self, account: str, answer: object) -> bool:
+        """Note whether upstream answered a call of any kind. Opens the account's circuit once it counts as away.
+
+        Returns whether it does.
+        """
         if isinstance(answer, Lost):
             said = answer.reason
         elif isinstance(answer, Failure) and answer.verdict is Verdict.LATER:
             said = answer.message
         else:
             self._reachability[account].answered()
-            return
-        if self._reachability[account].missed():
-            async with transaction(self.sessions) as session:
-                await open_for(session, account, "", Failure(Verdict.LATER, AWAY, said))
+            return False
+        if not self._reachability[account].missed():
+            return False
+        async with transaction(self.sessions) as session:
+            await open_for(session, account, "", Failure(Verdict.LATER, AWAY, said))
+        return True
 
     def region_of(self, client: DashScope) -> Region:
         return self.regions[client.account.region]

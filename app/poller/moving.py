@@ -4,16 +4,14 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.jobs.reading import KEEPS_REGION
+
 BATCH = 1000
 
 log = structlog.get_logger()
 
-# Files whose job leaves the region open, and that mean the same elsewhere: uploads and hot-word lists belong to an
-# account and its region, where a foreign list is silently ignored.
-MOVABLE = """
-    jobs.region_asked = 'auto' AND files.url NOT LIKE 'oss://%'
-    AND NOT jobs.parameters ?| ARRAY['vocabulary_id', 'phrase_id']
-"""
+# Files whose job leaves the region open, and that mean the same elsewhere: uploads belong to an account and its region.
+MOVABLE = f"NOT {KEEPS_REGION} AND files.url NOT LIKE 'oss://%'"
 
 _MOVE = text(
     """

@@ -81,7 +81,8 @@ class Submitter:
             await self._answers.write_down(claim, answer, probe=probe is not None)
             if probe is not None:
                 probe.set_result(answer)
-            await self._context.note_answer(self._lot.account, answer)
+            if await self._context.note_answer(self._lot.account, answer):
+                self._refused = True
 
     async def _send(self, claim: Claim, sent: asyncio.Event) -> Answer | None:
         """The answer; None when nothing was sent: no budget to ask, told to stop, or the lease may be another's."""

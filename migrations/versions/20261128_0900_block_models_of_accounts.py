@@ -13,6 +13,23 @@ depends_on: str | Sequence[str] | None = None
 _CODES = {"account_refused": "account_key_refused", "account_in_arrears": "account_unpaid"}
 _RENAME = sa.text("UPDATE circuits SET code = :new WHERE code = :old")
 
+# PL/pgSQL keeps its plan: in the statements that read jobs the same would be planned each time, for 0.16 ms. Uploads
+# stay in their region also where the job may change its own.
+_REASON = """
+    CREATE FUNCTION job_waiting_reason(job uuid, job_region text, job_model text, keeps_region boolean)
+    RETURNS text LANGUAGE plpgsql STABLE AS $$
+    BEGIN
+        RETURN (
+            SELECT json_build_object('code', code, 'account', account, 'region', region, 'since', since)
+            FROM blockages
+            WHERE region = job_region AND model = job_model
+              AND (everywhere OR keeps_region OR EXISTS (
+                SELECT FROM files WHERE files.job_id = job AND files.status = 'queued'
+                  AND files.region = job_region AND files.url LIKE 'oss://%'))
+        );
+    END $$
+"""
+
 
 def upgrade() -> None:
     op.add_column("circuits", sa.Column("model", sa.Text(), server_default="", nullable=False))
@@ -31,9 +48,11 @@ def upgrade() -> None:
         sa.Column("since", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("region", "model", name=op.f("pk_blockages")),
     )
+    op.execute(_REASON)
 
 
 def downgrade() -> None:
+    op.execute("DROP FUNCTION job_waiting_reason")
     op.drop_table("blockages")
     # A circuit of the whole account is all that the older form can say; the others are learnt anew.
     op.execute("DELETE FROM circuits WHERE model <> '' OR code NOT IN ('account_key_refused', 'account_unpaid')")

@@ -7,6 +7,8 @@ from uuid import UUID
 import pytest
 from structlog.testing import capture_logs
 
+from app.dashscope.circuits import read_circuits, take_probe
+from app.db import transaction
 from app.sandbox import RunningSandbox
 from app.sandbox.faults import Faults, RefusedKey
 from tests.poller.conftest import Desk, StartPoller
@@ -135,16 +137,20 @@ async def test_a_circuit_without_a_file_to_try_is_closed_by_the_query_alone(
     assert tuple(circuit) == ("singapore/default", 0)
 
 
-async def test_a_probe_that_died_with_its_poller_is_made_by_another(desk: Desk, start_poller: StartPoller) -> None:
-    job = await desk.post(*urls(1), region="beijing")
-    async with start_poller():
-        await desk.final(job)
-        await desk.rows(
-            "INSERT INTO circuits (account, code, message, probe_at, probe_lease_until)"
-            " VALUES ('beijing/default', 'account_unpaid', '', now(), now() - interval '1 s') RETURNING account"
-        )
-        later = await desk.post(*urls(1), region="beijing")
-        assert await desk.final(later) == ["succeeded"]
+async def test_one_poller_at_a_time_probes(desk: Desk) -> None:
+    await desk.rows(
+        "INSERT INTO circuits (account, code, message, probe_at)"
+        " VALUES ('beijing/default', 'account_unpaid', '', now()) RETURNING account"
+    )
+
+    async def take() -> bool:
+        async with transaction(desk.sessions) as session:
+            (circuit,) = await read_circuits(session)
+            return await take_probe(session, circuit)
+
+    assert sorted(await asyncio.gather(*(take() for _ in range(5)))) == [False] * 4 + [True]
+    await desk.rows("UPDATE circuits SET probe_lease_until = now() - interval '1 s' RETURNING account")
+    assert await take()
 
 
 async def test_a_probe_whose_file_is_to_blame_goes_on_with_the_next_file(desk: Desk, start_poller: StartPoller) -> None:
