@@ -1,10 +1,13 @@
 """Opening and closing circuits, each with one line in the log."""
 
+from dataclasses import replace
+
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.dashscope.circuits import close_circuit, open_circuit
 from app.dashscope.failures import Failure, Verdict
+from app.dashscope.quoted_urls import hide_other_urls
 
 log = structlog.get_logger()
 
@@ -17,6 +20,8 @@ async def open_for(session: AsyncSession, account: str, model: str, failure: Fai
     scope = "" if failure.verdict in {Verdict.ACCOUNT, Verdict.LATER} else model
     if not scope and failure.verdict not in {Verdict.ACCOUNT, Verdict.LATER}:
         return
+    # The message outlives the submit, and is shown for others' files, whose URLs it may quote.
+    failure = replace(failure, message=hide_other_urls(failure.message, ""))
     if await open_circuit(session, account, scope, failure):
         log.error(
             "circuit opened",
