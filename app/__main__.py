@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 import structlog
 import typer
 
-from app.errors import GatewayError
+from app.errors import DatabaseUnavailable, GatewayError
 from app.settings import REGIONS, Settings, SettingsError, load_settings
 from app.telemetry import configure_logging, redact, register_secrets
 
@@ -80,7 +80,8 @@ def api() -> None:
 @cli.command()
 def poller(
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Serve /livez and /metrics there. Unset: nothing listens.")
+        int | None,
+        typer.Option(min=0, max=65535, help="Serve /livez, /readyz and /metrics there. Unset: nothing listens."),
     ] = None,
 ) -> None:
     """Run the poller alone: it moves jobs forward.
@@ -311,6 +312,8 @@ def _exit_in_order(number: int, _frame: FrameType | None) -> NoReturn:
 def _fail(error: Exception) -> NoReturn:
     if isinstance(error, SettingsError):
         _stop(str(error), 2)
+    if isinstance(error, DatabaseUnavailable):
+        _stop(f"The database cannot be used: {error.explanation}", 1)
     if isinstance(error, GatewayError):
         _stop(error.detail, 1)
     from app.startup import StartError

@@ -1,29 +1,30 @@
-"""The one PostgreSQL database: engine, sessions, metadata, and the translation of its outages.
+"""The one PostgreSQL database: engine, sessions, metadata and transactions.
 
 Instants that are compared between processes come from the database's clock (`now()`), never from Python's.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 import msgspec
-from asyncpg import exceptions as pg
 from sqlalchemy import DateTime, MetaData, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 
-from app.errors import DatabaseUnavailable
+from app.connections import POOL_TIMEOUT_S, Availability, Connections
+from app.outages import connect_outage
 
 CONNECT_TIMEOUT_S = 5
 COMMAND_TIMEOUT_S = 30
+# A standby that was promoted behind the same address is found within this time although nothing failed.
+RECYCLE_S = 300
+POOL_SIZE = 10
 
 _PLANNING = {
     # Every statement here is short: planning with JIT costs more than it saves.
@@ -57,21 +58,29 @@ class Base(DeclarativeBase):
 def create_engine(
     database_url: str,
     *,
-    pool_size: int = 10,
+    pool_size: int = POOL_SIZE,
     application_name: str = "asr-gateway",
     command_timeout_s: float | None = COMMAND_TIMEOUT_S,
+    availability: Availability | None = None,
 ) -> AsyncEngine:
-    """An engine for a libpq URL. asyncpg reads the URL itself, so `sslmode`, `host=/socket` and the like work."""
+    """An engine for a libpq URL. asyncpg reads the URL itself, so `sslmode`, `host=/socket` and the like work.
+
+    Engines of one process share their `availability`. Whatever fails while connecting is DatabaseUnavailable.
+    """
 
     async def connect(**_: Any) -> Any:
-        return await asyncpg.connect(  # type: ignore[no-untyped-call]
-            database_url,
-            timeout=CONNECT_TIMEOUT_S,
-            command_timeout=command_timeout_s,
-            server_settings={"application_name": application_name, **_PLANNING},
-        )
+        try:
+            return await asyncpg.connect(  # type: ignore[no-untyped-call]
+                database_url,
+                timeout=CONNECT_TIMEOUT_S,
+                command_timeout=command_timeout_s,
+                server_settings={"application_name": application_name, **_PLANNING},
+            )
+        except Exception as error:
+            raise connect_outage(error) from error
 
-    return create_async_engine(
+    connections = Connections(pool_size, availability or Availability())
+    engine = create_async_engine(
         "postgresql+asyncpg://",
         async_creator=connect,
         json_deserializer=msgspec.json.decode,  # a list decodes a hundred small objects
@@ -80,73 +89,45 @@ def create_engine(
         max_overflow=0,
         # The ones used last have their statements prepared.
         pool_use_lifo=True,
-        pool_timeout=10,
+        pool_timeout=POOL_TIMEOUT_S,
+        pool_recycle=RECYCLE_S,
         # Values of statements are clients' URLs: signatures, which belong in no traceback.
         hide_parameters=True,
+        execution_options={"connections": connections},
     )
+    connections.listen(engine)
+    return engine
 
 
 def create_sessions(engine: AsyncEngine) -> Sessions:
     return async_sessionmaker(engine, expire_on_commit=False)
 
 
+def connections_of(sessions: Sessions) -> Connections:
+    engine: AsyncEngine = sessions.kw["bind"]
+    connections: Connections = engine.get_execution_options()["connections"]
+    return connections
+
+
 @asynccontextmanager
 async def transaction(sessions: Sessions) -> AsyncIterator[AsyncSession]:
     """One transaction: committed at the end of the block, rolled back on an error.
 
-    Raises DatabaseUnavailable when PostgreSQL cannot be reached, restarts, or has no connection to give.
+    Raises DatabaseUnavailable for every error that `app.outages` counts as an outage.
     """
-    with outages_told():
-        async with sessions.begin() as session:
-            yield session
+    connections = connections_of(sessions)
+    with connections.outages_told():
+        session, ending = await connections.take(partial(_begin, sessions))
+        try:
+            async with ending:
+                yield session
+        finally:
+            connections.release()
 
 
-@contextmanager
-def outages_told() -> Iterator[None]:
-    """Raises DatabaseUnavailable for what says that PostgreSQL is away, and everything else as it is."""
-    try:
-        yield
-    except (
-        DBAPIError,
-        OSError,
-        PoolTimeoutError,
-        pg.PostgresError,
-        pg.InterfaceError,
-        pg.InternalClientError,
-    ) as error:
-        if is_outage(error):
-            raise outage_of(error) from error
-        raise
-
-
-def outage_of(error: Exception) -> Exception:
-    """What to tell of it: DatabaseUnavailable, if it says that PostgreSQL is away."""
-    if not is_outage(error):
-        return error
-    return DatabaseUnavailable("The database cannot be reached; try again in a moment.")
-
-
-def is_outage(error: BaseException) -> bool:
-    """Whether an error says that PostgreSQL is away, rather than that the statement was wrong."""
-    if isinstance(error, DBAPIError):
-        return error.connection_invalidated or (error.orig is not None and is_outage(error.orig))
-    cause = error.__cause__
-    outages = (
-        OSError,
-        PoolTimeoutError,
-        asyncio.TimeoutError,
-        pg.PostgresConnectionError,
-        pg.CannotConnectNowError,
-        pg.AdminShutdownError,
-        pg.CrashShutdownError,
-        pg.TooManyConnectionsError,
-        pg.InterfaceError,
-        pg.InternalClientError,  # the server's farewell came while the connection was idle, and is read now
-        pg.ReadOnlySQLTransactionError,
-    )
-    return isinstance(error, outages) or (cause is not None and is_outage(cause))
-
-
-def is_conflict(error: DBAPIError) -> bool:
-    """Whether two transactions were in each other's way: the same one may succeed when it is done again."""
-    return getattr(error.orig, "sqlstate", None) in {"40001", "40P01"}  # serialization failure, deadlock
+async def _begin(sessions: Sessions) -> tuple[AsyncSession, AsyncExitStack]:
+    """A session that has its connection, and the exit stack that commits."""
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(sessions.begin())
+        await session.connection()
+        return session, stack.pop_all()

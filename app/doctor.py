@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import httpx
 from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import migrate
@@ -21,12 +22,28 @@ from app.dashscope.circuits import read_circuits
 from app.dashscope.transport import trusted
 from app.db import Sessions, create_engine, create_sessions, transaction
 from app.errors import DatabaseUnavailable
+from app.outages import explain
+from app.readiness import check_writable
 from app.settings import REGIONS, Account, Region, Settings
 
 CALL_TIMEOUT_S = 10
 # The reconciler's window allows 120 s between our clock and the upstream's; leases and expiry use the database's.
 MOST_SKEW_S = 30
 OLD_FILE_S = 600
+_OUTAGES = {
+    "disk_full": "cannot be written",
+    "login_refused": "refuses the login",
+    "misconfigured": "cannot be reached",
+    "out_of_memory": "is short of memory",
+    "out_of_resources": "is short of something",
+    "read_only": "cannot be written",
+    "starting": "does not answer yet",
+    "timeout": "cannot be reached",
+    "tls_failed": "cannot be reached over TLS",
+    "too_many_connections": "has no connection left",
+    "unknown_database": "refuses the login",
+    "unreachable": "cannot be reached",
+}
 
 Level = Literal["ok", "warning", "trouble"]
 
@@ -53,6 +70,7 @@ async def _examine_database(sessions: Sessions, settings: Settings) -> AsyncIter
     try:
         async with transaction(sessions) as session:
             yield await _version(session)
+            await check_writable(session)
             yield await _clock(session)
             revision = await _revision(session)
             yield revision
@@ -63,7 +81,22 @@ async def _examine_database(sessions: Sessions, settings: Settings) -> AsyncIter
                     async for finding in part:
                         yield finding
     except DatabaseUnavailable as error:
-        yield Finding("trouble", "database", f"cannot be reached: {error.detail}")
+        yield Finding("trouble", "database", f"{_OUTAGES.get(error.reason, 'cannot be used')}: {_remedy(error)}")
+    except SQLAlchemyError as error:
+        yield Finding("trouble", "database", f"refuses what the gateway asks of it: {explain(error)}")
+
+
+def _remedy(error: DatabaseUnavailable) -> str:
+    """The server's own words, and which setting to change where that is certain."""
+    match error.reason:
+        case "too_many_connections":
+            return f"{error.explanation}; lower DATABASE_POOL_SIZE of each process or raise max_connections"
+        case "login_refused" | "unknown_database":
+            return f"{error.explanation}; see DATABASE_URL"
+        case "tls_failed":
+            return f"{error.explanation}; see sslmode and sslrootcert in DATABASE_URL"
+        case _:
+            return error.explanation
 
 
 async def _version(session: AsyncSession) -> Finding:

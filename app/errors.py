@@ -69,7 +69,19 @@ class ServiceUnavailable(GatewayError):
 
 
 class DatabaseUnavailable(ServiceUnavailable):
+    """The database cannot do its work now.
+
+    `reason` is one word, fit for callers; `explanation` has the server's own words, for logs and operators.
+    """
+
     code = "database_unavailable"
+
+    def __init__(
+        self, detail: str, *, faults: Sequence[Fault] = (), reason: str = "unreachable", explanation: str = ""
+    ) -> None:
+        super().__init__(detail, faults=faults)
+        self.reason = reason
+        self.explanation = explanation or detail
 
 
 class RateLimited(GatewayError):

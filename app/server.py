@@ -19,7 +19,7 @@ import structlog
 import uvicorn
 from prometheus_client import REGISTRY
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -29,15 +29,19 @@ from starlette.types import ASGIApp
 from uvicorn.loops.auto import auto_loop_factory
 
 from app import embedded
+from app.api.health import check_ready
 from app.clients.service import ensure_default_client
+from app.connections import Availability
 from app.db import Sessions, create_engine, create_sessions, transaction
-from app.errors import DatabaseUnavailable
+from app.errors import DatabaseUnavailable, ServiceUnavailable
 from app.jobs.doorbell import Doorbell
 from app.jobs.waiting import Waiters
 from app.main import create_app
 from app.open_files import connection_limit, raise_file_limit
+from app.outages import explain
 from app.poller.service import run_poller
 from app.protocol import PlainHttp
+from app.readiness import watch_database
 from app.settings import Settings
 
 # On SIGTERM. A load balancer needs some seconds to see `/readyz` red, and kept-alive connections their last response.
@@ -47,6 +51,8 @@ GRACE_S = 6
 # Longer than load balancers keep an idle connection, so that they close it first and never write into a closed one.
 KEEP_ALIVE_S = 75
 RETRY_INTERVAL_S = 1
+# Percent of the connections of `serve`. The poller's transactions are short; an API call may read for seconds.
+POLLER_SHARE = 40
 EMBEDDED_INTERVAL_S = 2
 # Requests under way at once, and what they have made so far. With Python's 700 each request pays for two collections.
 YOUNG_OBJECTS = 10_000
@@ -76,18 +82,25 @@ def run(main: Coroutine[None, None, None]) -> None:
 async def run_gateway(
     settings: Settings, database_url: str, listener: socket.socket, token: str, *, until: Visit | None = None
 ) -> None:
-    """API and poller, each with connections of its own, until a signal or until the visit is over.
+    """API and poller, each with its share of the connections, until a signal or until the visit is over.
 
     The database must answer and have its tables.
     """
     doorbell = Doorbell()
-    async with _engine(database_url, "api") as api_engine, _engine(database_url, "poller") as poller_engine:
+    availability = Availability()
+    for_poller = max(1, settings.database_pool_size * POLLER_SHARE // 100)
+    for_api = settings.database_pool_size - for_poller
+    async with (
+        _engine(database_url, "api", for_api, availability) as api_engine,
+        _engine(database_url, "poller", for_poller, availability) as poller_engine,
+    ):
         sessions = create_sessions(api_engine)
-        async with transaction(sessions) as session:
-            await ensure_default_client(session, token)
+        await _make_default_client(sessions, token)
         await _run_together(
             _api(settings, sessions, listener, doorbell=doorbell),
             lambda stop: run_poller(settings, poller_engine, stop=stop, doorbell=doorbell),
+            lambda stop: watch_database(sessions, stop),
+            lambda stop: _keep_default_client(sessions, token, stop),
             *_embedded(settings),
             until=until,
         )
@@ -95,9 +108,10 @@ async def run_gateway(
 
 async def run_api(settings: Settings, database_url: str, listener: socket.socket) -> None:
     """The API alone. It starts while the database is away: `/readyz` is red until that is back."""
-    async with _engine(database_url, "api") as engine:
+    async with _engine(database_url, "api", settings.database_pool_size) as engine:
         sessions = create_sessions(engine)
         parts = [_api(settings, sessions, listener), *_embedded(settings)]
+        parts.append(lambda stop: watch_database(sessions, stop))
         if settings.api_token is not None:
             token = settings.api_token.get_secret_value()
             parts.append(lambda stop: _keep_default_client(sessions, token, stop))
@@ -105,11 +119,13 @@ async def run_api(settings: Settings, database_url: str, listener: socket.socket
 
 
 async def run_poller_alone(settings: Settings, database_url: str, listener: socket.socket | None) -> None:
-    """The poller; `/livez` and `/metrics` on the listener, if there is one."""
-    async with _engine(database_url, "poller") as engine:
+    """The poller; `/livez`, `/readyz` and `/metrics` on the listener, if there is one."""
+    async with _engine(database_url, "poller", settings.database_pool_size) as engine:
+        sessions = create_sessions(engine)
         parts: list[Part] = [lambda stop: run_poller(settings, engine, stop=stop), *_embedded(settings)]
+        parts.append(lambda stop: watch_database(sessions, stop))
         if listener is not None:
-            parts.append(lambda stop: serve_http(_poller_pages(), listener, stop))
+            parts.append(lambda stop: serve_http(_poller_pages(sessions), listener, stop))
         await _run_together(*parts)
 
 
@@ -262,32 +278,53 @@ def _stop_on_signals(stop: Stop) -> None:
 
 async def _keep_default_client(sessions: Sessions, token: str, stop: asyncio.Event) -> None:
     """Make the built-in client as soon as there is a database with tables."""
+    told = False
     while not stop.is_set():
-        try:
-            async with transaction(sessions) as session:
-                await ensure_default_client(session, token)
-        except (DatabaseUnavailable, ProgrammingError) as error:
-            log.warning("the default client waits for the database", error=type(error).__name__)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), RETRY_INTERVAL_S)
-        else:
+        if await _make_default_client(sessions, token, told=told):
             await stop.wait()
+            return
+        told = True
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), RETRY_INTERVAL_S)
+
+
+async def _make_default_client(sessions: Sessions, token: str, *, told: bool = False) -> bool:
+    """Whether the database let it be made. `told`: the reason was logged before."""
+    try:
+        async with transaction(sessions) as session:
+            await ensure_default_client(session, token)
+    except (DatabaseUnavailable, SQLAlchemyError) as error:
+        if not told:
+            log.warning("the default client waits for the database", error=explain(error))
+        return False
+    return True
 
 
 @contextlib.asynccontextmanager
-async def _engine(database_url: str, role: str) -> AsyncIterator[AsyncEngine]:
-    engine = create_engine(database_url, application_name=f"asr-gateway {role}")
+async def _engine(
+    database_url: str, role: str, pool_size: int, availability: Availability | None = None
+) -> AsyncIterator[AsyncEngine]:
+    engine = create_engine(
+        database_url, pool_size=pool_size, application_name=f"asr-gateway {role}", availability=availability
+    )
     try:
         yield engine
     finally:
         await engine.dispose()
 
 
-def _poller_pages() -> Starlette:
+def _poller_pages(sessions: Sessions) -> Starlette:
+    async def readyz(_request: Request) -> Response:
+        try:
+            await check_ready(sessions)
+        except ServiceUnavailable as error:
+            return JSONResponse({"status": "unavailable", "detail": error.detail}, 503)
+        return JSONResponse({"status": "ok"})
+
     async def livez(_request: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
     async def metrics(_request: Request) -> Response:
         return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
 
-    return Starlette(routes=[Route("/livez", livez), Route("/metrics", metrics)])
+    return Starlette(routes=[Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)])

@@ -64,6 +64,8 @@ class Settings(BaseSettings):
     )
 
     database_url: SecretStr | None = None
+    # Connections of one process, all of them. At least one each for API and poller under `serve`.
+    database_pool_size: int = Field(10, ge=2, le=1000)
     data_dir: Path = Path("./data")
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)

@@ -20,8 +20,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app import migrate
 from app.clients.tokens import new_token
-from app.db import CONNECT_TIMEOUT_S, is_outage
+from app.db import CONNECT_TIMEOUT_S
 from app.embedded import start_embedded
+from app.errors import DatabaseUnavailable
+from app.outages import connect_outage, explain, is_outage
 from app.settings import Settings, SettingsError
 
 DATABASE_PATIENCE_S = 30.0
@@ -31,6 +33,17 @@ TOKEN_FILE = "api_token"  # noqa: S105 - a file's name
 log = structlog.get_logger()
 
 
+_DATABASE_ERRORS = (
+    CommandError,
+    DatabaseUnavailable,
+    OSError,
+    SQLAlchemyError,
+    pg.InterfaceError,
+    pg.InternalClientError,
+    pg.PostgresError,
+)
+
+
 class StartError(Exception):
     """The gateway cannot start, though its settings may be right. The message is one line."""
 
@@ -38,10 +51,10 @@ class StartError(Exception):
 def open_database(settings: Settings, *, patience_s: float = DATABASE_PATIENCE_S) -> str:
     """The URL of a database that answers. Waits for a configured one, starts or joins the embedded one.
 
-    Raises StartError, or SettingsError when the server is there but refuses what DATABASE_URL asks for.
+    Raises StartError, or at once SettingsError when the server refuses the user, password or database of DATABASE_URL.
     """
     url = database_url(settings)
-    _wait_while(lambda: _outage(url), patience_s)
+    _wait_while(lambda: _outage(url, pool_size=settings.database_pool_size), patience_s)
     return url
 
 
@@ -64,7 +77,7 @@ def migrate_database(url: str) -> None:
         if asyncio.run(_revision(url)) == migrate.head():
             return
         migrate.upgrade(url)
-    except (CommandError, SQLAlchemyError, pg.PostgresError, OSError) as error:
+    except _DATABASE_ERRORS as error:
         raise StartError(f"The database at {_place(url)} cannot be migrated: {one_line(error)}") from error
     log.info("database migrated", revision=migrate.head())
 
@@ -73,7 +86,7 @@ def check_database(url: str) -> None:
     """Raises StartError when the database is not at the newest revision, or the code declares other tables."""
     try:
         migrate.check(url)
-    except (CommandError, SQLAlchemyError, pg.PostgresError, OSError) as error:
+    except _DATABASE_ERRORS as error:
         raise StartError(f"The database at {_place(url)} is not what the code declares: {one_line(error)}") from error
 
 
@@ -128,6 +141,8 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def one_line(error: BaseException) -> str:
+    if isinstance(error, DatabaseUnavailable):
+        return error.explanation
     text = str(getattr(error, "orig", None) or error).strip()
     return " ".join((text.splitlines() or [type(error).__name__])[0].split())
 
@@ -143,23 +158,41 @@ def _wait_while(trouble: Callable[[], str], patience_s: float) -> None:
         time.sleep(RETRY_INTERVAL_S)
 
 
-def _outage(url: str) -> str:
-    """Why the database cannot be reached; empty when it can."""
+def _outage(url: str, *, pool_size: int | None = None) -> str:
+    """Why the database cannot be reached; empty when it can. The message for a full server names `pool_size`."""
     try:
         asyncio.run(_connect_once(url))
-    except (pg.ClientConfigurationError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001 - nothing but the connection can fail here
+        outage = connect_outage(error)
+    else:
+        return ""
+    if outage.reason == "misconfigured":
         needs = "needs a URL such as postgresql://asr@db.example:5432/asr"
-        raise SettingsError(f"DATABASE_URL got a value that is not shown, {needs}") from error
-    except (OSError, pg.PostgresError, pg.InterfaceError) as error:
-        if is_outage(error):
-            return f"The database at {_place(url)} cannot be reached: {one_line(error)}"
+        raise SettingsError(f"DATABASE_URL got a value that is not shown, {needs}")
+    if outage.reason in {"login_refused", "unknown_database"}:
         needs = "needs a database that lets the gateway in"
-        raise SettingsError(f"DATABASE_URL got {_place(url)}, {needs}: {one_line(error)}") from error
+        raise SettingsError(f"DATABASE_URL got {_place(url)}, {needs}: {outage.explanation}")
+    return f"The database at {_place(url)} cannot be reached: {outage.explanation}{_hint(outage.reason, pool_size)}"
+
+
+def _hint(reason: str, pool_size: int | None) -> str:
+    if reason == "tls_failed":
+        return " (see sslmode and sslrootcert in DATABASE_URL)"
+    if reason == "too_many_connections" and pool_size is not None:
+        return (
+            f" (this process needs up to {pool_size} connections;"
+            " lower DATABASE_POOL_SIZE of each process or raise max_connections)"
+        )
     return ""
 
 
 def _schema_gap(url: str, older: set[str]) -> str:
-    revision = asyncio.run(_revision(url))
+    try:
+        revision = asyncio.run(_revision(url))
+    except Exception as error:
+        if not is_outage(error):
+            raise
+        return f"The database at {_place(url)} cannot be reached: {explain(error)}"
     if revision is not None and revision not in older:
         return ""
     return f"The database at {_place(url)} lacks tables of this version: run `python -m app migrate`"

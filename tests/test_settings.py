@@ -39,6 +39,7 @@ SECRET = "hunter2hunter2"
         ("WEBHOOK_ALLOWED_NETWORKS", "10.0.0.1/8", "WEBHOOK_ALLOWED_NETWORKS got '10.0.0.1/8', needs networks such as"),
         ("CLIENT_REQUESTS_PER_S", "0.5", "CLIENT_REQUESTS_PER_S got '0.5', needs"),
         ("CLIENT_WAITING_FILES", "0", "CLIENT_WAITING_FILES got '0', needs"),
+        ("DATABASE_POOL_SIZE", "1", "DATABASE_POOL_SIZE got '1', needs"),
         ("RETENTION_DAYS", "0", "RETENTION_DAYS got '0', needs"),
         ("LOG_LEVEL", "loud", "LOG_LEVEL got 'loud', needs"),
     ],

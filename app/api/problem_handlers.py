@@ -22,6 +22,7 @@ from app.api.problems import (
 )
 from app.errors import (
     BodyTooLarge,
+    DatabaseUnavailable,
     Fault,
     Forbidden,
     GatewayError,
@@ -30,6 +31,7 @@ from app.errors import (
     ServiceUnavailable,
     Unauthorized,
 )
+from app.outages import PASSING
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +73,10 @@ async def problem_for(request: Request, error: GatewayError | HTTPException) -> 
 
 
 async def _on_gateway_error(request: Request, error: GatewayError) -> Response:
-    if isinstance(error, ServiceUnavailable):
+    if isinstance(error, DatabaseUnavailable) and error.reason not in PASSING:
+        # The begin and the end of an outage are logged once, by `app.connections`.
+        log.debug("unavailable", code=error.code, reason=error.reason, error=error.explanation)
+    elif isinstance(error, ServiceUnavailable):
         log.warning("unavailable", code=error.code, detail=error.detail, cause=repr(error.__cause__))
     return problem_response(request.scope, error)
 

@@ -9,8 +9,9 @@ from functools import partial
 from app.batching import Batcher
 from app.clients.service import CurrentClient, find_clients
 from app.clients.tokens import hash_token
-from app.db import Sessions, outages_told
+from app.db import Sessions
 from app.driver import Driver, driver_connection
+from app.outages import outages_told
 
 
 class Recognition:

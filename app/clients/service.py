@@ -15,6 +15,7 @@ from app.clients.models import Client
 from app.clients.tokens import cursor_key, hash_token, is_client_name, new_token
 from app.driver import Driver, Statement
 from app.errors import ClientExists, Fault, InvalidRequest, NotFound
+from app.outages import is_write_failure
 
 DEFAULT_CLIENT = "default"
 _USE_RECORDED_EVERY = timedelta(minutes=1)
@@ -95,7 +96,11 @@ async def find_clients(driver: Driver, digests: Collection[bytes]) -> list[Curre
     """
     rows = await _FIND.fetch(driver, digests=set(digests))
     if unrecorded := [row["id"] for row in rows if row["unrecorded"]]:
-        await _RECORD_USE.fetch(driver, ids=unrecorded)
+        try:
+            await _RECORD_USE.fetch(driver, ids=unrecorded)
+        except Exception as error:
+            if not is_write_failure(error):  # else what is asked for may need no write
+                raise
     by_digest = {row["token_sha256"]: row for row in rows}
     # Requests of one moment are mostly those of few clients.
     clients = {digest: _client(by_digest.get(digest), digest) for digest in {*digests}}
@@ -120,7 +125,9 @@ _unrecorded = or_(Client.last_used_at.is_(None), Client.last_used_at < func.now(
 _FIND = Statement(
     select(Client.id, Client.name, Client.token_sha256, _unrecorded.label("unrecorded")).where(
         Client.token_sha256 == any_(bindparam("digests", type_=ARRAY(LargeBinary))), Client.revoked_at.is_(None)
-    )
+    ),
+    # It comes before the statements of a request: both together are to take less than proxies wait.
+    timeout_s=5,
 )
 _RECORD_USE = Statement(
     update(Client)

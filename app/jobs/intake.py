@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from functools import partial
 
 from app.batching import Batcher
-from app.db import Sessions, outages_told
+from app.db import Sessions
 from app.driver import Driver, driver_connection
 from app.jobs.service import Created, NewJob, create_jobs
+from app.outages import outages_told
 
 # Two cores gain nothing from a third.
 AT_ONCE = 2

@@ -5,10 +5,11 @@ from functools import partial
 from uuid import UUID
 
 from app.batching import Batcher
-from app.db import Sessions, outages_told
+from app.db import Sessions
 from app.driver import Driver, driver_connection
 from app.errors import NotFound
 from app.jobs.reading import JobRow, find_own_jobs, no_such_job
+from app.outages import outages_told
 
 
 class Lookup:

@@ -11,13 +11,13 @@ import orjson
 from sqlalchemy import text
 
 from app.catalogue import ValidatedJob
-from app.db import outage_of
 from app.driver import Driver, Statement
 from app.errors import Fault, IdempotencyKeyReused
 from app.identifiers import new_id
 from app.jobs.lifecycle import FileStatus, JobStatus, lane
 from app.jobs.reading import FILES_SHOWN, WAITING_REASON, FileRow, JobRow, find_by_keys
 from app.jobs.room import no_room, room_left
+from app.outages import outage_of
 
 
 @dataclass(frozen=True, slots=True)

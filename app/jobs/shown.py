@@ -9,12 +9,13 @@ from functools import partial
 from uuid import UUID
 
 from app.batching import Batcher
-from app.db import Sessions, outages_told
+from app.db import Sessions
 from app.driver import Driver, driver_connection
 from app.identifiers import LAST
 from app.jobs.presentation import job_bytes
 from app.jobs.reading import JobFilters, JobRow, PlainList, Version, find_own_jobs, list_versions, newest_versions
 from app.kept import Kept
+from app.outages import outages_told
 
 KEPT_BYTES = 16 * 1024 * 1024
 

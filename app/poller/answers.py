@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
@@ -37,7 +38,8 @@ class Answers:
         """Until the database takes it: what upstream answered is nowhere else. The lease is renewed meanwhile."""
         if isinstance(answer, Failure) and answer.verdict is Verdict.SLOWER:
             quota = answer.upstream_code == "Throttling.AllocationQuota"
-            await self.context.throttled(self.call, pause_s=QUOTA_PAUSE_S if quota else 1.0)
+            with suppress(DatabaseUnavailable):  # the answer itself is kept in any case
+                await self.context.throttled(self.call, pause_s=QUOTA_PAUSE_S if quota else 1.0)
         while True:
             try:
                 await self._record(claim, answer, probe=probe)

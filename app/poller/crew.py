@@ -1,13 +1,20 @@
 """The coroutines of one poller: at most one worker a key, and the pieces of work that they start."""
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine, Hashable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import structlog
 
 from app.errors import DatabaseUnavailable
+
+# After failures in a row a worker is not started again for 1, 2, 4, … seconds.
+FIRST_PAUSE_S = 1.0
+MAX_PAUSE_S = 30.0
+AWAY_PAUSE_S = 1.0
 
 log = structlog.get_logger()
 
@@ -21,17 +28,19 @@ class Crew:
     """
 
     def __init__(self) -> None:
-        self._workers: dict[Hashable, asyncio.Task[None]] = {}
-        self._pieces: set[asyncio.Task[None]] = set()
+        self._workers: dict[Hashable, asyncio.Task[Exception | None]] = {}
+        self._pieces: set[asyncio.Task[Exception | None]] = set()
+        self._resume_at: dict[Hashable, float] = {}
+        self._failures: dict[Hashable, int] = {}
 
     def ensure(self, key: Hashable, worker: Callable[[], Work]) -> None:
-        """Start the worker unless one of that key is at work."""
-        if key not in self._workers:
+        """Start the worker unless one of that key is at work, or failed a moment ago."""
+        if key not in self._workers and self._resume_at.get(key, 0.0) <= time.monotonic():
             task = asyncio.create_task(_guarded(worker(), name=str(key)))
             self._workers[key] = task
-            task.add_done_callback(lambda _: self._workers.pop(key, None))
+            task.add_done_callback(partial(self._ended, key))
 
-    def start(self, piece: Work, *, name: str) -> asyncio.Task[None]:
+    def start(self, piece: Work, *, name: str) -> asyncio.Task[Any]:
         task = asyncio.create_task(_guarded(piece, name=name))
         self._pieces.add(task)
         task.add_done_callback(self._pieces.discard)
@@ -51,15 +60,31 @@ class Crew:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
 
-    def _under_way(self) -> set[asyncio.Task[None]]:
+    def _ended(self, key: Hashable, task: "asyncio.Task[Exception | None]") -> None:
+        self._workers.pop(key, None)
+        error = None if task.cancelled() else task.result()
+        if error is None:
+            self._failures.pop(key, None)
+            self._resume_at.pop(key, None)
+        elif isinstance(error, DatabaseUnavailable):
+            self._resume_at[key] = time.monotonic() + AWAY_PAUSE_S
+        else:
+            failures = self._failures[key] = self._failures.get(key, 0) + 1
+            self._resume_at[key] = time.monotonic() + min(FIRST_PAUSE_S * 2 ** min(failures - 1, 10), MAX_PAUSE_S)
+
+    def _under_way(self) -> set[asyncio.Task[Exception | None]]:
         return {*self._workers.values(), *self._pieces}
 
 
-async def _guarded(work: Work, *, name: str) -> None:
+async def _guarded(work: Work, *, name: str) -> Exception | None:
+    """The error that ended the work, after it was logged."""
     try:
         await work
-    except DatabaseUnavailable:
-        log.warning("database away", work=name)
-    except Exception:
+    except DatabaseUnavailable as error:
+        log.debug("database away", work=name, reason=error.reason)
+        return error
+    except Exception as error:
         # The lease of what it held runs out, and another turn takes it up.
         log.exception("work failed", work=name)
+        return error
+    return None

@@ -48,14 +48,23 @@ class Leases:
         return _awake() - self._held[token] < LEASE_S - MARGIN_S
 
     async def renew_for_ever(self) -> None:
+        """Renew all leases every RENEW_EVERY_S. No error ends this.
+
+        Leases that were not renewed in time are not fresh any more, so nothing is submitted under them.
+        """
+        failing = False
         while True:
             await asyncio.sleep(RENEW_EVERY_S)
             try:
                 renewed, at = list(self._held), _awake()
                 await self._extend(LEASE_S)
                 self._held |= {token: at for token in renewed if token in self._held}
-            except DatabaseUnavailable:
-                log.warning("leases not renewed: database away", held=len(self._held))
+                failing = False
+            except DatabaseUnavailable as error:
+                log.debug("leases not renewed", held=len(self._held), reason=error.reason)
+            except Exception:
+                log.exception("leases not renewed", held=len(self._held), exc_info=not failing)
+                failing = True
 
     async def give_back(self) -> None:
         """End all leases now, so that another poller need not wait for them to run out."""

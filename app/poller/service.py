@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 
 import structlog
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.catalogue import MODELS
@@ -15,7 +15,7 @@ from app.dashscope.budgets import Budgets
 from app.dashscope.circuits import Circuit, probe_soon
 from app.dashscope.client import DashScope, http_client
 from app.dashscope.results import results_client
-from app.db import Sessions, create_sessions, is_conflict, transaction
+from app.db import Sessions, create_sessions, transaction
 from app.errors import DatabaseUnavailable
 from app.jobs.doorbell import Doorbell
 from app.poller.agenda import Agenda, read_agenda
@@ -43,6 +43,7 @@ ROUND_S = 0.2
 # However often somebody rings. Nobody notices, and the rest of the loop's time belongs to the answers.
 SHORTEST_ROUND_S = 0.05
 AWAY_S = 1.0
+MAX_PAUSE_S = 30.0
 TIDY_EVERY_S = 600.0
 PURGE_EVERY_S = 600.0
 MEASURE_EVERY_S = 15.0
@@ -67,18 +68,18 @@ async def run_poller(
 ) -> None:
     """Advance jobs until `stop` is set; then finish what is under way within `grace_s`, give leases back, return.
 
-    Raises when the poller itself is broken. Trouble with upstream, the database or a single task never raises.
+    Trouble with upstream, the database, its schema or a single task never raises: the poller waits and tries again.
     """
     async with _context(settings, engine, stop) as context:
         poller = Poller(context, doorbell or Doorbell())
         renewal = asyncio.create_task(context.leases.renew_for_ever())
         try:
-            await poller.run_until(renewal)
+            await poller.run_until_stopped()
         finally:
             await context.crew.drain(grace_s)
             renewal.cancel()
             # What is cut off holds its leases until then, and lets go of them without a word to the database.
-            with suppress(DatabaseUnavailable):
+            with suppress(DatabaseUnavailable, SQLAlchemyError):
                 await context.leases.give_back()
             await context.crew.cancel()
 
@@ -131,20 +132,27 @@ class Poller:
         self._last_round_at = 0.0
         self._due_at = {"tidy": 0.0, "measure": 0.0, "purge": 0.0, "index": 0.0, "segment_old": 0.0}
 
-    async def run_until(self, renewal: "asyncio.Task[None]") -> None:
-        """Rounds until told to stop. Without renewal of leases a poller would limp: its failure is the poller's."""
+    async def run_until_stopped(self) -> None:
+        """Rounds until told to stop. A round that fails is tried again after a pause.
+
+        The database may be away, or not have the schema that this version needs: an operator has to act on that, and
+        a process that ends would only be started again. A failure is logged with its traceback when it begins.
+        """
+        told = ""
+        failures = 0
         while not self._context.stopping.is_set():
-            if renewal.done():
-                renewal.result()
             try:
                 await self.round()
-            except DatabaseUnavailable:
-                log.warning("database away")
+                told, failures = "", 0
+            except DatabaseUnavailable as error:
+                log.debug("round failed", reason=error.reason)
                 await self._context.pause(AWAY_S)
-            except DBAPIError as error:
-                if not is_conflict(error):
-                    raise
-                log.warning("round in conflict with another transaction")  # the next one does what it would have done
+            except Exception as error:
+                if (said := repr(error)) != told:
+                    log.exception("round failed; the poller tries again")
+                    told = said
+                failures += 1
+                await self._context.pause(min(AWAY_S * 2 ** min(failures - 1, 10), MAX_PAUSE_S))
             await self._rest()
 
     async def round(self) -> None:

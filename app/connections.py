@@ -1,0 +1,165 @@
+"""The connections of one engine: how many are in use, which may be used again, and whether the database is there."""
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import structlog
+from prometheus_client import Counter, Gauge
+from sqlalchemy import event
+from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.errors import DatabaseUnavailable
+from app.outages import PASSING, ends_connection, is_stale, outage_of
+
+POOL_TIMEOUT_S = 10.0
+# How long a connection that the server refused is not asked for again while others of the process can be used.
+GROW_AFTER_S = 5.0
+# Bounds how often all connections are replaced while the server stays read-only.
+STALE_EVERY_S = 1.0
+
+AVAILABLE = Gauge("asr_gateway_database_available", "1 while the database does what this process asks of it")
+AVAILABLE.set(1)
+OUTAGES = Counter("asr_gateway_database_outages_total", "Transactions that the database could not do", ["reason"])
+
+T = TypeVar("T")
+log = structlog.get_logger()
+
+
+class Availability:
+    """Whether the database is there, as the transactions of one process found out. Logs the begin and the end."""
+
+    def __init__(self) -> None:
+        self.outage: DatabaseUnavailable | None = None
+        # Set during an outage.
+        self.away = asyncio.Event()
+        # When the database was last seen to be writable, by time.monotonic.
+        self.checked_at = -math.inf
+        self._began_at = 0.0
+        self._failed_at = 0.0
+
+    @property
+    def quiet_s(self) -> float:
+        """Seconds since the last failure."""
+        return time.monotonic() - self._failed_at
+
+    def failed(self, outage: DatabaseUnavailable) -> None:
+        OUTAGES.labels(outage.reason).inc()
+        if outage.reason in PASSING:
+            log.debug("transaction failed", reason=outage.reason, error=outage.explanation)
+            return
+        self._failed_at = time.monotonic()
+        if self.outage is None:
+            self._began_at = self._failed_at
+            AVAILABLE.set(0)
+            log.warning("database away", reason=outage.reason, error=outage.explanation)
+            self.away.set()
+        self.outage = outage
+
+    def recovered(self) -> None:
+        if self.outage is None:
+            return
+        log.info("database back", reason=self.outage.reason, away_s=round(time.monotonic() - self._began_at, 1))
+        AVAILABLE.set(1)
+        self.outage = None
+        self.away.clear()
+
+
+class Connections:
+    """Guards the pool of one engine.
+
+    At most `size` connections are in use. While the server refuses more than the process has, callers wait for one
+    of those, up to POOL_TIMEOUT_S. A connection that the server closed, or that was opened before the server changed
+    its role, is replaced when it is next taken out of the pool.
+    """
+
+    def __init__(self, size: int, availability: Availability) -> None:
+        self.availability = availability
+        self._size = size
+        self._free = asyncio.Semaphore(size)
+        self._in_use = 0
+        self._stale_before = 0.0
+
+    def listen(self, engine: AsyncEngine) -> None:
+        event.listen(engine.sync_engine, "connect", self._on_connect)
+        event.listen(engine.sync_engine, "checkout", self._on_checkout)
+        event.listen(engine.sync_engine, "handle_error", self._on_error)
+
+    async def take(self, connect: Callable[[], Awaitable[T]]) -> T:
+        """What `connect` returns from the pool. Call `release` when the connection is back in the pool.
+
+        Raises DatabaseUnavailable.
+        """
+        deadline = time.monotonic() + POOL_TIMEOUT_S
+        while True:
+            await self._wait_until_free(deadline)
+            try:
+                connection = await connect()
+            except Exception as error:
+                outage = outage_of(error)
+                if not self._in_use or not isinstance(outage, DatabaseUnavailable) or time.monotonic() > deadline:
+                    self._free.release()
+                    raise
+                # The pool cannot grow: give its place back later, and wait for a connection that is in use now.
+                asyncio.get_running_loop().call_later(GROW_AFTER_S, self._free.release)
+            except BaseException:
+                self._free.release()
+                raise
+            else:
+                self._in_use += 1
+                return connection
+
+    def release(self) -> None:
+        self._in_use -= 1
+        self._free.release()
+
+    @contextmanager
+    def outages_told(self) -> Iterator[None]:
+        """As `app.outages.outages_told`, and remembers the outage."""
+        try:
+            yield
+        except Exception as error:
+            outage = outage_of(error)
+            if isinstance(outage, DatabaseUnavailable):
+                self.availability.failed(outage)
+            if outage is error:
+                raise
+            raise outage from error
+
+    def is_lost(self, error: BaseException) -> bool:
+        """Whether the open connection that `error` came on must not be used again. Other open ones may be replaced."""
+        now = time.monotonic()
+        if is_stale(error) and now - self._stale_before > STALE_EVERY_S:
+            self._stale_before = now
+        return ends_connection(error)
+
+    async def _wait_until_free(self, deadline: float) -> None:
+        if not self._free.locked():
+            await self._free.acquire()
+            return
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                await self._free.acquire()
+        except TimeoutError:
+            explanation = f"no connection of the {self._size} of this process was free within {POOL_TIMEOUT_S:g} s"
+            detail = "The database cannot do this now (pool_exhausted); try again in a moment."
+            raise DatabaseUnavailable(detail, reason="pool_exhausted", explanation=explanation) from None
+
+    def _on_connect(self, _connection: Any, record: Any) -> None:
+        record.info["opened_at"] = time.monotonic()
+
+    def _on_checkout(self, connection: Any, record: Any, _proxy: Any) -> None:
+        driver = connection.driver_connection
+        if driver.is_closed() or record.info["opened_at"] < self._stale_before:
+            driver.terminate()  # else the pool says goodbye first, which takes 2 s while the server does not answer
+            raise DisconnectionError
+
+    def _on_error(self, context: Any) -> None:
+        if self.is_lost(context.original_exception):
+            context.is_disconnect = True
+            # The others are replaced one by one, by `_on_checkout`.
+            context.invalidate_pool_on_disconnect = False
