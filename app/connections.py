@@ -1,6 +1,7 @@
 """The connections of one engine: how many are in use, which may be used again, and whether the database is there."""
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -14,11 +15,13 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.errors import DatabaseUnavailable
-from app.outages import PASSING, ends_connection, is_stale, outage_of
+from app.outages import PASSING, ends_connection, is_full, is_outage, is_stale, outage_of
 
 POOL_TIMEOUT_S = 10.0
 # How long a connection that the server refused is not asked for again while others of the process can be used.
 GROW_AFTER_S = 5.0
+# A full server refuses some of the connections that a process opens at once, before the others are in use.
+CONNECTING_PAUSES_S = (0.1, 0.2, 0.4)
 # Bounds how often all connections are replaced while the server stays read-only.
 STALE_EVERY_S = 1.0
 
@@ -31,15 +34,20 @@ log = structlog.get_logger()
 
 
 class Availability:
-    """Whether the database is there, as the transactions of one process found out. Logs the begin and the end."""
+    """Whether the database is there, as the transactions of one process found out.
 
-    def __init__(self) -> None:
+    `log_changes`: log the begin and the end of an outage. Commands that end by themselves print the error instead.
+    """
+
+    def __init__(self, *, log_changes: bool = True) -> None:
+        self._level = logging.WARNING if log_changes else logging.DEBUG
         self.outage: DatabaseUnavailable | None = None
         # Set during an outage.
         self.away = asyncio.Event()
         # When the database was last seen to be writable, by time.monotonic.
         self.checked_at = -math.inf
         self._began_at = 0.0
+        self._told: set[str] = set()
         self._failed_at = 0.0
 
     @property
@@ -55,9 +63,14 @@ class Availability:
         self._failed_at = time.monotonic()
         if self.outage is None:
             self._began_at = self._failed_at
+            self._told = set()
             AVAILABLE.set(0)
-            log.warning("database away", reason=outage.reason, error=outage.explanation)
+            log.log(self._level, "database away", reason=outage.reason, error=outage.explanation)
             self.away.set()
+        elif outage.reason not in self._told:
+            # A lost connection says less than what the server answers to the next one.
+            log.log(self._level, "database still away", reason=outage.reason, error=outage.explanation)
+        self._told.add(outage.reason)
         self.outage = outage
 
     def recovered(self) -> None:
@@ -95,17 +108,21 @@ class Connections:
         Raises DatabaseUnavailable.
         """
         deadline = time.monotonic() + POOL_TIMEOUT_S
+        pauses = iter(CONNECTING_PAUSES_S)
         while True:
             await self._wait_until_free(deadline)
             try:
                 connection = await connect()
             except Exception as error:
-                outage = outage_of(error)
-                if not self._in_use or not isinstance(outage, DatabaseUnavailable) or time.monotonic() > deadline:
-                    self._free.release()
+                if self._in_use and is_outage(error) and time.monotonic() < deadline:
+                    # The pool cannot grow: give its place back later, and wait for a connection that is in use now.
+                    asyncio.get_running_loop().call_later(GROW_AFTER_S, self._free.release)
+                    continue
+                self._free.release()
+                pause_s = next(pauses, None) if is_full(error) else None
+                if pause_s is None:
                     raise
-                # The pool cannot grow: give its place back later, and wait for a connection that is in use now.
-                asyncio.get_running_loop().call_later(GROW_AFTER_S, self._free.release)
+                await asyncio.sleep(pause_s)
             except BaseException:
                 self._free.release()
                 raise

@@ -65,7 +65,7 @@ def create_engine(
 ) -> AsyncEngine:
     """An engine for a libpq URL. asyncpg reads the URL itself, so `sslmode`, `host=/socket` and the like work.
 
-    Engines of one process share their `availability`. Whatever fails while connecting is DatabaseUnavailable.
+    Engines of one long-lived process share their `availability`, which logs outages. Whatever fails while connecting is DatabaseUnavailable.
     """
 
     async def connect(**_: Any) -> Any:
@@ -79,7 +79,7 @@ def create_engine(
         except Exception as error:
             raise connect_outage(error) from error
 
-    connections = Connections(pool_size, availability or Availability())
+    connections = Connections(pool_size, availability or Availability(log_changes=False))
     engine = create_async_engine(
         "postgresql+asyncpg://",
         async_creator=connect,
@@ -121,6 +121,9 @@ async def transaction(sessions: Sessions) -> AsyncIterator[AsyncSession]:
         try:
             async with ending:
                 yield session
+        except Exception as error:
+            connections.is_lost(error)
+            raise
         finally:
             connections.release()
 

@@ -95,6 +95,11 @@ def ends_connection(error: BaseException) -> bool:
     return _reason(_root(error)) in _ENDED
 
 
+def is_full(error: BaseException) -> bool:
+    """Whether the server, or its limit for the role or database, gives no more connections."""
+    return _reason(_root(error)) == "too_many_connections"
+
+
 def is_write_failure(error: BaseException) -> bool:
     """Whether the server could still be asked for what needs no write."""
     return _reason(_root(error)) in WRITE_FAILURES

@@ -108,7 +108,7 @@ async def run_gateway(
 
 async def run_api(settings: Settings, database_url: str, listener: socket.socket) -> None:
     """The API alone. It starts while the database is away: `/readyz` is red until that is back."""
-    async with _engine(database_url, "api", settings.database_pool_size) as engine:
+    async with _engine(database_url, "api", settings.database_pool_size, Availability()) as engine:
         sessions = create_sessions(engine)
         parts = [_api(settings, sessions, listener), *_embedded(settings)]
         parts.append(lambda stop: watch_database(sessions, stop))
@@ -120,7 +120,7 @@ async def run_api(settings: Settings, database_url: str, listener: socket.socket
 
 async def run_poller_alone(settings: Settings, database_url: str, listener: socket.socket | None) -> None:
     """The poller; `/livez`, `/readyz` and `/metrics` on the listener, if there is one."""
-    async with _engine(database_url, "poller", settings.database_pool_size) as engine:
+    async with _engine(database_url, "poller", settings.database_pool_size, Availability()) as engine:
         sessions = create_sessions(engine)
         parts: list[Part] = [lambda stop: run_poller(settings, engine, stop=stop), *_embedded(settings)]
         parts.append(lambda stop: watch_database(sessions, stop))
@@ -302,7 +302,7 @@ async def _make_default_client(sessions: Sessions, token: str, *, told: bool = F
 
 @contextlib.asynccontextmanager
 async def _engine(
-    database_url: str, role: str, pool_size: int, availability: Availability | None = None
+    database_url: str, role: str, pool_size: int, availability: Availability
 ) -> AsyncIterator[AsyncEngine]:
     engine = create_engine(
         database_url, pool_size=pool_size, application_name=f"asr-gateway {role}", availability=availability

@@ -1,0 +1,225 @@
+"""A database that refuses logins, changes its role or is short of something: callers get 503, and work goes on after.
+
+Each test connects as a role of its own, since the limits of PostgreSQL do not hold for superusers.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import asyncpg
+import httpx
+import pytest
+
+from app.db import create_engine, create_sessions
+from app.main import create_app
+from app.readiness import watch_database
+from app.settings import Settings
+from tests.api_fixtures import caller, new_client
+from tests.processes import run, running, running_sandbox
+from tests.test_outages import as_user
+
+TOKEN = "a-token-of-the-test"
+JOB = {"file_urls": ["https://example.com/a.wav"]}
+LOGOUT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'"
+FULL_DISK = """
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100'; END $$;
+CREATE TRIGGER refuse BEFORE INSERT ON jobs FOR EACH ROW EXECUTE FUNCTION refuse();
+"""
+# How each trouble begins, and how it ends.
+TROUBLES = {
+    "login_refused": ('ALTER ROLE "{role}" NOLOGIN', 'ALTER ROLE "{role}" LOGIN'),
+    "closed": ('ALTER DATABASE "{name}" ALLOW_CONNECTIONS false', 'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true'),
+    "unknown_database": ('ALTER DATABASE "{name}" RENAME TO "{name}_"', 'ALTER DATABASE "{name}_" RENAME TO "{name}"'),
+    "too_many_connections": ('ALTER ROLE "{role}" CONNECTION LIMIT 0', 'ALTER ROLE "{role}" CONNECTION LIMIT -1'),
+    "read_only": (
+        'ALTER ROLE "{role}" SET default_transaction_read_only = on',
+        'ALTER ROLE "{role}" RESET default_transaction_read_only',
+    ),
+}
+
+
+@dataclass
+class Server:
+    """A database on the test server as one role sees it. The owner's own connection is to another database."""
+
+    url: str
+    role: str
+    name: str
+    owner: "asyncpg.Connection"
+    owner_url: str
+
+    async def run(self, statement: str) -> None:
+        await self.owner.execute(statement.format(role=self.role, name=self.name))
+
+    @asynccontextmanager
+    async def trouble(self, trouble: str) -> AsyncIterator[None]:
+        await self.begin(trouble)
+        try:
+            yield
+        finally:
+            await self.end(trouble)
+
+    async def begin(self, trouble: str) -> None:
+        await self.run(TROUBLES[trouble][0] if trouble != "unknown_database" else "SELECT 1")
+        await self.run(LOGOUT)
+        if trouble == "unknown_database":
+            await self.rename()
+
+    async def rename(self) -> None:
+        """Nobody may be connected meanwhile, and the gateway connects all the time."""
+        await self.run('ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+        async with asyncio.timeout(10):
+            while True:
+                await self.run(LOGOUT)
+                try:
+                    await self.run(TROUBLES["unknown_database"][0])
+                except asyncpg.ObjectInUseError:
+                    await asyncio.sleep(0.05)
+                else:
+                    return
+
+    async def end(self, trouble: str) -> None:
+        await self.run(TROUBLES[trouble][1])
+        if trouble == "unknown_database":
+            await self.run('ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+
+    async def in_database(self, script: str) -> None:
+        connection = await asyncpg.connect(self.owner_url)
+        await connection.execute(script)
+        await connection.close()
+
+
+@pytest.fixture
+async def server(database_url: str, server_url: str) -> AsyncIterator[Server]:
+    name = urlsplit(database_url).path[1:]
+    role = f"role_of_{name}"
+    owner = await asyncpg.connect(server_url)
+    state = Server(as_user(database_url, role), role, name, owner, database_url)
+    await state.run('CREATE ROLE "{role}" LOGIN')
+    await state.in_database(f'GRANT ALL ON ALL TABLES IN SCHEMA public TO "{role}"')
+    yield state
+    await state.run(LOGOUT)
+    await state.in_database(f'DROP OWNED BY "{role}"')
+    await state.run('DROP ROLE "{role}"')
+    await owner.close()
+
+
+@asynccontextmanager
+async def gateway(server: Server, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """The API, with connections open, and the watch over its database."""
+    engine = create_engine(server.url)
+    sessions = create_sessions(engine)
+    stop = asyncio.Event()
+    watch = asyncio.create_task(watch_database(sessions, stop))
+    _, token = await new_client(sessions, "tester")
+    async with caller(create_app(settings, sessions=sessions), token) as api:
+        assert (await api.post("/v1/jobs", json=JOB)).status_code == 202
+        yield api
+    stop.set()
+    await watch
+    await engine.dispose()
+
+
+async def until(api: httpx.AsyncClient, path: str, status: int, words: str = "") -> httpx.Response:
+    async with asyncio.timeout(15):
+        while (answer := await api.get(path)).status_code != status or words not in answer.text:  # noqa: ASYNC110 - the gateway sends no signal
+            await asyncio.sleep(0.05)
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("trouble", "reason", "words"),
+    [
+        ("login_refused", "login_refused", "is not permitted to log in"),
+        ("closed", "login_refused", "is not currently accepting connections"),
+        ("unknown_database", "unknown_database", "does not exist"),
+        ("too_many_connections", "too_many_connections", "too many connections for role"),
+        ("read_only", "read_only", "read-only"),
+    ],
+)
+async def test_a_refusing_database_is_a_503_with_the_reason_until_it_lets_in_again(
+    server: Server, settings: Settings, trouble: str, reason: str, words: str
+) -> None:
+    async with gateway(server, settings) as api:
+        async with server.trouble(trouble):
+            await until(api, "/readyz", 503, reason)
+            for _ in range(3):
+                answer = await api.post("/v1/jobs", json=JOB)
+                assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+                assert answer.headers["retry-after"]
+            assert words in (await run("doctor", DATABASE_URL=server.url))[1]
+        await until(api, "/readyz", 200)
+        await until(api, "/v1/jobs", 200)
+        assert (await api.post("/v1/jobs", json=JOB)).status_code == 202
+
+
+async def test_a_full_disk_refuses_jobs_turns_readiness_red_and_leaves_reading_as_it_is(
+    server: Server, settings: Settings
+) -> None:
+    async with gateway(server, settings) as api:
+        await server.in_database(FULL_DISK)
+        answer = await api.post("/v1/jobs", json=JOB)
+        assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+        await until(api, "/readyz", 503, "disk_full")
+        assert (await api.get("/v1/jobs")).status_code == 200
+        await server.in_database("DROP TRIGGER refuse ON jobs")
+        assert (await api.post("/v1/jobs", json=JOB)).status_code == 202
+        await until(api, "/readyz", 200)
+
+
+async def test_readiness_is_no_500_where_the_role_may_not_read(server: Server, settings: Settings) -> None:
+    async with gateway(server, settings) as api:
+        await server.in_database(f'REVOKE ALL ON alembic_version FROM "{server.role}"')
+        assert (await api.get("/readyz")).status_code == 503
+
+
+@pytest.mark.parametrize("trouble", ["login_refused", "too_many_connections", "read_only"])
+async def test_serve_outlives_the_trouble_and_finishes_its_jobs(server: Server, trouble: str) -> None:
+    async with (
+        running_sandbox() as upstream,
+        running("serve", PORT="0", DATABASE_URL=server.url, API_TOKEN=TOKEN, **upstream) as process,
+    ):
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        async with httpx.AsyncClient(base_url=await process.url(), headers=headers, timeout=30) as api:
+            jobs = [(await api.post("/v1/jobs", json=JOB)).json()["id"]]
+            async with server.trouble(trouble):
+                await process.told(f'"reason":"{trouble}"')
+                await until(api, "/readyz", 503, trouble)
+            await process.told("database back")
+            await until(api, "/readyz", 200)
+            answer = await api.post("/v1/jobs", json=JOB)
+            assert answer.status_code == 202
+            for job in [*jobs, answer.json()["id"]]:
+                assert (await api.get(f"/v1/jobs/{job}?wait=20")).json()["status"] in {"succeeded", "failed"}
+        assert await process.stop() == 0
+    lines = [json.loads(line) for line in process.err if line.startswith("{")]
+    told = [line for line in lines if line["event"] in {"database away", "database back"}]
+    assert [line["event"] for line in told] == ["database away", "database back"]
+    assert told[0]["reason"]
+    assert told[0]["error"]
+    assert "Traceback" not in process.stderr
+
+
+async def test_a_process_never_has_more_connections_than_the_setting_says(server: Server) -> None:
+    async with (
+        running_sandbox() as upstream,
+        running(
+            "serve", PORT="0", DATABASE_URL=server.url, DATABASE_POOL_SIZE="3", API_TOKEN=TOKEN, **upstream
+        ) as process,
+    ):
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        async with httpx.AsyncClient(base_url=await process.url(), headers=headers, timeout=30) as api:
+            posts = [asyncio.create_task(api.post("/v1/jobs", json=JOB)) for _ in range(60)]
+            counts = []
+            while not all(post.done() for post in posts):
+                row = await server.owner.fetchrow(
+                    "SELECT count(*) FROM pg_stat_activity WHERE usename = $1", server.role
+                )
+                counts.append(row[0])
+            assert {(await post).status_code for post in posts} == {202}
+        assert max(counts) <= 3

@@ -1,0 +1,181 @@
+"""Which errors of PostgreSQL mean "not now", on both ways to a connection."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import pytest
+from asyncpg import PostgresError
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from app.connections import Availability
+from app.db import Sessions, create_engine, create_sessions, transaction
+from app.driver import driver_connection
+from app.errors import DatabaseUnavailable
+from app.outages import explain, is_outage
+from app.readiness import check_writable
+
+Way = Callable[[Sessions], AbstractAsyncContextManager[Any]]
+WAYS = pytest.mark.parametrize("way", [transaction, driver_connection])
+
+
+def raising(sqlstate: str) -> str:
+    return f"DO $$ BEGIN RAISE EXCEPTION 'the server''s words' USING ERRCODE = '{sqlstate}'; END $$"
+
+
+async def execute(way: Way, sessions: Sessions, statement: str) -> None:
+    async with way(sessions) as connection:
+        await connection.execute(text(statement) if way is transaction else statement)
+
+
+@WAYS
+@pytest.mark.parametrize(
+    ("sqlstate", "reason"),
+    [
+        ("08006", "connection_lost"),
+        ("08P01", "connection_lost"),
+        ("25006", "read_only"),
+        ("28000", "login_refused"),
+        ("28P01", "login_refused"),
+        ("3D000", "unknown_database"),
+        ("40001", "conflict"),
+        ("40P01", "conflict"),
+        ("53000", "out_of_resources"),
+        ("53100", "disk_full"),
+        ("53200", "out_of_memory"),
+        ("53300", "too_many_connections"),
+        ("53400", "out_of_resources"),
+        ("55P03", "locked"),
+        ("57014", "canceled"),
+        ("57P01", "shutting_down"),
+        ("57P03", "starting"),
+        ("57P05", "connection_lost"),
+        ("58000", "system_error"),
+        ("58030", "system_error"),
+    ],
+)
+async def test_what_the_server_cannot_do_now_is_unavailable(
+    sessions: Sessions, way: Way, sqlstate: str, reason: str
+) -> None:
+    with pytest.raises(DatabaseUnavailable) as caught:
+        await execute(way, sessions, raising(sqlstate))
+    assert caught.value.reason == reason
+    assert caught.value.explanation == "the server's words"
+    assert reason in caught.value.detail
+    await execute(way, sessions, "SELECT 1")
+
+
+@WAYS
+@pytest.mark.parametrize("sqlstate", ["22003", "23505", "42703", "42501", "P0001", "XX000"])
+async def test_a_wrong_statement_is_no_outage(sessions: Sessions, way: Way, sqlstate: str) -> None:
+    with pytest.raises((DBAPIError, PostgresError)) as caught:
+        await execute(way, sessions, raising(sqlstate))
+    assert not is_outage(caught.value)
+
+
+@WAYS
+async def test_a_statement_that_takes_too_long_is_an_outage(database_url: str, way: Way) -> None:
+    engine = create_engine(database_url, command_timeout_s=0.05)
+    with pytest.raises(DatabaseUnavailable) as caught:
+        await execute(way, create_sessions(engine), "SELECT pg_sleep(30)")
+    assert caught.value.reason == "timeout"
+    await engine.dispose()
+
+
+@WAYS
+async def test_a_plan_that_a_migration_made_invalid_is_prepared_anew(sessions: Sessions, way: Way) -> None:
+    await execute(way, sessions, "CREATE TABLE changed (id int)")
+    async with transaction(sessions) as session:
+        await session.execute(text("SELECT * FROM changed"))
+    await execute(way, sessions, "ALTER TABLE changed ALTER COLUMN id TYPE text")
+    with pytest.raises(DatabaseUnavailable) as caught:
+        await execute(transaction, sessions, "SELECT * FROM changed")
+    assert caught.value.reason == "schema_changed"
+    await execute(way, sessions, "SELECT * FROM changed")
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:p/w@127.0.0.1/x", "postgresql://u:pw@127.0.0.1:port/x"])
+async def test_no_reason_shows_the_password_or_a_piece_of_it(url: str) -> None:
+    engine = create_engine(url.replace("p/w", "p/secret").replace("port", "secret"))
+    with pytest.raises(DatabaseUnavailable) as caught:
+        await execute(transaction, create_sessions(engine), "SELECT 1")
+    assert "secret" not in caught.value.explanation + caught.value.detail
+
+
+def test_a_refused_certificate_is_called_so() -> None:
+    error = ssl.SSLCertVerificationError()
+    error.verify_message = "certificate has expired"
+    assert explain(error) == "the server's TLS certificate is not accepted: certificate has expired"
+
+
+@pytest.fixture
+async def read_only(database_url: str, sessions: Sessions) -> AsyncIterator[Sessions]:
+    """A pool of connections to a server that took no writes when they were opened, and takes them again."""
+    name = database_url.partition("?")[0].rpartition("/")[2]
+    await execute(transaction, sessions, f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+    engine = create_engine(database_url, pool_size=3)
+    pool = create_sessions(engine)
+    async with driver_connection(pool) as one, driver_connection(pool) as two, driver_connection(pool) as three:
+        assert [await each.fetchval("SHOW transaction_read_only") for each in (one, two, three)] == ["on"] * 3
+    await execute(transaction, sessions, f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
+    yield pool
+    await engine.dispose()
+
+
+@WAYS
+async def test_one_refused_write_replaces_all_connections_that_can_only_read(read_only: Sessions, way: Way) -> None:
+    with pytest.raises(DatabaseUnavailable):
+        await execute(way, read_only, "CREATE TABLE written ()")
+    await execute(way, read_only, "CREATE TABLE written ()")
+    async with driver_connection(read_only) as one, driver_connection(read_only) as two:
+        assert [await each.fetchval("SHOW transaction_read_only") for each in (one, two)] == ["off"] * 2
+
+
+async def test_the_check_of_a_read_only_server_fails_and_changes_nothing(read_only: Sessions) -> None:
+    with pytest.raises(DatabaseUnavailable) as caught:
+        async with transaction(read_only) as session:
+            await check_writable(session)
+    assert caught.value.reason == "read_only"
+    async with transaction(read_only) as session:
+        await check_writable(session)
+        assert await session.scalar(text("SELECT pg_current_xact_id_if_assigned() IS NULL"))
+
+
+async def test_a_pool_that_cannot_grow_waits_for_a_connection_of_its_own(
+    database_url: str, sessions: Sessions, server_url: str
+) -> None:
+    name = database_url.partition("?")[0].rpartition("/")[2]
+    # The limit does not hold for superusers, so a role of this test's own connects.
+    role = f"limited_{name}"
+    await execute(transaction, sessions, f'CREATE ROLE "{role}" LOGIN CONNECTION LIMIT 2')
+    engine = create_engine(as_user(database_url, role), pool_size=10)
+    limited = create_sessions(engine)
+
+    async def ask(way: Way) -> None:
+        await execute(way, limited, "SELECT pg_sleep(0.01)")
+
+    try:
+        await asyncio.gather(*(ask(way) for way in (transaction, driver_connection) * 20))
+    finally:
+        await engine.dispose()
+        await execute(transaction, sessions, f'DROP ROLE "{role}"')
+
+
+def as_user(url: str, role: str) -> str:
+    """The URL with another user; the test server trusts local connections."""
+    scheme, _, rest = url.partition("://")
+    address = rest.rpartition("@")[2] if "@" in rest.partition("/")[0] else rest
+    return f"{scheme}://{role}@{address}"
+
+
+async def test_an_outage_is_logged_when_it_begins_and_when_it_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    availability = Availability()
+    for reason in ("conflict", "unreachable", "starting", "unreachable"):
+        availability.failed(DatabaseUnavailable("away", reason=reason, explanation="words"))
+    availability.recovered()
+    availability.recovered()
+    said = capsys.readouterr()
+    assert [(said.out + said.err).count(line) for line in ("database away", "database back")] == [1, 1]
