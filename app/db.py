@@ -65,7 +65,8 @@ def create_engine(
 ) -> AsyncEngine:
     """An engine for a libpq URL. asyncpg reads the URL itself, so `sslmode`, `host=/socket` and the like work.
 
-    Engines of one long-lived process share their `availability`, which logs outages. Whatever fails while connecting is DatabaseUnavailable.
+    Engines of one long-lived process share their `availability`, which logs outages.
+    Whatever fails while connecting is DatabaseUnavailable.
     """
 
     async def connect(**_: Any) -> Any:

@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -50,7 +51,7 @@ class Server:
     url: str
     role: str
     name: str
-    owner: "asyncpg.Connection"
+    owner: Any  # asyncpg's Connection, most of which has no types
     owner_url: str
 
     async def run(self, statement: str) -> None:
@@ -89,7 +90,7 @@ class Server:
             await self.run('ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
 
     async def in_database(self, script: str) -> None:
-        connection = await asyncpg.connect(self.owner_url)
+        connection = await asyncpg.connect(self.owner_url)  # type: ignore[no-untyped-call]
         await connection.execute(script)
         await connection.close()
 
@@ -98,7 +99,7 @@ class Server:
 async def server(database_url: str, server_url: str) -> AsyncIterator[Server]:
     name = urlsplit(database_url).path[1:]
     role = f"role_of_{name}"
-    owner = await asyncpg.connect(server_url)
+    owner = await asyncpg.connect(server_url)  # type: ignore[no-untyped-call]
     state = Server(as_user(database_url, role), role, name, owner, database_url)
     await state.run('CREATE ROLE "{role}" LOGIN')
     await state.in_database(f'GRANT ALL ON ALL TABLES IN SCHEMA public TO "{role}"')
