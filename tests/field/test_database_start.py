@@ -1,0 +1,94 @@
+"""What commands say at the start about a database that does not let them in."""
+
+import asyncio
+import shutil
+import ssl
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from app import startup
+from app.settings import load_settings
+from app.startup import StartError, open_database
+from tests.processes import run
+from tests.test_outages import as_user
+
+needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates")
+
+
+@asynccontextmanager
+async def tls_server(folder: Path) -> AsyncIterator[str]:
+    """The URL of a server that answers PostgreSQL's request for TLS with a certificate that nobody signed."""
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
+    subprocess.run([*command, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)  # noqa: ASYNC221 - nothing else runs yet
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    other = folder / "other.pem"
+    subprocess.run([*command, "-keyout", str(folder / "k.pem"), "-out", str(other)], check=True, capture_output=True)  # noqa: ASYNC221
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.readexactly(8)
+            writer.write(b"S")
+            await writer.drain()
+            await writer.start_tls(context)
+        except (OSError, EOFError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        yield f"postgresql://u:secret@localhost:{port}/x?sslmode=verify-full&sslrootcert={other}"
+
+
+@needs_openssl
+async def test_a_certificate_that_is_not_accepted_is_told_as_such(
+    tmp_path: Path,
+) -> None:
+    async with tls_server(tmp_path) as url:
+        code, out, _ = await run("doctor", DATABASE_URL=url)
+        assert code == 1
+        assert (
+            "cannot be reached over TLS: the server's TLS certificate is not accepted: self-signed certificate" in out
+        )
+        settings = load_settings({"database_url": url})
+        with pytest.raises(StartError, match=r"self-signed certificate \(see sslmode and sslrootcert in DATABASE_URL"):
+            await asyncio.to_thread(open_database, settings, patience_s=0)
+
+
+@needs_openssl
+async def test_a_certificate_that_is_not_accepted_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[float] = []
+    monkeypatch.setattr(startup.time, "sleep", tries.append)
+    async with tls_server(tmp_path) as url:
+        with pytest.raises(StartError, match=r"waited 0\.2 s"):
+            await asyncio.to_thread(open_database, load_settings({"database_url": url}), patience_s=0.2)
+    assert tries
+
+
+async def test_a_full_server_is_told_with_the_setting_that_lowers_the_need(database_url: str) -> None:
+    owner = await asyncpg.connect(database_url)  # type: ignore[no-untyped-call]
+    await owner.execute("CREATE ROLE full_server LOGIN CONNECTION LIMIT 0")
+    try:
+        settings = load_settings({"database_url": as_user(database_url, "full_server"), "database_pool_size": "7"})
+        with pytest.raises(StartError, match=r"too many connections.* up to 7 connections; lower DATABASE_POOL_SIZE"):
+            await asyncio.to_thread(open_database, settings, patience_s=0)
+    finally:
+        await owner.execute("DROP ROLE full_server")
+        await owner.close()
+
+
+async def test_a_refused_login_stops_the_start_with_the_servers_words(database_url: str) -> None:
+    code, _, err = await run("migrate", DATABASE_URL=as_user(database_url, "stranger"))
+    assert code == 2
+    assert err.count("\n") == 1
+    assert 'role "stranger" does not exist' in err
