@@ -20,7 +20,7 @@ WRITE_FAILED_S = 5.0
 WATCH_EVERY_S = 1.0
 # An outage is over when the checks pass and nothing has failed for so long.
 QUIET_S = 2.0
-CHECK_TIMEOUT_S = 5.0
+CHECK_TIMEOUT_S = 3.0
 
 log = structlog.get_logger()
 

@@ -50,6 +50,7 @@ DRAIN_S = 3.0
 GRACE_S = 6
 # Longer than load balancers keep an idle connection, so that they close it first and never write into a closed one.
 KEEP_ALIVE_S = 75
+CLOSE_TIMEOUT_S = 1
 RETRY_INTERVAL_S = 1
 # Percent of the connections of `serve`. The poller's transactions are short; an API call may read for seconds.
 POLLER_SHARE = 40
@@ -310,7 +311,10 @@ async def _engine(
     try:
         yield engine
     finally:
-        await engine.dispose()
+        # Closing says goodbye to the server, which a server that hangs never answers.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await engine.dispose()
 
 
 def _poller_pages(sessions: Sessions) -> Starlette:

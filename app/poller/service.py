@@ -52,6 +52,9 @@ INDEX_EVERY_S = 0.5
 SEGMENT_OLD_EVERY_S = 1.0
 # Shorter than the 10 s that container runtimes give between SIGTERM and SIGKILL.
 GRACE_S = 8.0
+# A database that hangs does not hold up the end of the process: the leases run out by themselves.
+GIVE_BACK_S = 1.0
+LAST_ROUND_S = 1.0
 
 Chore = Callable[[Sessions, Collection[str]], Coroutine[None, None, None]]
 
@@ -73,15 +76,23 @@ async def run_poller(
     async with _context(settings, engine, stop) as context:
         poller = Poller(context, doorbell or Doorbell())
         renewal = asyncio.create_task(context.leases.renew_for_ever())
+        rounds = asyncio.create_task(poller.run_until_stopped())
+        stopped = asyncio.create_task(stop.wait())
         try:
-            await poller.run_until_stopped()
+            await asyncio.wait({rounds, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            # A round is over at once, unless the database hangs.
+            await asyncio.wait({rounds}, timeout=LAST_ROUND_S)
         finally:
+            rounds.cancel()
+            stopped.cancel()
             await context.crew.drain(grace_s)
             renewal.cancel()
             # What is cut off holds its leases until then, and lets go of them without a word to the database.
-            with suppress(DatabaseUnavailable, SQLAlchemyError):
-                await context.leases.give_back()
+            with suppress(DatabaseUnavailable, SQLAlchemyError, TimeoutError):
+                async with asyncio.timeout(GIVE_BACK_S):
+                    await context.leases.give_back()
             await context.crew.cancel()
+            await asyncio.gather(rounds, return_exceptions=True)
 
 
 @asynccontextmanager

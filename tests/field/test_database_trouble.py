@@ -20,6 +20,7 @@ from app.main import create_app
 from app.readiness import watch_database
 from app.settings import Settings
 from tests.api_fixtures import caller, new_client
+from tests.database_gate import database_gate
 from tests.processes import run, running, running_sandbox
 from tests.test_outages import as_user
 
@@ -224,3 +225,16 @@ async def test_a_process_never_has_more_connections_than_the_setting_says(server
                 counts.append(row[0])
             assert {(await post).status_code for post in posts} == {202}
         assert max(counts) <= 3
+
+
+async def test_sigterm_ends_a_gateway_in_order_while_its_database_hangs(server: Server) -> None:
+    async with (
+        database_gate(server.url) as gate,
+        running_sandbox() as upstream,
+        running("serve", PORT="0", DATABASE_URL=gate.url, API_TOKEN=TOKEN, **upstream) as process,
+    ):
+        async with httpx.AsyncClient(base_url=await process.url()) as stranger:
+            await until(stranger, "/readyz", 200)
+            gate.silent = True
+            await until(stranger, "/readyz", 503, "timeout")
+        assert await process.stop() == 0
