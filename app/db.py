@@ -111,14 +111,15 @@ def connections_of(sessions: Sessions) -> Connections:
 
 
 @asynccontextmanager
-async def transaction(sessions: Sessions) -> AsyncIterator[AsyncSession]:
+async def transaction(sessions: Sessions, *, autocommit: bool = False) -> AsyncIterator[AsyncSession]:
     """One transaction: committed at the end of the block, rolled back on an error.
 
+    `autocommit`: each statement is a transaction of its own instead, which saves two round trips.
     Raises DatabaseUnavailable for every error that `app.outages` counts as an outage.
     """
     connections = connections_of(sessions)
     with connections.outages_told():
-        session, ending = await connections.take(partial(_begin, sessions))
+        session, ending = await connections.take(partial(_begin, sessions, autocommit))
         try:
             async with ending:
                 yield session
@@ -129,9 +130,9 @@ async def transaction(sessions: Sessions) -> AsyncIterator[AsyncSession]:
             connections.release()
 
 
-async def _begin(sessions: Sessions) -> tuple[AsyncSession, AsyncExitStack]:
+async def _begin(sessions: Sessions, autocommit: bool) -> tuple[AsyncSession, AsyncExitStack]:
     """A session that has its connection, and the exit stack that commits."""
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(sessions.begin())
-        await session.connection()
+        await session.connection(execution_options={"isolation_level": "AUTOCOMMIT"} if autocommit else None)
         return session, stack.pop_all()

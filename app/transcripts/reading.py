@@ -112,9 +112,8 @@ async def _find(
     # EXTERNAL storage: a length and a slice of megabytes cost no more than that.
     fetched = literal(None) if first else func.substring(gzip, 1, SLICE_BYTES)
     query = select(sha256, size_bytes, func.octet_length(gzip), fetched, *others)
-    async with transaction(sessions) as session:
-        # One statement needs no transaction around it: one round trip instead of three.
-        await session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
+    # One statement needs no transaction around it: one round trip instead of three.
+    async with transaction(sessions, autocommit=True) as session:
         found = (await session.execute(query.join(Transcript).where(*_own(client_id, transcript_id)))).one_or_none()
     if found is None:
         raise no_such_transcript(transcript_id)
