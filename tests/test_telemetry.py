@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -49,6 +50,12 @@ def _own_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         (f"GET {SIGNED_URL} 403", "GET https://bucket.oss-cn-beijing.aliyuncs.com/a.wav?[redacted] 403"),
         ('"oss://bucket/a.wav?x=1"', '"oss://bucket/a.wav?[redacted]"'),
         (r'{"trace": "https://a.example/b?c=d\n  next"}', r'{"trace": "https://a.example/b?[redacted]\n  next"}'),
+        ("/fetch/https://a.example/b?c=d", "/fetch/https://a.example/b?[redacted]"),
+        (
+            "https://a.example/https://b.example/c?d=https://e.example/f?g=h,i",
+            "https://a.example/https://b.example/c?[redacted]",
+        ),
+        ("http://a.example:80/b:c?d=e", "http://a.example:80/b:c?[redacted]"),
         ("postgresql://asr:p:ss@db:5432/asr", "postgresql://asr:[redacted]@db:5432/asr"),
         ("postgresql://db:5432/asr, mail@example.com", "postgresql://db:5432/asr, mail@example.com"),
         ("task-1234567 asr_test_12345_7 disk-usage what? best-effort", None),
@@ -129,6 +136,68 @@ def test_libraries_log_the_same_way_and_their_chatter_stays_out() -> None:
 
     line = _logged(io.StringIO(), log)
     assert (json.loads(line)["event"], json.loads(line)["logger"]) == ("something is wrong", "httpx")
+
+
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+@pytest.mark.parametrize("at", range(telemetry.MAX_FIELD_CHARS - 60, telemetry.MAX_FIELD_CHARS + 20, 7))
+def test_no_field_is_longer_than_its_limit_and_no_secret_is_cut_out_of_its_shape(
+    stream: Callable[[], io.StringIO], at: int
+) -> None:
+    secrets = ["hunter2hunter2hunter2", KEY, "Signature=abc%2Fdef", TOKEN]
+    register_secrets(secrets[:1])
+    text = f"{'x ' * (at // 2)} {secrets[0]} {KEY} {SIGNED_URL} {TOKEN} " + "y " * 3000
+
+    def log() -> None:
+        structlog.get_logger().info("told", text=text, nested={"texts": [text] * 3})
+        logging.getLogger("library").warning("%s", text)
+
+    output = _logged(stream(), log)
+    assert "characters left out" in output
+    assert max(map(len, output.splitlines())) < 3 * telemetry.MAX_FIELD_CHARS
+    for secret in secrets:
+        assert not any(secret[start : start + 8] in output for start in range(len(secret) - 8))
+
+
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+def test_a_traceback_keeps_its_beginning_and_its_end(stream: Callable[[], io.StringIO]) -> None:
+    def log() -> None:
+        try:
+            float("x " * 100_000 + "and no more")
+        except ValueError:
+            structlog.get_logger().exception("work failed")
+
+    output = _logged(stream(), log)
+    assert len(output) < 2 * telemetry.MAX_TRACEBACK_CHARS
+    assert "Traceback (most recent call last)" in output
+    assert "and no more" in output
+
+
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+def test_control_characters_reach_no_terminal(stream: Callable[[], io.StringIO]) -> None:
+    hostile = "/a\x9b31m\x85\x1b]0;title\x07\r\n\u2028\u202e\x00\x7f"
+
+    def log() -> None:
+        structlog.get_logger().info("request", path=hostile, paths=[hostile])
+        logging.getLogger("library").warning("not read: %s", hostile)
+
+    lines = _logged(stream(), log).split("\n")
+    assert len(lines) == 3
+    for line in lines:
+        without_colours = re.sub(r"\x1b\[\d*m", "", line)
+        assert not telemetry._UNSAFE.search(without_colours)
+
+
+def test_a_log_line_is_the_same_json_with_control_characters_escaped() -> None:
+    hostile = "/a\x9b31m\u2028\u202e\x00 做"
+    line = _logged(io.StringIO(), lambda: structlog.get_logger().info("request", path=hostile))
+    assert json.loads(line)["path"] == hostile
+    assert "\x9b" not in line
+
+
+def test_a_secret_goes_on_behind_a_control_character() -> None:
+    url = "https://a.example/b?Signature=abc\x9bdef"
+    line = _logged(io.StringIO(), lambda: structlog.get_logger().info("fetched", url=url))
+    assert json.loads(line)["url"] == "https://a.example/b?[redacted]"
 
 
 def test_lines_below_the_level_are_left_out() -> None:

@@ -13,15 +13,24 @@ import structlog
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.middleware.errors import ServerErrorMiddleware
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api import metrics
 from app.api.plain_lane import PlainLane
+from app.api.problem_handlers import problem_for
 from app.api.problems import problem_response
 from app.errors import BodyTooLarge, GatewayError
+from app.telemetry import cut
+from app.urls import find_control_character
 
-MAX_BODY_BYTES = 16 * 1024 * 1024
+MAX_BODY_BYTES = 1024 * 1024
+# A job may have 10,000 URLs.
+MAX_JOB_BYTES = 16 * 1024 * 1024
+_LARGER_BODIES = {"/v1/jobs": MAX_JOB_BYTES}
+# No length that counts as a body has more digits. Python reads no integer of more than 4,300 digits at all.
+_MOST_LENGTH_DIGITS = 20
+MAX_LOGGED_PATH_CHARS = 200
 # These stream their bodies and count the bytes themselves.
 UPLOAD_PATHS = ("/v1/uploads", "/v1/audio/transcriptions")
 
@@ -84,8 +93,9 @@ class Envelope:
                 message["headers"] = [*message["headers"], *_headers_of_all(state)]
             await send(message)
 
+        app = self.app if _is_plain(scope["path"]) else _answer_no_such_path
         try:
-            await self.app(scope, receive, send_on)
+            await app(scope, receive, send_on)
         except ClientDisconnect:
             log.debug("client_disconnected")
         except Exception:
@@ -106,7 +116,8 @@ class Envelope:
         write(
             "request",
             method=scope["method"],
-            path=scope["path"],
+            path=cut(scope["path"], MAX_LOGGED_PATH_CHARS),
+            route=route,
             status=status,
             duration_ms=round(duration_s * 1000, 1),
             client=client.name if client else None,
@@ -149,16 +160,16 @@ class BodyLimit:
     and then reads gets the answer instead of a broken pipe.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int = MAX_BODY_BYTES) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self.max_bytes = max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"].startswith(UPLOAD_PATHS):
             await self.app(scope, receive, send)
             return
-        if self._announced(scope) > self.max_bytes:
-            error = BodyTooLarge(f"The body may have up to {self.max_bytes} bytes.")
+        max_bytes = _LARGER_BODIES.get(scope["path"], MAX_BODY_BYTES)
+        if _announced_bytes(scope) > max_bytes:
+            error = BodyTooLarge(f"The body of this call may have up to {max_bytes:,} bytes.")
             await problem_response(scope, error)(scope, receive, send)
             return
         received = 0
@@ -167,16 +178,27 @@ class BodyLimit:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self.max_bytes:
+            if received > max_bytes:
                 raise HTTPException(413)  # the one exception that FastAPI lets through while it reads a body
             return message
 
         await self.app(scope, count, send)
 
-    @staticmethod
-    def _announced(scope: Scope) -> int:
-        length = _header(scope, b"content-length")
-        return int(length) if length.isdecimal() else 0
+
+def _announced_bytes(scope: Scope) -> int:
+    """The Content-Length. One of too many digits is beyond every limit."""
+    length = _header(scope, b"content-length").lstrip("0")
+    return int(length[:_MOST_LENGTH_DIGITS]) if length.isdecimal() else 0
+
+
+def _is_plain(path: str) -> bool:
+    return path.isprintable() or find_control_character(path) is None
+
+
+async def _answer_no_such_path(scope: Scope, receive: Receive, send: Send) -> None:
+    """No path has control characters. `$` in the patterns of routes would match before a newline at their end."""
+    answer = await problem_for(Request(scope, receive), HTTPException(404))
+    await answer(scope, receive, send)
 
 
 def _headers_of_all(state: Mapping[str, Any]) -> Iterator[tuple[bytes, bytes]]:

@@ -40,7 +40,7 @@ _BY_STATUS: dict[int, tuple[type[GatewayError], str]] = {
     401: (Unauthorized, "Send `Authorization: Bearer <token>`."),
     403: (Forbidden, "This token may not do that."),
     404: (NotFound, "The gateway has no such path; /docs lists those that it has."),
-    413: (BodyTooLarge, "The body is larger than the gateway accepts."),
+    413: (BodyTooLarge, "The body is larger than this call takes: 16 MiB for a new job, 1 MiB elsewhere."),
     415: (UnsupportedMediaType, "Send JSON, with `Content-Type: application/json`."),
     503: (ServiceUnavailable, "Try again in a moment."),
 }

@@ -14,7 +14,8 @@ from urllib.parse import quote
 
 import httpx
 
-from app.dashscope.transport import ENCODINGS, no_cookies, trusted
+from app.dashscope.bodies import UnusableBody, read_body
+from app.dashscope.transport import no_cookies, trusted
 
 MAX_RESULT_BYTES = 128 * 1024 * 1024  # 12 hours of Mandarin are 6–13 MB a channel; pretty-printed about twice that
 DEADLINE_S = 300
@@ -117,16 +118,9 @@ async def _read(response: httpx.Response, max_bytes: int) -> bytes | NoResult:
         return NoResult(Trouble.EXPIRED, f"the result host answered HTTP {response.status_code}")
     if response.status_code != 200:
         return NoResult(Trouble.AWAY, f"the result host answered HTTP {response.status_code}")
-    encoding = response.headers.get("Content-Encoding", "").strip().lower()
-    if encoding not in ENCODINGS:
+    try:
+        body = await read_body(response, max_bytes)
+    except UnusableBody:
         return NoResult(Trouble.AWAY, "the result host answered in an encoding that was not asked for")
-    too_large = NoResult(Trouble.TOO_LARGE, f"the result is larger than {max_bytes} bytes")
-    if encoding in {"", "identity"} and int(response.headers.get("Content-Length", "0")) > max_bytes:
-        return too_large
-    body = bytearray()
     # Object storage sends what was stored encoded, asked or not; decoded, it is the document.
-    async for chunk in response.aiter_bytes():
-        body += chunk
-        if len(body) > max_bytes:
-            return too_large
-    return bytes(body)
+    return NoResult(Trouble.TOO_LARGE, f"the result is larger than {max_bytes} bytes") if body is None else body

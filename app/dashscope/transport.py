@@ -15,6 +15,8 @@ import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
+from app.dashscope.bodies import UnusableBody, read_body
+
 CALL_TIMEOUT_S = 30
 CONNECT_TIMEOUT_S = 10
 MAX_CONNECTIONS = 200
@@ -22,8 +24,6 @@ MAX_CONNECTIONS = 200
 # other side is just closing, which would leave its outcome unknown.
 KEEPALIVE_S = 3
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
-# Those whose output per chunk has a bound. Stacked or newer ones turn 16 KB into as many GB.
-ENCODINGS = {"", "identity", "gzip", "deflate"}
 
 # What aiohttp raises before there is a connection, and nowhere else: no name, refused, TLS failed, no time left.
 # Any other trouble may have come after the request had left. httpx's exceptions do not tell: httpx-aiohttp 0.2
@@ -97,13 +97,9 @@ async def exchange(
     try:
         async with asyncio.timeout(deadline_s):
             return await _answer(http, request, max_bytes)
-    except (httpx.HTTPError, aiohttp.ClientError, TimeoutError, OSError, UnusableAnswer) as error:
+    except (httpx.HTTPError, aiohttp.ClientError, TimeoutError, OSError, UnusableBody) as error:
         reason = f"no answer ({_kind(error)})"
         return NotSent(reason) if _never_sent(error) else NoAnswer(reason)
-
-
-class UnusableAnswer(Exception):
-    """Too large, or encoded in a way that was not asked for."""
 
 
 class ConnectionBroken(aiohttp.ClientConnectionError):
@@ -131,16 +127,12 @@ async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerTy
 async def _answer(http: httpx.AsyncClient, request: httpx.Request, max_bytes: int) -> Answer:
     response = await http.send(request, stream=True)
     try:
-        if response.headers.get("Content-Encoding", "").strip().lower() not in ENCODINGS:
-            raise UnusableAnswer
-        body = bytearray()
-        async for chunk in response.aiter_bytes():
-            body += chunk
-            if len(body) > max_bytes:
-                raise UnusableAnswer
+        body = await read_body(response, max_bytes)
     finally:
         await response.aclose()
-    return Answer(response.status_code, bytes(body))
+    if body is None:
+        raise UnusableBody
+    return Answer(response.status_code, body)
 
 
 def _never_sent(error: Exception) -> bool:

@@ -9,7 +9,7 @@ from fastapi.responses import StreamingResponse
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from app.api.middleware import MAX_BODY_BYTES
+from app.api.middleware import MAX_BODY_BYTES, MAX_JOB_BYTES
 from tests.api.small_app import caller_of, small_app
 from tests.live_server import live_server
 
@@ -33,6 +33,7 @@ async def stream() -> StreamingResponse:
 
 
 @router.post("/bodies")
+@router.post("/v1/jobs")
 @router.post("/v1/uploads")
 async def count_body(request: Request) -> int:
     return sum([len(chunk) async for chunk in request.stream()])
@@ -74,10 +75,30 @@ async def test_the_access_log_has_the_path_but_no_query_and_no_token(small: http
         "log_level": "info",
         "method": "GET",
         "path": "/things/x",
+        "route": "/things/{name}",
         "status": 422,
         "duration_ms": logs[0]["duration_ms"],
         "client": None,
     }
+
+
+async def test_the_access_log_has_a_bounded_part_of_the_path(small: httpx.AsyncClient) -> None:
+    with capture_logs() as logs:
+        await small.get("/things/" + "x" * 60_000)
+        await small.get("/nowhere/" + "sk-0123456789abcdef" * 100)
+    assert [(len(log["path"]) < 250, log["route"]) for log in logs] == [(True, "/things/{name}"), (True, "unmatched")]
+    assert logs[0]["path"].startswith("/things/xxx")
+    assert "0123" not in logs[1]["path"]
+
+
+@pytest.mark.parametrize("character", ["%0a", "%0d", "%00", "%1b", "%7f", "%c2%9b", "%c2%85"])
+@pytest.mark.parametrize("path", ["/things/x{}", "/things{}/x", "/{}things/x"])
+async def test_a_path_with_control_characters_leads_nowhere(
+    small: httpx.AsyncClient, path: str, character: str
+) -> None:
+    answer = await small.get(path.format(character))
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    assert answer.headers["x-request-id"] == answer.json()["request_id"]
 
 
 async def test_requests_are_counted_by_route_template(small: httpx.AsyncClient) -> None:
@@ -138,10 +159,22 @@ async def test_a_chunked_body_over_the_limit_is_a_413_that_the_caller_can_read()
         assert (await http.get("/things/x")).status_code == 200
 
 
-async def test_a_body_of_exactly_the_limit_passes(small: httpx.AsyncClient) -> None:
-    assert (await small.post("/bodies", content=bytes(MAX_BODY_BYTES))).json() == MAX_BODY_BYTES
-    assert (await small.post("/bodies", content=bytes(MAX_BODY_BYTES + 1))).status_code == 413
-    assert (await small.post("/bodies", content=_bytes_in_chunks(MAX_BODY_BYTES))).json() == MAX_BODY_BYTES
+@pytest.mark.parametrize(("path", "limit"), [("/bodies", MAX_BODY_BYTES), ("/v1/jobs", MAX_JOB_BYTES)])
+async def test_a_body_of_exactly_the_limit_passes(small: httpx.AsyncClient, path: str, limit: int) -> None:
+    assert (await small.post(path, content=bytes(limit))).json() == limit
+    assert (await small.post(path, content=bytes(limit + 1))).status_code == 413
+    assert (await small.post(path, content=_bytes_in_chunks(limit))).json() == limit
+    assert (await small.post(path, content=_bytes_in_chunks(limit + 64 * 1024))).status_code == 413
+
+
+@pytest.mark.parametrize("length", ["9" * 19, "9" * 21, "9" * 5000])
+async def test_a_length_beyond_all_integers_is_a_413(small: httpx.AsyncClient, length: str) -> None:
+    answer = await small.post("/bodies", content=b"", headers={"Content-Length": length})
+    assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+
+
+async def test_a_length_of_many_zeros_is_none(small: httpx.AsyncClient) -> None:
+    assert (await small.post("/bodies", content=b"", headers={"Content-Length": "0" * 5000})).json() == 0
 
 
 async def test_uploads_have_limits_of_their_own(small: httpx.AsyncClient) -> None:
