@@ -6,7 +6,12 @@ from fastapi import Request
 
 from app.api.problems import InvalidJson, UnsupportedMediaType
 from app.errors import Fault, InvalidRequest
+from app.json_values import has_more_values
 
+# A job has 10,000 URLs and twice 10,000 words to filter at most.
+MAX_VALUES = 50_000
+# Less has no room for many.
+_COUNTED_FROM_BYTES = 64 * 1024
 # No media type is as long, and the standard library takes seconds for one of 60 KB.
 _MAX_CONTENT_TYPE = 256
 
@@ -40,6 +45,13 @@ async def require_utf8(request: Request) -> None:
         raise InvalidJson("The body is not JSON in UTF-8.") from None
     if b"\0" in body:
         raise InvalidJson("The body is not JSON in UTF-8.")
+
+
+def require_few_values(body: bytes) -> None:
+    """Raises InvalidRequest for more values than any call takes: call it before the body is decoded."""
+    if len(body) >= _COUNTED_FROM_BYTES and has_more_values(body, MAX_VALUES):
+        detail = f"holds more than {MAX_VALUES:,} values; no call takes as many"
+        raise InvalidRequest(f"The body {detail}.", faults=[Fault("", detail)])
 
 
 async def require_nothing(request: Request) -> None:

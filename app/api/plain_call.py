@@ -17,6 +17,8 @@ from fastapi.dependencies.utils import get_validation_alias
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
+from app.api.bodies import require_few_values
+
 # Defaults that can be handed to every request as they are.
 _CONSTANTS = (type(None), bool, int, float, str)
 
@@ -143,6 +145,7 @@ def _from_query(request: Request, parameters: Sequence[_Parameter]) -> Iterable[
 async def _json(request: Request) -> Any:
     """The request keeps the bytes, so that FastAPI can read them again. What is not UTF-8 is no JSON here."""
     body = await request.body()
+    require_few_values(body)
     try:
         return msgspec.json.decode(body) if body else None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 from fastapi import Request, Response, params
@@ -11,9 +12,9 @@ from fastapi.dependencies.utils import get_flat_params, get_validation_alias
 from fastapi.routing import APIRoute
 
 from app.api.acceptable import accepts
-from app.api.bodies import require_json, require_nothing, require_utf8
+from app.api.bodies import require_few_values, require_json, require_nothing, require_utf8
 from app.api.plain_call import NotPlain, is_list, plain_call
-from app.api.problems import MAX_STEP_LENGTH, NotAcceptable
+from app.api.problems import MAX_FAULTS, MAX_STEP_LENGTH, NotAcceptable
 from app.errors import Fault, InvalidRequest
 
 QUERY_PREFIXES = "x-query-prefixes"  # for `strict_request` alone; no part of the document
@@ -48,6 +49,7 @@ class StrictRoute(APIRoute):
             await self.admit(request)
             if _takes_json(self):
                 await require_utf8(request)
+                require_few_values(await request.body())
             return await handle(request)
 
         return check_first
@@ -68,7 +70,7 @@ def _check(request: Request, route: APIRoute, known: Mapping[str, bool]) -> None
     """Raises InvalidRequest with all faults of the query, UnsupportedMediaType, or NotAcceptable before anything is
     done for a caller who could not read the answer.
     """
-    if request.scope["query_string"] and (faults := list(_query_faults(request, route, known))):
+    if request.scope["query_string"] and (faults := list(islice(_query_faults(request, route, known), MAX_FAULTS))):
         raise InvalidRequest(f"{faults[0].pointer} {faults[0].detail}.", faults=faults)
     if _takes_json(route):
         require_json(request)
@@ -104,11 +106,11 @@ def prefixed_query(request: Request, prefix: str) -> dict[str, str]:
 
 def _query_faults(request: Request, route: APIRoute, known: Mapping[str, bool]) -> Iterator[Fault]:
     prefixes = tuple((route.openapi_extra or {}).get(QUERY_PREFIXES, ()))
+    there_are = sorted([*known, *(f"{prefix}KEY" for prefix in prefixes)])
+    listed = f"; there are {', '.join(there_are)}" if there_are else ""
     pairs = request.query_params.multi_items()
     for name, count in Counter(name for name, _ in pairs).items():
         if name not in known and not _has_prefix(name, prefixes):
-            there_are = sorted([*known, *(f"{prefix}KEY" for prefix in prefixes)])
-            listed = f"; there are {', '.join(there_are)}" if there_are else ""
             yield Fault(_pointer(name), f"is not a parameter of this call{listed}")
         elif count > 1 and not known.get(name):
             yield Fault(_pointer(name), "may be given once only")

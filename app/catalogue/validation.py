@@ -15,11 +15,14 @@ from app.catalogue.parameters import canonical
 from app.catalogue.registry import MODELS, find_model
 from app.catalogue.shapes import append, find_faults
 from app.errors import Fault, InvalidRequest, ModelNotInRegion, RegionNotServed
+from app.json_values import has_more_values
 from app.settings import RegionName
 
 # More places than anyone mends at once; a hostile body must not cost time and an endless answer.
 _MAX_FAULTS = 100
 _REMEMBERED_BYTES = 1000
+# Of a parameter that is JSON in a string: twice 10,000 words, and what is around them.
+_MAX_VALUES = 25_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,9 @@ def _value_faults(parameter: Parameter, value: Any) -> Iterator[Fault]:
     if not (parameter.json_text and isinstance(value, str)):
         for fault in find_faults(parameter.shape, value, pointer):
             yield Fault(fault.pointer, fault.detail + _supporters(parameter, value, fault.pointer))
+        return
+    if has_more_values(value.encode(errors="replace"), _MAX_VALUES):
+        yield Fault(pointer, f"holds more than {_MAX_VALUES:,} values in its JSON text; no parameter takes as many")
         return
     try:
         parsed = json.loads(value)

@@ -53,9 +53,11 @@ def matches(segment: Segment, query: Query, first_row: int = 0) -> Iterator[Matc
         if found:
             overlap, rows = segment.read_head()
             seen = {} if at else _in_overlap(text, overlap, query)
+            sentences = text.split(BORDER)
             for row, (first, last) in found.items():
                 if at + row >= first_row and row not in seen:
-                    yield _match(rows[at + first : at + last + 1], text, query, row=at + row, first=first)
+                    shown = BORDER.join(sentences[first : last + 1])
+                    yield _match(rows[at + first : at + last + 1], shown, query, row=at + row)
         at += text.count(BORDER) + 1
 
 
@@ -107,9 +109,8 @@ def _spans(part: Part, text: str) -> Iterator[tuple[int, int]]:
         at = stop if begins and ends and BORDER not in text[start:stop] else start + 1
 
 
-def _match(rows: Sequence[Row], text: str, query: Query, *, row: int, first: int) -> Match:
+def _match(rows: Sequence[Row], shown: str, query: Query, *, row: int) -> Match:
     channel_id, begin_time, _, speaker_id = rows[0]
-    shown = BORDER.join(text.split(BORDER)[first : first + len(rows)])
     return Match(row, channel_id, begin_time, rows[-1][2], speaker_id, _snippet(shown, query))
 
 
@@ -125,6 +126,4 @@ def _snippet(text: str, query: Query) -> str:
 
 def _end(places: Sequence[int], stop: int) -> int:
     """Past the whole of a letter of which only a part was found: `ﬀ` and `㎏` are two each."""
-    while places[stop] == places[stop - 1]:
-        stop += 1
-    return places[stop]
+    return places[bisect_right(places, places[stop - 1], stop)]

@@ -60,7 +60,7 @@ class _Token:
 
 def parse(q: str) -> Query:
     """Some milliseconds at most, as all on the event loop. Raises NothingToFind and TooLong."""
-    folded = fold(q.translate(_QUOTES))
+    folded = fold(q.translate(_QUOTES)) if len(q) <= MOST_FOLDED else q
     if len(folded) > MOST_FOLDED:
         raise TooLong
     terms: set[int] = set()

@@ -25,6 +25,8 @@ DELAYS_S: Sequence[float] = (
 JITTER = 0.1
 # Longer than the longest delay nobody is waited for, whatever their Retry-After says.
 MOST_RETRY_AFTER_S = 24 * HOUR_S
+# No date is as long, and the standard library's reader takes the square of what it reads.
+_MAX_RETRY_AFTER_CHARS = 64
 
 
 def next_delay_s(tries: int, *, jitter: float, retry_after_s: float | None = None) -> float | None:
@@ -41,6 +43,8 @@ def next_delay_s(tries: int, *, jitter: float, retry_after_s: float | None = Non
 def parse_retry_after(value: str, *, now: datetime) -> float | None:
     """Seconds from a Retry-After header, which holds a number of them or a date. None when it cannot be read."""
     value = value.strip()
+    if len(value) > _MAX_RETRY_AFTER_CHARS:
+        return None
     if value.isascii() and value.isdecimal() and len(value) < 10:
         return float(value)
     try:

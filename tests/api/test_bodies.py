@@ -113,6 +113,46 @@ async def test_a_flood_in_a_field_is_one_complaint(
             )
 
 
+@pytest.mark.parametrize("flood", ["[]," * 60_000 + "[]", "[" * 70_000, '"a",' * 60_000 + '"b"'])
+@pytest.mark.parametrize(("path", "schema"), BODIES)
+async def test_a_body_of_more_values_than_any_call_takes_is_not_decoded(
+    api: httpx.AsyncClient, admin: httpx.AsyncClient, path: str, schema: dict[str, Any], flood: str
+) -> None:
+    caller = admin if path.startswith("/v1/clients") else api
+    for name in (*schema["properties"], "unknown"):
+        answer = await caller.post(path, content=f'{{"{name}": [{flood}', headers=JSON)
+        assert await refused(answer) == (422, "validation_failed", [""])
+        assert answer.json()["detail"] == "The body holds more than 50,000 values; no call takes as many."
+
+
+async def test_values_in_strings_do_not_count(api: httpx.AsyncClient) -> None:
+    url = "https://example.com/a.wav?" + ",[{" * 1000
+    answer = await api.post("/v1/jobs", json={"file_urls": [url + str(number) for number in range(100)]})
+    assert answer.status_code == 422  # a brace is percent-encoded, which makes the URL too long
+    assert answer.json()["errors"][0]["pointer"] == "/file_urls/0"
+
+
+async def test_json_in_a_string_is_counted_too(api: httpx.AsyncClient) -> None:
+    body = {"file_urls": [URL], "parameters": {"special_word_filter": "[" + "[]," * 30_000 + "1]"}}
+    answer = await api.post("/v1/jobs", json=body)
+    assert await refused(answer) == (422, "validation_failed", ["/parameters/special_word_filter"])
+    assert "more than 25,000 values" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(("path", "schema"), BODIES)
+async def test_only_a_new_job_may_have_more_than_a_megabyte(
+    api: httpx.AsyncClient, admin: httpx.AsyncClient, path: str, schema: dict[str, Any]
+) -> None:
+    caller = admin if path.startswith("/v1/clients") else api
+    body = json.dumps(schema["examples"][0]).encode() + b" " * 1024 * 1024
+    answer = await caller.post(path, content=body, headers=JSON)
+    if path == "/v1/jobs":
+        assert answer.status_code == 202
+    else:
+        assert await refused(answer) == (413, "body_too_large", [])
+        assert answer.json()["detail"] == "The body of this call may have up to 1,048,576 bytes."
+
+
 @pytest.mark.parametrize("place", [[], ["parameters"], ["parameters", "special_word_filter"], ["metadata"]])
 async def test_a_name_without_end_is_not_repeated_to_its_end(api: httpx.AsyncClient, place: list[str]) -> None:
     body: dict[str, Any] = {"a" * 10_000: 1}

@@ -130,7 +130,7 @@ def test_a_wrong_value_is_pointed_at(model: str, parameters: dict[str, Any], poi
     [
         (1, "", "an object, got a number"),
         ("no json", "", "this string is no JSON"),
-        ("[" * 100_000, "", "this string is no JSON"),
+        ("[" * 20_000, "", "this string is no JSON"),
         ("9" * 5_000, "", "this string is no JSON"),
         ("[]", "", "in its JSON text, the whole: needs an object"),
         ('{"filter_with_empty": {}}', "", "/filter_with_empty/word_list: needs to be present"),
