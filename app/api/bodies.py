@@ -50,7 +50,7 @@ async def require_utf8(request: Request) -> None:
 def require_few_values(body: bytes) -> None:
     """Raises InvalidRequest for more values than any call takes: call it before the body is decoded."""
     if len(body) >= _COUNTED_FROM_BYTES and has_more_values(body, MAX_VALUES):
-        detail = f"holds more than {MAX_VALUES:,} values; no call takes as many"
+        detail = f"holds more than {MAX_VALUES:,} values, or numbers of that many digits; no call takes as many"
         raise InvalidRequest(f"The body {detail}.", faults=[Fault("", detail)])
 
 

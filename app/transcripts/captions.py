@@ -21,6 +21,8 @@ MAX_LINES = 2
 # A cue that ends amid a phrase is worse than a short one: half a line before the fair share still is good for a comma,
 # a line for a full stop.
 CUE_PULL = 0.3
+# Sentences of one cue. Each is copied with those before it, and nobody says as many in a second.
+MOST_JOINED = 20
 # Nobody reads what is shown for less.
 LEAST_CUE_MS = 300
 # Nobody is shown later than so long after having spoken only so that others are seen.
@@ -64,6 +66,7 @@ class _Draft:
     stretch: Stretch
     speaker: str | None
     channel_id: int | None
+    sentences: int = 1
     # It had to wait for another channel's, so it may have no time left of its own.
     late: bool = False
 
@@ -171,13 +174,15 @@ def _together(held: _Draft, draft: _Draft, options: CaptionOptions) -> _Draft | 
     """Both as one cue, if the first flashes by, nothing parts them and they fit together."""
     hasty = draft.begin_time - held.begin_time < options.min_cue_ms
     near = draft.begin_time - held.end_time < options.gap_ms
-    if not (hasty and near and held.speaker == draft.speaker):
+    if not (hasty and near and held.speaker == draft.speaker and held.sentences < MOST_JOINED):
         return None
     both = joined(held.stretch, draft.stretch, _blank_between(held.stretch, draft.stretch))
     end = max(held.end_time, draft.end_time)
     first = _first_line(held.speaker, options)
     fits = reach(both.passage, 0, options.max_chars_per_line, first, options.max_lines) == both.stop
-    return replace(held, end_time=end, stretch=both) if fits and end - held.begin_time <= options.max_cue_ms else None
+    if not fits or end - held.begin_time > options.max_cue_ms:
+        return None
+    return replace(held, end_time=end, stretch=both, sentences=held.sentences + 1)
 
 
 def _blank_between(left: Stretch, right: Stretch) -> bool:

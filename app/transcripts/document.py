@@ -30,6 +30,10 @@ from app.transcripts.plain import join
 __all__ = ["Document", "Segments", "Spoken", "UnreadableResult", "normalise", "serve", "silent"]
 
 
+# Four times as many as a job may ask for. Each takes time of its own in every form of a transcript.
+MAX_CHANNELS = 64
+
+
 @dataclass(frozen=True, slots=True)
 class Spoken:
     """What was said on one channel: the upstream's keys in their order, `sentences` in its place but empty."""
@@ -156,7 +160,10 @@ def _listed(result: dict[str, msgspec.Raw]) -> list[msgspec.Raw]:
     if "transcripts" not in result:
         raise UnreadableResult("the result has no transcripts")
     listed = result.pop("transcripts")
-    return [] if _begins(listed, b"n") else _objects(listed, "transcripts")
+    found = [] if _begins(listed, b"n") else _objects(listed, "transcripts")
+    if len(found) > MAX_CHANNELS:
+        raise UnreadableResult(f"the result has {len(found)} channels; at most {MAX_CHANNELS} are possible")
+    return found
 
 
 def _members(value: msgspec.Raw, otherwise: str) -> dict[str, msgspec.Raw]:

@@ -54,6 +54,8 @@ _ATOM = re.compile(
     rf"(?:[{_CLOSING}][{_MARKS}]*| (?=[{_CLOSING}])(?:[{_CLOSING}]|[^{_SOLID}]{{1,255}}))*"
     r" ?"
 )
+# What is longer is no word that comes again: a cache of whole texts would hold gigabytes.
+_KEPT_CHARS = 64
 # wcswidth answers -1 for a text with any of these in it.
 _CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)])
 _CHARACTER = rf"(?:[\U0001f1e6-\U0001f1ff]{{2}}|[^ ][{_MARKS}]*(?:\u200d[^ ][{_MARKS}]*){{0,8}})"
@@ -105,12 +107,16 @@ class Stretch(NamedTuple):
 
 def width(text: str) -> int:
     """Display columns of a text without line ends."""
-    return len(text) if text.isascii() else _width(text)
+    if text.isascii():
+        return len(text)
+    return _kept_width(text) if len(text) <= _KEPT_CHARS else _width(text)
 
 
-@lru_cache(maxsize=32768)
 def _width(text: str) -> int:
     return max(0, wcswidth(text.translate(_CONTROLS)))
+
+
+_kept_width = lru_cache(maxsize=32768)(_width)
 
 
 class Measure(NamedTuple):
@@ -122,12 +128,18 @@ class Measure(NamedTuple):
     rank: int
 
 
-@lru_cache(maxsize=32768)
 def measure(part: str) -> Measure:
     """Kept for the parts that come again and again: words, or single Chinese characters."""
+    return _kept_measure(part) if len(part) <= _KEPT_CHARS else _measure(part)
+
+
+def _measure(part: str) -> Measure:
     text = part.rstrip(" ")
     blank = len(part) - len(text)
     return Measure(width(text) + blank, len(text) - text.count(" "), blank, _rank(text))
+
+
+_kept_measure = lru_cache(maxsize=32768)(_measure)
 
 
 def _rank(text: str) -> int:

@@ -66,10 +66,7 @@ class StoredDocument:
 
     def entries(self, channel_id: int | None = None) -> Iterator[Entry]:
         for channel in self._chosen(channel_id):
-            number = 0
-            for block in self._index.channels[channel].blocks:
-                yield Entry(Position(block.begins[0], channel, number), block)
-                number += block.count
+            yield from self._entries_of(channel)
 
     def sentences(self, entries: Iterable[Entry], *, ahead: bool = False) -> Iterator[tuple[Position, dict[str, Any]]]:
         """All sentences of these blocks in order of time. `ahead`: all of them will be wanted."""
@@ -81,11 +78,17 @@ class StoredDocument:
     def _chosen(self, channel_id: int | None) -> list[int]:
         return [number for number, known in enumerate(self.channel_ids) if channel_id is None or known == channel_id]
 
+    def _entries_of(self, channel: int) -> Iterator[Entry]:
+        number = 0
+        for block in self._index.channels[channel].blocks:
+            yield Entry(Position(block.begins[0], channel, number), block)
+            number += block.count
+
     def _transcript(self, number: int) -> dict[str, Any]:
         channel = self._index.channels[number]
         around = read_span(channel.before, self._read) + read_span(channel.after, self._read)
         fields: dict[str, Any] = orjson.loads(around.removeprefix(b","))
-        entries = [entry for entry in self.entries() if entry.first.channel == number]
+        entries = list(self._entries_of(number))
         fields["sentences"] = InTime(_Once(lambda: _in_time(entries, read_ahead(self._read))))
         return fields
 

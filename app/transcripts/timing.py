@@ -13,6 +13,9 @@ from typing import Any, NamedTuple
 from app.transcripts.lines import Passage, passage, width
 from app.transcripts.plain import shown
 
+# Breaks before which not all has been said, although all has begun.
+MOST_UNFINISHED = 200
+
 
 class Words(NamedTuple):
     """In order of the text; `stops` counts its characters up to each word's end, blanks left out. Milliseconds."""
@@ -41,11 +44,15 @@ class Heard(NamedTuple):
         return max(self._moment(bisect_left(self.words.stops, position), position), self.begin(index - 1))
 
     def said_by(self, moment: int, index: int, lowest: int) -> int:
-        """The last break in `lowest`..`index` before which all has been said at that moment; else `lowest`."""
+        """The last break in `lowest`..`index` before which all has been said at that moment; else `lowest`.
+
+        Words that have begun end soon. Where hundreds do not, their ends are wrong, and are not looked at further.
+        """
         stops, begins, _ = self.words
         begun = bisect_right(begins, moment)
         index = min(index, bisect_right(self.positions, stops[begun - 1]) - 1) if begun else lowest
-        while index > lowest and self.end(index) > moment:
+        looked_at_least = max(lowest, index - MOST_UNFINISHED)
+        while index > looked_at_least and self.end(index) > moment:
             index -= 1
         return max(index, lowest)
 

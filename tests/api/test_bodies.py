@@ -122,7 +122,17 @@ async def test_a_body_of_more_values_than_any_call_takes_is_not_decoded(
     for name in (*schema["properties"], "unknown"):
         answer = await caller.post(path, content=f'{{"{name}": [{flood}', headers=JSON)
         assert await refused(answer) == (422, "validation_failed", [""])
-        assert answer.json()["detail"] == "The body holds more than 50,000 values; no call takes as many."
+        assert answer.json()["detail"] == (
+            "The body holds more than 50,000 values, or numbers of that many digits; no call takes as many."
+        )
+
+
+async def test_long_numbers_count_by_their_digits(api: httpx.AsyncClient) -> None:
+    many = {"file_urls": [URL], "parameters": {"speaker_count": [int("9" * 4000)] * 260}}
+    assert await refused(await api.post("/v1/jobs", json=many)) == (422, "validation_failed", [""])
+    few = many | {"parameters": {"speaker_count": [int("9" * 4000)] * 2}}
+    _, _, pointers = await refused(await api.post("/v1/jobs", json=few))
+    assert set(pointers) == {"/parameters/speaker_count"}
 
 
 async def test_values_in_strings_do_not_count(api: httpx.AsyncClient) -> None:

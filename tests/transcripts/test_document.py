@@ -126,6 +126,15 @@ def test_null_words_are_no_words(words: object) -> None:
     assert "words" not in normalised(one_sentence(words=words)).transcripts[0]["sentences"][0]
 
 
+def test_more_channels_than_any_recording_has_are_no_result() -> None:
+    def result(channels: int) -> bytes:
+        return orjson.dumps({"transcripts": [{"channel_id": number, "sentences": []} for number in range(channels)]})
+
+    assert normalise(result(64), file_url="https://example.com/a.wav", family="fun-asr").channels == 64
+    with pytest.raises(UnreadableResult, match="65 channels"):
+        normalise(result(65), file_url="https://example.com/a.wav", family="fun-asr")
+
+
 def test_null_transcripts_are_none() -> None:
     assert normalised({"transcripts": None, "properties": {}}) == silent(URL)
 

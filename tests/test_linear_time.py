@@ -1,0 +1,495 @@
+"""Every reader of what strangers or DashScope send takes time in proportion to its size.
+
+Each case is read at 32 KB and at 64 KB of the worst that is known for it: what takes the square takes four times as
+long.
+"""
+
+import gc
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
+from math import inf
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import Request
+from structlog.typing import Processor
+
+from app import telemetry
+from app.api.acceptable import accepts, accepts_gzip
+from app.api.bodies import require_json
+from app.api.conditional import matches as matches_tag
+from app.api.instants import parse_instant
+from app.api.integers import plain_digits
+from app.api.middleware import MAX_LOGGED_PATH_CHARS
+from app.api.pagination import decode_cursor
+from app.api.problem_handlers import _translate
+from app.api.strict import StrictRoute, prefixed_query
+from app.catalogue import validate_job
+from app.clients.dependencies import _bearer
+from app.dashscope.failures import judge_call, judge_file
+from app.dashscope.file_urls import file_key, share_key, upload_path
+from app.dashscope.quoted_urls import hide_other_urls
+from app.dashscope.results import is_result_host
+from app.dashscope.transport import no_cookies
+from app.dashscope.wire import read_error, read_page, read_result_url, read_submitted, read_task
+from app.errors import GatewayError
+from app.jobs.idempotency import read_key
+from app.jobs.preference import preferred_wait_s
+from app.json_values import has_more_values
+from app.search.folding import clean, fold, open_borders, origins
+from app.search.matching import matches
+from app.search.query import parse
+from app.search.segments import Segments, segment_terms, unpack
+from app.telemetry import cut, redact
+from app.transcripts import captions, paragraphs, tables
+from app.transcripts.blocks import Writer
+from app.transcripts.captions import CaptionOptions
+from app.transcripts.document import normalise, serve
+from app.transcripts.rendering import render_captions, render_text
+from app.transcripts.stored import StoredDocument
+from app.transcripts.tables import Spoken
+from app.urls import FILE_URL, encode_url
+from app.webhooks.schedule import parse_retry_after
+
+Read = Callable[[Any], object]
+
+SMALL, LARGE = 32 * 1024, 64 * 1024
+MOST_TIMES, FLOOR_S = 3, 0.002
+TRIES = 5
+
+
+def seconds(read: Read, value: Any) -> float:
+    """CPU time of this process: what else the machine does is not counted, nor is the collector's look at all tests."""
+    gc.disable()
+    started = time.process_time()
+    try:
+        with suppress(ValueError, GatewayError):
+            read(value)
+        return time.process_time() - started
+    finally:
+        gc.enable()
+
+
+def assert_linear(read: Read, make: Callable[[int], Any], case: str = "") -> None:
+    """`make` makes what is read, of about so many bytes. The fastest of several tries; a good one ends them."""
+    small, large = make(SMALL), make(LARGE)
+    small_s = large_s = inf
+    for _ in range(TRIES):
+        small_s, large_s = min(small_s, seconds(read, small)), min(large_s, seconds(read, large))
+        if large_s < MOST_TIMES * small_s + FLOOR_S:
+            return
+    pytest.fail(f"{case!r}: {small_s:.4f} s for {SMALL} bytes, {large_s:.4f} s for {LARGE}")
+
+
+def assert_linear_in(read: Read, units: Iterable[str], before: str = "", after: str = "") -> None:
+    """For texts that repeat each of the units."""
+    for unit in units:
+        assert_linear(read, partial(repeated, unit, before=before, after=after), f"{before} {unit} {after}")
+
+
+def repeated(unit: str, size: int, *, before: str = "", after: str = "") -> str:
+    return before + unit * (size // len(unit.encode("utf-8", "surrogatepass"))) + after
+
+
+# Log lines.
+
+MARKERS = [*telemetry._SHAPES, "://"]
+BUILT = ["://a?", "://a:", "://a@", "://@", "://a:b@", ":", "?", "/", "://?", "a://b:c@d?e", "ask-", "sk-a", "-st-"]
+
+
+@pytest.mark.parametrize("unit", [*MARKERS, *BUILT])
+def test_masking_of_log_lines(unit: str) -> None:
+    for read in (redact, partial(cut, most_chars=MAX_LOGGED_PATH_CHARS)):
+        for before, after in (("/?@ ", ""), ("", "?@"), ("", "")):
+            assert_linear_in(read, [unit], before, after)
+
+
+def test_masking_of_registered_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telemetry, "_secrets", telemetry._Secrets())
+    telemetry.register_secrets(["hunter2hunter2hunter2x", "api"])
+    assert_linear_in(redact, ["hunter2", "h", "x hunter2hunter2hunter2x", "api "], after=" api")
+
+
+@pytest.mark.parametrize("lines", [telemetry._json_lines, telemetry._console])
+def test_rendering_of_log_lines(lines: Callable[[], list[Processor]]) -> None:
+    def render(text: str) -> None:
+        told: Any = {"event": "told", "text": text, "exception": text, "texts": [text]}
+        for process in lines()[1:]:
+            told = process(None, "info", told)
+
+    assert_linear_in(render, ["://", "\x9b", "\n", "\u2028", "\x1b[1m", "sk-", '"', "\\", "\ud800"])
+
+
+# Headers and query strings.
+
+
+def asked(**headers: str) -> Request:
+    fields = [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()]
+    return Request({"type": "http", "headers": fields, "state": {}, "query_string": b"", "path": "/"})
+
+
+NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
+HEADERS: dict[str, Read] = {
+    "Accept": lambda text: accepts([text], "application/json"),
+    "Accept-Encoding": lambda text: accepts_gzip(asked(accept_encoding=text)),
+    "Authorization": lambda text: _bearer(asked(authorization=text)),
+    "Content-Type": lambda text: require_json(asked(content_type=text, transfer_encoding="chunked")),
+    "Idempotency-Key": read_key,
+    "If-None-Match": lambda text: matches_tag(text, '"abc"'),
+    "Last-Event-ID": plain_digits,
+    "Prefer": lambda text: preferred_wait_s(asked(prefer=text), most_s=60),
+    "Retry-After": lambda text: parse_retry_after(text, now=NOW),
+    "instants": parse_instant,
+}
+HEADER_UNITS = [
+    *('"', "\\", '\\"', '"\\', ",", ";", "=", " ", "\t", "q=", ";q=", ";q=0.", "gzip", "gzip ", "gzip,", "gzip;q=1"),
+    *("*", "W/", 'W/"', '"a"', 'a"', "wait=1", "wait=1 ", "wait = ", "wait=1,", 'wait="1', "1", "0", "-1", "a/b;q=1,"),
+    *("\xc3\xa9", "\xff", "(", "a ", "application/json;"),
+]
+BEGINNINGS = [
+    "gzip;q=0.",
+    "gzip ",
+    "wait=1",
+    'wait="1',
+    "Bearer ",
+    "application/json;",
+    '"',
+    "2026-11-23T08:00:00.",
+    "Mon",
+]
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_headers(name: str) -> None:
+    assert_linear_in(HEADERS[name], HEADER_UNITS)
+    for before in BEGINNINGS:
+        assert_linear_in(HEADERS[name], [" ", "1", "0", '"', ";", "\\"], before, "x")
+
+
+def test_cookies_of_upstream() -> None:
+    def read(text: str) -> None:
+        answer = httpx.Response(200, headers={"Set-Cookie": text}, request=httpx.Request("GET", "https://example.com"))
+        httpx.Cookies(no_cookies()).extract_cookies(answer)
+
+    for before in ("", 'a="', "a=b; expires="):
+        assert_linear_in(read, ["\\", '"', ";", "a=b;", 'a="\\"', " ", "1", "-", "a=b; expires=Mon 1"], before)
+
+
+async def test_query_strings() -> None:
+    async def endpoint() -> None: ...
+
+    route = StrictRoute("/things", endpoint)
+
+    def read(text: str) -> None:
+        scope = {"type": "http", "headers": [], "query_string": text.encode(), "method": "GET"}
+        request = Request(scope)
+        prefixed_query(request, "metadata.")
+        with suppress(StopIteration):
+            route.admit(request).send(None)
+
+    assert_linear_in(read, ["a&", "a=1&", "metadata.a=1&", "%00=&", "&", "=", "%", "+", "limit=1&", "a;"])
+    assert_linear(read, lambda size: "&".join(f"metadata.{number:x}=1" for number in range(size // 17)), "filters")
+
+
+def test_cursors() -> None:
+    assert_linear_in(lambda text: decode_cursor(text, tuple[str, int], b"key"), ["a", "=", "_", "A-", "\xff", "YWJj"])
+
+
+# URLs.
+
+URL_READERS: dict[str, Read] = {
+    "encode_url": lambda text: encode_url(text, FILE_URL),
+    "is_result_host": lambda text: is_result_host(text, "https://dashscope.aliyuncs.com/api/v1"),
+    "file_key": file_key,
+    "share_key": share_key,
+    "upload_path": upload_path,
+    "title_of": paragraphs.title_of,
+}
+URL_UNITS = [
+    "a",
+    ".",
+    "a.",
+    "-",
+    "%",
+    "%4",
+    "%41",
+    "/",
+    "?",
+    "#",
+    "@",
+    ":",
+    "[",
+    "]",
+    "\\",
+    "你",
+    "é",
+    " ",
+    "\0",
+    "://",
+]
+
+
+@pytest.mark.parametrize("name", URL_READERS)
+def test_urls(name: str) -> None:
+    for before in ("", "https://", "https://a/", "https://a@", "https://["):
+        assert_linear_in(URL_READERS[name], URL_UNITS, before)
+
+
+def test_many_urls() -> None:
+    def read(urls: list[str]) -> None:
+        for url in urls:
+            with suppress(ValueError):
+                encode_url(url)
+
+    for unit in ("%", "你", "a.", "-", "@", "é.", "xn--"):
+        assert_linear(read, partial(_many, "https://a/" + unit * 400), unit)
+
+
+# Bodies.
+
+
+@pytest.mark.parametrize(
+    "unit", ["[],", "[", "{", '"",', "\\", '\\"', '"', ",", "1,", '{"a":1},', '"a\\\\",', "\\u0041", "9", "a"]
+)
+def test_counting_of_json_values(unit: str) -> None:
+    for before in ('{"a":[', '{"a":"'):
+        assert_linear_in(lambda text: has_more_values(text.encode(), 1000), [unit], before)
+
+
+PARAMETERS: dict[str, Callable[[int], dict[str, Any]]] = {
+    "unknown": lambda size: {f"language_hint{number}": 1 for number in range(size // 16)},
+    "wrong": lambda size: {"language_hints": ["xx"] * (size // 5)},
+    "lists": lambda size: {"language_hints": [[]] * (size // 3)},
+    "long": lambda size: {"language_hints": ["x" * size]},
+    "words": lambda size: {"special_word_filter": {"filter_with_empty": {"word_list": ["x"] * (size // 4)}}},
+    "text": lambda size: {"special_word_filter": "[" + "[]," * (size // 3) + "1]"},
+    "deep text": lambda size: {"special_word_filter": "[" * size},
+    "digits": lambda size: {"special_word_filter": "9" * size},
+    "blank": lambda size: {"corpus": {"text": " " * size}},
+    "control": lambda size: {"corpus": {"text": "\n" * size + "\0"}},
+    "name": lambda size: {"~/" * (size // 2): 1},
+}
+
+
+@pytest.mark.parametrize("case", PARAMETERS)
+def test_validation_of_parameters(case: str) -> None:
+    def read(parameters: dict[str, Any]) -> None:
+        validate_job(model="fun-asr", region="auto", parameters=parameters, served=["singapore"])
+
+    assert_linear(read, PARAMETERS[case], case)
+
+
+def test_pointers_of_faults() -> None:
+    def read(step: str) -> None:
+        _translate([{"type": "extra_forbidden", "loc": ("body", step), "msg": ""}] * 100)
+
+    assert_linear_in(read, ["~", "/", "a", "\ud800"])
+
+
+# What DashScope answers.
+
+ANSWERS: dict[str, Read] = {
+    "task": lambda text: read_task(
+        json.dumps({"output": {"task_status": "FAILED", "code": text, "message": text}}).encode()
+    ),
+    "submitted": lambda text: read_submitted(json.dumps({"output": {"task_id": text}}).encode()),
+    "page": lambda text: read_page(json.dumps({"data": [{"task_id": text}]}).encode()),
+    "error": lambda text: read_error(text.encode("utf-8", "surrogatepass")),
+    "result URL": lambda text: read_result_url(json.dumps({"file_url": text}).encode()),
+    "call": lambda text: judge_call(400, text, text),
+    "file": lambda text: judge_file(text, text),
+    "quoted URLs": lambda text: hide_other_urls(text, "https://example.com/a.wav"),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_answers_and_their_messages(name: str) -> None:
+    units = [
+        "?",
+        "?a",
+        "??a",
+        "://",
+        "'",
+        '"',
+        "400-",
+        "4",
+        ".",
+        " ",
+        "\0",
+        "\ud800",
+        "[",
+        "{",
+        '{"a":',
+        "url error",
+        "\\",
+    ]
+    assert_linear_in(ANSWERS[name], units)
+
+
+# Search.
+
+MARKS = ["\u0323\u0301", "\u3099", "\uff9e", "\u0345\u0301", "\u1161", "\u1100", "\u0e31", "\U0001d165\u0301"]
+LETTERS = [
+    "a",
+    "a ",
+    ".",
+    " ",
+    "天",
+    "天a",
+    "㍿",
+    "ﷺ",
+    "ﬀ",
+    "\x1e",
+    '"',
+    "“",
+    "a.",
+    "\xad",
+    "é",
+    "e\u0301",
+    "_",
+    "\x1d",
+    "한",
+    "İ",
+]
+FOLDING: dict[str, Read] = {
+    "fold": fold,
+    "origins": origins,
+    "open_borders": lambda text: open_borders(fold(text)),
+    "clean": clean,
+    "parse": parse,
+}
+
+
+@pytest.mark.parametrize("name", FOLDING)
+def test_folding(name: str) -> None:
+    assert_linear_in(FOLDING[name], [*MARKS, *LETTERS])
+    assert_linear_in(FOLDING[name], MARKS, before="か")
+
+
+QUERIES = ['"a a a a"', "天天天地", '"天 a"', "f", "\u3099"]
+
+
+@pytest.mark.parametrize("q", QUERIES)
+def test_search(q: str) -> None:
+    """One sentence, however long, is one segment; many are some."""
+    query = parse(q)
+
+    def read(texts: list[str]) -> None:
+        segments = Segments()
+        for number, text in enumerate(texts):
+            segments.add(0, {"text": text, "begin_time": number, "end_time": number})
+        for segment in (unpack(each.texts) for each in segments.finish()):
+            segment_terms(segment)
+            for _ in matches(segment, query):
+                pass
+
+    for unit in [*MARKS[:2], "a ", ".", "天", "ﬀ", "e\u0301", "a . ", "天 . "]:
+        assert_linear(read, partial(_one, unit), f"one of {unit}")
+        assert_linear(read, partial(_many, unit), f"many of {unit}")
+
+
+def _one(unit: str, size: int) -> list[str]:
+    return [repeated(unit, size, before="か")]
+
+
+def _many(unit: str, size: int) -> list[str]:
+    return [unit] * (size // len(unit.encode()))
+
+
+# Result documents and their forms.
+
+
+def document(*channels: list[dict[str, Any]], **others: Any) -> bytes:
+    transcripts = [{"channel_id": number, "sentences": channel} for number, channel in enumerate(channels)]
+    return json.dumps({"transcripts": transcripts, **others}).encode()
+
+
+def said(text: str, begin_time: int = 0, end_time: int = 10, **others: Any) -> dict[str, Any]:
+    return {"begin_time": begin_time, "end_time": end_time, "text": text, **others}
+
+
+def stored(raw: bytes) -> StoredDocument:
+    written = serve(
+        normalise(raw, file_url="https://example.com/a.wav", family="sensevoice"),
+        Writer(1),
+        id="1",
+        job_id="2",
+        model="m",
+        region="r",
+        created_at=NOW,
+        segments=Segments(),
+    )
+    return StoredDocument(written.index, lambda at, length: written.gzip[at : at + length])
+
+
+WIDE = CaptionOptions(max_chars_per_line=500, max_lines=20, speakers=True)
+
+
+def spoken(found: StoredDocument) -> list[Spoken]:
+    return [Spoken(position.channel, sentence) for position, sentence in found.sentences(found.entries(), ahead=True)]
+
+
+FORMS: dict[str, Callable[[StoredDocument], object]] = {
+    "text": lambda found: list(render_text(found, channel_id=None, speakers=True)),
+    "srt": lambda found: list(render_captions(found, CaptionOptions(), captions.srt)),
+    "wide srt": lambda found: list(render_captions(found, WIDE, captions.srt)),
+    "words": lambda found: list(tables.words_csv(spoken(found))),
+    "sentences": lambda found: list(tables.sentences_tsv(spoken(found))),
+    "paragraphs": lambda found: list(paragraphs.paragraphs_json(spoken(found))),
+    "markdown": lambda found: list(paragraphs.markdown(spoken(found), title="a", channels=True)),
+}
+UNITS = ["天", "A. ", "(", "\u0323\u0301", "\u2061", "<|HAPPY|> "]
+
+
+def shapes(unit: str) -> Iterator[tuple[str, Callable[[int], bytes]]]:
+    unit_bytes = len(unit.encode())
+
+    def one(size: int) -> str:
+        return "a" * 50 + unit * (size // unit_bytes)
+
+    def words(size: int, text: str) -> list[dict[str, Any]]:
+        return [{"text": text, "begin_time": 0, "end_time": 10**9, "punctuation": ""} for _ in range(size // 40)]
+
+    yield "one sentence", lambda size: document([said(one(size))])
+    yield "sentences", lambda size: document([said(unit) for _ in range(size // 40)])
+    yield "words", lambda size: document([said(unit * (size // 40), words=words(size, unit))])
+    yield "a text", lambda size: document([], text=one(size))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_documents(form: str) -> None:
+    def read(raw: bytes) -> object:
+        return FORMS[form](stored(raw))
+
+    for unit in UNITS:
+        for shape, make in shapes(unit):
+            assert_linear(read, make, f"{shape} of {unit}")
+
+
+DAMAGE: dict[str, Callable[[int], bytes]] = {
+    "halves": lambda size: b'{"transcripts":[],"a":"%b"}' % (rb"\ud83d" * (size // 6)),
+    "backslashes": lambda size: b'{"transcripts":[],"a":"%b\\ud83d"}' % (rb"\\" * (size // 2)),
+    "depth": lambda size: b'{"transcripts":[],"a":%b}' % (b"[" * size),
+    "keys": lambda size: b'{"transcripts":[],%b:1}' % b",".join(b'"%x":1' % number for number in range(size // 9)),
+    "digits": lambda size: document([said("a", "9" * size)]),  # type: ignore[arg-type]
+    "speakers": lambda size: document([said("a", speaker_id=str(number)) for number in range(size // 70)]),
+    "channels": lambda size: document(*([said("a")] for _ in range(size // 90))),
+    "empty channels": lambda size: document(*([] for _ in range(size // 40))),
+    "backwards": lambda size: document([said("a", 10**6 - number) for number in range(size // 50)]),
+    "properties": lambda size: document([], properties={f"{number:x}": [[]] for number in range(size // 16)}),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_damaged_documents(case: str) -> None:
+    def read(raw: bytes) -> None:
+        found = stored(raw)
+        for form in FORMS.values():
+            form(found)
+
+    assert_linear(read, DAMAGE[case], case)
