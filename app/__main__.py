@@ -6,11 +6,15 @@ Rooms are imported by the commands that need them: FastAPI, SQLAlchemy and Alemb
 
 import asyncio
 import runpy
+import shlex
 import signal
+import stat
 import sys
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -57,10 +61,10 @@ def serve() -> None:
     from app import server, startup
 
     with startup.bind(settings.host, settings.port) as listener:
-        _warn_without_keys(settings)
+        _warn(settings)
         url = startup.open_database(settings)
         startup.migrate_database(url)
-        server.run(server.run_gateway(settings, url, listener, _default_token(settings)))
+        server.run(server.run_gateway(settings, url, listener, _default_token(settings, url)))
 
 
 @cli.command()
@@ -73,7 +77,7 @@ def api() -> None:
     from app import server, startup
 
     with startup.bind(settings.host, settings.port) as listener:
-        _warn_without_keys(settings)
+        _warn(settings)
         server.run(server.run_api(settings, startup.database_url(settings), listener))
 
 
@@ -92,7 +96,7 @@ def poller(
     from app import server, startup
 
     listener = None if port is None else startup.bind(settings.host, port)
-    _warn_without_keys(settings)
+    _warn(settings)
     url = startup.open_database(settings)
     startup.wait_for_schema(url)
     server.run(server.run_poller_alone(settings, url, listener))
@@ -220,11 +224,16 @@ def list_clients() -> None:
 
 @clients.command("revoke")
 def revoke_client(name: Annotated[str, typer.Argument()]) -> None:
-    """Refuse the client's token from now on. Its jobs run on."""
+    """Refuse the client's token from now on, for good. Its jobs run on.
+
+    The built-in client `default` has another token after the next start.
+    """
     from app.clients import service
 
     _with_database(lambda session: service.revoke_client(session, name))
     print(f"The token of the client {name} is revoked.")
+    if name == service.DEFAULT_CLIENT:
+        print("The next start of `serve` makes another token, or needs another API_TOKEN if that is set.")
 
 
 def _minute(at: datetime | None) -> str:
@@ -236,6 +245,12 @@ def _start() -> Settings:
     configure_logging(settings.log_level)
     register_secrets(_secrets(settings))
     return settings
+
+
+def _warn(settings: Settings) -> None:
+    """What the three roles that keep running say at their start."""
+    _warn_without_keys(settings)
+    _warn_of_readers(settings)
 
 
 def _secrets(settings: Settings) -> Iterator[str]:
@@ -258,12 +273,24 @@ def _warn_without_keys(settings: Settings) -> None:
         )
 
 
-def _default_token(settings: Settings) -> str:
+def _warn_of_readers(settings: Settings) -> None:
+    """Name what other users of the machine can read although it holds secrets or data."""
+    private = {Path(".env"): "chmod 600"}
+    if settings.database_url is None:
+        private[settings.data_dir] = "chmod o-rwx"
+    for path, remedy in private.items():
+        with suppress(OSError):
+            if path.stat().st_mode & stat.S_IROTH:
+                told = f"other users of this machine can read {path}: {remedy} {shlex.quote(str(path))}"
+                log.warning(told)
+
+
+def _default_token(settings: Settings, url: str) -> str:
     from app.startup import generated_token, token_file
 
     if settings.api_token is not None:
         return settings.api_token.get_secret_value()
-    token, is_new = generated_token(settings)
+    token, is_new = generated_token(settings, url)
     register_secrets([token])
     if is_new:
         print(

@@ -310,7 +310,15 @@ def _programs() -> Path:
 
 
 def _launch(plan: embedded_launch.Plan) -> str:
-    return _run([sys.executable, "-I", "-S", embedded_launch.__file__, json.dumps(asdict(plan))])
+    try:
+        return _run([sys.executable, "-I", "-S", embedded_launch.__file__, json.dumps(asdict(plan))])
+    except EmbeddedError as error:
+        if not plan.hidden or not str(error).startswith(("unshare:", "mount ")):
+            raise
+        raise EmbeddedError(
+            f"PostgreSQL, which does not run as root, may not pass {plan.hidden[0]}, and root may make no mount"
+            " namespace here: put DATA_DIR and the checkout where others may pass, or start as another user"
+        ) from error
 
 
 def _run(command: Sequence[str], text: str = "") -> str:

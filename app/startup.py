@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
+import fasteners  # type: ignore[import-untyped]
 import structlog
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
@@ -18,12 +19,14 @@ from asyncpg import exceptions as pg
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import migrate
+from app.clients.service import is_revoked
 from app.clients.tokens import new_token
-from app.db import CONNECT_TIMEOUT_S
+from app.db import CONNECT_TIMEOUT_S, create_engine, create_sessions, transaction
 from app.embedded import EmbeddedError, start_embedded
 from app.errors import DatabaseUnavailable
 from app.outages import connect_outage, explain, is_outage
 from app.settings import Settings, SettingsError
+from app.telemetry import register_secrets
 
 DATABASE_PATIENCE_S = 30.0
 RETRY_INTERVAL_S = 0.5
@@ -62,12 +65,14 @@ def database_url(settings: Settings) -> str:
     if settings.database_url is not None:
         return settings.database_url.get_secret_value()
     try:
-        return start_embedded(settings.data_dir)
+        url = start_embedded(settings.data_dir)
     except (OSError, EmbeddedError) as error:
         raise StartError(
             f"DATA_DIR got {str(settings.data_dir)!r}, needs a place where PostgreSQL can run"
             f" (its log is postgres.private/log there): {one_line(error)}"
         ) from error
+    register_secrets([urlsplit(url).password or ""])
+    return url
 
 
 def migrate_database(url: str) -> None:
@@ -100,24 +105,26 @@ def token_file(settings: Settings) -> Path:
     return settings.data_dir / TOKEN_FILE
 
 
-def generated_token(settings: Settings) -> tuple[str, bool]:
+def generated_token(settings: Settings, url: str) -> tuple[str, bool]:
     """The token of the client `default` when none is configured, and whether it was made just now.
 
-    Two processes that start at once agree on one: the file appears whole, and the first to put it there wins.
+    A token that was revoked is replaced. Two processes that start at once agree on one.
     """
     path = token_file(settings)
-    if path.exists():
-        return _read_token(path), False
-    token = new_token()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".api_token-") as draft:  # mode 0600
-        draft.write(f"{token}\n")
-        draft.flush()
-        os.fsync(draft.fileno())
-        try:
-            os.link(draft.name, path)
-        except FileExistsError:
-            return _read_token(path), False
+    if token := _valid_token(path, url):
+        return token, False
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with fasteners.InterProcessLock(path.with_name(".api_token.lock")):
+        if token := _valid_token(path, url):
+            return token, False
+        token = new_token()
+        with tempfile.NamedTemporaryFile(
+            "w", dir=path.parent, prefix=".api_token-", delete=False
+        ) as draft:  # mode 0600
+            draft.write(f"{token}\n")
+            draft.flush()
+            os.fsync(draft.fileno())
+        Path(draft.name).replace(path)
     return token, True
 
 
@@ -218,11 +225,23 @@ def _place(url: str) -> str:
     return f"{parts.hostname or 'a local socket'}{f':{parts.port}' if parts.port else ''}{parts.path}"
 
 
-def _read_token(path: Path) -> str:
+def _valid_token(path: Path, url: str) -> str:
+    """The token in the file; empty when there is no file, or when the token was revoked."""
+    if not path.exists():
+        return ""
     token = path.read_text().strip()
     if not token:
         raise StartError(f"{path} is empty: delete it, and the next start makes a new token")
-    return token
+    return "" if asyncio.run(_is_revoked(url, token)) else token
+
+
+async def _is_revoked(url: str, token: str) -> bool:
+    engine = create_engine(url, pool_size=1, application_name="asr-gateway start")
+    try:
+        async with transaction(create_sessions(engine)) as session:
+            return await is_revoked(session, token)
+    finally:
+        await engine.dispose()
 
 
 def _not_bound(host: str, port: int, error: OSError) -> Exception:

@@ -129,6 +129,26 @@ async def test_serve_brings_its_embedded_database_back(data_dir: Path) -> None:
         assert await serve.stop() == 0
 
 
+async def test_a_revoked_default_token_stays_dead_and_the_next_start_has_another(data_dir: Path) -> None:
+    own = {"DATA_DIR": str(data_dir), **AWAY}
+    async with running("serve", PORT="0", **own) as first:
+        job_url, leaked = await first.url(), first.stdout.split()[-1]
+        assert (await run("clients", "revoke", "default", **own))[0] == 0
+        assert _get(f"{job_url}/v1/models", leaked) == 401
+        assert await first.stop() == 0
+    async with running("serve", PORT="0", **own) as second:
+        url, token = await second.url(), second.stdout.split()[-1]
+        assert "shown only now" in second.stdout
+        assert (_get(f"{url}/v1/models", leaked), _get(f"{url}/v1/models", token)) == (401, 200)
+        assert _read_private(data_dir / "api_token") == f"{token}\n"
+    for role in ("serve", "api"):
+        code, out, err = await run(role, PORT="0", API_TOKEN=leaked, **own)
+        assert (code, out) == (1, "")
+        assert "API_TOKEN is a token that was revoked; it needs a new value.\n" in err
+        assert leaked not in err
+        assert "Traceback" not in err
+
+
 async def test_serve_survives_kill_9_of_everything(data_dir: Path) -> None:
     settings = {"DATA_DIR": str(data_dir), "PORT": "0", "API_TOKEN": TOKEN, **AWAY}
     async with running("serve", **settings) as gateway:
@@ -139,6 +159,19 @@ async def test_serve_survives_kill_9_of_everything(data_dir: Path) -> None:
     async with running("serve", **settings) as gateway:
         assert _get(f"{await gateway.url()}{job}", TOKEN) == 200
         assert await gateway.stop() == 0
+
+
+async def test_files_that_other_users_can_read_are_named_at_the_start(database_url: str, data_dir: Path) -> None:
+    for name, mode, told in ((".env", 0o644, 1), (".env", 0o640, 0), (".env", 0o600, 0)):
+        _write(Path(name), mode)
+        async with running("poller", "--port", "0", DATABASE_URL=database_url, DATA_DIR="/", **AWAY) as poller:
+            await poller.url()
+        assert poller.stderr.count("other users of this machine can read .env: chmod 600 .env") == told
+        assert poller.stderr.count("other users") == told
+    _make_public(data_dir)
+    async with running("serve", PORT="0", DATA_DIR=str(data_dir), **AWAY) as gateway:
+        await gateway.url()
+    assert f"can read {data_dir}: chmod o-rwx {data_dir}" in gateway.stderr
 
 
 async def test_serve_without_a_key_says_which_variables_to_set(database_url: str) -> None:
@@ -241,6 +274,16 @@ def _post_job(url: str) -> str:
     answer = httpx.post(f"{url}/v1/jobs", headers=_auth(TOKEN), json={"file_urls": ["https://example.com/a.wav"]})
     assert answer.status_code == 202, json.dumps(answer.json())
     return answer.headers["Location"]
+
+
+def _write(path: Path, mode: int) -> None:
+    path.write_text("")
+    path.chmod(mode)
+
+
+def _make_public(folder: Path) -> None:
+    folder.mkdir()
+    folder.chmod(0o755)
 
 
 def _read_private(path: Path) -> str:

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.clients.models import Client
 from app.clients.tokens import cursor_key, hash_token, is_client_name, new_token
 from app.driver import Driver, Statement
-from app.errors import ClientExists, Fault, InvalidRequest, NotFound
+from app.errors import ClientExists, Conflict, Fault, InvalidRequest, NotFound
 from app.outages import is_write_failure
 
 DEFAULT_CLIENT = "default"
@@ -64,9 +64,9 @@ async def get_client(session: AsyncSession, client_id: UUID) -> Client:
 
 
 async def revoke_client(session: AsyncSession, name: str) -> Client:
-    """From the commit on its token is refused; its jobs run on. Raises NotFound.
+    """From the commit on its token is refused, for good; its jobs run on. Raises NotFound.
 
-    The built-in client is back after the next start: what ends its token is another API_TOKEN.
+    The built-in client is active again after the next start, with another token.
     """
     return await _revoke(session, Client.name == name, f"There is no active client named {name}.")
 
@@ -75,19 +75,52 @@ async def revoke_client_by_id(session: AsyncSession, client_id: UUID) -> Client:
     return await _revoke(session, Client.id == client_id, "There is no active client with this id.")
 
 
+async def is_revoked(session: AsyncSession, token: str) -> bool:
+    """Whether it was the token of a client, of any name, that is revoked."""
+    statement = select(Client.id).where(Client.token_sha256 == hash_token(token), Client.revoked_at.is_not(None))
+    return await session.scalar(statement) is not None
+
+
 async def ensure_default_client(session: AsyncSession, token: str) -> None:
-    """Make `token` the built-in client's token, whatever it was before. It keeps its id, and so its jobs."""
+    """Make `token` the built-in client's token. The client keeps its id, and so its jobs.
+
+    Raises Conflict for a token that was revoked, ClientExists for one of another client.
+    """
     digest = hash_token(token)
-    owner = await session.scalar(select(Client.name).where(Client.token_sha256 == digest))
-    if owner not in {None, DEFAULT_CLIENT}:
-        raise ClientExists(f"API_TOKEN is or was the token of the client {owner}; it needs a value of its own.")
-    revived = update(Client).where(Client.name == DEFAULT_CLIENT).values(token_sha256=digest, revoked_at=None)
+    # The oldest is the client itself; the others keep tokens of it that were revoked.
+    own = select(Client).where(Client.name == DEFAULT_CLIENT).order_by(Client.id).limit(1).with_for_update()
     created = insert(Client).values(name=DEFAULT_CLIENT, token_sha256=digest).on_conflict_do_nothing()
-    # Several replicas may start at once, on an empty database: whoever does not create it finds it at the second look.
+    # Several replicas may start at once, on an empty database: those that do not create the client find it next time.
     # A conflict of names alone would not do: the same token of the other replica is another conflict.
-    while await session.scalar(revived.returning(Client.id)) is None:
+    while True:
+        client = await session.scalar(own)
+        await _check_default_token(session, token)
+        if client is not None:
+            await _set_token(session, client, digest)
+            return
         if await session.scalar(created.returning(Client.id)) is not None:
             return
+
+
+async def _check_default_token(session: AsyncSession, token: str) -> None:
+    if await is_revoked(session, token):
+        raise Conflict("API_TOKEN is a token that was revoked; it needs a new value.")
+    owner = await session.scalar(select(Client.name).where(Client.token_sha256 == hash_token(token)))
+    if owner not in {None, DEFAULT_CLIENT}:
+        raise ClientExists(f"API_TOKEN is the token of the client {owner}; it needs a value of its own.")
+
+
+async def _set_token(session: AsyncSession, client: Client, digest: bytes) -> None:
+    """Give the client another token. A revoked one is kept as a revoked client, so that it is never accepted again."""
+    dead = None
+    if client.revoked_at is not None:
+        kept = ("name", "token_sha256", "created_at", "last_used_at", "revoked_at")
+        dead = Client(**{field: getattr(client, field) for field in kept})
+    client.token_sha256, client.revoked_at = digest, None
+    await session.flush()
+    if dead is not None:
+        session.add(dead)
+        await session.flush()
 
 
 async def find_clients(driver: Driver, digests: Collection[bytes]) -> list[CurrentClient | None]:

@@ -19,7 +19,7 @@ from app.clients.service import (
 from app.clients.tokens import hash_token
 from app.db import Sessions, transaction
 from app.driver import driver_connection
-from app.errors import ClientExists, GatewayError, InvalidRequest, NotFound
+from app.errors import ClientExists, Conflict, GatewayError, InvalidRequest, NotFound
 from app.identifiers import new_id
 
 
@@ -142,16 +142,53 @@ async def test_replicas_that_start_at_once_make_one_default_client(sessions: Ses
         assert (await session.scalars(select(Client.token_sha256))).all() == [hash_token("token")]
 
 
-async def test_a_revoked_default_client_is_back_after_the_next_start(sessions: Sessions) -> None:
+async def test_a_revoked_default_client_is_back_with_another_token_only(sessions: Sessions) -> None:
+    ids = []
+    for token in ("first", "second", "third"):
+        async with transaction(sessions) as session:
+            await ensure_default_client(session, token)
+        found = await find_client(sessions, token.encode())
+        assert found is not None
+        ids.append(found.id)
+        async with transaction(sessions) as session:
+            await revoke_client_by_id(session, found.id)
+    assert len(set(ids)) == 1
+    for token in ("first", "second", "third"):
+        assert await find_client(sessions, token.encode()) is None
+        with pytest.raises(Conflict, match="API_TOKEN is a token that was revoked"):
+            async with transaction(sessions) as session:
+                await ensure_default_client(session, token)
     async with transaction(sessions) as session:
-        await ensure_default_client(session, "token")
-        revoked = await revoke_client(session, "default")
-    assert await find_client(sessions, b"token") is None
+        await ensure_default_client(session, "fourth")
+        listed = await list_clients(session)
+    assert [(client.name, client.revoked_at is None) for client in listed if client.id != ids[0]] == [
+        ("default", False)
+    ] * 3
+    assert [client.revoked_at for client in listed if client.id == ids[0]] == [None]
+
+
+async def test_replicas_that_start_at_once_after_a_revocation_agree(sessions: Sessions) -> None:
     async with transaction(sessions) as session:
-        await ensure_default_client(session, "token")
-    found = await find_client(sessions, b"token")
-    assert found is not None
-    assert found.id == revoked.id
+        await ensure_default_client(session, "leaked")
+        await revoke_client(session, "default")
+
+    async def start() -> None:
+        async with transaction(sessions) as session:
+            await ensure_default_client(session, "new")
+
+    await asyncio.gather(*(start() for _ in range(5)))
+    assert await find_client(sessions, b"new") is not None
+    async with transaction(sessions) as session:
+        assert len(await list_clients(session)) == 2
+
+
+async def test_the_token_of_a_revoked_client_is_never_the_api_token(sessions: Sessions) -> None:
+    async with transaction(sessions) as session:
+        _, token = await create_client(session, "alice")
+        await revoke_client(session, "alice")
+    with pytest.raises(Conflict, match="revoked"):
+        async with transaction(sessions) as session:
+            await ensure_default_client(session, token)
 
 
 async def test_the_api_token_may_not_be_that_of_another_client(sessions: Sessions) -> None:

@@ -96,6 +96,16 @@ async def test_root_opens_no_folder_above_and_makes_no_account(data_dir: Path, m
     assert pwd.getpwall() == accounts
 
 
+async def test_root_without_mount_namespaces_says_which_folder_is_closed(data_dir: Path) -> None:
+    data_dir.parent.chmod(0o700)
+    drop = f"import ctypes, os, sys; ctypes.CDLL(None).prctl(24, {CAP_SYS_ADMIN}); "  # PR_CAPBSET_DROP
+    drop += "os.execv(sys.executable, [sys.executable, '-c', *sys.argv[1:]])"
+    async with running_python("-c", drop, SERVE, str(data_dir)) as state:
+        said = await state.told("postgresql://")
+    assert f"may not pass {data_dir.parent}, and root may make no mount namespace here" in said
+    assert stat.S_IMODE(data_dir.parent.stat().st_mode) == 0o700
+
+
 @pytest.mark.parametrize("user", [NOBODY, STRANGER])
 async def test_root_runs_the_server_of_another_user_as_that_user(data_dir: Path, user: str) -> None:
     _make_for(user, data_dir)
