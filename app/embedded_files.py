@@ -16,7 +16,6 @@ import re
 import secrets
 import stat
 import tempfile
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,18 +190,20 @@ def give(folder: Path, uid: int, gid: int) -> None:
     os.chown(folder, uid, gid)
 
 
-def closed_parents(path: Path, account: Account) -> Iterator[Path]:
-    """The topmost folder on the way to `path` that the account cannot enter, `path` included; nothing if it can."""
-    for folder in [*reversed(path.parents), path]:
-        found = folder.stat()
-        bit = stat.S_IXOTH
-        if found.st_uid == account.uid:
-            bit = stat.S_IXUSR
-        elif found.st_gid == account.gid:
-            bit = stat.S_IXGRP
-        if not found.st_mode & bit:
-            yield folder
-            return
+def may_pass(path: Path, account: Account) -> bool:
+    """Whether the mode of a folder or program lets the account enter or run it."""
+    found = path.stat()
+    bit = stat.S_IXOTH
+    if found.st_uid == account.uid:
+        bit = stat.S_IXUSR
+    elif found.st_gid == account.gid:
+        bit = stat.S_IXGRP
+    return bool(found.st_mode & bit)
+
+
+def closed_parents(path: Path, account: Account) -> list[Path]:
+    """The topmost folder above `path` that the account cannot enter, if there is one."""
+    return [folder for folder in reversed(path.parents) if not may_pass(folder, account)][:1]
 
 
 def _let_in(data_dir: Path, account: Account) -> None:

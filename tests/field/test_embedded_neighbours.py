@@ -81,17 +81,18 @@ async def test_a_folder_that_others_may_read_holds_no_secret_of_the_database(dat
         assert await _intrude(STRANGER, *files, Path(url.partition("host=")[2])) == sorted(map(str, public))
 
 
-@pytest.mark.parametrize("mode", [0o700, 0o711, 0o755])
-async def test_root_opens_no_folder_above_and_makes_no_account(data_dir: Path, mode: int) -> None:
-    if mode == 0o700 and not _has_capability(CAP_SYS_ADMIN):
+@pytest.mark.parametrize(("mode", "own_mode"), [(0o711, 0o700), (0o755, 0o755), (0o700, 0o700), (0o711, 0o750)])
+async def test_root_opens_no_folder_above_and_makes_no_account(data_dir: Path, mode: int, own_mode: int) -> None:
+    if (mode == 0o700 or own_mode == 0o750) and not _has_capability(CAP_SYS_ADMIN):
         pytest.skip("root of this container may not make a mount namespace")
+    _make_for("0", data_dir, own_mode)
     data_dir.parent.chmod(mode)
     accounts = pwd.getpwall()
     before = _modes(data_dir.parent)
     async with _serving(data_dir) as url:
         assert _owner(data_dir / "postgres") in SPARE_IDS
-        assert (await _intrude(STRANGER, data_dir.parent / "data")) == []
-        assert url
+        assert await _intrude(STRANGER, data_dir / "postgres", Path(url.partition("host=")[2])) == []
+        assert _modes(data_dir)[str(data_dir)] & stat.S_IRWXO == own_mode & stat.S_IRWXO
     assert _modes(data_dir.parent) == before
     assert pwd.getpwall() == accounts
 
