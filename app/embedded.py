@@ -26,6 +26,7 @@ from urllib.parse import quote
 
 import fasteners  # type: ignore[import-untyped]
 import psutil
+import structlog
 
 from app import embedded_launch
 from app.embedded_files import (
@@ -54,6 +55,8 @@ INITDB_OPTIONS = [
 
 __all__ = ["EmbeddedError", "is_running", "start_embedded"]
 
+log = structlog.get_logger()
+
 _joined: dict[Path, int] = {}
 _joining = threading.Lock()
 
@@ -80,11 +83,12 @@ def start_embedded(data_dir: Path) -> str:
 def is_running(data_dir: Path) -> bool:
     """Whether the server under `data_dir` lives. Cheap: it looks at a process and asks nobody.
 
-    True where that cannot be told, as when the process may open no more files.
+    True, and a warning, where that cannot be told, as when the process may open no more files.
     """
     try:
         return _postmaster(Files(data_dir)) is not None
-    except OSError:
+    except OSError as error:
+        log.warning("the embedded PostgreSQL cannot be checked", error=repr(error))
         return True
 
 

@@ -154,8 +154,8 @@ async def _keep_embedded(data_dir: Path, stop: asyncio.Event) -> None:
                 log.error("the embedded PostgreSQL is gone and is started again")
                 await asyncio.to_thread(embedded.start_embedded, data_dir)
         except (OSError, RuntimeError) as error:
-            # Among them: no file is left to look at its process number with. The next turn tries again.
-            log.warning("the embedded PostgreSQL cannot be checked or started", error=repr(error))
+            # The next turn tries again.
+            log.warning("the embedded PostgreSQL does not start", error=repr(error))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), EMBEDDED_INTERVAL_S)
 

@@ -89,7 +89,7 @@ async def test_files_that_run_out_do_not_end_the_process(data_dir: Path) -> None
             writer.write(LIVEZ)
             await reader.readuntil(b"}")
             resource.prlimit(serve.process.pid, resource.RLIMIT_NOFILE, (open_files(serve), hard))
-            await serve.told("cannot be checked or started")
+            await serve.told("cannot be checked")
             assert await status(url) == 0
             writer.write(LIVEZ)
             assert b" 200 " in await reader.readuntil(b"}")
