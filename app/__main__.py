@@ -23,8 +23,8 @@ import structlog
 import typer
 
 from app.errors import DatabaseUnavailable, GatewayError
+from app.logs import configure_logging, redact, register_secrets
 from app.settings import REGIONS, Settings, SettingsError, load_settings
-from app.telemetry import configure_logging, redact, register_secrets
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -58,13 +58,13 @@ def main() -> None:
 def serve() -> None:
     """Migrate, then run API and poller in one process."""
     settings = _start()
-    from app import server, startup
+    from app.server import run, startup
 
     with startup.bind(settings.host, settings.port) as listener:
         _warn(settings)
         url = startup.open_database(settings)
         startup.migrate_database(url)
-        server.run(server.run_gateway(settings, url, listener, _default_token(settings, url)))
+        run.run(run.run_gateway(settings, url, listener, _default_token(settings, url)))
 
 
 @cli.command()
@@ -74,11 +74,11 @@ def api() -> None:
     It starts while the database is away and recovers by itself.
     """
     settings = _start()
-    from app import server, startup
+    from app.server import run, startup
 
     with startup.bind(settings.host, settings.port) as listener:
         _warn(settings)
-        server.run(server.run_api(settings, startup.database_url(settings), listener))
+        run.run(run.run_api(settings, startup.database_url(settings), listener))
 
 
 @cli.command()
@@ -93,13 +93,13 @@ def poller(
     Several may run against one database.
     """
     settings = _start()
-    from app import server, startup
+    from app.server import run, startup
 
     listener = None if port is None else startup.bind(settings.host, port)
     _warn(settings)
     url = startup.open_database(settings)
     startup.wait_for_schema(url)
-    server.run(server.run_poller_alone(settings, url, listener))
+    run.run(run.run_poller_alone(settings, url, listener))
 
 
 @cli.command()
@@ -114,7 +114,7 @@ def migrate(
     """
     settings = _start()
     from app import migrate as migrations
-    from app import startup
+    from app.server import startup
 
     url = startup.open_database(settings)
     if check:
@@ -131,8 +131,8 @@ def doctor() -> None:
     Changes nothing. Exits with 1 when something keeps jobs from being done.
     """
     settings = _start()
-    from app import startup
     from app.doctor import examine
+    from app.server import startup
 
     findings = asyncio.run(examine(settings, startup.database_url(settings)))
     for finding in findings:
@@ -286,7 +286,7 @@ def _warn_of_readers(settings: Settings) -> None:
 
 
 def _default_token(settings: Settings, url: str) -> str:
-    from app.startup import generated_token, token_file
+    from app.server.startup import generated_token, token_file
 
     if settings.api_token is not None:
         return settings.api_token.get_secret_value()
@@ -304,8 +304,8 @@ def _default_token(settings: Settings, url: str) -> str:
 def _with_database(work: Callable[["AsyncSession"], Coroutine[Any, Any, T]]) -> T:
     """What `work` returns from one transaction."""
     settings = _start()
-    from app import startup
     from app.db import create_engine, create_sessions, transaction
+    from app.server import startup
 
     url = startup.open_database(settings, patience_s=0)
     if settings.database_url is None:
@@ -343,7 +343,7 @@ def _fail(error: Exception) -> NoReturn:
         _stop(f"The database cannot be used: {error.explanation}", 1)
     if isinstance(error, GatewayError):
         _stop(error.detail, 1)
-    from app.startup import StartError
+    from app.server.startup import StartError
 
     if isinstance(error, StartError):
         _stop(str(error), 1)

@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from app import server, startup
 from app.clients.tokens import new_token
 from app.errors import GatewayError
 from app.sandbox import running_sandbox
+from app.server import run, startup
 from app.settings import REGIONS, load_settings
 
 SAMPLES = "https://dashscope.oss-cn-beijing.aliyuncs.com/samples/audio/paraformer"
@@ -39,7 +39,7 @@ def run_demo() -> None:
     _say("Starting PostgreSQL and the gateway, both temporary …")
     url = startup.open_database(load_settings(own))
     startup.migrate_database(url)
-    server.run(_demo(own, url))
+    run.run(_demo(own, url))
 
 
 async def _demo(own: dict[str, Any], database_url: str) -> None:
@@ -52,8 +52,8 @@ async def _demo(own: dict[str, Any], database_url: str) -> None:
             _say("Upstream is the bundled sandbox: set DASHSCOPE_BEIJING_API_KEY to use the real one.")
         listener = stack.enter_context(startup.bind(settings.host, settings.port))
         token = new_token()
-        visit = partial(_transcribe, server.address(listener), token)
-        await server.run_gateway(settings, database_url, listener, token, until=visit)
+        visit = partial(_transcribe, run.address(listener), token)
+        await run.run_gateway(settings, database_url, listener, token, until=visit)
 
 
 async def _sandbox_settings(stack: AsyncExitStack) -> dict[str, Any]:

@@ -5,22 +5,22 @@ from functools import partial
 from fastapi import Depends, FastAPI
 from fastapi.responses import JSONResponse
 
-from app.api import catalogue, docs, health
+from app.api import docs, health, models_routes
+from app.api.exception_handlers import add_problem_handlers
 from app.api.middleware import add_middleware
-from app.api.openapi import build_openapi, operation_id
-from app.api.openapi_30 import to_openapi_30
-from app.api.problem_handlers import add_problem_handlers
-from app.api.strict import strict_request
+from app.api.openapi.document import build_openapi, operation_id
+from app.api.openapi.v30 import to_openapi_30
+from app.api.strict_route import strict_request
 from app.clients import routes as clients
-from app.clients.dependencies import client_scheme, current_client, require_token
-from app.clients.limits import policy_fields, request_limit
+from app.clients.authentication import client_scheme, current_client, require_token
+from app.clients.rate_limits import policy_fields, request_limit
 from app.clients.recognition import Recognition
 from app.db import Sessions
-from app.jobs import deliveries, event_docs, events
+from app.jobs import deliveries, event_stream, webhook_docs
 from app.jobs import routes as jobs
-from app.jobs.desk import Desk
-from app.jobs.doorbell import Doorbell
-from app.jobs.waiting import Waiters
+from app.jobs.long_poll import Waiters
+from app.jobs.services import Desk
+from app.queue.wakeup import Doorbell
 from app.search import routes as search
 from app.settings import Settings
 from app.transcripts import export_routes as exports
@@ -81,16 +81,16 @@ def create_app(
 
 def _add_routes(app: FastAPI) -> None:
     """What is called most comes first: routes are matched one after the other."""
-    for room in (jobs, events, deliveries, transcripts, exports, search, webhooks):
+    for room in (jobs, event_stream, deliveries, transcripts, exports, search, webhooks):
         # Not `include_router`, which matches each request twice, and asks each time whether a router has changed.
         app.router.routes.extend(room.router.routes)
     app.include_router(
-        catalogue.router, dependencies=[Depends(client_scheme), Depends(current_client), Depends(strict_request)]
+        models_routes.router, dependencies=[Depends(client_scheme), Depends(current_client), Depends(strict_request)]
     )
     for router in (clients.router, health.router, docs.router):
         app.include_router(router)
     docs.add_assets(app)
-    event_docs.add_events(app)
+    webhook_docs.add_events(app)
     app.openapi = partial(build_openapi, app)  # type: ignore[method-assign]  # FastAPI's documented way
     app.add_api_route("/openapi.json", partial(_show_openapi, app), include_in_schema=False)
     app.add_api_route("/openapi-3.0.json", partial(_show_openapi_30, app), include_in_schema=False)

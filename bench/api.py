@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import psutil
 
-from app.telemetry import configure_logging
+from app.logs import configure_logging
 from bench.gateway import TOKEN, Stage, stage
 from bench.load import Load, closed_loop, open_loop, request
 from bench.pgbench import PgBench

@@ -17,21 +17,21 @@ from sqlalchemy import insert
 from app.clients.models import Client
 from app.dashscope.budgets import Budgets
 from app.dashscope.client import DashScope
-from app.dashscope.results import results_client
+from app.dashscope.result_files import results_client
 from app.dashscope.transport import http_client
 from app.db import create_engine, create_sessions, transaction
 from app.identifiers import new_id
-from app.jobs.models import Job
-from app.poller.claim_look import Look
+from app.logs import configure_logging
 from app.poller.context import Context
-from app.poller.crew import Crew
-from app.poller.leases import Leases
-from app.poller.outcomes import TaskFile, Wait
-from app.poller.receive import Large, Receiver
-from app.poller.store import Result
+from app.poller.outcomes import Wait
+from app.poller.result_fetcher import Large, Receiver
+from app.poller.supervisor import Crew
+from app.queue.leases import Leases
+from app.queue.models import Job
+from app.queue.polling import Look
+from app.queue.results import Result, TaskFile
 from app.settings import load_settings
-from app.telemetry import configure_logging
-from app.transcripts.service import insert_transcripts
+from app.transcripts.storage import insert_transcripts
 from app.webhooks.sender import Sender
 from bench.figures import percentile
 from bench.readers import growth_of

@@ -19,8 +19,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.db import Sessions, create_engine, create_sessions, transaction
-from app.poller.claim import Lot, claim_files
-from app.telemetry import configure_logging
+from app.logs import configure_logging
+from app.queue.claiming import Lot, claim_files
 from bench.figures import percentile
 from bench.gateway import stage
 

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit, urlunsplit
 import aiohttp
 import asyncpg
 
-from app.embedded import start_embedded
-from app.startup import migrate_database
+from app.embedded.server import start_embedded
+from app.server.startup import migrate_database
 from bench.processes import Running, family_cpu_s, running
 from bench.upstream import KEY, Upstream
 

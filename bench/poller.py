@@ -10,7 +10,7 @@ import asyncio
 import os
 import time
 
-from app.telemetry import configure_logging
+from app.logs import configure_logging
 from bench.figures import Figures, table
 from bench.flight import Flight, run_in_flight
 from bench.gateway import Stage, stage

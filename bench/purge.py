@@ -12,9 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.db import Sessions, create_engine, create_sessions, transaction
 from app.identifiers import NIL
-from app.poller.claim import Lot, claim_files
+from app.logs import configure_logging
 from app.poller.purge import PAUSE_S, Step, forget_some, purge_some
-from app.telemetry import configure_logging
+from app.queue.claiming import Lot, claim_files
 from bench.figures import percentile
 from bench.gateway import stage
 

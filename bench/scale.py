@@ -17,11 +17,11 @@ from app.clients.models import Client
 from app.db import Sessions, create_engine, create_sessions, transaction
 from app.driver import driver_of
 from app.identifiers import new_id
-from app.jobs.service import NewJob, create_jobs
-from app.poller.service import run_poller
+from app.logs import configure_logging
+from app.poller.poller import run_poller
+from app.queue.creation import NewJob, create_jobs
 from app.sandbox import SandboxConfig, running_sandbox
 from app.settings import Settings, load_settings
-from app.telemetry import configure_logging
 from bench.gateway import stage
 
 FILES = 1000

@@ -19,14 +19,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.clients.service import create_client
 from app.db import Sessions, create_engine, create_sessions, transaction
 from app.identifiers import new_id
-from app.jobs.models import Job
+from app.logs import configure_logging
+from app.queue.models import Job
+from app.search.indexing import index_segments
 from app.search.query import parse
-from app.search.reading import Hit, Position, TranscriptFilters, search
+from app.search.searching import Hit, Position, TranscriptFilters, search
 from app.search.segments import Segments
-from app.search.service import index_segments
-from app.telemetry import configure_logging
-from app.transcripts.document import Document, normalise
-from app.transcripts.service import PreparedTranscript, insert_transcripts, prepare_transcript
+from app.transcripts.normalise import Document, normalise
+from app.transcripts.storage import PreparedTranscript, insert_transcripts, prepare_transcript
 from bench.figures import percentile
 from bench.gateway import Stage, stage
 from bench.processes import running

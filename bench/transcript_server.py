@@ -15,11 +15,11 @@ from sqlalchemy import text
 
 from app.clients.service import ensure_default_client
 from app.db import Sessions, create_engine, create_sessions, transaction
+from app.logs import configure_logging
 from app.main import create_app
-from app.protocol import PlainHttp
-from app.server import settle_collector
+from app.server.http_protocol import PlainHttp
+from app.server.run import settle_collector
 from app.settings import load_settings
-from app.telemetry import configure_logging
 from app.transcripts.schemas import Transcript
 
 _NAIVE = text("SELECT body FROM naive")

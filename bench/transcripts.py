@@ -22,11 +22,11 @@ from sqlalchemy import delete, insert, select
 from app.clients.models import Client
 from app.db import create_engine, create_sessions, transaction
 from app.identifiers import new_id
-from app.jobs.models import Job
-from app.telemetry import configure_logging
-from app.transcripts.document import normalise
+from app.logs import configure_logging
+from app.queue.models import Job
 from app.transcripts.models import Transcript
-from app.transcripts.service import PreparedTranscript, insert_transcripts, prepare_transcript
+from app.transcripts.normalise import normalise
+from app.transcripts.storage import PreparedTranscript, insert_transcripts, prepare_transcript
 from bench.arrivals import LARGE, SMALL
 from bench.gateway import TOKEN, Stage, stage
 from bench.long_recording import WORDS, recording

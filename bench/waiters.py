@@ -17,7 +17,7 @@ import asyncpg
 import psutil
 
 from app.identifiers import new_id
-from app.telemetry import configure_logging
+from app.logs import configure_logging
 from bench.figures import percentile
 from bench.gateway import TOKEN, Stage, stage
 from bench.processes import Running, running

@@ -7,12 +7,12 @@ from sqlalchemy import Connection, text
 
 import app.clients.models
 import app.dashscope.models
-import app.jobs.models
+import app.queue.models
 import app.search.models
 import app.transcripts.models
 import app.webhooks.models  # noqa: F401 - each import declares its tables
 from app.db import Base, create_engine
-from app.embedded import start_embedded
+from app.embedded.server import start_embedded
 from app.settings import load_settings
 
 ADVISORY_LOCK = 0x617372_67617465  # "asr gate"

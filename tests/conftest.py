@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import migrate
 from app.db import Sessions, create_engine, create_sessions
-from app.embedded import start_embedded
+from app.embedded.server import start_embedded
 from app.settings import Settings
 
 _numbers = itertools.count(1)

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.protocol import PlainHttp
+from app.server.http_protocol import PlainHttp
 
 
 @asynccontextmanager

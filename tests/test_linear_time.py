@@ -19,42 +19,42 @@ import pytest
 from fastapi import Request
 from structlog.typing import Processor
 
-from app import telemetry
-from app.api.acceptable import accepts, accepts_gzip
+from app import logs
 from app.api.bodies import require_json
 from app.api.conditional import matches as matches_tag
+from app.api.exception_handlers import _translate
 from app.api.instants import parse_instant
 from app.api.integers import plain_digits
 from app.api.middleware import MAX_LOGGED_PATH_CHARS
+from app.api.negotiation import accepts, accepts_gzip
 from app.api.pagination import decode_cursor
-from app.api.problem_handlers import _translate
-from app.api.strict import StrictRoute, prefixed_query
+from app.api.strict_route import StrictRoute, prefixed_query
 from app.catalogue import validate_job
-from app.clients.dependencies import _bearer
+from app.clients.authentication import _bearer
 from app.dashscope.failures import judge_call, judge_file
 from app.dashscope.file_urls import file_key, share_key, upload_path
 from app.dashscope.quoted_urls import hide_other_urls
-from app.dashscope.results import is_result_host
+from app.dashscope.result_files import is_result_host
 from app.dashscope.transport import no_cookies
 from app.dashscope.wire import read_error, read_page, read_result_url, read_submitted, read_task
 from app.errors import GatewayError
 from app.jobs.idempotency import read_key
 from app.jobs.preference import preferred_wait_s
 from app.json_values import has_more_values
+from app.logs import cut, redact
 from app.search.folding import clean, fold, open_borders, origins
 from app.search.matching import matches
 from app.search.query import parse
 from app.search.segments import Segments, segment_terms, unpack
-from app.telemetry import cut, redact
-from app.transcripts import captions, paragraphs, tables
-from app.transcripts.blocks import Writer
+from app.transcripts import captions, csv_tsv, paragraphs
 from app.transcripts.captions import CaptionOptions
-from app.transcripts.document import normalise, serve
+from app.transcripts.csv_tsv import Spoken
+from app.transcripts.document_reader import StoredDocument
+from app.transcripts.normalise import normalise, serve
 from app.transcripts.rendering import render_captions, render_text
-from app.transcripts.stored import StoredDocument
-from app.transcripts.tables import Spoken
+from app.transcripts.seekable_gzip import Writer
 from app.urls import FILE_URL, encode_url
-from app.webhooks.schedule import parse_retry_after
+from app.webhooks.retry_schedule import parse_retry_after
 
 Read = Callable[[Any], object]
 
@@ -98,7 +98,7 @@ def repeated(unit: str, size: int, *, before: str = "", after: str = "") -> str:
 
 # Log lines.
 
-MARKERS = [*telemetry._SHAPES, "://"]
+MARKERS = [*logs._SHAPES, "://"]
 BUILT = ["://a?", "://a:", "://a@", "://@", "://a:b@", ":", "?", "/", "://?", "a://b:c@d?e", "ask-", "sk-a", "-st-"]
 
 
@@ -110,12 +110,12 @@ def test_masking_of_log_lines(unit: str) -> None:
 
 
 def test_masking_of_registered_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(telemetry, "_secrets", telemetry._Secrets())
-    telemetry.register_secrets(["hunter2hunter2hunter2x", "api"])
+    monkeypatch.setattr(logs, "_secrets", logs._Secrets())
+    logs.register_secrets(["hunter2hunter2hunter2x", "api"])
     assert_linear_in(redact, ["hunter2", "h", "x hunter2hunter2hunter2x", "api "], after=" api")
 
 
-@pytest.mark.parametrize("lines", [telemetry._json_lines, telemetry._console])
+@pytest.mark.parametrize("lines", [logs._json_lines, logs._console])
 def test_rendering_of_log_lines(lines: Callable[[], list[Processor]]) -> None:
     def render(text: str) -> None:
         told: Any = {"event": "told", "text": text, "exception": text, "texts": [text]}
@@ -438,8 +438,8 @@ FORMS: dict[str, Callable[[StoredDocument], object]] = {
     "text": lambda found: list(render_text(found, channel_id=None, speakers=True)),
     "srt": lambda found: list(render_captions(found, CaptionOptions(), captions.srt)),
     "wide srt": lambda found: list(render_captions(found, WIDE, captions.srt)),
-    "words": lambda found: list(tables.words_csv(spoken(found))),
-    "sentences": lambda found: list(tables.sentences_tsv(spoken(found))),
+    "words": lambda found: list(csv_tsv.words_csv(spoken(found))),
+    "sentences": lambda found: list(csv_tsv.sentences_tsv(spoken(found))),
     "paragraphs": lambda found: list(paragraphs.paragraphs_json(spoken(found))),
     "markdown": lambda found: list(paragraphs.markdown(spoken(found), title="a", channels=True)),
 }

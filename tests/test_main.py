@@ -5,9 +5,9 @@ import pytest
 from fastapi import FastAPI
 
 from app.db import Sessions
-from app.jobs.doorbell import Doorbell
-from app.jobs.waiting import Waiters
+from app.jobs.long_poll import Waiters
 from app.main import create_app
+from app.queue.wakeup import Doorbell
 from app.settings import Settings
 from tests.api_fixtures import *  # noqa: F403 - fixtures are found by their names
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from app.protocol import MAX_HEAD_BYTES
+from app.server.http_protocol import MAX_HEAD_BYTES
 from tests.live_server import echo, live_server, say
 
 OFFER = b"Host: gateway\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAA\r\n"

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import structlog
 
-from app import telemetry
-from app.telemetry import configure_logging, redact, register_secrets
+from app import logs
+from app.logs import configure_logging, redact, register_secrets
 
 KEY = "sk-0123456789abcdef0123456789abcdef"
 TOKEN = "asr_Nn-Qg5Khky0S392U_toqK7PONcvNxfH6FBRSW9wKef8"
@@ -25,7 +25,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def _own_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(telemetry, "_secrets", telemetry._Secrets())
+    monkeypatch.setattr(logs, "_secrets", logs._Secrets())
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
@@ -33,7 +33,7 @@ def _own_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     logging.captureWarnings(capture=False)
     root.handlers[:] = handlers
     root.setLevel(level)
-    for name in telemetry._NOISY:
+    for name in logs._NOISY:
         logging.getLogger(name).setLevel(logging.NOTSET)
 
 
@@ -139,7 +139,7 @@ def test_libraries_log_the_same_way_and_their_chatter_stays_out() -> None:
 
 
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
-@pytest.mark.parametrize("at", range(telemetry.MAX_FIELD_CHARS - 60, telemetry.MAX_FIELD_CHARS + 20, 7))
+@pytest.mark.parametrize("at", range(logs.MAX_FIELD_CHARS - 60, logs.MAX_FIELD_CHARS + 20, 7))
 def test_no_field_is_longer_than_its_limit_and_no_secret_is_cut_out_of_its_shape(
     stream: Callable[[], io.StringIO], at: int
 ) -> None:
@@ -153,7 +153,7 @@ def test_no_field_is_longer_than_its_limit_and_no_secret_is_cut_out_of_its_shape
 
     output = _logged(stream(), log)
     assert "characters left out" in output
-    assert max(map(len, output.splitlines())) < 3 * telemetry.MAX_FIELD_CHARS
+    assert max(map(len, output.splitlines())) < 3 * logs.MAX_FIELD_CHARS
     for secret in secrets:
         assert not any(secret[start : start + 8] in output for start in range(len(secret) - 8))
 
@@ -167,7 +167,7 @@ def test_a_traceback_keeps_its_beginning_and_its_end(stream: Callable[[], io.Str
             structlog.get_logger().exception("work failed")
 
     output = _logged(stream(), log)
-    assert len(output) < 2 * telemetry.MAX_TRACEBACK_CHARS
+    assert len(output) < 2 * logs.MAX_TRACEBACK_CHARS
     assert "Traceback (most recent call last)" in output
     assert "and no more" in output
 
@@ -184,7 +184,7 @@ def test_control_characters_reach_no_terminal(stream: Callable[[], io.StringIO])
     assert len(lines) == 3
     for line in lines:
         without_colours = re.sub(r"\x1b\[\d*m", "", line)
-        assert not telemetry._UNSAFE.search(without_colours)
+        assert not logs._UNSAFE.search(without_colours)
 
 
 def test_a_log_line_is_the_same_json_with_control_characters_escaped() -> None:

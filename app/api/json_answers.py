@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 from fastapi import Request, Response
 
-from app.api.acceptable import accepts_gzip
 from app.api.conditional import not_modified, strong_etag, validators
+from app.api.negotiation import accepts_gzip
 from app.coding import GZIP
 
 # Less would hardly be shorter, and goes into one packet in any case.

@@ -17,11 +17,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api import metrics
+from app.api.exception_handlers import problem_for
 from app.api.plain_lane import PlainLane
-from app.api.problem_handlers import problem_for
 from app.api.problems import problem_response
 from app.errors import BodyTooLarge, GatewayError
-from app.telemetry import cut
+from app.logs import cut
 from app.urls import find_control_character
 
 MAX_BODY_BYTES = 1024 * 1024

@@ -9,10 +9,10 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.exception_handlers import problem_for
 from app.api.plain_call import NotPlain
 from app.api.plain_request import IndexedRequest
-from app.api.problem_handlers import problem_for
-from app.api.strict import StrictRoute
+from app.api.strict_route import StrictRoute
 from app.errors import GatewayError
 
 

@@ -163,7 +163,7 @@ def request_id(scope: Scope) -> str:
 
 
 def responses(*error_classes: type[errors.GatewayError]) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI's `responses` of a route for errors of its own. What all routes share is added by `app.api.openapi`."""
+    """OpenAPI's `responses` of a route for errors of its own. `app.api.openapi.document` adds those of all routes."""
     by_status: dict[int | str, list[type[errors.GatewayError]]] = {}
     for error_class in error_classes:
         by_status.setdefault(kind_of(error_class).status, []).append(error_class)

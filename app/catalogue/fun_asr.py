@@ -3,9 +3,7 @@
 from collections.abc import Mapping
 
 from app.catalogue import parameters as p
-from app.catalogue.model import Availability, Deprecation, Family, Feature, Model, Parameter, SampleRates
-from app.catalogue.scenarios import recommended_for
-from app.catalogue.terms import (
+from app.catalogue.defaults import (
     FORMATS,
     MAX_DURATION_S,
     MAX_FILE_BYTES,
@@ -15,6 +13,8 @@ from app.catalogue.terms import (
     codes,
     replaced_by,
 )
+from app.catalogue.model import Availability, Deprecation, Family, Feature, Model, Parameter, SampleRates
+from app.catalogue.scenarios import recommended_for
 
 _CHINESE = (
     "Chinese: Mandarin, Cantonese, Wu, Minnan, Hakka, Gan, Xiang, Jin; Mandarin accents of Zhongyuan, Southwest, Jilu, "

@@ -7,7 +7,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Literal
 
-from app.catalogue.shapes import Shape
+from app.catalogue.schema import Shape
 from app.settings import RegionName
 
 # `optional`: the client decides by a parameter; what holds without it is the parameter's default.

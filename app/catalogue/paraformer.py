@@ -3,9 +3,7 @@
 from collections.abc import Mapping
 
 from app.catalogue import parameters as p
-from app.catalogue.model import Availability, Deprecation, Family, Feature, Model, Parameter, SampleRates
-from app.catalogue.scenarios import recommended_for
-from app.catalogue.terms import (
+from app.catalogue.defaults import (
     FORMATS,
     MAX_DURATION_S,
     MAX_FILE_BYTES,
@@ -14,6 +12,8 @@ from app.catalogue.terms import (
     cny,
     replaced_by,
 )
+from app.catalogue.model import Availability, Deprecation, Family, Feature, Model, Parameter, SampleRates
+from app.catalogue.scenarios import recommended_for
 
 _MTL_DIALECTS = (
     "Mandarin, Cantonese, Wu, Minnan, and the dialects of the Northeast, Gansu, Guizhou, Henan, Hubei, Hunan, Ningxia, "

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from app.catalogue.model import Parameter
-from app.catalogue.shapes import Shape
+from app.catalogue.schema import Shape
 
 # The upstream names no upper bound for tracks; sixteen covers every recorder in its field.
 _MAX_TRACKS = 16

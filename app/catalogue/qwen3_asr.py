@@ -6,9 +6,9 @@ One file per task: `input.file_url` in, `output.result` and `usage.seconds` out.
 from collections.abc import Mapping
 
 from app.catalogue import parameters as p
+from app.catalogue.defaults import FORMATS, MAX_DURATION_S, MAX_FILE_BYTES, QUERY_RPS, cny, codes, replaced_by
 from app.catalogue.model import Availability, Deprecation, Family, Feature, Model, SampleRates
 from app.catalogue.scenarios import recommended_for
-from app.catalogue.terms import FORMATS, MAX_DURATION_S, MAX_FILE_BYTES, QUERY_RPS, cny, codes, replaced_by
 
 _LANGUAGES = codes("zh yue en ja de ko ru fr pt ar it es hi id th tr uk vi cs da fil fi is ms no pl sv")
 _FEATURES: Mapping[Feature, Availability] = {

@@ -9,8 +9,8 @@ from app.catalogue.fun_asr import FUN_ASR
 from app.catalogue.model import Model, Offer
 from app.catalogue.paraformer import PARAFORMER
 from app.catalogue.qwen3_asr import QWEN3_ASR
+from app.catalogue.schema import shown
 from app.catalogue.sensevoice import SENSEVOICE
-from app.catalogue.shapes import shown
 from app.errors import Fault, UnknownModel
 
 MODELS: Mapping[str, Model] = MappingProxyType(

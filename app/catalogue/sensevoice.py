@@ -1,9 +1,9 @@
 """SenseVoice, Beijing only, soon to be retired. Source: founding document; languages: its API page."""
 
 from app.catalogue import parameters as p
+from app.catalogue.defaults import FORMATS, MAX_FILE_BYTES, MAX_FILES_PER_TASK, QUERY_RPS, cny, codes, replaced_by
 from app.catalogue.model import Family, Model, SampleRates
 from app.catalogue.scenarios import recommended_for
-from app.catalogue.terms import FORMATS, MAX_FILE_BYTES, MAX_FILES_PER_TASK, QUERY_RPS, cny, codes, replaced_by
 
 _LANGUAGES = codes(
     "zh en yue ja ko ru fr it de es ca id th nl pt cs pl el ms tl bg hr da tr vi he hu uk jw uz no ro sv fa ta az bn "

@@ -13,7 +13,7 @@ import orjson
 from app.catalogue.model import Model, Parameter
 from app.catalogue.parameters import canonical
 from app.catalogue.registry import MODELS, find_model
-from app.catalogue.shapes import append, find_faults
+from app.catalogue.schema import append, find_faults
 from app.errors import Fault, InvalidRequest, ModelNotInRegion, RegionNotServed
 from app.json_values import has_more_values
 from app.settings import RegionName

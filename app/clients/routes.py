@@ -11,9 +11,9 @@ from app.api.dependencies import SessionsDep, SettingsDep
 from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, Page, cut_page, decode_cursor
 from app.api.problems import responses
 from app.api.request_body import RequestBody
-from app.api.strict import StrictRoute
+from app.api.strict_route import StrictRoute
 from app.clients import service
-from app.clients.dependencies import admin_scheme, require_admin
+from app.clients.authentication import admin_scheme, require_admin
 from app.clients.tokens import NAME_PATTERN, cursor_key, hash_token
 from app.db import transaction
 from app.errors import AdminDisabled, ClientExists, Forbidden, NotFound

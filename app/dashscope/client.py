@@ -1,6 +1,6 @@
 """Calls to DashScope for one account. Every call has a deadline and returns a value; none raises for the network.
 
-The API key goes to the account's base URL and nowhere else: results are fetched by `app.dashscope.results`.
+The API key goes to the account's base URL and nowhere else: results are fetched by `app.dashscope.result_files`.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -8,11 +8,11 @@ from fastapi import APIRouter
 from app.api.dependencies import SessionsDep
 from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, cut_page, decode_cursor, list_key
 from app.api.problems import responses
-from app.clients.dependencies import ClientDep, ClientRoute
+from app.clients.authentication import ClientDep, ClientRoute
 from app.db import transaction
 from app.errors import InvalidCursor, InvalidRequest, NotFound
-from app.jobs import reading
-from app.webhooks import service
+from app.queue import queries
+from app.webhooks import deliveries
 from app.webhooks.schemas import Delivery, DeliveryPage
 
 router = APIRouter(prefix="/v1/jobs", route_class=ClientRoute, tags=["webhooks"])
@@ -34,7 +34,7 @@ async def list_job_deliveries(
     key = list_key(client.cursor_key, job_id)
     before = decode_cursor(cursor, tuple[Literal["deliveries"], UUID], key)[1] if cursor is not None else None
     async with transaction(sessions) as session:
-        await reading.find_job(session, client.id, job_id)
-        logs = await service.list_deliveries(session, client.id, job_id, before=before, limit=limit + 1)
+        await queries.find_job(session, client.id, job_id)
+        logs = await deliveries.list_deliveries(session, client.id, job_id, before=before, limit=limit + 1)
     page, next_cursor = cut_page(logs, limit, lambda log: ("deliveries", log.delivery.id), key)
     return DeliveryPage(items=[Delivery.of(log) for log in page], next_cursor=next_cursor)

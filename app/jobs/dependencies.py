@@ -7,10 +7,10 @@ from uuid import UUID
 from fastapi import Header, Query, Request
 
 from app.api.integers import DIGITS
-from app.jobs.desk import Desk
+from app.jobs.long_poll import Waiters
 from app.jobs.preference import preferred_wait_s
-from app.jobs.reading import JobRow
-from app.jobs.waiting import Waiters
+from app.jobs.services import Desk
+from app.queue.queries import JobRow
 
 MAX_WAIT_S = 60
 

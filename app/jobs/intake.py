@@ -6,8 +6,8 @@ from functools import partial
 from app.batching import Batcher
 from app.db import Sessions
 from app.driver import Driver, driver_connection
-from app.jobs.service import Created, NewJob, create_jobs
 from app.outages import outages_told
+from app.queue.creation import Created, NewJob, create_jobs
 
 # Two cores gain nothing from a third.
 AT_ONCE = 2

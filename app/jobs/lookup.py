@@ -8,8 +8,8 @@ from app.batching import Batcher
 from app.db import Sessions
 from app.driver import Driver, driver_connection
 from app.errors import NotFound
-from app.jobs.reading import JobRow, find_own_jobs, no_such_job
 from app.outages import outages_told
+from app.queue.queries import JobRow, find_own_jobs, no_such_job
 
 
 class Lookup:

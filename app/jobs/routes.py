@@ -12,8 +12,8 @@ from app.api.dependencies import SessionsDep
 from app.api.filters import CreatedAfter, CreatedBefore, ModelFilter, RegionFilter
 from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, cut_page, decode_cursor, list_key
 from app.api.problems import responses
-from app.api.strict import prefixed_query, query_prefix
-from app.clients.dependencies import ClientDep, ClientRoute
+from app.api.strict_route import prefixed_query, query_prefix
+from app.clients.authentication import ClientDep, ClientRoute
 from app.db import transaction
 from app.errors import (
     DatabaseUnavailable,
@@ -30,15 +30,15 @@ from app.errors import (
     TooManyWaitingFiles,
     UnknownModel,
 )
-from app.jobs import changes, reading
 from app.jobs.dependencies import PreferHeader, WaitParameter, desk_of, wait_for_job, wait_s
 from app.jobs.idempotency import IdempotencyKey
-from app.jobs.lifecycle import FileStatus, JobStatus
 from app.jobs.preference import preference_applied
-from app.jobs.presentation import file_json, job_bytes, job_etag, page_bytes
-from app.jobs.reading import JobFilters, JobRow
-from app.jobs.requests import new_job
 from app.jobs.schemas import MAX_FILES, Job, JobFilePage, JobPage, JobRequest
+from app.jobs.validation import new_job
+from app.queue import commands, queries
+from app.queue.job_json import file_json, job_bytes, job_etag, page_bytes
+from app.queue.lifecycle import FileStatus, JobStatus
+from app.queue.queries import JobFilters, JobRow
 
 router = APIRouter(prefix="/v1/jobs", route_class=ClientRoute, tags=["jobs"])
 
@@ -216,7 +216,7 @@ async def list_job_files(
     key = list_key(client.cursor_key, job_id)
     after_index = decode_cursor(cursor, tuple[Literal["files"], FileIndex], key)[1] if cursor is not None else -1
     async with transaction(sessions) as session:
-        files = await reading.list_files(
+        files = await queries.list_files(
             session, client.id, job_id, statuses=status or (), after_index=after_index, limit=limit + 1
         )
     page, next_cursor = cut_page(files, limit, lambda file: ("files", file.index), key)
@@ -239,7 +239,7 @@ async def cancel_job(request: Request, job_id: UUID, client: ClientDep) -> Respo
     Six statements, five when nothing is under way, and the token's.
     """
     desk = desk_of(request)
-    job = await changes.cancel_job(desk.sessions, client.id, job_id)
+    job = await commands.cancel_job(desk.sessions, client.id, job_id)
     desk.doorbell.ring()
     return _json(job_bytes(job))
 
@@ -265,7 +265,7 @@ async def retry_job(request: Request, job_id: UUID, client: ClientDep) -> Respon
     """
     desk = desk_of(request)
     async with transaction(desk.sessions) as session:
-        job = await changes.retry_job(session, client.id, job_id, waiting_limit=desk.waiting_limit)
+        job = await commands.retry_job(session, client.id, job_id, waiting_limit=desk.waiting_limit)
     desk.doorbell.ring()
     return _json(job_bytes(job), await desk.retry_after(job), status_code=202)
 
@@ -283,7 +283,7 @@ async def delete_job(job_id: UUID, client: ClientDep, sessions: SessionsDep) -> 
     Two statements, and the token's.
     """
     async with transaction(sessions) as session:
-        await changes.delete_job(session, client.id, job_id)
+        await commands.delete_job(session, client.id, job_id)
     return Response(status_code=204)
 
 

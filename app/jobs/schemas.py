@@ -1,4 +1,4 @@
-"""The JSON of jobs for OpenAPI. Requests are checked with these; answers are written by `app.jobs.presentation`."""
+"""The JSON of jobs for OpenAPI. Requests are checked with these; answers are written by `app.queue.job_json`."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from app.api.pagination import Page
 from app.api.request_body import RequestBody
-from app.jobs.lifecycle import FileStatus, JobStatus
+from app.queue.lifecycle import FileStatus, JobStatus
 from app.settings import RegionName
 
 MAX_FILES = 10_000

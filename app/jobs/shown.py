@@ -12,10 +12,10 @@ from app.batching import Batcher
 from app.db import Sessions
 from app.driver import Driver, driver_connection
 from app.identifiers import LAST
-from app.jobs.presentation import job_bytes
-from app.jobs.reading import JobFilters, JobRow, PlainList, Version, find_own_jobs, list_versions, newest_versions
 from app.kept import Kept
 from app.outages import outages_told
+from app.queue.job_json import job_bytes
+from app.queue.queries import JobFilters, JobRow, PlainList, Version, find_own_jobs, list_versions, newest_versions
 
 KEPT_BYTES = 16 * 1024 * 1024
 

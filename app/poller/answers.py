@@ -13,10 +13,10 @@ from app.dashscope.client import Accepted, Lost
 from app.dashscope.failures import Failure, Verdict
 from app.db import transaction
 from app.errors import DatabaseUnavailable
-from app.poller.claim import Claim, Lot
+from app.poller.circuits import close, open_for
 from app.poller.context import Context
-from app.poller.records import record_accepted, record_later, record_lost, record_refused, record_split
-from app.poller.trouble import close, open_for
+from app.queue.claiming import Claim, Lot
+from app.queue.submissions import record_accepted, record_later, record_lost, record_refused, record_split
 
 # A lost answer is looked for soon: the task list usually knows a new task within a second.
 RECONCILE_AFTER_S = 1.5

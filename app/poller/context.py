@@ -13,12 +13,12 @@ from app.dashscope.circuits import AWAY
 from app.dashscope.client import DashScope, Lost
 from app.dashscope.failures import Failure, Verdict
 from app.db import Sessions, transaction
-from app.poller.crew import Crew
-from app.poller.leases import Leases
-from app.poller.looking import Durations
+from app.poller.circuits import open_for
 from app.poller.metrics import THROTTLED
+from app.poller.poll_schedule import Durations
 from app.poller.reachability import Reachability
-from app.poller.trouble import open_for
+from app.poller.supervisor import Crew
+from app.queue.leases import Leases
 from app.settings import Region, RegionName
 from app.webhooks.sender import Sender
 

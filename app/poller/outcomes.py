@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from uuid import UUID
 
 from app.dashscope.failures import Failure, Verdict, judge_file
 from app.dashscope.quoted_urls import hide_other_urls
-from app.dashscope.results import NoResult, Trouble
+from app.dashscope.result_files import NoResult, Trouble
 from app.dashscope.wire import Item, TaskStatus, TaskView
 from app.poller.assignment import assign
+from app.queue.results import TaskFile
 
 # A file that failed by the engine's fault is submitted once more; failed files are not billed.
 MOST_ATTEMPTS = 2
@@ -17,18 +17,6 @@ MOST_RESULT_FAILURES = 6
 RESULT_PATIENCE_S = 30
 # An id that is seconds old may be unknown to a back end that has not heard of it yet.
 UNKNOWN_GRACE_S = 10
-
-
-@dataclass(frozen=True, slots=True)
-class TaskFile:
-    """A file of a task whose outcome is not known yet."""
-
-    job_id: UUID
-    index: int
-    client_id: UUID
-    url: str
-    attempts: int
-    result_failures: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ from app.dashscope.circuits import TOLD_BY_QUERY, Circuit, open_circuit, put_pro
 from app.dashscope.client import Accepted, DashScope, Lost
 from app.dashscope.failures import Failure, Verdict
 from app.db import transaction
+from app.poller.circuits import close
 from app.poller.context import Context
 from app.poller.metrics import CALLS
-from app.poller.submit import Submitter
-from app.poller.trouble import close
+from app.poller.submitter import Submitter
 
 # Refusals that upstream gives only to a key that it accepts.
 _KEY_ACCEPTED = frozenset({Verdict.REFUSED, Verdict.GRANT, Verdict.MODEL})

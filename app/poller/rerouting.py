@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.dashscope.circuits import Circuit
 from app.dashscope.failures import Failure, Verdict
 from app.poller.availability import Availability, Blocked
-from app.poller.moving import move_waiting_files
-from app.poller.records import record_unknown_model
+from app.queue.region_failover import move_waiting_files
+from app.queue.submissions import record_unknown_model
 
 log = structlog.get_logger()
 

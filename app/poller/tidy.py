@@ -10,10 +10,10 @@ import structlog
 from sqlalchemy import text
 
 from app.db import Sessions, transaction
-from app.poller.leases import LEASE_S, LeaseLost
 from app.poller.outcomes import EXPIRED
-from app.poller.records import record_later
-from app.poller.store import Result, close_if_done, hold, open_files, store_results
+from app.queue.leases import LEASE_S, LeaseLost
+from app.queue.results import Result, close_if_done, hold, open_files, store_results
+from app.queue.submissions import record_later
 
 log = structlog.get_logger()
 

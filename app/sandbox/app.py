@@ -9,13 +9,13 @@ from starlette.requests import Request
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
-from app.sandbox.answers import JSONAnswer
-from app.sandbox.calls import api_call, limited
 from app.sandbox.config import REGIONS, SandboxConfig
 from app.sandbox.control import control_routes
 from app.sandbox.errors import BAD_URL, INVALID_PARAMETER
 from app.sandbox.listing import list_tasks
+from app.sandbox.middleware import api_call, limited
 from app.sandbox.queries import cancel, query
+from app.sandbox.responses import JSONAnswer
 from app.sandbox.results import results_app
 from app.sandbox.state import Clock, SandboxState
 from app.sandbox.submit import submit

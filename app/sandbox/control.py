@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.sandbox.answers import JSONAnswer
 from app.sandbox.faults import Faults
+from app.sandbox.responses import JSONAnswer
 from app.sandbox.state import CallKind, SandboxState
 
 

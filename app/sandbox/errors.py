@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from app.sandbox.answers import JSONAnswer, new_request_id
+from app.sandbox.responses import JSONAnswer, new_request_id
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ from typing import Any
 from starlette.responses import Response
 
 from app.sandbox import errors
-from app.sandbox.answers import JSONAnswer, new_request_id
-from app.sandbox.calls import Call
 from app.sandbox.errors import Refused
+from app.sandbox.middleware import Call
+from app.sandbox.responses import JSONAnswer, new_request_id
 from app.sandbox.state import SandboxState
 from app.sandbox.tasks import SCHEDULING_S, TERMINAL, Failure, Task, TaskStatus
 from app.sandbox.times import field_time

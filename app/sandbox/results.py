@@ -6,8 +6,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.sandbox.answers import JSONAnswer, html_page
 from app.sandbox.documents import result_document
+from app.sandbox.responses import JSONAnswer, html_page
 from app.sandbox.signing import StoredResult
 from app.sandbox.state import SandboxState
 from app.sandbox.times import utc_instant

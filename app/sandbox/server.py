@@ -11,9 +11,9 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from app.sandbox.answers import DROP_EXTENSION
 from app.sandbox.app import Sandbox, create_sandbox
 from app.sandbox.config import RESULTS_PORT, SandboxConfig
+from app.sandbox.responses import DROP_EXTENSION
 from app.sandbox.state import SandboxState
 
 API_PORT = 9100

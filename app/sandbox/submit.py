@@ -9,11 +9,11 @@ from starlette.responses import Response
 
 from app.catalogue import MODELS, Model
 from app.sandbox import errors
-from app.sandbox.answers import DroppedConnection, JSONAnswer, new_request_id
 from app.sandbox.behaviour import UnknownDirective, behaviour_of
-from app.sandbox.calls import Call
 from app.sandbox.documents import audio_duration_ms
 from app.sandbox.errors import Refused
+from app.sandbox.middleware import Call
+from app.sandbox.responses import DroppedConnection, JSONAnswer, new_request_id
 from app.sandbox.signing import sign_results, signed_query
 from app.sandbox.state import SandboxState
 from app.sandbox.tasks import Failure, File, Task, failure

@@ -5,9 +5,9 @@ import uuid
 from starlette.responses import Response
 
 from app.sandbox import errors
-from app.sandbox.answers import JSONAnswer
-from app.sandbox.calls import Call
 from app.sandbox.errors import Refused
+from app.sandbox.middleware import Call
+from app.sandbox.responses import JSONAnswer
 
 _MAX_SPAN_S = 1800
 

@@ -10,9 +10,9 @@ from starlette.responses import Response
 
 from app.catalogue import MODELS
 from app.sandbox import errors
-from app.sandbox.answers import JSONAnswer, new_request_id
-from app.sandbox.calls import Call
 from app.sandbox.errors import Refused
+from app.sandbox.middleware import Call
+from app.sandbox.responses import JSONAnswer, new_request_id
 from app.sandbox.state import Vocabulary
 from app.sandbox.times import whole_seconds
 

@@ -6,7 +6,7 @@ from fastapi import Depends
 
 from app.api.filters import CreatedAfter, CreatedBefore, JobFilter, ModelFilter, RegionFilter
 from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit
-from app.search.reading import TranscriptFilters
+from app.search.searching import TranscriptFilters
 
 
 class Asked(NamedTuple):

@@ -10,14 +10,14 @@ from app.api.dependencies import SessionsDep
 from app.api.json_answers import TAGGED, answer_json
 from app.api.pagination import decode_cursor, encode_cursor
 from app.api.problems import responses
-from app.clients.dependencies import ClientDep, ClientRoute
+from app.clients.authentication import ClientDep, ClientRoute
 from app.db import transaction
 from app.errors import Fault, InvalidCursor, InvalidRequest
 from app.search.filters import AskedDep
 from app.search.query import MOST_FOLDED, NothingToFind, TooLong, parse
 from app.search.query import Query as SearchQuery
-from app.search.reading import Hit, Position, search
 from app.search.schemas import SearchPage
+from app.search.searching import Hit, Position, search
 
 MAX_QUERY_LENGTH = 200
 

@@ -12,9 +12,9 @@ from heapq import merge
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from app.transcripts.lines import Stretch, choose, joined, reach, width, wrap
-from app.transcripts.plain import in_time, label, needs_blank, select
-from app.transcripts.timing import Heard, heard
+from app.transcripts.line_breaking import Stretch, choose, joined, reach, width, wrap
+from app.transcripts.text import in_time, label, needs_blank, select
+from app.transcripts.word_timing import Heard, heard
 
 MAX_CHARS_PER_LINE = 42
 MAX_LINES = 2

@@ -7,13 +7,13 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request, Response
 
 from app.api.dependencies import SessionsDep
-from app.clients.dependencies import ClientDep, ClientRoute
-from app.transcripts import paragraphs, tables
+from app.clients.authentication import ClientDep, ClientRoute
+from app.transcripts import csv_tsv, paragraphs
+from app.transcripts.csv_tsv import Spoken
+from app.transcripts.document_reader import StoredDocument
 from app.transcripts.export_schemas import Paragraphs
+from app.transcripts.responses import Form, serve_rendered
 from app.transcripts.routes import ChannelId, document_responses
-from app.transcripts.serving import Form, serve_rendered
-from app.transcripts.stored import StoredDocument
-from app.transcripts.tables import Spoken
 
 router = APIRouter(prefix="/v1/transcripts", route_class=ClientRoute, tags=["transcripts"])
 
@@ -49,7 +49,7 @@ async def get_transcript_words_csv(
     \f
     One statement, and the token's.
     """
-    form = _table("text/csv; charset=utf-8; header=present", tables.words_csv, channel_id, bom=bom)
+    form = _table("text/csv; charset=utf-8; header=present", csv_tsv.words_csv, channel_id, bom=bom)
     return await serve_rendered(request, sessions, client.id, transcript_id, form)
 
 
@@ -75,7 +75,7 @@ async def get_transcript_sentences_tsv(
     \f
     One statement, and the token's.
     """
-    form = _table("text/tab-separated-values; charset=utf-8", tables.sentences_tsv, channel_id, bom=bom)
+    form = _table("text/tab-separated-values; charset=utf-8", csv_tsv.sentences_tsv, channel_id, bom=bom)
     return await serve_rendered(request, sessions, client.id, transcript_id, form)
 
 

@@ -5,10 +5,10 @@ from uuid import UUID
 
 from app.db import Sessions
 from app.errors import Fault, InvalidRequest
-from app.transcripts.blocks import Read, unpack
-from app.transcripts.reading import Body, find_document
+from app.transcripts.document_reader import StoredDocument
+from app.transcripts.queries import Body, find_document
+from app.transcripts.seekable_gzip import Read, unpack
 from app.transcripts.slices import Slices
-from app.transcripts.stored import StoredDocument
 
 
 async def open_document(

@@ -8,9 +8,9 @@ from urllib.parse import unquote, urlsplit
 
 import orjson
 
-from app.transcripts.lines import width
-from app.transcripts.plain import join, label, shown
-from app.transcripts.tables import Spoken
+from app.transcripts.csv_tsv import Spoken
+from app.transcripts.line_breaking import width
+from app.transcripts.text import join, label, shown
 
 # A silence that readers would take for a new thought.
 PAUSE_MS = 2000

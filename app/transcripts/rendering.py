@@ -6,9 +6,9 @@ from dataclasses import replace
 from itertools import chain
 
 from app.coding import GZIP
-from app.transcripts import plain
+from app.transcripts import text
 from app.transcripts.captions import CaptionOptions, Cue, cues
-from app.transcripts.stored import StoredDocument
+from app.transcripts.document_reader import StoredDocument
 
 # What a document is rendered to is known by the document, the options and this: raise it with every change of what
 # comes out of `plain`, `captions`, `tables`, `paragraphs` or what they use. Who has the old form would be told that
@@ -23,9 +23,9 @@ Writer = Callable[[Iterable[Cue]], Iterator[str]]
 
 def render_text(document: StoredDocument, *, channel_id: int | None, speakers: bool) -> Iterator[str]:
     if channel_id is None and not speakers:
-        yield plain.shown(document.text())
+        yield text.shown(document.text())
     else:
-        yield from plain.text(document.transcripts(channel_id), speakers=speakers)
+        yield from text.text(document.transcripts(channel_id), speakers=speakers)
 
 
 def render_captions(document: StoredDocument, options: CaptionOptions, write: Writer) -> Iterator[str]:

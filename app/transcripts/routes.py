@@ -13,17 +13,17 @@ from app.api.integers import DIGITS
 from app.api.json_answers import TAGGED, answer_json
 from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, cut_page, decode_cursor, list_key
 from app.api.problems import responses
-from app.clients.dependencies import ClientDep, ClientRoute
+from app.clients.authentication import ClientDep, ClientRoute
 from app.db import transaction
 from app.errors import Fault, InvalidCursor, InvalidRequest, NotFound
 from app.search.filters import AskedDep
-from app.transcripts import captions, reading, service
+from app.transcripts import captions, queries, storage
 from app.transcripts.captions import MAX_CHARS_PER_LINE, MAX_LINES, CaptionOptions
+from app.transcripts.document_reader import Position, StoredDocument
 from app.transcripts.rendering import render_captions, render_text
+from app.transcripts.responses import Form, kept_slices, serve_rendered, serve_stored
 from app.transcripts.schemas import SentencePage, Transcript, TranscriptSummaryPage
 from app.transcripts.sentences import SentenceFilters, find_sentences
-from app.transcripts.serving import Form, kept_slices, serve_rendered, serve_stored
-from app.transcripts.stored import Position, StoredDocument
 
 router = APIRouter(prefix="/v1/transcripts", route_class=ClientRoute, tags=["transcripts"])
 
@@ -103,7 +103,7 @@ async def list_transcripts(request: Request, client: ClientDep, sessions: Sessio
     if asked.cursor is not None:
         before_id = decode_cursor(asked.cursor, tuple[Literal["transcripts"], UUID], key)[1]
     async with transaction(sessions) as session:
-        rows = await reading.list_transcripts(session, client.id, asked.filters, before_id, asked.limit + 1)
+        rows = await queries.list_transcripts(session, client.id, asked.filters, before_id, asked.limit + 1)
     page, next_cursor = cut_page(rows, asked.limit, lambda row: ("transcripts", row.id), key)
     body = {"items": [row._asdict() for row in page], "next_cursor": next_cursor}
     return answer_json(request, body)
@@ -267,6 +267,6 @@ async def delete_transcript(
     Two statements, and the token's.
     """
     async with transaction(sessions) as session:
-        await service.delete_transcript(session, client.id, transcript_id)
+        await storage.delete_transcript(session, client.id, transcript_id)
     kept_slices(request).forget_transcript(transcript_id)
     return Response(status_code=204)

@@ -6,7 +6,7 @@ from itertools import islice
 from math import inf
 from typing import Any
 
-from app.transcripts.stored import Entry, Position, StoredDocument
+from app.transcripts.document_reader import Entry, Position, StoredDocument
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from sqlalchemy import ARRAY, LargeBinary, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.identifiers import new_id
-from app.webhooks.schedule import next_delay_s
-from app.webhooks.secrets import signing_secrets
+from app.webhooks.retry_schedule import next_delay_s
 from app.webhooks.sender import TIMEOUT_S, Attempt
+from app.webhooks.signing_secrets import signing_secrets
 
 # A try and its record take less. Whoever claimed and died is stood in for after this.
 LEASE_S = 2 * TIMEOUT_S

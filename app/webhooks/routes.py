@@ -7,12 +7,12 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from app.api.dependencies import SessionsDep, SettingsDep
 from app.api.problems import responses
-from app.clients.dependencies import ClientDep, ClientRoute
-from app.clients.limits import RequestLimit
+from app.clients.authentication import ClientDep, ClientRoute
+from app.clients.rate_limits import RequestLimit
 from app.db import transaction
 from app.errors import Fault, InvalidRequest, NotFound, TooManyTestPings
 from app.urls import WEBHOOK_URL, encode_url
-from app.webhooks import secrets, service
+from app.webhooks import deliveries, signing_secrets
 from app.webhooks.schemas import Delivery, WebhookSecret, WebhookTest, WebhookTestResult
 from app.webhooks.sender import Sender
 
@@ -46,7 +46,7 @@ async def get_webhook_secret(client: ClientDep, sessions: SessionsDep, response:
     """The secret that all events of this client are signed with; made when it is first needed."""
     response.headers["Cache-Control"] = "no-store"
     async with transaction(sessions) as session:
-        return WebhookSecret(secret=await secrets.current_secret(session, client.id))
+        return WebhookSecret(secret=await signing_secrets.current_secret(session, client.id))
 
 
 @router.post("/webhooks/secret/rotate", operation_id="rotateWebhookSecret", summary="Replace the signing secret")
@@ -54,7 +54,7 @@ async def rotate_webhook_secret(client: ClientDep, sessions: SessionsDep, respon
     """The new secret. For 24 hours events are signed with the old one too, so that receivers can change over."""
     response.headers["Cache-Control"] = "no-store"
     async with transaction(sessions) as session:
-        return WebhookSecret(secret=await secrets.rotate_secret(session, client.id))
+        return WebhookSecret(secret=await signing_secrets.rotate_secret(session, client.id))
 
 
 @router.post(
@@ -77,7 +77,7 @@ async def send_test_webhook(
         raise InvalidRequest(f"/url {error}.", faults=[Fault("/url", str(error))]) from None
     if limit.take(client.id) is None:
         raise TooManyTestPings(f"A client may send {MOST_PINGS} test pings within {PINGS_OVER_S} s; try again later.")
-    attempt = await service.send_test(sessions, sender, client.id, url)
+    attempt = await deliveries.send_test(sessions, sender, client.id, url)
     if attempt.forbidden:
         limit.give_back(client.id)
     return WebhookTestResult.of(attempt)
@@ -96,4 +96,4 @@ async def retry_delivery(delivery_id: UUID, client: ClientDep, sessions: Session
     One that is being tried at this moment stays as it is.
     """
     async with transaction(sessions) as session:
-        return Delivery.of(await service.retry_delivery(session, client.id, delivery_id))
+        return Delivery.of(await deliveries.retry_delivery(session, client.id, delivery_id))

@@ -16,8 +16,8 @@ import httpcore
 
 from app.dashscope.transport import trusted
 from app.webhooks.addresses import Networks
-from app.webhooks.connection import ForbiddenAddress, GuardedBackend, Resolve, UnknownHost, resolve
-from app.webhooks.schedule import parse_retry_after
+from app.webhooks.guarded_connection import ForbiddenAddress, GuardedBackend, Resolve, UnknownHost, resolve
+from app.webhooks.retry_schedule import parse_retry_after
 
 TIMEOUT_S = 15.0
 CONNECT_TIMEOUT_S = 5.0  # per address, and for TLS

@@ -46,7 +46,7 @@ def downgrade() -> None:
 
 
 class _Blocks:
-    """As `app.transcripts.blocks` wrote them when this migration was made."""
+    """As `app.transcripts.seekable_gzip` wrote them when this migration was made."""
 
     def __init__(self) -> None:
         self._compressor = zlib.compressobj(6, wbits=_GZIP)

@@ -3,9 +3,9 @@
 import httpx
 from fastapi import APIRouter, Depends, FastAPI
 
+from app.api.exception_handlers import add_problem_handlers
 from app.api.middleware import add_middleware
-from app.api.problem_handlers import add_problem_handlers
-from app.api.strict import strict_request
+from app.api.strict_route import strict_request
 
 
 def small_app(router: APIRouter) -> FastAPI:

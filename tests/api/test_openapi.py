@@ -8,8 +8,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from app.api.openapi_30 import to_openapi_30
-from app.api.openapi_schemas import map_schemas
+from app.api.openapi.schemas import map_schemas
+from app.api.openapi.v30 import to_openapi_30
 from tests.api.snapshot import SNAPSHOT, as_text
 
 Operations = list[tuple[str, str, dict[str, Any]]]

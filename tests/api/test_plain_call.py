@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.instants import Instant
 from app.api.plain_call import plain_call
-from app.api.strict import StrictRoute
+from app.api.strict_route import StrictRoute
 from app.errors import Forbidden
 from tests.api.small_app import small_app
 

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
-from app.api.strict import StrictRoute
+from app.api.strict_route import StrictRoute
 from app.errors import Conflict
 from tests.api.small_app import small_app
 

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from fastapi import APIRouter, Depends, Query, Request
 
-from app.api.strict import prefixed_query, query_prefix
+from app.api.strict_route import prefixed_query, query_prefix
 from tests.api.small_app import caller_of, small_app
 
 router = APIRouter()

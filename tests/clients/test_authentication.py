@@ -5,7 +5,7 @@ import pytest
 from fastapi import APIRouter, Depends, FastAPI
 from structlog.testing import capture_logs
 
-from app.clients.dependencies import ClientDep, ClientRoute, current_client
+from app.clients.authentication import ClientDep, ClientRoute, current_client
 from app.clients.service import CurrentClient, ensure_default_client, revoke_client
 from app.db import Sessions, transaction
 from tests.api_fixtures import caller

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from app.clients.limits import RequestLimit
+from app.clients.rate_limits import RequestLimit
 from app.clients.service import CurrentClient
 from app.db import Sessions
 from app.identifiers import new_id

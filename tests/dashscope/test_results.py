@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from app.dashscope.results import NoResult, Trouble, fetch_result, is_result_host, results_client
+from app.dashscope.result_files import NoResult, Trouble, fetch_result, is_result_host, results_client
 from tests.dashscope.hostile import (
     HostileServer,
     Script,

@@ -11,8 +11,8 @@ from pydantic import SecretStr
 
 from app.dashscope.client import DashScope
 from app.dashscope.failures import Failure
+from app.logs import redact
 from app.settings import Account, load_settings
-from app.telemetry import redact
 from tests.dashscope.conftest import KEY
 from tests.dashscope.hostile import HostileServer, answer, drop, error, html, json, raw, silence
 from tests.dashscope.test_client import OK, submit

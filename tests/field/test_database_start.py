@@ -11,8 +11,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from app.server.startup import StartError, open_database
 from app.settings import load_settings
-from app.startup import StartError, open_database
 from tests.processes import run
 from tests.test_outages import as_user
 
@@ -67,7 +67,7 @@ async def test_a_certificate_that_is_not_accepted_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries: list[float] = []
-    monkeypatch.setattr("app.startup.time.sleep", tries.append)
+    monkeypatch.setattr("app.server.startup.time.sleep", tries.append)
     async with tls_server(tmp_path) as url:
         with pytest.raises(StartError, match=r"waited 0\.2 s"):
             await asyncio.to_thread(open_database, load_settings({"database_url": url}), patience_s=0.2)

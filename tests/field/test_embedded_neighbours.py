@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from app.embedded import EmbeddedError, start_embedded
-from app.embedded_files import SPARE_IDS
+from app.embedded.files import SPARE_IDS
+from app.embedded.server import EmbeddedError, start_embedded
 from tests.processes import Running, data_folder, running_python
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
@@ -23,7 +23,7 @@ CAP_SYS_ADMIN = 21
 SERVE = """
 import signal, sys
 from pathlib import Path
-from app.embedded import EmbeddedError, start_embedded
+from app.embedded.server import EmbeddedError, start_embedded
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 try:
     print(start_embedded(Path(sys.argv[1])), flush=True)

@@ -11,9 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.db import Sessions, transaction
 from app.driver import driver_of
 from app.identifiers import first_id, new_id
-from app.jobs.lifecycle import FileCounts, job_status, lane
-from app.jobs.models import File, Job, Task
-from app.jobs.service import Created, NewJob, create_jobs
+from app.queue.creation import Created, NewJob, create_jobs
+from app.queue.lifecycle import FileCounts, job_status, lane
+from app.queue.models import File, Job, Task
 
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 

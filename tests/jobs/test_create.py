@@ -12,9 +12,9 @@ from sqlalchemy import select
 
 from app.clients.service import CurrentClient
 from app.db import Sessions, transaction
-from app.jobs.doorbell import Doorbell
-from app.jobs.lifecycle import lane
-from app.jobs.models import File, Job
+from app.queue.lifecycle import lane
+from app.queue.models import File, Job
+from app.queue.wakeup import Doorbell
 from tests.jobs.rows import count, finish
 
 URL = "https://example.com/a.wav"

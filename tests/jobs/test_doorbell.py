@@ -2,7 +2,7 @@
 
 import asyncio
 
-from app.jobs.doorbell import Doorbell
+from app.queue.wakeup import Doorbell
 
 
 async def test_a_ring_from_the_past_counts_once() -> None:

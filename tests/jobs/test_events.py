@@ -17,10 +17,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.clients.service import CurrentClient, revoke_client
 from app.db import Sessions, transaction
 from app.identifiers import new_id
-from app.jobs import events
-from app.jobs.changes import delete_job
-from app.jobs.models import Job
-from app.jobs.waiting import Waiters
+from app.jobs import event_stream
+from app.jobs.long_poll import Waiters
+from app.queue.commands import delete_job
+from app.queue.models import Job
 from tests.jobs.rows import SUCCEEDED, add_job, finish
 from tests.live_server import live_server
 
@@ -29,7 +29,7 @@ PATIENCE_S = 20
 
 @pytest.fixture
 async def waiters(app: FastAPI, sessions: Sessions) -> AsyncIterator[Waiters]:
-    """The application's, looking more often than in earnest. Closed before the server is: as in `app.server`."""
+    """The application's, looking more often than in earnest. Closed before the server is: as in `app.server.run`."""
     waiters = app.state.desk.waiters = Waiters(sessions, interval_s=0.01)
     yield waiters
     waiters.close()
@@ -183,7 +183,7 @@ async def test_what_is_no_own_job_has_no_events(
 async def test_silence_is_broken_by_comments(
     live: httpx.AsyncClient, client_id: UUID, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(events, "KEEP_ALIVE_S", 0.02)
+    monkeypatch.setattr(event_stream, "KEEP_ALIVE_S", 0.02)
     async with following(live, await add_job(sessions, client_id)) as stream:
         await stream.event()
         assert [await anext(stream.blocks) for _ in range(3)] == [": keep-alive\n"] * 3

@@ -12,10 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.clients.service import CurrentClient
 from app.db import Sessions, transaction
-from app.jobs.models import File, Job
-from app.jobs.requests import new_job
 from app.jobs.schemas import JobRequest
-from app.jobs.service import NewJob
+from app.jobs.validation import new_job
+from app.queue.creation import NewJob
+from app.queue.models import File, Job
 from tests.jobs.rows import count, create
 
 URL = "https://example.com/a.wav"

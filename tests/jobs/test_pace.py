@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from sqlalchemy import func
 
 from app.db import Sessions, create_engine, create_sessions
-from app.jobs.pace import Pace, seconds_left
+from app.jobs.retry_after import Pace, seconds_left
 from tests.jobs.rows import QUEUED, RUNNING, SUCCEEDED, add_job
 
 

@@ -13,10 +13,10 @@ from sqlalchemy import text, update
 from app.db import Sessions, create_engine, create_sessions, transaction
 from app.driver import driver_connection
 from app.identifiers import new_id
-from app.jobs import reading
-from app.jobs.lifecycle import JobStatus
-from app.jobs.models import Job
-from app.jobs.reading import JobFilters
+from app.queue import queries
+from app.queue.lifecycle import JobStatus
+from app.queue.models import Job
+from app.queue.queries import JobFilters
 from tests.jobs.rows import FAILED, NOW, QUEUED, RUNNING, SUBMITTING, SUCCEEDED, add_job, finish
 
 
@@ -217,7 +217,7 @@ async def test_a_rare_filter_reads_only_what_it_finds(
         await session.execute(text("ANALYZE jobs"))
     for _ in range(10):  # more than PostgreSQL takes to prefer a plan for any values
         async with driver_connection(sessions) as driver:
-            assert await reading.list_versions(driver, client_id, filters, 51) == []
+            assert await queries.list_versions(driver, client_id, filters, 51) == []
     async with transaction(sessions) as session:
         await session.execute(text("SELECT pg_stat_force_next_flush()"))
     async with transaction(sessions) as session:

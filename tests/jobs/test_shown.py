@@ -7,10 +7,10 @@ import httpx
 from sqlalchemy import delete, update
 
 from app.db import Sessions, transaction
-from app.jobs.models import Job
-from app.jobs.presentation import job_bytes
-from app.jobs.reading import JobFilters, find_job
 from app.jobs.shown import Shown
+from app.queue.job_json import job_bytes
+from app.queue.models import Job
+from app.queue.queries import JobFilters, find_job
 from tests.jobs.rows import add_job
 
 

@@ -15,10 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.db import Sessions, create_engine, create_sessions, transaction
 from app.identifiers import new_id
+from app.jobs.long_poll import Waiters
 from app.jobs.lookup import Lookup
-from app.jobs.models import Job
-from app.jobs.reading import Version
-from app.jobs.waiting import Waiters
+from app.queue.models import Job
+from app.queue.queries import Version
 from tests.jobs.rows import SUCCEEDED, add_job, finish
 
 LONG_S = 30

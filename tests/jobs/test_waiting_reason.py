@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from app.clients.service import CurrentClient
 from app.db import Sessions, transaction
-from app.jobs.waiting import Waiters
+from app.jobs.long_poll import Waiters
 from tests.jobs.rows import RUNNING, SUCCEEDED, add_job
 from tests.live_server import live_server
 

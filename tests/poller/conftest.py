@@ -15,8 +15,8 @@ from app.catalogue import validate_job
 from app.clients.models import Client
 from app.db import Sessions, create_sessions, transaction
 from app.identifiers import new_id
-from app.jobs.service import NewJob
-from app.poller.service import run_poller
+from app.poller.poller import run_poller
+from app.queue.creation import NewJob
 from app.sandbox import RunningSandbox, SandboxConfig, running_sandbox
 from app.settings import Settings, load_settings
 from tests.jobs.rows import create

@@ -13,10 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.dashscope.failures import Failure, Verdict
 from app.db import transaction
 from app.errors import JobFinal
-from app.jobs.changes import cancel_job, cancel_open_files, delete_job, retry_job
-from app.poller.claim import Claim, Lot, claim_files
-from app.poller.records import record_accepted, record_later, record_lost, record_refused, record_split
-from app.poller.store import Result, hold, open_files, store_results
+from app.queue.claiming import Claim, Lot, claim_files
+from app.queue.commands import cancel_job, cancel_open_files, delete_job, retry_job
+from app.queue.results import Result, hold, open_files, store_results
+from app.queue.submissions import record_accepted, record_later, record_lost, record_refused, record_split
 from app.sandbox import Faults, RunningSandbox, SandboxConfig
 from tests.poller.conftest import Desk, StartPoller
 

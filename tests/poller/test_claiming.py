@@ -9,9 +9,9 @@ import pytest
 from app.dashscope.failures import judge_call
 from app.db import Sessions, transaction
 from app.poller.answers import may_be_one_file
-from app.poller.claim import WAITING, Claim, Lot, claim_any_file, claim_files
-from app.poller.grouping import group_size
-from app.poller.records import record_accepted, record_later, record_refused, record_split
+from app.queue.claiming import WAITING, Claim, Lot, claim_any_file, claim_files
+from app.queue.grouping import group_size
+from app.queue.submissions import record_accepted, record_later, record_refused, record_split
 from app.sandbox import RunningSandbox, SandboxConfig
 from tests.poller.conftest import Desk, StartPoller
 

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from app.errors import DatabaseUnavailable
-from app.poller import crew
-from app.poller.crew import Crew
+from app.poller import supervisor
+from app.poller.supervisor import Crew
 
 
 class Work:
@@ -39,9 +39,9 @@ async def test_a_worker_that_failed_is_not_started_again_at_once(error: Exceptio
 
 
 async def test_a_worker_that_works_again_has_no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crew, "FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE_S", 0.0)
     work, own = Work(RuntimeError("broken")), Crew()
     assert await offered(own, work, 3) == 3
     work.error = None
-    monkeypatch.setattr(crew, "FIRST_PAUSE_S", 1.0)
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE_S", 1.0)
     assert await offered(own, work, 3) == 3

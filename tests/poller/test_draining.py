@@ -4,8 +4,8 @@ import asyncio
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.poller.crew import Crew
-from app.poller.service import run_poller
+from app.poller.poller import run_poller
+from app.poller.supervisor import Crew
 from app.sandbox import Faults, RunningSandbox
 from tests.poller.conftest import Desk, settings_for
 

@@ -5,7 +5,7 @@ import gzip
 import orjson
 
 from app.poller.context import RESULTS_AT_ONCE
-from app.poller.receive import SMALL_BYTES
+from app.poller.result_fetcher import SMALL_BYTES
 from app.sandbox import RunningSandbox
 from tests.poller.conftest import Desk, StartPoller
 

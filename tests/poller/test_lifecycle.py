@@ -23,14 +23,14 @@ from app.dashscope.failures import Failure, Verdict
 from app.db import create_engine, create_sessions, transaction
 from app.errors import JobFinal, JobNotFinal, NothingToRetry
 from app.identifiers import new_id
-from app.jobs.changes import cancel_job, delete_job, retry_job
-from app.jobs.service import NewJob
-from app.poller.claim import Lot, claim_files
-from app.poller.reconcile import EXPIRE_SUBMITTING
-from app.poller.records import record_accepted, record_later, record_lost, record_refused, record_split
-from app.poller.store import Result, close_if_done, hold, open_files, store_results
-from app.transcripts.document import silent
-from app.transcripts.service import prepare_transcript
+from app.queue.claiming import Lot, claim_files
+from app.queue.commands import cancel_job, delete_job, retry_job
+from app.queue.creation import NewJob
+from app.queue.due_work import EXPIRE_SUBMITTING
+from app.queue.results import Result, close_if_done, hold, open_files, store_results
+from app.queue.submissions import record_accepted, record_later, record_lost, record_refused, record_split
+from app.transcripts.normalise import silent
+from app.transcripts.storage import prepare_transcript
 from tests.conftest import with_database
 from tests.jobs.rows import create
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.poller.looking import LATEST_S, Durations
+from app.poller.poll_schedule import LATEST_S, Durations
 
 
 def test_where_nothing_is_known_the_first_look_comes_soon() -> None:

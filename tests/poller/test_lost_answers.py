@@ -11,11 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.dashscope.wire import ListedTask, TaskStatus
 from app.db import transaction
-from app.poller.claim import Lot, claim_files
-from app.poller.matching import Attempt, Candidate, Rivals
-from app.poller.reconcile import Reconciler
-from app.poller.records import record_accepted, record_lost
-from app.poller.service import _context as poller_context
+from app.poller.list_matching import Attempt, Candidate, Rivals
+from app.poller.poller import _context as poller_context
+from app.poller.reconciler import Reconciler
+from app.queue.claiming import Lot, claim_files
+from app.queue.submissions import record_accepted, record_lost
 from app.sandbox import Faults, RunningSandbox, SandboxConfig
 from tests.poller.conftest import Desk, StartPoller, settings_for
 

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from app.dashscope.wire import ListedTask, TaskStatus
-from app.poller.matching import Attempt, Candidate, Match, Rivals, compare, same_files, together, windows
+from app.poller.list_matching import Attempt, Candidate, Match, Rivals, compare, same_files, together, windows
 
 AT = datetime(2026, 11, 23, 1, 30, tzinfo=UTC)
 URLS = ("https://e/a.wav", "https://e/b.wav")

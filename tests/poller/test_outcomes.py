@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from app.dashscope.results import NoResult, Trouble
+from app.dashscope.result_files import NoResult, Trouble
 from app.dashscope.wire import Item, TaskStatus, TaskView
 from app.poller.outcomes import (
     EXPIRED,
@@ -14,12 +14,12 @@ from app.poller.outcomes import (
     Outcome,
     Resubmit,
     Silent,
-    TaskFile,
     Wait,
     after_fetch,
     after_reading,
     outcomes,
 )
+from app.queue.results import TaskFile
 
 JOB = UUID(int=1)
 LONG_AGO = 3600.0

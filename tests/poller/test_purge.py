@@ -13,8 +13,8 @@ from sqlalchemy import text
 from app.db import Sessions, transaction
 from app.errors import NotFound
 from app.identifiers import NIL, new_id
-from app.jobs.changes import retry_job
 from app.poller.purge import FILES_AT_ONCE, Step, forget_some, purge_some
+from app.queue.commands import retry_job
 from app.webhooks.outbox import Event, claim, enqueue, record
 from app.webhooks.sender import Attempt
 from tests.jobs.rows import CANCELED, FAILED, QUEUED, RUNNING, SUCCEEDED, add_job

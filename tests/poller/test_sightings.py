@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from app.dashscope.wire import ListedTask, TaskPage, TaskStatus
-from app.poller.sightings import Sightings, unread_spans
+from app.poller.list_diff import Sightings, unread_spans
 
 
 def rows(*created_ms: int) -> dict[UUID, str]:

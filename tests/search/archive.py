@@ -9,11 +9,11 @@ from sqlalchemy import func, insert, select
 
 from app.db import Sessions, transaction
 from app.identifiers import new_id
-from app.jobs.models import Job
 from app.poller.index import index, segment_old
+from app.queue.models import Job
 from app.search.models import TranscriptSegment
-from app.transcripts.document import normalise
-from app.transcripts.service import insert_transcripts, prepare_transcript
+from app.transcripts.normalise import normalise
+from app.transcripts.storage import insert_transcripts, prepare_transcript
 
 URL = "https://example.com/a.wav"
 

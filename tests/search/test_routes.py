@@ -11,7 +11,7 @@ from app.api.pagination import encode_cursor
 from app.clients.service import CurrentClient
 from app.db import Sessions
 from app.identifiers import new_id
-from app.search.reading import FIRST_WALK, MOST_READ
+from app.search.searching import FIRST_WALK, MOST_READ
 from tests.search.archive import keep, keep_all
 from tests.search.finding import sentences
 

@@ -12,8 +12,8 @@ from sqlalchemy import func, select, text, update
 from app.clients.service import CurrentClient
 from app.db import Sessions, transaction
 from app.poller.index import index
+from app.search.indexing import BATCH, index_segments, insert_segments
 from app.search.models import TranscriptSegment
-from app.search.service import BATCH, index_segments, insert_segments
 from tests.search.archive import index_all, keep, keep_all, unindexed
 from tests.search.finding import sentences
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from app.transcripts import plain
+from app.transcripts import text
 from app.transcripts.captions import CaptionOptions, Cue, cues, srt, vtt
-from app.transcripts.document import normalise
+from app.transcripts.normalise import normalise
 from tests.transcripts.documents import SAMPLES, sample, sentence, spoken, transcript
 
 FOLDER = Path(__file__).parent / "goldens"
@@ -33,7 +33,7 @@ def goldens() -> Iterator[tuple[Path, str]]:
         found = golden_cues(name)
         yield FOLDER / f"{name}.srt", "".join(srt(found))
         yield FOLDER / f"{name}.vtt", "".join(vtt(found))
-        yield FOLDER / f"{name}.txt", "".join(plain.text(golden_transcripts(name), speakers=True))
+        yield FOLDER / f"{name}.txt", "".join(text.text(golden_transcripts(name), speakers=True))
 
 
 def _call() -> list[dict[str, Any]]:

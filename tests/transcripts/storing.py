@@ -8,9 +8,9 @@ from sqlalchemy import insert
 
 from app.db import Sessions, transaction
 from app.identifiers import new_id
-from app.jobs.models import Job
-from app.transcripts.document import normalise
-from app.transcripts.service import PreparedTranscript, insert_transcripts, prepare_transcript
+from app.queue.models import Job
+from app.transcripts.normalise import normalise
+from app.transcripts.storage import PreparedTranscript, insert_transcripts, prepare_transcript
 from tests.transcripts.documents import sample
 
 URL = "https://example.com/a.wav"

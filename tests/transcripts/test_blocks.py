@@ -10,7 +10,7 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.transcripts.blocks import MOST_SPEAKERS, Channel, Read, Span, Writer, Written, pack, read_block, unpack
+from app.transcripts.seekable_gzip import MOST_SPEAKERS, Channel, Read, Span, Writer, Written, pack, read_block, unpack
 from tests.transcripts.documents import hostile_transcripts, sentence, transcript
 
 HEAD = b'{"text":"","transcripts":['

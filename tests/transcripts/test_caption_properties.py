@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.transcripts.captions import MOST_LATE_MS, CaptionOptions, Cue, cues, srt, vtt
-from app.transcripts.document import normalise
-from app.transcripts.lines import width
+from app.transcripts.line_breaking import width
+from app.transcripts.normalise import normalise
 from tests.transcripts.documents import hostile_transcripts, plausible_transcripts
 from tests.transcripts.ffmpeg import read_by_ffmpeg
 

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from app.transcripts.captions import LEAST_CUE_MS, CaptionOptions, Cue, cues, srt, vtt
-from app.transcripts.document import normalise
+from app.transcripts.normalise import normalise
 from tests.transcripts.documents import parsed, sample, sentence, spoken, transcript
 
 

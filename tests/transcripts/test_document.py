@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.transcripts.blocks import Writer, Written
-from app.transcripts.document import Document, UnreadableResult, normalise, serve, silent
+from app.transcripts.normalise import Document, UnreadableResult, normalise, serve, silent
+from app.transcripts.seekable_gzip import Writer, Written
 from tests.transcripts.documents import parsed, plausible_transcripts, sample, sentence, spoken, transcript
 
 URL = "https://client.example/录音.wav"

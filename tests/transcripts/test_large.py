@@ -13,8 +13,8 @@ from fastapi import FastAPI
 from starlette.types import Message
 
 from app.db import Sessions
-from app.transcripts.service import PreparedTranscript
 from app.transcripts.slices import SLICE_BYTES
+from app.transcripts.storage import PreparedTranscript
 from tests.transcripts.conftest import *  # noqa: F403 - fixtures are found by their names
 from tests.transcripts.documents import sentence, transcript
 from tests.transcripts.storing import store

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.transcripts.lines import PAUSE, PLAIN, STOP, measure, split, width
+from app.transcripts.line_breaking import PAUSE, PLAIN, STOP, measure, split, width
 
 CLOSING = "，。！？、；：」』）》〉】”…,.!?;:)]}%ーっ々"
 

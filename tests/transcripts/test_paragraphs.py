@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from app.transcripts.lines import width
+from app.transcripts.line_breaking import width
 from app.transcripts.paragraphs import MOST_COLUMNS, PAUSE_MS, markdown, paragraphs, paragraphs_json, title_of
 from tests.transcripts.documents import hostile_transcripts, plausible_transcripts, sentence, spoken, transcript
 from tests.transcripts.golden_files import golden_transcripts

@@ -2,12 +2,12 @@ from typing import Any
 
 import pytest
 
-from app.transcripts import plain
+from app.transcripts import text
 from tests.transcripts.documents import parsed, sentence, transcript
 
 
 def written(transcripts: list[dict[str, Any]], **options: Any) -> str:
-    return "".join(plain.text(transcripts, **options))
+    return "".join(text.text(transcripts, **options))
 
 
 def test_channels_are_joined_by_newlines_and_empty_ones_take_no_line() -> None:
@@ -34,7 +34,7 @@ def test_one_channel_can_be_asked_for() -> None:
     ],
 )
 def test_sentences_are_joined_with_a_blank_only_between_scripts_that_have_blanks(texts: list[str], joined: str) -> None:
-    assert plain.join(texts) == joined
+    assert text.join(texts) == joined
 
 
 def test_control_characters_are_not_shown() -> None:

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from app.transcripts import captions, paragraphs, rendering, tables
+from app.transcripts import captions, csv_tsv, paragraphs, rendering
 from app.transcripts.captions import CaptionOptions
+from app.transcripts.csv_tsv import Spoken
+from app.transcripts.document_reader import StoredDocument
 from app.transcripts.rendering import compressed, in_pieces, render_captions, render_text
-from app.transcripts.stored import StoredDocument
-from app.transcripts.tables import Spoken
 from tests.transcripts.documents import parsed
 from tests.transcripts.test_blocks import reader, write
 
@@ -23,8 +23,8 @@ def _spoken(document: StoredDocument) -> Iterator[Spoken]:
 
 
 MAKERS: list[Any] = [
-    lambda document: tables.words_csv(_spoken(document)),
-    lambda document: tables.sentences_tsv(_spoken(document)),
+    lambda document: csv_tsv.words_csv(_spoken(document)),
+    lambda document: csv_tsv.sentences_tsv(_spoken(document)),
     lambda document: paragraphs.markdown(_spoken(document), title="a.wav", channels=True),
     lambda document: (piece.decode() for piece in paragraphs.paragraphs_json(_spoken(document))),
     partial(render_text, channel_id=None, speakers=True),

@@ -15,10 +15,10 @@ from sqlalchemy import func, insert, select, update
 from app.clients.service import CurrentClient
 from app.db import Sessions, transaction
 from app.identifiers import new_id
-from app.jobs.models import File, Job
-from app.transcripts.document import silent
+from app.queue.models import File, Job
 from app.transcripts.models import TranscriptBody
-from app.transcripts.service import insert_transcripts, prepare_transcript
+from app.transcripts.normalise import silent
+from app.transcripts.storage import insert_transcripts, prepare_transcript
 from tests.api_fixtures import caller
 from tests.jobs.rows import SUCCEEDED, add_job
 from tests.transcripts.documents import sample

@@ -11,10 +11,10 @@ from sqlalchemy import func, insert, select
 from app.clients.models import Client
 from app.db import Sessions, transaction
 from app.identifiers import new_id
-from app.jobs.models import Job
-from app.transcripts.document import Document, normalise, silent
+from app.queue.models import Job
 from app.transcripts.models import Transcript, TranscriptBody
-from app.transcripts.service import PreparedTranscript, insert_transcripts, prepare_transcript
+from app.transcripts.normalise import Document, normalise, silent
+from app.transcripts.storage import PreparedTranscript, insert_transcripts, prepare_transcript
 from tests.transcripts.documents import sentence
 
 URL = "https://example.com/a.wav"

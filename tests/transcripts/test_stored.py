@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.transcripts import plain
+from app.transcripts import text
 from app.transcripts.captions import CaptionOptions, cues, srt
+from app.transcripts.document_reader import StoredDocument
 from app.transcripts.rendering import render_captions, render_text
 from app.transcripts.sentences import SentenceFilters, find_sentences
-from app.transcripts.stored import StoredDocument
 from tests.transcripts.documents import hostile_transcripts, plausible_transcripts, sentence, transcript
 from tests.transcripts.test_blocks import reader, write
 
@@ -105,7 +105,7 @@ def test_forms_made_of_blocks_are_those_of_the_whole(
     assert "".join(render_captions(document, options, srt)) == "".join(srt(cues(transcripts, options)))
     if speakers or channel_id is not None:
         rendered = "".join(render_text(document, channel_id=channel_id, speakers=speakers))
-        assert rendered == "".join(plain.text(transcripts, channel_id=channel_id, speakers=speakers))
+        assert rendered == "".join(text.text(transcripts, channel_id=channel_id, speakers=speakers))
 
 
 LONG = [

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from app.transcripts.tables import SENTENCE_COLUMNS, WORD_COLUMNS, Spoken, sentences_tsv, words_csv
+from app.transcripts.csv_tsv import SENTENCE_COLUMNS, WORD_COLUMNS, Spoken, sentences_tsv, words_csv
 from tests.transcripts.documents import hostile_transcripts, plausible_transcripts, sentence, spoken, transcript
 from tests.transcripts.golden_files import golden_transcripts
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.transcripts import tags
+from app.transcripts import sensevoice_tags
 
 TAGS = ("Speech", "Applause", "BGM", "Laughter", "NEUTRAL", "HAPPY", "ANGRY", "SAD", "SPECIAL_TOKEN_1")
 
@@ -25,7 +25,7 @@ TAGGED = st.lists(
 
 @given(TAGGED)
 def test_cleaning_is_the_official_cleaners(parts: list[str]) -> None:
-    assert tags.clean("".join(parts)) == official_clean("".join(parts))
+    assert sensevoice_tags.clean("".join(parts)) == official_clean("".join(parts))
 
 
 @pytest.mark.parametrize(
@@ -42,16 +42,16 @@ def test_cleaning_is_the_official_cleaners(parts: list[str]) -> None:
     ],
 )
 def test_tags_are_removed_and_white_space_is_collapsed(text: str, cleaned: str) -> None:
-    assert tags.clean(text) == cleaned
+    assert sensevoice_tags.clean(text) == cleaned
 
 
 def test_emotions_and_events_are_reported_once_and_sorted() -> None:
     text = "<|Speech|> a <|SAD|><|ANGRY|><|SAD|> <|BGM|><|Applause|>"
-    assert tags.emotions(text) == ["ANGRY", "SAD"]
-    assert tags.events(text) == ["Applause", "BGM", "Speech"]
+    assert sensevoice_tags.emotions(text) == ["ANGRY", "SAD"]
+    assert sensevoice_tags.events(text) == ["Applause", "BGM", "Speech"]
 
 
 @pytest.mark.parametrize("text", ["", "plain", "<|/Speech|>", "<|SPECIAL_TOKEN_1|>", "<|Speech |>"])
 def test_closing_and_special_tags_are_no_event_and_no_emotion(text: str) -> None:
-    assert tags.events(text) == []
-    assert tags.emotions(text) == []
+    assert sensevoice_tags.events(text) == []
+    assert sensevoice_tags.emotions(text) == []

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.transcripts.timing import Heard, heard
+from app.transcripts.word_timing import Heard, heard
 from tests.transcripts.documents import hostile_transcripts, plausible_transcripts, sentence, spoken
 
 

@@ -9,13 +9,13 @@ import pytest
 from standardwebhooks import Webhook
 
 from app.db import transaction
-from app.jobs.changes import cancel_job, delete_job, retry_job
-from app.jobs.presentation import encode, job_summary
-from app.jobs.reading import find_job
+from app.queue.commands import cancel_job, delete_job, retry_job
+from app.queue.job_json import encode, job_summary
+from app.queue.queries import find_job
 from app.webhooks.outbox import MOST_AT_ONCE, MOST_PER_HOST, claim, record
-from app.webhooks.schedule import DELAYS_S
-from app.webhooks.secrets import current_secret, rotate_secret
+from app.webhooks.retry_schedule import DELAYS_S
 from app.webhooks.sender import Attempt
+from app.webhooks.signing_secrets import current_secret, rotate_secret
 from tests.poller.conftest import Desk, StartPoller
 from tests.webhooks.receiver import receiver, status
 

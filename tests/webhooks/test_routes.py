@@ -7,10 +7,10 @@ import pytest
 from fastapi import FastAPI
 from standardwebhooks import Webhook
 
-from app.clients.limits import RequestLimit
+from app.clients.rate_limits import RequestLimit
 from app.clients.service import CurrentClient
 from app.db import Sessions, transaction
-from app.jobs.changes import cancel_job
+from app.queue.commands import cancel_job
 from app.settings import load_settings
 from app.webhooks.outbox import claim, record
 from app.webhooks.routes import MOST_PINGS, PINGS_OVER_S

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.webhooks.schedule import DELAYS_S, JITTER, MOST_RETRY_AFTER_S, next_delay_s, parse_retry_after
+from app.webhooks.retry_schedule import DELAYS_S, JITTER, MOST_RETRY_AFTER_S, next_delay_s, parse_retry_after
 
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 ROOT = Path(__file__).resolve().parents[2]

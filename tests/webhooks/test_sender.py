@@ -8,8 +8,8 @@ from ipaddress import ip_network
 
 import pytest
 
-from app.webhooks import connection
-from app.webhooks.connection import Resolve
+from app.webhooks import guarded_connection
+from app.webhooks.guarded_connection import Resolve
 from app.webhooks.sender import MOST_KEPT_BYTES, MOST_READ_BYTES, Attempt, Sender
 from tests.webhooks.receiver import receiver, status
 
@@ -27,7 +27,7 @@ def names(*answers: Sequence[str]) -> Resolve:
     return resolve
 
 
-async def send(url: str, *, timeout_s: float = 15.0, resolve: Resolve = connection.resolve) -> Attempt:
+async def send(url: str, *, timeout_s: float = 15.0, resolve: Resolve = guarded_connection.resolve) -> Attempt:
     return await Sender(ALLOWED, timeout_s=timeout_s, resolve=resolve).send(url, '{"a":1}', HEADERS)
 
 

@@ -7,7 +7,7 @@ import pytest
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import WebhookVerificationError
 
-from app.telemetry import redact
+from app.logs import redact
 from app.webhooks.signing import new_secret, signed_headers
 
 BODY = '{"type":"job.succeeded","data":{"metadata":{"顾客":"王"}}}'

@@ -1,0 +1,117 @@
+"""`/v1/models`: the catalogue over HTTP."""
+
+from datetime import date
+from decimal import Decimal
+from functools import cache
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.encoders import jsonable_encoder
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.api.pagination import Page
+from app.api.problems import responses
+from app.catalogue import MODELS, Family, describe
+from app.catalogue.model import Availability, Feature
+from app.catalogue.schema import JsonType
+from app.errors import NotFound
+from app.settings import RegionName
+
+router = APIRouter(prefix="/v1/models", tags=["models"])
+
+
+class ModelRegion(BaseModel):
+    region: RegionName
+    price_per_second: Decimal
+    currency: str
+
+
+class ModelSampleRates(BaseModel):
+    """Null: no limit."""
+
+    minimum_hz: int | None
+    maximum_hz: int | None
+
+
+class ModelLimits(BaseModel):
+    max_file_bytes: int
+    max_duration_s: int | None = Field(description="Null: no limit.")
+    max_files_per_task: int = Field(description="Of an upstream task; a job may have more, the gateway splits it.")
+
+
+class ModelRateLimits(BaseModel):
+    """Calls per second and account, upstream. The gateway keeps to them by itself."""
+
+    submit_rps: float
+    query_rps: float
+
+
+class ModelParameter(BaseModel):
+    """A field of a job's `parameters`. For arrays the bounds and `values` are those of the elements."""
+
+    name: str
+    type: JsonType
+    items: JsonType | None
+    default: Any = Field(description="What holds when the parameter is absent.")
+    minimum: int | None
+    maximum: int | None
+    values: list[str] | None
+    max_length: int | None
+    max_items: int | None
+    description: str
+
+
+class ModelDeprecation(BaseModel):
+    retires_at: date
+    replacement: str
+
+
+class ModelScenario(BaseModel):
+    """What the model is recommended for, and why."""
+
+    scenario: str
+    reason: str
+
+
+def _add_example(schema: dict[str, Any]) -> None:
+    schema["examples"] = [jsonable_encoder(describe(MODELS["fun-asr"]))]
+
+
+class Model(BaseModel):
+    """A speech recognition model as upstream documents it."""
+
+    model_config = ConfigDict(json_schema_extra=_add_example)
+
+    id: str
+    family: Family
+    alias_of: str | None = Field(description="The snapshot that this stable name equals now.")
+    regions: list[ModelRegion]
+    languages: list[str]
+    dialects: str | None
+    sample_rates: ModelSampleRates
+    formats: list[str]
+    limits: ModelLimits
+    rate_limits: ModelRateLimits
+    features: dict[Feature, Availability]
+    parameters: list[ModelParameter]
+    deprecation: ModelDeprecation | None
+    scenarios: list[ModelScenario]
+    notes: list[str]
+
+
+@router.get("", summary="List the models")
+async def list_models() -> Page[Model]:
+    """All models, in one page."""
+    return Page(items=list(_described().values()), next_cursor=None)
+
+
+@router.get("/{model_id}", summary="Get a model", responses=responses(NotFound))
+async def get_model(model_id: str) -> Model:
+    if model := _described().get(model_id):
+        return model
+    raise NotFound("The catalogue has no such model; `GET /v1/models` lists those that it has.")
+
+
+@cache
+def _described() -> dict[str, Model]:
+    return {model.id: Model(**describe(model)) for model in MODELS.values()}

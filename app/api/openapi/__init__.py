@@ -1,0 +1,1 @@
+"""The OpenAPI document: what FastAPI generates, completed for generated clients."""

@@ -1,0 +1,115 @@
+"""What code generators need of schemas beyond what FastAPI writes: enumerations with names, parameters without null."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, get_args
+
+from app.api.problems import KINDS
+from app.api.strict_route import QUERY_PREFIXES
+from app.catalogue.model import Availability, Feature
+from app.catalogue.schema import JsonType
+from app.settings import REGIONS
+
+Schema = dict[str, Any]
+Change = Callable[[Schema], Schema]
+
+_NAMES = {
+    frozenset(REGIONS): "Region",
+    frozenset({"auto", *REGIONS}): "RegionChoice",
+    frozenset(get_args(Availability)): "Availability",
+    frozenset(get_args(Feature)): "Feature",
+    frozenset(get_args(JsonType)): "JsonType",
+}
+# Values may be added to these without a new version of the API. Generated clients get strings for them, where for a
+# closed enumeration many of them throw the whole answer away at the first value that they do not know.
+_OPEN = {"Availability", "DeliveryStatus", "EventType", "Family", "Feature", "FileErrorCode", "JsonType", "WaitingCode"}
+
+_SCHEMAS_BY_NAME = {"properties", "patternProperties", "$defs"}
+_SCHEMA_LISTS = {"anyOf", "oneOf", "allOf", "prefixItems"}
+_ONE_SCHEMA = {"items", "additionalProperties", "propertyNames", "not"}
+
+
+def prepare_schemas(document: Schema) -> Schema:
+    """The document with a name for every enumeration, with open enumerations, and without parameters that are null."""
+    found: dict[str, Schema] = {}
+    document = map_schemas(document, lambda schema: _without_defaults(_named(schema, found)))
+    schemas = document["components"]["schemas"]
+    schemas |= {name: schema for name, schema in found.items() if name not in schemas}
+    for name in _OPEN & schemas.keys():
+        schemas[name] = _open(schemas[name])
+    schemas["ProblemCode"] = _open_enum((error.code for error in KINDS), "Stable word for a kind of error.")
+    schemas["Problem"]["properties"]["code"] = {"$ref": "#/components/schemas/ProblemCode"}
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            operation.pop(QUERY_PREFIXES, None)
+            for parameter in operation.get("parameters", ()):
+                parameter["schema"] = _without_null(parameter["schema"])
+    return document
+
+
+def map_schemas(node: Any, change: Change) -> Any:
+    """The document with `change` applied to each of its schemas, the inner ones first. Examples stay as they are."""
+    match node:
+        case list():
+            return [map_schemas(each, change) for each in node]
+        case dict():
+            return {key: _map_member(key, value, change) for key, value in node.items()}
+        case _:
+            return node
+
+
+def _map_member(key: str, value: Any, change: Change) -> Any:
+    if key == "schema":
+        return _map_schema(value, change)
+    if key == "schemas":
+        return {name: _map_schema(schema, change) for name, schema in value.items()}
+    return value if key in {"example", "examples"} else map_schemas(value, change)
+
+
+def _map_schema(schema: Any, change: Change) -> Any:
+    if not isinstance(schema, dict):
+        return schema  # `true`, `false`
+    mapped: Schema = {}
+    for key, value in schema.items():
+        if key in _SCHEMAS_BY_NAME:
+            mapped[key] = {name: _map_schema(each, change) for name, each in value.items()}
+        elif key in _SCHEMA_LISTS:
+            mapped[key] = [_map_schema(each, change) for each in value]
+        else:
+            mapped[key] = _map_schema(value, change) if key in _ONE_SCHEMA else value
+    return change(mapped)
+
+
+def _named(schema: Schema, found: dict[str, Schema]) -> Schema:
+    name = _NAMES.get(frozenset(map(str, schema.get("enum", ()))))
+    if name is None:
+        return schema
+    found[name] = {"type": "string", "enum": schema["enum"], "title": name}
+    said = {key: value for key, value in schema.items() if key in {"description", "default"}}
+    return {"$ref": f"#/components/schemas/{name}", **said}
+
+
+def _without_defaults(schema: Schema) -> Schema:
+    """Defaults of fields go into words: openapi-typescript takes a field that has one for a field that is required."""
+    for field in schema.get("properties", {}).values():
+        if default := field.pop("default", None):
+            field["description"] = f"{field.get('description', '')} Default: `{default}`.".strip()
+    return schema
+
+
+def _open(schema: Schema) -> Schema:
+    return _open_enum(schema.get("enum", ()), schema.get("description", ""))
+
+
+def _open_enum(values: Iterable[str], description: str) -> Schema:
+    known = list(values)
+    description = f"{description} Open: there may be more than these.".strip()
+    return {"type": "string", "description": description, "x-extensible-enum": known, "examples": known[:1]}
+
+
+def _without_null(schema: Schema) -> Schema:
+    """A parameter is there or it is not; `null` in a URL is a word of four letters."""
+    options = [option for option in schema.get("anyOf", ()) if option != {"type": "null"}]
+    if len(options) != 1:
+        return schema
+    rest = {key: value for key, value in schema.items() if key not in {"anyOf", "examples"}}
+    return {**options[0], **rest}

@@ -1,0 +1,101 @@
+"""`/v1/jobs/{id}/events`: a job at each change, as server-sent events.
+
+A stream holds no connection to PostgreSQL and asks it nothing: one loop looks for all who wait (`app.jobs.long_poll`).
+"""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Header, Request, Response
+from fastapi.responses import StreamingResponse
+
+from app.api.integers import DIGITS
+from app.api.problems import responses
+from app.clients.authentication import ClientDep, ClientRoute
+from app.errors import InvalidRequest, NotFound
+from app.jobs.dependencies import desk_of
+from app.jobs.long_poll import Waiters
+from app.queue.job_json import job_bytes
+from app.queue.queries import JobRow
+
+# Proxies cut connections that are silent for 30 to 60 s; a write is also how one learns that nobody listens any more.
+KEEP_ALIVE_S = 15.0
+# After a restart of the gateway its streams come back a little spread, not before it listens again.
+_RECONNECT = b"retry: 2000\n\n"
+_KEEP_ALIVE = b": keep-alive\n\n"
+# nginx would collect the events, other proxies may keep them.
+_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+_EXAMPLE = (
+    'retry: 2000\n\nevent: job\nid: 1\ndata: {"id": "019ab0a4-4d5e-7a20-8f3b-2b1c6a0d9e11", "status": "queued", …}\n\n'
+    ": keep-alive\n\n"
+    'event: job\nid: 3\ndata: {"id": "019ab0a4-4d5e-7a20-8f3b-2b1c6a0d9e11", "status": "succeeded", …}\n\n'
+)
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Events `job`: `id` is the job's version, `data` the Job in one line of JSON.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
+    },
+    204: {"description": "The job is final and the caller has seen that: nothing will follow, do not come back."},
+    **responses(InvalidRequest, NotFound),
+}
+
+router = APIRouter(prefix="/v1/jobs", route_class=ClientRoute, tags=["jobs"])
+
+LastEventId = Annotated[
+    int | None,
+    Header(alias="Last-Event-ID", ge=0, description="The `id` of the last event seen: only newer ones."),
+    DIGITS,
+]
+
+
+@router.get(
+    "/{job_id}/events",
+    operation_id="streamJobEvents",
+    summary="Follow a job",
+    response_class=StreamingResponse,
+    responses=_RESPONSES,
+)
+async def stream_job_events(
+    request: Request,
+    job_id: UUID,
+    *,
+    client: ClientDep,
+    last_event_id: LastEventId = None,
+) -> Response:
+    """The job as it is, then again at each change, until it is final; then the stream ends.
+
+    Changes within 0.1 s come as one, so ids may skip numbers; each event says all. A change of `waiting_reason` alone
+    is an event under the same id. The stream also ends when the
+    gateway stops, when the job is deleted and when the token is revoked: come back with `Last-Event-ID`, as
+    browsers do by themselves. A comment every 15 s keeps the connection alive.
+    \f
+    One statement, and the token's.
+    """
+    desk = desk_of(request)
+    job = await desk.lookup.job(client.id, job_id)
+    seen = last_event_id or 0
+    if seen > job.version:
+        seen = 0  # an id of another job's: this one's end must not pass for seen
+    if job.final and seen == job.version:
+        return Response(status_code=204, headers=_HEADERS)
+    return StreamingResponse(_events(desk.waiters, job, seen), headers=_HEADERS, media_type="text/event-stream")
+
+
+async def _events(waiters: Waiters, job: JobRow, seen: int) -> AsyncIterator[bytes]:
+    yield _RECONNECT
+    # A reason to wait comes and goes within a version: the caller may have seen the version without it.
+    if job.version > seen or job.waiting_reason:
+        yield _event(job)
+    while not (job.final or waiters.closed):
+        try:
+            changed = await waiters.until_changed(job.shown_version, KEEP_ALIVE_S)
+        except NotFound:
+            return
+        job = changed or job
+        yield _event(job) if changed else _KEEP_ALIVE
+
+
+def _event(job: JobRow) -> bytes:
+    return b"event: job\nid: %d\ndata: %b\n\n" % (job.version, job_bytes(job))

@@ -1,0 +1,252 @@
+"""One form for the result documents of all model families. Pure: bytes in; sentences out, one after the other.
+
+Twelve hours of speech are 15 MB of JSON and 130 MB of dictionaries: only the outline is read at once, and a sentence
+when its turn comes.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+import msgspec
+import orjson
+
+from app.transcripts import sensevoice_tags
+from app.transcripts.sanitise import (
+    MAX_TIME_MS,
+    UnreadableResult,
+    integer,
+    mend_sentence,
+    refuse_depth,
+    take_tags_out,
+    text_of,
+    whole_characters,
+)
+from app.transcripts.seekable_gzip import Writer, Written
+from app.transcripts.text import join
+
+__all__ = ["Document", "Segments", "Spoken", "UnreadableResult", "normalise", "serve", "silent"]
+
+
+# Four times as many as a job may ask for. Each takes time of its own in every form of a transcript.
+MAX_CHANNELS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """What was said on one channel: the upstream's keys in their order, `sentences` in its place but empty."""
+
+    fields: dict[str, Any]
+    raw_sentences: list[msgspec.Raw] = field(default_factory=list, repr=False)
+    sensevoice: bool = False
+
+    def sentences(self) -> Iterator[dict[str, Any]]:
+        """Each checked and mended as it comes. Raises UnreadableResult."""
+        end = 0
+        for raw in self.raw_sentences:
+            sentence = _loads(raw)
+            mend_sentence(sentence, before=end)
+            end = sentence["end_time"]
+            if self.sensevoice:
+                take_tags_out(sentence)
+            yield sentence
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A result document. Times in milliseconds; `audio_duration_ms` as the upstream states it, if it does.
+
+    `file_url` is the client's: for oss:// inputs the upstream echoes another one.
+    """
+
+    file_url: str
+    properties: dict[str, Any]
+    spoken: list[Spoken]
+    text: str
+    audio_duration_ms: int | None
+
+    @property
+    def channels(self) -> int:
+        return len(self.spoken)
+
+    @property
+    def transcripts(self) -> list[dict[str, Any]]:
+        """All of it at once, for short documents. Raises UnreadableResult."""
+        return [{**part.fields, "sentences": list(part.sentences())} for part in self.spoken]
+
+
+class Segments(Protocol):
+    """Who else looks at what was said while a document is written: each sentence, or a text that has none."""
+
+    def add(self, channel_id: int, sentence: Mapping[str, Any]) -> None: ...
+
+    def add_text(self, channel_id: int, text: str) -> None: ...
+
+
+def normalise(raw: bytes, *, file_url: str, family: str) -> Document:
+    """The outline of the upstream's bytes. Raises UnreadableResult and nothing else, as do the sentences later.
+
+    Keys that nobody knows stay where they are; those at the top level are left to the raw bytes.
+    """
+    result = _outline(whole_characters(raw))
+    spoken = [_spoken(transcript, sensevoice=family == "sensevoice") for transcript in result.pop("transcripts")]
+    properties = _properties(result, spoken)
+    text = "\n".join(part.fields["text"] for part in spoken if part.fields["text"])
+    return Document(file_url, properties, spoken, text, _stated_duration(properties))
+
+
+def silent(file_url: str) -> Document:
+    """The transcript of a file without speech: the upstream sends an error code instead of a document."""
+    return Document(file_url, properties={}, spoken=[], text="", audio_duration_ms=None)
+
+
+def serve(
+    document: Document,
+    writer: Writer,
+    *,
+    id: UUID | str,  # noqa: A002 - the key's name in the contract
+    job_id: UUID | str,
+    model: str,
+    region: str,
+    created_at: datetime,
+    segments: Segments | None = None,
+) -> Written:
+    """The JSON body of `GET /v1/transcripts/{id}`: UTF-8, compact, keys in the contract's order.
+
+    Raises UnreadableResult at the first sentence that is none.
+    """
+    head = {
+        "id": id,
+        "job_id": job_id,
+        "file_url": document.file_url,
+        "model": model,
+        "region": region,
+        "created_at": created_at.astimezone(UTC),
+        "text": document.text,
+        "properties": document.properties,
+    }
+    writer.head(orjson.dumps(head, option=orjson.OPT_UTC_Z)[:-1] + b',"transcripts":[')
+    for number, part in enumerate(document.spoken):
+        channel_id = part.fields.get("channel_id", 0)
+        before, after = _around_sentences(part.fields)
+        writer.open_channel(channel_id, (b"," if number else b"") + before)
+        for sentence in part.sentences():
+            writer.add(sentence)
+            if segments is not None:
+                segments.add(channel_id, sentence)
+        if segments is not None and not part.raw_sentences:
+            segments.add_text(channel_id, part.fields["text"])
+        writer.close_channel(after)
+    return writer.finish(b"]}")
+
+
+def _outline(raw: bytes) -> dict[str, Any]:
+    """The top level, with `transcripts` as dictionaries whose sentences are still bytes."""
+    try:
+        top = msgspec.json.decode(raw.removeprefix(b"\xef\xbb\xbf"), type=msgspec.Raw)
+        result = _members(top, "the result is no JSON object")
+        listed = _listed(result)
+        transcripts = [_members(item, "transcripts is no list of objects") for item in listed]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        # `from None`: the parser's exception carries the document.
+        raise UnreadableResult(f"the result is no JSON ({len(raw)} bytes)") from None
+    return {key: _loads(value) for key, value in result.items()} | {"transcripts": transcripts}
+
+
+def _listed(result: dict[str, msgspec.Raw]) -> list[msgspec.Raw]:
+    """The entries of `transcripts`; null has none, as where nobody speaks."""
+    if "transcripts" not in result:
+        raise UnreadableResult("the result has no transcripts")
+    listed = result.pop("transcripts")
+    found = [] if _begins(listed, b"n") else _objects(listed, "transcripts")
+    if len(found) > MAX_CHANNELS:
+        raise UnreadableResult(f"the result has {len(found)} channels; at most {MAX_CHANNELS} are possible")
+    return found
+
+
+def _members(value: msgspec.Raw, otherwise: str) -> dict[str, msgspec.Raw]:
+    if not _begins(value, b"{"):
+        _loads(value)
+        raise UnreadableResult(otherwise)
+    return msgspec.json.decode(value, type=dict[str, msgspec.Raw])
+
+
+def _objects(value: msgspec.Raw, name: str) -> list[msgspec.Raw]:
+    if not _begins(value, b"["):
+        raise UnreadableResult(f"{name} is no list of objects")
+    items = msgspec.json.decode(value, type=list[msgspec.Raw])
+    if not all(_begins(item, b"{") for item in items):
+        raise UnreadableResult(f"{name} is no list of objects")
+    return items
+
+
+def _begins(value: msgspec.Raw, bracket: bytes) -> bool:
+    return memoryview(value)[:1] == bracket
+
+
+def _loads(value: msgspec.Raw) -> Any:
+    try:
+        return orjson.loads(memoryview(value))
+    except ValueError:
+        raise UnreadableResult(f"the result is no JSON (in {len(memoryview(value))} bytes of it)") from None
+
+
+def _spoken(transcript: dict[str, msgspec.Raw], *, sensevoice: bool) -> Spoken:
+    raw = transcript.get("sentences", msgspec.Raw(b"[]"))
+    # What stands for no sentences: null, and whatever else is empty.
+    sentences = _objects(raw, "sentences") if _begins(raw, b"[") or _loads(raw) else []
+    fields = {key: [] if key == "sentences" else _loads(value) for key, value in transcript.items()}
+    fields.setdefault("sentences", [])
+    refuse_depth(fields)
+    if "channel_id" in fields:
+        fields["channel_id"] = integer(fields["channel_id"], "channel_id")
+    part = Spoken(fields, sentences, sensevoice)
+    whole = text_of(fields, "text")
+    if whole is None:
+        fields["text"] = join(sentence["text"] for sentence in part.sentences())
+    elif sensevoice:
+        fields["text"] = sensevoice_tags.clean(whole)
+    return part
+
+
+def _around_sentences(fields: dict[str, Any]) -> tuple[bytes, bytes]:
+    """The JSON before and behind the sentences, brackets included."""
+    keys = list(fields)
+    at = keys.index("sentences")
+    before = orjson.dumps({key: fields[key] for key in keys[: at + 1]})
+    after = orjson.dumps({key: fields[key] for key in keys[at + 1 :]})
+    return before.removesuffix(b"]}"), b"]" + (b"," + after[1:] if len(after) > 2 else b"}")
+
+
+def _properties(result: dict[str, Any], spoken: list[Spoken]) -> dict[str, Any]:
+    """The upstream's, or for qwen3 what its `audio_info` says, under the names that the other families use."""
+    properties = _mapping(result, "properties")
+    audio = _mapping(result, "audio_info")
+    if audio:
+        channels = [part.fields["channel_id"] for part in spoken if "channel_id" in part.fields]
+        renamed = {
+            "audio_format": audio.get("format"),
+            "channels": channels,
+            "original_sampling_rate": audio.get("sample_rate"),
+        }
+        properties = {key: value for key, value in renamed.items() if value is not None} | properties
+    refuse_depth(properties)
+    return properties
+
+
+def _stated_duration(properties: dict[str, Any]) -> int | None:
+    stated = properties.get("original_duration_in_milliseconds")
+    if isinstance(stated, int | float) and stated is not True and 0 < stated <= MAX_TIME_MS:
+        return int(stated)
+    return None
+
+
+def _mapping(result: dict[str, Any], key: str) -> dict[str, Any]:
+    value = result.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise UnreadableResult(f"{key} is no object")
+    return value
