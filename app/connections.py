@@ -15,7 +15,7 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.errors import DatabaseUnavailable
-from app.outages import PASSING, ends_connection, is_full, is_outage, is_stale, outage_of
+from app.outages import PASSING, as_outage, ends_connection, is_full, is_outage, is_stale
 
 POOL_TIMEOUT_S = 10.0
 # How long a connection that the server refused is not asked for again while others of the process can be used.
@@ -140,7 +140,7 @@ class Connections:
         try:
             yield
         except Exception as error:
-            outage = outage_of(error)
+            outage = as_outage(error)
             if isinstance(outage, DatabaseUnavailable):
                 self.availability.failed(outage)
             if outage is error:

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import migrate
 from app.dashscope.circuits import read_circuits
-from app.dashscope.transport import trusted
+from app.dashscope.transport import ssl_context
 from app.db import Sessions, create_engine, create_sessions, transaction
 from app.errors import DatabaseUnavailable
 from app.outages import explain
@@ -28,7 +28,7 @@ from app.settings import REGIONS, Account, Region, Settings
 
 CALL_TIMEOUT_S = 10
 # The reconciler's window allows 120 s between our clock and the upstream's; leases and expiry use the database's.
-MOST_SKEW_S = 30
+MAX_SKEW_S = 30
 OLD_FILE_S = 600
 _OUTAGES = {
     "disk_full": "cannot be written",
@@ -112,7 +112,7 @@ async def _clock(session: AsyncSession) -> Finding:
 
 
 def _skew(subject: str, whose: str, skew_s: float) -> Finding:
-    if abs(skew_s) > MOST_SKEW_S:
+    if abs(skew_s) > MAX_SKEW_S:
         return Finding("warning", subject, f"{skew_s:+.0f} s against the clock of the {whose}; set one of them right")
     return Finding("ok", subject, f"agrees with the clock of the {whose}")
 
@@ -171,7 +171,7 @@ async def _examine_keys(settings: Settings) -> list[Finding]:
         needs = "set DASHSCOPE_BEIJING_API_KEY or DASHSCOPE_SINGAPORE_API_KEY"
         return [Finding("trouble", "keys", f"no region has one; {needs}")]
     # As the gateway's own calls: no proxies of the environment, the same certificates.
-    async with httpx.AsyncClient(timeout=CALL_TIMEOUT_S, trust_env=False, verify=trusted()) as http:
+    async with httpx.AsyncClient(timeout=CALL_TIMEOUT_S, trust_env=False, verify=ssl_context()) as http:
         examined = await asyncio.gather(
             *(
                 _examine_key(http, settings, region, account)
@@ -220,5 +220,5 @@ def _upstream_clock(region: Region, answer: httpx.Response) -> Iterator[Finding]
     except (KeyError, TypeError, ValueError):
         return
     skew_s = (datetime.now(UTC) - theirs).total_seconds()
-    if abs(skew_s) > MOST_SKEW_S:
+    if abs(skew_s) > MAX_SKEW_S:
         yield _skew("clock", f"upstream in {region.name}", skew_s)

@@ -6,16 +6,16 @@ from uuid import UUID
 from uuid_utils import uuid7
 
 # Smaller than any id.
-NIL = UUID(int=0)
+UUID_MIN = UUID(int=0)
 # Larger than any id.
-LAST = UUID(int=(1 << 128) - 1)
+UUID_MAX = UUID(int=(1 << 128) - 1)
 
 
 def new_id() -> UUID:
     return UUID(bytes=uuid7().bytes)
 
 
-def first_id(at: datetime, *, shift_s: int = 0) -> UUID:
+def lowest_id_at(at: datetime, *, shift_s: int = 0) -> UUID:
     """No id that is made `shift_s` after that instant, or later, is smaller."""
     milliseconds = int((at.timestamp() + shift_s) * 1000)
     return UUID(int=max(milliseconds, 0) << 80)

@@ -23,7 +23,7 @@ SHORT_SECRET_CHARS = 8
 # Where a word starts; on a terminal it may follow a colour code.
 _START = r"((?<![A-Za-z0-9])|(?<=\x1b\[\dm)|(?<=\x1b\[\d\dm))"
 # What is told by its shape; group 1 stays. The markers are looked for first: patterns alone cost 12 µs a line.
-_SHAPES = {
+SECRET_PATTERNS = {
     "sk-": re.compile(_START + r"sk-[A-Za-z0-9_-]{6,}"),  # DashScope's keys
     "st-": re.compile(_START + r"st-[A-Za-z0-9_-]{16,}"),  # and its temporary ones
     "asr_": re.compile(_START + r"asr_[A-Za-z0-9_-]{20,}"),  # tokens of clients
@@ -58,7 +58,7 @@ class _Secrets:
         self._forms = sorted(forms, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(_literal, self._forms))) if forms else None
 
-    def blot(self, text: str) -> str:
+    def mask(self, text: str) -> str:
         """Nearly every line has none of them: looking for each is a fraction of what the pattern takes."""
         if self._pattern and any(form in text for form in self._forms):
             return self._pattern.sub(REDACTED, text)
@@ -74,9 +74,9 @@ def register_secrets(values: Iterable[str]) -> None:
 
 
 def redact(text: str) -> str:
-    """`text` without registered secrets, without what looks like a key or token, without query strings of URLs."""
-    text = _secrets.blot(text)
-    for marker, pattern in _SHAPES.items():
+    """`text` without registered secrets, without what polls like a key or token, without query strings of URLs."""
+    text = _secrets.mask(text)
+    for marker, pattern in SECRET_PATTERNS.items():
         if marker in text:
             text = pattern.sub(rf"\g<1>{REDACTED}", text)
     return text

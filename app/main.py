@@ -13,14 +13,14 @@ from app.api.openapi.v30 import to_openapi_30
 from app.api.strict_route import strict_request
 from app.clients import routes as clients
 from app.clients.authentication import client_scheme, current_client, require_token
-from app.clients.rate_limits import policy_fields, request_limit
-from app.clients.recognition import Recognition
+from app.clients.rate_limits import rate_limit_policy_header, rate_limiter
+from app.clients.recognition import Authenticator
 from app.db import Sessions
 from app.jobs import deliveries, event_stream, webhook_docs
 from app.jobs import routes as jobs
-from app.jobs.long_poll import Waiters
-from app.jobs.services import Desk
-from app.queue.wakeup import Doorbell
+from app.jobs.long_poll import JobWaiters
+from app.jobs.services import JobServices
+from app.queue.wakeup import WakeUp
 from app.search import routes as search
 from app.settings import Settings
 from app.transcripts import export_routes as exports
@@ -48,9 +48,9 @@ TAGS = [
 
 
 def create_app(
-    settings: Settings, *, sessions: Sessions, waiters: Waiters | None = None, doorbell: Doorbell | None = None
+    settings: Settings, *, sessions: Sessions, waiters: JobWaiters | None = None, wakeup: WakeUp | None = None
 ) -> FastAPI:
-    """The API over one database. `waiters` are to be closed when the server stops; a poller hears the doorbell."""
+    """The API over one database. `waiters` are to be closed when the server stops; a poller hears the wakeup."""
     app = FastAPI(
         title="asr-gateway",
         version=VERSION,
@@ -67,11 +67,11 @@ def create_app(
     app.state.settings = settings
     app.state.sessions = sessions
     app.state.stopping = False
-    app.state.recognition = Recognition(sessions)
+    app.state.recognition = Authenticator(sessions)
     app.state.require_token = require_token
-    app.state.request_limit = request_limit(settings)
-    app.state.policy_fields = policy_fields(settings)
-    app.state.desk = Desk(settings, sessions, waiters=waiters, doorbell=doorbell)
+    app.state.request_limit = rate_limiter(settings)
+    app.state.policy_fields = rate_limit_policy_header(settings)
+    app.state.services = JobServices(settings, sessions, waiters=waiters, wakeup=wakeup)
     app.state.ping_limit = webhooks.ping_limit()
     add_problem_handlers(app)
     add_middleware(app)

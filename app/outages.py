@@ -60,7 +60,7 @@ def is_outage(error: BaseException) -> bool:
     return _reason(_root(error)) is not None
 
 
-def outage_of(error: Exception) -> Exception:
+def as_outage(error: Exception) -> Exception:
     """DatabaseUnavailable if `error` is an outage, else `error` itself."""
     if isinstance(error, DatabaseUnavailable):
         return error
@@ -79,12 +79,12 @@ def connect_outage(error: Exception) -> DatabaseUnavailable:
 
 
 @contextmanager
-def outages_told() -> Iterator[None]:
+def translate_outages() -> Iterator[None]:
     """Raises DatabaseUnavailable for an outage, and every other error as it is."""
     try:
         yield
     except Exception as error:
-        outage = outage_of(error)
+        outage = as_outage(error)
         if outage is error:
             raise
         raise outage from error

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.connections import Availability
 from app.db import Sessions, connections_of, transaction
 from app.errors import DatabaseUnavailable
-from app.outages import WRITE_FAILURES, outage_of
+from app.outages import WRITE_FAILURES, as_outage
 
 # The check of the disk takes 10 to 24 ms of the server's time.
 CHECK_EVERY_S = 5.0
@@ -82,6 +82,6 @@ async def _is_back(sessions: Sessions, availability: Availability) -> bool:
     except (DatabaseUnavailable, TimeoutError):
         return False
     except SQLAlchemyError as error:
-        log.debug("the check of the database failed", error=repr(outage_of(error)))
+        log.debug("the check of the database failed", error=repr(as_outage(error)))
         return False
     return True

@@ -22,13 +22,13 @@ from app.dashscope.transport import http_client
 from app.db import create_engine, create_sessions, transaction
 from app.identifiers import new_id
 from app.logs import configure_logging
-from app.poller.context import Context
+from app.poller.context import PollerContext
 from app.poller.outcomes import Wait
-from app.poller.result_fetcher import Large, Receiver
-from app.poller.supervisor import Crew
+from app.poller.result_fetcher import LargeResult, ResultFetcher
+from app.poller.supervisor import Supervisor
 from app.queue.leases import Leases
 from app.queue.models import Job
-from app.queue.polling import Look
+from app.queue.polling import PolledTask
 from app.queue.results import Result, TaskFile
 from app.settings import load_settings
 from app.transcripts.storage import insert_transcripts
@@ -45,7 +45,7 @@ _LAG_STEP_S = 0.001
 class Arrivals:
     """Results that arrive, for a job of their own."""
 
-    def __init__(self, receiver: Receiver, context: Context, results_url: str) -> None:
+    def __init__(self, receiver: ResultFetcher, context: PollerContext, results_url: str) -> None:
         self._receiver = receiver
         self._context = context
         self._url = results_url
@@ -56,10 +56,10 @@ class Arrivals:
         """Seconds from the start of the download until it is stored."""
         self._index += 1
         file = TaskFile(self.job_id, self._index, self.client_id, "https://example.com/a.wav", 1, 0)
-        look = Look(uuid4(), uuid4(), "task", "fun-asr", "beijing", 2, 0.0, 0.0, [file], [])
+        look = PolledTask(uuid4(), uuid4(), "task", "fun-asr", "beijing", 2, 0.0, 0.0, [file], [])
         began = time.perf_counter()
         received = await self._receiver.receive(look, file, f"{self._url}/{name}", None)
-        if isinstance(received, Large):
+        if isinstance(received, LargeResult):
             async with self._receiver.receive_large(look, received, None) as in_turn:
                 await self._store(in_turn)
         else:
@@ -123,18 +123,18 @@ async def _arrivals(database_url: str, results_url: str) -> AsyncIterator[Arriva
     region = settings.served_regions["beijing"]
     async with http_client() as http, results_client() as results_http:
         client = DashScope(region.accounts[0], region.base_url, http)
-        context = Context(
+        context = PollerContext(
             regions=settings.served_regions,
-            clients={client.account.id: client},
+            upstreams={client.account.id: client},
             sessions=sessions,
             budgets=Budgets(sessions),
             leases=Leases(sessions),
-            crew=Crew(),
+            supervisor=Supervisor(),
             results_http=results_http,
             sender=Sender(settings.webhook_allowed_networks),
             stopping=asyncio.Event(),
         )
-        arrivals = Arrivals(Receiver(context, client), context, results_url)
+        arrivals = Arrivals(ResultFetcher(context, client), context, results_url)
         async with transaction(sessions) as session:
             await session.execute(insert(Client).values(id=arrivals.client_id, name="arrivals", token_sha256=b"bench"))
             await session.execute(insert(Job).values(id=arrivals.job_id, client_id=arrivals.client_id, **_JOB))
@@ -143,7 +143,7 @@ async def _arrivals(database_url: str, results_url: str) -> AsyncIterator[Arriva
 
 
 _JOB = {
-    "model": "fun-asr", "region": "beijing", "region_asked": "auto", "parameters": {}, "labels": {},
+    "model": "fun-asr", "region": "beijing", "requested_region": "auto", "parameters": {}, "labels": {},
     "files_total": 1, "files_queued": 1,
 }  # fmt: skip
 

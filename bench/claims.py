@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.db import Sessions, create_engine, create_sessions, transaction
 from app.logs import configure_logging
-from app.queue.claiming import Lot, claim_files
+from app.queue.claiming import SubmitQueue, claim_files
 from bench.figures import percentile
 from bench.gateway import stage
 
@@ -30,7 +30,7 @@ GOAL_MS = 5.0
 START_S = 4.0  # for processes to be ready
 WARM_UP = 20  # connecting, and the six executions until PostgreSQL settles on a plan
 
-# Job ids in the order of time, as UUIDv7 are. Clients and lanes take turns, so that each pair of them waits.
+# Job ids in the order of time, as UUIDv7 are. Clients and groups take turns, so that each pair of them waits.
 _FILL = f"""
     INSERT INTO clients (id, name, token_sha256)
     SELECT lpad(to_hex(n), 32, '0')::uuid, 'client ' || n, decode(lpad(to_hex(n), 8, '0'), 'hex')
@@ -40,7 +40,7 @@ _FILL = f"""
     SELECT lpad(to_hex(n), 32, '0')::uuid, 'beijing/bench', 'beijing', 'fun-asr', '{{}}', 100, 'done', now()
     FROM generate_series(0, {FINISHED // 100 - 1}) AS n;
 
-    INSERT INTO jobs (id, client_id, status, model, region, region_asked, parameters, metadata,
+    INSERT INTO jobs (id, client_id, status, model, region, requested_region, parameters, metadata,
                       files_total, files_queued, files_succeeded, finished_at)
     SELECT lpad(to_hex(n), 32, '0')::uuid, lpad(to_hex(n % {CLIENTS}), 32, '0')::uuid,
            CASE WHEN waits THEN 'queued' ELSE 'succeeded' END, 'fun-asr', 'beijing', 'beijing', '{{}}', '{{}}',
@@ -49,7 +49,7 @@ _FILL = f"""
     FROM generate_series(0, {(FINISHED + WAITING) // FILES_PER_JOB - 1}) AS n,
          LATERAL (SELECT n >= {FINISHED // FILES_PER_JOB}) AS state (waits);
 
-    INSERT INTO files (job_id, index, client_id, region, model, lane, url, status, attempts, task_id, finished_at)
+    INSERT INTO files (job_id, index, client_id, region, model, group_key, url, status, attempts, task_id, finished_at)
     SELECT lpad(to_hex(n / {FILES_PER_JOB}), 32, '0')::uuid, n % {FILES_PER_JOB},
            lpad(to_hex(n / {FILES_PER_JOB} % {CLIENTS}), 32, '0')::uuid, 'beijing', 'fun-asr',
            lpad(to_hex(n / {FILES_PER_JOB} % {LANES}), 32, '0')::uuid, 'https://example.com/' || n || '.wav',
@@ -91,7 +91,7 @@ async def _bench() -> None:
 
 
 async def _fill(engine: AsyncEngine) -> None:
-    print(f"{FINISHED:,} finished and {WAITING:,} waiting files of {CLIENTS} clients in {LANES} lanes …", flush=True)
+    print(f"{FINISHED:,} finished and {WAITING:,} waiting files of {CLIENTS} clients in {LANES} groups …", flush=True)
     since = time.monotonic()
     async with engine.connect() as connection:
         raw = (await connection.get_raw_connection()).driver_connection
@@ -101,18 +101,18 @@ async def _fill(engine: AsyncEngine) -> None:
     print(f"filled in {time.monotonic() - since:.0f} s", flush=True)
 
 
-def _lot(files_per_task: int) -> Lot:
-    return Lot("beijing/bench", "beijing", "fun-asr", most=files_per_task, submits_per_s=10)
+def _lot(files_per_task: int) -> SubmitQueue:
+    return SubmitQueue("beijing/bench", "beijing", "fun-asr", most=files_per_task, submits_per_s=10)
 
 
-async def _show_plans(engine: AsyncEngine, lot: Lot) -> None:
+async def _show_plans(engine: AsyncEngine, submit_queue: SubmitQueue) -> None:
     """Each statement of one claim as it ran, then its plan; the claim itself is rolled back."""
     async with engine.connect() as connection:
         with _recorded(engine) as statements:
             async with create_sessions(engine)(bind=connection) as session:
-                await claim_files(session, lot, token=uuid4())
+                await claim_files(session, submit_queue, token=uuid4())
                 await session.rollback()
-        print(f"\nThe statements of a claim of {lot.most}:")
+        print(f"\nThe statements of a claim of {submit_queue.most}:")
         total_ms = 0.0
         for statement, parameters in statements:
             plan = await connection.exec_driver_sql(f"EXPLAIN (ANALYZE, BUFFERS) {statement}", parameters)

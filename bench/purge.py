@@ -11,10 +11,10 @@ from uuid import uuid4
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.db import Sessions, create_engine, create_sessions, transaction
-from app.identifiers import NIL
+from app.identifiers import UUID_MIN
 from app.logs import configure_logging
 from app.poller.purge import PAUSE_S, Step, forget_some, purge_some
-from app.queue.claiming import Lot, claim_files
+from app.queue.claiming import SubmitQueue, claim_files
 from bench.figures import percentile
 from bench.gateway import stage
 
@@ -31,18 +31,18 @@ _FILL = f"""
            now() - interval '31 days'
     FROM generate_series(1, {JOBS}) AS n;
 
-    INSERT INTO jobs (id, client_id, status, model, region, region_asked, parameters, metadata,
+    INSERT INTO jobs (id, client_id, status, model, region, requested_region, parameters, metadata,
                       files_total, files_queued, files_succeeded, finished_at)
     SELECT lpad(to_hex(n), 32, '0')::uuid, lpad('', 32, '0')::uuid, 'succeeded', 'fun-asr', 'beijing', 'beijing',
            '{{}}', '{{"call": "4711"}}', 1, 0, 1, now() - interval '31 days'
     FROM generate_series(1, {JOBS}) AS n;
 
-    INSERT INTO jobs (id, client_id, model, region, region_asked, parameters, metadata, files_total, files_queued)
+    INSERT INTO jobs (id, client_id, model, region, requested_region, parameters, metadata, files_total, files_queued)
     SELECT ('f' || lpad(to_hex(n), 31, '0'))::uuid, lpad('', 32, '0')::uuid, 'fun-asr', 'beijing', 'beijing',
            '{{}}', '{{}}', 1, 1
     FROM generate_series(1, {WAITING}) AS n;
 
-    INSERT INTO files (job_id, index, client_id, region, model, lane, url, status, attempts, task_id, finished_at)
+    INSERT INTO files (job_id, index, client_id, region, model, group_key, url, status, attempts, task_id, finished_at)
     SELECT id, 0, client_id, region, model, lpad('', 32, '0')::uuid, 'https://example.com/' || id || '.wav',
            CASE WHEN finished_at IS NULL THEN 'queued' ELSE 'succeeded' END, 0,
            CASE WHEN finished_at IS NULL THEN NULL ELSE id END, finished_at
@@ -97,7 +97,7 @@ async def _fill(engine: AsyncEngine) -> None:
 
 async def _purge(sessions: Sessions, steps: list[float]) -> None:
     """As `app.poller.purge.purge`, with a clock."""
-    jobs, step, forgotten = 0, Step(0, NIL), 1
+    jobs, step, forgotten = 0, Step(0, UUID_MIN), 1
     while not step.done:
         since = time.monotonic()
         async with transaction(sessions) as session:
@@ -128,12 +128,12 @@ async def _show(when: str, sessions: Sessions, until: "asyncio.Task[None]") -> N
 
 async def _claims(sessions: Sessions, *, until: "asyncio.Task[None]") -> list[float]:
     """Seconds of each, one after the other."""
-    lot = Lot("beijing/bench", "beijing", "fun-asr", most=1, submits_per_s=10)
+    submit_queue = SubmitQueue("beijing/bench", "beijing", "fun-asr", most=1, submits_per_s=10)
     taken = []
     while not until.done():
         since = time.monotonic()
         async with transaction(sessions) as session:
-            assert await claim_files(session, lot, token=uuid4()), "too few files wait"
+            assert await claim_files(session, submit_queue, token=uuid4()), "too few files wait"
         taken.append(time.monotonic() - since)
         await asyncio.sleep(CLAIM_EVERY_S)
     await until

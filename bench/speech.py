@@ -109,9 +109,14 @@ class Speaker:
 
 def _timed(begin: int, text: str) -> dict[str, Any]:
     pieces = [text[at : at + 2] for at in range(0, len(text), 2)]
-    pace = 900 // len(pieces)
+    current_rate = 900 // len(pieces)
     words = [
-        {"begin_time": begin + at * pace, "end_time": begin + (at + 1) * pace, "text": piece, "punctuation": ""}
+        {
+            "begin_time": begin + at * current_rate,
+            "end_time": begin + (at + 1) * current_rate,
+            "text": piece,
+            "punctuation": "",
+        }
         for at, piece in enumerate(pieces)
     ]
     return {

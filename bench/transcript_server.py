@@ -17,8 +17,8 @@ from app.clients.service import ensure_default_client
 from app.db import Sessions, create_engine, create_sessions, transaction
 from app.logs import configure_logging
 from app.main import create_app
-from app.server.http_protocol import PlainHttp
-from app.server.run import settle_collector
+from app.server.http_protocol import HttpProtocol
+from app.server.run import freeze_gc
 from app.settings import load_settings
 from app.transcripts.schemas import Transcript
 
@@ -35,12 +35,12 @@ async def _serve(folder: Path) -> None:
         await ensure_default_client(session, settings.api_token.get_secret_value())
     app = create_app(settings, sessions=sessions)
     _add_peers(app, sessions, folder)
-    config = uvicorn.Config(app, port=settings.port, http=PlainHttp, log_config=None, access_log=False)
+    config = uvicorn.Config(app, port=settings.port, http=HttpProtocol, log_config=None, access_log=False)
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(0.01)
-    settle_collector()
+    freeze_gc()
     port = server.servers[0].sockets[0].getsockname()[1]
     print(f"listening at http://127.0.0.1:{port}", flush=True)
     await serving

@@ -31,11 +31,11 @@ PATIENCE_S = 30.0
 CONNECT_AT_ONCE = 100  # below the listener's backlog
 
 _INSERT = """
-    INSERT INTO jobs (id, client_id, model, region, region_asked, parameters, metadata, files_total, files_queued)
+    INSERT INTO jobs (id, client_id, model, region, requested_region, parameters, metadata, files_total, files_queued)
     SELECT id, (SELECT id FROM clients), 'fun-asr', 'beijing', 'auto', '{}', '{}', 1, 1 FROM unnest($1::uuid[]) AS id
 """
 _FILES = """
-    INSERT INTO files (job_id, index, client_id, region, model, lane, url)
+    INSERT INTO files (job_id, index, client_id, region, model, group_key, url)
     SELECT id, 0, (SELECT id FROM clients), 'beijing', 'fun-asr', id, 'https://example.com/a.wav'
     FROM unnest($1::uuid[]) AS id
 """

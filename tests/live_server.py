@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.server.http_protocol import PlainHttp
+from app.server.http_protocol import HttpProtocol
 
 
 @asynccontextmanager
@@ -18,7 +18,7 @@ async def live_server(
     app: ASGIApp,
     *,
     keep_alive_s: int = 75,
-    protocol: type[PlainHttp] = PlainHttp,
+    protocol: type[HttpProtocol] = HttpProtocol,
     max_connections: int | None = None,
 ) -> AsyncIterator[str]:
     """Its base URL."""

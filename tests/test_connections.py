@@ -16,7 +16,7 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
-from app.server.http_protocol import MAX_TURNED_AWAY, Deadlines, PlainHttp
+from app.server.http_protocol import MAX_TURNED_AWAY, Deadlines, HttpProtocol
 from tests.live_server import echo, live_server, say
 
 PATIENCE_S = 20
@@ -27,7 +27,7 @@ WHOLE = b"GET /whole HTTP/1.1\r\nHost: gateway\r\n\r\n"
 LAST = b"GET /last HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n"
 
 
-class Impatient(PlainHttp):
+class Impatient(HttpProtocol):
     deadlines = Deadlines(body_s=0.3, min_body_bytes_per_s=1000, write_s=0.3, turn_away_s=0.3)
 
 
@@ -173,9 +173,9 @@ async def test_an_answer_that_is_read_slowly_arrives() -> None:
 
 
 async def test_a_connection_that_was_reset_is_forgotten_at_once() -> None:
-    made: list[weakref.ref[PlainHttp]] = []
+    made: list[weakref.ref[HttpProtocol]] = []
 
-    class Remembered(PlainHttp):
+    class Remembered(HttpProtocol):
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             made.append(weakref.ref(self))
             super().connection_made(transport)

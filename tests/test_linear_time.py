@@ -31,12 +31,12 @@ from app.api.pagination import decode_cursor
 from app.api.strict_route import StrictRoute, prefixed_query
 from app.catalogue import validate_job
 from app.clients.authentication import _bearer
-from app.dashscope.failures import judge_call, judge_file
+from app.dashscope.failures import classify_call, classify_file
 from app.dashscope.file_urls import file_key, share_key, upload_path
 from app.dashscope.quoted_urls import hide_other_urls
 from app.dashscope.result_files import is_result_host
 from app.dashscope.transport import no_cookies
-from app.dashscope.wire import read_error, read_page, read_result_url, read_submitted, read_task
+from app.dashscope.wire import parse_error, parse_page, parse_submitted, parse_task, read_result_url
 from app.errors import GatewayError
 from app.jobs.idempotency import read_key
 from app.jobs.preference import preferred_wait_s
@@ -50,7 +50,7 @@ from app.transcripts import captions, csv_tsv, paragraphs
 from app.transcripts.captions import CaptionOptions
 from app.transcripts.csv_tsv import Spoken
 from app.transcripts.document_reader import StoredDocument
-from app.transcripts.normalise import normalise, serve
+from app.transcripts.normalise import normalise, write_document
 from app.transcripts.rendering import render_captions, render_text
 from app.transcripts.seekable_gzip import Writer
 from app.urls import FILE_URL, encode_url
@@ -59,7 +59,7 @@ from app.webhooks.retry_schedule import parse_retry_after
 Read = Callable[[Any], object]
 
 SMALL, LARGE = 32 * 1024, 64 * 1024
-MOST_TIMES, FLOOR_S = 3, 0.002
+MAX_TIMES, FLOOR_S = 3, 0.002
 TRIES = 5
 
 
@@ -81,7 +81,7 @@ def assert_linear(read: Read, make: Callable[[int], Any], case: str = "") -> Non
     small_s = large_s = inf
     for _ in range(TRIES):
         small_s, large_s = min(small_s, seconds(read, small)), min(large_s, seconds(read, large))
-        if large_s < MOST_TIMES * small_s + FLOOR_S:
+        if large_s < MAX_TIMES * small_s + FLOOR_S:
             return
     pytest.fail(f"{case!r}: {small_s:.4f} s for {SMALL} bytes, {large_s:.4f} s for {LARGE}")
 
@@ -98,7 +98,7 @@ def repeated(unit: str, size: int, *, before: str = "", after: str = "") -> str:
 
 # Log lines.
 
-MARKERS = [*logs._SHAPES, "://"]
+MARKERS = [*logs.SECRET_PATTERNS, "://"]
 BUILT = ["://a?", "://a:", "://a@", "://@", "://a:b@", ":", "?", "/", "://?", "a://b:c@d?e", "ask-", "sk-a", "-st-"]
 
 
@@ -190,7 +190,7 @@ async def test_query_strings() -> None:
         request = Request(scope)
         prefixed_query(request, "metadata.")
         with suppress(StopIteration):
-            route.admit(request).send(None)
+            route.authorize(request).send(None)
 
     assert_linear_in(read, ["a&", "a=1&", "metadata.a=1&", "%00=&", "&", "=", "%", "+", "limit=1&", "a;"])
     assert_linear(read, lambda size: "&".join(f"metadata.{number:x}=1" for number in range(size // 17)), "filters")
@@ -294,15 +294,15 @@ def test_pointers_of_faults() -> None:
 # What DashScope answers.
 
 ANSWERS: dict[str, Read] = {
-    "task": lambda text: read_task(
+    "task": lambda text: parse_task(
         json.dumps({"output": {"task_status": "FAILED", "code": text, "message": text}}).encode()
     ),
-    "submitted": lambda text: read_submitted(json.dumps({"output": {"task_id": text}}).encode()),
-    "page": lambda text: read_page(json.dumps({"data": [{"task_id": text}]}).encode()),
-    "error": lambda text: read_error(text.encode("utf-8", "surrogatepass")),
+    "submitted": lambda text: parse_submitted(json.dumps({"output": {"task_id": text}}).encode()),
+    "page": lambda text: parse_page(json.dumps({"data": [{"task_id": text}]}).encode()),
+    "error": lambda text: parse_error(text.encode("utf-8", "surrogatepass")),
     "result URL": lambda text: read_result_url(json.dumps({"file_url": text}).encode()),
-    "call": lambda text: judge_call(400, text, text),
-    "file": lambda text: judge_file(text, text),
+    "call": lambda text: classify_call(400, text, text),
+    "file": lambda text: classify_file(text, text),
     "quoted URLs": lambda text: hide_other_urls(text, "https://example.com/a.wav"),
 }
 
@@ -414,7 +414,7 @@ def said(text: str, begin_time: int = 0, end_time: int = 10, **others: Any) -> d
 
 
 def stored(raw: bytes) -> StoredDocument:
-    written = serve(
+    written = write_document(
         normalise(raw, file_url="https://example.com/a.wav", family="sensevoice"),
         Writer(1),
         id="1",

@@ -5,9 +5,9 @@ import pytest
 from fastapi import FastAPI
 
 from app.db import Sessions
-from app.jobs.long_poll import Waiters
+from app.jobs.long_poll import JobWaiters
 from app.main import create_app
-from app.queue.wakeup import Doorbell
+from app.queue.wakeup import WakeUp
 from app.settings import Settings
 from tests.api_fixtures import *  # noqa: F403 - fixtures are found by their names
 
@@ -67,6 +67,6 @@ async def test_what_is_not_there_under_v1_is_told_with_a_token_only(
 
 
 def test_the_rooms_share_what_the_front_door_gives(settings: Settings, sessions: Sessions) -> None:
-    doorbell, waiters = Doorbell(), Waiters(sessions)
-    app = create_app(settings, sessions=sessions, doorbell=doorbell, waiters=waiters)
-    assert (app.state.desk.doorbell, app.state.desk.waiters) == (doorbell, waiters)
+    wakeup, waiters = WakeUp(), JobWaiters(sessions)
+    app = create_app(settings, sessions=sessions, wakeup=wakeup, waiters=waiters)
+    assert (app.state.services.wakeup, app.state.services.waiters) == (wakeup, waiters)

@@ -12,7 +12,7 @@ import asyncpg
 import httpx
 import pytest
 
-from app.identifiers import first_id
+from app.identifiers import lowest_id_at
 from app.sandbox import SandboxConfig, running_sandbox
 from tests.api.snapshot import any_app
 from tests.processes import Running, data_folder, running
@@ -139,8 +139,8 @@ async def make_older(database_url: str, job_id: UUID, by: timedelta) -> None:
     connection = await asyncpg.connect(database_url)  # type: ignore[no-untyped-call]
     try:
         async with connection.transaction():
-            await connection.execute("SET LOCAL session_replication_role = replica")  # no foreign key looks
-            older = first_id(datetime.now(UTC) - by)
+            await connection.execute("SET LOCAL session_replication_role = replica")  # no foreign key polls
+            older = lowest_id_at(datetime.now(UTC) - by)
             for table in await connection.fetch(_BELONGING):
                 await connection.execute(f"UPDATE {table[0]} SET job_id = $1 WHERE job_id = $2", older, job_id)  # noqa: S608 - from the catalogue
             await connection.execute(_MAKE_OLDER, older, by, job_id)

@@ -54,7 +54,7 @@ def require_few_values(body: bytes) -> None:
         raise InvalidRequest(f"The body {detail}.", faults=[Fault("", detail)])
 
 
-async def require_nothing(request: Request) -> None:
+async def require_no_body(request: Request) -> None:
     """Raises InvalidRequest for a body that the call would ignore. An empty object is nothing, too."""
     if has_body(request) and (await request.body()).strip() not in {b"", b"{}"}:
         detail = "is not empty, and this call takes no body"

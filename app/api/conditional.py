@@ -20,7 +20,7 @@ def strong_etag(*parts: str | bytes | int) -> str:
     return f'"{digest.hexdigest()[:32]}"'
 
 
-def validators(etag: str) -> dict[str, str]:
+def validator_headers(etag: str) -> dict[str, str]:
     """The headers that go with a 200 and with its 304."""
     return {"ETag": etag, "Cache-Control": _CACHE_CONTROL}
 
@@ -28,11 +28,11 @@ def validators(etag: str) -> dict[str, str]:
 def not_modified(request: Request, etag: str, more: Mapping[str, str] | None = None) -> Response | None:
     """A 304 when the caller already has what `etag` names; None: send it. `more`: headers that it has besides."""
     if any(matches(value, etag) for value in request.headers.getlist("if-none-match")):
-        return Response(status_code=304, headers={**validators(etag), **(more or {})})
+        return Response(status_code=304, headers={**validator_headers(etag), **(more or {})})
     return None
 
 
-def matches_anything(request: Request) -> bool:
+def is_wildcard(request: Request) -> bool:
     """`If-None-Match: *`, which is no proof that the request was ever answered."""
     return any(value.strip() == "*" for value in request.headers.getlist("if-none-match"))
 

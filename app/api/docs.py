@@ -8,7 +8,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 
-from app.api.problems import kind_of
+from app.api.problems import problem_type
 from app.errors import GatewayError
 
 # Relative to /docs, so that they hold behind a proxy that adds a prefix.
@@ -46,7 +46,7 @@ async def show_docs() -> HTMLResponse:
 async def show_errors() -> HTMLResponse:
     classes: dict[str, type[GatewayError]] = {cls.code: cls for cls in _family(GatewayError)}
     entries = [
-        _ENTRY.format(code=escape(code), status=kind_of(cls).status, title=escape(kind_of(cls).title))
+        _ENTRY.format(code=escape(code), status=problem_type(cls).status, title=escape(problem_type(cls).title))
         for code, cls in sorted(classes.items())
     ]
     return HTMLResponse(_PAGE.format(entries="\n".join(entries)))

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from fastapi import Request, Response
 
-from app.api.conditional import not_modified, strong_etag, validators
+from app.api.conditional import not_modified, strong_etag, validator_headers
 from app.api.negotiation import accepts_gzip
 from app.coding import GZIP
 
@@ -15,13 +15,13 @@ GZIP_FROM_BYTES = 1024
 
 _LEVEL = 1
 _ETAG = {"ETag": {"description": "Strong, and another one for each coding.", "schema": {"type": "string"}}}
-TAGGED: dict[int | str, dict[str, Any]] = {
+ETAG_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"headers": _ETAG},
     304: {"description": "The caller has it.", "headers": _ETAG},
 }
 
 
-def answer_json(request: Request, body: Any) -> Response:
+def json_response(request: Request, body: Any) -> Response:
     """A page, say: a hundred kilobytes are compressed in a millisecond."""
     contents = msgspec.json.encode(body)
     gzip = len(contents) >= GZIP_FROM_BYTES and accepts_gzip(request)
@@ -31,4 +31,4 @@ def answer_json(request: Request, body: Any) -> Response:
         return answer
     coding = {"Content-Encoding": "gzip"} if gzip else {}
     sent = zlib.compress(contents, _LEVEL, GZIP) if gzip else contents
-    return Response(sent, headers={**validators(etag), **vary, **coding}, media_type="application/json")
+    return Response(sent, headers={**validator_headers(etag), **vary, **coding}, media_type="application/json")

@@ -29,13 +29,13 @@ MAX_BODY_BYTES = 1024 * 1024
 MAX_JOB_BYTES = 16 * 1024 * 1024
 _LARGER_BODIES = {"/v1/jobs": MAX_JOB_BYTES}
 # No length that counts as a body has more digits. Python reads no integer of more than 4,300 digits at all.
-_MOST_LENGTH_DIGITS = 20
+_MAX_LENGTH_DIGITS = 20
 MAX_LOGGED_PATH_CHARS = 200
 # These stream their bodies and count the bytes themselves.
 UPLOAD_PATHS = ("/v1/uploads", "/v1/audio/transcriptions")
 
 # Stays the status when the caller hangs up before there is an answer.
-UNANSWERED = 499
+CLIENT_CLOSED_REQUEST = 499
 _PROBES = {"/livez", "/readyz", "/metrics"}  # asked every few seconds: lines that nobody reads
 _NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -54,14 +54,14 @@ def add_middleware(app: FastAPI) -> None:
         # Starlette's last resort would answer before ours does.
         inner = outermost.app if isinstance(outermost, ServerErrorMiddleware) else outermost
         stack: ASGIApp = PlainLane(inner, routes=app.router.routes)
-        for layer in (BodyLimit, Head, Envelope):
+        for layer in (BodySizeLimitMiddleware, HeadMiddleware, RequestContextMiddleware):
             stack = layer(stack)
         return stack
 
     app.build_middleware_stack = build  # type: ignore[method-assign]  # Starlette builds it with the first request
 
 
-class Envelope:
+class RequestContextMiddleware:
     """What every request gets, in one layer, because layers cost: its id, a log line and a measurement, the headers
     that all answers have, and a last resort.
 
@@ -79,7 +79,7 @@ class Envelope:
             await self.app(scope, receive, send)
             return
         started_at = perf_counter()
-        status = UNANSWERED
+        status = CLIENT_CLOSED_REQUEST
         request_id = _sane_request_id(scope) or _new_request_id()
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
@@ -92,7 +92,7 @@ class Envelope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], *_headers_of_all(state)]
+                message["headers"] = [*message["headers"], *_common_headers(state)]
             await send(message)
 
         app = self.app if _is_plain(scope["path"]) else _answer_no_such_path
@@ -101,7 +101,7 @@ class Envelope:
         except ClientDisconnect:
             log.debug("client_disconnected")
         except Exception:
-            if status != UNANSWERED:
+            if status != CLIENT_CLOSED_REQUEST:
                 raise  # the server cuts the connection, so that nobody takes half an answer for a whole one
             # What no handler knows is a 500 that says nothing of the inside, and a traceback in the log.
             log.exception("unhandled_error")
@@ -126,7 +126,7 @@ class Envelope:
         )
 
 
-class Head:
+class HeadMiddleware:
     """HEAD is answered as GET is, without the body."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -155,7 +155,7 @@ class Head:
             scope["route"] = as_get.get("route")
 
 
-class BodyLimit:
+class BodySizeLimitMiddleware:
     """413 for a body over the limit: before it is read when its length is announced, else as soon as it is counted.
 
     What the caller still sends after that is dropped by the server, so that a caller who first writes everything
@@ -190,7 +190,7 @@ class BodyLimit:
 def _announced_bytes(scope: Scope) -> int:
     """The Content-Length. One of too many digits is beyond every limit."""
     length = _header(scope, b"content-length").lstrip("0")
-    return int(length[:_MOST_LENGTH_DIGITS]) if length.isdecimal() else 0
+    return int(length[:_MAX_LENGTH_DIGITS]) if length.isdecimal() else 0
 
 
 def _is_plain(path: str) -> bool:
@@ -203,7 +203,7 @@ async def _answer_no_such_path(scope: Scope, receive: Receive, send: Send) -> No
     await answer(scope, receive, send)
 
 
-def _headers_of_all(state: Mapping[str, Any]) -> Iterator[tuple[bytes, bytes]]:
+def _common_headers(state: Mapping[str, Any]) -> Iterator[tuple[bytes, bytes]]:
     yield b"x-request-id", state["request_id"].encode()
     yield _NO_SNIFFING
     for name, value in state.get("answer_headers", {}).items():

@@ -41,13 +41,13 @@ class Page(BaseModel, Generic[T]):
 def encode_cursor(position: Any, key: bytes) -> str:
     """`position`: a tuple of what the list is ordered by, led by the list's name so that lists do not mix cursors.
 
-    `key`: the client's, its `cursor_key`, or the `list_key` made of it.
+    `key`: the client's, its `cursor_key`, or the `scoped_key` made of it.
     """
     written = msgspec.json.encode(position)
-    return base64.urlsafe_b64encode(_seal(written, key) + written).rstrip(b"=").decode()
+    return base64.urlsafe_b64encode(_sign(written, key) + written).rstrip(b"=").decode()
 
 
-def list_key(key: bytes, owner_id: UUID) -> bytes:
+def scoped_key(key: bytes, owner_id: UUID) -> bytes:
     """The key of a list that belongs to one thing, as files do to a job: a cursor is none of another's list."""
     return hmac.digest(key, owner_id.bytes, "sha256")
 
@@ -63,7 +63,7 @@ def decode_cursor(cursor: str, shape: TypeForm[T], key: bytes) -> T:
     return position
 
 
-def cut_page(rows: Sequence[T], limit: int, position: Callable[[T], Any], key: bytes) -> tuple[Sequence[T], str | None]:
+def paginate(rows: Sequence[T], limit: int, position: Callable[[T], Any], key: bytes) -> tuple[Sequence[T], str | None]:
     """The page's rows and the next cursor, out of up to `limit + 1` rows that the query returned."""
     if len(rows) <= limit:
         return rows, None
@@ -71,13 +71,13 @@ def cut_page(rows: Sequence[T], limit: int, position: Callable[[T], Any], key: b
     return page, encode_cursor(position(page[-1]), key)
 
 
-def _seal(written: bytes, key: bytes) -> bytes:
+def _sign(written: bytes, key: bytes) -> bytes:
     return hmac.digest(key, written, "sha256")[:_SEAL_BYTES]
 
 
 def _unsealed(sealed: bytes, key: bytes) -> bytes:
     seal, written = sealed[:_SEAL_BYTES], sealed[_SEAL_BYTES:]
-    if not hmac.compare_digest(seal, _seal(written, key)):
+    if not hmac.compare_digest(seal, _sign(written, key)):
         raise ValueError("not of this client")
     return written
 

@@ -60,7 +60,7 @@ class UnsupportedMediaType(errors.GatewayError):
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ProblemType:
     """What all problems of one error class have in common."""
 
     status: int
@@ -71,38 +71,40 @@ class Kind:
 _RETRY = {"Retry-After": str(RETRY_AFTER_S)}
 
 # A class that has no row takes that of its nearest base.
-KINDS: dict[type[errors.GatewayError], Kind] = {
-    errors.GatewayError: Kind(500, "The gateway made a mistake"),
-    errors.InvalidRequest: Kind(422, "The request is not valid"),
-    errors.UnknownModel: Kind(422, "The catalogue has no such model"),
-    errors.ModelNotInRegion: Kind(422, "The region does not have the model"),
-    errors.RegionNotServed: Kind(422, "This gateway has no key for the region"),
-    errors.IdempotencyKeyReused: Kind(422, "The Idempotency-Key was used with another body"),
-    errors.InvalidCursor: Kind(422, "The cursor is not one of this list"),
-    errors.Unauthorized: Kind(401, "A valid token is needed", {"WWW-Authenticate": 'Bearer realm="asr-gateway"'}),
-    errors.Forbidden: Kind(403, "This token may not do that"),
-    errors.AdminDisabled: Kind(403, "Admin calls are switched off"),
-    errors.NotFound: Kind(404, "There is nothing here"),
-    errors.Conflict: Kind(409, "The present state does not allow that"),
-    errors.ClientExists: Kind(409, "A client has that name already"),
-    errors.JobFinal: Kind(409, "The job is final already"),
-    errors.JobNotFinal: Kind(409, "The job is not final yet"),
-    errors.NothingToRetry: Kind(409, "The job has no file to retry"),
-    errors.BodyTooLarge: Kind(413, "The body is too large"),
-    errors.RateLimited: Kind(429, "Too many requests", {"Retry-After": "1"}),
-    errors.TooManyWaitingFiles: Kind(429, "Too many files of this client wait", _RETRY),
-    errors.TooManyTestPings: Kind(429, "Too many test pings", {"Retry-After": "1"}),
-    errors.ServiceUnavailable: Kind(503, "Not available for the moment", _RETRY),
-    errors.DatabaseUnavailable: Kind(503, "The database is away for the moment", _RETRY),
-    MalformedRequest: Kind(400, "The request is not HTTP"),
-    RequestTimeout: Kind(408, "The request came too slowly"),
-    HeadTooLarge: Kind(431, "The path and the headers are too large"),
-    TooManyConnections: Kind(503, "All connections are in use", _RETRY),
-    MalformedBody: Kind(400, "The body cannot be read"),
-    InvalidJson: Kind(400, "The body is not JSON"),
-    MethodNotAllowed: Kind(405, "This path has no such method"),
-    NotAcceptable: Kind(406, "The answer would be JSON"),
-    UnsupportedMediaType: Kind(415, "The body has to be JSON"),
+PROBLEM_TYPES: dict[type[errors.GatewayError], ProblemType] = {
+    errors.GatewayError: ProblemType(500, "The gateway made a mistake"),
+    errors.InvalidRequest: ProblemType(422, "The request is not valid"),
+    errors.UnknownModel: ProblemType(422, "The catalogue has no such model"),
+    errors.ModelNotInRegion: ProblemType(422, "The region does not have the model"),
+    errors.RegionNotServed: ProblemType(422, "This gateway has no key for the region"),
+    errors.IdempotencyKeyReused: ProblemType(422, "The Idempotency-Key was used with another body"),
+    errors.InvalidCursor: ProblemType(422, "The cursor is not one of this list"),
+    errors.Unauthorized: ProblemType(
+        401, "A valid token is needed", {"WWW-Authenticate": 'Bearer realm="asr-gateway"'}
+    ),
+    errors.Forbidden: ProblemType(403, "This token may not do that"),
+    errors.AdminDisabled: ProblemType(403, "Admin calls are switched off"),
+    errors.NotFound: ProblemType(404, "There is nothing here"),
+    errors.Conflict: ProblemType(409, "The present state does not allow that"),
+    errors.ClientExists: ProblemType(409, "A client has that name already"),
+    errors.JobFinal: ProblemType(409, "The job is final already"),
+    errors.JobNotFinal: ProblemType(409, "The job is not final yet"),
+    errors.NothingToRetry: ProblemType(409, "The job has no file to retry"),
+    errors.BodyTooLarge: ProblemType(413, "The body is too large"),
+    errors.RateLimited: ProblemType(429, "Too many requests", {"Retry-After": "1"}),
+    errors.TooManyWaitingFiles: ProblemType(429, "Too many files of this client wait", _RETRY),
+    errors.TooManyTestPings: ProblemType(429, "Too many test pings", {"Retry-After": "1"}),
+    errors.ServiceUnavailable: ProblemType(503, "Not available for the moment", _RETRY),
+    errors.DatabaseUnavailable: ProblemType(503, "The database is away for the moment", _RETRY),
+    MalformedRequest: ProblemType(400, "The request is not HTTP"),
+    RequestTimeout: ProblemType(408, "The request came too slowly"),
+    HeadTooLarge: ProblemType(431, "The path and the headers are too large"),
+    TooManyConnections: ProblemType(503, "All connections are in use", _RETRY),
+    MalformedBody: ProblemType(400, "The body cannot be read"),
+    InvalidJson: ProblemType(400, "The body is not JSON"),
+    MethodNotAllowed: ProblemType(405, "This path has no such method"),
+    NotAcceptable: ProblemType(406, "The answer would be JSON"),
+    UnsupportedMediaType: ProblemType(415, "The body has to be JSON"),
 }
 
 
@@ -130,12 +132,12 @@ class Problem(BaseModel):
     errors: list[ProblemPlace] = Field(default=[], description="The wrong places, when the request is not valid.")
 
 
-def kind_of(error_class: type[errors.GatewayError]) -> Kind:
-    return next(KINDS[base] for base in error_class.__mro__ if base in KINDS)
+def problem_type(error_class: type[errors.GatewayError]) -> ProblemType:
+    return next(PROBLEM_TYPES[base] for base in error_class.__mro__ if base in PROBLEM_TYPES)
 
 
 def problem(error: errors.GatewayError, *, instance: str, request_id: str) -> Problem:
-    kind = kind_of(type(error))
+    kind = problem_type(type(error))
     return Problem(
         type=f"/docs/errors#{error.code}",
         title=kind.title,
@@ -150,7 +152,7 @@ def problem(error: errors.GatewayError, *, instance: str, request_id: str) -> Pr
 
 def problem_response(scope: Scope, error: errors.GatewayError, *, headers: Mapping[str, str] | None = None) -> Response:
     """The answer to the request of `scope`. The query string stays out: it may hold what nobody should repeat."""
-    kind = kind_of(type(error))
+    kind = problem_type(type(error))
     body = problem(error, instance=quote(scope["path"], safe="/:@!$&'()*+,;=~"), request_id=request_id(scope))
     # Details repeat the caller's words, which may hold lone surrogates: they go out as the escapes they came in as.
     content = json.dumps(body.model_dump(mode="python"), ensure_ascii=False).encode("utf-8", "backslashreplace")
@@ -166,13 +168,13 @@ def responses(*error_classes: type[errors.GatewayError]) -> dict[int | str, dict
     """OpenAPI's `responses` of a route for errors of its own. `app.api.openapi.document` adds those of all routes."""
     by_status: dict[int | str, list[type[errors.GatewayError]]] = {}
     for error_class in error_classes:
-        by_status.setdefault(kind_of(error_class).status, []).append(error_class)
+        by_status.setdefault(problem_type(error_class).status, []).append(error_class)
     return {status: _response(classes) for status, classes in by_status.items()}
 
 
 def _response(classes: Sequence[type[errors.GatewayError]]) -> dict[str, Any]:
     return {
-        "description": "; ".join(f"`{cls.code}`: {kind_of(cls).title}" for cls in classes),
+        "description": "; ".join(f"`{cls.code}`: {problem_type(cls).title}" for cls in classes),
         "content": {
             MEDIA_TYPE: {
                 "schema": {"$ref": "#/components/schemas/Problem"},
@@ -183,7 +185,7 @@ def _response(classes: Sequence[type[errors.GatewayError]]) -> dict[str, Any]:
 
 
 def _example(error_class: type[errors.GatewayError]) -> dict[str, Any]:
-    kind = kind_of(error_class)
+    kind = problem_type(error_class)
     faults = [errors.Fault("/file_urls/0", "What would be right here.")] if kind.status == 422 else []
     error = error_class(f"{kind.title}.", faults=faults)
     return problem(error, instance="/v1/jobs", request_id="0198c9f2").model_dump()

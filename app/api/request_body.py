@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from app.errors import Fault, InvalidRequest
 
 # More than anyone mistypes, and more than any field may hold that does not say so itself.
-MOST_MEMBERS = 100
+MAX_ITEMS = 100
 
 
 class RequestBody(BaseModel):
@@ -19,16 +19,16 @@ class RequestBody(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _refuse_floods(cls, body: Any) -> Any:
+    def _reject_oversized(cls, body: Any) -> Any:
         """One complaint, before anything is looked at: one for each of a million fields takes ten seconds to write.
 
         Raises InvalidRequest, and not what pydantic would collect: then FastAPI reads no body of megabytes again.
         """
         if isinstance(body, dict):
-            _limit("", body, MOST_MEMBERS)
+            _limit("", body, MAX_ITEMS)
             for name, value in body.items():
                 # Few have so many that their field's own limit has to be looked up.
-                if isinstance(value, dict | list) and len(value) > MOST_MEMBERS and name in cls.model_fields:
+                if isinstance(value, dict | list) and len(value) > MAX_ITEMS and name in cls.model_fields:
                     _limit(f"/{name}", value, _most(cls.model_fields[name].metadata))
         return body
 
@@ -42,4 +42,4 @@ def _limit(pointer: str, value: dict[str, Any] | list[Any], most: int) -> None:
 
 
 def _most(metadata: Sequence[Any]) -> int:
-    return next((each.max_length for each in metadata if isinstance(each, MaxLen)), MOST_MEMBERS)
+    return next((each.max_length for each in metadata if isinstance(each, MaxLen)), MAX_ITEMS)

@@ -11,7 +11,7 @@ from fastapi import Request, Response, params
 from fastapi.dependencies.utils import get_flat_params, get_validation_alias
 from fastapi.routing import APIRoute
 
-from app.api.bodies import require_few_values, require_json, require_nothing, require_utf8
+from app.api.bodies import require_few_values, require_json, require_no_body, require_utf8
 from app.api.negotiation import accepts
 from app.api.plain_call import NotPlain, is_list, plain_call
 from app.api.problems import MAX_FAULTS, MAX_STEP_LENGTH, NotAcceptable
@@ -28,17 +28,17 @@ class StrictRoute(APIRoute):
         super().__init__(path, endpoint, **options)
         self.plain = plain_call(self)
 
-    async def admit(self, request: Request) -> None:
+    async def authorize(self, request: Request) -> None:
         """Raises what keeps the request from being looked at further."""
         _check(request, self, self._query_parameters)
         if self.body_field is None and request.method in {"POST", "DELETE"}:
-            await require_nothing(request)
+            await require_no_body(request)
 
     async def answer(self, request: Request) -> Response:
         """Without FastAPI. Raises NotPlain when it has to be asked, or what says that the request is refused."""
         if self.plain is None:
             raise NotPlain
-        await self.admit(request)
+        await self.authorize(request)
         answer: Response = await self.endpoint(**await self.plain.arguments(request))
         return answer
 
@@ -46,7 +46,7 @@ class StrictRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def check_first(request: Request) -> Response:
-            await self.admit(request)
+            await self.authorize(request)
             if _takes_json(self):
                 await require_utf8(request)
                 require_few_values(await request.body())

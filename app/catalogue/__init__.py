@@ -1,7 +1,7 @@
 """What DashScope offers, as data: models, regions, parameters, limits, prices; and the validation of a job. Pure."""
 
 from app.catalogue.description import describe
-from app.catalogue.model import Deprecation, Family, Model, Offer, Parameter, SampleRates, Scenario
+from app.catalogue.model import Deprecation, Family, Model, Parameter, RegionalPrice, SampleRates, Scenario
 from app.catalogue.registry import MODELS, cost, find_model
 from app.catalogue.scenarios import SCENARIOS
 from app.catalogue.validation import ValidatedJob, choose_region, validate_job, validate_parameters
@@ -12,8 +12,8 @@ __all__ = [
     "Deprecation",
     "Family",
     "Model",
-    "Offer",
     "Parameter",
+    "RegionalPrice",
     "SampleRates",
     "Scenario",
     "ValidatedJob",

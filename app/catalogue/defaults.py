@@ -6,7 +6,7 @@ Source: the feature table of the founding document.
 from datetime import date
 from decimal import Decimal
 
-from app.catalogue.model import Deprecation, Offer
+from app.catalogue.model import Deprecation, RegionalPrice
 from app.settings import RegionName
 
 
@@ -29,7 +29,7 @@ def replaced_by(model_id: str) -> Deprecation:
     return Deprecation(_RETIRES_AT, model_id)
 
 
-def cny(**prices: str) -> dict[RegionName, Offer]:
+def cny(**prices: str) -> dict[RegionName, RegionalPrice]:
     """Offers from prices in yuan per second: `cny(beijing="0.00022")`."""
     regions: tuple[RegionName, ...] = ("beijing", "singapore")
-    return {region: Offer(Decimal(prices[region])) for region in regions if region in prices}
+    return {region: RegionalPrice(Decimal(prices[region])) for region in regions if region in prices}

@@ -7,7 +7,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Literal
 
-from app.catalogue.schema import Shape
+from app.catalogue.schema import ValueSchema
 from app.settings import RegionName
 
 # `optional`: the client decides by a parameter; what holds without it is the parameter's default.
@@ -40,7 +40,7 @@ class Family(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class RegionalPrice:
     """The price of a model in one region, per second of billed speech and channel."""
 
     price_per_second: Decimal
@@ -80,7 +80,7 @@ class Parameter:
     """
 
     name: str
-    shape: Shape
+    shape: ValueSchema
     description: str
     default: Default = None
     json_text: bool = False
@@ -96,7 +96,7 @@ class Model:
     id: str
     family: Family
     alias_of: str | None
-    regions: Mapping[RegionName, Offer]
+    regions: Mapping[RegionName, RegionalPrice]
     languages: tuple[str, ...]
     dialects: str | None
     sample_rates: SampleRates

@@ -6,25 +6,25 @@ import json
 from typing import Any
 
 from app.catalogue.model import Parameter
-from app.catalogue.schema import Shape
+from app.catalogue.schema import ValueSchema
 
 # The upstream names no upper bound for tracks; sixteen covers every recorder in its field.
 _MAX_TRACKS = 16
 # The upstream counts 10,000 tokens, which only it can count; this is certainly more.
 _MAX_CONTEXT_CHARS = 100_000
-_ID = Shape("string", max_length=128)
-_CONTEXT = Shape("string", max_length=_MAX_CONTEXT_CHARS, multiline=True)
-_WORDS = Shape(
+_ID = ValueSchema("string", max_length=128)
+_CONTEXT = ValueSchema("string", max_length=_MAX_CONTEXT_CHARS, multiline=True)
+_WORDS = ValueSchema(
     "object",
-    fields={"word_list": Shape("array", items=Shape("string", max_length=200), max_items=10_000)},
+    fields={"word_list": ValueSchema("array", items=ValueSchema("string", max_length=200), max_items=10_000)},
     required=("word_list",),
 )
 
 CHANNEL_ID = Parameter(
     "channel_id",
-    Shape(
+    ValueSchema(
         "array",
-        items=Shape("integer", minimum=0, maximum=_MAX_TRACKS - 1),
+        items=ValueSchema("integer", minimum=0, maximum=_MAX_TRACKS - 1),
         min_items=1,
         max_items=_MAX_TRACKS,
         ordered=False,
@@ -35,13 +35,13 @@ CHANNEL_ID = Parameter(
 )
 DIARIZATION_ENABLED = Parameter(
     "diarization_enabled",
-    Shape("boolean"),
+    ValueSchema("boolean"),
     "Tell speakers apart: adds speaker_id to sentences. Mono audio only, up to about 2 hours.",
     default=False,
 )
 SPEAKER_COUNT = Parameter(
     "speaker_count",
-    Shape("integer", minimum=2, maximum=100),
+    ValueSchema("integer", minimum=2, maximum=100),
     "Expected number of speakers, a hint and no guarantee. Only together with diarization_enabled.",
 )
 VOCABULARY_ID = Parameter(
@@ -57,12 +57,12 @@ PHRASE_ID = Parameter(
 )
 SPECIAL_WORD_FILTER = Parameter(
     "special_word_filter",
-    Shape(
+    ValueSchema(
         "object",
         fields={
             "filter_with_signed": _WORDS,
             "filter_with_empty": _WORDS,
-            "system_reserved_filter": Shape("boolean"),
+            "system_reserved_filter": ValueSchema("boolean"),
         },
     ),
     "Sensitive words, as an object or as a string that holds it: filter_with_signed {word_list} is replaced by "
@@ -72,32 +72,32 @@ SPECIAL_WORD_FILTER = Parameter(
 )
 DISFLUENCY_REMOVAL_ENABLED = Parameter(
     "disfluency_removal_enabled",
-    Shape("boolean"),
+    ValueSchema("boolean"),
     "Leave filler words out of the text.",
     default=False,
 )
 TIMESTAMP_ALIGNMENT_ENABLED = Parameter(
     "timestamp_alignment_enabled",
-    Shape("boolean"),
+    ValueSchema("boolean"),
     "Calibrate the timestamps.",
     default=False,
 )
 ENABLE_ITN = Parameter(
     "enable_itn",
-    Shape("boolean"),
+    ValueSchema("boolean"),
     "Write numbers, dates and amounts in figures. Chinese and English only.",
     default=False,
 )
 ENABLE_WORDS = Parameter(
     "enable_words",
-    Shape("boolean"),
+    ValueSchema("boolean"),
     "List words with their times, and cut sentences at punctuation as well as at pauses. Chinese, English, Japanese, "
     "Korean, German, French, Spanish, Italian, Portuguese and Russian only.",
     default=False,
 )
 CORPUS = Parameter(
     "corpus",
-    Shape("object", fields={"text": _CONTEXT}, required=("text",)),
+    ValueSchema("object", fields={"text": _CONTEXT}, required=("text",)),
     "Context that biases recognition, {text}, up to 10,000 tokens.",
 )
 TEXT = Parameter("text", _CONTEXT, "The same as corpus.text; give one of the two.")
@@ -114,7 +114,7 @@ def single_language_hint(codes: tuple[str, ...], *, default: tuple[str, ...], no
 def language(codes: tuple[str, ...]) -> Parameter:
     return Parameter(
         "language",
-        Shape("string", values=codes),
+        ValueSchema("string", values=codes),
         "Language of the audio. Leave it out when unknown or mixed: it is then detected.",
     )
 
@@ -129,5 +129,5 @@ def canonical(parameter: Parameter, value: Any) -> Any:
     return value
 
 
-def _codes(codes: tuple[str, ...], at_most: int | None = None) -> Shape:
-    return Shape("array", items=Shape("string", values=codes), min_items=1, max_items=at_most or len(codes))
+def _codes(codes: tuple[str, ...], at_most: int | None = None) -> ValueSchema:
+    return ValueSchema("array", items=ValueSchema("string", values=codes), min_items=1, max_items=at_most or len(codes))

@@ -13,7 +13,7 @@ import orjson
 from app.catalogue.model import Model, Parameter
 from app.catalogue.parameters import canonical
 from app.catalogue.registry import MODELS, find_model
-from app.catalogue.schema import append, find_faults
+from app.catalogue.schema import json_pointer, validate
 from app.errors import Fault, InvalidRequest, ModelNotInRegion, RegionNotServed
 from app.json_values import has_more_values
 from app.settings import RegionName
@@ -110,14 +110,14 @@ def _parameter_faults(
         if name in accepted:
             yield from _value_faults(accepted[name], value)
         else:
-            yield Fault(append("/parameters", name), _not_accepted(model, name))
+            yield Fault(json_pointer("/parameters", name), _not_accepted(model, name))
     yield from _combination_faults(accepted, parameters)
 
 
 def _value_faults(parameter: Parameter, value: Any) -> Iterator[Fault]:
-    pointer = append("/parameters", parameter.name)
+    pointer = json_pointer("/parameters", parameter.name)
     if not (parameter.json_text and isinstance(value, str)):
-        for fault in find_faults(parameter.shape, value, pointer):
+        for fault in validate(parameter.shape, value, pointer):
             yield Fault(fault.pointer, fault.detail + _supporters(parameter, value, fault.pointer))
         return
     if has_more_values(value.encode(errors="replace"), _MAX_VALUES):
@@ -129,7 +129,7 @@ def _value_faults(parameter: Parameter, value: Any) -> Iterator[Fault]:
         yield Fault(pointer, "needs an object, or a string that holds one as JSON; this string is no JSON")
         return
     # A pointer cannot lead into a string, so the rest of the way stands in the sentence.
-    for fault in find_faults(parameter.shape, parsed, ""):
+    for fault in validate(parameter.shape, parsed, ""):
         yield Fault(pointer, f"in its JSON text, {fault.pointer or 'the whole'}: {fault.detail}")
 
 

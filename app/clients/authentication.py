@@ -11,8 +11,8 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
 from app.api.strict_route import StrictRoute
-from app.clients.rate_limits import RequestLimit, limit_fields
-from app.clients.recognition import Recognition
+from app.clients.rate_limits import RateLimiter, rate_limit_header
+from app.clients.recognition import Authenticator
 from app.clients.service import CurrentClient
 from app.errors import AdminDisabled, Forbidden, RateLimited, Unauthorized
 from app.settings import Settings
@@ -42,8 +42,8 @@ async def current_client(request: Request) -> CurrentClient:
 ClientDep = Annotated[CurrentClient, Depends(current_client)]
 
 
-class ClientRoute(StrictRoute):
-    """Asks who calls before it looks at the request: FastAPI alone would first parse 16 MB of a stranger's JSON.
+class AuthenticatedRoute(StrictRoute):
+    """Asks who calls before it polls at the request: FastAPI alone would first parse 16 MB of a stranger's JSON.
 
     The document learns of the token here: a dependency on the scheme would cost each request 25 µs.
     """
@@ -54,9 +54,9 @@ class ClientRoute(StrictRoute):
             path, endpoint, **{**options, "openapi_extra": security | (options.get("openapi_extra") or {})}
         )
 
-    async def admit(self, request: Request) -> None:
+    async def authorize(self, request: Request) -> None:
         await current_client(request)
-        await super().admit(request)
+        await super().authorize(request)
 
 
 async def require_token(request: Request) -> None:
@@ -90,11 +90,11 @@ def _count(request: Request, client: CurrentClient) -> None:
     if not policy:
         return
     request.state.answer_headers = policy
-    limit: RequestLimit | None = request.app.state.request_limit
+    limit: RateLimiter | None = request.app.state.request_limit
     if limit is None:
         return
     left = limit.take(client.id)
-    request.state.answer_headers = policy | limit_fields(left)
+    request.state.answer_headers = policy | rate_limit_header(left)
     if left is None:
         raise RateLimited(f"A client may make {limit.most} requests in a second; try again in one.")
 
@@ -110,5 +110,5 @@ def _bearer(request: Request) -> bytes:
 
 
 async def _find(request: Request, token: bytes) -> CurrentClient | None:
-    recognition: Recognition = request.app.state.recognition
+    recognition: Authenticator = request.app.state.recognition
     return await recognition.client(token)

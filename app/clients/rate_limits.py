@@ -14,7 +14,7 @@ from app.settings import Settings
 _ROUNDING = 1e-6
 
 
-class RequestLimit:
+class RateLimiter:
     """`most` requests at once, then one each `over_s / most` s: a bucket, full again after `over_s` of silence."""
 
     def __init__(self, most: int, *, over_s: float = 1, clock: Callable[[], float] = monotonic) -> None:
@@ -40,11 +40,11 @@ class RequestLimit:
         self._full_at[client_id] -= self._each_s
 
 
-def request_limit(settings: Settings) -> RequestLimit | None:
-    return RequestLimit(settings.client_requests_per_s) if settings.client_requests_per_s else None
+def rate_limiter(settings: Settings) -> RateLimiter | None:
+    return RateLimiter(settings.client_requests_per_s) if settings.client_requests_per_s else None
 
 
-def policy_fields(settings: Settings) -> dict[str, str]:
+def rate_limit_policy_header(settings: Settings) -> dict[str, str]:
     """`RateLimit-Policy`, when there is a limit."""
     policies = []
     if settings.client_requests_per_s is not None:
@@ -54,6 +54,6 @@ def policy_fields(settings: Settings) -> dict[str, str]:
     return {"RateLimit-Policy": ", ".join(policies)} if policies else {}
 
 
-def limit_fields(left: int | None) -> dict[str, str]:
+def rate_limit_header(left: int | None) -> dict[str, str]:
     """`RateLimit`: what is left, and that it is whole again in a second."""
     return {"RateLimit": f'"requests";r={left or 0};t=1'}

@@ -11,10 +11,10 @@ from app.clients.service import CurrentClient, find_clients
 from app.clients.tokens import hash_token
 from app.db import Sessions
 from app.driver import Driver, driver_connection
-from app.outages import outages_told
+from app.outages import translate_outages
 
 
-class Recognition:
+class Authenticator:
     """One per process."""
 
     def __init__(self, sessions: Sessions) -> None:
@@ -25,5 +25,5 @@ class Recognition:
         return await self._clients(hash_token(token))
 
     async def _find(self, driver: Driver, digests: Sequence[bytes]) -> Sequence[CurrentClient | None]:
-        with outages_told():
+        with translate_outages():
             return await find_clients(driver, digests)

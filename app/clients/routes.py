@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from app.api.dependencies import SessionsDep, SettingsDep
-from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, Page, cut_page, decode_cursor
+from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, Page, decode_cursor, paginate
 from app.api.problems import responses
 from app.api.request_body import RequestBody
 from app.api.strict_route import StrictRoute
@@ -21,11 +21,11 @@ from app.settings import Settings
 
 
 class AdminRoute(StrictRoute):
-    """Asks for ADMIN_TOKEN before it looks at the request: FastAPI would first parse 16 MB of a stranger's JSON."""
+    """Asks for ADMIN_TOKEN before it polls at the request: FastAPI would first parse 16 MB of a stranger's JSON."""
 
-    async def admit(self, request: Request) -> None:
+    async def authorize(self, request: Request) -> None:
         await require_admin(request)
-        await super().admit(request)
+        await super().authorize(request)
 
 
 router = APIRouter(
@@ -94,7 +94,7 @@ async def list_clients(
     before = decode_cursor(cursor, tuple[Literal["clients"], UUID], key)[1] if cursor is not None else None
     async with transaction(sessions) as session:
         rows = await service.list_clients(session, limit=limit + 1, before=before)
-    clients, next_cursor = cut_page(rows, limit, lambda row: ("clients", row.id), key)
+    clients, next_cursor = paginate(rows, limit, lambda row: ("clients", row.id), key)
     return Page(items=[Client.model_validate(client) for client in clients], next_cursor=next_cursor)
 
 

@@ -22,7 +22,7 @@ USED_SHARE = 0.97
 # A poller that wakes up late may catch up by this much, and no more.
 CATCH_UP_S = 0.02
 # From the moment a call is sent until upstream has counted it: the event loop, a new connection, the network.
-MOST_JITTER_S = 0.05
+MAX_JITTER_S = 0.05
 SLOWDOWN = 0.5
 SLOWEST_SHARE = 0.05
 RECOVERY_PER_S = 0.02
@@ -31,8 +31,8 @@ MAX_SLEEP_S = 1.0
 RETRY_S = 0.001
 
 _ENSURE = text("""
-    INSERT INTO budgets (account, kind, rate, pace) VALUES (:account, :kind, :rate, :rate)
-    ON CONFLICT (account, kind) DO UPDATE SET rate = excluded.rate, pace = excluded.rate
+    INSERT INTO budgets (account, kind, rate, current_rate) VALUES (:account, :kind, :rate, :rate)
+    ON CONFLICT (account, kind) DO UPDATE SET rate = excluded.rate, current_rate = excluded.rate
     WHERE budgets.rate <> excluded.rate
 """)
 
@@ -45,9 +45,11 @@ _TAKE = text("""
     taken AS (
         UPDATE budgets SET
             next_at = greatest(next_at, now - make_interval(secs => :catch_up))
-                + make_interval(secs => 1 / (pace * :used)),
-            pace = least(rate, pace + rate * :recovery * greatest(extract(epoch FROM now - paced_at), 0)),
-            paced_at = now
+                + make_interval(secs => 1 / (current_rate * :used)),
+            current_rate = least(
+                rate,
+                current_rate + rate * :recovery * greatest(extract(epoch FROM now - rate_changed_at), 0)),
+            rate_changed_at = now
         FROM clock
         WHERE account = :account AND kind = :kind AND next_at <= now
         RETURNING 1
@@ -61,10 +63,10 @@ _TAKE = text("""
 _SLOW_DOWN = text("""
     WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now)
     UPDATE budgets SET
-        pace = CASE WHEN next_at > now + make_interval(secs => 1 / (pace * :used)) THEN pace
-            ELSE greatest(rate * :slowest, pace * :slowdown) END,
+        current_rate = CASE WHEN next_at > now + make_interval(secs => 1 / (current_rate * :used)) THEN current_rate
+            ELSE greatest(rate * :slowest, current_rate * :slowdown) END,
         next_at = greatest(next_at, now + make_interval(secs => :pause)),
-        paced_at = greatest(next_at, now + make_interval(secs => :pause)),
+        rate_changed_at = greatest(next_at, now + make_interval(secs => :pause)),
         throttled = throttled + 1
     FROM clock
     WHERE account = :account AND kind = :kind
@@ -84,7 +86,7 @@ class Window:
     """The calls of this process in the upstream's last second, by when upstream has seen them at the latest.
 
     The row spaces calls as they set out. This keeps them apart as they arrive, which a busy event loop or a new
-    connection can put closer together: a call is there when it is answered, or after MOST_JITTER_S.
+    connection can put closer together: a call is there when it is answered, or after MAX_JITTER_S.
     """
 
     def __init__(self, rate: float) -> None:
@@ -99,7 +101,7 @@ class Window:
         async with self._turn:
             if len(self._seen_at) == self._size:
                 await asyncio.sleep(self._seen_at[0][0] + self._span_s - time.monotonic())
-            seen_at = [time.monotonic() + MOST_JITTER_S]
+            seen_at = [time.monotonic() + MAX_JITTER_S]
             self._seen_at.append(seen_at)
         try:
             yield

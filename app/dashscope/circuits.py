@@ -23,7 +23,7 @@ NO_MODEL = "model_unavailable"
 TOLD_BY_QUERY = frozenset({"account_key_refused", AWAY})
 
 FIRST_PROBE_S = 5
-LONGEST_PROBE_S = 60
+MAX_PROBE_S = 60
 # Longer than a query and a submit take. Should the poller die with it, another one has the right to probe after this.
 PROBE_LEASE_S = 90
 
@@ -107,7 +107,7 @@ async def put_probe_off(session: AsyncSession, circuit: Circuit, *, refused: boo
             "model": circuit.model,
             "refusals": int(refused),
             "first_s": FIRST_PROBE_S,
-            "longest_s": LONGEST_PROBE_S,
+            "longest_s": MAX_PROBE_S,
         },
     )
 

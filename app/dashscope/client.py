@@ -12,19 +12,19 @@ import httpx
 import orjson
 
 from app.dashscope import wire
-from app.dashscope.failures import Failure, Verdict, judge_call
+from app.dashscope.failures import Failure, FailureKind, classify_call
 from app.dashscope.transport import (
     CALL_TIMEOUT_S,
-    MAX_ANSWER_BYTES,
-    Answer,
+    MAX_RESPONSE_BYTES,
     NoAnswer,
     NotSent,
+    Response,
     exchange,
     http_client,
 )
 from app.settings import Account
 
-__all__ = ["Accepted", "DashScope", "Lost", "http_client"]
+__all__ = ["Accepted", "DashScope", "OutcomeUnknown", "http_client"]
 
 SHORT_SECRET_CHARS = 8
 
@@ -37,7 +37,7 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class OutcomeUnknown:
     """The answer to a submit did not come, or says nothing: upstream may or may not have made the task."""
 
     reason: str
@@ -53,7 +53,7 @@ class DashScope:
         http: httpx.AsyncClient,
         *,
         deadline_s: float = CALL_TIMEOUT_S,
-        max_answer_bytes: int = MAX_ANSWER_BYTES,
+        max_answer_bytes: int = MAX_RESPONSE_BYTES,
     ) -> None:
         self.account = account
         self._base_url = base_url.rstrip("/")
@@ -63,7 +63,7 @@ class DashScope:
 
     async def submit(
         self, *, model: str, input_style: str, file_urls: Sequence[str], parameters: Mapping[str, Any]
-    ) -> Accepted | Failure | Lost:
+    ) -> Accepted | Failure | OutcomeUnknown:
         """Make a task. Not idempotent upstream: only a Failure says for certain that there is none.
 
         Source: protocol, section 2. A 5xx counts as lost, since the task may have been made before it.
@@ -77,27 +77,27 @@ class DashScope:
         )
         match answer:
             case NotSent(reason):
-                return Failure(Verdict.LATER, "upstream_unavailable", reason)
+                return Failure(FailureKind.TRANSIENT, "upstream_unavailable", reason)
             case NoAnswer(reason):
-                return Lost(reason)
-            case Answer(200, received):
+                return OutcomeUnknown(reason)
+            case Response(200, received):
                 return self._submitted(received)
-            case Answer(status, received) if 400 <= status < 500:
+            case Response(status, received) if 400 <= status < 500:
                 return _certain(self._failure(status, received))
-            case Answer(status):
-                return Lost(f"HTTP {status}")
+            case Response(status):
+                return OutcomeUnknown(f"HTTP {status}")
 
-    async def query(self, task_id: str) -> wire.TaskView | Failure:
+    async def query(self, task_id: str) -> wire.TaskSnapshot | Failure:
         """Section 3 of the protocol. Always safe to repeat."""
-        return await self._read("GET", f"/tasks/{_segment(task_id)}", wire.read_task)
+        return await self._read("GET", f"/tasks/{_segment(task_id)}", wire.parse_task)
 
     async def list_tasks(self, **query: str | int) -> wire.TaskPage | Failure:
         """One page of the account's tasks of the last 24 hours. Section 5.1 of the protocol."""
-        return await self._read("GET", "/tasks", wire.read_page, params=query)
+        return await self._read("GET", "/tasks", wire.parse_page, params=query)
 
     async def cancel(self, task_id: str) -> Failure | None:
         """Cancel a task that is still PENDING; None when upstream did. Section 5.2 of the protocol."""
-        return await self._read("POST", f"/tasks/{_segment(task_id)}/cancel", wire.read_canceled)
+        return await self._read("POST", f"/tasks/{_segment(task_id)}/cancel", wire.parse_canceled)
 
     async def _read(
         self,
@@ -110,31 +110,31 @@ class DashScope:
         answer = await self._call(method, path, params=params)
         match answer:
             case NotSent(reason) | NoAnswer(reason):
-                return Failure(Verdict.LATER, "upstream_unavailable", reason)
-            case Answer(200, body):
+                return Failure(FailureKind.TRANSIENT, "upstream_unavailable", reason)
+            case Response(200, body):
                 return self._understood(read, body)
-            case Answer(status, body):
+            case Response(status, body):
                 return self._failure(status, body)
 
     def _understood(self, read: Callable[[bytes], T], body: bytes) -> T | Failure:
         try:
             return read(body)
-        except wire.Garbage as error:
-            if wire.read_error(body)[0]:
+        except wire.MalformedResponse as error:
+            if wire.parse_error(body)[0]:
                 return self._failure(200, body)
-            return Failure(Verdict.LATER, "upstream_unavailable", str(error))
+            return Failure(FailureKind.TRANSIENT, "upstream_unavailable", str(error))
 
-    def _submitted(self, body: bytes) -> Accepted | Failure | Lost:
+    def _submitted(self, body: bytes) -> Accepted | Failure | OutcomeUnknown:
         try:
-            return Accepted(wire.read_submitted(body))
-        except wire.Garbage as error:
-            if wire.read_error(body)[0]:
+            return Accepted(wire.parse_submitted(body))
+        except wire.MalformedResponse as error:
+            if wire.parse_error(body)[0]:
                 return _certain(self._failure(200, body))
-            return Lost(str(error))
+            return OutcomeUnknown(str(error))
 
     def _failure(self, status: int, body: bytes) -> Failure:
-        code, message = (said and self._redacted(said) for said in wire.read_error(body))
-        return judge_call(status, code, message or "")
+        code, message = (said and self._redacted(said) for said in wire.parse_error(body))
+        return classify_call(status, code, message or "")
 
     def _redacted(self, said: str) -> str:
         """Refusals are stored and shown. Whatever stands between us and upstream may repeat the key in one."""
@@ -149,7 +149,7 @@ class DashScope:
         headers: Mapping[str, str] | None = None,
         content: bytes | None = None,
         params: Mapping[str, str | int] | None = None,
-    ) -> Answer | NotSent | NoAnswer:
+    ) -> Response | NotSent | NoAnswer:
         request = self._http.build_request(
             method,
             self._base_url + path,
@@ -160,11 +160,11 @@ class DashScope:
         return await exchange(self._http, request, deadline_s=self._deadline_s, max_bytes=self._max_answer_bytes)
 
 
-def _certain(failure: Failure) -> Failure | Lost:
+def _certain(failure: Failure) -> Failure | OutcomeUnknown:
     """A refusal says that there is no task. Trouble of the engine does not, whatever its status; nor does a 408."""
-    broken = failure.verdict is Verdict.LATER and failure.upstream_code is not None
+    broken = failure.kind is FailureKind.TRANSIENT and failure.upstream_code is not None
     if broken or failure.status == 408:
-        return Lost(f"HTTP {failure.status}")
+        return OutcomeUnknown(f"HTTP {failure.status}")
     return failure
 
 

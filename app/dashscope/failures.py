@@ -11,24 +11,24 @@ MAX_MESSAGE_CHARS = 500
 _STATUS_BEFORE_CODE = re.compile(r"^[45]\d\d-")
 
 
-class Verdict(StrEnum):
+class FailureKind(StrEnum):
     """What to do about a failure."""
 
-    LATER = "later"  # nothing is wrong with the call: it may work in a moment
-    SLOWER = "slower"  # a rate limit: later, and fewer of them
-    RESUBMIT = "resubmit"  # the file may work in a new task; tried once
-    REFUSED = "refused"  # what was sent will never be accepted
+    TRANSIENT = "transient"  # nothing is wrong with the call: it may work in a moment
+    THROTTLED = "throttled"  # a rate limit: later, and fewer of them
+    FILE_RETRYABLE = "file_retryable"  # the file may work in a new task; tried once
+    PERMANENT = "permanent"  # what was sent will never be accepted
     GRANT = "grant"  # the account may not use this model, or has used up its quota: others may have it
-    MODEL = "model"  # upstream knows no such model
-    ACCOUNT = "account"  # key, bill or workspace: nothing works until a person acts
-    SILENT = "silent"  # no failure: there was no speech
+    MODEL_UNAVAILABLE = "model_unavailable"  # upstream knows no such model
+    ACCOUNT_BLOCKED = "account_blocked"  # key, bill or workspace: nothing works until a person acts
+    NO_SPEECH = "no_speech"  # no failure: there was no speech
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
     """A judged refusal. `code` is the gateway's stable word for clients, `upstream_code` what DashScope said."""
 
-    verdict: Verdict
+    kind: FailureKind
     code: str
     message: str
     upstream_code: str | None = None
@@ -37,32 +37,32 @@ class Failure:
     @property
     def retryable(self) -> bool:
         """Whether the same file may succeed when a client retries it later, unchanged."""
-        return self.verdict is not Verdict.REFUSED or self.code == "model_unavailable"
+        return self.kind is not FailureKind.PERMANENT or self.code == "model_unavailable"
 
     @property
     def of_account(self) -> bool:
         """Trouble of the account, with all models or with one. It says nothing about the files that were sent."""
-        return self.verdict in {Verdict.ACCOUNT, Verdict.GRANT, Verdict.MODEL}
+        return self.kind in {FailureKind.ACCOUNT_BLOCKED, FailureKind.GRANT, FailureKind.MODEL_UNAVAILABLE}
 
 
 _QUERY = re.compile(r"\?[^\s\"'?]+")
 
-Row = tuple[Verdict, str]
+Row = tuple[FailureKind, str]
 
-_THROTTLED: Row = (Verdict.SLOWER, "throttled")
-_NO_MODEL: Row = (Verdict.MODEL, "model_unavailable")
-_NO_GRANT: Row = (Verdict.GRANT, "model_not_granted")
+_THROTTLED: Row = (FailureKind.THROTTLED, "throttled")
+_NO_MODEL: Row = (FailureKind.MODEL_UNAVAILABLE, "model_unavailable")
+_NO_GRANT: Row = (FailureKind.GRANT, "model_not_granted")
 # Free quotas are counted per model.
-_QUOTA: Row = (Verdict.GRANT, "account_quota")
-_KEY: Row = (Verdict.ACCOUNT, "account_key_refused")
-_BILL: Row = (Verdict.ACCOUNT, "account_unpaid")
-_BROKEN: Row = (Verdict.LATER, "upstream_unavailable")
-_REQUEST: Row = (Verdict.REFUSED, "upstream_refused")
-_ENDPOINT: Row = (Verdict.REFUSED, "model_unavailable")
-_URL: Row = (Verdict.REFUSED, "file_url_refused")
-_CONTENT: Row = (Verdict.REFUSED, "content_rejected")
-_UNREACHABLE: Row = (Verdict.REFUSED, "file_unreachable")
-_UNREADABLE: Row = (Verdict.REFUSED, "audio_unreadable")
+_QUOTA: Row = (FailureKind.GRANT, "account_quota")
+_KEY: Row = (FailureKind.ACCOUNT_BLOCKED, "account_key_refused")
+_BILL: Row = (FailureKind.ACCOUNT_BLOCKED, "account_unpaid")
+_BROKEN: Row = (FailureKind.TRANSIENT, "upstream_unavailable")
+_REQUEST: Row = (FailureKind.PERMANENT, "upstream_refused")
+_ENDPOINT: Row = (FailureKind.PERMANENT, "model_unavailable")
+_URL: Row = (FailureKind.PERMANENT, "file_url_refused")
+_CONTENT: Row = (FailureKind.PERMANENT, "content_rejected")
+_UNREACHABLE: Row = (FailureKind.PERMANENT, "file_unreachable")
+_UNREADABLE: Row = (FailureKind.PERMANENT, "audio_unreadable")
 
 CALL_FAILURES: dict[str, Row] = {
     "Throttling": _THROTTLED,
@@ -90,7 +90,7 @@ CALL_FAILURES: dict[str, Row] = {
     "BadRequest": _REQUEST,
     "UnsupportedOperation": _REQUEST,
     "InvalidURL": _URL,
-    # Never a verdict that tries the same group again: it is split, and the other files go on.
+    # Never a kind that tries the same group again: it is split, and the other files go on.
     "InvalidURL.ConnectionRefused": _UNREACHABLE,
     "InvalidURL.Timeout": _UNREACHABLE,
     "InvalidFile": _UNREADABLE,
@@ -113,9 +113,9 @@ NO_MODEL_MESSAGE = "model not exist"
 # Model and endpoint do not fit. The words fit a file's URL as well, so they count against the files alone.
 ENDPOINT_MESSAGE = "url error"
 
-_DOWNLOAD: Row = (Verdict.RESUBMIT, "file_unreachable")
-_ENGINE: Row = (Verdict.RESUBMIT, "upstream_error")
-_SILENT: Row = (Verdict.SILENT, "no_speech")
+_DOWNLOAD: Row = (FailureKind.FILE_RETRYABLE, "file_unreachable")
+_ENGINE: Row = (FailureKind.FILE_RETRYABLE, "upstream_error")
+_SILENT: Row = (FailureKind.NO_SPEECH, "no_speech")
 
 FILE_FAILURES: dict[str, Row] = {
     "SUCCESS_WITH_NO_VALID_FRAGMENT": _SILENT,
@@ -132,8 +132,8 @@ FILE_FAILURES: dict[str, Row] = {
     "InvalidParameter.MalformedURL": _URL,
     "InvalidParameter": _REQUEST,
     "BadRequest": _REQUEST,
-    "FILE_TOO_LARGE": (Verdict.REFUSED, "file_too_large"),
-    "AUDIO_DURATION_TOO_LONG": (Verdict.REFUSED, "audio_too_long"),
+    "FILE_TOO_LARGE": (FailureKind.PERMANENT, "file_too_large"),
+    "AUDIO_DURATION_TOO_LONG": (FailureKind.PERMANENT, "audio_too_long"),
     "FILE_CHECK_FAILED": _UNREADABLE,
     "FILE_NORMALIZE_FAILED": _UNREADABLE,
     "FILE_PARSE_FAILED": _UNREADABLE,
@@ -151,7 +151,7 @@ FILE_FAILURES: dict[str, Row] = {
 }
 
 
-def judge_call(status: int, code: str | None, message: str) -> Failure:
+def classify_call(status: int, code: str | None, message: str) -> Failure:
     """Judge a refused call: any answer but 200, or a 200 that carries an error code."""
     row = _find(CALL_FAILURES, code) if code else None
     if row == _REQUEST and NO_MODEL_MESSAGE in message.lower():
@@ -160,24 +160,28 @@ def judge_call(status: int, code: str | None, message: str) -> Failure:
         row = _ENDPOINT
     if status == 400 and code == "Throttling.AllocationQuota":
         row = _REQUEST  # it counts hot-word lists, not calls
-    verdict, word = row or _by_status(status, readable=code is not None)
-    return Failure(verdict, word, _sentence(code, message, status), code, status)
+    kind, word = row or _by_status(status, readable=code is not None)
+    return Failure(kind, word, _sentence(code, message, status), code, status)
 
 
-def judge_file(code: str | None, message: str) -> Failure:
+def classify_file(code: str | None, message: str) -> Failure:
     """Judge a failed task or one failed file of it. An unknown code is taken for a fault of the engine.
 
     Trouble of the account may come to light only when the task runs.
     """
     row = (_find(FILE_FAILURES, code) or _of_account(code)) if code else None
-    verdict, word = row or _ENGINE
-    return Failure(verdict, word, _sentence(code, message, None), code)
+    kind, word = row or _ENGINE
+    return Failure(kind, word, _sentence(code, message, None), code)
 
 
 def _of_account(code: str) -> Row | None:
     """Exact codes only. A bare `AccessDenied` of a file is what the storage that holds the file says, too."""
     row = CALL_FAILURES.get(code) if code != "AccessDenied" else None
-    return row if row and row[0] in {Verdict.ACCOUNT, Verdict.GRANT, Verdict.MODEL} else None
+    return (
+        row
+        if row and row[0] in {FailureKind.ACCOUNT_BLOCKED, FailureKind.GRANT, FailureKind.MODEL_UNAVAILABLE}
+        else None
+    )
 
 
 def _find(table: dict[str, Row], code: str) -> Row | None:

@@ -15,7 +15,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 import idna
 
 # Escapes of escapes (`%252F`) are undone that deep. Each pass takes time in proportion to the length of the URL.
-_MOST_PASSES = 8
+_MAX_PASSES = 8
 _OSS = "oss://"
 _PARTS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^?#]*)(.*)", re.DOTALL)
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
@@ -112,7 +112,7 @@ def _unescaped(url: str) -> str:
     """Bytes that are not UTF-8 become surrogates: as question marks, all file names in GBK would be equal."""
     if "%" in url:
         data = url.encode("utf-8", "surrogatepass")
-        for _ in range(_MOST_PASSES):
+        for _ in range(_MAX_PASSES):
             if not _ESCAPE.search(data):
                 break
             data = unquote_to_bytes(data)

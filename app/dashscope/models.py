@@ -19,9 +19,9 @@ class Budget(Base):
     kind: Mapped[str] = mapped_column(Text, primary_key=True)
     # Calls per second that the account is allowed, and what of it is used now (less after a 429).
     rate: Mapped[float] = mapped_column(Float)
-    pace: Mapped[float] = mapped_column(Float)
+    current_rate: Mapped[float] = mapped_column(Float)
     next_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    paced_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    rate_changed_at: Mapped[datetime] = mapped_column(server_default=func.now())
     throttled: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
 
 
@@ -71,10 +71,10 @@ class Blockage(Base):
     since: Mapped[datetime]
 
 
-class Watch(Base):
+class ListLease(Base):
     """Which poller reads an account's task list, so that replicas do not read it twice."""
 
-    __tablename__ = "watches"
+    __tablename__ = "list_leases"
     __table_args__ = ({"postgresql_with": {"fillfactor": "50"}},)
 
     account: Mapped[str] = mapped_column(Text, primary_key=True)
@@ -91,4 +91,4 @@ class Turn(Base):
     region: Mapped[str] = mapped_column(Text, primary_key=True)
     model: Mapped[str] = mapped_column(Text, primary_key=True)
     client_id: Mapped[UUID] = mapped_column(primary_key=True)
-    served: Mapped[int] = mapped_column(BigInteger)
+    last_served_us: Mapped[int] = mapped_column(BigInteger)

@@ -8,7 +8,7 @@ HIDDEN = "…"
 # Quotation marks and Chinese punctuation end a URL as blanks do. Splitting takes linear time.
 _BETWEEN = re.compile(r"([\s\"'<>`，。；、！（）【】《》「」“”‘’]+)")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,15}\Z")
-_LONGEST_SCHEME = 16
+_MAX_SCHEME = 16
 _CLOSING = ".,;:!)]}"
 
 
@@ -41,7 +41,7 @@ def _starts(part: str) -> list[int]:
     starts = []
     position = part.find("://")
     while position >= 0:
-        scheme = _SCHEME.search(part, max(0, position - _LONGEST_SCHEME), position)
+        scheme = _SCHEME.search(part, max(0, position - _MAX_SCHEME), position)
         starts.append(scheme.start() if scheme else position)
         position = part.find("://", position + 3)
     return starts

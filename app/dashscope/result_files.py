@@ -15,7 +15,7 @@ from urllib.parse import quote
 import httpx
 
 from app.dashscope.bodies import UnusableBody, read_body
-from app.dashscope.transport import no_cookies, trusted
+from app.dashscope.transport import no_cookies, ssl_context
 
 MAX_RESULT_BYTES = 128 * 1024 * 1024  # 12 hours of Mandarin are 6–13 MB a channel; pretty-printed about twice that
 DEADLINE_S = 300
@@ -31,7 +31,7 @@ _LINK = re.compile(rf"https?://(?P<host>{_HOST})(?P<port>:[0-9]{{1,5}})?(?P<targ
 _LEGAL = "/?:@!$&'()*+,;=-._~%[]"
 
 
-class Trouble(StrEnum):
+class FetchFailureKind(StrEnum):
     """Why a result could not be fetched."""
 
     AWAY = "away"  # no answer, 5xx: the link may work later
@@ -41,8 +41,8 @@ class Trouble(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class NoResult:
-    trouble: Trouble
+class FetchFailed:
+    kind: FetchFailureKind
     detail: str
 
 
@@ -51,7 +51,7 @@ async def results_client() -> AsyncIterator[httpx.AsyncClient]:
     limits = httpx.Limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=3)
     timeout = httpx.Timeout(30, connect=10, pool=DEADLINE_S)
     async with httpx.AsyncClient(
-        verify=trusted(),
+        verify=ssl_context(),
         limits=limits,
         timeout=timeout,
         follow_redirects=False,
@@ -69,15 +69,15 @@ async def fetch_result(
     base_url: str,
     max_bytes: int = MAX_RESULT_BYTES,
     deadline_s: float = DEADLINE_S,
-) -> bytes | NoResult:
+) -> bytes | FetchFailed:
     """The bytes of a result. `base_url`: the region's own, whose host may serve results besides `*.aliyuncs.com`."""
     if not is_result_host(url, base_url):
-        return NoResult(Trouble.FORBIDDEN, "the result is on a host that is not DashScope's")
+        return FetchFailed(FetchFailureKind.FORBIDDEN, "the result is on a host that is not DashScope's")
     try:
         async with asyncio.timeout(deadline_s):
             return await _fetch(http, _request(http, url), max_bytes)
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError) as error:
-        return NoResult(Trouble.AWAY, f"the result host gave no answer ({type(error).__name__})")
+        return FetchFailed(FetchFailureKind.AWAY, f"the result host gave no answer ({type(error).__name__})")
 
 
 def is_result_host(url: str, base_url: str) -> bool:
@@ -105,7 +105,7 @@ def _request(http: httpx.AsyncClient, url: str) -> httpx.Request:
     return http.build_request("GET", url, extensions={"target": target.encode()})
 
 
-async def _fetch(http: httpx.AsyncClient, request: httpx.Request, max_bytes: int) -> bytes | NoResult:
+async def _fetch(http: httpx.AsyncClient, request: httpx.Request, max_bytes: int) -> bytes | FetchFailed:
     response = await http.send(request, stream=True)
     try:
         return await _read(response, max_bytes)
@@ -113,14 +113,18 @@ async def _fetch(http: httpx.AsyncClient, request: httpx.Request, max_bytes: int
         await response.aclose()
 
 
-async def _read(response: httpx.Response, max_bytes: int) -> bytes | NoResult:
+async def _read(response: httpx.Response, max_bytes: int) -> bytes | FetchFailed:
     if response.status_code in {403, 404, 410}:
-        return NoResult(Trouble.EXPIRED, f"the result host answered HTTP {response.status_code}")
+        return FetchFailed(FetchFailureKind.EXPIRED, f"the result host answered HTTP {response.status_code}")
     if response.status_code != 200:
-        return NoResult(Trouble.AWAY, f"the result host answered HTTP {response.status_code}")
+        return FetchFailed(FetchFailureKind.AWAY, f"the result host answered HTTP {response.status_code}")
     try:
         body = await read_body(response, max_bytes)
     except UnusableBody:
-        return NoResult(Trouble.AWAY, "the result host answered in an encoding that was not asked for")
+        return FetchFailed(FetchFailureKind.AWAY, "the result host answered in an encoding that was not asked for")
     # Object storage sends what was stored encoded, asked or not; decoded, it is the document.
-    return NoResult(Trouble.TOO_LARGE, f"the result is larger than {max_bytes} bytes") if body is None else body
+    return (
+        FetchFailed(FetchFailureKind.TOO_LARGE, f"the result is larger than {max_bytes} bytes")
+        if body is None
+        else body
+    )

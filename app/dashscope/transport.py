@@ -23,7 +23,7 @@ MAX_CONNECTIONS = 200
 # Below the keep-alive of the usual servers (5 s and more): a submit never goes out on a connection that the
 # other side is just closing, which would leave its outcome unknown.
 KEEPALIVE_S = 3
-MAX_ANSWER_BYTES = 32 * 1024 * 1024
+MAX_RESPONSE_BYTES = 32 * 1024 * 1024
 
 # What aiohttp raises before there is a connection, and nowhere else: no name, refused, TLS failed, no time left.
 # Any other trouble may have come after the request had left. httpx's exceptions do not tell: httpx-aiohttp 0.2
@@ -32,7 +32,7 @@ _NEVER_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     status: int
     body: bytes
 
@@ -59,18 +59,18 @@ async def http_client(
 
     All accounts share it, so it keeps no cookies. Environment proxies are not used.
     """
-    connector = aiohttp.TCPConnector(limit=max_connections, keepalive_timeout=KEEPALIVE_S, ssl=trusted())
+    connector = aiohttp.TCPConnector(limit=max_connections, keepalive_timeout=KEEPALIVE_S, ssl=ssl_context())
     session = aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         response_class=_Response,
-        middlewares=(_once,),
+        middlewares=(_send_once,),
         skip_auto_headers=("Content-Type",),  # a cancel has no body, which aiohttp would call an octet stream
     )
     # "pool" bounds the way to a connection as a whole, name look-up and waiting for a free one included.
     timeout = httpx.Timeout(CALL_TIMEOUT_S, connect=connect_timeout_s, pool=connect_timeout_s)
     async with httpx.AsyncClient(
-        transport=AiohttpTransport(client=session, verify=trusted()),
+        transport=AiohttpTransport(client=session, verify=ssl_context()),
         timeout=timeout,
         follow_redirects=False,
         cookies=no_cookies(),
@@ -80,7 +80,7 @@ async def http_client(
 
 
 @cache
-def trusted() -> ssl.SSLContext:
+def ssl_context() -> ssl.SSLContext:
     """The certificates that are trusted: SSL_CERT_FILE, else those of certifi. Loading them takes 20 ms."""
     return httpx.create_ssl_context()
 
@@ -92,11 +92,11 @@ def no_cookies() -> CookieJar:
 
 async def exchange(
     http: httpx.AsyncClient, request: httpx.Request, *, deadline_s: float, max_bytes: int
-) -> Answer | NotSent | NoAnswer:
+) -> Response | NotSent | NoAnswer:
     """Send the request, at most once, and read its answer to the end."""
     try:
         async with asyncio.timeout(deadline_s):
-            return await _answer(http, request, max_bytes)
+            return await _receive(http, request, max_bytes)
     except (httpx.HTTPError, aiohttp.ClientError, TimeoutError, OSError, UnusableBody) as error:
         reason = f"no answer ({_kind(error)})"
         return NotSent(reason) if _never_sent(error) else NoAnswer(reason)
@@ -114,7 +114,7 @@ class _Response(aiohttp.ClientResponse):
         return response
 
 
-async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+async def _send_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
     """aiohttp repeats a GET whose connection broke, by itself: a call that no budget knows of. This hides why."""
     try:
         return await handler(request)
@@ -124,7 +124,7 @@ async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerTy
         raise ConnectionBroken(type(error).__name__) from error
 
 
-async def _answer(http: httpx.AsyncClient, request: httpx.Request, max_bytes: int) -> Answer:
+async def _receive(http: httpx.AsyncClient, request: httpx.Request, max_bytes: int) -> Response:
     response = await http.send(request, stream=True)
     try:
         body = await read_body(response, max_bytes)
@@ -132,7 +132,7 @@ async def _answer(http: httpx.AsyncClient, request: httpx.Request, max_bytes: in
         await response.aclose()
     if body is None:
         raise UnusableBody
-    return Answer(response.status_code, body)
+    return Response(response.status_code, body)
 
 
 def _never_sent(error: Exception) -> bool:

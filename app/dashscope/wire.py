@@ -1,4 +1,4 @@
-"""DashScope's answers as values. Pure; garbage raises Garbage and nothing else."""
+"""DashScope's answers as values. Pure; garbage raises MalformedResponse and nothing else."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ MAX_TASK_ID_CHARS = 200
 MAX_COUNT = 2**31 - 1  # PostgreSQL's integer
 
 
-class Garbage(ValueError):
+class MalformedResponse(ValueError):
     """An answer that is not what the protocol promises: HTML, truncated JSON, a missing task id."""
 
 
@@ -31,7 +31,7 @@ class TaskStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class FileOutcome:
     """The outcome of one file: a link to its result, or a code that says why there is none.
 
     Not `ended` while it has neither: a file that "SUCCEEDED" without a link was billed, and must not go out again.
@@ -45,11 +45,11 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class TaskView:
+class TaskSnapshot:
     """One answer to a query. `items` may be empty even when the task ended: then `code` speaks for every file."""
 
     status: TaskStatus
-    items: tuple[Item, ...] = ()
+    items: tuple[FileOutcome, ...] = ()
     code: str | None = None
     message: str = ""
     usage_s: int | None = None
@@ -88,37 +88,37 @@ def submit_body(
     return body
 
 
-def read_object(body: bytes) -> dict[str, Any]:
+def parse_object(body: bytes) -> dict[str, Any]:
     try:
         answer = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise Garbage("the answer is not JSON") from error
+        raise MalformedResponse("the answer is not JSON") from error
     if not isinstance(answer, dict):
-        raise Garbage("the answer is not a JSON object")
+        raise MalformedResponse("the answer is not a JSON object")
     return answer
 
 
-def read_error(body: bytes) -> tuple[str | None, str]:
+def parse_error(body: bytes) -> tuple[str | None, str]:
     """Code and message of a refusal; (None, "") when the body is no such thing."""
     try:
-        answer = read_object(body)
-    except Garbage:
+        answer = parse_object(body)
+    except MalformedResponse:
         return None, ""
     return _code(answer), _text(answer.get("message")) or _text(answer.get("msg"))
 
 
-def read_submitted(body: bytes) -> str:
+def parse_submitted(body: bytes) -> str:
     """The task id of an accepted submit."""
-    task_id = _output(read_object(body)).get("task_id")
+    task_id = _output(parse_object(body)).get("task_id")
     if not _is_task_id(task_id):
-        raise Garbage("the answer has no task_id")
+        raise MalformedResponse("the answer has no task_id")
     return task_id
 
 
-def read_task(body: bytes) -> TaskView:
-    answer = read_object(body)
+def parse_task(body: bytes) -> TaskSnapshot:
+    answer = parse_object(body)
     output = _output(answer)
-    return TaskView(
+    return TaskSnapshot(
         status=_status(output.get("task_status")),
         items=_items(output),
         code=_code(output),
@@ -129,12 +129,12 @@ def read_task(body: bytes) -> TaskView:
     )
 
 
-def read_page(body: bytes) -> TaskPage:
+def parse_page(body: bytes) -> TaskPage:
     """One page of the task list. The documented key is `data`; one SDK generation reads `tasks`."""
-    answer = read_object(body)
+    answer = parse_object(body)
     rows = answer.get("data", answer.get("tasks"))
     if not isinstance(rows, list):
-        raise Garbage("the answer has no list of tasks")
+        raise MalformedResponse("the answer has no list of tasks")
     tasks = tuple(_listed(row) for row in rows if isinstance(row, dict) and _is_task_id(row.get("task_id")))
     return TaskPage(tasks, _total_pages(answer))
 
@@ -142,40 +142,40 @@ def read_page(body: bytes) -> TaskPage:
 def read_result_url(raw: bytes) -> str | None:
     """The `file_url` of a result document: the file that it is of. None if it names none."""
     try:
-        return _text(read_object(raw).get("file_url")) or None
-    except Garbage:
+        return _text(parse_object(raw).get("file_url")) or None
+    except MalformedResponse:
         return None
 
 
-def read_canceled(body: bytes) -> None:
+def parse_canceled(body: bytes) -> None:
     """The answer to a cancel has nothing in it but a request id."""
-    if _code(read_object(body)):
-        raise Garbage("the answer is an error")
+    if _code(parse_object(body)):
+        raise MalformedResponse("the answer is an error")
 
 
 def _output(answer: Mapping[str, Any]) -> Mapping[str, Any]:
     output = answer.get("output")
     if not isinstance(output, dict):
-        raise Garbage("the answer has no output")
+        raise MalformedResponse("the answer has no output")
     return output
 
 
-def _items(output: Mapping[str, Any]) -> tuple[Item, ...]:
+def _items(output: Mapping[str, Any]) -> tuple[FileOutcome, ...]:
     result = _mapping(output.get("result"))  # qwen3's singular form
     if link := _text(result.get("transcription_url")):
-        return (Item(_text(result.get("file_url")) or None, link),)
+        return (FileOutcome(_text(result.get("file_url")) or None, link),)
     results = output.get("results")
     if not isinstance(results, list):
         return ()
     return tuple(_item(row) for row in results if isinstance(row, dict))
 
 
-def _item(row: Mapping[str, Any]) -> Item:
+def _item(row: Mapping[str, Any]) -> FileOutcome:
     status, code = row.get("subtask_status"), _code(row)
     link = _text(row.get("transcription_url")) if status in (None, "SUCCEEDED") else ""
     under_way = status in ("PENDING", "RUNNING")
     silent_so_far = status in (None, "SUCCEEDED") and not link and not code
-    return Item(
+    return FileOutcome(
         file_url=_text(row.get("file_url")) or None,
         transcription_url=link or None,
         code=None if link else code,
@@ -197,7 +197,7 @@ def _listed_status(row: Mapping[str, Any]) -> TaskStatus:
     """One row without a status, of whatever service of the account, does not spoil the page."""
     try:
         return _status(row.get("status") or row.get("task_status"))
-    except Garbage:
+    except MalformedResponse:
         return TaskStatus.RUNNING
 
 
@@ -210,7 +210,7 @@ def _total_pages(answer: Mapping[str, Any]) -> int:
 
 def _status(value: Any) -> TaskStatus:
     if not isinstance(value, str) or not value:
-        raise Garbage("the answer has no task_status")
+        raise MalformedResponse("the answer has no task_status")
     try:
         return TaskStatus(value)
     except ValueError:

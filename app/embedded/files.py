@@ -24,7 +24,7 @@ from pathlib import Path
 SPARE_IDS = range(60874, 61184)
 FORMER_ACCOUNT = "pgserver"  # made by earlier versions when they ran as root
 SOCKET_NAME = ".s.PGSQL.5432"
-LONGEST_SOCKET_PATH = 103  # bytes; 107 on Linux
+MAX_SOCKET_PATH = 103  # bytes; 107 on Linux
 # Beyond these a path would have to be quoted in URLs, asyncpg's lists of hosts and PostgreSQL's lists of folders.
 PLAIN_PATH = re.compile(r"/[A-Za-z0-9/._-]*")
 WITH_PASSWORD = "local all all scram-sha-256\n"  # noqa: S105
@@ -229,7 +229,7 @@ def _temporary_folder() -> Path:
 
 def _fits(folder: Path) -> bool:
     path = folder / SOCKET_NAME
-    return PLAIN_PATH.fullmatch(str(path)) is not None and len(str(path)) <= LONGEST_SOCKET_PATH
+    return PLAIN_PATH.fullmatch(str(path)) is not None and len(str(path)) <= MAX_SOCKET_PATH
 
 
 def _name(uid: int) -> str | None:

@@ -81,7 +81,7 @@ def start_embedded(data_dir: Path) -> str:
 
 
 def is_running(data_dir: Path) -> bool:
-    """Whether the server under `data_dir` lives. Cheap: it looks at a process and asks nobody.
+    """Whether the server under `data_dir` lives. Cheap: it polls at a process and asks nobody.
 
     True, and a warning, where that cannot be told, as when the process may open no more files.
     """
@@ -181,7 +181,7 @@ def _run_initdb(account: Account, folder: Path) -> None:
     except EmbeddedError as error:
         if "could not look up" not in str(error):
             raise
-        needs = f"user ID {account.uid} needs an entry in /etc/passwd, where initdb looks for its name"
+        needs = f"user ID {account.uid} needs an entry in /etc/passwd, where initdb polls for its name"
         raise EmbeddedError(needs) from error
 
 

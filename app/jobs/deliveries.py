@@ -6,16 +6,16 @@ from uuid import UUID
 from fastapi import APIRouter
 
 from app.api.dependencies import SessionsDep
-from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, cut_page, decode_cursor, list_key
+from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, decode_cursor, paginate, scoped_key
 from app.api.problems import responses
-from app.clients.authentication import ClientDep, ClientRoute
+from app.clients.authentication import AuthenticatedRoute, ClientDep
 from app.db import transaction
 from app.errors import InvalidCursor, InvalidRequest, NotFound
 from app.queue import queries
 from app.webhooks import deliveries
 from app.webhooks.schemas import Delivery, DeliveryPage
 
-router = APIRouter(prefix="/v1/jobs", route_class=ClientRoute, tags=["webhooks"])
+router = APIRouter(prefix="/v1/jobs", route_class=AuthenticatedRoute, tags=["webhooks"])
 
 
 @router.get(
@@ -31,10 +31,10 @@ async def list_job_deliveries(
     \f
     Three statements, and the token's.
     """
-    key = list_key(client.cursor_key, job_id)
+    key = scoped_key(client.cursor_key, job_id)
     before = decode_cursor(cursor, tuple[Literal["deliveries"], UUID], key)[1] if cursor is not None else None
     async with transaction(sessions) as session:
         await queries.find_job(session, client.id, job_id)
         logs = await deliveries.list_deliveries(session, client.id, job_id, before=before, limit=limit + 1)
-    page, next_cursor = cut_page(logs, limit, lambda log: ("deliveries", log.delivery.id), key)
+    page, next_cursor = paginate(logs, limit, lambda log: ("deliveries", log.delivery.id), key)
     return DeliveryPage(items=[Delivery.of(log) for log in page], next_cursor=next_cursor)

@@ -1,6 +1,6 @@
 """`/v1/jobs/{id}/events`: a job at each change, as server-sent events.
 
-A stream holds no connection to PostgreSQL and asks it nothing: one loop looks for all who wait (`app.jobs.long_poll`).
+A stream holds no connection to PostgreSQL and asks it nothing: one loop polls for all who wait (`app.jobs.long_poll`).
 """
 
 from collections.abc import AsyncIterator
@@ -12,10 +12,10 @@ from fastapi.responses import StreamingResponse
 
 from app.api.integers import DIGITS
 from app.api.problems import responses
-from app.clients.authentication import ClientDep, ClientRoute
+from app.clients.authentication import AuthenticatedRoute, ClientDep
 from app.errors import InvalidRequest, NotFound
-from app.jobs.dependencies import desk_of
-from app.jobs.long_poll import Waiters
+from app.jobs.dependencies import job_services
+from app.jobs.long_poll import JobWaiters
 from app.queue.job_json import job_bytes
 from app.queue.queries import JobRow
 
@@ -41,7 +41,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     **responses(InvalidRequest, NotFound),
 }
 
-router = APIRouter(prefix="/v1/jobs", route_class=ClientRoute, tags=["jobs"])
+router = APIRouter(prefix="/v1/jobs", route_class=AuthenticatedRoute, tags=["jobs"])
 
 LastEventId = Annotated[
     int | None,
@@ -73,17 +73,17 @@ async def stream_job_events(
     \f
     One statement, and the token's.
     """
-    desk = desk_of(request)
-    job = await desk.lookup.job(client.id, job_id)
+    services = job_services(request)
+    job = await services.lookup.job(client.id, job_id)
     seen = last_event_id or 0
     if seen > job.version:
         seen = 0  # an id of another job's: this one's end must not pass for seen
     if job.final and seen == job.version:
         return Response(status_code=204, headers=_HEADERS)
-    return StreamingResponse(_events(desk.waiters, job, seen), headers=_HEADERS, media_type="text/event-stream")
+    return StreamingResponse(_events(services.waiters, job, seen), headers=_HEADERS, media_type="text/event-stream")
 
 
-async def _events(waiters: Waiters, job: JobRow, seen: int) -> AsyncIterator[bytes]:
+async def _events(waiters: JobWaiters, job: JobRow, seen: int) -> AsyncIterator[bytes]:
     yield _RECONNECT
     # A reason to wait comes and goes within a version: the caller may have seen the version without it.
     if job.version > seen or job.waiting_reason:

@@ -6,13 +6,13 @@ from functools import partial
 from app.batching import Batcher
 from app.db import Sessions
 from app.driver import Driver, driver_connection
-from app.outages import outages_told
-from app.queue.creation import Created, NewJob, create_jobs
+from app.outages import translate_outages
+from app.queue.creation import CreatedJob, NewJob, create_jobs
 
 # Two cores gain nothing from a third.
 AT_ONCE = 2
 # Jobs of 10,000 files go alone: what comes with them would wait for them.
-MOST_FILES = 1000
+MAX_FILES = 1000
 
 
 class Intake:
@@ -21,12 +21,12 @@ class Intake:
     def __init__(self, sessions: Sessions, *, waiting_limit: int | None = None) -> None:
         self._waiting_limit = waiting_limit
         connect = partial(driver_connection, sessions)
-        self._jobs = Batcher(connect, self._create, at_once=AT_ONCE, most=MOST_FILES, weight=lambda new: len(new.urls))
+        self._jobs = Batcher(connect, self._create, at_once=AT_ONCE, most=MAX_FILES, weight=lambda new: len(new.urls))
 
-    async def create(self, new: NewJob) -> Created:
+    async def create(self, new: NewJob) -> CreatedJob:
         """The job, durable. Raises what `create_jobs` returns, or DatabaseUnavailable."""
         return await self._jobs(new)
 
-    async def _create(self, driver: Driver, jobs: Sequence[NewJob]) -> Sequence[Created | Exception]:
-        with outages_told():
+    async def _create(self, driver: Driver, jobs: Sequence[NewJob]) -> Sequence[CreatedJob | Exception]:
+        with translate_outages():
             return await create_jobs(driver, jobs, waiting_limit=self._waiting_limit)

@@ -9,9 +9,9 @@ from sqlalchemy import ARRAY, BigInteger, Text, Uuid, bindparam, text
 
 from app.db import Sessions
 from app.driver import Statement, driver_connection
-from app.queue.queries import WAITING_REASON, JobRow, Version, find_jobs, no_such_job
+from app.queue.queries import WAITING_REASON, JobRow, Version, find_jobs, job_not_found
 
-LOOK_INTERVAL_S = 0.1
+POLL_INTERVAL_S = 0.1
 # Higher than any version: who waits with it is woken by nothing but the end of the job.
 FINAL = 2**31 - 1
 # Bounds what is held at once when all jobs move together: 100 jobs show up to 10,000 files.
@@ -38,13 +38,13 @@ _MOVED = Statement(
 )
 
 
-class Waiters:
+class JobWaiters:
     """Everyone in this process who waits for a job. The loop runs only while somebody waits.
 
     Call `close` as soon as the server shall stop: all waits end at once, and none begins any more.
     """
 
-    def __init__(self, sessions: Sessions, *, interval_s: float = LOOK_INTERVAL_S) -> None:
+    def __init__(self, sessions: Sessions, *, interval_s: float = POLL_INTERVAL_S) -> None:
         self._sessions = sessions
         self._interval_s = interval_s
         self._waits: dict[Version, _Wait] = {}
@@ -87,7 +87,7 @@ class Waiters:
             if not wait.people and self._waits.get(seen) is wait:
                 del self._waits[seen]
         if wait.gone:
-            raise no_such_job(seen.job_id)
+            raise job_not_found(seen.job_id)
         return wait.job
 
     def close(self) -> None:

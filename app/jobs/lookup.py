@@ -8,8 +8,8 @@ from app.batching import Batcher
 from app.db import Sessions
 from app.driver import Driver, driver_connection
 from app.errors import NotFound
-from app.outages import outages_told
-from app.queue.queries import JobRow, find_own_jobs, no_such_job
+from app.outages import translate_outages
+from app.queue.queries import JobRow, find_own_jobs, job_not_found
 
 
 class Lookup:
@@ -24,6 +24,6 @@ class Lookup:
         return await self._jobs((client_id, job_id))
 
     async def _find(self, driver: Driver, keys: Sequence[tuple[UUID, UUID]]) -> Sequence[JobRow | NotFound]:
-        with outages_told():
+        with translate_outages():
             found = await find_own_jobs(driver, keys)
-        return [found.get(key) or no_such_job(key[1]) for key in keys]
+        return [found.get(key) or job_not_found(key[1]) for key in keys]

@@ -32,7 +32,7 @@ _TYPICAL = text("""
 """)
 
 
-class Pace:
+class RetryAfterEstimator:
     """What one process knows of it: one statement each 10 s while somebody asks, none otherwise."""
 
     def __init__(self, sessions: Sessions) -> None:

@@ -7,13 +7,13 @@ from uuid import UUID
 import msgspec
 from fastapi import APIRouter, Query, Request, Response
 
-from app.api.conditional import not_modified, validators
+from app.api.conditional import not_modified, validator_headers
 from app.api.dependencies import SessionsDep
 from app.api.filters import CreatedAfter, CreatedBefore, ModelFilter, RegionFilter
-from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, cut_page, decode_cursor, list_key
+from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, decode_cursor, paginate, scoped_key
 from app.api.problems import responses
 from app.api.strict_route import prefixed_query, query_prefix
-from app.clients.authentication import ClientDep, ClientRoute
+from app.clients.authentication import AuthenticatedRoute, ClientDep
 from app.db import transaction
 from app.errors import (
     DatabaseUnavailable,
@@ -30,17 +30,17 @@ from app.errors import (
     TooManyWaitingFiles,
     UnknownModel,
 )
-from app.jobs.dependencies import PreferHeader, WaitParameter, desk_of, wait_for_job, wait_s
+from app.jobs.dependencies import PreferHeader, WaitParameter, job_services, wait_for_job, wait_s
 from app.jobs.idempotency import IdempotencyKey
 from app.jobs.preference import preference_applied
 from app.jobs.schemas import MAX_FILES, Job, JobFilePage, JobPage, JobRequest
-from app.jobs.validation import new_job
+from app.jobs.validation import validate_new_job
 from app.queue import commands, queries
 from app.queue.job_json import file_json, job_bytes, job_etag, page_bytes
 from app.queue.lifecycle import FileStatus, JobStatus
 from app.queue.queries import JobFilters, JobRow
 
-router = APIRouter(prefix="/v1/jobs", route_class=ClientRoute, tags=["jobs"])
+router = APIRouter(prefix="/v1/jobs", route_class=AuthenticatedRoute, tags=["jobs"])
 
 _RETRY_AFTER = {
     "Retry-After": {
@@ -106,16 +106,16 @@ async def create_job(
     if len(request.headers.getlist("idempotency-key")) > 1:
         detail = "may be given once only"
         raise InvalidRequest(f"The Idempotency-Key {detail}.", faults=[Fault("/header/Idempotency-Key", detail)])
-    desk = desk_of(request)
-    new = new_job(body, client_id=client.id, idempotency_key=idempotency_key, served=desk.served)
-    created = await desk.intake.create(new)
+    services = job_services(request)
+    new = validate_new_job(body, client_id=client.id, idempotency_key=idempotency_key, served=services.served)
+    created = await services.intake.create(new)
     job = created.job
     if not created.replayed:
-        desk.doorbell.ring()
+        services.wakeup.ring()
     # The job is durable: an error now would invite its sender to send it again.
     with suppress(DatabaseUnavailable, NotFound):
         job = await _wait(request, job, wait_s(request, wait, prefer))
-    headers = {"Location": f"/v1/jobs/{job.id}", **await desk.retry_after(job)}
+    headers = {"Location": f"/v1/jobs/{job.id}", **await services.retry_after(job)}
     if created.replayed:
         headers["Idempotency-Replayed"] = "true"
     return _json(job_bytes(job), headers | preference_applied(request), status_code=202)
@@ -156,8 +156,8 @@ async def list_jobs(
             decode_cursor(cursor, tuple[Literal["jobs"], UUID], client.cursor_key)[1] if cursor is not None else None
         ),
     )
-    jobs = await desk_of(request).shown.page(client.id, filters, limit + 1)
-    page, next_cursor = cut_page(jobs, limit, lambda job: ("jobs", job[0]), client.cursor_key)
+    jobs = await job_services(request).shown.page(client.id, filters, limit + 1)
+    page, next_cursor = paginate(jobs, limit, lambda job: ("jobs", job[0]), client.cursor_key)
     return _json(page_bytes([msgspec.Raw(body) for _, body in page], next_cursor))
 
 
@@ -185,12 +185,12 @@ async def get_job(
     One statement, two when the wait is over too early, and the token's; those who ask at the same moment share them.
     All who wait share one statement each 0.1 s, and another one for each 100 jobs that have moved.
     """
-    desk = desk_of(request)
-    job = await desk.lookup.job(client.id, job_id)
+    services = job_services(request)
+    job = await services.lookup.job(client.id, job_id)
     job = await _wait(request, job, wait_s(request, wait, prefer))
     etag = job_etag(job)
-    more = await desk.retry_after(job) | preference_applied(request)
-    return not_modified(request, etag, more) or _json(job_bytes(job), validators(etag) | more)
+    more = await services.retry_after(job) | preference_applied(request)
+    return not_modified(request, etag, more) or _json(job_bytes(job), validator_headers(etag) | more)
 
 
 @router.get(
@@ -213,13 +213,13 @@ async def list_job_files(
     \f
     One statement, two when there is nothing to show, and the token's.
     """
-    key = list_key(client.cursor_key, job_id)
+    key = scoped_key(client.cursor_key, job_id)
     after_index = decode_cursor(cursor, tuple[Literal["files"], FileIndex], key)[1] if cursor is not None else -1
     async with transaction(sessions) as session:
         files = await queries.list_files(
             session, client.id, job_id, statuses=status or (), after_index=after_index, limit=limit + 1
         )
-    page, next_cursor = cut_page(files, limit, lambda file: ("files", file.index), key)
+    page, next_cursor = paginate(files, limit, lambda file: ("files", file.index), key)
     return _json(page_bytes([file_json(file) for file in page], next_cursor))
 
 
@@ -238,9 +238,9 @@ async def cancel_job(request: Request, job_id: UUID, client: ClientDep) -> Respo
     \f
     Six statements, five when nothing is under way, and the token's.
     """
-    desk = desk_of(request)
-    job = await commands.cancel_job(desk.sessions, client.id, job_id)
-    desk.doorbell.ring()
+    services = job_services(request)
+    job = await commands.cancel_job(services.sessions, client.id, job_id)
+    services.wakeup.ring()
     return _json(job_bytes(job))
 
 
@@ -263,11 +263,11 @@ async def retry_job(request: Request, job_id: UUID, client: ClientDep) -> Respon
     \f
     Five statements, and the token's.
     """
-    desk = desk_of(request)
-    async with transaction(desk.sessions) as session:
-        job = await commands.retry_job(session, client.id, job_id, waiting_limit=desk.waiting_limit)
-    desk.doorbell.ring()
-    return _json(job_bytes(job), await desk.retry_after(job), status_code=202)
+    services = job_services(request)
+    async with transaction(services.sessions) as session:
+        job = await commands.retry_job(session, client.id, job_id, waiting_limit=services.waiting_limit)
+    services.wakeup.ring()
+    return _json(job_bytes(job), await services.retry_after(job), status_code=202)
 
 
 @router.delete(
@@ -291,8 +291,10 @@ async def _wait(request: Request, job: JobRow, timeout_s: int) -> JobRow:
     """The caller's job as it is after waiting. Nothing is held meanwhile, no connection either."""
     if not timeout_s or job.final:
         return job
-    desk, client_id = desk_of(request), request.state.client.id
-    return await wait_for_job(request, desk.waiters, job.id, timeout_s) or await desk.lookup.job(client_id, job.id)
+    services, client_id = job_services(request), request.state.client.id
+    return await wait_for_job(request, services.waiters, job.id, timeout_s) or await services.lookup.job(
+        client_id, job.id
+    )
 
 
 def _json(body: bytes, headers: dict[str, str] | None = None, *, status_code: int = 200) -> Response:

@@ -11,21 +11,29 @@ from uuid import UUID
 from app.batching import Batcher
 from app.db import Sessions
 from app.driver import Driver, driver_connection
-from app.identifiers import LAST
+from app.identifiers import UUID_MAX
 from app.kept import Kept
-from app.outages import outages_told
+from app.outages import translate_outages
 from app.queue.job_json import job_bytes
-from app.queue.queries import JobFilters, JobRow, PlainList, Version, find_own_jobs, list_versions, newest_versions
+from app.queue.queries import (
+    JobFilters,
+    JobRow,
+    UnfilteredList,
+    Version,
+    find_own_jobs,
+    list_newest_versions,
+    list_versions,
+)
 
-KEPT_BYTES = 16 * 1024 * 1024
+CACHE_BYTES = 16 * 1024 * 1024
 
 
-class Shown:
+class JobListCache:
     """One per process. A version never changes, so neither does what is kept of it."""
 
-    def __init__(self, sessions: Sessions, *, kept_bytes: int = KEPT_BYTES) -> None:
+    def __init__(self, sessions: Sessions, *, cache_bytes: int = CACHE_BYTES) -> None:
         self._sessions = sessions
-        self._kept: Kept[Version] = Kept(kept_bytes)
+        self._kept: Kept[Version] = Kept(cache_bytes)
         self._newest = Batcher(partial(driver_connection, sessions), self._list_newest, at_once=2, most=100)
 
     async def page(self, client_id: UUID, filters: JobFilters, limit: int) -> list[tuple[UUID, bytes]]:
@@ -42,13 +50,13 @@ class Shown:
     async def _versions(self, client_id: UUID, filters: JobFilters, limit: int) -> Sequence[Version]:
         """Lists without filters share a statement with those of the same moment; others have plans of their own."""
         if filters == JobFilters(before_id=filters.before_id):
-            return await self._newest(PlainList(client_id, filters.before_id or LAST, limit))
+            return await self._newest(UnfilteredList(client_id, filters.before_id or UUID_MAX, limit))
         async with driver_connection(self._sessions) as driver:
             return await list_versions(driver, client_id, filters, limit)
 
-    async def _list_newest(self, driver: Driver, lists: Sequence[PlainList]) -> Sequence[Sequence[Version]]:
-        with outages_told():
-            found = await newest_versions(driver, set(lists))
+    async def _list_newest(self, driver: Driver, lists: Sequence[UnfilteredList]) -> Sequence[Sequence[Version]]:
+        with translate_outages():
+            found = await list_newest_versions(driver, set(lists))
         return [found[each] for each in lists]
 
     async def _read(self, client_id: UUID, job_ids: Collection[UUID]) -> dict[UUID, bytes]:

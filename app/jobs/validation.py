@@ -20,7 +20,7 @@ MAX_VALUE_LENGTH = 512
 MAX_URL_FAULTS = 20
 
 
-def new_job(
+def validate_new_job(
     request: JobRequest, *, client_id: UUID, idempotency_key: str | None, served: Sequence[RegionName]
 ) -> NewJob:
     """Raises UnknownModel, ModelNotInRegion, RegionNotServed or InvalidRequest, each with all faults there are."""
@@ -34,7 +34,7 @@ def new_job(
     return NewJob(
         client_id=client_id,
         asked=asked,
-        region_asked=request.region,
+        requested_region=request.region,
         urls=urls,
         metadata=request.metadata,
         webhook_url=webhook_url,

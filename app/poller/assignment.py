@@ -4,15 +4,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from app.dashscope.file_urls import file_key, upload_path
-from app.dashscope.wire import Item
+from app.dashscope.wire import FileOutcome
 
 
 def is_of(url: str, named: str | None) -> bool:
     """Whether a result that names the file `named`, or none, can be that of the one file of a task."""
-    return assign([url], [Item(named, transcription_url="")], complete=True)[0] is not None
+    return assign([url], [FileOutcome(named, transcription_url="")], complete=True)[0] is not None
 
 
-def assign(urls: Sequence[str], items: Sequence[Item], *, complete: bool) -> list[Item | None]:
+def assign(urls: Sequence[str], items: Sequence[FileOutcome], *, complete: bool) -> list[FileOutcome | None]:
     """The item of each URL, in the order of `urls`; None where the answer does not say for certain which it is.
 
     An item belongs to the file that its `file_url` names: to the letter, else by its `file_key`. An upload may come
@@ -30,7 +30,7 @@ def assign(urls: Sequence[str], items: Sequence[Item], *, complete: bool) -> lis
     return found
 
 
-def _without_shared_links(items: Sequence[Item]) -> Sequence[Item]:
+def _without_shared_links(items: Sequence[FileOutcome]) -> Sequence[FileOutcome]:
     """Without links that are given for several files: they are one file's, and the answer does not say which."""
     names: defaultdict[str | None, set[str | None]] = defaultdict(set)
     for item in items:
@@ -41,12 +41,12 @@ def _without_shared_links(items: Sequence[Item]) -> Sequence[Item]:
 class _Named:
     """Files and items under the keys of their URLs."""
 
-    def __init__(self, urls: Sequence[str], items: Iterable[Item]) -> None:
+    def __init__(self, urls: Sequence[str], items: Iterable[FileOutcome]) -> None:
         self._urls = urls
         self._keys = [file_key(url) for url in urls]
         self._files: defaultdict[str, list[int]] = defaultdict(list)
-        self._items: defaultdict[str, list[Item]] = defaultdict(list)
-        self.left: list[Item] = []
+        self._items: defaultdict[str, list[FileOutcome]] = defaultdict(list)
+        self.left: list[FileOutcome] = []
         """Items that name no file of the task, or none at all."""
         for number, key in enumerate(self._keys):
             self._files[key].append(number)
@@ -59,7 +59,7 @@ class _Named:
     def is_named(self, number: int) -> bool:
         return bool(self._items[self._keys[number]])
 
-    def item(self, number: int) -> Item | None:
+    def item(self, number: int) -> FileOutcome | None:
         key, url = self._keys[number], self._urls[number]
         items = self._items[key]
         exact = [item for item in items if item.file_url == url]
@@ -72,8 +72,8 @@ class _Named:
         return _only(exact) if certain else None
 
 
-def _match_uploads(urls: Sequence[str], found: list[Item | None], named: _Named) -> None:
-    by_path: defaultdict[str | None, list[Item]] = defaultdict(list)
+def _match_uploads(urls: Sequence[str], found: list[FileOutcome | None], named: _Named) -> None:
+    by_path: defaultdict[str | None, list[FileOutcome]] = defaultdict(list)
     for item in named.left:
         by_path[item.file_url and upload_path(item.file_url)].append(item)
     waiting: defaultdict[str | None, list[int]] = defaultdict(list)
@@ -86,7 +86,7 @@ def _match_uploads(urls: Sequence[str], found: list[Item | None], named: _Named)
             named.left = [each for each in named.left if each not in by_path[path]]
 
 
-def _match_last(urls: Sequence[str], found: list[Item | None], named: _Named, *, count: int) -> None:
+def _match_last(urls: Sequence[str], found: list[FileOutcome | None], named: _Named, *, count: int) -> None:
     numbers = [number for number, item in enumerate(found) if item is None]
     if len(numbers) != 1 or count != len(urls) or named.is_named(numbers[0]):
         return
@@ -99,13 +99,13 @@ def _is_upload(url: str) -> bool:
     return url.startswith("oss://")
 
 
-def _only(items: Sequence[Item]) -> Item | None:
+def _only(items: Sequence[FileOutcome]) -> FileOutcome | None:
     """The one thing that the items say. What is under way counts only where nothing has ended."""
     ended = [item for item in items if item.ended] or items
     return ended[0] if len({_said(item) for item in ended}) == 1 else None
 
 
-def _said(item: Item) -> tuple[str | None, str | None]:
+def _said(item: FileOutcome) -> tuple[str | None, str | None]:
     """What an item says of its file. A result that is signed anew has the same link but for the query."""
     link = item.transcription_url
     return (link if link is None or item.file_url is None else link.partition("?")[0]), item.code

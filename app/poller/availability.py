@@ -50,7 +50,7 @@ class Availability:
         return any(self.circuit(account, model) is None for account in self._accounts.get(region, ()))
 
     def is_held(self, region: str, model: str) -> bool:
-        """Whether files should stay for a probe that is due: moved away, they could not show that trouble is over.
+        """Whether files should stay for a probe that is due: moved away, they could not show that last_error is over.
 
         A query alone shows that upstream is back, which may take its whole time-out: that holds no files.
         """

@@ -12,9 +12,9 @@ import structlog
 from sqlalchemy import Row, text
 
 from app.dashscope.client import DashScope
-from app.dashscope.failures import Failure, Verdict
+from app.dashscope.failures import Failure, FailureKind
 from app.db import transaction
-from app.poller.context import Context
+from app.poller.context import PollerContext
 from app.poller.metrics import CALLS
 from app.queue.leases import LEASE_S
 
@@ -38,7 +38,7 @@ _CLAIM = text("""
 
 _CLOSE = text("""
     UPDATE tasks SET state = 'done', done_at = now(), upstream_status = coalesce(:status, upstream_status),
-        trouble = :trouble, lease_token = NULL, lease_until = NULL
+        last_error = :last_error, lease_token = NULL, lease_until = NULL
     WHERE id = :id AND lease_token = :token AND state = 'running'
 """)
 
@@ -46,7 +46,7 @@ _CLOSE = text("""
 class Canceller:
     """Cancels one account's unwanted tasks, within the account's budget of cancels."""
 
-    def __init__(self, context: Context, client: DashScope) -> None:
+    def __init__(self, context: PollerContext, client: DashScope) -> None:
         self._context = context
         self._client = client
         self._call = context.cancel_call(client)
@@ -59,7 +59,7 @@ class Canceller:
             if not tasks:
                 return
             with self._context.leases.keep(token):
-                start = self._context.crew.start
+                start = self._context.supervisor.start
                 await asyncio.wait([start(self._cancel(task, token), name=f"cancel {task.id}") for task in tasks])
 
     async def _claim(self, token: UUID) -> Sequence[Row[Any]]:
@@ -70,7 +70,7 @@ class Canceller:
     async def _cancel(self, task: Row[Any], token: UUID) -> None:
         failure = await self._try(task.upstream_task_id)
         for wait_s in AGAIN_AFTER_S:
-            if failure is None or failure.verdict not in {Verdict.LATER, Verdict.ACCOUNT}:
+            if failure is None or failure.kind not in {FailureKind.TRANSIENT, FailureKind.ACCOUNT_BLOCKED}:
                 break
             await self._context.pause(wait_s)
             if self._context.stopping.is_set():
@@ -83,15 +83,17 @@ class Canceller:
         while True:
             async with self._context.budgets.spend(self._call):
                 failure = await self._client.cancel(upstream_task_id)
-            outcome = failure.verdict.value if failure else "ok"
+            outcome = failure.kind.value if failure else "ok"
             CALLS.labels(self._call.account, "cancel", outcome).inc()
-            if failure is None or failure.verdict is not Verdict.SLOWER:
+            if failure is None or failure.kind is not FailureKind.THROTTLED:
                 return failure
             await self._context.throttled(self._call)
 
     async def _close(self, task_id: UUID, token: UUID, failure: Failure | None) -> None:
         """Canceled, begun already, or out of reach: there is nothing more to do about it."""
-        status, trouble = ("CANCELED", None) if failure is None else (None, f"not cancelled: {failure.message}"[:500])
-        log.info("unwanted task", task=str(task_id), canceled=failure is None, reason=trouble)
+        status, last_error = (
+            ("CANCELED", None) if failure is None else (None, f"not cancelled: {failure.message}"[:500])
+        )
+        log.info("unwanted task", task=str(task_id), canceled=failure is None, reason=last_error)
         async with transaction(self._context.sessions) as session:
-            await session.execute(_CLOSE, {"id": task_id, "token": token, "status": status, "trouble": trouble})
+            await session.execute(_CLOSE, {"id": task_id, "token": token, "status": status, "last_error": last_error})

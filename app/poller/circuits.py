@@ -6,7 +6,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.dashscope.circuits import close_circuit, open_circuit
-from app.dashscope.failures import Failure, Verdict
+from app.dashscope.failures import Failure, FailureKind
 from app.dashscope.quoted_urls import hide_other_urls
 
 log = structlog.get_logger()
@@ -17,8 +17,8 @@ async def open_for(session: AsyncSession, account: str, model: str, failure: Fai
 
     A refusal for one model without a model is none of a submit, and opens nothing.
     """
-    scope = "" if failure.verdict in {Verdict.ACCOUNT, Verdict.LATER} else model
-    if not scope and failure.verdict not in {Verdict.ACCOUNT, Verdict.LATER}:
+    scope = "" if failure.kind in {FailureKind.ACCOUNT_BLOCKED, FailureKind.TRANSIENT} else model
+    if not scope and failure.kind not in {FailureKind.ACCOUNT_BLOCKED, FailureKind.TRANSIENT}:
         return
     # The message outlives the submit, and is shown for others' files, whose URLs it may quote.
     failure = replace(failure, message=hide_other_urls(failure.message, ""))

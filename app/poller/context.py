@@ -10,14 +10,14 @@ import httpx
 from app.catalogue import MODELS
 from app.dashscope.budgets import Budgets, Call
 from app.dashscope.circuits import AWAY
-from app.dashscope.client import DashScope, Lost
-from app.dashscope.failures import Failure, Verdict
+from app.dashscope.client import DashScope, OutcomeUnknown
+from app.dashscope.failures import Failure, FailureKind
 from app.db import Sessions, transaction
 from app.poller.circuits import open_for
 from app.poller.metrics import THROTTLED
-from app.poller.poll_schedule import Durations
+from app.poller.poll_schedule import DurationEstimate
 from app.poller.reachability import Reachability
-from app.poller.supervisor import Crew
+from app.poller.supervisor import Supervisor
 from app.queue.leases import Leases
 from app.settings import Region, RegionName
 from app.webhooks.sender import Sender
@@ -33,28 +33,30 @@ def away_pause_s(in_a_row: int) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class PollerContext:
     regions: Mapping[RegionName, Region]
-    clients: Mapping[str, DashScope]  # by account id
+    upstreams: Mapping[str, DashScope]  # by account id
     sessions: Sessions
     budgets: Budgets
     leases: Leases
-    crew: Crew
+    supervisor: Supervisor
     results_http: httpx.AsyncClient
     sender: Sender
     stopping: asyncio.Event
     # None: finished jobs are kept.
     retention_days: int | None = None
     # Small results at a time, from their first byte until they are compressed.
-    results_room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(RESULTS_AT_ONCE))
+    result_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(RESULTS_AT_ONCE))
     # Reading and compressing takes the interpreter; one small one at a time leaves the event loop its share.
     thread: asyncio.Lock = field(default_factory=asyncio.Lock)
     # A result is up to 128 MB before it is compressed: of large ones there is one, until it is stored.
     large_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _reachability: defaultdict[str, Reachability] = field(default_factory=lambda: defaultdict(Reachability))
-    _durations: defaultdict[tuple[str, str], Durations] = field(default_factory=lambda: defaultdict(Durations))
+    _durations: defaultdict[tuple[str, str], DurationEstimate] = field(
+        default_factory=lambda: defaultdict(DurationEstimate)
+    )
 
-    def durations(self, account: str, model: str) -> Durations:
+    def durations(self, account: str, model: str) -> DurationEstimate:
         return self._durations[account, model]
 
     async def note_answer(self, account: str, answer: object) -> bool:
@@ -62,9 +64,9 @@ class Context:
 
         Returns whether it does.
         """
-        if isinstance(answer, Lost):
+        if isinstance(answer, OutcomeUnknown):
             said = answer.reason
-        elif isinstance(answer, Failure) and answer.verdict is Verdict.LATER:
+        elif isinstance(answer, Failure) and answer.kind is FailureKind.TRANSIENT:
             said = answer.message
         else:
             self._reachability[account].answered()
@@ -72,14 +74,14 @@ class Context:
         if not self._reachability[account].missed():
             return False
         async with transaction(self.sessions) as session:
-            await open_for(session, account, "", Failure(Verdict.LATER, AWAY, said))
+            await open_for(session, account, "", Failure(FailureKind.TRANSIENT, AWAY, said))
         return True
 
     def region_of(self, client: DashScope) -> Region:
         return self.regions[client.account.region]
 
     def accounts_of(self, region: str) -> set[str]:
-        return {account for account, client in self.clients.items() if client.account.region == region}
+        return {account for account, client in self.upstreams.items() if client.account.region == region}
 
     def submit_call(self, client: DashScope, model: str) -> Call:
         rate = self.region_of(client).submit_rps or MODELS[model].submit_rps

@@ -10,9 +10,9 @@ from uuid import UUID
 import structlog
 
 from app.db import transaction
-from app.poller.context import Context
+from app.poller.context import PollerContext
 from app.poller.metrics import DELIVERY_ATTEMPTS
-from app.webhooks.outbox import MOST_AT_ONCE, Claim, claim, record
+from app.webhooks.outbox import MAX_AT_ONCE, Claim, claim, record
 from app.webhooks.signing import signed_headers
 
 # How soon something new is seen while slow servers are waited for.
@@ -22,9 +22,9 @@ log = structlog.get_logger()
 
 
 class Deliverer:
-    """The tries of one poller. A slow server holds up few of them, see `outbox.MOST_PER_HOST`."""
+    """The tries of one poller. A slow server holds up few of them, see `outbox.MAX_PER_HOST`."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: PollerContext) -> None:
         self._context = context
         self._under_way: dict[UUID, Claim] = {}
         self._tries: set[asyncio.Task[None]] = set()
@@ -34,7 +34,7 @@ class Deliverer:
         while not self._context.stopping.is_set():
             for claimed in await self._claim():
                 self._under_way[claimed.id] = claimed
-                started = self._context.crew.start(self._deliver(claimed), name=f"deliver {claimed.id}")
+                started = self._context.supervisor.start(self._deliver(claimed), name=f"deliver {claimed.id}")
                 self._tries.add(started)
                 started.add_done_callback(self._tries.discard)
             if not self._tries:
@@ -42,7 +42,7 @@ class Deliverer:
             await asyncio.wait(self._tries, timeout=LOOK_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
 
     async def _claim(self) -> list[Claim]:
-        if len(self._under_way) >= MOST_AT_ONCE:
+        if len(self._under_way) >= MAX_AT_ONCE:
             return []
         async with transaction(self._context.sessions) as session:
             return await claim(session, self._under_way.values())

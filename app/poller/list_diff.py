@@ -13,7 +13,7 @@ from app.dashscope.wire import TaskPage
 Reading = Sequence[TaskPage]  # of one status, the oldest page first
 
 
-class Sightings:
+class ListDiff:
     """What is remembered of earlier readings about the tasks in flight."""
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ from functools import cached_property
 from uuid import UUID
 
 from app.dashscope.file_urls import file_key
-from app.dashscope.wire import Item, ListedTask
+from app.dashscope.wire import FileOutcome, ListedTask
 from app.poller.assignment import assign
 
 # Our clock against the upstream's.
@@ -17,7 +17,7 @@ CLOCK_SKEW = timedelta(seconds=120)
 # `start_time` and `end_time` of the list carry no zone: Beijing time where it could be verified.
 BEIJING = timezone(timedelta(hours=8))
 # The list takes windows of up to 24 hours; the wide form below spends 8 of them on the zone.
-LONGEST_WINDOW = timedelta(hours=12)
+MAX_WINDOW = timedelta(hours=12)
 
 
 @dataclass(frozen=True)
@@ -53,22 +53,22 @@ class Candidate:
         return _names(self.file_urls or ())
 
 
-class Match(Enum):
+class Comparison(Enum):
     OURS = "ours"
     OTHER = "other"
     OPEN = "open"  # its files cannot be compared before it ends
 
 
-def compare(attempt: Attempt, candidate: Candidate) -> Match:
+def compare(attempt: Attempt, candidate: Candidate) -> Comparison:
     if not made_within(attempt, candidate.listed):
-        return Match.OTHER
+        return Comparison.OTHER
     if candidate.file_count is not None and candidate.file_count != attempt.file_count:
-        return Match.OTHER
+        return Comparison.OTHER
     if candidate.file_urls is None:
-        return Match.OPEN
+        return Comparison.OPEN
     # The names are a quick test: each of many attempts is compared with each of many tasks.
     ours = attempt.names == candidate.names and same_files(attempt.file_urls, candidate.file_urls)
-    return Match.OURS if ours else Match.OTHER
+    return Comparison.OURS if ours else Comparison.OTHER
 
 
 def made_within(attempt: Attempt, listed: ListedTask) -> bool:
@@ -81,7 +81,7 @@ def same_files(sent: Sequence[str], echoed: Collection[str]) -> bool:
     """Whether a task's files are exactly those that were sent, in any order and spelling."""
     if len(sent) != len(echoed):
         return False
-    items = [Item(url, transcription_url=str(number)) for number, url in enumerate(echoed)]
+    items = [FileOutcome(url, transcription_url=str(number)) for number, url in enumerate(echoed)]
     return None not in assign(sent, items, complete=False)
 
 
@@ -120,13 +120,13 @@ def _names(urls: Iterable[str]) -> frozenset[str]:
     return frozenset(file_key(url).partition("?")[0].rpartition("/")[2] for url in urls)
 
 
-def together(attempts: Sequence[Attempt]) -> list[Attempt]:
+def within_one_window(attempts: Sequence[Attempt]) -> list[Attempt]:
     """Those attempts, the oldest among them, that one window of the list can hold."""
     first = min(attempt.since for attempt in attempts)
-    return [attempt for attempt in attempts if attempt.until - first <= LONGEST_WINDOW]
+    return [attempt for attempt in attempts if attempt.until - first <= MAX_WINDOW]
 
 
-def windows(attempts: Sequence[Attempt]) -> tuple[dict[str, str], dict[str, str]]:
+def list_windows(attempts: Sequence[Attempt]) -> tuple[dict[str, str], dict[str, str]]:
     """The window of all attempts as the list takes it: wide enough for a region that means UTC, and in Beijing time."""
     since = min(attempt.since for attempt in attempts) - CLOCK_SKEW
     end = _digits(max(attempt.until for attempt in attempts) + CLOCK_SKEW, BEIJING)

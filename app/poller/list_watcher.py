@@ -14,11 +14,11 @@ import structlog
 from sqlalchemy import text
 
 from app.dashscope.client import DashScope
-from app.dashscope.failures import Failure, Verdict
+from app.dashscope.failures import Failure, FailureKind
 from app.dashscope.wire import TaskPage, TaskStatus
 from app.db import transaction
-from app.poller.context import Context
-from app.poller.list_diff import Sightings
+from app.poller.context import PollerContext
+from app.poller.list_diff import ListDiff
 from app.poller.metrics import CALLS
 
 PAGE_SIZE = 100
@@ -28,18 +28,19 @@ SETTLE_S = 2
 REFUSED_FOR_S = 600
 # The list tells of a hundred tasks for the price of two queries.
 SINGLES_S = 0.25
-# While the list serves, single looks without its hint are a backstop, not a method.
+# While the list serves, single polls without its hint are a backstop, not a method.
 LIST_BACKSTOP_S = 300.0
-MOST_CONTRADICTIONS = 50
+MAX_CONTRADICTIONS = 50
 LEASE_S = 15
 
 log = structlog.get_logger()
 
 _TAKE_WATCH = text("""
-    INSERT INTO watches (account, lease_token, lease_until)
+    INSERT INTO list_leases (account, lease_token, lease_until)
     VALUES (:account, :token, clock_timestamp() + make_interval(secs => :lease_s))
     ON CONFLICT (account) DO UPDATE SET lease_token = excluded.lease_token, lease_until = excluded.lease_until
-    WHERE watches.lease_token = :token OR watches.lease_until IS NULL OR watches.lease_until < clock_timestamp()
+    WHERE list_leases.lease_token = :token OR list_leases.lease_until IS NULL
+       OR list_leases.lease_until < clock_timestamp()
     RETURNING account
 """)
 
@@ -50,7 +51,7 @@ _RUNNING = text("""
 """)
 
 _ENDED = text("""
-    UPDATE tasks SET ended_at = now(), look_at = now()
+    UPDATE tasks SET ended_at = now(), next_poll_at = now()
     WHERE id IN (
         SELECT id FROM tasks WHERE id = ANY(:ids) AND state = 'running' AND ended_at IS NULL FOR UPDATE SKIP LOCKED
     )
@@ -60,7 +61,7 @@ _ENDED = text("""
 class Watcher:
     """Sweeps one account's task list while many of its tasks are in flight."""
 
-    def __init__(self, context: Context, client: DashScope) -> None:
+    def __init__(self, context: PollerContext, client: DashScope) -> None:
         self._context = context
         self._client = client
         self._call = context.list_call(client)
@@ -69,7 +70,7 @@ class Watcher:
         self._refused_until = 0.0
         self._contradictions = 0
         self._next_at = 0.0
-        self._sightings = Sightings()
+        self._sightings = ListDiff()
 
     @property
     def listing(self) -> bool:
@@ -88,7 +89,7 @@ class Watcher:
     def contradicted(self) -> None:
         """A task that the list did not show is still running: a list that errs often is not worth its queries."""
         self._contradictions += 1
-        if self._contradictions >= MOST_CONTRADICTIONS:
+        if self._contradictions >= MAX_CONTRADICTIONS:
             self._refuse("contradicted by queries")
 
     async def run(self) -> None:
@@ -141,14 +142,14 @@ class Watcher:
     async def _page(self, status: TaskStatus, number: int) -> TaskPage | None:
         async with self._context.budgets.spend(self._call):
             page = await self._client.list_tasks(status=status.value, page_no=number, page_size=PAGE_SIZE)
-        CALLS.labels(self._call.account, "list", page.verdict.value if isinstance(page, Failure) else "ok").inc()
+        CALLS.labels(self._call.account, "list", page.kind.value if isinstance(page, Failure) else "ok").inc()
         await self._context.note_answer(self._call.account, page)
         if not isinstance(page, Failure):
             return page
         self._next_at = time.monotonic() + 2
-        if page.verdict is Verdict.SLOWER:
+        if page.kind is FailureKind.THROTTLED:
             await self._context.throttled(self._call)
-        elif page.verdict in {Verdict.LATER, Verdict.ACCOUNT}:
+        elif page.kind in {FailureKind.TRANSIENT, FailureKind.ACCOUNT_BLOCKED}:
             # Single queries go on meanwhile. They find out, too, when a refused key is accepted again.
             self._refused_until = self._next_at
         else:

@@ -3,17 +3,17 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from app.dashscope.failures import Failure, Verdict, judge_file
+from app.dashscope.failures import Failure, FailureKind, classify_file
 from app.dashscope.quoted_urls import hide_other_urls
-from app.dashscope.result_files import NoResult, Trouble
-from app.dashscope.wire import Item, TaskStatus, TaskView
+from app.dashscope.result_files import FetchFailed, FetchFailureKind
+from app.dashscope.wire import FileOutcome, TaskSnapshot, TaskStatus
 from app.poller.assignment import assign
 from app.queue.results import TaskFile
 
 # A file that failed by the engine's fault is submitted once more; failed files are not billed.
-MOST_ATTEMPTS = 2
+MAX_ATTEMPTS = 2
 # A result that is there but cannot be had is tried this often, and for at least this long after the task's end.
-MOST_RESULT_FAILURES = 6
+MAX_RESULT_FAILURES = 6
 RESULT_PATIENCE_S = 30
 # An id that is seconds old may be unknown to a back end that has not heard of it yet.
 UNKNOWN_GRACE_S = 10
@@ -30,7 +30,7 @@ class Fetch:
 class Silent:
     """There was no speech in the file: a transcript without text. `item` is what upstream said."""
 
-    item: Item
+    item: FileOutcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +56,19 @@ class Wait:
 Outcome = Fetch | Silent | Failed | Resubmit | Wait
 
 EXPIRED = Failure(
-    Verdict.LATER, "result_expired", "DashScope no longer knows the task: it forgets results after 24 hours.", "UNKNOWN"
+    FailureKind.TRANSIENT,
+    "result_expired",
+    "DashScope no longer knows the task: it forgets results after 24 hours.",
+    "UNKNOWN",
 )
-CANCELED = Failure(Verdict.LATER, "canceled_upstream", "The task was cancelled at DashScope.", "CANCELED")
+CANCELED = Failure(FailureKind.TRANSIENT, "canceled_upstream", "The task was cancelled at DashScope.", "CANCELED")
 MISSING = Failure(
-    Verdict.LATER, "result_missing", "DashScope ended the task without a result that is certainly this file's."
+    FailureKind.TRANSIENT, "result_missing", "DashScope ended the task without a result that is certainly this file's."
 )
 
 
 def outcomes(
-    view: TaskView,
+    view: TaskSnapshot,
     files: Sequence[TaskFile],
     *,
     file_count: int,
@@ -91,22 +94,22 @@ def outcomes(
                 yield file, _outcome(item, file, ended_s)
 
 
-def after_fetch(trouble: NoResult, file: TaskFile, *, ended_s: float) -> Outcome:
+def after_fetch(last_error: FetchFailed, file: TaskFile, *, ended_s: float) -> Outcome:
     """What becomes of a file whose result could not be fetched."""
-    match trouble.trouble:
-        case Trouble.AWAY:
-            return Wait(trouble.detail)
-        case Trouble.EXPIRED:
-            return _give_up_or_wait(file, ended_s, Failure(Verdict.LATER, "result_expired", trouble.detail))
-        case Trouble.FORBIDDEN:
-            return Failed(Failure(Verdict.REFUSED, "result_host_refused", trouble.detail))
-        case Trouble.TOO_LARGE:
-            return Failed(Failure(Verdict.REFUSED, "result_too_large", trouble.detail))
+    match last_error.kind:
+        case FetchFailureKind.AWAY:
+            return Wait(last_error.detail)
+        case FetchFailureKind.EXPIRED:
+            return _give_up_or_wait(file, ended_s, Failure(FailureKind.TRANSIENT, "result_expired", last_error.detail))
+        case FetchFailureKind.FORBIDDEN:
+            return Failed(Failure(FailureKind.PERMANENT, "result_host_refused", last_error.detail))
+        case FetchFailureKind.TOO_LARGE:
+            return Failed(Failure(FailureKind.PERMANENT, "result_too_large", last_error.detail))
 
 
 def after_reading(detail: str, file: TaskFile, *, ended_s: float) -> Outcome:
     """What becomes of a file whose result was fetched and is no result document."""
-    return _give_up_or_wait(file, ended_s, Failure(Verdict.LATER, "result_unreadable", detail))
+    return _give_up_or_wait(file, ended_s, Failure(FailureKind.TRANSIENT, "result_unreadable", detail))
 
 
 def after_other_name(file: TaskFile, *, ended_s: float) -> Outcome:
@@ -115,18 +118,18 @@ def after_other_name(file: TaskFile, *, ended_s: float) -> Outcome:
 
 
 def _give_up_or_wait(file: TaskFile, ended_s: float, failure: Failure) -> Outcome:
-    if file.result_failures + 1 >= MOST_RESULT_FAILURES and ended_s >= RESULT_PATIENCE_S:
+    if file.result_failures + 1 >= MAX_RESULT_FAILURES and ended_s >= RESULT_PATIENCE_S:
         return Failed(failure)
     return Wait(failure.message, counted=True)
 
 
 def _items_of(
-    view: TaskView, files: Sequence[TaskFile], settled_urls: Sequence[str], file_count: int
-) -> list[Item | None]:
+    view: TaskSnapshot, files: Sequence[TaskFile], settled_urls: Sequence[str], file_count: int
+) -> list[FileOutcome | None]:
     """The item of each file. Without items the code of the task is that of every file."""
     urls = [*(file.url for file in files), *settled_urls]
     if not view.items and view.code:
-        found: list[Item | None] = [Item(url, code=view.code, message=view.message) for url in urls]
+        found: list[FileOutcome | None] = [FileOutcome(url, code=view.code, message=view.message) for url in urls]
     else:
         found = assign(urls, view.items, complete=len(urls) == file_count)
     if file_count > 1:
@@ -138,16 +141,16 @@ def _items_of(
     return found[: len(files)]
 
 
-def _outcome(item: Item | None, file: TaskFile, ended_s: float) -> Outcome:
+def _outcome(item: FileOutcome | None, file: TaskFile, ended_s: float) -> Outcome:
     if item is None or not item.ended:
         return Failed(MISSING) if ended_s >= RESULT_PATIENCE_S else Wait("no certain result of the file yet")
     if item.transcription_url:
         return Fetch(item.transcription_url)
-    failure = judge_file(item.code, item.message)
-    match failure.verdict:
-        case Verdict.SILENT:
+    failure = classify_file(item.code, item.message)
+    match failure.kind:
+        case FailureKind.NO_SPEECH:
             return Silent(item)
-        case Verdict.RESUBMIT if file.attempts < MOST_ATTEMPTS:
+        case FailureKind.FILE_RETRYABLE if file.attempts < MAX_ATTEMPTS:
             return Resubmit(failure)
         case _ if failure.of_account:
             return Resubmit(failure)

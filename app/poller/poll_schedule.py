@@ -8,7 +8,7 @@ from collections import deque
 
 REMEMBERED = 64
 SOONEST_S = 0.5
-# The longest wait between two looks: where recent durations agree, and where they do not.
+# The longest wait between two polls: where recent durations agree, and where they do not.
 LATEST_S = 15.0
 LATEST_IN_DOUBT_S = 3.0
 ENOUGH = 8
@@ -20,7 +20,7 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.9, 1.0)
 MARGIN_S = 0.15
 
 
-class Durations:
+class DurationEstimate:
     """The durations of the last tasks, in seconds from their submit to their end."""
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Durations:
     def add(self, duration_s: float) -> None:
         self._recent.append(max(duration_s, 0.0))
 
-    def next_look_s(self, elapsed_s: float) -> float:
+    def next_poll_s(self, elapsed_s: float) -> float:
         """Seconds from now until the next look at a task that was submitted `elapsed_s` ago."""
         soonest = elapsed_s + SOONEST_S if elapsed_s else 0.0
         ends = self._expected_ends()

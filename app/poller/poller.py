@@ -1,4 +1,4 @@
-"""The poller: reads the agenda, keeps a worker going for whatever is on it, and drains when told to stop."""
+"""The poller: reads the due_work, keeps a worker going for whatever is on it, and drains when told to stop."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ from app.errors import DatabaseUnavailable
 from app.poller.availability import Availability, Blocked
 from app.poller.canceller import Canceller
 from app.poller.collector import Collector
-from app.poller.context import Context
+from app.poller.context import PollerContext
 from app.poller.deliverer import Deliverer
 from app.poller.index import index, segment_old
 from app.poller.list_watcher import Watcher
@@ -30,12 +30,12 @@ from app.poller.purge import purge
 from app.poller.reconciler import Reconciler
 from app.poller.rerouting import publish, reroute
 from app.poller.submitter import Submitter
-from app.poller.supervisor import Crew
+from app.poller.supervisor import Supervisor
 from app.poller.tidy import tidy
-from app.queue.claiming import Lot
-from app.queue.due_work import Agenda, read_agenda
+from app.queue.claiming import SubmitQueue
+from app.queue.due_work import DueWork, read_due_work
 from app.queue.leases import Leases
-from app.queue.wakeup import Doorbell
+from app.queue.wakeup import WakeUp
 from app.settings import Settings
 from app.webhooks.sender import Sender
 
@@ -56,7 +56,7 @@ GRACE_S = 8.0
 GIVE_BACK_S = 1.0
 LAST_ROUND_S = 1.0
 
-Chore = Callable[[Sessions, Collection[str]], Coroutine[None, None, None]]
+PeriodicTask = Callable[[Sessions, Collection[str]], Coroutine[None, None, None]]
 
 log = structlog.get_logger()
 
@@ -66,7 +66,7 @@ async def run_poller(
     engine: AsyncEngine,
     *,
     stop: asyncio.Event,
-    doorbell: Doorbell | None = None,
+    wakeup: WakeUp | None = None,
     grace_s: float = GRACE_S,
 ) -> None:
     """Advance jobs until `stop` is set; then finish what is under way within `grace_s`, give leases back, return.
@@ -74,7 +74,7 @@ async def run_poller(
     Trouble with upstream, the database, its schema or a single task never raises: the poller waits and tries again.
     """
     async with _context(settings, engine, stop) as context:
-        poller = Poller(context, doorbell or Doorbell())
+        poller = Poller(context, wakeup or WakeUp())
         renewal = asyncio.create_task(context.leases.renew_for_ever())
         rounds = asyncio.create_task(poller.run_until_stopped())
         stopped = asyncio.create_task(stop.wait())
@@ -85,26 +85,26 @@ async def run_poller(
         finally:
             rounds.cancel()
             stopped.cancel()
-            await context.crew.drain(grace_s)
+            await context.supervisor.drain(grace_s)
             renewal.cancel()
             # What is cut off holds its leases until then, and lets go of them without a word to the database.
             with suppress(DatabaseUnavailable, SQLAlchemyError, TimeoutError):
                 async with asyncio.timeout(GIVE_BACK_S):
                     await context.leases.give_back()
-            await context.crew.cancel()
+            await context.supervisor.cancel()
             await asyncio.gather(rounds, return_exceptions=True)
 
 
 @asynccontextmanager
-async def _context(settings: Settings, engine: AsyncEngine, stop: asyncio.Event) -> AsyncIterator[Context]:
+async def _context(settings: Settings, engine: AsyncEngine, stop: asyncio.Event) -> AsyncIterator[PollerContext]:
     sessions = create_sessions(engine)
     regions = settings.served_regions
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(http_client())
         results_http = await stack.enter_async_context(results_client())
-        yield Context(
+        yield PollerContext(
             regions=regions,
-            clients={
+            upstreams={
                 account.id: DashScope(account, region.base_url, http)
                 for region in regions.values()
                 for account in region.accounts
@@ -113,7 +113,7 @@ async def _context(settings: Settings, engine: AsyncEngine, stop: asyncio.Event)
             # Each statement on a budget is a transaction of its own.
             budgets=Budgets(create_sessions(engine.execution_options(isolation_level="AUTOCOMMIT"))),
             leases=Leases(sessions),
-            crew=Crew(),
+            supervisor=Supervisor(),
             results_http=results_http,
             sender=Sender(settings.webhook_allowed_networks),
             stopping=stop,
@@ -124,16 +124,17 @@ async def _context(settings: Settings, engine: AsyncEngine, stop: asyncio.Event)
 class Poller:
     """The rounds of one poller. Everything that is worth keeping is in PostgreSQL."""
 
-    def __init__(self, context: Context, doorbell: Doorbell) -> None:
+    def __init__(self, context: PollerContext, wakeup: WakeUp) -> None:
         self._context = context
-        self._doorbell = doorbell
-        self._watchers = {account: Watcher(context, client) for account, client in context.clients.items()}
+        self._wakeup = wakeup
+        self._watchers = {account: Watcher(context, client) for account, client in context.upstreams.items()}
         self._collectors = {
-            account: Collector(context, client, self._watchers[account]) for account, client in context.clients.items()
+            account: Collector(context, client, self._watchers[account])
+            for account, client in context.upstreams.items()
         }
-        self._reconcilers = {account: Reconciler(context, client) for account, client in context.clients.items()}
-        self._cancellers = {account: Canceller(context, client) for account, client in context.clients.items()}
-        self._probers = {account: Prober(context, client) for account, client in context.clients.items()}
+        self._reconcilers = {account: Reconciler(context, client) for account, client in context.upstreams.items()}
+        self._cancellers = {account: Canceller(context, client) for account, client in context.upstreams.items()}
+        self._probers = {account: Prober(context, client) for account, client in context.upstreams.items()}
         self._deliverer = Deliverer(context)
         self._submitters: dict[tuple[str, str], Submitter] = {}
         self._accounts: dict[str, set[str]] = {region: context.accounts_of(region) for region in context.regions}
@@ -170,36 +171,36 @@ class Poller:
         self._last_round_at = time.monotonic()
         async with transaction(self._context.sessions) as session:
             if not self._has_begun:
-                await probe_soon(session, list(self._context.clients))
-            agenda = await read_agenda(
+                await probe_soon(session, list(self._context.upstreams))
+            due_work = await read_due_work(
                 session, {account: watcher.late_s for account, watcher in self._watchers.items()}
             )
-            availability = Availability(self._accounts, agenda.circuits)
-            await reroute(session, agenda.waiting, availability)
+            availability = Availability(self._accounts, due_work.circuits)
+            await reroute(session, due_work.waiting, availability)
             blocked = list(availability.blocked())
             if blocked != self._blocked:
                 await publish(session, blocked)
         self._has_begun, self._blocked = True, blocked
-        self._start_submitters(agenda, availability)
-        self._start_probers(agenda, availability)
-        self._start_account_workers(agenda)
-        if agenda.deliveries:
-            self._context.crew.ensure("deliver", self._deliverer.run)
-        self._now_and_then("tidy", tidy, TIDY_EVERY_S)
-        self._now_and_then("measure", measure, MEASURE_EVERY_S)
-        self._now_and_then("index", index, INDEX_EVERY_S)
-        self._now_and_then("segment_old", segment_old, SEGMENT_OLD_EVERY_S)
+        self._start_submitters(due_work, availability)
+        self._start_probers(due_work, availability)
+        self._start_account_workers(due_work)
+        if due_work.deliveries:
+            self._context.supervisor.ensure("deliver", self._deliverer.run)
+        self._periodic("tidy", tidy, TIDY_EVERY_S)
+        self._periodic("measure", measure, MEASURE_EVERY_S)
+        self._periodic("index", index, INDEX_EVERY_S)
+        self._periodic("segment_old", segment_old, SEGMENT_OLD_EVERY_S)
         if days := self._context.retention_days:
-            self._now_and_then("purge", lambda *_: purge(self._context, days), PURGE_EVERY_S)
+            self._periodic("purge", lambda *_: purge(self._context, days), PURGE_EVERY_S)
 
-    def _now_and_then(self, name: str, chore: Chore, every_s: float) -> None:
+    def _periodic(self, name: str, chore: PeriodicTask, every_s: float) -> None:
         if time.monotonic() >= self._due_at[name]:
             self._due_at[name] = time.monotonic() + every_s
-            self._context.crew.ensure(name, lambda: chore(self._context.sessions, self._context.clients.keys()))
+            self._context.supervisor.ensure(name, lambda: chore(self._context.sessions, self._context.upstreams.keys()))
 
     async def _rest(self) -> None:
         """Until the next round, or less when somebody rings or the poller is told to stop."""
-        rung = asyncio.create_task(self._doorbell.wait(ROUND_S))
+        rung = asyncio.create_task(self._wakeup.wait(ROUND_S))
         stopped = asyncio.create_task(self._context.stopping.wait())
         await asyncio.wait({rung, stopped}, return_when=asyncio.FIRST_COMPLETED)
         for waiter in (rung, stopped):
@@ -207,27 +208,27 @@ class Poller:
         await asyncio.gather(rung, stopped, return_exceptions=True)
         await self._context.pause(self._last_round_at + SHORTEST_ROUND_S - time.monotonic())
 
-    def _start_submitters(self, agenda: Agenda, availability: Availability) -> None:
-        for region_name, model in agenda.waiting:
-            for account, client in self._context.clients.items():
+    def _start_submitters(self, due_work: DueWork, availability: Availability) -> None:
+        for region_name, model in due_work.waiting:
+            for account, client in self._context.upstreams.items():
                 if client.account.region == region_name and model in MODELS:
                     submitter = self._submitter(client, model)
                     if availability.circuit(account, model) is None:
-                        self._context.crew.ensure(("submit", account, model), submitter.run)
+                        self._context.supervisor.ensure(("submit", account, model), submitter.run)
 
-    def _start_probers(self, agenda: Agenda, availability: Availability) -> None:
+    def _start_probers(self, due_work: DueWork, availability: Availability) -> None:
         for circuit in availability.open_circuits:
             if not circuit.probe_due or (circuit.model and availability.has_own_circuit(circuit.account, "")):
                 continue
-            submitters = self._probed_by(circuit, agenda, availability)
+            submitters = self._probed_by(circuit, due_work, availability)
             if submitters or not circuit.model:  # whether a model is granted is told by a submit alone
                 run = partial(self._probers[circuit.account].run, circuit, submitters)
-                self._context.crew.ensure(("probe", circuit.account, circuit.model), run)
+                self._context.supervisor.ensure(("probe", circuit.account, circuit.model), run)
 
-    def _probed_by(self, circuit: Circuit, agenda: Agenda, availability: Availability) -> list[Submitter]:
-        """The submitters of waiting files that may show whether the trouble is over."""
-        client = self._context.clients[circuit.account]
-        waiting = [model for region, model in agenda.waiting if region == client.account.region and model in MODELS]
+    def _probed_by(self, circuit: Circuit, due_work: DueWork, availability: Availability) -> list[Submitter]:
+        """The submitters of waiting files that may show whether the last_error is over."""
+        client = self._context.upstreams[circuit.account]
+        waiting = [model for region, model in due_work.waiting if region == client.account.region and model in MODELS]
         if circuit.model:
             waiting = [model for model in waiting if model == circuit.model]
         else:
@@ -241,25 +242,25 @@ class Poller:
         region = self._context.region_of(client)
         known = MODELS[model]
         most = known.max_files_per_task
-        lot = Lot(
+        submit_queue = SubmitQueue(
             account=client.account.id,
             region=region.name,
             model=model,
             most=most if most == 1 else region.max_files_per_task or most,
             submits_per_s=len(region.accounts) * (region.submit_rps or known.submit_rps),
         )
-        submitter = self._submitters[client.account.id, model] = Submitter(self._context, client, lot)
+        submitter = self._submitters[client.account.id, model] = Submitter(self._context, client, submit_queue)
         return submitter
 
-    def _start_account_workers(self, agenda: Agenda) -> None:
-        for account in agenda.accounts:
+    def _start_account_workers(self, due_work: DueWork) -> None:
+        for account in due_work.accounts:
             watcher = self._watchers[account.account]
             watcher.want(account.running)
             if watcher.listing:
-                self._context.crew.ensure(("watch", account.account), watcher.run)
+                self._context.supervisor.ensure(("watch", account.account), watcher.run)
             if account.due:
-                self._context.crew.ensure(("look", account.account), self._collectors[account.account].run)
+                self._context.supervisor.ensure(("look", account.account), self._collectors[account.account].run)
             if account.unsure:
-                self._context.crew.ensure(("reconcile", account.account), self._reconcilers[account.account].run)
+                self._context.supervisor.ensure(("reconcile", account.account), self._reconcilers[account.account].run)
             if account.unwanted:
-                self._context.crew.ensure(("cancel", account.account), self._cancellers[account.account].run)
+                self._context.supervisor.ensure(("cancel", account.account), self._cancellers[account.account].run)

@@ -4,22 +4,22 @@ from collections.abc import Sequence
 from uuid import uuid4
 
 from app.dashscope.circuits import TOLD_BY_QUERY, Circuit, open_circuit, put_probe_off, take_probe
-from app.dashscope.client import Accepted, DashScope, Lost
-from app.dashscope.failures import Failure, Verdict
+from app.dashscope.client import Accepted, DashScope, OutcomeUnknown
+from app.dashscope.failures import Failure, FailureKind
 from app.db import transaction
 from app.poller.circuits import close
-from app.poller.context import Context
+from app.poller.context import PollerContext
 from app.poller.metrics import CALLS
 from app.poller.submitter import Submitter
 
 # Refusals that upstream gives only to a key that it accepts.
-_KEY_ACCEPTED = frozenset({Verdict.REFUSED, Verdict.GRANT, Verdict.MODEL})
+_KEY_ACCEPTED = frozenset({FailureKind.PERMANENT, FailureKind.GRANT, FailureKind.MODEL_UNAVAILABLE})
 
 
 class Prober:
     """Probes the circuits of one account."""
 
-    def __init__(self, context: Context, client: DashScope) -> None:
+    def __init__(self, context: PollerContext, client: DashScope) -> None:
         self._context = context
         self._client = client
         self._call = context.query_call(client)
@@ -33,25 +33,25 @@ class Prober:
         if failure is None:
             await self._try_a_file(circuit, submitters)
             return
-        if failure.verdict is Verdict.SLOWER:
+        if failure.kind is FailureKind.THROTTLED:
             await self._context.throttled(self._call)
         async with transaction(self._context.sessions) as session:
-            if failure.verdict is Verdict.ACCOUNT and not circuit.model:
+            if failure.kind is FailureKind.ACCOUNT_BLOCKED and not circuit.model:
                 await open_circuit(session, circuit.account, "", failure)  # it may say something new
-            await put_probe_off(session, circuit, refused=failure.verdict is not Verdict.SLOWER)
+            await put_probe_off(session, circuit, refused=failure.kind is not FailureKind.THROTTLED)
 
     async def _query(self) -> Failure | None:
         """Ask for a task that does not exist, as `doctor` does. None when upstream accepts the key for that."""
         async with self._context.budgets.spend(self._call):
             answer = await self._client.query(str(uuid4()))
-        CALLS.labels(self._call.account, "probe", answer.verdict.value if isinstance(answer, Failure) else "ok").inc()
-        if isinstance(answer, Failure) and answer.verdict is not Verdict.REFUSED:
+        CALLS.labels(self._call.account, "probe", answer.kind.value if isinstance(answer, Failure) else "ok").inc()
+        if isinstance(answer, Failure) and answer.kind is not FailureKind.PERMANENT:
             return answer
         return None
 
     async def _try_a_file(self, circuit: Circuit, submitters: Sequence[Submitter]) -> None:
         """Accepted, it closes the circuit. Without a file to try, the query's word has to do where it can."""
-        answer: Accepted | Failure | Lost | None = None
+        answer: Accepted | Failure | OutcomeUnknown | None = None
         for submitter in submitters:
             answer = await submitter.try_one()
             if answer is not None:
@@ -59,16 +59,16 @@ class Prober:
         if isinstance(answer, Accepted):
             return
         if circuit.code in TOLD_BY_QUERY and (
-            answer is None or (isinstance(answer, Failure) and answer.verdict in _KEY_ACCEPTED)
+            answer is None or (isinstance(answer, Failure) and answer.kind in _KEY_ACCEPTED)
         ):
             async with transaction(self._context.sessions) as session:
                 await close(session, circuit.account, circuit.model)
             return
-        refused = isinstance(answer, Lost) or (isinstance(answer, Failure) and _says_no(answer))
+        refused = isinstance(answer, OutcomeUnknown) or (isinstance(answer, Failure) and _says_no(answer))
         async with transaction(self._context.sessions) as session:
             await put_probe_off(session, circuit, refused=refused)
 
 
 def _says_no(answer: Failure) -> bool:
     """A 429, or a refusal of the file itself, says nothing about the account."""
-    return answer.verdict not in {Verdict.SLOWER, Verdict.REFUSED}
+    return answer.kind not in {FailureKind.THROTTLED, FailureKind.PERMANENT}

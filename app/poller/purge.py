@@ -12,8 +12,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db import transaction
-from app.identifiers import NIL, first_id
-from app.poller.context import Context
+from app.identifiers import UUID_MIN, lowest_id_at
+from app.poller.context import PollerContext
 from app.poller.metrics import PURGED
 
 # In one transaction. A transcript of 12 hours has thousands of chunks to delete, so these are a second's work at most.
@@ -34,9 +34,9 @@ class Step:
     done: bool = False
 
 
-async def purge(context: Context, days: int) -> None:
+async def purge(context: PollerContext, days: int) -> None:
     """Everything that is due, in small steps with pauses, until nothing is left or the poller is told to stop."""
-    total, step = 0, Step(0, NIL)
+    total, step = 0, Step(0, UUID_MIN)
     while not (step.done or context.stopping.is_set()):
         async with transaction(context.sessions) as session:
             step = await purge_some(session, days, after=step.after)
@@ -52,14 +52,14 @@ async def purge(context: Context, days: int) -> None:
         log.info("jobs purged", jobs=total, retention_days=days)
 
 
-async def purge_some(session: AsyncSession, days: int, *, after: UUID = NIL) -> Step:
+async def purge_some(session: AsyncSession, days: int, *, after: UUID = UUID_MIN) -> Step:
     """The next jobs with at most so many files together; what another transaction has locked is passed by.
 
     A job with more files loses its transcripts first, step by step, as if a client deleted them one by one: whoever
     reads or retries it meanwhile finds it in order.
     """
     cutoff = await session.scalar(_CUTOFF, {"days": days})
-    span = {"after": after, "before": first_id(cutoff, shift_s=CLOCK_SKEW_S), "cutoff": cutoff}
+    span = {"after": after, "before": lowest_id_at(cutoff, shift_s=CLOCK_SKEW_S), "cutoff": cutoff}
     due = (await session.execute(_DUE, {**span, "most": FILES_AT_ONCE})).all()
     if not due:
         return Step(0, after, done=True)

@@ -13,16 +13,25 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from app.dashscope.client import DashScope
-from app.dashscope.failures import Failure, Verdict
+from app.dashscope.failures import Failure, FailureKind
 from app.dashscope.result_files import fetch_result
-from app.dashscope.wire import Item, ListedTask, TaskPage, TaskStatus, TaskView, read_result_url
+from app.dashscope.wire import FileOutcome, ListedTask, TaskPage, TaskSnapshot, TaskStatus, read_result_url
 from app.db import transaction
 from app.poller.circuits import open_for
-from app.poller.context import Context
-from app.poller.list_matching import Attempt, Candidate, Match, Rivals, compare, made_within, together, windows
+from app.poller.context import PollerContext
+from app.poller.list_matching import (
+    Attempt,
+    Candidate,
+    Comparison,
+    Rivals,
+    compare,
+    list_windows,
+    made_within,
+    within_one_window,
+)
 from app.poller.metrics import CALLS
 from app.queue.leases import LEASE_S
-from app.queue.submissions import record_accepted, record_later, record_refused
+from app.queue.submissions import fail_files, mark_running, requeue
 
 # How long after the attempt the list must still show nothing before the files go out again.
 SETTLE_S = 6
@@ -37,7 +46,7 @@ WIDE_PAGES = 20
 REMEMBERED = 10_000
 
 UNCERTAIN = Failure(
-    Verdict.LATER,
+    FailureKind.TRANSIENT,
     "result_missing",
     "The answer to the submit was lost, and DashScope has a task that may be this file's or another's.",
 )
@@ -49,10 +58,10 @@ _CLAIM = text("""
     UPDATE tasks SET lease_token = :token, lease_until = now() + make_interval(secs => :lease_s)
     FROM (
         SELECT id FROM tasks
-        WHERE account = :account AND state = 'unsure' AND look_at <= now()
+        WHERE account = :account AND state = 'unsure' AND next_poll_at <= now()
           AND (lease_until IS NULL OR lease_until < now())
           AND model = (
-            SELECT model FROM tasks WHERE account = :account AND state = 'unsure' AND look_at <= now()
+            SELECT model FROM tasks WHERE account = :account AND state = 'unsure' AND next_poll_at <= now()
               AND (lease_until IS NULL OR lease_until < now())
             ORDER BY created_at LIMIT 1)
         ORDER BY created_at LIMIT :batch FOR UPDATE SKIP LOCKED
@@ -60,22 +69,22 @@ _CLAIM = text("""
     WHERE tasks.id = due.id
     RETURNING tasks.id, tasks.model, tasks.created_at, tasks.lost_at,
         extract(epoch FROM now() - tasks.lost_at)::float8 AS lost_s,
-        ARRAY(SELECT url FROM files WHERE files.task_id = tasks.id UNION SELECT unnest(tasks.dropped_urls)) AS urls
+        ARRAY(SELECT url FROM files WHERE files.task_id = tasks.id UNION SELECT unnest(tasks.canceled_urls)) AS urls
 """)
 
 # Attempts that upstream may have a task of. Those that were closed as uncertain keep their URLs.
 _OPEN = text("""
-    SELECT id, ARRAY(SELECT url FROM files WHERE files.task_id = tasks.id UNION SELECT unnest(dropped_urls)) AS urls
+    SELECT id, ARRAY(SELECT url FROM files WHERE files.task_id = tasks.id UNION SELECT unnest(canceled_urls)) AS urls
     FROM tasks WHERE account = :account AND model = :model
-      AND (state IN ('submitting', 'unsure') OR state = 'done' AND upstream_task_id IS NULL AND dropped_urls <> '{}')
+      AND (state IN ('submitting', 'unsure') OR state = 'done' AND upstream_task_id IS NULL AND canceled_urls <> '{}')
 """)
 
 _KNOWN = text("SELECT upstream_task_id FROM tasks WHERE region = :region AND upstream_task_id = ANY(:ids)")
 
-_KEEP_URLS = text("UPDATE tasks SET dropped_urls = :urls WHERE id = :id AND upstream_task_id IS NULL")
+_KEEP_URLS = text("UPDATE tasks SET canceled_urls = :urls WHERE id = :id AND upstream_task_id IS NULL")
 
 _AGAIN = text("""
-    UPDATE tasks SET look_at = now() + make_interval(secs => :wait_s), looks = looks + 1, trouble = :trouble,
+    UPDATE tasks SET next_poll_at = now() + make_interval(secs => :wait_s), polls = polls + 1, last_error = :last_error,
         lease_token = NULL, lease_until = NULL
     WHERE id IN (
         SELECT id FROM tasks WHERE id = ANY(:ids) AND lease_token = :token AND state = 'unsure'
@@ -87,7 +96,7 @@ _AGAIN = text("""
 class Reconciler:
     """Settles the lost submits of one account."""
 
-    def __init__(self, context: Context, client: DashScope) -> None:
+    def __init__(self, context: PollerContext, client: DashScope) -> None:
         self._context = context
         self._client = client
         self._base_url = context.region_of(client).base_url
@@ -95,18 +104,18 @@ class Reconciler:
         self._strangers: dict[str, Candidate] = {}
 
     async def run(self) -> None:
-        """One round over what is due; the agenda calls again."""
+        """One round over what is due; the due_work calls again."""
         token = uuid4()
         with self._context.leases.keep(token):
             attempts = await self._claim(token)
             if not attempts:
                 return
-            near = together(attempts)
+            near = within_one_window(attempts)
             await self._again([each for each in attempts if each not in near], token, 0, "after older ones")
             candidates = await self._candidates(near)
             if isinstance(candidates, Failure):
                 await self._again(near, token, AWAY_EVERY_S, candidates.message)
-                if candidates.verdict is Verdict.ACCOUNT:
+                if candidates.kind is FailureKind.ACCOUNT_BLOCKED:
                     async with transaction(self._context.sessions) as session:
                         await open_for(session, self._client.account.id, "", candidates)
                 return
@@ -133,17 +142,17 @@ class Reconciler:
         undecided, uncertain = False, False
         for task_id, candidate in list(candidates.items()):
             match compare(attempt, candidate):
-                case Match.OURS if rivals.leave_open(attempt, candidate, candidates.values()):
+                case Comparison.OURS if rivals.leave_open(attempt, candidate, candidates.values()):
                     uncertain = True
-                case Match.OURS:
+                case Comparison.OURS:
                     if await self._adopt(attempt, task_id):
                         del candidates[task_id]
                         self._strangers.pop(task_id, None)
                         return
                     undecided = True  # equal attempts moved meanwhile: the next look shows which task is whose
-                case Match.OPEN:
+                case Comparison.OPEN:
                     undecided = True
-                case Match.OTHER:
+                case Comparison.OTHER:
                     continue
         if uncertain and not undecided and attempt.lost_s >= UNCERTAIN_S:
             await self._fail(attempt)
@@ -154,17 +163,17 @@ class Reconciler:
         else:
             await self._give_up(attempt, token)
 
-    async def _again(self, attempts: list[Attempt], token: UUID, wait_s: float, trouble: str) -> None:
+    async def _again(self, attempts: list[Attempt], token: UUID, wait_s: float, last_error: str) -> None:
         if not attempts:
             return
         ids = [attempt.task_id for attempt in attempts]
         async with transaction(self._context.sessions) as session:
-            await session.execute(_AGAIN, {"ids": ids, "token": token, "wait_s": wait_s, "trouble": trouble})
+            await session.execute(_AGAIN, {"ids": ids, "token": token, "wait_s": wait_s, "last_error": last_error})
 
     async def _adopt(self, attempt: Attempt, upstream_task_id: str) -> bool:
         try:
             async with transaction(self._context.sessions) as session:
-                learnt = await record_accepted(session, attempt.task_id, upstream_task_id, look_in_s=0)
+                learnt = await mark_running(session, attempt.task_id, upstream_task_id, poll_in_s=0)
         except IntegrityError:
             return False  # an equal attempt was faster
         if learnt is None:
@@ -175,13 +184,13 @@ class Reconciler:
     async def _give_up(self, attempt: Attempt, token: UUID) -> None:
         log.info("lost submit never arrived", task=str(attempt.task_id), files=attempt.file_count)
         async with transaction(self._context.sessions) as session:
-            await record_later(session, attempt.task_id, token=token)
+            await requeue(session, attempt.task_id, token=token)
 
     async def _fail(self, attempt: Attempt) -> None:
         """Neither adopt a task that may be another attempt's nor submit, and pay, a second time."""
         log.warning("lost submit cannot be told apart", task=str(attempt.task_id), files=attempt.file_count)
         async with transaction(self._context.sessions) as session:
-            await record_refused(session, attempt.task_id, failure=UNCERTAIN)
+            await fail_files(session, attempt.task_id, failure=UNCERTAIN)
             await session.execute(_KEEP_URLS, {"id": attempt.task_id, "urls": list(attempt.file_urls)})
 
     async def _candidates(self, attempts: list[Attempt]) -> dict[str, Candidate] | Failure:
@@ -201,7 +210,7 @@ class Reconciler:
         }
 
     async def _listed(self, attempts: list[Attempt]) -> dict[str, ListedTask] | Failure:
-        wide, narrow = windows(attempts)
+        wide, narrow = list_windows(attempts)
         window, first = wide, await self._page(attempts, wide, 1)
         if isinstance(first, TaskPage) and first.total_pages > WIDE_PAGES:
             window, first = narrow, await self._page(attempts, narrow, 1)
@@ -223,9 +232,9 @@ class Reconciler:
             page = await self._client.list_tasks(
                 model_name=attempts[0].model, page_no=number, page_size=PAGE_SIZE, **window
             )
-        CALLS.labels(call.account, "list", page.verdict.value if isinstance(page, Failure) else "ok").inc()
+        CALLS.labels(call.account, "list", page.kind.value if isinstance(page, Failure) else "ok").inc()
         await self._context.note_answer(call.account, page)
-        if isinstance(page, Failure) and page.verdict is Verdict.SLOWER:
+        if isinstance(page, Failure) and page.kind is FailureKind.THROTTLED:
             await self._context.throttled(call)
         return page
 
@@ -236,7 +245,7 @@ class Reconciler:
         async with self._context.budgets.spend(call):
             view = await self._client.query(listed.task_id)
         if isinstance(view, Failure):
-            if view.verdict is Verdict.SLOWER:
+            if view.kind is FailureKind.THROTTLED:
                 await self._context.throttled(call)
             return Candidate(listed, None, None)
         urls = await self._file_urls(view)
@@ -247,7 +256,7 @@ class Reconciler:
             self._strangers[listed.task_id] = candidate
         return candidate
 
-    async def _file_urls(self, view: TaskView) -> tuple[str, ...] | None:
+    async def _file_urls(self, view: TaskSnapshot) -> tuple[str, ...] | None:
         """The files of an ended task, None while they cannot be known.
 
         A failed task without results names none, and was not billed: it is nobody's.
@@ -260,7 +269,7 @@ class Reconciler:
             case _:
                 return tuple(item.file_url for item in view.items if item.file_url is not None)
 
-    async def _succeeded_urls(self, view: TaskView) -> tuple[str, ...] | None:
+    async def _succeeded_urls(self, view: TaskSnapshot) -> tuple[str, ...] | None:
         urls = []
         for item in view.items:
             url = item.file_url or await self._named_in_result(item)
@@ -269,7 +278,7 @@ class Reconciler:
             urls.append(url)
         return tuple(urls) or None
 
-    async def _named_in_result(self, item: Item) -> str | None:
+    async def _named_in_result(self, item: FileOutcome) -> str | None:
         """qwen3 names the file in the result only."""
         if item.transcription_url is None:
             return None

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.dashscope.circuits import Circuit
-from app.dashscope.failures import Failure, Verdict
+from app.dashscope.failures import Failure, FailureKind
 from app.poller.availability import Availability, Blocked
 from app.queue.region_failover import move_waiting_files
 from app.queue.submissions import record_unknown_model
@@ -66,7 +66,7 @@ async def _fail_unknown(session: AsyncSession, region: str, model: str, availabi
 
 
 def _failure(circuit: Circuit) -> Failure:
-    return Failure(Verdict.MODEL, circuit.code, circuit.message, circuit.upstream_code)
+    return Failure(FailureKind.MODEL_UNAVAILABLE, circuit.code, circuit.message, circuit.upstream_code)
 
 
 async def publish(session: AsyncSession, blocked: Collection[Blocked]) -> None:

@@ -14,14 +14,14 @@ import orjson
 
 from app.catalogue import MODELS, cost
 from app.dashscope.client import DashScope
-from app.dashscope.result_files import MAX_RESULT_BYTES, NoResult, Trouble, fetch_result
-from app.dashscope.wire import Item, read_result_url
+from app.dashscope.result_files import MAX_RESULT_BYTES, FetchFailed, FetchFailureKind, fetch_result
+from app.dashscope.wire import FileOutcome, read_result_url
 from app.poller.assignment import is_of
-from app.poller.context import Context
+from app.poller.context import PollerContext
 from app.poller.outcomes import Failed, Outcome, Wait, after_fetch, after_other_name, after_reading
-from app.queue.polling import Look
+from app.queue.polling import PolledTask
 from app.queue.results import Result, TaskFile
-from app.transcripts.normalise import Document, UnreadableResult, normalise, silent
+from app.transcripts.normalise import Document, UnreadableResult, empty_document, normalise
 from app.transcripts.storage import PreparedTranscript, prepare_transcript
 
 # An hour of talk, 40 ms of work.
@@ -29,52 +29,60 @@ SMALL_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Large:
+class LargeResult:
     """A result that is to be received in its turn."""
 
     file: TaskFile
     url: str
 
 
-class Receiver:
+class ResultFetcher:
     """Receives the results of one account's tasks."""
 
-    def __init__(self, context: Context, client: DashScope) -> None:
+    def __init__(self, context: PollerContext, client: DashScope) -> None:
         self._context = context
         self._client = client
         self._base_url = context.region_of(client).base_url
 
-    async def receive(self, look: Look, file: TaskFile, url: str, usage_s: int | None) -> Result | Wait | Large:
+    async def receive(
+        self, look: PolledTask, file: TaskFile, url: str, usage_s: int | None
+    ) -> Result | Wait | LargeResult:
         # From the first byte until it is compressed: no more are held than there is room for.
-        async with self._context.results_room:
+        async with self._context.result_slots:
             raw = await self._fetch(url, SMALL_BYTES)
-            if isinstance(raw, NoResult):
-                return Large(file, url) if raw.trouble is Trouble.TOO_LARGE else _without_result(look, file, raw)
+            if isinstance(raw, FetchFailed):
+                return (
+                    LargeResult(file, url)
+                    if raw.kind is FetchFailureKind.TOO_LARGE
+                    else _without_result(look, file, raw)
+                )
             async with self._context.thread:
                 return await self._read(look, file, raw, usage_s)
 
     @asynccontextmanager
-    async def receive_large(self, look: Look, large: Large, usage_s: int | None) -> AsyncIterator[Result | Wait]:
+    async def receive_large(
+        self, look: PolledTask, large: LargeResult, usage_s: int | None
+    ) -> AsyncIterator[Result | Wait]:
         """Its turn lasts until the end of the block, in which the result is to be stored."""
         async with self._context.large_turn:
             raw = await self._fetch(large.url, MAX_RESULT_BYTES)
-            if isinstance(raw, NoResult):
+            if isinstance(raw, FetchFailed):
                 yield _without_result(look, large.file, raw)
             else:
                 result = await self._read(look, large.file, raw, usage_s)
                 del raw
                 yield result
 
-    async def receive_silence(self, look: Look, file: TaskFile, item: Item) -> Result:
+    async def receive_silence(self, look: PolledTask, file: TaskFile, item: FileOutcome) -> Result:
         """The transcript of a file without speech: what upstream says instead of a document stands for its bytes."""
         raw = orjson.dumps({"file_url": item.file_url, "code": item.code, "message": item.message})
         async with self._context.thread:
-            return await asyncio.to_thread(self._succeeded, look, file, raw, silent(file.url))
+            return await asyncio.to_thread(self._succeeded, look, file, raw, empty_document(file.url))
 
-    async def _fetch(self, url: str, max_bytes: int) -> bytes | NoResult:
+    async def _fetch(self, url: str, max_bytes: int) -> bytes | FetchFailed:
         return await fetch_result(self._context.results_http, url, base_url=self._base_url, max_bytes=max_bytes)
 
-    async def _read(self, look: Look, file: TaskFile, raw: bytes, usage_s: int | None) -> Result | Wait:
+    async def _read(self, look: PolledTask, file: TaskFile, raw: bytes, usage_s: int | None) -> Result | Wait:
         try:
             if MODELS[look.model].input_style == "file_url":
                 # The answer to the query names no file here, only the result does.
@@ -85,14 +93,14 @@ class Receiver:
         except UnreadableResult as error:
             return _settled(file, after_reading(str(error), file, ended_s=look.ended_s))
 
-    def _transcribed(self, look: Look, file: TaskFile, raw: bytes, usage_s: int | None) -> Result:
+    def _transcribed(self, look: PolledTask, file: TaskFile, raw: bytes, usage_s: int | None) -> Result:
         document = normalise(raw, file_url=file.url, family=MODELS[look.model].family.value)
         if look.alone and usage_s is not None and "original_duration_in_milliseconds" not in document.properties:
             # qwen3 says how long the audio is in the task's usage only; elsewhere the end of speech stands for it.
             document = replace(document, audio_duration_ms=usage_s * 1000)
         return self._succeeded(look, file, raw, document)
 
-    def _succeeded(self, look: Look, file: TaskFile, raw: bytes, document: Document) -> Result:
+    def _succeeded(self, look: PolledTask, file: TaskFile, raw: bytes, document: Document) -> Result:
         transcript: PreparedTranscript = prepare_transcript(
             raw=raw,
             document=document,
@@ -108,8 +116,8 @@ class Receiver:
         return Result(file, "succeeded", transcript=transcript, cost=cost(offer, billed_ms))
 
 
-def _without_result(look: Look, file: TaskFile, trouble: NoResult) -> Result | Wait:
-    return _settled(file, after_fetch(trouble, file, ended_s=look.ended_s))
+def _without_result(look: PolledTask, file: TaskFile, last_error: FetchFailed) -> Result | Wait:
+    return _settled(file, after_fetch(last_error, file, ended_s=look.ended_s))
 
 
 def _settled(file: TaskFile, outcome: Outcome) -> Result | Wait:

@@ -5,29 +5,29 @@ import time
 from uuid import uuid4
 
 from app.catalogue import MODELS
-from app.dashscope.client import Accepted, DashScope, Lost
-from app.dashscope.failures import Failure, Verdict
+from app.dashscope.client import Accepted, DashScope, OutcomeUnknown
+from app.dashscope.failures import Failure, FailureKind
 from app.db import transaction
 from app.errors import DatabaseUnavailable
 from app.poller.answers import Answers
-from app.poller.context import Context, away_pause_s
+from app.poller.context import PollerContext, away_pause_s
 from app.poller.metrics import CALLS, GROUP_FILES
-from app.queue.claiming import Claim, Lot, claim_any_file, claim_files
+from app.queue.claiming import Claim, SubmitQueue, claim_any_file, claim_files
 
 MAX_UNDER_WAY = 64
 
-Answer = Accepted | Failure | Lost
+Answer = Accepted | Failure | OutcomeUnknown
 
 
 class Submitter:
     """Submits for one account and model until nothing waits."""
 
-    def __init__(self, context: Context, client: DashScope, lot: Lot) -> None:
+    def __init__(self, context: PollerContext, client: DashScope, submit_queue: SubmitQueue) -> None:
         self._context = context
         self._client = client
-        self._lot = lot
-        self._call = context.submit_call(client, lot.model)
-        self._answers = Answers(context, lot, self._call)
+        self._lot = submit_queue
+        self._call = context.submit_call(client, submit_queue.model)
+        self._answers = Answers(context, submit_queue, self._call)
         self._room = asyncio.Semaphore(MAX_UNDER_WAY)
         self._losses = 0
         self._resume_at = 0.0
@@ -62,7 +62,7 @@ class Submitter:
             if claim is not None:
                 sent = asyncio.Event()
                 submit = self._submit(claim, sent, probe=probe)
-                piece = self._context.crew.start(submit, name=f"submit {claim.task_id}")
+                piece = self._context.supervisor.start(submit, name=f"submit {claim.task_id}")
         finally:
             if piece is None:
                 self._room.release()
@@ -104,13 +104,13 @@ class Submitter:
             sent.set()
 
     def _count(self, claim: Claim, answer: Answer) -> None:
-        outcome = answer.verdict.value if isinstance(answer, Failure) else type(answer).__name__.lower()
+        outcome = answer.kind.value if isinstance(answer, Failure) else type(answer).__name__.lower()
         CALLS.labels(self._lot.account, "submit", outcome).inc()
         if isinstance(answer, Accepted):
             GROUP_FILES.labels(self._lot.model).observe(len(claim.file_urls))
         if isinstance(answer, Failure) and answer.of_account:
             self._refused = True
-        if isinstance(answer, Lost) or (isinstance(answer, Failure) and answer.verdict is Verdict.LATER):
+        if isinstance(answer, OutcomeUnknown) or (isinstance(answer, Failure) and answer.kind is FailureKind.TRANSIENT):
             self._losses += 1
             pause_s = away_pause_s(self._losses)
             self._resume_at = time.monotonic() + pause_s

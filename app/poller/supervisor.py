@@ -21,7 +21,7 @@ log = structlog.get_logger()
 Work = Coroutine[Any, Any, None]
 
 
-class Crew:
+class Supervisor:
     """Starts work, counts it, and waits for its end. A failure is logged and never stops other work.
 
     What fails here is one turn of a worker or one task's step: its lease runs out, and another turn takes it up.

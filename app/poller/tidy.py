@@ -12,8 +12,8 @@ from sqlalchemy import text
 from app.db import Sessions, transaction
 from app.poller.outcomes import EXPIRED
 from app.queue.leases import LEASE_S, LeaseLost
-from app.queue.results import Result, close_if_done, hold, open_files, store_results
-from app.queue.submissions import record_later
+from app.queue.results import Result, close_if_done, lock_for_result, open_files, store_results
+from app.queue.submissions import requeue
 
 log = structlog.get_logger()
 
@@ -68,10 +68,10 @@ async def give_up_abandoned(sessions: Sessions, accounts: Collection[str]) -> in
         log.warning("task given up after a day", task=str(task.id), account=task.account)
         async with transaction(sessions) as session:
             if task.state == "unsure":
-                await record_later(session, task.id, token=task.lease_token)
+                await requeue(session, task.id, token=task.lease_token)
                 continue
             try:
-                await hold(session, task.id, task.lease_token, status="UNKNOWN", usage_s=None)
+                await lock_for_result(session, task.id, task.lease_token, status="UNKNOWN", usage_s=None)
             except LeaseLost:
                 continue
             files = await open_files(session, task.id)

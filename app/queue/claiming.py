@@ -31,25 +31,25 @@ WAITING = text("""
             ORDER BY client_id LIMIT 1
         ) AS following
     )
-    SELECT waiting.client_id, head.lane, extract(epoch FROM now() - head.queued_at)::float8 AS age_s
+    SELECT waiting.client_id, head.group_key, extract(epoch FROM now() - head.queued_at)::float8 AS age_s
     FROM waiting
     CROSS JOIN LATERAL (
-        SELECT lane, job_id, queued_at FROM files
+        SELECT group_key, job_id, queued_at FROM files
         WHERE status = 'queued' AND region = :region AND model = :model AND client_id = waiting.client_id
           AND (not_before IS NULL OR not_before <= now())
         ORDER BY job_id, index LIMIT 1
     ) AS head
     LEFT JOIN turns ON turns.region = :region AND turns.model = :model AND turns.client_id = waiting.client_id
-    ORDER BY turns.served NULLS FIRST, head.job_id
+    ORDER BY turns.last_served_us NULLS FIRST, head.job_id
 """)
 
 # Of more waiting clients than a task has files, the next ones in turn are enough.
-MOST_CLIENTS = 100
+MAX_CLIENTS = 100
 
 _COUNT = text("""
     SELECT count(*) FROM (
         SELECT FROM files
-        WHERE status = 'queued' AND region = :region AND model = :model AND lane = :lane
+        WHERE status = 'queued' AND region = :region AND model = :model AND group_key = :group_key
         LIMIT :enough
     ) AS waiting
 """)
@@ -64,7 +64,7 @@ _PICK = text("""
         CROSS JOIN LATERAL (
             SELECT job_id, index FROM files
             WHERE status = 'queued' AND region = :region AND model = :model
-              AND lane = :lane AND client_id = clients.client_id
+              AND group_key = :group_key AND client_id = clients.client_id
               AND (not_before IS NULL OR not_before <= now())
             ORDER BY job_id, index LIMIT :reach
         ) AS oldest
@@ -105,17 +105,17 @@ _TAKE = text("""
 """)
 
 _SERVE = text("""
-    INSERT INTO turns (region, model, client_id, served)
+    INSERT INTO turns (region, model, client_id, last_served_us)
     SELECT :region, :model, client_id, extract(epoch FROM clock_timestamp()) * 1000000
     FROM unnest(CAST(:clients AS uuid[])) AS client_id
-    ON CONFLICT (region, model, client_id) DO UPDATE SET served = excluded.served
+    ON CONFLICT (region, model, client_id) DO UPDATE SET last_served_us = excluded.last_served_us
 """)
 
 _LEARNT = text("SELECT max_files FROM group_limits WHERE account = :account AND model = :model")
 
 
 @dataclass(frozen=True, slots=True)
-class Lot:
+class SubmitQueue:
     """Where files are claimed for: one account, region and model, with the limits that hold there."""
 
     account: str
@@ -139,42 +139,42 @@ class Claim:
     file_urls: list[str]
 
 
-async def claim_files(session: AsyncSession, lot: Lot, *, token: UUID) -> Claim | None:
+async def claim_files(session: AsyncSession, submit_queue: SubmitQueue, *, token: UUID) -> Claim | None:
     """Claim the next group, or None when nothing waits that may go out now. Seven statements at most."""
-    waiting = (await session.execute(WAITING, lot.queue)).all()
+    waiting = (await session.execute(WAITING, submit_queue.queue)).all()
     if not waiting:
         return None
-    # The oldest file of whose turn it is names the lane; whoever else has files of that lane may share the task.
-    lane: UUID = waiting[0].lane
-    clients = [client.client_id for client in waiting[:MOST_CLIENTS]]
-    size = await _size(session, lot, lane, waiting)
-    pick = {"lane": lane, "clients": clients, "size": size, "reach": 2 * size + 20}
-    picked = await session.execute(_PICK, {**lot.queue, **pick})
+    # The oldest file of the client in turn decides the group key. Files of other clients with that key share the task.
+    group_key: UUID = waiting[0].group_key
+    clients = [client.client_id for client in waiting[:MAX_CLIENTS]]
+    size = await _size(session, submit_queue, group_key, waiting)
+    pick = {"group_key": group_key, "clients": clients, "size": size, "reach": 2 * size + 20}
+    picked = await session.execute(_PICK, {**submit_queue.queue, **pick})
     chosen = _distinct(picked.all(), size)
     if not chosen:
         return None
-    return await _record(session, lot, chosen, token)
+    return await _record(session, submit_queue, chosen, token)
 
 
-async def claim_any_file(session: AsyncSession, lot: Lot, *, token: UUID) -> Claim | None:
+async def claim_any_file(session: AsyncSession, submit_queue: SubmitQueue, *, token: UUID) -> Claim | None:
     """Claim one waiting file at random, out of turn, or None when none may go out now."""
-    picked = (await session.execute(_PICK_ANY, lot.queue)).all()
-    return await _record(session, lot, picked, token) if picked else None
+    picked = (await session.execute(_PICK_ANY, submit_queue.queue)).all()
+    return await _record(session, submit_queue, picked, token) if picked else None
 
 
-async def _size(session: AsyncSession, lot: Lot, lane: UUID, waiting: Sequence[Row[Any]]) -> int:
-    learnt = await session.scalar(_LEARNT, {"account": lot.account, "model": lot.model})
-    most = min(lot.most, learnt or lot.most)
+async def _size(session: AsyncSession, submit_queue: SubmitQueue, group_key: UUID, waiting: Sequence[Row[Any]]) -> int:
+    learnt = await session.scalar(_LEARNT, {"account": submit_queue.account, "model": submit_queue.model})
+    most = min(submit_queue.most, learnt or submit_queue.most)
     if most == 1:
         return 1
     # More than the largest tasks could carry away in time need not be counted.
-    enough = int(most * lot.submits_per_s) + 1
-    count = await session.scalar(_COUNT, {**lot.queue, "lane": lane, "enough": enough})
+    enough = int(most * submit_queue.submits_per_s) + 1
+    count = await session.scalar(_COUNT, {**submit_queue.queue, "group_key": group_key, "enough": enough})
     return group_size(
         waiting=count or 0,
-        oldest_age_s=max(client.age_s for client in waiting if client.lane == lane),
-        submits_per_s=lot.submits_per_s,
-        lanes=len({client.lane for client in waiting}),
+        oldest_age_s=max(client.age_s for client in waiting if client.group_key == group_key),
+        submits_per_s=submit_queue.submits_per_s,
+        groups=len({client.group_key for client in waiting}),
         most=most,
     )
 
@@ -192,14 +192,14 @@ def _distinct(picked: Sequence[Row[Any]], size: int) -> list[Row[Any]]:
     return chosen
 
 
-async def _record(session: AsyncSession, lot: Lot, chosen: Sequence[Row[Any]], token: UUID) -> Claim:
+async def _record(session: AsyncSession, submit_queue: SubmitQueue, chosen: Sequence[Row[Any]], token: UUID) -> Claim:
     task_id = new_id()
     parameters = await session.scalar(
         _RECORD,
         {
-            **lot.queue,
+            **submit_queue.queue,
             "id": task_id,
-            "account": lot.account,
+            "account": submit_queue.account,
             "file_count": len(chosen),
             "token": token,
             "lease_s": LEASE_S,
@@ -211,5 +211,5 @@ async def _record(session: AsyncSession, lot: Lot, chosen: Sequence[Row[Any]], t
         {"task_id": task_id, "jobs": [row.job_id for row in chosen], "indexes": [row.number for row in chosen]},
     )
     # In order: claims at the same time serve many of the same clients, and must not wait for each other in a circle.
-    await session.execute(_SERVE, {**lot.queue, "clients": sorted({row.client_id for row in chosen})})
+    await session.execute(_SERVE, {**submit_queue.queue, "clients": sorted({row.client_id for row in chosen})})
     return Claim(task_id, token, parameters, [row.url for row in chosen])

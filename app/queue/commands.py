@@ -17,8 +17,8 @@ from app.db import Sessions, transaction
 from app.driver import driver_of
 from app.errors import JobFinal, JobNotFinal, NothingToRetry
 from app.queue.counters import JobChange, apply_changes
-from app.queue.queries import JobRow, find_job, no_such_job
-from app.queue.quota import no_room, room_left
+from app.queue.queries import JobRow, find_job, job_not_found
+from app.queue.quota import quota_exceeded, remaining_quota
 
 
 async def cancel_job(sessions: Sessions, client_id: UUID, job_id: UUID) -> JobRow:
@@ -71,14 +71,14 @@ async def retry_job(
     if not change.counts.queued:
         raise NothingToRetry("No file of the job is failed or canceled.")
     if waiting_limit and change.counts.queued > room:
-        raise no_room(0, waiting_limit)
+        raise quota_exceeded(0, waiting_limit)
     await apply_changes(session, {job_id: change})
     return await find_job(session, client_id, job_id)
 
 
 async def _room(session: AsyncSession, client_id: UUID, limit: int) -> float:
     """How many files may be queued again. More than the limit may when no others wait: later they could not either."""
-    left = (await room_left(await driver_of(session), [client_id], limit))[client_id]
+    left = (await remaining_quota(await driver_of(session), [client_id], limit))[client_id]
     return left if left < limit else inf
 
 
@@ -101,7 +101,7 @@ async def _lock(session: AsyncSession, own: dict[str, UUID]) -> bool:
     """Whether the job is final; it stays so until the transaction ends. Raises NotFound."""
     found = (await session.execute(_LOCK_JOB, own)).one_or_none()
     if found is None:
-        raise no_such_job(own["job_id"])
+        raise job_not_found(own["job_id"])
     return found.finished_at is not None
 
 
@@ -119,13 +119,13 @@ _LOCK_TASKS = text("""
     ORDER BY id FOR NO KEY UPDATE
 """)
 
-# A task without an open file is looked at no more (`look_at`), and to be cancelled upstream.
+# A task without an open file is looked at no more (`next_poll_at`), and to be cancelled upstream.
 _DROP_FILES = text("""
     UPDATE tasks SET
-        dropped_urls = dropped_urls || ARRAY(
+        canceled_urls = canceled_urls || ARRAY(
             SELECT url FROM files WHERE task_id = tasks.id AND job_id = :job_id AND status = 'submitting'),
         cancel_wanted_at = CASE WHEN others.wait THEN NULL ELSE now() END,
-        look_at = CASE WHEN others.wait OR state <> 'running' THEN look_at END
+        next_poll_at = CASE WHEN others.wait OR state <> 'running' THEN next_poll_at END
     FROM (
         SELECT id, EXISTS (
             SELECT FROM files

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import bindparam, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.queue.job_events import announce
+from app.queue.job_events import enqueue_job_events
 from app.queue.lifecycle import FileCounts, job_status
 from app.queue.models import Job
 
@@ -56,7 +56,9 @@ async def apply_changes(session: AsyncSession, changes: Mapping[UUID, JobChange]
     if rows:
         await session.execute(_UPDATE, rows)
     finished = {row["job_id"] for row in rows if row["is_final"]}
-    await announce(session, [row.id for row in locked if row.id in finished and row.has_webhook and not row.was_final])
+    await enqueue_job_events(
+        session, [row.id for row in locked if row.id in finished and row.has_webhook and not row.was_final]
+    )
 
 
 def _changed(job_id: UUID, counts: FileCounts, change: JobChange) -> dict[str, Any]:

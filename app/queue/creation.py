@@ -14,10 +14,10 @@ from app.catalogue import ValidatedJob
 from app.driver import Driver, Statement
 from app.errors import Fault, IdempotencyKeyReused
 from app.identifiers import new_id
-from app.outages import outage_of
-from app.queue.lifecycle import FileStatus, JobStatus, lane
+from app.outages import as_outage
+from app.queue.lifecycle import FileStatus, JobStatus, group_key
 from app.queue.queries import FILES_SHOWN, WAITING_REASON, FileRow, JobRow, find_by_keys
-from app.queue.quota import no_room, room_left
+from app.queue.quota import quota_exceeded, remaining_quota
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class NewJob:
 
     client_id: UUID
     asked: ValidatedJob
-    region_asked: str
+    requested_region: str
     urls: Sequence[str]
     metadata: Mapping[str, str]
     webhook_url: str | None
@@ -35,7 +35,7 @@ class NewJob:
 
 
 @dataclass(frozen=True, slots=True)
-class Created:
+class CreatedJob:
     """`replayed`: the job was there already under the same idempotency key."""
 
     job: JobRow
@@ -44,14 +44,14 @@ class Created:
 
 async def create_jobs(
     driver: Driver, jobs: Sequence[NewJob], *, waiting_limit: int | None = None
-) -> list[Created | Exception]:
+) -> list[CreatedJob | Exception]:
     """For each new job what became of it. One statement for all of them, another one when there are replays, and
     another one when there is a limit to the files that wait.
 
     Of any number of equal requests at once one inserts; the others wait for its commit. The errors are
     IdempotencyKeyReused, TooManyWaitingFiles, or InvalidRequest when so many can never wait.
     """
-    outcomes: dict[int, Created | Exception] = {**await _refusals(driver, jobs, waiting_limit)}
+    outcomes: dict[int, CreatedJob | Exception] = {**await _refusals(driver, jobs, waiting_limit)}
     outcomes |= await _replays(driver, {number: jobs[number] for number in outcomes})
     inserted = False
     while left := {number: new for number, new in enumerate(jobs) if number not in outcomes}:
@@ -64,7 +64,7 @@ async def create_jobs(
             if not inserted:
                 raise
             # What is inserted is durable: its callers must not be told to try again, nor anybody do it for them.
-            outcomes |= {number: outage_of(error) for number in left if number not in outcomes}
+            outcomes |= {number: as_outage(error) for number in left if number not in outcomes}
     return [outcomes[number] for number in range(len(jobs))]
 
 
@@ -72,17 +72,17 @@ async def _refusals(driver: Driver, jobs: Sequence[NewJob], waiting_limit: int |
     """Those whose files may not wait beside what waits already and what comes with them."""
     if waiting_limit is None:
         return {}
-    room = await room_left(driver, {new.client_id for new in jobs}, waiting_limit)
+    room = await remaining_quota(driver, {new.client_id for new in jobs}, waiting_limit)
     refusals: dict[int, Exception] = {}
     for number, new in enumerate(jobs):
         if len(new.urls) <= room[new.client_id]:
             room[new.client_id] -= len(new.urls)
         else:
-            refusals[number] = no_room(len(new.urls), waiting_limit)
+            refusals[number] = quota_exceeded(len(new.urls), waiting_limit)
     return refusals
 
 
-async def _insert(driver: Driver, jobs: Mapping[int, NewJob]) -> dict[int, Created | Exception]:
+async def _insert(driver: Driver, jobs: Mapping[int, NewJob]) -> dict[int, CreatedJob | Exception]:
     """Those whose idempotency key was free. In order of the keys, as every process does it: no two of them wait for
     each other.
     """
@@ -92,13 +92,13 @@ async def _insert(driver: Driver, jobs: Mapping[int, NewJob]) -> dict[int, Creat
     rows = await _INSERT.fetch(driver, jobs=orjson.dumps(given).decode())
     inserted = {row["id"]: row for row in rows}
     return {
-        number: Created(_fresh(job_id, row["created_at"], row["waiting_reason"], new))
+        number: CreatedJob(_fresh(job_id, row["created_at"], row["waiting_reason"], new))
         for job_id, (number, new) in zip(ids, ordered, strict=True)
         if (row := inserted.get(job_id))
     }
 
 
-async def _replays(driver: Driver, jobs: Mapping[int, NewJob]) -> dict[int, Created | Exception]:
+async def _replays(driver: Driver, jobs: Mapping[int, NewJob]) -> dict[int, CreatedJob | Exception]:
     """Those whose idempotency key has a job."""
     keyed = {number: (new.client_id, new.idempotency_key) for number, new in jobs.items() if new.idempotency_key}
     if not keyed:
@@ -111,9 +111,9 @@ async def _replays(driver: Driver, jobs: Mapping[int, NewJob]) -> dict[int, Crea
     }
 
 
-def _replay(job: JobRow, stored_sha256: bytes, *, request_sha256: bytes | None) -> Created | Exception:
+def _replay(job: JobRow, stored_sha256: bytes, *, request_sha256: bytes | None) -> CreatedJob | Exception:
     if stored_sha256 == request_sha256:
-        return Created(job, replayed=True)
+        return CreatedJob(job, replayed=True)
     detail = "was used for another request; use a new key for each request, and the same one only to repeat it"
     return IdempotencyKeyReused(f"The Idempotency-Key {detail}.", faults=[Fault("/header/Idempotency-Key", detail)])
 
@@ -125,13 +125,13 @@ def _row(job_id: UUID, new: NewJob) -> dict[str, Any]:
         "client_id": str(new.client_id),  # the driver makes it a subclass, which orjson does not write
         "model": asked.model.id,
         "region": asked.region,
-        "region_asked": new.region_asked,
+        "requested_region": new.requested_region,
         "parameters": asked.parameters,
         "metadata": new.metadata,
         "webhook_url": new.webhook_url,
         "idempotency_key": new.idempotency_key,
         "request_sha256": rf"\x{new.request_sha256.hex()}" if new.request_sha256 else None,
-        "lane": lane(asked.parameters),
+        "group_key": group_key(asked.parameters),
         "urls": new.urls,
     }
 
@@ -151,20 +151,21 @@ _INSERT = Statement(
         WITH given AS (
             SELECT *
             FROM json_to_recordset(CAST(:jobs AS json)) AS given (
-                id uuid, client_id uuid, model text, region text, region_asked text, parameters jsonb, metadata jsonb,
-                webhook_url text, idempotency_key text, request_sha256 bytea, lane uuid, urls text[]
+                id uuid, client_id uuid, model text, region text, requested_region text, parameters jsonb,
+                metadata jsonb, webhook_url text, idempotency_key text, request_sha256 bytea,
+                group_key uuid, urls text[]
             )
         ), job AS (
-            INSERT INTO jobs (id, client_id, model, region, region_asked, parameters, metadata, webhook_url,
+            INSERT INTO jobs (id, client_id, model, region, requested_region, parameters, metadata, webhook_url,
                               idempotency_key, request_sha256, files_total, files_queued)
-            SELECT id, client_id, model, region, region_asked, parameters, metadata, webhook_url,
+            SELECT id, client_id, model, region, requested_region, parameters, metadata, webhook_url,
                    idempotency_key, request_sha256, cardinality(urls), cardinality(urls)
             FROM given
             ON CONFLICT (client_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
             RETURNING id, created_at, {WAITING_REASON} AS waiting_reason
         ), inserted AS (
-            INSERT INTO files (job_id, index, client_id, region, model, lane, url)
-            SELECT given.id, file.number - 1, given.client_id, given.region, given.model, given.lane, file.url
+            INSERT INTO files (job_id, index, client_id, region, model, group_key, url)
+            SELECT given.id, file.number - 1, given.client_id, given.region, given.model, given.group_key, file.url
             FROM given JOIN job USING (id), unnest(given.urls) WITH ORDINALITY AS file (url, number)
         )
         SELECT id, created_at, waiting_reason FROM job

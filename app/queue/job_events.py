@@ -21,7 +21,7 @@ _FINAL = (
 )
 
 
-async def announce(session: AsyncSession, job_ids: Collection[UUID]) -> None:
+async def enqueue_job_events(session: AsyncSession, job_ids: Collection[UUID]) -> None:
     """Two statements for any number of jobs, all final now and with a `webhook_url`; none for none."""
     if not job_ids:
         return

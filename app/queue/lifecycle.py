@@ -75,7 +75,7 @@ def job_status(counts: FileCounts) -> JobStatus:
             return JobStatus.PARTIAL
 
 
-def lane(parameters: Mapping[str, Any]) -> UUID:
+def group_key(parameters: Mapping[str, Any]) -> UUID:
     """The same id for all files that, within a region and model, may go out in one task."""
     return _lane(orjson.dumps(parameters, option=orjson.OPT_SORT_KEYS))
 

@@ -70,7 +70,7 @@ class Job(Base):
     model: Mapped[str] = mapped_column(Text)
     region: Mapped[str] = mapped_column(Text)
     # What the client asked for: `auto` lets files that wait go to another region while this one refuses the account.
-    region_asked: Mapped[str] = mapped_column(Text)
+    requested_region: Mapped[str] = mapped_column(Text)
     parameters: Mapped[dict[str, Any]]
     # `metadata` is taken by SQLAlchemy's declarative base.
     labels: Mapped[dict[str, str]] = mapped_column("metadata")
@@ -111,7 +111,7 @@ class File(Base):
             "ix_files_queue",
             "region",
             "model",
-            "lane",
+            "group_key",
             "client_id",
             "job_id",
             "index",
@@ -138,8 +138,8 @@ class File(Base):
     client_id: Mapped[UUID]
     region: Mapped[str] = mapped_column(Text)
     model: Mapped[str] = mapped_column(Text)
-    # Files of one lane agree in their parameters: within a region and model they may share a task (`lifecycle.lane`).
-    lane: Mapped[UUID]
+    # Files with the same key have the same parameters: within a region and model they may share a task.
+    group_key: Mapped[UUID]
     url: Mapped[str] = mapped_column(Text)
     status: Mapped[str] = mapped_column(Text, default="queued", server_default="queued")
     # The last task that carried the file. None once the file is canceled or retried, or its submit never arrived.
@@ -178,7 +178,7 @@ class Task(Base):
         CheckConstraint("(lease_token IS NULL) = (lease_until IS NULL)", name="lease"),
         Index("uq_tasks_upstream_task_id", "region", "upstream_task_id", unique=True),
         Index("ix_tasks_open", "account", "state", postgresql_where=text("state <> 'done'")),
-        Index("ix_tasks_look", "account", "look_at", postgresql_where=text("state = 'running'")),
+        Index("ix_tasks_poll", "account", "next_poll_at", postgresql_where=text("state = 'running'")),
         Index("ix_tasks_done", "done_at", postgresql_where=text("state = 'done'")),
         Index(
             "ix_tasks_ended",
@@ -209,17 +209,17 @@ class Task(Base):
     lost_at: Mapped[datetime | None]
     submitted_at: Mapped[datetime | None]
     # `running`: when to look at the task; `unsure`: when to reconcile it.
-    look_at: Mapped[datetime | None]
-    looks: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    next_poll_at: Mapped[datetime | None]
+    polls: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     upstream_status: Mapped[str | None] = mapped_column(Text)
     # When the list or a query first said that it ended; its 24 hours run from about then.
     ended_at: Mapped[datetime | None]
     # Since when nobody waits for any file of it: upstream shall cancel it, should it still be PENDING.
     cancel_wanted_at: Mapped[datetime | None]
     # Of files that were canceled while the submit's answer was open: upstream's task has them all the same.
-    dropped_urls: Mapped[list[str]] = mapped_column(ARRAY(Text), default=list, server_default="{}")
+    canceled_urls: Mapped[list[str]] = mapped_column(ARRAY(Text), default=list, server_default="{}")
     # The upstream's own figure for the whole task, for usage reports.
     usage_s: Mapped[int | None] = mapped_column(Integer)
     done_at: Mapped[datetime | None]
-    # Why the last look did not finish it, in one line without secrets; for whoever looks into it.
-    trouble: Mapped[str | None] = mapped_column(Text)
+    # Why the last look did not finish it, in one line without secrets; for whoever polls into it.
+    last_error: Mapped[str | None] = mapped_column(Text)

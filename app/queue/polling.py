@@ -21,15 +21,17 @@ _LEASE = """
         coalesce(extract(epoch FROM now() - ended_at), 0)::float8 AS ended_s
 """
 
-_ENDED = text(_LEASE.format(due="ended_at IS NOT NULL AND look_at <= now() ORDER BY submitted_at"))
+_ENDED = text(_LEASE.format(due="ended_at IS NOT NULL AND next_poll_at <= now() ORDER BY submitted_at"))
 
 _DUE = text(
-    _LEASE.format(due="ended_at IS NULL AND look_at <= now() - make_interval(secs => :late_s) ORDER BY look_at")
+    _LEASE.format(
+        due="ended_at IS NULL AND next_poll_at <= now() - make_interval(secs => :late_s) ORDER BY next_poll_at"
+    )
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class PolledTask:
     """A task that this poller may look at, with those of its files whose outcome is open."""
 
     task_id: UUID
@@ -49,7 +51,7 @@ class Look:
         return self.file_count == 1
 
 
-async def claim_look(session: AsyncSession, account: str, *, token: UUID, late_s: float) -> Look | None:
+async def claim_poll(session: AsyncSession, account: str, *, token: UUID, late_s: float) -> PolledTask | None:
     """The most urgent task that is due. `late_s`: how overdue it must be if nothing says that it has ended."""
     lease = {"account": account, "token": token, "lease_s": LEASE_S}
     row = (await session.execute(_ENDED, lease)).one_or_none()
@@ -58,7 +60,7 @@ async def claim_look(session: AsyncSession, account: str, *, token: UUID, late_s
     if row is None:
         return None
     files, settled_urls = await task_files(session, row.id)
-    return Look(
+    return PolledTask(
         task_id=row.id,
         token=token,
         upstream_task_id=row.upstream_task_id,

@@ -30,7 +30,7 @@ from sqlalchemy.types import TypeEngine
 from app.clients.models import Client
 from app.driver import Driver, Statement
 from app.errors import NotFound
-from app.identifiers import first_id
+from app.identifiers import lowest_id_at
 from app.queue.lifecycle import FileStatus, JobStatus
 from app.queue.models import File, Job
 
@@ -111,7 +111,7 @@ class Version(NamedTuple):
     waiting_reason: str | None
 
 
-class PlainList(NamedTuple):
+class UnfilteredList(NamedTuple):
     """A list without filters: of so many jobs of a client, older than `before_id`."""
 
     client_id: UUID
@@ -123,7 +123,7 @@ async def find_job(session: AsyncSession, client_id: UUID, job_id: UUID) -> JobR
     """One statement. Raises NotFound, also for the job of another client."""
     found = (await session.execute(_FIND, {"job_id": job_id, "client_id": client_id})).one_or_none()
     if found is None:
-        raise no_such_job(job_id)
+        raise job_not_found(job_id)
     return job_row(found)
 
 
@@ -162,9 +162,11 @@ async def list_versions(driver: Driver, client_id: UUID, filters: JobFilters, li
         return [Version(*row) for row in await statement.fetch(driver, **values)]
 
 
-async def newest_versions(driver: Driver, lists: Collection[PlainList]) -> dict[PlainList, list[Version]]:
+async def list_newest_versions(
+    driver: Driver, lists: Collection[UnfilteredList]
+) -> dict[UnfilteredList, list[Version]]:
     """As `list_versions` for lists without filters: one statement for all that are of one length."""
-    found: dict[PlainList, list[Version]] = {each: [] for each in lists}
+    found: dict[UnfilteredList, list[Version]] = {each: [] for each in lists}
     for limit in {each.limit for each in found}:
         asked = [each for each in found if each.limit == limit]
         rows = await _newest_statement(limit).fetch(
@@ -192,11 +194,11 @@ async def list_files(
         query = query.where(File.status.in_(_stored(statuses)))
     rows = (await session.execute(query.order_by(File.index).limit(limit))).all()
     if not rows and not await session.scalar(_EXISTS, {"job_id": job_id, "client_id": client_id}):
-        raise no_such_job(job_id)
+        raise job_not_found(job_id)
     return [_file_row(row) for row in rows]
 
 
-def no_such_job(job_id: UUID | str) -> NotFound:
+def job_not_found(job_id: UUID | str) -> NotFound:
     return NotFound(f"There is no job {job_id} of this client.")
 
 
@@ -228,9 +230,9 @@ def _values(filters: JobFilters) -> dict[str, Any]:
         values["unusual"] = True
     # Ids are ordered by time, and indexed: the range of ids is read, the exact condition decides.
     if filters.created_after:
-        values["first_id"] = first_id(filters.created_after, shift_s=-CLOCKS_DIFFER_S)
+        values["lowest_id_at"] = lowest_id_at(filters.created_after, shift_s=-CLOCKS_DIFFER_S)
     if filters.created_before:
-        values["end_id"] = first_id(filters.created_before, shift_s=CLOCKS_DIFFER_S)
+        values["end_id"] = lowest_id_at(filters.created_before, shift_s=CLOCKS_DIFFER_S)
     return {name: value for name, value in values.items() if value}
 
 
@@ -293,7 +295,7 @@ _FIRST_FILES = (
 
 # Jobs whose files stay in their region: it was asked for, or a hot-word list belongs to it. A foreign list is silently
 # ignored upstream.
-KEEPS_REGION = "(jobs.region_asked <> 'auto' OR jobs.parameters ?| ARRAY['vocabulary_id', 'phrase_id'])"
+KEEPS_REGION = "(jobs.requested_region <> 'auto' OR jobs.parameters ?| ARRAY['vocabulary_id', 'phrase_id'])"
 
 # Why queued files cannot go out, by the blockages that pollers publish. The table is mostly empty, which a statement
 # finds out once; the rest is in a function, because planning it each time would cost as much as reading the job.
@@ -335,7 +337,7 @@ _CONDITIONS: Mapping[str, ColumnElement[bool]] = {
     "model": Job.model == bindparam("model"),
     "region": Job.region == bindparam("region"),
     "created_after": Job.created_at > bindparam("created_after"),
-    "first_id": Job.id >= bindparam("first_id"),
+    "lowest_id_at": Job.id >= bindparam("lowest_id_at"),
     "created_before": Job.created_at < bindparam("created_before"),
     "end_id": Job.id < bindparam("end_id"),
     "metadata": Job.labels.contains(bindparam("metadata", type_=JSONB)),

@@ -26,13 +26,13 @@ _WAITING = Statement(
 )
 
 
-async def room_left(driver: Driver, client_ids: Collection[UUID], limit: int) -> dict[UUID, int]:
+async def remaining_quota(driver: Driver, client_ids: Collection[UUID], limit: int) -> dict[UUID, int]:
     """How many more files of each client may wait; below zero when more do already. One statement."""
     values = {"client_ids": list(client_ids), "regions": list(REGIONS), "models": list(MODELS), "enough": limit + 1}
     return {row["id"]: limit - row["files"] for row in await _WAITING.fetch(driver, **values)}
 
 
-def no_room(files: int, limit: int) -> GatewayError:
+def quota_exceeded(files: int, limit: int) -> GatewayError:
     """What a client is told whose files do not fit: 429 if they will later, 422 if they never will."""
     if files > limit:
         detail = f"has {files:,} files; this gateway lets {limit:,} of a client wait: make several jobs of them"

@@ -84,21 +84,23 @@ _COUNT_FAILURES = text("""
 """)
 
 _DONE = text("""
-    UPDATE tasks SET state = 'done', done_at = now(), lease_token = NULL, lease_until = NULL, trouble = NULL
+    UPDATE tasks SET state = 'done', done_at = now(), lease_token = NULL, lease_until = NULL, last_error = NULL
     WHERE id = :id AND lease_token = :token AND state = 'running'
       AND NOT EXISTS (SELECT FROM files WHERE task_id = :id AND status = 'running')
 """)
 
 _LOOK_AGAIN = text("""
-    UPDATE tasks SET look_at = now() + make_interval(secs => :wait_s), looks = looks + 1,
+    UPDATE tasks SET next_poll_at = now() + make_interval(secs => :wait_s), polls = polls + 1,
         upstream_status = coalesce(:status, upstream_status),
         ended_at = CASE WHEN :alive THEN NULL ELSE ended_at END,
-        trouble = :trouble, lease_token = NULL, lease_until = NULL
+        last_error = :last_error, lease_token = NULL, lease_until = NULL
     WHERE id = :id AND lease_token = :token AND state = 'running'
 """)
 
 
-async def hold(session: AsyncSession, task_id: UUID, token: UUID, *, status: str, usage_s: int | None) -> None:
+async def lock_for_result(
+    session: AsyncSession, task_id: UUID, token: UUID, *, status: str, usage_s: int | None
+) -> None:
     """Note that the task ended, and keep its row for this transaction. Raises LeaseLost."""
     held = await session.execute(_HOLD, {"id": task_id, "token": token, "status": status, "usage_s": usage_s})
     if not held.rowcount:  # type: ignore[attr-defined]
@@ -143,7 +145,7 @@ async def close_if_done(session: AsyncSession, task_id: UUID, token: UUID) -> bo
     return bool(closed.rowcount)  # type: ignore[attr-defined]
 
 
-async def look_again(
+async def schedule_poll(
     session: AsyncSession,
     task_id: UUID,
     token: UUID,
@@ -151,12 +153,12 @@ async def look_again(
     wait_s: float,
     status: str | None = None,
     alive: bool = False,
-    trouble: str | None = None,
+    last_error: str | None = None,
 ) -> None:
     """End the lease and come back later. `alive`: upstream says that it has not ended, whatever the list showed."""
     await session.execute(
         _LOOK_AGAIN,
-        {"id": task_id, "token": token, "wait_s": wait_s, "status": status, "alive": alive, "trouble": trouble},
+        {"id": task_id, "token": token, "wait_s": wait_s, "status": status, "alive": alive, "last_error": last_error},
     )
 
 

@@ -20,8 +20,8 @@ UNKNOWN_BATCH = 1000
 # attempt that was given up, and whose files went elsewhere, can no longer be accepted.
 _ACCEPT = text("""
     UPDATE tasks SET state = 'running', upstream_task_id = :upstream_task_id, submitted_at = now(),
-        look_at = CASE WHEN cancel_wanted_at IS NULL THEN now() + make_interval(secs => :look_in_s) END,
-        dropped_urls = '{}', lease_token = NULL, lease_until = NULL, trouble = NULL
+        next_poll_at = CASE WHEN cancel_wanted_at IS NULL THEN now() + make_interval(secs => :poll_in_s) END,
+        canceled_urls = '{}', lease_token = NULL, lease_until = NULL, last_error = NULL
     WHERE id = :id AND state IN ('submitting', 'unsure')
 """)
 
@@ -35,8 +35,8 @@ _FILES_ACCEPTED = text("""
 """)
 
 _CLOSE = text("""
-    UPDATE tasks SET state = 'done', done_at = now(), dropped_urls = '{}', lease_token = NULL, lease_until = NULL,
-        trouble = :trouble
+    UPDATE tasks SET state = 'done', done_at = now(), canceled_urls = '{}', lease_token = NULL, lease_until = NULL,
+        last_error = :last_error
     WHERE id = :id AND state IN ('submitting', 'unsure')
     RETURNING file_count
 """)
@@ -86,8 +86,8 @@ _FAIL_UNKNOWN = text(
 )
 
 _LOSE = text("""
-    UPDATE tasks SET state = 'unsure', lost_at = now(), look_at = now() + make_interval(secs => :look_in_s),
-        lease_token = NULL, lease_until = NULL, trouble = :trouble
+    UPDATE tasks SET state = 'unsure', lost_at = now(), next_poll_at = now() + make_interval(secs => :poll_in_s),
+        lease_token = NULL, lease_until = NULL, last_error = :last_error
     WHERE id = :id AND state = 'submitting'
 """)
 
@@ -127,15 +127,15 @@ _LEARN = text("""
 """)
 
 
-async def record_accepted(
-    session: AsyncSession, task_id: UUID, upstream_task_id: str, *, look_in_s: float
+async def mark_running(
+    session: AsyncSession, task_id: UUID, upstream_task_id: str, *, poll_in_s: float
 ) -> list[Row[Any]] | None:
     """Upstream has the task. Returns group limits learnt by it, or None when the attempt had been given up.
 
     Raises IntegrityError when another task row has this upstream task: that row's own was then taken for this one.
     """
     accepted = await session.execute(
-        _ACCEPT, {"id": task_id, "upstream_task_id": upstream_task_id, "look_in_s": look_in_s}
+        _ACCEPT, {"id": task_id, "upstream_task_id": upstream_task_id, "poll_in_s": poll_in_s}
     )
     if not accepted.rowcount:  # type: ignore[attr-defined]
         return None
@@ -147,25 +147,25 @@ async def record_accepted(
     return list((await session.execute(_LEARN, {"suspects": suspects})).all())
 
 
-async def record_later(session: AsyncSession, task_id: UUID, *, token: UUID | None = None) -> None:
+async def requeue(session: AsyncSession, task_id: UUID, *, token: UUID | None = None) -> None:
     """Upstream certainly has no such task: its files wait again, and nothing was attempted."""
     await session.execute(_QUEUE_AGAIN, {"id": task_id, "token": token})
     await session.execute(_DISCARD, {"id": task_id})
 
 
-async def record_lost(session: AsyncSession, task_id: UUID, *, trouble: str, look_in_s: float) -> None:
+async def mark_unsure(session: AsyncSession, task_id: UUID, *, last_error: str, poll_in_s: float) -> None:
     """Upstream may or may not have the task: the reconciler finds out."""
-    await session.execute(_LOSE, {"id": task_id, "trouble": trouble, "look_in_s": look_in_s})
+    await session.execute(_LOSE, {"id": task_id, "last_error": last_error, "poll_in_s": poll_in_s})
 
 
-async def record_split(session: AsyncSession, task_id: UUID, *, trouble: str, suspect: bool) -> None:
+async def split_group(session: AsyncSession, task_id: UUID, *, last_error: str, suspect: bool) -> None:
     """A group was refused: its files go out again in groups of half the size. `suspect`: the size may be to blame."""
-    count = await _close(session, task_id, trouble)
+    count = await _close(session, task_id, last_error)
     if count:
         await session.execute(_SPLIT, {"id": task_id, "half": max(count // 2, 1), "suspect": suspect})
 
 
-async def record_refused(session: AsyncSession, task_id: UUID, *, failure: Failure) -> None:
+async def fail_files(session: AsyncSession, task_id: UUID, *, failure: Failure) -> None:
     """Upstream will never take these files: they fail with what it said."""
     if not await _close(session, task_id, failure.message):
         return
@@ -203,9 +203,9 @@ def _error(failure: Failure) -> dict[str, Any]:
     }
 
 
-async def _close(session: AsyncSession, task_id: UUID, trouble: str) -> int:
+async def _close(session: AsyncSession, task_id: UUID, last_error: str) -> int:
     """The number of files of the task that is closed now; 0 when it was closed before."""
-    return await session.scalar(_CLOSE, {"id": task_id, "trouble": trouble[:500]}) or 0
+    return await session.scalar(_CLOSE, {"id": task_id, "last_error": last_error[:500]}) or 0
 
 
 def _changes(files: Sequence[Row[Any]], counts: FileCounts) -> dict[UUID, JobChange]:

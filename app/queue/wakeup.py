@@ -3,7 +3,7 @@
 import asyncio
 
 
-class Doorbell:
+class WakeUp:
     """Rings from the past count: who waits after a ring returns at once. Never needed for correctness."""
 
     def __init__(self) -> None:

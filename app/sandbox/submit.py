@@ -125,7 +125,7 @@ def _file_urls(model: Model, given: Any, limit: int | None) -> tuple[Sequence[st
     if not isinstance(urls, list) or not urls or not all(isinstance(one, str) and one for one in urls):
         raise Refused(errors.NO_FILE_URLS if model.input_style == "file_urls" else errors.NO_FILE_URL)
     if model.input_style == "file_url":
-        # Accepted, and found out later: nothing looks at the input before the task runs.
+        # Accepted, and found out later: nothing polls at the input before the task runs.
         return urls, failure("InvalidParameter.MalformedURL")
     maximum = limit or model.max_files_per_task
     if len(urls) > maximum:

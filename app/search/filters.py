@@ -9,7 +9,7 @@ from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit
 from app.search.searching import TranscriptFilters
 
 
-class Asked(NamedTuple):
+class TranscriptQuery(NamedTuple):
     """`cursor` is still to be read: each list has its own."""
 
     filters: TranscriptFilters
@@ -26,9 +26,9 @@ async def _asked(
     created_before: CreatedBefore = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
-) -> Asked:
+) -> TranscriptQuery:
     filters = TranscriptFilters(job_id, model, region, created_after, created_before)
-    return Asked(filters, limit, cursor)
+    return TranscriptQuery(filters, limit, cursor)
 
 
-AskedDep = Annotated[Asked, Depends(_asked)]
+AskedDep = Annotated[TranscriptQuery, Depends(_asked)]

@@ -48,7 +48,7 @@ _SORTED = "\U00010000-\U0001ffff" + "".join(
     for character in map(chr, range(0x300, 0x10000))
     if unicodedata.combining(unicodedata.normalize("NFKD", character)[0])
 )
-# The first of them stands alone: `re` looks for a class much faster than for a repeated one.
+# The first of them stands alone: `re` polls for a class much faster than for a repeated one.
 _STACK = re.compile(f"[{_SORTED}][{_SORTED}]{{29}}(?=[{_SORTED}])")
 _PARTING = "\u034f"
 # NFKC joins marks with the letter before them, so both are folded at once.

@@ -10,7 +10,7 @@ from app.db import Base
 
 class TranscriptSegment(Base):
     """`segments` says what `texts` holds, `terms` what is in `terms`. Both are stored apart from the row, as they are:
-    a search that looks over thousands of rows reads a few pages, and PostgreSQL does not try to compress numbers.
+    a search that polls over thousands of rows reads a few pages, and PostgreSQL does not try to compress numbers.
     """
 
     __tablename__ = "transcript_segments"

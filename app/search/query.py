@@ -10,7 +10,7 @@ from app.search.terms import pair_term, prefix_term, run_terms, word_term
 # find what nobody said: the last character of one sentence before the first of the next.
 OVER_BORDER_FROM = 4
 # One sign may stand for eighteen characters.
-MOST_FOLDED = 400
+MAX_FOLDED = 400
 
 _QUOTES = str.maketrans(dict.fromkeys("“”„＂「」", '"'))
 _PART = re.compile(r'"([^"]*)"|([^\s"]+)')
@@ -28,7 +28,7 @@ class NothingToFind(ValueError):
 
 
 class TooLong(ValueError):
-    """With its signs written out the query has more than MOST_FOLDED characters."""
+    """With its signs written out the query has more than MAX_FOLDED characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +60,8 @@ class _Token:
 
 def parse(q: str) -> Query:
     """Some milliseconds at most, as all on the event loop. Raises NothingToFind and TooLong."""
-    folded = fold(q.translate(_QUOTES)) if len(q) <= MOST_FOLDED else q
-    if len(folded) > MOST_FOLDED:
+    folded = fold(q.translate(_QUOTES)) if len(q) <= MAX_FOLDED else q
+    if len(folded) > MAX_FOLDED:
         raise TooLong
     terms: set[int] = set()
     parts: dict[Part, None] = {}

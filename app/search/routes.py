@@ -7,21 +7,21 @@ import msgspec
 from fastapi import APIRouter, Query, Request, Response
 
 from app.api.dependencies import SessionsDep
-from app.api.json_answers import TAGGED, answer_json
+from app.api.json_answers import ETAG_RESPONSES, json_response
 from app.api.pagination import decode_cursor, encode_cursor
 from app.api.problems import responses
-from app.clients.authentication import ClientDep, ClientRoute
+from app.clients.authentication import AuthenticatedRoute, ClientDep
 from app.db import transaction
 from app.errors import Fault, InvalidCursor, InvalidRequest
 from app.search.filters import AskedDep
-from app.search.query import MOST_FOLDED, NothingToFind, TooLong, parse
+from app.search.query import MAX_FOLDED, NothingToFind, TooLong, parse
 from app.search.query import Query as SearchQuery
 from app.search.schemas import SearchPage
 from app.search.searching import Hit, Position, search
 
 MAX_QUERY_LENGTH = 200
 
-router = APIRouter(prefix="/v1/search", route_class=ClientRoute, tags=["transcripts"])
+router = APIRouter(prefix="/v1/search", route_class=AuthenticatedRoute, tags=["transcripts"])
 
 Q = Annotated[
     str,
@@ -29,7 +29,7 @@ Q = Annotated[
         min_length=1,
         max_length=MAX_QUERY_LENGTH,
         description='Words and their beginnings, characters, and `"exact phrases"`; all of them in one sentence. '
-        f"At most {MOST_FOLDED} characters once signs such as `㌖`, which stands for six, are written out.",
+        f"At most {MAX_FOLDED} characters once signs such as `㌖`, which stands for six, are written out.",
         examples=["退款"],
     ),
 ]
@@ -43,7 +43,7 @@ _CursorShape = tuple[Literal["search"], UUID, _Number, _Number]
     operation_id="searchTranscripts",
     summary="Search transcripts for what was said",
     response_model=SearchPage,
-    responses={**TAGGED, **responses(InvalidRequest, InvalidCursor)},
+    responses={**ETAG_RESPONSES, **responses(InvalidRequest, InvalidCursor)},
 )
 async def search_transcripts(
     request: Request, client: ClientDep, sessions: SessionsDep, q: Q, asked: AskedDep
@@ -66,7 +66,7 @@ async def search_transcripts(
         "items": [_item(hit) for hit in found.hits],
         "next_cursor": encode_cursor(("search", *found.next), client.cursor_key) if found.next else None,
     }
-    return answer_json(request, body)
+    return json_response(request, body)
 
 
 def _parse(q: str) -> SearchQuery:
@@ -77,7 +77,7 @@ def _parse(q: str) -> SearchQuery:
             "needs a letter, a digit or a character of any script; punctuation is not searched for"
         ) from None
     except TooLong:
-        raise _refusal(f"is longer than {MOST_FOLDED} characters once its signs are written out") from None
+        raise _refusal(f"is longer than {MAX_FOLDED} characters once its signs are written out") from None
 
 
 def _refusal(detail: str) -> InvalidRequest:

@@ -17,7 +17,7 @@ from uuid import UUID
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.identifiers import LAST, NIL, first_id
+from app.identifiers import UUID_MAX, UUID_MIN, lowest_id_at
 from app.search.indexing import labels
 from app.search.matching import Match, matches
 from app.search.query import Query
@@ -27,10 +27,10 @@ FIRST_WALK = 32
 WALK = 256
 # While at least this share of the walked segments are candidates, walking is cheaper than the index.
 COMMON = 1 / 8
-MOST_WALKED = 2000
+MAX_WALKED = 2000
 # Candidates that one request reads: so many at most, some in any case, and after READ_S no more than those.
-MOST_READ = 1000
-LEAST_READ = 32
+MAX_READ = 1000
+MIN_READ = 32
 READ_S = 0.05
 READ_AT_ONCE = 64
 # As in lists of jobs: ids and `created_at` of transcripts are of one clock, but that may be set back.
@@ -40,7 +40,7 @@ CLOCKS_DIFFER_S = 24 * 3600
 class Position(NamedTuple):
     """Where a hit is, or would be: newest transcript first, then by segment and by row."""
 
-    transcript_id: UUID = LAST
+    transcript_id: UUID = UUID_MAX
     number: int = 0
     row: int = 0
 
@@ -97,7 +97,7 @@ async def search(
         async for candidates in batches:
             rows = (await session.execute(_READ, _pointers(candidates) | parameters)).all()
             reading = _Reading(
-                query=query, start=start, most=limit + 1 - len(hits), least=LEAST_READ - read, stop_at=stop_at
+                query=query, start=start, most=limit + 1 - len(hits), least=MIN_READ - read, stop_at=stop_at
             )
             found, unread = await asyncio.to_thread(_read, rows, reading)
             hits += found
@@ -106,7 +106,7 @@ async def search(
             if unread is not None:
                 return Found(hits, _position(unread))
             read += len(candidates)
-            if read >= MOST_READ:
+            if read >= MAX_READ:
                 last = candidates[-1]
                 return Found(hits, Position(last.transcript_id, last.number + 1))
     return Found(hits, None)
@@ -118,7 +118,7 @@ async def _candidates(
     """Segments that may have hits, in order, a few at a time; of those that are looked up more than are ever read."""
     start = min(start, Position(parameters["newest"]), key=lambda each: each.transcript_id)
     rows = FIRST_WALK
-    for _ in range(0, MOST_WALKED, WALK):
+    for _ in range(0, MAX_WALKED, WALK):
         walked = (await session.execute(_WALK, _from(start, rows) | parameters)).all()
         candidates = [_position(row) for row in walked if row.candidate]
         for at in range(0, len(candidates), READ_AT_ONCE):
@@ -129,7 +129,7 @@ async def _candidates(
         if len(candidates) < COMMON * rows:
             break
         rows = WALK
-    looked_up = (await session.execute(_LOOK_UP, _from(start, MOST_READ + 1) | parameters)).all()
+    looked_up = (await session.execute(_LOOK_UP, _from(start, MAX_READ + 1) | parameters)).all()
     for at in range(0, len(looked_up), READ_AT_ONCE):
         yield [_position(row) for row in looked_up[at : at + READ_AT_ONCE]]
 
@@ -159,8 +159,8 @@ def _parameters(client_id: UUID, query: Query, filters: TranscriptFilters) -> di
         **exact,
         "created_after": after,
         "created_before": before,
-        "oldest": first_id(after, shift_s=-CLOCKS_DIFFER_S) if after else NIL,
-        "newest": first_id(before, shift_s=CLOCKS_DIFFER_S) if before else LAST,
+        "oldest": lowest_id_at(after, shift_s=-CLOCKS_DIFFER_S) if after else UUID_MIN,
+        "newest": lowest_id_at(before, shift_s=CLOCKS_DIFFER_S) if before else UUID_MAX,
     }
 
 

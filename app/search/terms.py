@@ -1,7 +1,7 @@
 """What the index holds of a text: numbers of 32 bits, never the text itself. Pure.
 
 A GIN index never forgets a key, so plain words would outlive the transcripts that they came from. Different texts may
-share a number; whoever looks numbers up reads the text to be sure.
+share a number; whoever polls numbers up reads the text to be sure.
 
 Scripts without spaces: each character, and each pair of neighbours, in UTF-16. Others: each word, its first letters,
 and each pair of neighbouring words. Labels: client, job, model and region, so that the index itself narrows to them.
@@ -13,7 +13,7 @@ from zlib import crc32
 
 from app.search.folding import BORDER, LETTER, SEPARATOR, UNSPACED
 
-# Of each word so many letters are in the index; a query for more of them looks the longest of these up.
+# Of each word so many letters are in the index; a query for more of them polls the longest of these up.
 PREFIXES = (1, 2, 3, 5, 8)
 
 # From the beginning of the separators only: from each of them it would be the square of their number.

@@ -52,7 +52,7 @@ class Deadlines:
     turn_away_s: float = 2.0
 
 
-class PlainHttp(HttpToolsProtocol):
+class HttpProtocol(HttpToolsProtocol):
     """One connection. uvicorn's timer for keep-alive serves all deadlines of reading: one timer at a time.
 
     uvicorn's `limit_concurrency` is the highest number of connections. uvicorn itself lets any number of idle
@@ -101,9 +101,9 @@ class PlainHttp(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError as error:
-            self._refuse(_complaint(error))
+            self._refuse(_parse_error(error))
         except httptools.HttpParserUpgrade as offer:
-            self._decline(data[offer.args[0] :])
+            self._decline_upgrade(data[offer.args[0] :])
         else:
             if self._unparsed_bytes > MAX_HEAD_BYTES:
                 self._refuse(_head_too_large())
@@ -198,8 +198,8 @@ class PlainHttp(HttpToolsProtocol):
     def _turn_away(self, excess: int) -> None:
         """Answer after the request: closing a socket with unread data resets it, and the answer may be lost."""
         now = self.loop.time()
-        if now - PlainHttp._full_logged_at >= FULL_LOGGED_EVERY_S:
-            PlainHttp._full_logged_at = now
+        if now - HttpProtocol._full_logged_at >= FULL_LOGGED_EVERY_S:
+            HttpProtocol._full_logged_at = now
             log.warning("connections are turned away: all are in use", limit=self._max_connections)
         self._turned_away = True
         if excess > MAX_TURNED_AWAY:
@@ -230,7 +230,7 @@ class PlainHttp(HttpToolsProtocol):
 
         Where answers to earlier requests are still to come, it would be taken for one of them.
         """
-        if self._owes_answers():
+        if self._response_pending():
             self.transport.close()
             return
         request_id = uuid4().hex
@@ -243,13 +243,13 @@ class PlainHttp(HttpToolsProtocol):
         self.transport.write(b"".join([STATUS_LINE[answer.status_code], *lines, b"\r\n", answer.body]))
         self.transport.close()
 
-    def _owes_answers(self) -> bool:
+    def _response_pending(self) -> bool:
         cycle: RequestResponseCycle | None = self.cycle  # None before the first request
         if self.pipeline:
             return True
         return cycle is not None and not cycle.response_complete and (self._in_head or cycle.response_started)
 
-    def _decline(self, rest: bytes) -> None:
+    def _decline_upgrade(self, rest: bytes) -> None:
         """Read on with a parser that knows how long the body is, and of no offer.
 
         The request is under way as one without a body; its task has not run yet, for this is still the same turn.
@@ -267,7 +267,7 @@ def _is_host(value: bytes) -> bool:
     return _HOST.fullmatch(value) is not None
 
 
-def _complaint(error: httptools.HttpParserError) -> GatewayError:
+def _parse_error(error: httptools.HttpParserError) -> GatewayError:
     """What one of the methods above refused, or else what the parser did."""
     if isinstance(error.__context__, GatewayError):
         return error.__context__

@@ -33,13 +33,13 @@ from app.connections import Availability
 from app.db import Sessions, create_engine, create_sessions, transaction
 from app.embedded import server
 from app.errors import DatabaseUnavailable, ServiceUnavailable
-from app.jobs.long_poll import Waiters
+from app.jobs.long_poll import JobWaiters
 from app.main import create_app
 from app.outages import explain
 from app.poller.poller import run_poller
-from app.queue.wakeup import Doorbell
+from app.queue.wakeup import WakeUp
 from app.readiness import watch_database
-from app.server.http_protocol import PlainHttp
+from app.server.http_protocol import HttpProtocol
 from app.server.open_files import connection_limit, raise_file_limit
 from app.settings import Settings
 
@@ -55,7 +55,7 @@ RETRY_INTERVAL_S = 1
 POLLER_SHARE = 40
 EMBEDDED_INTERVAL_S = 2
 # Requests under way at once, and what they have made so far. With Python's 700 each request pays for two collections.
-YOUNG_OBJECTS = 10_000
+GC_THRESHOLD = 10_000
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 log = structlog.get_logger()
@@ -68,7 +68,7 @@ class Stop(asyncio.Event):
     drain_s = 0.0
 
 
-Part = Callable[[Stop], Coroutine[None, None, None]]
+Service = Callable[[Stop], Coroutine[None, None, None]]
 Visit = Callable[[], Coroutine[None, None, None]]
 
 
@@ -86,7 +86,7 @@ async def run_gateway(
 
     The database must answer and have its tables.
     """
-    doorbell = Doorbell()
+    wakeup = WakeUp()
     availability = Availability()
     for_poller = max(1, settings.database_pool_size * POLLER_SHARE // 100)
     for_api = settings.database_pool_size - for_poller
@@ -96,9 +96,9 @@ async def run_gateway(
     ):
         sessions = create_sessions(api_engine)
         await _make_default_client(sessions, token)
-        await _run_together(
-            _api(settings, sessions, listener, doorbell=doorbell),
-            lambda stop: run_poller(settings, poller_engine, stop=stop, doorbell=doorbell),
+        await _run_until_first_exit(
+            _api(settings, sessions, listener, wakeup=wakeup),
+            lambda stop: run_poller(settings, poller_engine, stop=stop, wakeup=wakeup),
             lambda stop: watch_database(sessions, stop),
             lambda stop: _keep_default_client(sessions, token, stop),
             *_embedded(settings),
@@ -115,23 +115,23 @@ async def run_api(settings: Settings, database_url: str, listener: socket.socket
         if settings.api_token is not None:
             token = settings.api_token.get_secret_value()
             parts.append(lambda stop: _keep_default_client(sessions, token, stop))
-        await _run_together(*parts)
+        await _run_until_first_exit(*parts)
 
 
 async def run_poller_alone(settings: Settings, database_url: str, listener: socket.socket | None) -> None:
     """The poller; `/livez`, `/readyz` and `/metrics` on the listener, if there is one."""
     async with _engine(database_url, "poller", settings.database_pool_size, Availability()) as engine:
         sessions = create_sessions(engine)
-        parts: list[Part] = [lambda stop: run_poller(settings, engine, stop=stop), *_embedded(settings)]
+        parts: list[Service] = [lambda stop: run_poller(settings, engine, stop=stop), *_embedded(settings)]
         parts.append(lambda stop: watch_database(sessions, stop))
         if listener is not None:
             parts.append(lambda stop: serve_http(_poller_pages(sessions), listener, stop))
-        await _run_together(*parts)
+        await _run_until_first_exit(*parts)
 
 
-def _api(settings: Settings, sessions: Sessions, listener: socket.socket, *, doorbell: Doorbell | None = None) -> Part:
-    waiters = Waiters(sessions)
-    app = create_app(settings, sessions=sessions, waiters=waiters, doorbell=doorbell)
+def _api(settings: Settings, sessions: Sessions, listener: socket.socket, *, wakeup: WakeUp | None = None) -> Service:
+    waiters = JobWaiters(sessions)
+    app = create_app(settings, sessions=sessions, waiters=waiters, wakeup=wakeup)
 
     def release() -> None:
         app.state.stopping = True
@@ -140,13 +140,13 @@ def _api(settings: Settings, sessions: Sessions, listener: socket.socket, *, doo
     return lambda stop: serve_http(app, listener, stop, release=release)
 
 
-def _embedded(settings: Settings) -> list[Part]:
+def _embedded(settings: Settings) -> list[Service]:
     if settings.database_url is not None:
         return []
-    return [lambda stop: _keep_embedded(settings.data_dir, stop)]
+    return [lambda stop: _supervise_embedded_postgres(settings.data_dir, stop)]
 
 
-async def _keep_embedded(data_dir: Path, stop: asyncio.Event) -> None:
+async def _supervise_embedded_postgres(data_dir: Path, stop: asyncio.Event) -> None:
     """Start the embedded PostgreSQL again when something killed it: nobody else would."""
     while not stop.is_set():
         try:
@@ -171,7 +171,7 @@ async def serve_http(
     server = _Server(
         uvicorn.Config(
             app,
-            http=PlainHttp,
+            http=HttpProtocol,
             ws="none",
             access_log=False,  # the API's own middleware logs, without query strings
             log_config=None,
@@ -199,7 +199,7 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        settle_collector()
+        freeze_gc()
         for bound in sockets or ():
             log.info("listening", url=address(bound))
 
@@ -227,11 +227,11 @@ async def finish_imports() -> None:
         codecs.lookup(codec)
 
 
-def settle_collector() -> None:
+def freeze_gc() -> None:
     """Everything made so far stays: without looking at it, garbage collections take 14 ms of a p99, not 49."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
+    gc.set_threshold(GC_THRESHOLD, *gc.get_threshold()[1:])
 
 
 def address(bound: socket.socket) -> str:
@@ -239,7 +239,7 @@ def address(bound: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-async def _run_together(*parts: Part, until: Visit | None = None) -> None:
+async def _run_until_first_exit(*parts: Service, until: Visit | None = None) -> None:
     """Run the parts until a signal, the end of the visit, or the end of a part. Raises what ended them."""
     stop = Stop()
     _stop_on_signals(stop)

@@ -69,7 +69,7 @@ def database_url(settings: Settings) -> str:
     except (OSError, EmbeddedError) as error:
         raise StartError(
             f"DATA_DIR got {str(settings.data_dir)!r}, needs a place where PostgreSQL can run"
-            f" (its log is postgres.private/log there): {one_line(error)}"
+            f" (its log is postgres.private/log there): {first_line(error)}"
         ) from error
     register_secrets([urlsplit(url).password or ""])
     return url
@@ -82,7 +82,7 @@ def migrate_database(url: str) -> None:
             return
         migrate.upgrade(url)
     except _DATABASE_ERRORS as error:
-        raise StartError(f"The database at {_place(url)} cannot be migrated: {one_line(error)}") from error
+        raise StartError(f"The database at {redacted_url(url)} cannot be migrated: {first_line(error)}") from error
     log.info("database migrated", revision=migrate.head())
 
 
@@ -91,7 +91,9 @@ def check_database(url: str) -> None:
     try:
         migrate.check(url)
     except _DATABASE_ERRORS as error:
-        raise StartError(f"The database at {_place(url)} is not what the code declares: {one_line(error)}") from error
+        raise StartError(
+            f"The database at {redacted_url(url)} is not what the code declares: {first_line(error)}"
+        ) from error
 
 
 def wait_for_schema(url: str, *, patience_s: float = DATABASE_PATIENCE_S) -> None:
@@ -146,7 +148,7 @@ def bind(host: str, port: int) -> socket.socket:
     return bound
 
 
-def one_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     if isinstance(error, DatabaseUnavailable):
         return error.explanation
     text = str(getattr(error, "orig", None) or error).strip()
@@ -177,8 +179,10 @@ def _outage(url: str, *, pool_size: int | None = None) -> str:
         raise SettingsError(f"DATABASE_URL got a value that is not shown, {needs}")
     if outage.reason in {"login_refused", "unknown_database"}:
         needs = "needs a database that lets the gateway in"
-        raise SettingsError(f"DATABASE_URL got {_place(url)}, {needs}: {outage.explanation}")
-    return f"The database at {_place(url)} cannot be reached: {outage.explanation}{_hint(outage.reason, pool_size)}"
+        raise SettingsError(f"DATABASE_URL got {redacted_url(url)}, {needs}: {outage.explanation}")
+    return (
+        f"The database at {redacted_url(url)} cannot be reached: {outage.explanation}{_hint(outage.reason, pool_size)}"
+    )
 
 
 def _hint(reason: str, pool_size: int | None) -> str:
@@ -198,10 +202,10 @@ def _schema_gap(url: str, older: set[str]) -> str:
     except Exception as error:
         if not is_outage(error):
             raise
-        return f"The database at {_place(url)} cannot be reached: {explain(error)}"
+        return f"The database at {redacted_url(url)} cannot be reached: {explain(error)}"
     if revision is not None and revision not in older:
         return ""
-    return f"The database at {_place(url)} lacks tables of this version: run `python -m app migrate`"
+    return f"The database at {redacted_url(url)} lacks tables of this version: run `python -m app migrate`"
 
 
 async def _connect_once(url: str) -> None:
@@ -219,7 +223,7 @@ async def _revision(url: str) -> str | None:
         await connection.close()
 
 
-def _place(url: str) -> str:
+def redacted_url(url: str) -> str:
     """Where a database is, without user and password."""
     parts = urlsplit(url)
     return f"{parts.hostname or 'a local socket'}{f':{parts.port}' if parts.port else ''}{parts.path}"

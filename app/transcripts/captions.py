@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from app.transcripts.line_breaking import Stretch, choose, joined, reach, width, wrap
 from app.transcripts.text import in_time, label, needs_blank, select
-from app.transcripts.word_timing import Heard, heard
+from app.transcripts.word_timing import TimedSentence, time_words
 
 MAX_CHARS_PER_LINE = 42
 MAX_LINES = 2
@@ -22,11 +22,11 @@ MAX_LINES = 2
 # a line for a full stop.
 CUE_PULL = 0.3
 # Sentences of one cue. Each is copied with those before it, and nobody says as many in a second.
-MOST_JOINED = 20
+MAX_JOINED = 20
 # Nobody reads what is shown for less.
-LEAST_CUE_MS = 300
+MIN_CUE_MS = 300
 # Nobody is shown later than so long after having spoken only so that others are seen.
-MOST_LATE_MS = 5000
+MAX_LATE_MS = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ def _channel(transcript: Mapping[str, Any], options: CaptionOptions, *, several:
     for sentence in in_time(transcript):
         speaker = label(transcript, sentence, channels=several)
         first = _first_line(speaker, options)
-        spoken = heard(sentence, first)
+        spoken = time_words(sentence, first)
         if spoken is None:
             continue
         for stretch in _cut(spoken, first, options):
@@ -149,7 +149,7 @@ def _channel(transcript: Mapping[str, Any], options: CaptionOptions, *, several:
         yield held
 
 
-def _cut(spoken: Heard, first: int, options: CaptionOptions) -> Iterator[Stretch]:
+def _cut(spoken: TimedSentence, first: int, options: CaptionOptions) -> Iterator[Stretch]:
     """A sentence in stretches that are each one cue: evenly filled, and ended after punctuation where possible."""
     passage = spoken.passage
     for begin, stop in pairwise([0, *spoken.silences(options.gap_ms), passage.last]):
@@ -164,7 +164,7 @@ def _cut(spoken: Heard, first: int, options: CaptionOptions) -> Iterator[Stretch
             start = end
 
 
-def _reach(spoken: Heard, start: int, stop: int, first: int, options: CaptionOptions) -> int:
+def _reach(spoken: TimedSentence, start: int, stop: int, first: int, options: CaptionOptions) -> int:
     """The last break up to which all from `start` fits on a cue's lines and into its time."""
     end = min(stop, reach(spoken.passage, start, options.max_chars_per_line, first, options.max_lines))
     return spoken.said_by(spoken.begin(start) + options.max_cue_ms, end, start + 1)
@@ -174,7 +174,7 @@ def _together(held: _Draft, draft: _Draft, options: CaptionOptions) -> _Draft | 
     """Both as one cue, if the first flashes by, nothing parts them and they fit together."""
     hasty = draft.begin_time - held.begin_time < options.min_cue_ms
     near = draft.begin_time - held.end_time < options.gap_ms
-    if not (hasty and near and held.speaker == draft.speaker and held.sentences < MOST_JOINED):
+    if not (hasty and near and held.speaker == draft.speaker and held.sentences < MAX_JOINED):
         return None
     both = joined(held.stretch, draft.stretch, _blank_between(held.stretch, draft.stretch))
     end = max(held.end_time, draft.end_time)
@@ -213,7 +213,7 @@ def _in_turn(drafts: Iterable[_Draft], options: CaptionOptions) -> Iterator[_Dra
 def _end(held: _Draft, following: _Draft, third: _Draft | None, options: CaptionOptions) -> int:
     """When one cue gives way to the next, which may wait for a while so that this one is seen, and read."""
     spoken = max(held.end_time, held.begin_time + 1)
-    least = min(held.begin_time + min(LEAST_CUE_MS, options.max_cue_ms), following.end_time + MOST_LATE_MS)
+    least = min(held.begin_time + min(MIN_CUE_MS, options.max_cue_ms), following.end_time + MAX_LATE_MS)
     hasty = following.begin_time - held.begin_time < options.min_cue_ms
     if following.begin_time >= spoken and not (held.late and hasty):
         end = min(_wanted_end(held, options), following.begin_time)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from app.transcripts.text import shown
+from app.transcripts.text import strip_controls
 
 WORD_COLUMNS = ("channel_id", "speaker_id", "begin_time", "end_time", "text", "punctuation")
 SENTENCE_COLUMNS = ("begin_time", "end_time", "channel_id", "speaker_id", "text", "emotion", "event")
@@ -74,5 +74,5 @@ def _shown(value: Any) -> str:
 
 def _tame(text: str) -> str:
     """On one line, without control characters, of which NUL ends a cell for many readers, and no formula."""
-    text = " ".join(shown(text).split())
+    text = " ".join(strip_controls(text).split())
     return f"'{text}" if _FORMULA.match(text) else text

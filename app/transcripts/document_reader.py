@@ -9,7 +9,7 @@ import msgspec
 import orjson
 
 from app.transcripts.seekable_gzip import Block, Index, Read, read_block, read_span
-from app.transcripts.text import InTime
+from app.transcripts.text import TimeOrdered
 
 # Who goes through a whole document fetches so much of it at a time.
 AHEAD_BYTES = 256 * 1024
@@ -89,7 +89,7 @@ class StoredDocument:
         around = read_span(channel.before, self._read) + read_span(channel.after, self._read)
         fields: dict[str, Any] = orjson.loads(around.removeprefix(b","))
         entries = list(self._entries_of(number))
-        fields["sentences"] = InTime(_Once(lambda: _in_time(entries, read_ahead(self._read))))
+        fields["sentences"] = TimeOrdered(_Once(lambda: _in_time(entries, read_ahead(self._read))))
         return fields
 
 

@@ -7,15 +7,15 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request, Response
 
 from app.api.dependencies import SessionsDep
-from app.clients.authentication import ClientDep, ClientRoute
+from app.clients.authentication import AuthenticatedRoute, ClientDep
 from app.transcripts import csv_tsv, paragraphs
 from app.transcripts.csv_tsv import Spoken
 from app.transcripts.document_reader import StoredDocument
 from app.transcripts.export_schemas import Paragraphs
-from app.transcripts.responses import Form, serve_rendered
+from app.transcripts.responses import Representation, serve_rendered
 from app.transcripts.routes import ChannelId, document_responses
 
-router = APIRouter(prefix="/v1/transcripts", route_class=ClientRoute, tags=["transcripts"])
+router = APIRouter(prefix="/v1/transcripts", route_class=AuthenticatedRoute, tags=["transcripts"])
 
 Bom = Annotated[bool, Query(description="Begin with a byte order mark, without which Excel does not read UTF-8.")]
 Names = Annotated[bool, Query(description="Say who speaks, where the transcript knows it.")]
@@ -98,7 +98,7 @@ async def get_transcript_paragraphs(
         return (piece.decode() for piece in paragraphs.paragraphs_json(_spoken(document, channel_id)))
 
     return await serve_rendered(
-        request, sessions, client.id, transcript_id, Form("application/json", channel_id, None, make)
+        request, sessions, client.id, transcript_id, Representation("application/json", channel_id, None, make)
     )
 
 
@@ -128,12 +128,14 @@ async def get_transcript_markdown(
         several = channel_id is None and len(document.channel_ids) > 1
         return paragraphs.markdown(_spoken(document, channel_id), title=title, channels=several, speakers=speakers)
 
-    form = Form("text/markdown; charset=utf-8; variant=CommonMark", channel_id, speakers, make)
+    form = Representation("text/markdown; charset=utf-8; variant=CommonMark", channel_id, speakers, make)
     return await serve_rendered(request, sessions, client.id, transcript_id, form)
 
 
-def _table(media_type: str, write: Callable[..., Iterator[str]], channel_id: int | None, *, bom: bool) -> Form:
-    return Form(media_type, channel_id, bom, lambda document: write(_spoken(document, channel_id), bom=bom))
+def _table(
+    media_type: str, write: Callable[..., Iterator[str]], channel_id: int | None, *, bom: bool
+) -> Representation:
+    return Representation(media_type, channel_id, bom, lambda document: write(_spoken(document, channel_id), bom=bom))
 
 
 def _spoken(document: StoredDocument, channel_id: int | None) -> Iterator[Spoken]:

@@ -27,7 +27,15 @@ from app.transcripts.sanitise import (
 from app.transcripts.seekable_gzip import Writer, Written
 from app.transcripts.text import join
 
-__all__ = ["Document", "Segments", "Spoken", "UnreadableResult", "normalise", "serve", "silent"]
+__all__ = [
+    "Document",
+    "NormalisedChannel",
+    "Segments",
+    "UnreadableResult",
+    "empty_document",
+    "normalise",
+    "write_document",
+]
 
 
 # Four times as many as a job may ask for. Each takes time of its own in every form of a transcript.
@@ -35,7 +43,7 @@ MAX_CHANNELS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
+class NormalisedChannel:
     """What was said on one channel: the upstream's keys in their order, `sentences` in its place but empty."""
 
     fields: dict[str, Any]
@@ -63,7 +71,7 @@ class Document:
 
     file_url: str
     properties: dict[str, Any]
-    spoken: list[Spoken]
+    spoken: list[NormalisedChannel]
     text: str
     audio_duration_ms: int | None
 
@@ -78,7 +86,7 @@ class Document:
 
 
 class Segments(Protocol):
-    """Who else looks at what was said while a document is written: each sentence, or a text that has none."""
+    """Who else polls at what was said while a document is written: each sentence, or a text that has none."""
 
     def add(self, channel_id: int, sentence: Mapping[str, Any]) -> None: ...
 
@@ -97,12 +105,12 @@ def normalise(raw: bytes, *, file_url: str, family: str) -> Document:
     return Document(file_url, properties, spoken, text, _stated_duration(properties))
 
 
-def silent(file_url: str) -> Document:
+def empty_document(file_url: str) -> Document:
     """The transcript of a file without speech: the upstream sends an error code instead of a document."""
     return Document(file_url, properties={}, spoken=[], text="", audio_duration_ms=None)
 
 
-def serve(
+def write_document(
     document: Document,
     writer: Writer,
     *,
@@ -193,7 +201,7 @@ def _loads(value: msgspec.Raw) -> Any:
         raise UnreadableResult(f"the result is no JSON (in {len(memoryview(value))} bytes of it)") from None
 
 
-def _spoken(transcript: dict[str, msgspec.Raw], *, sensevoice: bool) -> Spoken:
+def _spoken(transcript: dict[str, msgspec.Raw], *, sensevoice: bool) -> NormalisedChannel:
     raw = transcript.get("sentences", msgspec.Raw(b"[]"))
     # What stands for no sentences: null, and whatever else is empty.
     sentences = _objects(raw, "sentences") if _begins(raw, b"[") or _loads(raw) else []
@@ -202,7 +210,7 @@ def _spoken(transcript: dict[str, msgspec.Raw], *, sensevoice: bool) -> Spoken:
     refuse_depth(fields)
     if "channel_id" in fields:
         fields["channel_id"] = integer(fields["channel_id"], "channel_id")
-    part = Spoken(fields, sentences, sensevoice)
+    part = NormalisedChannel(fields, sentences, sensevoice)
     whole = text_of(fields, "text")
     if whole is None:
         fields["text"] = join(sentence["text"] for sentence in part.sentences())
@@ -220,7 +228,7 @@ def _around_sentences(fields: dict[str, Any]) -> tuple[bytes, bytes]:
     return before.removesuffix(b"]}"), b"]" + (b"," + after[1:] if len(after) > 2 else b"}")
 
 
-def _properties(result: dict[str, Any], spoken: list[Spoken]) -> dict[str, Any]:
+def _properties(result: dict[str, Any], spoken: list[NormalisedChannel]) -> dict[str, Any]:
     """The upstream's, or for qwen3 what its `audio_info` says, under the names that the other families use."""
     properties = _mapping(result, "properties")
     audio = _mapping(result, "audio_info")

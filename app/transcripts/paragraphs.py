@@ -10,12 +10,12 @@ import orjson
 
 from app.transcripts.csv_tsv import Spoken
 from app.transcripts.line_breaking import width
-from app.transcripts.text import join, label, shown
+from app.transcripts.text import join, label, strip_controls
 
 # A silence that readers would take for a new thought.
 PAUSE_MS = 2000
 # Some 100 words of English or 300 Chinese characters: half a minute to two minutes of speech.
-MOST_COLUMNS = 600
+MAX_COLUMNS = 600
 
 # `>`, `-` and the like mean something at the begin of a line only, where what was said never is.
 _MARKS = re.compile(r"([\\`*_\[\]<~$#]|&(?=[#A-Za-z]))")
@@ -41,7 +41,7 @@ def paragraphs(spoken: Iterable[Spoken]) -> Iterator[Paragraph]:
     """A change of channel or speaker, a pause, or its length ends a paragraph. Sentences without text are none."""
     current: Paragraph | None = None
     for channel_id, sentence in spoken:
-        text = " ".join(shown(sentence["text"]).split())
+        text = " ".join(strip_controls(sentence["text"]).split())
         if not text:
             continue
         columns = width(text)
@@ -93,7 +93,7 @@ def title_of(file_url: str) -> str:
     """The file's name without what follows it: query strings are signatures. Of a URL without a name its host."""
     parts = urlsplit(file_url)
     name = unquote(parts.path.rstrip("/").rpartition("/")[2])
-    return " ".join(shown(name).split()) or parts.hostname or "transcript"
+    return " ".join(strip_controls(name).split()) or parts.hostname or "transcript"
 
 
 def _goes_on(current: Paragraph, channel_id: int | None, sentence: Any, columns: int) -> bool:
@@ -101,7 +101,7 @@ def _goes_on(current: Paragraph, channel_id: int | None, sentence: Any, columns:
         current.channel_id == channel_id
         and current.speaker_id == sentence.get("speaker_id")
         and sentence["begin_time"] - current.end_time < PAUSE_MS
-        and current.columns + columns <= MOST_COLUMNS
+        and current.columns + columns <= MAX_COLUMNS
     )
 
 

@@ -60,7 +60,7 @@ class Body:
         async with driver_connection(self.sessions) as driver:
             found: bytes | None = await driver.fetchval(_SLICES[self.kind], self.transcript_id, at + 1, length)
         if found is None:
-            raise no_such_transcript(self.transcript_id)
+            raise transcript_not_found(self.transcript_id)
         return found
 
     async def _slice(self, at: int) -> bytes:
@@ -116,7 +116,7 @@ async def _find(
     async with transaction(sessions, autocommit=True) as session:
         found = (await session.execute(query.join(Transcript).where(*_own(client_id, transcript_id)))).one_or_none()
     if found is None:
-        raise no_such_transcript(transcript_id)
+        raise transcript_not_found(transcript_id)
     body = Body(sessions, slices, transcript_id, kind, found[0], found[1], found[2], first or found[3])
     return body, found[-1]
 
@@ -126,7 +126,7 @@ async def find_sha256(session: AsyncSession, client_id: UUID, transcript_id: UUI
     _, sha256, _ = _BODY_COLUMNS[kind]
     found = await session.scalar(select(sha256).join(Transcript).where(*_own(client_id, transcript_id)))
     if found is None:
-        raise no_such_transcript(transcript_id)
+        raise transcript_not_found(transcript_id)
     return found
 
 
@@ -134,7 +134,7 @@ def _own(client_id: UUID, transcript_id: UUID) -> tuple[Any, ...]:
     return Transcript.id == transcript_id, Transcript.client_id == client_id
 
 
-def no_such_transcript(transcript_id: UUID) -> NotFound:
+def transcript_not_found(transcript_id: UUID) -> NotFound:
     return NotFound(f"There is no transcript {transcript_id} of this client.")
 
 

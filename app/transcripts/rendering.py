@@ -23,7 +23,7 @@ Writer = Callable[[Iterable[Cue]], Iterator[str]]
 
 def render_text(document: StoredDocument, *, channel_id: int | None, speakers: bool) -> Iterator[str]:
     if channel_id is None and not speakers:
-        yield text.shown(document.text())
+        yield text.strip_controls(document.text())
     else:
         yield from text.text(document.transcripts(channel_id), speakers=speakers)
 

@@ -11,7 +11,7 @@ from uuid import UUID
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
-from app.api.conditional import matches_anything, not_modified, strong_etag, validators
+from app.api.conditional import is_wildcard, not_modified, strong_etag, validator_headers
 from app.api.negotiation import accepts_gzip
 from app.coding import GZIP
 from app.db import Sessions, transaction
@@ -48,7 +48,7 @@ async def serve_stored(
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class Representation:
     """What documents are made into for a request. `options`: whatever changes the outcome."""
 
     media_type: str
@@ -62,14 +62,14 @@ class Form:
 
 
 async def serve_rendered(
-    request: Request, sessions: Sessions, client_id: UUID, transcript_id: UUID, form: Form
+    request: Request, sessions: Sessions, client_id: UUID, transcript_id: UUID, form: Representation
 ) -> Response:
     """Made in a thread, each piece when the caller has taken the one before. Short answers come with their length.
 
     Raises NotFound, and InvalidRequest for a channel that is not there.
     """
     # A tag was only ever given for a channel that is there.
-    known = not matches_anything(request)
+    known = not is_wildcard(request)
     if known and (answer := await _unchanged(request, sessions, client_id, transcript_id, "document", form.name)):
         return answer
     body, document = await open_document(sessions, kept_slices(request), client_id, transcript_id)
@@ -89,7 +89,7 @@ async def serve_rendered(
     return StreamingResponse(_stream(made, pieces, turn), headers=headers, media_type=form.media_type)
 
 
-def _written(form: Form, document: StoredDocument) -> Iterator[str]:
+def _written(form: Representation, document: StoredDocument) -> Iterator[str]:
     """Nothing is read before the first piece is asked for, which a thread does: reads wait for the event loop."""
     yield from form.make(document)
 
@@ -116,7 +116,7 @@ def _etag(request: Request, *parts: bytes | str) -> str:
 
 def _headers(request: Request, etag: str) -> dict[str, str]:
     coding = {"Content-Encoding": "gzip"} if accepts_gzip(request) else {}
-    return {**validators(etag), **coding, "Vary": "Accept-Encoding"}
+    return {**validator_headers(etag), **coding, "Vary": "Accept-Encoding"}
 
 
 def kept_slices(request: Request) -> Slices:

@@ -10,10 +10,10 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from app.api.dependencies import SessionsDep
 from app.api.integers import DIGITS
-from app.api.json_answers import TAGGED, answer_json
-from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, cut_page, decode_cursor, list_key
+from app.api.json_answers import ETAG_RESPONSES, json_response
+from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, decode_cursor, paginate, scoped_key
 from app.api.problems import responses
-from app.clients.authentication import ClientDep, ClientRoute
+from app.clients.authentication import AuthenticatedRoute, ClientDep
 from app.db import transaction
 from app.errors import Fault, InvalidCursor, InvalidRequest, NotFound
 from app.search.filters import AskedDep
@@ -21,11 +21,11 @@ from app.transcripts import captions, queries, storage
 from app.transcripts.captions import MAX_CHARS_PER_LINE, MAX_LINES, CaptionOptions
 from app.transcripts.document_reader import Position, StoredDocument
 from app.transcripts.rendering import render_captions, render_text
-from app.transcripts.responses import Form, kept_slices, serve_rendered, serve_stored
+from app.transcripts.responses import Representation, kept_slices, serve_rendered, serve_stored
 from app.transcripts.schemas import SentencePage, Transcript, TranscriptSummaryPage
 from app.transcripts.sentences import SentenceFilters, find_sentences
 
-router = APIRouter(prefix="/v1/transcripts", route_class=ClientRoute, tags=["transcripts"])
+router = APIRouter(prefix="/v1/transcripts", route_class=AuthenticatedRoute, tags=["transcripts"])
 
 _RAW = {"file_url": "https://example.com/call-4711.wav", "properties": {}, "transcripts": []}
 
@@ -34,9 +34,9 @@ SpeakerId = Annotated[
     str | None, Query(min_length=1, max_length=100, description="Only this speaker, as the transcript has it: `0`.")
 ]
 Speakers = Annotated[bool, Query(description="Say who speaks, where the transcript knows it.")]
-MOST_MS = 10**12
-FROM_MS = Query(ge=0, le=MOST_MS, description="Only what is still said after this moment.", examples=[60000])
-TO_MS = Query(ge=0, le=MOST_MS, description="Only what began before this moment.", examples=[120000])
+MAX_MS = 10**12
+FROM_MS = Query(ge=0, le=MAX_MS, description="Only what is still said after this moment.", examples=[60000])
+TO_MS = Query(ge=0, le=MAX_MS, description="Only what began before this moment.", examples=[120000])
 LINE_LENGTH = Query(ge=4, le=500, description="Columns: a Chinese character takes two of them, a Latin letter one.")
 LINE_COUNT = Query(ge=1, le=20, description="Lines that a caption may have.")
 
@@ -69,7 +69,7 @@ async def _sentence_filters(
     if from_ms is not None and to_ms is not None and from_ms > to_ms:
         detail = "is before from_ms"
         raise InvalidRequest(f"/query/to_ms {detail}.", faults=[Fault("/query/to_ms", detail)])
-    key = list_key(client.cursor_key, transcript_id)
+    key = scoped_key(client.cursor_key, transcript_id)
     after = None if cursor is None else decode_cursor(cursor, _SentenceCursor, key)
     return SentenceFilters(channel_id, speaker_id, from_ms, to_ms, Position(*after[1:]) if after else None)
 
@@ -82,8 +82,8 @@ def document_responses(media_type: str | None = None, example: str = "") -> dict
     # Captions are files: generated clients for Java read every string that is not text/plain as JSON.
     schema = {"type": "string"} if media_type == "text/plain" else {"type": "string", "format": "binary"}
     content = {media_type: {"schema": schema, "example": example}} if media_type else {}
-    ok = {**TAGGED[200], **({"content": content} if content else {})}
-    return {**TAGGED, 200: ok, **responses(NotFound)}
+    ok = {**ETAG_RESPONSES[200], **({"content": content} if content else {})}
+    return {**ETAG_RESPONSES, 200: ok, **responses(NotFound)}
 
 
 @router.get(
@@ -91,7 +91,7 @@ def document_responses(media_type: str | None = None, example: str = "") -> dict
     operation_id="listTranscripts",
     summary="List transcripts, newest first",
     response_model=TranscriptSummaryPage,
-    responses={**TAGGED, **responses(InvalidRequest, InvalidCursor)},
+    responses={**ETAG_RESPONSES, **responses(InvalidRequest, InvalidCursor)},
 )
 async def list_transcripts(request: Request, client: ClientDep, sessions: SessionsDep, asked: AskedDep) -> Response:
     """Without what was said; pages stay stable while new ones arrive.
@@ -104,9 +104,9 @@ async def list_transcripts(request: Request, client: ClientDep, sessions: Sessio
         before_id = decode_cursor(asked.cursor, tuple[Literal["transcripts"], UUID], key)[1]
     async with transaction(sessions) as session:
         rows = await queries.list_transcripts(session, client.id, asked.filters, before_id, asked.limit + 1)
-    page, next_cursor = cut_page(rows, asked.limit, lambda row: ("transcripts", row.id), key)
+    page, next_cursor = paginate(rows, asked.limit, lambda row: ("transcripts", row.id), key)
     body = {"items": [row._asdict() for row in page], "next_cursor": next_cursor}
-    return answer_json(request, body)
+    return json_response(request, body)
 
 
 @router.get(
@@ -131,7 +131,7 @@ async def get_transcript(request: Request, transcript_id: UUID, client: ClientDe
     response_class=Response,
     responses={
         **document_responses(),
-        200: {**TAGGED[200], "content": {"application/json": {"schema": {"type": "object"}, "example": _RAW}}},
+        200: {**ETAG_RESPONSES[200], "content": {"application/json": {"schema": {"type": "object"}, "example": _RAW}}},
     },
 )
 async def get_transcript_raw(
@@ -178,7 +178,7 @@ async def get_transcript_text(
             speakers=speakers,
         )
         make = partial(render_captions, options=options, write=partial(captions.text, parted=max_lines is not None))
-    form = Form("text/plain; charset=utf-8", channel_id, (max_chars_per_line, max_lines, speakers), make)
+    form = Representation("text/plain; charset=utf-8", channel_id, (max_chars_per_line, max_lines, speakers), make)
     return await serve_rendered(request, sessions, client.id, transcript_id, form)
 
 
@@ -197,7 +197,7 @@ async def get_transcript_srt(
     One statement, and the token's.
     """
     make = partial(render_captions, options=options, write=captions.srt)
-    form = Form("application/x-subrip; charset=utf-8", options.channel_id, options, make)
+    form = Representation("application/x-subrip; charset=utf-8", options.channel_id, options, make)
     return await serve_rendered(request, sessions, client.id, transcript_id, form)
 
 
@@ -216,7 +216,7 @@ async def get_transcript_vtt(
     One statement, and the token's.
     """
     make = partial(render_captions, options=options, write=captions.vtt)
-    form = Form("text/vtt; charset=utf-8", options.channel_id, options, make)
+    form = Representation("text/vtt; charset=utf-8", options.channel_id, options, make)
     return await serve_rendered(request, sessions, client.id, transcript_id, form)
 
 
@@ -240,15 +240,15 @@ async def list_sentences(
     \f
     One statement, one for each block of sentences beyond the first slice, and the token's.
     """
-    key = list_key(client.cursor_key, transcript_id)
+    key = scoped_key(client.cursor_key, transcript_id)
     make = partial(_page_of_sentences, filters=filters, limit=limit, key=key)
-    form = Form("application/json", filters.channel_id, (filters, limit, key), make)
+    form = Representation("application/json", filters.channel_id, (filters, limit, key), make)
     return await serve_rendered(request, sessions, client.id, transcript_id, form)
 
 
 def _page_of_sentences(document: StoredDocument, filters: SentenceFilters, limit: int, key: bytes) -> Iterator[str]:
     found = find_sentences(document, filters, limit + 1)
-    page, next_cursor = cut_page(found, limit, lambda each: ("sentences", *each[0]), key)
+    page, next_cursor = paginate(found, limit, lambda each: ("sentences", *each[0]), key)
     yield orjson.dumps({"items": [sentence for _, sentence in page], "next_cursor": next_cursor}).decode()
 
 

@@ -16,7 +16,7 @@ from app.coding import GZIP
 
 BLOCK_BYTES = 64 * 1024
 # A block with more speakers does not list them: it is read, whoever is asked for.
-MOST_SPEAKERS = 8
+MAX_SPEAKERS = 8
 
 _DEFLATE = -15  # and for a part of the stream, which has no header
 
@@ -155,7 +155,7 @@ class _Facts:
         self.end = max(self.end, end) if self.begins else end
         self.begins = min(first, begin), max(last, begin)
         speaker = sentence.get("speaker_id")
-        if speaker is not None and len(self.speakers) <= MOST_SPEAKERS:
+        if speaker is not None and len(self.speakers) <= MAX_SPEAKERS:
             self.speakers.add(str(speaker))
 
 
@@ -172,7 +172,7 @@ class _OpenChannel:
 
 
 def _block(piece: "_Piece", count: int, facts: _Facts) -> Block:
-    speakers = tuple(sorted(facts.speakers)) if len(facts.speakers) <= MOST_SPEAKERS else None
+    speakers = tuple(sorted(facts.speakers)) if len(facts.speakers) <= MAX_SPEAKERS else None
     return Block(piece.span(), count, facts.begins or (0, 0), facts.end, speakers)
 
 

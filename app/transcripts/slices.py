@@ -9,7 +9,7 @@ from app.kept import Kept
 
 # Each reader has two of them in memory at a time. Smaller ones cost more statements, larger ones gain nothing.
 SLICE_BYTES = 1024 * 1024
-KEPT_BYTES = 16 * 1024 * 1024
+CACHE_BYTES = 16 * 1024 * 1024
 
 Key = tuple[UUID, str, int]
 
@@ -17,7 +17,7 @@ Key = tuple[UUID, str, int]
 class Slices(Kept[Key]):
     """By transcript, kind of body and offset."""
 
-    def __init__(self, most_bytes: int = KEPT_BYTES) -> None:
+    def __init__(self, most_bytes: int = CACHE_BYTES) -> None:
         super().__init__(most_bytes)
 
     def forget_transcript(self, transcript_id: UUID) -> None:

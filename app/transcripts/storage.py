@@ -16,8 +16,8 @@ from app.identifiers import new_id
 from app.search.indexing import insert_segments
 from app.search.segments import PreparedSegment, Segments
 from app.transcripts.models import Transcript, TranscriptBody
-from app.transcripts.normalise import Document, serve
-from app.transcripts.queries import no_such_transcript
+from app.transcripts.normalise import Document, write_document
+from app.transcripts.queries import transcript_not_found
 from app.transcripts.seekable_gzip import Writer, Written, pack
 
 _SMALL_BYTES = 1024 * 1024
@@ -67,7 +67,7 @@ def prepare_transcript(
     """
     transcript_id, created_at = new_id(), datetime.now(UTC)
     segments = Segments()
-    written = serve(
+    written = write_document(
         document,
         Writer(_level(len(raw))),
         id=transcript_id,
@@ -109,7 +109,7 @@ async def delete_transcript(session: AsyncSession, client_id: UUID, transcript_i
     await session.execute(_LOCK_JOB, own)
     deleted = await session.execute(_DELETE, own)
     if not deleted.rowcount:  # type: ignore[attr-defined]
-        raise no_such_transcript(transcript_id)
+        raise transcript_not_found(transcript_id)
 
 
 def _compress(contents: bytes) -> Body:

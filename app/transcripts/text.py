@@ -13,7 +13,7 @@ _CONTROLS = re.compile("\r(?=\n)|[\0-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]|([\x0b-\x0
 _HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")
 
 
-class InTime:
+class TimeOrdered:
     """Sentences that come in order of time already: read as they are needed, and never all of them at once."""
 
     def __init__(self, sentences: Iterable[Mapping[str, Any]]) -> None:
@@ -23,7 +23,7 @@ class InTime:
         return iter(self._sentences)
 
 
-def shown(text: str) -> str:
+def strip_controls(text: str) -> str:
     """Without control characters but tabs and newlines. The JSON document has what the upstream sent."""
     return text if text.isprintable() else _CONTROLS.sub(lambda found: " " if found[1] else "", text)
 
@@ -41,7 +41,7 @@ def text(
         return
     parted = ""
     for transcript in chosen:
-        if words := shown(transcript["text"]):
+        if words := strip_controls(transcript["text"]):
             yield parted + words
             parted = "\n"
 
@@ -56,7 +56,7 @@ def select(transcripts: Sequence[Mapping[str, Any]], channel_id: int | None) -> 
 def in_time(transcript: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
     """The sentences by begin; those that begin together keep the upstream's order."""
     sentences = transcript["sentences"]
-    return sentences if isinstance(sentences, InTime) else sorted(sentences, key=_begin)
+    return sentences if isinstance(sentences, TimeOrdered) else sorted(sentences, key=_begin)
 
 
 def join(texts: Iterable[str]) -> str:
@@ -90,7 +90,7 @@ def label(transcript: Mapping[str, Any], sentence: Mapping[str, Any], *, channel
     """
     names = [f"Channel {transcript['channel_id']}"] if channels and "channel_id" in transcript else []
     speaker = sentence.get("speaker_id")
-    if speaker is not None and (name := " ".join(shown(str(speaker)).split())):
+    if speaker is not None and (name := " ".join(strip_controls(str(speaker)).split())):
         names.append(f"Speaker {name}")
     return ", ".join(names) or None
 
@@ -113,7 +113,7 @@ def _turns(transcripts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def _named(transcript: Mapping[str, Any], *, several: bool) -> Iterator[tuple[int, str | None, str]]:
     for sentence in in_time(transcript):
-        yield _begin(sentence), label(transcript, sentence, channels=several), shown(sentence["text"])
+        yield _begin(sentence), label(transcript, sentence, channels=several), strip_controls(sentence["text"])
 
 
 def _begin(sentence: Mapping[str, Any]) -> int:

@@ -11,10 +11,10 @@ from operator import le, sub
 from typing import Any, NamedTuple
 
 from app.transcripts.line_breaking import Passage, passage, width
-from app.transcripts.text import shown
+from app.transcripts.text import strip_controls
 
 # Breaks before which not all has been said, although all has begun.
-MOST_UNFINISHED = 200
+MAX_UNFINISHED = 200
 
 
 class Words(NamedTuple):
@@ -25,7 +25,7 @@ class Words(NamedTuple):
     ends: Sequence[int]
 
 
-class Heard(NamedTuple):
+class TimedSentence(NamedTuple):
     """A sentence and when it is heard. `positions` are those of the passage's breaks, as the words count."""
 
     passage: Passage
@@ -51,7 +51,7 @@ class Heard(NamedTuple):
         stops, begins, _ = self.words
         begun = bisect_right(begins, moment)
         index = min(index, bisect_right(self.positions, stops[begun - 1]) - 1) if begun else lowest
-        looked_at_least = max(lowest, index - MOST_UNFINISHED)
+        looked_at_least = max(lowest, index - MAX_UNFINISHED)
         while index > looked_at_least and self.end(index) > moment:
             index -= 1
         return max(index, lowest)
@@ -74,7 +74,7 @@ class Heard(NamedTuple):
         return begins[word] + (ends[word] - begins[word]) * (position - start) // (stops[word] - start)
 
 
-def heard(sentence: Mapping[str, Any], columns: int) -> Heard | None:
+def time_words(sentence: Mapping[str, Any], columns: int) -> TimedSentence | None:
     """The sentence's text with breaks such that nothing between two of them is wider than `columns`; None where there
     is nothing to be seen.
 
@@ -82,12 +82,12 @@ def heard(sentence: Mapping[str, Any], columns: int) -> Heard | None:
     words, qwen only on demand, and neither need Paraformer. The blanks are the sentence's own, so that Fun-ASR's
     blank before a Latin word and Paraformer's after it come out alike.
     """
-    text = " ".join(shown(sentence["text"]).split())
+    text = " ".join(strip_controls(sentence["text"]).split())
     if not any(width(character) for character in text if character != " "):
         return None
     if words := _words(sentence, text):
         lines = passage(text, columns, frozenset(words.stops))
-        return Heard(lines, lines.solid, words)
+        return TimedSentence(lines, lines.solid, words)
     return _by_width(passage(text, columns), sentence)
 
 
@@ -103,8 +103,8 @@ def _words(sentence: Mapping[str, Any], text: str) -> Words | None:
     except KeyError:
         return None
     whole = "".join(spelled)
-    if whole.split() != [shown(whole)]:
-        spelled = ["".join(shown(characters).split()) for characters in spelled]
+    if whole.split() != [strip_controls(whole)]:
+        spelled = ["".join(strip_controls(characters).split()) for characters in spelled]
         whole = "".join(spelled)
     if whole != text.replace(" ", ""):
         return None
@@ -124,8 +124,8 @@ def _in_order(begins: list[int], ends: list[int], low: int, high: int) -> tuple[
     return begins, [min(max(end, begin), high) for begin, end in zip(begins, ends, strict=True)]
 
 
-def _by_width(lines: Passage, sentence: Mapping[str, Any]) -> Heard:
+def _by_width(lines: Passage, sentence: Mapping[str, Any]) -> TimedSentence:
     """As if the sentence were one word, whose characters are columns."""
     positions = [0, *accumulate(map(sub, lines.ends[1:], lines.begins))]
     begin = max(0, sentence["begin_time"])
-    return Heard(lines, positions, Words([positions[-1] or 1], [begin], [max(begin, sentence["end_time"])]))
+    return TimedSentence(lines, positions, Words([positions[-1] or 1], [begin], [max(begin, sentence["end_time"])]))

@@ -86,6 +86,6 @@ _ATTEMPTS = (
 )
 
 _RETRY = text("""
-    UPDATE deliveries SET status = 'pending', due_at = now(), tries = 0, finished_at = NULL
+    UPDATE deliveries SET status = 'pending', due_at = now(), failures_in_schedule = 0, finished_at = NULL
     WHERE id = :id AND client_id = :client_id AND lease_token IS NULL
 """)

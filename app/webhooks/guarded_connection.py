@@ -18,7 +18,7 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 SocketOption = tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
 
 # Hosts with more addresses than this are reached at the first ones or not at all.
-MOST_ADDRESSES_TRIED = 4
+MAX_ADDRESSES_TRIED = 4
 
 
 class ForbiddenAddress(Exception):
@@ -78,7 +78,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         addresses = await self._resolve(host, port)
         if not all(is_permitted(address, self._allowed) for address in addresses):
             raise ForbiddenAddress
-        for address in addresses[:MOST_ADDRESSES_TRIED]:
+        for address in addresses[:MAX_ADDRESSES_TRIED]:
             with suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
                 stream = await self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
                 self._opened.append(stream)

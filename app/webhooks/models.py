@@ -37,7 +37,7 @@ class Delivery(Base):
     due_at: Mapped[datetime] = mapped_column(server_default=func.now())
     lease_token: Mapped[UUID | None]
     # Failed tries since the schedule began; a manual retry begins it anew.
-    tries: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
+    failures_in_schedule: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
     # All tries that were logged.
     attempts: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -18,8 +18,8 @@ from app.webhooks.signing_secrets import signing_secrets
 
 # A try and its record take less. Whoever claimed and died is stood in for after this.
 LEASE_S = 2 * TIMEOUT_S
-MOST_AT_ONCE = 64
-MOST_PER_HOST = 8
+MAX_AT_ONCE = 64
+MAX_PER_HOST = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Claim:
     url: str
     host: str
     body: str
-    tries: int
+    failures_in_schedule: int
     token: UUID
     secrets: Sequence[str]
 
@@ -78,8 +78,8 @@ async def claim(session: AsyncSession, under_way: Collection[Claim]) -> list[Cla
     values = {
         "token": token,
         "lease_s": LEASE_S,
-        "free": MOST_AT_ONCE - len(under_way),
-        "per_host": MOST_PER_HOST,
+        "free": MAX_AT_ONCE - len(under_way),
+        "per_host": MAX_PER_HOST,
         "hosts": list(hosts),
         "host_counts": list(hosts.values()),
         "clients": list(clients),
@@ -122,7 +122,7 @@ def _next(claim: Claim, attempt: Attempt) -> tuple[str, float]:
         return "succeeded", 0
     if attempt.error_code == "gone":
         return "failed", 0
-    wait_s = next_delay_s(claim.tries + 1, jitter=random(), retry_after_s=attempt.retry_after_s)  # noqa: S311 - jitter
+    wait_s = next_delay_s(claim.failures_in_schedule + 1, jitter=random(), retry_after_s=attempt.retry_after_s)  # noqa: S311 - jitter
     return ("failed", 0) if wait_s is None else ("pending", wait_s)
 
 
@@ -194,11 +194,12 @@ _CLAIM = text("""
     )
     UPDATE deliveries SET lease_token = :token, due_at = now() + make_interval(secs => :lease_s)
     FROM chosen WHERE deliveries.id = chosen.id
-    RETURNING deliveries.id, client_id, type, url, host, body, tries
+    RETURNING deliveries.id, client_id, type, url, host, body, failures_in_schedule
 """)
 
 _RECORD = text("""
-    UPDATE deliveries SET status = :status, attempts = attempts + 1, tries = tries + 1, lease_token = NULL,
+    UPDATE deliveries SET status = :status, attempts = attempts + 1,
+        failures_in_schedule = failures_in_schedule + 1, lease_token = NULL,
         due_at = now() + make_interval(secs => :wait_s),
         finished_at = CASE WHEN :status = 'pending' THEN NULL ELSE now() END
     WHERE id = :id AND lease_token = :token

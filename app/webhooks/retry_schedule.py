@@ -24,7 +24,7 @@ DELAYS_S: Sequence[float] = (
 # Each delay is stretched by up to so much, so that what failed together does not come back together.
 JITTER = 0.1
 # Longer than the longest delay nobody is waited for, whatever their Retry-After says.
-MOST_RETRY_AFTER_S = 24 * HOUR_S
+MAX_RETRY_AFTER_S = 24 * HOUR_S
 # No date is as long, and the standard library's reader takes the square of what it reads.
 _MAX_RETRY_AFTER_CHARS = 64
 
@@ -37,7 +37,7 @@ def next_delay_s(tries: int, *, jitter: float, retry_after_s: float | None = Non
     if tries > len(DELAYS_S):
         return None
     delay_s = DELAYS_S[tries - 1] * (1 + JITTER * jitter)
-    return max(delay_s, min(retry_after_s or 0.0, MOST_RETRY_AFTER_S))
+    return max(delay_s, min(retry_after_s or 0.0, MAX_RETRY_AFTER_S))
 
 
 def parse_retry_after(value: str, *, now: datetime) -> float | None:

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from app.api.dependencies import SessionsDep, SettingsDep
 from app.api.problems import responses
-from app.clients.authentication import ClientDep, ClientRoute
-from app.clients.rate_limits import RequestLimit
+from app.clients.authentication import AuthenticatedRoute, ClientDep
+from app.clients.rate_limits import RateLimiter
 from app.db import transaction
 from app.errors import Fault, InvalidRequest, NotFound, TooManyTestPings
 from app.urls import WEBHOOK_URL, encode_url
@@ -17,10 +17,10 @@ from app.webhooks.schemas import Delivery, WebhookSecret, WebhookTest, WebhookTe
 from app.webhooks.sender import Sender
 
 # Of a client. Events go to who asked for them with a job; pings go wherever the client says, at once.
-MOST_PINGS = 60
+MAX_PINGS = 60
 PINGS_OVER_S = 60
 
-router = APIRouter(prefix="/v1", route_class=ClientRoute, tags=["webhooks"])
+router = APIRouter(prefix="/v1", route_class=AuthenticatedRoute, tags=["webhooks"])
 
 
 async def _sender(request: Request, settings: SettingsDep) -> Sender:
@@ -28,17 +28,17 @@ async def _sender(request: Request, settings: SettingsDep) -> Sender:
     return sender or Sender(settings.webhook_allowed_networks)
 
 
-def ping_limit() -> RequestLimit:
-    return RequestLimit(MOST_PINGS, over_s=PINGS_OVER_S)
+def ping_limit() -> RateLimiter:
+    return RateLimiter(MAX_PINGS, over_s=PINGS_OVER_S)
 
 
-async def _ping_limit(request: Request) -> RequestLimit:
-    limit: RequestLimit = request.app.state.ping_limit
+async def _ping_limit(request: Request) -> RateLimiter:
+    limit: RateLimiter = request.app.state.ping_limit
     return limit
 
 
 SenderDep = Annotated[Sender, Depends(_sender)]
-PingLimitDep = Annotated[RequestLimit, Depends(_ping_limit)]
+PingLimitDep = Annotated[RateLimiter, Depends(_ping_limit)]
 
 
 @router.get("/webhooks/secret", operation_id="getWebhookSecret", summary="Get the signing secret")
@@ -76,7 +76,7 @@ async def send_test_webhook(
     except ValueError as error:
         raise InvalidRequest(f"/url {error}.", faults=[Fault("/url", str(error))]) from None
     if limit.take(client.id) is None:
-        raise TooManyTestPings(f"A client may send {MOST_PINGS} test pings within {PINGS_OVER_S} s; try again later.")
+        raise TooManyTestPings(f"A client may send {MAX_PINGS} test pings within {PINGS_OVER_S} s; try again later.")
     attempt = await deliveries.send_test(sessions, sender, client.id, url)
     if attempt.forbidden:
         limit.give_back(client.id)

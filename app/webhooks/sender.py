@@ -14,16 +14,16 @@ from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
 
 import httpcore
 
-from app.dashscope.transport import trusted
+from app.dashscope.transport import ssl_context
 from app.webhooks.addresses import Networks
 from app.webhooks.guarded_connection import ForbiddenAddress, GuardedBackend, Resolve, UnknownHost, resolve
 from app.webhooks.retry_schedule import parse_retry_after
 
 TIMEOUT_S = 15.0
 CONNECT_TIMEOUT_S = 5.0  # per address, and for TLS
-# Of the answer so much is read, so that its sender can finish, and so much kept, for whoever looks into a failure.
-MOST_READ_BYTES = 64 * 1024
-MOST_KEPT_BYTES = 1024
+# Of the answer so much is read, so that its sender can finish, and so much kept, for whoever polls into a failure.
+MAX_READ_BYTES = 64 * 1024
+MAX_KEPT_BYTES = 1024
 
 _FORBIDDEN = "forbidden_address"
 _PORTS = {"http": 80, "https": 443}
@@ -103,7 +103,7 @@ class Sender:
             target=(parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
         )
         backend = GuardedBackend(self._allowed, self._resolve)
-        connection = httpcore.AsyncHTTPConnection(target.origin, trusted(), network_backend=backend)
+        connection = httpcore.AsyncHTTPConnection(target.origin, ssl_context(), network_backend=backend)
         sent = {"Host": parts.netloc.rpartition("@")[2], **_HEADERS, **_basic_auth(parts), **headers}
         try:
             async with connection.stream(
@@ -158,13 +158,13 @@ async def _read(response: httpcore.Response, answer: _Answer) -> None:
         answer.retry_after_s = parse_retry_after(retry_after, now=datetime.now(UTC))
     async for chunk in response.aiter_stream():
         answer.body += chunk
-        if len(answer.body) >= MOST_READ_BYTES:
+        if len(answer.body) >= MAX_READ_BYTES:
             return
 
 
 def _excerpt(body: bytes) -> str | None:
     """The beginning as text. PostgreSQL's texts hold no NUL."""
-    return body[:MOST_KEPT_BYTES].decode("utf-8", "replace").replace("\0", "\ufffd") or None
+    return body[:MAX_KEPT_BYTES].decode("utf-8", "replace").replace("\0", "\ufffd") or None
 
 
 def _basic_auth(parts: SplitResult) -> dict[str, str]:

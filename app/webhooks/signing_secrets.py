@@ -11,7 +11,7 @@ from app.webhooks.signing import new_secret
 
 # A rotated secret still signs for so long, beside the new one, and at most so many sign.
 OVERLAP_H = 24
-MOST_SECRETS = 4
+MAX_SECRETS = 4
 
 
 async def current_secret(session: AsyncSession, client_id: UUID) -> str:
@@ -35,7 +35,7 @@ async def rotate_secret(session: AsyncSession, client_id: UUID) -> str:
     await current_secret(session, client_id)
     await session.execute(_EXPIRE, {"client_id": client_id, "hours": OVERLAP_H})
     await session.execute(_CREATE, {"id": new_id(), "client_id": client_id, "secret": new_secret()})
-    await session.execute(_FORGET, {"client_id": client_id, "most": MOST_SECRETS})
+    await session.execute(_FORGET, {"client_id": client_id, "most": MAX_SECRETS})
     return await current_secret(session, client_id)
 
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import app.main  # noqa: F401 - with it all rooms, and so all errors that callers may see
-from app.api.problems import kind_of
+from app.api.problems import problem_type
 from app.dashscope.circuits import AWAY
-from app.dashscope.failures import CALL_FAILURES, FILE_FAILURES, Verdict
+from app.dashscope.failures import CALL_FAILURES, FILE_FAILURES, FailureKind
 from app.errors import GatewayError
 from app.jobs.schemas import FileErrorCode, WaitingCode
 
@@ -16,12 +16,14 @@ PROBLEMS, _, FILES = (ROOT / "docs" / "errors.md").read_text().partition("## Why
 FILES, _, WAITING = FILES.partition("## Why files wait")
 FAILING, _, HARMLESS = FILES.partition("never fail a file")
 # Failures that no table lists are made where they are found.
-_MADE = re.compile(r'\bFailure\(\s*Verdict\.\w+,\s*"(\w+)"')
+_MADE = re.compile(r'\bFailure\(\s*FailureKind\.\w+,\s*"(\w+)"')
 
 
 def test_every_problem_is_documented_with_its_status_and_no_other_is() -> None:
     documented = re.findall(r"^\| `(\w+)` \| (\d{3}) \|", PROBLEMS, re.MULTILINE)
-    assert sorted(documented) == sorted((error.code, str(kind_of(error).status)) for error in _family(GatewayError))
+    assert sorted(documented) == sorted(
+        (error.code, str(problem_type(error).status)) for error in _family(GatewayError)
+    )
 
 
 def test_every_reason_why_a_file_fails_is_documented_and_no_other_is() -> None:
@@ -38,7 +40,9 @@ def test_the_document_lists_what_fails_a_file_and_nothing_that_never_does() -> N
 def test_every_reason_to_wait_is_documented_and_no_other_is() -> None:
     assert re.findall(r"^\| `(\w+)` \|", WAITING, re.MULTILINE) == sorted(WaitingCode)
     made = {
-        word for verdict, word in CALL_FAILURES.values() if verdict in {Verdict.ACCOUNT, Verdict.GRANT, Verdict.MODEL}
+        word
+        for verdict, word in CALL_FAILURES.values()
+        if verdict in {FailureKind.ACCOUNT_BLOCKED, FailureKind.GRANT, FailureKind.MODEL_UNAVAILABLE}
     }
     assert made | {AWAY} == set(WaitingCode)
 

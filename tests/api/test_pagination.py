@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.api.pagination import cut_page, decode_cursor, encode_cursor
+from app.api.pagination import decode_cursor, encode_cursor, paginate
 from app.errors import InvalidCursor
 from app.identifiers import new_id
 
@@ -67,12 +67,12 @@ def test_padding_and_other_spellings_are_refused() -> None:
 
 
 def test_the_last_page_has_no_next_cursor() -> None:
-    assert cut_page([1, 2], 2, lambda row: (row,), KEY) == ([1, 2], None)
-    assert cut_page([], 2, lambda row: (row,), KEY) == ([], None)
+    assert paginate([1, 2], 2, lambda row: (row,), KEY) == ([1, 2], None)
+    assert paginate([], 2, lambda row: (row,), KEY) == ([], None)
 
 
 def test_a_page_with_more_behind_it_names_its_last_item() -> None:
-    page, cursor = cut_page([1, 2, 3], 2, lambda row: (row,), KEY)
+    page, cursor = paginate([1, 2, 3], 2, lambda row: (row,), KEY)
     assert page == [1, 2]
     assert cursor is not None
     assert decode_cursor(cursor, tuple[int], KEY) == (2,)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from structlog.testing import capture_logs
 
-from app.api.problems import kind_of, problem_response
+from app.api.problems import problem_response, problem_type
 from app.errors import Conflict, DatabaseUnavailable, Fault, GatewayError, InvalidRequest
 from tests.api.small_app import caller_of
 
@@ -213,7 +213,7 @@ def test_a_class_without_a_row_takes_that_of_its_base() -> None:
     class Special(Conflict):
         code = "special"
 
-    assert kind_of(Special) == kind_of(Conflict)
+    assert problem_type(Special) == problem_type(Conflict)
 
 
 def test_every_code_belongs_to_one_class() -> None:

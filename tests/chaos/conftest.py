@@ -1,5 +1,5 @@
 """The chaos tests post jobs as the poller's tests do."""
 
-from tests.poller.conftest import desk
+from tests.poller.conftest import services
 
-__all__ = ["desk"]
+__all__ = ["services"]

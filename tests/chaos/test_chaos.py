@@ -67,7 +67,7 @@ class Pollers:
 
 
 async def test_every_job_ends_and_no_file_is_transcribed_twice(
-    desk: Desk, database_url: str, sandbox: RunningSandbox
+    services: Desk, database_url: str, sandbox: RunningSandbox
 ) -> None:
     print(f"CHAOS_SEED={SEED}")  # noqa: T201 - shown when the test fails
     rng = random.Random(SEED)
@@ -82,19 +82,19 @@ async def test_every_job_ends_and_no_file_is_transcribed_twice(
         pollers = Pollers(settings, stack)
         await pollers.start()
         await pollers.start()
-        jobs = await rage(desk, pollers, rng)
+        jobs = await rage(services, pollers, rng)
         sandbox.state.faults = Faults()
-        await all_final(desk, len(jobs))
+        await all_final(services, len(jobs))
         assert await pollers.stop() == [0, 0]
-    statuses = await desk.final(*jobs)
+    statuses = await services.final(*jobs)
     assert set(statuses) == {"succeeded"}
     assert set(sandbox.state.transcribed_files().values()) == {1}
     assert not sandbox.state.authorization_leaks
     assert not any(KEY in poller.stderr + poller.stdout for poller in pollers.all)
-    assert await tables_with(desk, KEY) == []
+    assert await tables_with(services, KEY) == []
 
 
-async def rage(desk: Desk, pollers: Pollers, rng: random.Random) -> list[UUID]:
+async def rage(services: Desk, pollers: Pollers, rng: random.Random) -> list[UUID]:
     """Jobs come in while everything else goes wrong."""
     jobs: list[UUID] = []
     until = asyncio.get_running_loop().time() + CHAOS_S
@@ -102,37 +102,37 @@ async def rage(desk: Desk, pollers: Pollers, rng: random.Random) -> list[UUID]:
         number = len(jobs)
         hints = {"language_hints": [rng.choice(["zh", "en", "ja"])]}
         names = [f"https://example.com/{number}/{index}.wav" for index in range(rng.choice([1, 1, 2, 5, 20]))]
-        jobs.append(await desk.post(*names, parameters=hints))
+        jobs.append(await services.post(*names, parameters=hints))
         await asyncio.sleep(rng.uniform(0.02, 0.2))
         if rng.random() < 0.06:
             await pollers.kill_one(rng)
         if rng.random() < 0.03:
-            await drop_connections(desk)
+            await drop_connections(services)
     return jobs
 
 
-async def drop_connections(desk: Desk) -> None:
+async def drop_connections(services: Desk) -> None:
     """What a restart of the database does to whoever is connected."""
-    await desk.rows(
+    await services.rows(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE datname = current_database() AND application_name = 'asr-gateway poller'"
     )
 
 
-async def all_final(desk: Desk, count: int) -> None:
+async def all_final(services: Desk, count: int) -> None:
     open_jobs = count
     for _ in range(PATIENCE_S * 2):
-        (row,) = await desk.rows("SELECT count(*) AS open FROM jobs WHERE finished_at IS NULL")
+        (row,) = await services.rows("SELECT count(*) AS open FROM jobs WHERE finished_at IS NULL")
         open_jobs = row.open
         if not open_jobs:
             return
         await asyncio.sleep(0.5)
-    tasks = await desk.rows("SELECT state, trouble, count(*) FROM tasks WHERE state <> 'done' GROUP BY 1, 2")
+    tasks = await services.rows("SELECT state, trouble, count(*) FROM tasks WHERE state <> 'done' GROUP BY 1, 2")
     pytest.fail(f"{open_jobs} of {count} jobs are not final; open tasks: {tasks}")
 
 
-async def tables_with(desk: Desk, secret: str) -> list[str]:
+async def tables_with(services: Desk, secret: str) -> list[str]:
     """The tables in which any row, as text, holds the secret."""
-    names = [row.relname for row in await desk.rows("SELECT relname FROM pg_stat_user_tables")]
+    names = [row.relname for row in await services.rows("SELECT relname FROM pg_stat_user_tables")]
     query = 'SELECT 1 FROM "{}" AS row WHERE row::text LIKE :needle LIMIT 1'
-    return [name for name in names if await desk.rows(query.format(name), needle=f"%{secret}%")]
+    return [name for name in names if await services.rows(query.format(name), needle=f"%{secret}%")]

@@ -5,7 +5,7 @@ import pytest
 from fastapi import APIRouter, Depends, FastAPI
 from structlog.testing import capture_logs
 
-from app.clients.authentication import ClientDep, ClientRoute, current_client
+from app.clients.authentication import AuthenticatedRoute, ClientDep, current_client
 from app.clients.service import CurrentClient, ensure_default_client, revoke_client
 from app.db import Sessions, transaction
 from tests.api_fixtures import caller
@@ -14,7 +14,7 @@ from tests.api_fixtures import caller
 @pytest.fixture
 def app_with_body(app: FastAPI) -> FastAPI:
     """A route with a body under the routes of the application."""
-    router = APIRouter(route_class=ClientRoute)
+    router = APIRouter(route_class=AuthenticatedRoute)
 
     @router.post("/v1/echo")
     async def echo(body: dict[str, int], client: ClientDep) -> dict[str, int | str]:

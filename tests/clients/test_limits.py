@@ -6,7 +6,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from app.clients.rate_limits import RequestLimit
+from app.clients.rate_limits import RateLimiter
 from app.clients.service import CurrentClient
 from app.db import Sessions
 from app.identifiers import new_id
@@ -35,7 +35,7 @@ def app(settings: Settings, sessions: Sessions, limits: dict[str, int]) -> FastA
     app = create_app(settings.model_copy(update=limits), sessions=sessions)
     if "client_requests_per_s" in limits:
         app.state.clock = Clock()
-        app.state.request_limit = RequestLimit(limits["client_requests_per_s"], clock=app.state.clock)
+        app.state.request_limit = RateLimiter(limits["client_requests_per_s"], clock=app.state.clock)
     return app
 
 
@@ -47,7 +47,7 @@ async def strict_api(app: FastAPI, api_client: tuple[CurrentClient, str]) -> Asy
 
 def test_a_second_of_silence_fills_the_bucket_and_a_part_of_it_a_part() -> None:
     clock, client_id = Clock(), new_id()
-    limit = RequestLimit(3, clock=clock)
+    limit = RateLimiter(3, clock=clock)
     assert [limit.take(client_id) for _ in range(5)] == [2, 1, 0, None, None]
     clock.now += 1 / 3
     assert [limit.take(client_id) for _ in range(2)] == [0, None]
@@ -58,7 +58,7 @@ def test_a_second_of_silence_fills_the_bucket_and_a_part_of_it_a_part() -> None:
 
 def test_what_is_given_back_can_be_taken_again() -> None:
     clock, client_id = Clock(), new_id()
-    limit = RequestLimit(2, clock=clock)
+    limit = RateLimiter(2, clock=clock)
     assert [limit.take(client_id) for _ in range(3)] == [1, 0, None]
     limit.give_back(client_id)
     assert [limit.take(client_id) for _ in range(2)] == [0, None]
@@ -67,7 +67,7 @@ def test_what_is_given_back_can_be_taken_again() -> None:
 @pytest.mark.parametrize("per_s", [1, 7, 1000, 100_000])
 def test_all_of_the_limit_can_be_used_second_after_second(per_s: int) -> None:
     clock, client_id = Clock(), new_id()
-    limit = RequestLimit(per_s, clock=clock)
+    limit = RateLimiter(per_s, clock=clock)
     taken = 0
     for _ in range(3):
         while limit.take(client_id) is not None:

@@ -20,10 +20,11 @@ ONCE = 0.001  # a call, and the next one a quarter of an hour later
 
 NOTE_GRANTS = [
     """CREATE TABLE grants (
-        number bigserial, kind text, at timestamptz, allowed_at timestamptz, next_at timestamptz, pace float8)""",
+        number bigserial, kind text, at timestamptz, allowed_at timestamptz, next_at timestamptz,
+        current_rate float8)""",
     """CREATE FUNCTION note_grant() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-        INSERT INTO grants (kind, at, allowed_at, next_at, pace)
-        VALUES (NEW.kind, NEW.paced_at, OLD.next_at, NEW.next_at, OLD.pace);
+        INSERT INTO grants (kind, at, allowed_at, next_at, current_rate)
+        VALUES (NEW.kind, NEW.rate_changed_at, OLD.next_at, NEW.next_at, OLD.current_rate);
         RETURN NULL;
     END $$""",
     """CREATE TRIGGER note_grant AFTER UPDATE ON budgets FOR EACH ROW
@@ -117,7 +118,7 @@ async def test_every_grant_moves_the_row_on_by_one_place(replicas: list[Budgets]
     for row in rows:
         assert row.allowed_at <= row.at
         place = max(row.allowed_at, row.at - timedelta(seconds=CATCH_UP_S))
-        assert abs(row.next_at - place - timedelta(seconds=1 / (row.pace * USED_SHARE))) <= ROUNDING
+        assert abs(row.next_at - place - timedelta(seconds=1 / (row.current_rate * USED_SHARE))) <= ROUNDING
     assert all(later.allowed_at == earlier.next_at for earlier, later in pairwise(rows))
 
 
@@ -163,7 +164,7 @@ async def test_a_429_halves_the_pace_and_pauses(budgets: Budgets, sessions: Sess
     await budgets.slow_down(call, pause_s=1000)
 
     row = await row_of(sessions, call)
-    assert (row.rate, row.pace, row.throttled) == (20, 10, 1)
+    assert (row.rate, row.current_rate, row.throttled) == (20, 10, 1)
     assert row.next_at >= before.now + timedelta(seconds=1000)
     assert not await granted(budgets, call)
 
@@ -173,12 +174,12 @@ async def test_calls_that_were_answered_429_together_slow_down_once(budgets: Bud
     await budgets.take(call)
 
     await asyncio.gather(*(budgets.slow_down(call, pause_s=60) for _ in range(8)))
-    assert (await row_of(sessions, call)).pace == 10
+    assert (await row_of(sessions, call)).current_rate == 10
 
     await set_row(sessions, "next_at = clock_timestamp()")
     await budgets.slow_down(call, pause_s=60)
     row = await row_of(sessions, call)
-    assert (row.pace, row.throttled) == (5, 9)
+    assert (row.current_rate, row.throttled) == (5, 9)
 
 
 async def test_a_short_pause_does_not_end_a_longer_one(budgets: Budgets, sessions: Sessions) -> None:
@@ -199,7 +200,7 @@ async def test_the_pace_never_falls_to_a_standstill(budgets: Budgets, sessions: 
         await set_row(sessions, "next_at = clock_timestamp()")
         await budgets.slow_down(call)
 
-    assert (await row_of(sessions, call)).pace == 1
+    assert (await row_of(sessions, call)).current_rate == 1
 
 
 @pytest.mark.parametrize(
@@ -213,12 +214,13 @@ async def test_the_pace_recovers_with_time(
     call = Call("beijing/default", "query", 20)
     await budgets.take(call)
     await set_row(
-        sessions, f"pace = 6, next_at = clock_timestamp(), paced_at = clock_timestamp() - interval '{paced_ago}'"
+        sessions,
+        f"current_rate = 6, next_at = clock_timestamp(), rate_changed_at = clock_timestamp() - interval '{paced_ago}'",
     )
 
     assert await granted(budgets, call)
 
-    assert least <= (await row_of(sessions, call)).pace <= most
+    assert least <= (await row_of(sessions, call)).current_rate <= most
 
 
 async def test_recovery_starts_when_the_pause_is_over(budgets: Budgets, sessions: Sessions) -> None:
@@ -228,10 +230,10 @@ async def test_recovery_starts_when_the_pause_is_over(budgets: Budgets, sessions
 
     # The pause is over: everything lies half a minute further back.
     shift = "interval '30 seconds'"
-    await set_row(sessions, f"next_at = next_at - {shift}, paced_at = paced_at - {shift}")
+    await set_row(sessions, f"next_at = next_at - {shift}, rate_changed_at = rate_changed_at - {shift}")
 
     assert await granted(budgets, call)
-    assert 5 <= (await row_of(sessions, call)).pace < 6
+    assert 5 <= (await row_of(sessions, call)).current_rate < 6
 
 
 async def test_a_new_rate_holds_for_everybody_from_the_first_call(replicas: list[Budgets], sessions: Sessions) -> None:
@@ -243,7 +245,7 @@ async def test_a_new_rate_holds_for_everybody_from_the_first_call(replicas: list
     await before.take(old)
 
     row = await row_of(sessions, new)
-    assert (row.rate, row.pace) == (5, 5)
+    assert (row.rate, row.current_rate) == (5, 5)
 
 
 async def test_a_restart_with_the_same_rate_forgets_no_429(replicas: list[Budgets], sessions: Sessions) -> None:
@@ -255,7 +257,7 @@ async def test_a_restart_with_the_same_rate_forgets_no_429(replicas: list[Budget
     assert not await granted(after, call)
 
     row = await row_of(sessions, call)
-    assert (row.pace, row.throttled) == (10, 1)
+    assert (row.current_rate, row.throttled) == (10, 1)
 
 
 async def test_an_emptied_table_is_filled_again(budgets: Budgets, sessions: Sessions) -> None:

@@ -5,9 +5,9 @@ import orjson
 import pytest
 from pydantic import SecretStr
 
-from app.dashscope.client import Accepted, DashScope, Lost
-from app.dashscope.failures import Failure, Verdict
-from app.dashscope.wire import TaskPage, TaskStatus, TaskView
+from app.dashscope.client import Accepted, DashScope, OutcomeUnknown
+from app.dashscope.failures import Failure, FailureKind
+from app.dashscope.wire import TaskPage, TaskSnapshot, TaskStatus
 from app.settings import Account
 from tests.dashscope.conftest import KEY
 from tests.dashscope.hostile import HostileServer, Script, answer, error, hostile_server, html, json, raw, zipped
@@ -17,7 +17,7 @@ WAV = "https://dashscope.oss-cn-beijing.aliyuncs.com/samples/audio/paraformer/he
 OK = answer(200, sample("submit_response"), "Content-Type: application/json")
 
 
-async def submit(client: DashScope, *urls: str) -> Accepted | Failure | Lost:
+async def submit(client: DashScope, *urls: str) -> Accepted | Failure | OutcomeUnknown:
     return await client.submit(
         model="fun-asr",
         input_style="file_urls",
@@ -62,7 +62,7 @@ async def test_reads_carry_the_key_and_nothing_that_belongs_to_a_submit(
     page = await client.list_tasks(model_name="fun-asr", page_no=2, page_size=100, start_time="20261123000000")
     canceled = await client.cancel("6351feef")
 
-    assert (view, canceled) == (TaskView(TaskStatus.RUNNING, file_count=2), None)
+    assert (view, canceled) == (TaskSnapshot(TaskStatus.RUNNING, file_count=2), None)
     assert isinstance(page, TaskPage)
     assert [received.line for received in server.received] == [
         "GET /api/v1/tasks/6351feef-9694-45d2-9d32-63454f2ffb8d HTTP/1.1",
@@ -106,27 +106,27 @@ async def test_a_base_url_may_end_in_a_slash(server: HostileServer, http: httpx.
 
 
 REFUSALS = [
-    ("error_http400_InvalidParameter_file_urls", 400, Verdict.REFUSED),
-    ("error_http400_InvalidParameter_model", 400, Verdict.MODEL),
-    ("error_http400_Arrearage", 400, Verdict.ACCOUNT),
-    ("error_http401_InvalidApiKey", 401, Verdict.ACCOUNT),
-    ("error_http403_AccessDenied_Unpurchased", 403, Verdict.GRANT),
-    ("error_http404_ModelNotFound", 404, Verdict.MODEL),
-    ("error_http429_Throttling_RateQuota", 429, Verdict.SLOWER),
-    ("error_http429_Throttling_AllocationQuota", 429, Verdict.SLOWER),
+    ("error_http400_InvalidParameter_file_urls", 400, FailureKind.PERMANENT),
+    ("error_http400_InvalidParameter_model", 400, FailureKind.MODEL_UNAVAILABLE),
+    ("error_http400_Arrearage", 400, FailureKind.ACCOUNT_BLOCKED),
+    ("error_http401_InvalidApiKey", 401, FailureKind.ACCOUNT_BLOCKED),
+    ("error_http403_AccessDenied_Unpurchased", 403, FailureKind.GRANT),
+    ("error_http404_ModelNotFound", 404, FailureKind.MODEL_UNAVAILABLE),
+    ("error_http429_Throttling_RateQuota", 429, FailureKind.THROTTLED),
+    ("error_http429_Throttling_AllocationQuota", 429, FailureKind.THROTTLED),
 ]
 
 
-@pytest.mark.parametrize(("name", "status", "verdict"), REFUSALS)
+@pytest.mark.parametrize(("name", "status", "kind"), REFUSALS)
 async def test_a_refusal_says_that_there_is_no_task(
-    client: DashScope, server: HostileServer, name: str, status: int, verdict: Verdict
+    client: DashScope, server: HostileServer, name: str, status: int, kind: FailureKind
 ) -> None:
     server.play(answer(status, sample(name), "Content-Type: application/json"))
 
     failure = await submit(client)
 
     assert isinstance(failure, Failure)
-    assert (failure.verdict, failure.status, failure.upstream_code) == (verdict, status, parsed(name)["code"])
+    assert (failure.kind, failure.status, failure.upstream_code) == (kind, status, parsed(name)["code"])
 
 
 async def test_an_error_in_a_200_is_a_refusal(client: DashScope, server: HostileServer) -> None:
@@ -134,7 +134,7 @@ async def test_an_error_in_a_200_is_a_refusal(client: DashScope, server: Hostile
 
     for failure in (await submit(client), await client.query("a"), await client.list_tasks(), await client.cancel("a")):
         assert isinstance(failure, Failure)
-        assert failure.verdict is Verdict.ACCOUNT
+        assert failure.kind is FailureKind.ACCOUNT_BLOCKED
 
 
 async def test_a_page_of_whatever_stands_between_refuses_a_submit_for_now(
@@ -144,7 +144,7 @@ async def test_a_page_of_whatever_stands_between_refuses_a_submit_for_now(
         server.play(html(status))
         failure = await submit(client)
         assert isinstance(failure, Failure)
-        assert failure.verdict is Verdict.LATER
+        assert failure.kind is FailureKind.TRANSIENT
 
 
 DOUBTFUL = {
@@ -177,10 +177,10 @@ async def test_an_answer_that_leaves_doubt_makes_a_submit_lost_and_a_read_repeat
 ) -> None:
     server.play(script)
 
-    assert isinstance(await submit(client), Lost)
+    assert isinstance(await submit(client), OutcomeUnknown)
     view = await client.query("a")
     assert isinstance(view, Failure)
-    assert view.verdict in {Verdict.LATER, Verdict.SLOWER}
+    assert view.kind in {FailureKind.TRANSIENT, FailureKind.THROTTLED}
 
 
 @pytest.mark.parametrize("output", [{"task_status": "PENDING"}, {"task_status": "PENDING", "task_id": ".."}])
@@ -189,7 +189,7 @@ async def test_a_submit_without_a_task_id_to_ask_for_is_lost(
 ) -> None:
     server.play(json(200, {"output": output, "request_id": "r"}))
 
-    assert isinstance(await submit(client), Lost)
+    assert isinstance(await submit(client), OutcomeUnknown)
 
 
 async def test_a_cancel_counts_only_when_upstream_says_so(client: DashScope, server: HostileServer) -> None:
@@ -199,7 +199,7 @@ async def test_a_cancel_counts_only_when_upstream_says_so(client: DashScope, ser
 
     assert isinstance(page, Failure)
     assert isinstance(refusal, Failure)
-    assert (page.verdict, refusal.verdict, nothing) == (Verdict.LATER, Verdict.REFUSED, None)
+    assert (page.kind, refusal.kind, nothing) == (FailureKind.TRANSIENT, FailureKind.PERMANENT, None)
 
 
 async def test_zipped_answers_are_read(client: DashScope, server: HostileServer) -> None:
@@ -217,7 +217,7 @@ async def test_a_redirect_is_not_followed_and_the_key_goes_nowhere_else(
         elsewhere.play(OK)
         server.play(answer(status, b"", f"Location: {elsewhere.origin}/api/v1/services"))
 
-        assert isinstance(await submit(client), Lost)
+        assert isinstance(await submit(client), OutcomeUnknown)
         assert isinstance(await client.query("a"), Failure)
 
         assert (len(server.received), elsewhere.received) == (2, [])
@@ -234,7 +234,7 @@ async def test_cookies_of_one_account_are_not_sent_by_another(
     )
 
     for each in (client, other, named, client, other, named):
-        assert isinstance(await each.query("a"), TaskView)
+        assert isinstance(await each.query("a"), TaskSnapshot)
 
     assert [received.header("Cookie") for received in server.received] == [[]] * 6
     assert not http.cookies

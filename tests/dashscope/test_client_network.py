@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from app.dashscope.client import Accepted, DashScope, Lost, http_client
-from app.dashscope.failures import Failure, Verdict
-from app.dashscope.wire import TaskView
+from app.dashscope.client import Accepted, DashScope, OutcomeUnknown, http_client
+from app.dashscope.failures import Failure, FailureKind
+from app.dashscope.wire import TaskSnapshot
 from app.settings import Account
 from tests.dashscope.hostile import (
     HostileServer,
@@ -31,7 +31,7 @@ SUBMITTED = sample("submit_response")
 
 
 def later(outcome: object) -> bool:
-    return isinstance(outcome, Failure) and outcome.verdict is Verdict.LATER and outcome.upstream_code is None
+    return isinstance(outcome, Failure) and outcome.kind is FailureKind.TRANSIENT and outcome.upstream_code is None
 
 
 async def not_sent(client: DashScope) -> bool:
@@ -143,7 +143,7 @@ async def test_an_answer_that_breaks_makes_a_submit_lost_and_a_read_repeatable(
 ) -> None:
     server.play(script)
 
-    assert isinstance(await submit(client), Lost)
+    assert isinstance(await submit(client), OutcomeUnknown)
     assert later(await client.query("a"))
     # Nothing is repeated behind the caller's back: the budget counted two calls.
     assert len(server.received) == 2
@@ -171,7 +171,7 @@ async def test_an_answer_has_a_deadline_however_slowly_it_comes(
     server.play(script)
     client = DashScope(account, server.base_url, http, deadline_s=0.1)
 
-    assert isinstance(await submit(client), Lost)
+    assert isinstance(await submit(client), OutcomeUnknown)
     assert later(await client.query("a"))
 
 
@@ -190,7 +190,7 @@ async def test_a_server_that_answers_without_reading_a_large_request_cannot_hold
         base_url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/api/v1"
         client = DashScope(account, base_url, http, deadline_s=0.1)
         async with asyncio.timeout(10):
-            assert isinstance(await submit(client, *["https://h/" + "x" * 100_000] * 100), Lost)
+            assert isinstance(await submit(client, *["https://h/" + "x" * 100_000] * 100), OutcomeUnknown)
         over.set()
 
 
@@ -200,7 +200,7 @@ async def test_an_answer_without_end_is_cut_off(
     server.play(flood(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1000\r\n" + b" " * 4096 + b"\r\n"))
     client = DashScope(account, server.base_url, http, max_answer_bytes=100_000)
 
-    assert isinstance(await submit(client), Lost)
+    assert isinstance(await submit(client), OutcomeUnknown)
     assert later(await client.query("a"))
 
 
@@ -213,7 +213,7 @@ async def test_an_answer_of_the_greatest_length_is_read(
         await submit(DashScope(account, server.base_url, http, max_answer_bytes=len(SUBMITTED))), Accepted
     )
     assert isinstance(
-        await submit(DashScope(account, server.base_url, http, max_answer_bytes=len(SUBMITTED) - 1)), Lost
+        await submit(DashScope(account, server.base_url, http, max_answer_bytes=len(SUBMITTED) - 1)), OutcomeUnknown
     )
 
 
@@ -228,7 +228,7 @@ async def test_a_submit_on_a_connection_that_the_server_closed_meanwhile_is_not_
     server.play(answer_and_close_at_the_next_request, drop)
 
     assert isinstance(await submit(client), Accepted)
-    assert isinstance(await submit(client), Lost)
+    assert isinstance(await submit(client), OutcomeUnknown)
     assert (server.connections, len(server.received)) == (1, 2)
 
 
@@ -244,7 +244,7 @@ async def test_a_connection_that_the_server_says_it_closes_is_not_used_again(
 async def test_connections_are_used_again(client: DashScope, server: HostileServer) -> None:
     server.play(answer(200, sample("query_running")))
 
-    assert [type(await client.query("a")) for _ in range(3)] == [TaskView] * 3
+    assert [type(await client.query("a")) for _ in range(3)] == [TaskSnapshot] * 3
     assert server.connections == 1
 
 
@@ -255,7 +255,7 @@ async def test_broken_answers_do_not_use_up_the_connections(server: HostileServe
 
         outcomes = [await client.query("a") for _ in range(len(BREAKS) + 1)]
 
-    assert isinstance(outcomes[-1], TaskView)
+    assert isinstance(outcomes[-1], TaskSnapshot)
 
 
 async def test_a_canceled_call_leaves_its_connection_in_order(server: HostileServer, account: Account) -> None:
@@ -269,4 +269,4 @@ async def test_a_canceled_call_leaves_its_connection_in_order(server: HostileSer
 
         with pytest.raises(asyncio.CancelledError):
             await call
-        assert isinstance(await client.query("a"), TaskView)
+        assert isinstance(await client.query("a"), TaskSnapshot)

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from app.dashscope.failures import Failure, Verdict, judge_call, judge_file
-from app.dashscope.wire import read_error
+from app.dashscope.failures import Failure, FailureKind, classify_call, classify_file
+from app.dashscope.wire import parse_error
 from tests.dashscope.samples import FOLDER
 
-LATER, SLOWER, RESUBMIT = Verdict.LATER, Verdict.SLOWER, Verdict.RESUBMIT
-REFUSED, MODEL, GRANT = Verdict.REFUSED, Verdict.MODEL, Verdict.GRANT
-ACCOUNT, SILENT = Verdict.ACCOUNT, Verdict.SILENT
+LATER, SLOWER, RESUBMIT = FailureKind.TRANSIENT, FailureKind.THROTTLED, FailureKind.FILE_RETRYABLE
+REFUSED, MODEL, GRANT = FailureKind.PERMANENT, FailureKind.MODEL_UNAVAILABLE, FailureKind.GRANT
+ACCOUNT, SILENT = FailureKind.ACCOUNT_BLOCKED, FailureKind.NO_SPEECH
 
 CALLS = [
     (400, "InvalidParameter", "input must contain file_urls", REFUSED, "upstream_refused"),
@@ -86,16 +86,16 @@ CALLS = [
 ]
 
 
-@pytest.mark.parametrize(("status", "code", "message", "verdict", "word"), CALLS)
-def test_a_refused_call_is_judged(status: int, code: str, message: str, verdict: Verdict, word: str | None) -> None:
-    failure = judge_call(status, code, message)
+@pytest.mark.parametrize(("status", "code", "message", "kind", "word"), CALLS)
+def test_a_refused_call_is_judged(status: int, code: str, message: str, kind: FailureKind, word: str | None) -> None:
+    failure = classify_call(status, code, message)
 
-    assert (failure.verdict, failure.upstream_code, failure.status) == (verdict, code, status)
+    assert (failure.kind, failure.upstream_code, failure.status) == (kind, code, status)
     assert word is None or failure.code == word
 
 
 @pytest.mark.parametrize(
-    ("status", "verdict"),
+    ("status", "kind"),
     [
         (301, LATER),
         (400, LATER),
@@ -111,10 +111,10 @@ def test_a_refused_call_is_judged(status: int, code: str, message: str, verdict:
         (504, LATER),
     ],
 )
-def test_a_page_of_whatever_stands_between_is_no_refusal_by_dashscope(status: int, verdict: Verdict) -> None:
-    failure = judge_call(status, *read_error(b"<html><body>Forbidden</body></html>"))
+def test_a_page_of_whatever_stands_between_is_no_refusal_by_dashscope(status: int, kind: FailureKind) -> None:
+    failure = classify_call(status, *parse_error(b"<html><body>Forbidden</body></html>"))
 
-    assert (failure.verdict, failure.upstream_code, failure.message) == (verdict, None, f"HTTP {status}")
+    assert (failure.kind, failure.upstream_code, failure.message) == (kind, None, f"HTTP {status}")
 
 
 FILES = [
@@ -153,20 +153,20 @@ FILES = [
 ]
 
 
-@pytest.mark.parametrize(("code", "verdict", "word"), FILES)
-def test_a_failed_file_is_judged(code: str | None, verdict: Verdict, word: str) -> None:
-    failure = judge_file(code, "why")
+@pytest.mark.parametrize(("code", "kind", "word"), FILES)
+def test_a_failed_file_is_judged(code: str | None, kind: FailureKind, word: str) -> None:
+    failure = classify_file(code, "why")
 
-    assert (failure.verdict, failure.code, failure.upstream_code) == (verdict, word, code)
+    assert (failure.kind, failure.code, failure.upstream_code) == (kind, word, code)
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("error_http*.json")), ids=lambda path: path.stem)
 def test_every_sample_error_is_in_the_catalogue(path: Path) -> None:
     body = path.read_bytes()
-    code, message = read_error(body)
+    code, message = parse_error(body)
     status = int(path.stem.split("_")[1].removeprefix("http"))
 
-    assert (status, code, judge_call(status, code, message).verdict) in {(row[0], row[1], row[3]) for row in CALLS}
+    assert (status, code, classify_call(status, code, message).kind) in {(row[0], row[1], row[3]) for row in CALLS}
 
 
 @pytest.mark.parametrize(
@@ -180,15 +180,15 @@ def test_every_sample_error_is_in_the_catalogue(path: Path) -> None:
     ],
 )
 def test_the_message_says_code_and_words_without_repeating_itself(code: str | None, message: str, said: str) -> None:
-    assert judge_file(code, message).message == said
+    assert classify_file(code, message).message == said
 
 
 def test_the_message_has_a_length_that_can_be_stored_and_read() -> None:
-    assert len(judge_call(400, "InvalidParameter", "x" * 10_000).message) == 500
-    assert len(judge_file("c" * 10_000, "").message) == 500
-    assert len(judge_file(None, "x" * 10_000).message) == 500
+    assert len(classify_call(400, "InvalidParameter", "x" * 10_000).message) == 500
+    assert len(classify_file("c" * 10_000, "").message) == 500
+    assert len(classify_file(None, "x" * 10_000).message) == 500
 
 
-@pytest.mark.parametrize("verdict", Verdict)
-def test_only_a_refusal_for_good_is_not_retryable(verdict: Verdict) -> None:
-    assert Failure(verdict, "word", "message").retryable is (verdict is not REFUSED)
+@pytest.mark.parametrize("kind", FailureKind)
+def test_only_a_refusal_for_good_is_not_retryable(kind: FailureKind) -> None:
+    assert Failure(kind, "word", "message").retryable is (kind is not REFUSED)

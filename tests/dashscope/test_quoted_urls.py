@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.dashscope.failures import judge_file
+from app.dashscope.failures import classify_file
 from app.dashscope.quoted_urls import hide_other_urls
 
 OWN = "https://own.example/a%2Fb.wav?Signature=s%3D"
@@ -38,7 +38,7 @@ def test_other_urls_are_hidden(message: str, shown: str) -> None:
 
 
 def test_messages_as_the_failure_table_makes_them() -> None:
-    failure = judge_file("InvalidParameter", f"cannot read {OTHER}?Signature=1 and {OWN}")
+    failure = classify_file("InvalidParameter", f"cannot read {OTHER}?Signature=1 and {OWN}")
     assert hide_other_urls(failure.message, OWN) == f"InvalidParameter: cannot read … and {SHOWN}"
 
 

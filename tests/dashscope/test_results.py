@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from app.dashscope.result_files import NoResult, Trouble, fetch_result, is_result_host, results_client
+from app.dashscope.result_files import FetchFailed, FetchFailureKind, fetch_result, is_result_host, results_client
 from tests.dashscope.hostile import (
     HostileServer,
     Script,
@@ -167,8 +167,8 @@ def test_a_host_of_dashscope_s_is_fetched_from(url: str) -> None:
 async def test_any_other_host_is_not(http: httpx.AsyncClient, url: str) -> None:
     assert not is_result_host(url, OWN)
     outcome = await fetch_result(http, url, base_url=OWN)
-    assert isinstance(outcome, NoResult)
-    assert outcome.trouble is Trouble.FORBIDDEN
+    assert isinstance(outcome, FetchFailed)
+    assert outcome.kind is FetchFailureKind.FORBIDDEN
 
 
 @pytest.mark.parametrize("own", ["", "nonsense", "http://[::1]:1/api/v1", "http://127.0.0.1/api/v1"])
@@ -186,34 +186,34 @@ async def test_a_redirect_is_not_followed(http: httpx.AsyncClient, server: Hosti
 
         outcome = await fetch_result(http, f"{server.origin}/a", base_url=BASE)
 
-        assert outcome == NoResult(Trouble.AWAY, f"the result host answered HTTP {status}")
+        assert outcome == FetchFailed(FetchFailureKind.AWAY, f"the result host answered HTTP {status}")
         assert elsewhere.received == []
 
 
 @pytest.mark.parametrize(
     ("status", "trouble"),
     [
-        (403, Trouble.EXPIRED),
-        (404, Trouble.EXPIRED),
-        (410, Trouble.EXPIRED),
-        (204, Trouble.AWAY),
-        (206, Trouble.AWAY),
-        (400, Trouble.AWAY),
-        (401, Trouble.AWAY),
-        (429, Trouble.AWAY),
-        (500, Trouble.AWAY),
-        (503, Trouble.AWAY),
+        (403, FetchFailureKind.EXPIRED),
+        (404, FetchFailureKind.EXPIRED),
+        (410, FetchFailureKind.EXPIRED),
+        (204, FetchFailureKind.AWAY),
+        (206, FetchFailureKind.AWAY),
+        (400, FetchFailureKind.AWAY),
+        (401, FetchFailureKind.AWAY),
+        (429, FetchFailureKind.AWAY),
+        (500, FetchFailureKind.AWAY),
+        (503, FetchFailureKind.AWAY),
     ],
 )
 async def test_a_status_says_whether_the_link_may_work_later(
-    http: httpx.AsyncClient, server: HostileServer, status: int, trouble: Trouble
+    http: httpx.AsyncClient, server: HostileServer, status: int, trouble: FetchFailureKind
 ) -> None:
     body = (FOLDER / "oss_expired_result_url_http403.xml").read_bytes() if status != 204 else b""
     server.play(answer(status, body, "Content-Type: application/xml"))
 
     outcome = await fetch_result(http, f"{server.origin}/a", base_url=BASE)
 
-    assert outcome == NoResult(trouble, f"the result host answered HTTP {status}")
+    assert outcome == FetchFailed(trouble, f"the result host answered HTTP {status}")
 
 
 async def test_what_a_200_brings_is_for_others_to_judge(http: httpx.AsyncClient, server: HostileServer) -> None:
@@ -262,19 +262,19 @@ async def test_a_result_that_does_not_come_whole_may_come_later(
 
     outcome = await fetch_result(http, f"{server.origin}/a", base_url=BASE, deadline_s=0.2)
 
-    assert isinstance(outcome, NoResult)
-    assert outcome.trouble is Trouble.AWAY
+    assert isinstance(outcome, FetchFailed)
+    assert outcome.kind is FetchFailureKind.AWAY
     assert server.origin not in outcome.detail
 
 
 async def test_a_host_that_refuses_connections_is_away(http: httpx.AsyncClient) -> None:
     outcome = await fetch_result(http, "http://127.0.0.1:1/a?Signature=secret", base_url=BASE)
 
-    assert outcome == NoResult(Trouble.AWAY, "the result host gave no answer (ConnectError)")
+    assert outcome == FetchFailed(FetchFailureKind.AWAY, "the result host gave no answer (ConnectError)")
 
 
 async def test_a_result_has_a_greatest_size(http: httpx.AsyncClient, server: HostileServer) -> None:
-    too_large = NoResult(Trouble.TOO_LARGE, "the result is larger than 1000 bytes")
+    too_large = FetchFailed(FetchFailureKind.TOO_LARGE, "the result is larger than 1000 bytes")
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     for script, expected in [
         (answer(200, b" " * 1000), b" " * 1000),

@@ -4,17 +4,17 @@ import orjson
 import pytest
 
 from app.dashscope.wire import (
-    Garbage,
-    Item,
+    FileOutcome,
     ListedTask,
+    MalformedResponse,
     TaskPage,
+    TaskSnapshot,
     TaskStatus,
-    TaskView,
-    read_canceled,
-    read_error,
-    read_page,
-    read_submitted,
-    read_task,
+    parse_canceled,
+    parse_error,
+    parse_page,
+    parse_submitted,
+    parse_task,
     submit_body,
 )
 from tests.dashscope.samples import FOLDER, parsed, sample
@@ -22,25 +22,25 @@ from tests.dashscope.samples import FOLDER, parsed, sample
 WAV = "https://dashscope.oss-cn-beijing.aliyuncs.com/samples/audio"
 RESULT = "https://dashscope-result-bj.oss-cn-beijing.aliyuncs.com/prod/paraformer-v2"
 SIGNED = "?Expires=1739525481&OSSAccessKeyId=LTAI****&Signature=****"
-UNREACHABLE = Item(
+UNREACHABLE = FileOutcome(
     f"{WAV}/sensevoice/rich_text_exaple_1.wav",
     code="InvalidFile.DownloadFailed",
     message="The audio file cannot be downloaded.",
 )
 
 QUERIES = {
-    "query_pending": TaskView(TaskStatus.PENDING, file_count=2),
-    "query_running": TaskView(TaskStatus.RUNNING, file_count=2),
-    "query_canceled_inferred": TaskView(TaskStatus.CANCELED, file_count=2, ran_s=0.527),
-    "query_unknown": TaskView(TaskStatus.UNKNOWN),
-    "query_succeeded": TaskView(
+    "query_pending": TaskSnapshot(TaskStatus.PENDING, file_count=2),
+    "query_running": TaskSnapshot(TaskStatus.RUNNING, file_count=2),
+    "query_canceled_inferred": TaskSnapshot(TaskStatus.CANCELED, file_count=2, ran_s=0.527),
+    "query_unknown": TaskSnapshot(TaskStatus.UNKNOWN),
+    "query_succeeded": TaskSnapshot(
         TaskStatus.SUCCEEDED,
         (
-            Item(
+            FileOutcome(
                 f"{WAV}/paraformer/hello_world_male2.wav",
                 f"{RESULT}/20250213/17%3A31/20ee4e4f-0404-4806-b617-c7d4c62eed19-1.json{SIGNED}",
             ),
-            Item(
+            FileOutcome(
                 f"{WAV}/paraformer/hello_world_female2.wav",
                 f"{RESULT}/20250213/17%3A31/4c3a0f5b-5b9c-4f4e-9f7b-0f6a4c1d2e3f-1.json{SIGNED}",
             ),
@@ -49,25 +49,27 @@ QUERIES = {
         file_count=2,
         ran_s=1.186,
     ),
-    "query_mixed_success_and_failure": TaskView(
+    "query_mixed_success_and_failure": TaskSnapshot(
         TaskStatus.SUCCEEDED,
-        (Item(f"{WAV}/sensevoice/long_audio_demo_cn.mp3", f"{RESULT}/20241216/xxxx"), UNREACHABLE),
+        (FileOutcome(f"{WAV}/sensevoice/long_audio_demo_cn.mp3", f"{RESULT}/20241216/xxxx"), UNREACHABLE),
         file_count=2,
         ran_s=3.205,
     ),
-    "query_all_failed_docs_says_succeeded": TaskView(TaskStatus.SUCCEEDED, (UNREACHABLE,), file_count=1, ran_s=3.205),
-    "query_failed_observed_2026": TaskView(
+    "query_all_failed_docs_says_succeeded": TaskSnapshot(
+        TaskStatus.SUCCEEDED, (UNREACHABLE,), file_count=1, ran_s=3.205
+    ),
+    "query_failed_observed_2026": TaskSnapshot(
         TaskStatus.FAILED,
-        (Item("https://example.com/audio.mp3?sign=xxxx", code="DECODE_ERROR", message="DECODE_ERROR"),),
+        (FileOutcome("https://example.com/audio.mp3?sign=xxxx", code="DECODE_ERROR", message="DECODE_ERROR"),),
         "DECODE_ERROR",
         "DECODE_ERROR",
         file_count=1,
         ran_s=0.547,
     ),
-    "query_failed_no_speech_inferred": TaskView(
+    "query_failed_no_speech_inferred": TaskSnapshot(
         TaskStatus.FAILED,
         (
-            Item(
+            FileOutcome(
                 "https://example.com/silence.wav",
                 code="SUCCESS_WITH_NO_VALID_FRAGMENT",
                 message="SUCCESS_WITH_NO_VALID_FRAGMENT",
@@ -78,11 +80,11 @@ QUERIES = {
         file_count=1,
         ran_s=1.547,
     ),
-    "query_qwen3_running": TaskView(TaskStatus.RUNNING, file_count=1),
-    "query_qwen3_succeeded": TaskView(
+    "query_qwen3_running": TaskSnapshot(TaskStatus.RUNNING, file_count=1),
+    "query_qwen3_succeeded": TaskSnapshot(
         TaskStatus.SUCCEEDED,
         (
-            Item(
+            FileOutcome(
                 None,
                 "http://dashscope-result-bj.oss-cn-beijing.aliyuncs.com/pre/pre-funasr-mlt-v1/20251027/13%3A57/"
                 "7a3a8236-ffd1-4099-a280-0299686ac7da.json?Expires=1761631066&OSSAccessKeyId=LTAI****&Signature=****"
@@ -92,10 +94,10 @@ QUERIES = {
         usage_s=3,
         ran_s=1.131,
     ),
-    "query_qwen3_failed": TaskView(
+    "query_qwen3_failed": TaskSnapshot(
         TaskStatus.FAILED, code="FILE_403_FORBIDDEN", message="FILE_403_FORBIDDEN", ran_s=0.669
     ),
-    "query_qwen3_failed_wrong_input_field": TaskView(
+    "query_qwen3_failed_wrong_input_field": TaskSnapshot(
         TaskStatus.FAILED,
         code="InvalidParameter.MalformedURL",
         message="A valid file URL is required",
@@ -106,7 +108,7 @@ QUERIES = {
 
 @pytest.mark.parametrize("name", QUERIES)
 def test_a_sample_query_is_read_as_the_protocol_says(name: str) -> None:
-    assert read_task(sample(name)) == QUERIES[name]
+    assert parse_task(sample(name)) == QUERIES[name]
 
 
 def test_every_sample_query_has_an_expectation() -> None:
@@ -116,26 +118,26 @@ def test_every_sample_query_has_an_expectation() -> None:
 def test_the_sample_list_is_read() -> None:
     task = ListedTask("6351feef-9694-45d2-9d32-63454f2ffb8d", TaskStatus.SUCCEEDED, "paraformer-v2", 1745810478000)
 
-    assert read_page(sample("list_response")) == TaskPage((task,), total_pages=1)
+    assert parse_page(sample("list_response")) == TaskPage((task,), total_pages=1)
 
 
 def test_the_sample_submit_is_accepted() -> None:
-    assert read_submitted(sample("submit_response")) == "c2e5d63b-96e1-4607-bb91-000000000001"
+    assert parse_submitted(sample("submit_response")) == "c2e5d63b-96e1-4607-bb91-000000000001"
 
 
 def test_the_sample_cancel_is_accepted_and_its_refusal_is_not() -> None:
-    read_canceled(sample("cancel_ok"))
-    with pytest.raises(Garbage):
-        read_canceled(sample("cancel_error_http400"))
+    parse_canceled(sample("cancel_ok"))
+    with pytest.raises(MalformedResponse):
+        parse_canceled(sample("cancel_error_http400"))
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*error_*.json")), ids=lambda path: path.stem)
 def test_a_sample_error_gives_its_code_and_message(path: Path) -> None:
     expected = orjson.loads(path.read_bytes())
 
-    assert read_error(path.read_bytes()) == (expected["code"], expected["message"])
-    for read in (read_submitted, read_task, read_page, read_canceled):
-        with pytest.raises(Garbage):
+    assert parse_error(path.read_bytes()) == (expected["code"], expected["message"])
+    for read in (parse_submitted, parse_task, parse_page, parse_canceled):
+        with pytest.raises(MalformedResponse):
             read(path.read_bytes())
 
 

@@ -1,4 +1,4 @@
-"""Whatever comes, the parser answers with a value or with Garbage; and what it lets through, PostgreSQL can store."""
+"""The parser returns a value or raises MalformedResponse for any input, and PostgreSQL can store each value."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -11,17 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.dashscope.wire import (
-    Garbage,
-    Item,
+    FileOutcome,
+    MalformedResponse,
     TaskStatus,
-    read_canceled,
-    read_error,
-    read_page,
-    read_submitted,
-    read_task,
+    parse_canceled,
+    parse_error,
+    parse_page,
+    parse_submitted,
+    parse_task,
 )
 
-READERS: list[Callable[[bytes], Any]] = [read_submitted, read_task, read_page, read_canceled, read_error]
+READERS: list[Callable[[bytes], Any]] = [parse_submitted, parse_task, parse_page, parse_canceled, parse_error]
 NAMES = [
     "code", "data", "end_time", "file_url", "gmt_create", "message", "msg", "output", "page_size", "request_id",
     "result", "results", "seconds", "duration", "start_time", "status", "submit_time", "subtask_status", "task_id",
@@ -52,7 +52,7 @@ def everything_in(value: Any) -> Iterator[Any]:
 
 def read_with_all(body: bytes) -> None:
     for read in READERS:
-        with contextlib.suppress(Garbage):
+        with contextlib.suppress(MalformedResponse):
             for value in everything_in(read(body)):
                 assert not isinstance(value, str) or b"\x00" not in value.encode()
                 assert not isinstance(value, int) or abs(value) < 2**53
@@ -113,34 +113,34 @@ def task(**output: Any) -> bytes:
 
 @pytest.mark.parametrize("task_id", ["", ".", "..", "a\x00b", "a\nb", "x" * 201, None, 7, ["x"]])
 def test_a_task_id_that_could_not_be_asked_for_is_none(task_id: Any) -> None:
-    with pytest.raises(Garbage):
-        read_submitted(orjson.dumps({"output": {"task_id": task_id, "task_status": "PENDING"}}))
-    assert not read_page(orjson.dumps({"data": [{"task_id": task_id, "status": "PENDING"}]})).tasks
+    with pytest.raises(MalformedResponse):
+        parse_submitted(orjson.dumps({"output": {"task_id": task_id, "task_status": "PENDING"}}))
+    assert not parse_page(orjson.dumps({"data": [{"task_id": task_id, "status": "PENDING"}]})).tasks
 
 
 def test_a_listed_task_without_a_status_does_not_spoil_the_page() -> None:
     rows = [{"task_id": "a"}, {"task_id": "b", "status": "FAILED"}, {"task_id": "c", "status": 7}]
 
-    tasks = read_page(orjson.dumps({"data": rows})).tasks
+    tasks = parse_page(orjson.dumps({"data": rows})).tasks
 
     assert [(listed.task_id, listed.status.ended) for listed in tasks] == [("a", False), ("b", True), ("c", False)]
 
 
 @pytest.mark.parametrize("status", ["SUSPENDED", "SOMETHING_NEW"])
 def test_a_state_that_nobody_knows_is_not_an_end(status: str) -> None:
-    assert read_task(orjson.dumps({"output": {"task_status": status}})).status is TaskStatus.RUNNING
+    assert parse_task(orjson.dumps({"output": {"task_status": status}})).status is TaskStatus.RUNNING
 
 
 def test_a_file_that_succeeded_without_a_link_has_not_ended() -> None:
     # Judged as a failure it would be submitted, and billed, once more.
-    (item,) = read_task(task(results=[{"file_url": "u", "subtask_status": "SUCCEEDED"}])).items
+    (item,) = parse_task(task(results=[{"file_url": "u", "subtask_status": "SUCCEEDED"}])).items
 
-    assert item == Item("u", ended=False)
+    assert item == FileOutcome("u", ended=False)
 
 
 @pytest.mark.parametrize("status", ["PENDING", "RUNNING"])
 def test_a_file_under_way_has_not_ended_even_with_a_link(status: str) -> None:
-    (item,) = read_task(task(results=[{"file_url": "u", "subtask_status": status, "transcription_url": "x"}])).items
+    (item,) = parse_task(task(results=[{"file_url": "u", "subtask_status": status, "transcription_url": "x"}])).items
 
     assert (item.transcription_url, item.ended) == (None, False)
 
@@ -148,33 +148,33 @@ def test_a_file_under_way_has_not_ended_even_with_a_link(status: str) -> None:
 def test_a_failed_file_has_no_link() -> None:
     row = {"file_url": "u", "subtask_status": "FAILED", "code": "DECODE_ERROR", "transcription_url": "x"}
 
-    assert read_task(task(results=[row])).items == (Item("u", code="DECODE_ERROR"),)
+    assert parse_task(task(results=[row])).items == (FileOutcome("u", code="DECODE_ERROR"),)
 
 
 def test_results_of_a_running_task_are_tolerated() -> None:
     row = {"file_url": "u", "subtask_status": "SUCCEEDED", "transcription_url": "x"}
 
-    view = read_task(task(task_status="RUNNING", results=[row]))
+    view = parse_task(task(task_status="RUNNING", results=[row]))
 
-    assert (view.status, view.items) == (TaskStatus.RUNNING, (Item("u", "x"),))
+    assert (view.status, view.items) == (TaskStatus.RUNNING, (FileOutcome("u", "x"),))
 
 
 @pytest.mark.parametrize(
     "usage", [{"duration": -1}, {"duration": 2**31}, {"duration": True}, {"seconds": "3"}, [], None]
 )
 def test_usage_that_the_database_could_not_hold_is_unknown(usage: Any) -> None:
-    assert read_task(orjson.dumps({"output": {"task_status": "SUCCEEDED"}, "usage": usage})).usage_s is None
+    assert parse_task(orjson.dumps({"output": {"task_status": "SUCCEEDED"}, "usage": usage})).usage_s is None
 
 
 def test_a_code_is_cut_to_a_length_that_is_one() -> None:
-    code, _ = read_error(orjson.dumps({"code": "x" * 1000, "message": "m"}))
+    code, _ = parse_error(orjson.dumps({"code": "x" * 1000, "message": "m"}))
 
     assert code == "x" * 100
 
 
 def test_an_error_may_call_its_message_msg() -> None:
-    assert read_error(b'{"code": "X", "msg": "why"}') == ("X", "why")
-    assert read_error(b'{"code": "X", "message": {}, "msg": "why"}') == ("X", "why")
+    assert parse_error(b'{"code": "X", "msg": "why"}') == ("X", "why")
+    assert parse_error(b'{"code": "X", "message": {}, "msg": "why"}') == ("X", "why")
 
 
 @pytest.mark.parametrize(
@@ -189,8 +189,8 @@ def test_an_error_may_call_its_message_msg() -> None:
     ],
 )
 def test_the_number_of_pages_is_told_or_reckoned(figures: dict[str, int], pages: int) -> None:
-    assert read_page(orjson.dumps({"data": [], **figures})).total_pages == pages
+    assert parse_page(orjson.dumps({"data": [], **figures})).total_pages == pages
 
 
 def test_the_list_may_be_called_tasks() -> None:
-    assert len(read_page(b'{"tasks": [{"task_id": "a", "task_status": "RUNNING"}]}').tasks) == 1
+    assert len(parse_page(b'{"tasks": [{"task_id": "a", "task_status": "RUNNING"}]}').tasks) == 1

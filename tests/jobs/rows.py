@@ -10,9 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db import Sessions, transaction
 from app.driver import driver_of
-from app.identifiers import first_id, new_id
-from app.queue.creation import Created, NewJob, create_jobs
-from app.queue.lifecycle import FileCounts, job_status, lane
+from app.identifiers import lowest_id_at, new_id
+from app.queue.creation import CreatedJob, NewJob, create_jobs
+from app.queue.lifecycle import FileCounts, group_key, job_status
 from app.queue.models import File, Job, Task
 
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
@@ -42,7 +42,7 @@ async def create(session: AsyncSession, new: NewJob) -> UUID:
     """As the API does it, in a transaction that may stay open."""
     await session.execute(text("SELECT"))  # begins the transaction
     [created] = await create_jobs(await driver_of(session), [new])
-    assert isinstance(created, Created)
+    assert isinstance(created, CreatedJob)
     return created.job.id
 
 
@@ -55,7 +55,7 @@ async def add_job(sessions: Sessions, client_id: UUID, files: Sequence[dict[str,
         "status": job_status(counts).value,
         "model": "fun-asr",
         "region": "beijing",
-        "region_asked": "auto",
+        "requested_region": "auto",
         "parameters": {},
         "labels": {},
         "files_total": counts.total,
@@ -92,7 +92,7 @@ def _id(created_at: Any) -> UUID:
     """As it would have been made at that instant, if that is known here."""
     if not isinstance(created_at, datetime):
         return new_id()
-    return UUID(int=first_id(created_at).int | new_id().int % (1 << 80))
+    return UUID(int=lowest_id_at(created_at).int | new_id().int % (1 << 80))
 
 
 def _counts(files: Sequence[dict[str, Any]]) -> FileCounts:
@@ -110,7 +110,7 @@ def _file(job_id: UUID, client_id: UUID, index: int, task_id: UUID, job: dict[st
         "client_id": client_id,
         "region": job["region"],
         "model": job["model"],
-        "lane": lane({}),
+        "group_key": group_key({}),
         "url": f"https://example.com/{index}.wav",
         "task_id": task_id,
     }

@@ -174,7 +174,7 @@ async def test_the_poller_hears_of_a_cancel_and_of_a_retry(
 ) -> None:
     job_id = await add_job(sessions, client_id, [QUEUED, FAILED])
     await api.post(f"/v1/jobs/{job_id}/{action}")
-    assert await app.state.desk.doorbell.wait(0)
+    assert await app.state.services.wakeup.wait(0)
 
 
 async def test_changes_are_documented_with_their_conflicts(app: Any) -> None:

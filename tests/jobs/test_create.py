@@ -12,9 +12,9 @@ from sqlalchemy import select
 
 from app.clients.service import CurrentClient
 from app.db import Sessions, transaction
-from app.queue.lifecycle import lane
+from app.queue.lifecycle import group_key
 from app.queue.models import File, Job
-from app.queue.wakeup import Doorbell
+from app.queue.wakeup import WakeUp
 from tests.jobs.rows import count, finish
 
 URL = "https://example.com/a.wav"
@@ -81,7 +81,7 @@ async def test_the_files_carry_what_the_queue_needs(
     assert [file.index for file in files] == [0, 1]
     assert files[1].url == "https://xn--r8jz45g.jp/%E5%BD%95%20%E9%9F%B3.wav"
     assert {file.client_id for file in files} == {api_client[0].id}
-    assert {file.lane for file in files} == {lane(parameters)}
+    assert {file.group_key for file in files} == {group_key(parameters)}
     assert {(file.region, file.model, file.status) for file in files} == {("beijing", "fun-asr", "queued")}
 
 
@@ -280,11 +280,11 @@ async def test_of_twenty_equal_requests_at_once_one_makes_the_job(api: httpx.Asy
 
 
 async def test_the_doorbell_rings_after_the_commit_and_for_new_jobs_only(app: FastAPI, api: httpx.AsyncClient) -> None:
-    doorbell: Doorbell = app.state.desk.doorbell
+    wakeup: WakeUp = app.state.services.wakeup
     await api.post("/v1/jobs", json={"file_urls": [URL]}, headers={"Idempotency-Key": "k"})
-    assert await doorbell.wait(0)
+    assert await wakeup.wait(0)
     await api.post("/v1/jobs", json={"file_urls": [URL]}, headers={"Idempotency-Key": "k"})
-    assert not await doorbell.wait(0)
+    assert not await wakeup.wait(0)
 
 
 async def test_a_body_in_latin_1_is_told_to_be_unicode(api: httpx.AsyncClient) -> None:

@@ -2,20 +2,20 @@
 
 import asyncio
 
-from app.queue.wakeup import Doorbell
+from app.queue.wakeup import WakeUp
 
 
 async def test_a_ring_from_the_past_counts_once() -> None:
-    doorbell = Doorbell()
-    doorbell.ring()
-    doorbell.ring()
-    assert await doorbell.wait(0)
-    assert not await doorbell.wait(0)
+    wakeup = WakeUp()
+    wakeup.ring()
+    wakeup.ring()
+    assert await wakeup.wait(0)
+    assert not await wakeup.wait(0)
 
 
 async def test_a_ring_wakes_who_waits() -> None:
-    doorbell = Doorbell()
-    waiting = asyncio.create_task(doorbell.wait(30))
+    wakeup = WakeUp()
+    waiting = asyncio.create_task(wakeup.wait(30))
     await asyncio.sleep(0)
-    doorbell.ring()
+    wakeup.ring()
     assert await waiting

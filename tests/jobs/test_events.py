@@ -18,7 +18,7 @@ from app.clients.service import CurrentClient, revoke_client
 from app.db import Sessions, transaction
 from app.identifiers import new_id
 from app.jobs import event_stream
-from app.jobs.long_poll import Waiters
+from app.jobs.long_poll import JobWaiters
 from app.queue.commands import delete_job
 from app.queue.models import Job
 from tests.jobs.rows import SUCCEEDED, add_job, finish
@@ -28,16 +28,16 @@ PATIENCE_S = 20
 
 
 @pytest.fixture
-async def waiters(app: FastAPI, sessions: Sessions) -> AsyncIterator[Waiters]:
+async def waiters(app: FastAPI, sessions: Sessions) -> AsyncIterator[JobWaiters]:
     """The application's, looking more often than in earnest. Closed before the server is: as in `app.server.run`."""
-    waiters = app.state.desk.waiters = Waiters(sessions, interval_s=0.01)
+    waiters = app.state.services.waiters = JobWaiters(sessions, interval_s=0.01)
     yield waiters
     waiters.close()
 
 
 @pytest.fixture
 async def live(
-    app: FastAPI, waiters: Waiters, api_client: tuple[CurrentClient, str]
+    app: FastAPI, waiters: JobWaiters, api_client: tuple[CurrentClient, str]
 ) -> AsyncIterator[httpx.AsyncClient]:
     headers = {"Authorization": f"Bearer {api_client[1]}"}
     async with live_server(app) as url:
@@ -131,7 +131,7 @@ async def test_a_final_job_is_one_event(api: httpx.AsyncClient, client_id: UUID,
 
 
 async def test_who_comes_back_gets_what_is_newer_at_once_and_waits_otherwise(
-    live: httpx.AsyncClient, client_id: UUID, sessions: Sessions, waiters: Waiters
+    live: httpx.AsyncClient, client_id: UUID, sessions: Sessions, waiters: JobWaiters
 ) -> None:
     job_id = await add_job(sessions, client_id, version=3)
     async with following(live, job_id, seen=2) as stream:
@@ -190,7 +190,7 @@ async def test_silence_is_broken_by_comments(
 
 
 async def test_head_answers_without_waiting(
-    live: httpx.AsyncClient, client_id: UUID, sessions: Sessions, waiters: Waiters
+    live: httpx.AsyncClient, client_id: UUID, sessions: Sessions, waiters: JobWaiters
 ) -> None:
     job_id = await add_job(sessions, client_id)
     answer = await live.head(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": "1"})
@@ -200,7 +200,7 @@ async def test_head_answers_without_waiting(
 
 
 async def test_the_stream_of_a_revoked_client_ends(
-    live: httpx.AsyncClient, client_id: UUID, sessions: Sessions, waiters: Waiters
+    live: httpx.AsyncClient, client_id: UUID, sessions: Sessions, waiters: JobWaiters
 ) -> None:
     async with following(live, await add_job(sessions, client_id)) as stream:
         await stream.event()
@@ -212,7 +212,7 @@ async def test_the_stream_of_a_revoked_client_ends(
 
 
 async def test_the_stream_of_a_deleted_job_ends(
-    live: httpx.AsyncClient, client_id: UUID, sessions: Sessions, waiters: Waiters
+    live: httpx.AsyncClient, client_id: UUID, sessions: Sessions, waiters: JobWaiters
 ) -> None:
     job_id = await add_job(sessions, client_id)
     async with following(live, job_id) as stream:
@@ -227,7 +227,7 @@ async def test_the_stream_of_a_deleted_job_ends(
 
 
 async def test_streams_end_when_the_gateway_stops(
-    live: httpx.AsyncClient, client_id: UUID, sessions: Sessions, waiters: Waiters
+    live: httpx.AsyncClient, client_id: UUID, sessions: Sessions, waiters: JobWaiters
 ) -> None:
     async with following(live, await add_job(sessions, client_id)) as stream:
         await stream.event()
@@ -237,7 +237,7 @@ async def test_streams_end_when_the_gateway_stops(
 
 
 async def test_two_hundred_watchers_hold_no_connection_and_leave_nothing_behind(
-    live: httpx.AsyncClient, client_id: UUID, sessions: Sessions, waiters: Waiters, engine: AsyncEngine
+    live: httpx.AsyncClient, client_id: UUID, sessions: Sessions, waiters: JobWaiters, engine: AsyncEngine
 ) -> None:
     job_id = await add_job(sessions, client_id)
     url, headers = live.base_url, live.headers

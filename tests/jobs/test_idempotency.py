@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.clients.service import CurrentClient
 from app.db import Sessions, transaction
 from app.jobs.schemas import JobRequest
-from app.jobs.validation import new_job
+from app.jobs.validation import validate_new_job
 from app.queue.creation import NewJob
 from app.queue.models import File, Job
 from tests.jobs.rows import count, create
@@ -27,7 +27,7 @@ BODY: dict[str, Any] = {"file_urls": [URL]}
 def new(api_client: tuple[CurrentClient, str]) -> NewJob:
     """What BODY with KEY comes to."""
     request = JobRequest(**BODY)
-    return new_job(request, client_id=api_client[0].id, idempotency_key="k", served=("beijing", "singapore"))
+    return validate_new_job(request, client_id=api_client[0].id, idempotency_key="k", served=("beijing", "singapore"))
 
 
 @pytest.fixture

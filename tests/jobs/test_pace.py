@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from sqlalchemy import func
 
 from app.db import Sessions, create_engine, create_sessions
-from app.jobs.retry_after import Pace, seconds_left
+from app.jobs.retry_after import RetryAfterEstimator, seconds_left
 from tests.jobs.rows import QUEUED, RUNNING, SUCCEEDED, add_job
 
 
@@ -72,14 +72,14 @@ async def test_a_process_asks_the_database_once_in_ten_seconds(
         await api.get(f"/v1/jobs/{job_id}")
     await api.post("/v1/jobs", json={"file_urls": ["https://example.com/a.wav"]})
     assert len([statement for statement in statements if "percentile_cont" in statement]) == 1
-    app.state.desk.pace._learn_at = 0
+    app.state.services.pace._learn_at = 0
     await api.get(f"/v1/jobs/{job_id}")
     assert len([statement for statement in statements if "percentile_cont" in statement]) == 2
 
 
 async def test_an_outage_leaves_what_is_known(client_id: UUID, sessions: Sessions) -> None:
     away = create_engine("postgresql://nobody@127.0.0.1:1/nothing")
-    pace = Pace(create_sessions(away))
+    pace = RetryAfterEstimator(create_sessions(away))
     await pace.learn()
     assert pace._ahead_s is None
     await away.dispose()

@@ -227,7 +227,7 @@ async def test_a_rare_filter_reads_only_what_it_finds(
 
 
 _MANY_JOBS = text("""
-    INSERT INTO jobs (id, client_id, status, model, region, region_asked, parameters, metadata, files_total,
+    INSERT INTO jobs (id, client_id, status, model, region, requested_region, parameters, metadata, files_total,
                       files_queued, files_succeeded, finished_at)
     SELECT gen_random_uuid(), :client_id, 'succeeded', 'fun-asr', 'beijing', 'auto', '{}',
            jsonb_build_object('call', CAST(number AS text), 'team', 'x'), 1, 0, 1, now()

@@ -7,7 +7,7 @@ import httpx
 from sqlalchemy import delete, update
 
 from app.db import Sessions, transaction
-from app.jobs.shown import Shown
+from app.jobs.shown import JobListCache
 from app.queue.job_json import job_bytes
 from app.queue.models import Job
 from app.queue.queries import JobFilters, find_job
@@ -15,7 +15,7 @@ from tests.jobs.rows import add_job
 
 
 async def test_a_known_version_is_not_read_again(sessions: Sessions, client_id: UUID, statements: list[str]) -> None:
-    shown = Shown(sessions)
+    shown = JobListCache(sessions)
     jobs = [await add_job(sessions, client_id) for _ in range(3)]
     first = await shown.page(client_id, JobFilters(), 50)
     await asyncio.sleep(0)  # for the statements of the call before
@@ -27,7 +27,7 @@ async def test_a_known_version_is_not_read_again(sessions: Sessions, client_id: 
 
 
 async def test_a_new_version_is(sessions: Sessions, client_id: UUID) -> None:
-    shown = Shown(sessions)
+    shown = JobListCache(sessions)
     job_id, other = await add_job(sessions, client_id), await add_job(sessions, client_id)
     before = dict(await shown.page(client_id, JobFilters(), 50))
     async with transaction(sessions) as session:
@@ -43,8 +43,8 @@ async def test_a_new_version_is(sessions: Sessions, client_id: UUID) -> None:
 
 async def test_no_more_is_kept_than_it_may(sessions: Sessions, client_id: UUID, statements: list[str]) -> None:
     jobs = [await add_job(sessions, client_id) for _ in range(5)]
-    small = Shown(sessions, kept_bytes=1500)
-    large = await Shown(sessions).page(client_id, JobFilters(), 50)
+    small = JobListCache(sessions, cache_bytes=1500)
+    large = await JobListCache(sessions).page(client_id, JobFilters(), 50)
     assert await small.page(client_id, JobFilters(), 50) == large
     assert len(large) == len(jobs)
     await asyncio.sleep(0)  # for the statements of the call before
@@ -56,7 +56,9 @@ async def test_no_more_is_kept_than_it_may(sessions: Sessions, client_id: UUID, 
 
 async def test_a_job_that_is_larger_than_what_is_kept_is_shown(sessions: Sessions, client_id: UUID) -> None:
     job_id = await add_job(sessions, client_id)
-    assert [each for each, _ in await Shown(sessions, kept_bytes=10).page(client_id, JobFilters(), 50)] == [job_id]
+    assert [each for each, _ in await JobListCache(sessions, cache_bytes=10).page(client_id, JobFilters(), 50)] == [
+        job_id
+    ]
 
 
 async def test_deleted_jobs_are_gone_from_lists_that_knew_them(

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.db import Sessions, create_engine, create_sessions, transaction
 from app.identifiers import new_id
-from app.jobs.long_poll import Waiters
+from app.jobs.long_poll import JobWaiters
 from app.jobs.lookup import Lookup
 from app.queue.models import Job
 from app.queue.queries import Version
@@ -25,27 +25,27 @@ LONG_S = 30
 
 
 @pytest.fixture
-def waiters(app: FastAPI, sessions: Sessions) -> Waiters:
+def waiters(app: FastAPI, sessions: Sessions) -> JobWaiters:
     """The application's, looking more often than in earnest."""
-    waiters = app.state.desk.waiters = Waiters(sessions, interval_s=0.01)
+    waiters = app.state.services.waiters = JobWaiters(sessions, interval_s=0.01)
     return waiters
 
 
 @asynccontextmanager
-async def api_to_a_database_that_goes_away(app: FastAPI, waiters: Waiters) -> AsyncIterator[Callable[[], None]]:
+async def api_to_a_database_that_goes_away(app: FastAPI, waiters: JobWaiters) -> AsyncIterator[Callable[[], None]]:
     """Calling what it yields takes the database away from what comes next, and ends all waits."""
-    away, there = create_engine("postgresql://nobody@127.0.0.1:1/nothing"), app.state.desk.lookup
+    away, there = create_engine("postgresql://nobody@127.0.0.1:1/nothing"), app.state.services.lookup
 
     def go_away() -> None:
-        app.state.desk.lookup = Lookup(create_sessions(away))
+        app.state.services.lookup = Lookup(create_sessions(away))
         waiters.close()
 
     yield go_away
-    app.state.desk.lookup = there
+    app.state.services.lookup = there
     await away.dispose()
 
 
-async def somebody_waits(waiters: Waiters, people: int = 1) -> None:
+async def somebody_waits(waiters: JobWaiters, people: int = 1) -> None:
     for _ in range(2000):
         if waiters.waiting >= people:
             return
@@ -54,7 +54,7 @@ async def somebody_waits(waiters: Waiters, people: int = 1) -> None:
 
 
 async def test_a_get_that_waits_answers_when_the_job_is_final(
-    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, waiters: Waiters
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, waiters: JobWaiters
 ) -> None:
     job_id = await add_job(sessions, client_id)
     asking = asyncio.create_task(api.get(f"/v1/jobs/{job_id}?wait={LONG_S}", timeout=LONG_S))
@@ -65,7 +65,7 @@ async def test_a_get_that_waits_answers_when_the_job_is_final(
 
 
 async def test_a_post_that_waits_answers_when_the_job_is_final(
-    api: httpx.AsyncClient, sessions: Sessions, waiters: Waiters
+    api: httpx.AsyncClient, sessions: Sessions, waiters: JobWaiters
 ) -> None:
     body = {"file_urls": ["https://example.com/a.wav"]}
     asking = asyncio.create_task(api.post("/v1/jobs", json=body, headers={"Prefer": f"wait={LONG_S}"}, timeout=LONG_S))
@@ -77,7 +77,7 @@ async def test_a_post_that_waits_answers_when_the_job_is_final(
 
 
 async def test_a_post_whose_wait_ends_in_an_outage_is_still_accepted(
-    api: httpx.AsyncClient, app: FastAPI, sessions: Sessions, waiters: Waiters
+    api: httpx.AsyncClient, app: FastAPI, sessions: Sessions, waiters: JobWaiters
 ) -> None:
     body = {"file_urls": ["https://example.com/a.wav"]}
     async with api_to_a_database_that_goes_away(app, waiters) as go_away:
@@ -90,7 +90,7 @@ async def test_a_post_whose_wait_ends_in_an_outage_is_still_accepted(
 
 
 async def test_when_the_time_is_over_the_job_comes_as_it_is(
-    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, waiters: Waiters
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, waiters: JobWaiters
 ) -> None:
     job_id = await add_job(sessions, client_id)
     answer = await api.get(f"/v1/jobs/{job_id}?wait=1")
@@ -136,7 +136,7 @@ async def test_a_wait_that_is_no_number_of_seconds_is_refused(api: httpx.AsyncCl
 async def test_preferences_are_read_and_bad_ones_ignored(
     api: httpx.AsyncClient,
     client_id: UUID,
-    waiters: Waiters,
+    waiters: JobWaiters,
     preferences: list[str],
     *,
     waits: bool,
@@ -191,7 +191,7 @@ async def test_the_parameter_wins_over_the_preference(
 async def test_two_thousand_waiters_share_one_statement_and_hold_no_connection(
     engine: AsyncEngine, client_id: UUID, sessions: Sessions, statements: list[str]
 ) -> None:
-    waiters = Waiters(sessions, interval_s=0.05)
+    waiters = JobWaiters(sessions, interval_s=0.05)
     job_id, other_id = await add_job(sessions, client_id), await add_job(sessions, client_id)
     statements.clear()
     others = [
@@ -212,7 +212,7 @@ async def test_two_hundred_gets_that_wait_hold_no_connection_and_are_read_for_to
     api: httpx.AsyncClient,
     client_id: UUID,
     sessions: Sessions,
-    waiters: Waiters,
+    waiters: JobWaiters,
     engine: AsyncEngine,
     *,
     statements: list[str],
@@ -232,7 +232,7 @@ async def test_two_hundred_gets_that_wait_hold_no_connection_and_are_read_for_to
 
 
 async def test_a_deleted_job_ends_the_wait_with_a_404(
-    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, waiters: Waiters
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, waiters: JobWaiters
 ) -> None:
     job_id = await add_job(sessions, client_id)
     asking = asyncio.create_task(api.get(f"/v1/jobs/{job_id}?wait={LONG_S}", timeout=LONG_S))
@@ -243,7 +243,7 @@ async def test_a_deleted_job_ends_the_wait_with_a_404(
 
 
 async def test_a_waiter_is_woken_by_a_change_only_if_it_asked_for_changes(client_id: UUID, sessions: Sessions) -> None:
-    waiters = Waiters(sessions, interval_s=0.01)
+    waiters = JobWaiters(sessions, interval_s=0.01)
     job_id = await add_job(sessions, client_id, version=3)
     await waiters.until_changed(Version(job_id, 2, None), LONG_S)
     began = perf_counter()
@@ -254,7 +254,7 @@ async def test_a_waiter_is_woken_by_a_change_only_if_it_asked_for_changes(client
 
 
 async def test_who_hangs_up_or_is_cancelled_leaves_nothing_behind(client_id: UUID, sessions: Sessions) -> None:
-    waiters = Waiters(sessions, interval_s=0.01)
+    waiters = JobWaiters(sessions, interval_s=0.01)
     job_id = await add_job(sessions, client_id)
     waits = [asyncio.create_task(waiters.until_final(job_id, LONG_S)) for _ in range(3)]
     await somebody_waits(waiters, 3)
@@ -268,7 +268,7 @@ async def test_who_hangs_up_or_is_cancelled_leaves_nothing_behind(client_id: UUI
 
 
 async def test_a_caller_who_hangs_up_stops_waiting(
-    app: FastAPI, api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, waiters: Waiters
+    app: FastAPI, api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, waiters: JobWaiters
 ) -> None:
     job_id = await add_job(sessions, client_id)
     hung_up = asyncio.Event()
@@ -298,7 +298,7 @@ async def test_a_caller_who_hangs_up_stops_waiting(
 async def test_all_waits_end_when_the_process_stops_and_none_begins_any_more(
     client_id: UUID, sessions: Sessions
 ) -> None:
-    waiters = Waiters(sessions)
+    waiters = JobWaiters(sessions)
     job_id = await add_job(sessions, client_id)
     wait = asyncio.create_task(waiters.until_final(job_id, LONG_S))
     await somebody_waits(waiters)
@@ -312,7 +312,7 @@ async def test_all_waits_end_when_the_process_stops_and_none_begins_any_more(
 
 async def test_an_outage_ends_no_wait(database_url: str, client_id: UUID, sessions: Sessions) -> None:
     away = create_engine("postgresql://nobody@127.0.0.1:1/nothing")
-    waiters = Waiters(create_sessions(away), interval_s=0.01)
+    waiters = JobWaiters(create_sessions(away), interval_s=0.01)
     job_id = await add_job(sessions, client_id)
     wait = asyncio.create_task(waiters.until_final(job_id, LONG_S))
     await somebody_waits(waiters)

@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from app.clients.service import CurrentClient
 from app.db import Sessions, transaction
-from app.jobs.long_poll import Waiters
+from app.jobs.long_poll import JobWaiters
 from tests.jobs.rows import RUNNING, SUCCEEDED, add_job
 from tests.live_server import live_server
 
@@ -81,7 +81,7 @@ async def test_the_etag_and_the_list_change_with_the_reason_although_the_version
     [
         (True, {}, [{}], True),
         (False, {}, [{}], False),  # it goes to another region
-        (False, {"region_asked": "beijing"}, [{}], True),
+        (False, {"requested_region": "beijing"}, [{}], True),
         (False, {"parameters": {"vocabulary_id": "vocab-x-1"}}, [{}], True),
         (False, {}, [{}, OSS], True),  # an upload stays with its account
         (False, {}, [{}, OSS | RUNNING], False),
@@ -108,14 +108,14 @@ async def test_only_jobs_with_files_that_no_account_takes_have_a_reason(
 
 
 @pytest.fixture
-async def waiters(app: FastAPI, sessions: Sessions) -> AsyncIterator[Waiters]:
-    waiters = app.state.desk.waiters = Waiters(sessions, interval_s=0.01)
+async def waiters(app: FastAPI, sessions: Sessions) -> AsyncIterator[JobWaiters]:
+    waiters = app.state.services.waiters = JobWaiters(sessions, interval_s=0.01)
     yield waiters
     waiters.close()
 
 
 async def test_a_stream_of_events_tells_that_a_reason_came_and_went(
-    app: FastAPI, waiters: Waiters, api_client: tuple[CurrentClient, str], sessions: Sessions
+    app: FastAPI, waiters: JobWaiters, api_client: tuple[CurrentClient, str], sessions: Sessions
 ) -> None:
     job_id = await add_job(sessions, api_client[0].id)
     headers = {"Authorization": f"Bearer {api_client[1]}"}
@@ -142,7 +142,7 @@ async def _next_reason(lines: AsyncIterator[str]) -> Any:
 
 
 async def test_a_wait_for_the_end_is_not_over_because_of_a_reason(
-    client_id: UUID, sessions: Sessions, waiters: Waiters
+    client_id: UUID, sessions: Sessions, waiters: JobWaiters
 ) -> None:
     job_id = await add_job(sessions, client_id)
     await block(sessions)

@@ -1,4 +1,4 @@
-"""A poller against the real sandbox over loopback, and a job desk to post to and watch."""
+"""A poller against the real sandbox over loopback, and a job services to post to and watch."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -83,10 +83,10 @@ class Desk:
 
 
 @pytest.fixture
-async def desk(sessions: Sessions) -> Desk:
-    desk = Desk(sessions, new_id())
-    desk.client_id = await desk.client("tester")
-    return desk
+async def services(sessions: Sessions) -> Desk:
+    services = Desk(sessions, new_id())
+    services.client_id = await services.client("tester")
+    return services
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.dashscope.file_urls import DistinctFiles
-from app.dashscope.wire import Item
+from app.dashscope.wire import FileOutcome
 from app.poller.assignment import assign, is_of
 
 A, B = "https://e/a.wav", "https://e/b.wav"
@@ -19,11 +19,11 @@ UPLOAD = "oss://dashscope-instant/x/a.wav"
 UPLOAD_ECHO = "http://dashscope-file-mgr.oss-cn-beijing.aliyuncs.com/dashscope-instant/x/a.wav?Expires=1"
 
 
-def result(file_url: str | None, link: str = "") -> Item:
-    return Item(file_url, link or f"https://r/{file_url}")
+def result(file_url: str | None, link: str = "") -> FileOutcome:
+    return FileOutcome(file_url, link or f"https://r/{file_url}")
 
 
-def links(urls: Sequence[str], *items: Item, complete: bool = True) -> list[str | None]:
+def links(urls: Sequence[str], *items: FileOutcome, complete: bool = True) -> list[str | None]:
     return [None if item is None else item.transcription_url for item in assign(urls, items, complete=complete)]
 
 
@@ -33,17 +33,17 @@ def test_a_name_to_the_letter_goes_before_another_spelling() -> None:
 
 
 @pytest.mark.parametrize(
-    "again", [result(A, "https://r/a?Signature=2"), Item(A, ended=False), result(A, "https://r/a?Signature=1")]
+    "again", [result(A, "https://r/a?Signature=2"), FileOutcome(A, ended=False), result(A, "https://r/a?Signature=1")]
 )
-def test_an_item_that_is_repeated_counts_once(again: Item) -> None:
+def test_an_item_that_is_repeated_counts_once(again: FileOutcome) -> None:
     assert links([A, B], result(A, "https://r/a?Signature=1"), again, result(B, "https://r/b")) == [
         "https://r/a?Signature=1",
         "https://r/b",
     ]
 
 
-@pytest.mark.parametrize("other", [result(A, "https://r/2"), Item(A, code="DECODE_ERROR")])
-def test_two_items_that_contradict_each_other_are_no_result(other: Item) -> None:
+@pytest.mark.parametrize("other", [result(A, "https://r/2"), FileOutcome(A, code="DECODE_ERROR")])
+def test_two_items_that_contradict_each_other_are_no_result(other: FileOutcome) -> None:
     assert links([A, B], result(A, "https://r/1"), other, result(B, "https://r/b")) == [None, "https://r/b"]
 
 
@@ -78,7 +78,7 @@ def test_one_item_without_a_name_is_for_the_one_file_that_is_left() -> None:
         [result(None, "https://r/1"), result("https://e/c.wav"), result(A, "https://r/a"), result(A, "https://r/2")],
     ],
 )
-def test_items_without_a_name_are_not_guessed_at(items: list[Item]) -> None:
+def test_items_without_a_name_are_not_guessed_at(items: list[FileOutcome]) -> None:
     assert links([A, B], *items)[1] is None
 
 
@@ -159,7 +159,7 @@ def as_one_task(urls: Sequence[str]) -> list[str]:
     return [url for url in urls if distinct.add(url)]
 
 
-def answer(urls: Sequence[str], echo: Callable[[str], str], dice: random.Random, losses: float) -> list[Item]:
+def answer(urls: Sequence[str], echo: Callable[[str], str], dice: random.Random, losses: float) -> list[FileOutcome]:
     """Items as upstream may give them: each file's link names the file that was transcribed."""
     items = [result(echo(url), f"https://r/{number}?Signature=0") for number, url in enumerate(urls)]
     items = [item for item in items if dice.random() >= losses]
@@ -170,7 +170,7 @@ def answer(urls: Sequence[str], echo: Callable[[str], str], dice: random.Random,
     return items
 
 
-def numbers(found: Sequence[Item | None]) -> list[int | None]:
+def numbers(found: Sequence[FileOutcome | None]) -> list[int | None]:
     links = [item and item.transcription_url for item in found]
     return [int(link.split("/")[3].split("?")[0]) if isinstance(link, str) else None for link in links]
 

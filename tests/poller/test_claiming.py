@@ -6,21 +6,21 @@ from uuid import uuid4
 
 import pytest
 
-from app.dashscope.failures import judge_call
+from app.dashscope.failures import classify_call
 from app.db import Sessions, transaction
 from app.poller.answers import may_be_one_file
-from app.queue.claiming import WAITING, Claim, Lot, claim_any_file, claim_files
+from app.queue.claiming import WAITING, Claim, SubmitQueue, claim_any_file, claim_files
 from app.queue.grouping import group_size
-from app.queue.submissions import record_accepted, record_later, record_refused, record_split
+from app.queue.submissions import fail_files, mark_running, requeue, split_group
 from app.sandbox import RunningSandbox, SandboxConfig
 from tests.poller.conftest import Desk, StartPoller
 
-LOT = Lot(account="beijing/default", region="beijing", model="fun-asr", most=100, submits_per_s=10)
+LOT = SubmitQueue(account="beijing/default", region="beijing", model="fun-asr", most=100, submits_per_s=10)
 
 
-async def claim(sessions: Sessions, lot: Lot = LOT) -> Claim | None:
+async def claim(sessions: Sessions, submit_queue: SubmitQueue = LOT) -> Claim | None:
     async with transaction(sessions) as session:
-        return await claim_files(session, lot, token=uuid4())
+        return await claim_files(session, submit_queue, token=uuid4())
 
 
 def urls(name: str, count: int) -> list[str]:
@@ -31,77 +31,77 @@ async def test_nothing_waits(sessions: Sessions) -> None:
     assert await claim(sessions) is None
 
 
-async def test_a_lone_file_goes_out_alone(desk: Desk) -> None:
-    await desk.post("https://example.com/a.wav")
-    claimed = await claim(desk.sessions)
+async def test_a_lone_file_goes_out_alone(services: Desk) -> None:
+    await services.post("https://example.com/a.wav")
+    claimed = await claim(services.sessions)
     assert claimed is not None
     assert claimed.file_urls == ["https://example.com/a.wav"]
-    assert await claim(desk.sessions) is None
+    assert await claim(services.sessions) is None
 
 
-async def test_a_probe_takes_any_one_file_so_that_none_keeps_the_others_back(desk: Desk) -> None:
-    await desk.post(*urls("a", 1), parameters={"language_hints": ["zh"]})
-    await desk.post(*urls("b", 1), client_id=await desk.client("other"))
+async def test_a_probe_takes_any_one_file_so_that_none_keeps_the_others_back(services: Desk) -> None:
+    await services.post(*urls("a", 1), parameters={"language_hints": ["zh"]})
+    await services.post(*urls("b", 1), client_id=await services.client("other"))
     seen = set()
     for _ in range(60):  # that the same one is taken each time has a chance of 2 to 10^18
-        async with transaction(desk.sessions) as session:
+        async with transaction(services.sessions) as session:
             claimed = await claim_any_file(session, LOT, token=uuid4())
             assert claimed is not None
             assert len(claimed.file_urls) == 1
             seen |= set(claimed.file_urls)
-            await record_later(session, claimed.task_id)
+            await requeue(session, claimed.task_id)
     assert seen == {*urls("a", 1), *urls("b", 1)}
 
 
-async def test_a_backlog_shares_tasks_just_large_enough_to_drain_at_once(desk: Desk) -> None:
-    await desk.post(*urls("backlog", 500))
-    claimed = await claim(desk.sessions)
+async def test_a_backlog_shares_tasks_just_large_enough_to_drain_at_once(services: Desk) -> None:
+    await services.post(*urls("backlog", 500))
+    claimed = await claim(services.sessions)
     assert claimed is not None
     assert 50 <= len(claimed.file_urls) <= 100
 
 
-async def test_files_with_other_parameters_never_share_a_task(desk: Desk) -> None:
-    await desk.post(*urls("zh", 3), parameters={"language_hints": ["zh"]})
-    await desk.post(*urls("en", 3), parameters={"language_hints": ["en"]})
+async def test_files_with_other_parameters_never_share_a_task(services: Desk) -> None:
+    await services.post(*urls("zh", 3), parameters={"language_hints": ["zh"]})
+    await services.post(*urls("en", 3), parameters={"language_hints": ["en"]})
     seen = []
-    while claimed := await claim(desk.sessions):
+    while claimed := await claim(services.sessions):
         seen.append((claimed.parameters["language_hints"], {url.split("/")[3] for url in claimed.file_urls}))
     assert {(hints[0], *names) for hints, names in seen} == {("zh", "zh"), ("en", "en")}
 
 
-async def test_the_same_url_is_never_twice_in_a_task(desk: Desk) -> None:
+async def test_the_same_url_is_never_twice_in_a_task(services: Desk) -> None:
     for _ in range(3):
-        await desk.post("https://example.com/same.wav", "https://example.com/other.wav")
-    while claimed := await claim(desk.sessions):
+        await services.post("https://example.com/same.wav", "https://example.com/other.wav")
+    while claimed := await claim(services.sessions):
         assert len(set(claimed.file_urls)) == len(claimed.file_urls)
-    assert not await desk.rows("SELECT 1 FROM files WHERE status = 'queued'")
+    assert not await services.rows("SELECT 1 FROM files WHERE status = 'queued'")
 
 
-async def test_claims_at_the_same_time_take_different_files(desk: Desk) -> None:
-    await desk.post(*urls("race", 40))
-    claims = await asyncio.gather(*(claim(desk.sessions) for _ in range(8)))
+async def test_claims_at_the_same_time_take_different_files(services: Desk) -> None:
+    await services.post(*urls("race", 40))
+    claims = await asyncio.gather(*(claim(services.sessions) for _ in range(8)))
     taken = [url for claimed in claims if claimed for url in claimed.file_urls]
     assert len(taken) == len(set(taken))
 
 
-async def test_a_flood_of_one_client_does_not_keep_another_waiting(desk: Desk) -> None:
+async def test_a_flood_of_one_client_does_not_keep_another_waiting(services: Desk) -> None:
     """3,000 files of A wait; ten of B go out with the next task: in turn, one of each."""
-    other = await desk.client("other")
-    await desk.post(*urls("a", 3000))
-    await desk.post(*urls("b", 10), client_id=other)
-    claimed = await claim(desk.sessions)
+    other = await services.client("other")
+    await services.post(*urls("a", 3000))
+    await services.post(*urls("b", 10), client_id=other)
+    claimed = await claim(services.sessions)
     assert claimed is not None
     assert sum("/b/" in url for url in claimed.file_urls) == 10
 
 
-async def test_clients_whose_files_cannot_share_a_task_take_turns(desk: Desk) -> None:
-    other = await desk.client("other")
-    lot = Lot(account="beijing/default", region="beijing", model="fun-asr", most=1, submits_per_s=10)
-    await desk.post(*urls("a", 30))
-    await desk.post(*urls("b", 5), client_id=other, parameters={"language_hints": ["zh"]})
+async def test_clients_whose_files_cannot_share_a_task_take_turns(services: Desk) -> None:
+    other = await services.client("other")
+    submit_queue = SubmitQueue(account="beijing/default", region="beijing", model="fun-asr", most=1, submits_per_s=10)
+    await services.post(*urls("a", 30))
+    await services.post(*urls("b", 5), client_id=other, parameters={"language_hints": ["zh"]})
     order = ""
     for _ in range(10):
-        claimed = await claim(desk.sessions, lot)
+        claimed = await claim(services.sessions, submit_queue)
         assert claimed is not None
         order += claimed.file_urls[0].split("/")[3]
     assert order == "ab" * 5
@@ -109,18 +109,18 @@ async def test_clients_whose_files_cannot_share_a_task_take_turns(desk: Desk) ->
 
 @pytest.mark.parametrize("sandbox", [SandboxConfig(queue_s=0.02, run_s=0.05, max_files_per_task=1)], indirect=True)
 async def test_a_smaller_limit_upstream_is_learnt_and_kept(
-    desk: Desk, start_poller: StartPoller, sandbox: RunningSandbox
+    services: Desk, start_poller: StartPoller, sandbox: RunningSandbox
 ) -> None:
-    job = await desk.post(*urls("limit", 60))
+    job = await services.post(*urls("limit", 60))
     async with start_poller():
-        assert await desk.final(job) == ["succeeded"]
-    (learnt,) = await desk.rows("SELECT account, model, max_files FROM group_limits")
+        assert await services.final(job) == ["succeeded"]
+    (learnt,) = await services.rows("SELECT account, model, max_files FROM group_limits")
     assert tuple(learnt) == ("beijing/default", "fun-asr", 1)
     assert sandbox.state.transcribed_files().total() == 60
 
 
 @pytest.mark.parametrize(
-    ("waiting", "age_s", "lanes", "size"),
+    ("waiting", "age_s", "groups", "size"),
     [
         (1, 0.0, 1, 1),
         (1, 60.0, 1, 1),
@@ -133,55 +133,55 @@ async def test_a_smaller_limit_upstream_is_learnt_and_kept(
         (100, 0.0, 10, 100),
     ],
 )
-def test_group_size(waiting: int, age_s: float, lanes: int, size: int) -> None:
-    assert group_size(waiting=waiting, oldest_age_s=age_s, submits_per_s=10, lanes=lanes, most=100) == size
+def test_group_size(waiting: int, age_s: float, groups: int, size: int) -> None:
+    assert group_size(waiting=waiting, oldest_age_s=age_s, submits_per_s=10, groups=groups, most=100) == size
 
 
-async def test_a_refusal_of_a_group_tells_no_client_the_urls_of_another(desk: Desk) -> None:
-    other = await desk.client("other")
+async def test_a_refusal_of_a_group_tells_no_client_the_urls_of_another(services: Desk) -> None:
+    other = await services.client("other")
     mine, theirs = "https://a.example/x.wav?Signature=1", "https://clinic.example/mueller-2.wav?Signature=2"
-    await desk.post(mine, *urls("more", 3))
-    await desk.post(theirs, client_id=other)
-    claimed = await claim(desk.sessions)
+    await services.post(mine, *urls("more", 3))
+    await services.post(theirs, client_id=other)
+    claimed = await claim(services.sessions)
     assert claimed is not None
     assert {mine, theirs} <= set(claimed.file_urls)
-    refused = judge_call(403, "AccessDenied", f"cannot read {theirs} or {mine} denied")
-    async with transaction(desk.sessions) as session:
-        await record_refused(session, claimed.task_id, failure=refused)
-    files = await desk.rows("SELECT url, error_message FROM files WHERE status = 'failed'")
+    refused = classify_call(403, "AccessDenied", f"cannot read {theirs} or {mine} denied")
+    async with transaction(services.sessions) as session:
+        await fail_files(session, claimed.task_id, failure=refused)
+    files = await services.rows("SELECT url, error_message FROM files WHERE status = 'failed'")
     said = {file.url: file.error_message for file in files}
     assert said[mine] == "AccessDenied: cannot read … or https://a.example/x.wav denied"
     assert said[theirs] == "AccessDenied: cannot read https://clinic.example/mueller-2.wav or … denied"
     assert {said[url] for url in claimed.file_urls if "/more/" in url} <= {"AccessDenied: cannot read … or … denied"}
 
 
-async def test_files_whose_urls_differ_in_escapes_only_never_share_a_task(desk: Desk) -> None:
-    await desk.post("https://example.com/x%2Fy.wav", "https://example.com/z.wav")
-    await desk.post("https://example.com/x/y.wav", client_id=await desk.client("other"))
-    claimed = [await claim(desk.sessions) for _ in range(3)]
+async def test_files_whose_urls_differ_in_escapes_only_never_share_a_task(services: Desk) -> None:
+    await services.post("https://example.com/x%2Fy.wav", "https://example.com/z.wav")
+    await services.post("https://example.com/x/y.wav", client_id=await services.client("other"))
+    claimed = [await claim(services.sessions) for _ in range(3)]
     assert sum(len(each.file_urls) for each in claimed if each) == 3
     for each in claimed:
         assert each is None or len([url for url in each.file_urls if url.endswith("y.wav")]) < 2
 
 
-async def test_a_group_that_is_refused_for_a_url_teaches_no_limit(desk: Desk) -> None:
+async def test_a_group_that_is_refused_for_a_url_teaches_no_limit(services: Desk) -> None:
     """Both halves are accepted later; but what was said was not about the size."""
-    await desk.post(*urls("slow", 8))
-    lot = Lot(account="beijing/default", region="beijing", model="fun-asr", most=8, submits_per_s=1)
-    claimed = await claim(desk.sessions, lot)
+    await services.post(*urls("slow", 8))
+    submit_queue = SubmitQueue(account="beijing/default", region="beijing", model="fun-asr", most=8, submits_per_s=1)
+    claimed = await claim(services.sessions, submit_queue)
     assert claimed is not None
-    async with transaction(desk.sessions) as session:
-        await record_split(session, claimed.task_id, trouble="InvalidURL.Timeout", suspect=False)
-    while claimed := await claim(desk.sessions, lot):
-        async with transaction(desk.sessions) as session:
-            assert await record_accepted(session, claimed.task_id, str(claimed.task_id), look_in_s=0) == []
+    async with transaction(services.sessions) as session:
+        await split_group(session, claimed.task_id, last_error="InvalidURL.Timeout", suspect=False)
+    while claimed := await claim(services.sessions, submit_queue):
+        async with transaction(services.sessions) as session:
+            assert await mark_running(session, claimed.task_id, str(claimed.task_id), poll_in_s=0) == []
 
 
-async def test_many_lanes_of_one_client_do_not_slow_a_claim_down(desk: Desk) -> None:
+async def test_many_lanes_of_one_client_do_not_slow_a_claim_down(services: Desk) -> None:
     """What is counted is rows that PostgreSQL touches, not time."""
     for number in range(300):
-        await desk.post(f"https://example.com/{number}.wav", parameters={"vocabulary_id": f"vocab-x-{number}"})
-    plan = await desk.rows(f"EXPLAIN (ANALYZE, FORMAT JSON) {WAITING}", region="beijing", model="fun-asr")
+        await services.post(f"https://example.com/{number}.wav", parameters={"vocabulary_id": f"vocab-x-{number}"})
+    plan = await services.rows(f"EXPLAIN (ANALYZE, FORMAT JSON) {WAITING}", region="beijing", model="fun-asr")
     assert most_rows(plan[0][0][0]["Plan"]) < 20
 
 
@@ -203,4 +203,4 @@ def most_rows(plan: dict[str, Any]) -> float:
 def test_a_400_may_be_about_one_file_of_the_group(
     status: int, code: str, message: str, count: int, split: bool
 ) -> None:
-    assert may_be_one_file(judge_call(status, code, message), count) is split
+    assert may_be_one_file(classify_call(status, code, message), count) is split

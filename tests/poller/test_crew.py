@@ -6,7 +6,7 @@ import pytest
 
 from app.errors import DatabaseUnavailable
 from app.poller import supervisor
-from app.poller.supervisor import Crew
+from app.poller.supervisor import Supervisor
 
 
 class Work:
@@ -22,7 +22,7 @@ class Work:
             raise self.error
 
 
-async def offered(own: Crew, work: Work, times: int) -> int:
+async def offered(own: Supervisor, work: Work, times: int) -> int:
     """How often the worker ran when it was to be started so many times."""
     before = work.runs
     for _ in range(times):
@@ -34,13 +34,13 @@ async def offered(own: Crew, work: Work, times: int) -> int:
 
 @pytest.mark.parametrize("error", [RuntimeError("broken"), DatabaseUnavailable("away")])
 async def test_a_worker_that_failed_is_not_started_again_at_once(error: Exception) -> None:
-    work, own = Work(error), Crew()
+    work, own = Work(error), Supervisor()
     assert await offered(own, work, 50) == 1
 
 
 async def test_a_worker_that_works_again_has_no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "FIRST_PAUSE_S", 0.0)
-    work, own = Work(RuntimeError("broken")), Crew()
+    work, own = Work(RuntimeError("broken")), Supervisor()
     assert await offered(own, work, 3) == 3
     work.error = None
     monkeypatch.setattr(supervisor, "FIRST_PAUSE_S", 1.0)

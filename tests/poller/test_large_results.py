@@ -14,13 +14,13 @@ SHORT = "https://example.com/short-{}.wav"
 
 
 async def test_large_and_small_results_of_one_task_are_stored(
-    desk: Desk, sandbox: RunningSandbox, start_poller: StartPoller
+    services: Desk, sandbox: RunningSandbox, start_poller: StartPoller
 ) -> None:
     long = [LONG.format(n) for n in range(3)]
     async with start_poller():
-        job = await desk.post(*long, *(SHORT.format(n) for n in range(3)))
-        assert await desk.final(job) == ["succeeded"]
-    rows = await desk.rows(
+        job = await services.post(*long, *(SHORT.format(n) for n in range(3)))
+        assert await services.final(job) == ["succeeded"]
+    rows = await services.rows(
         "SELECT file_url, raw_gzip, document_gzip FROM transcripts JOIN transcript_bodies ON transcript_id = id"
     )
     assert len(rows) == 6
@@ -32,10 +32,10 @@ async def test_large_and_small_results_of_one_task_are_stored(
 
 
 async def test_more_large_results_than_there_is_room_for_hold_up_no_small_one(
-    desk: Desk, start_poller: StartPoller
+    services: Desk, start_poller: StartPoller
 ) -> None:
     async with start_poller(dashscope_beijing_max_files_per_task=1):
-        long = [await desk.post(LONG.format(n)) for n in range(RESULTS_AT_ONCE + 2)]
-        short = [await desk.post(SHORT.format(n)) for n in range(3)]
-        assert await desk.final(*short) == ["succeeded"] * 3
-        assert await desk.final(*long) == ["succeeded"] * len(long)
+        long = [await services.post(LONG.format(n)) for n in range(RESULTS_AT_ONCE + 2)]
+        short = [await services.post(SHORT.format(n)) for n in range(3)]
+        assert await services.final(*short) == ["succeeded"] * 3
+        assert await services.final(*long) == ["succeeded"] * len(long)

@@ -19,24 +19,24 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.catalogue import validate_job
 from app.clients.models import Client
-from app.dashscope.failures import Failure, Verdict
+from app.dashscope.failures import Failure, FailureKind
 from app.db import create_engine, create_sessions, transaction
 from app.errors import JobFinal, JobNotFinal, NothingToRetry
 from app.identifiers import new_id
-from app.queue.claiming import Lot, claim_files
+from app.queue.claiming import SubmitQueue, claim_files
 from app.queue.commands import cancel_job, delete_job, retry_job
 from app.queue.creation import NewJob
 from app.queue.due_work import EXPIRE_SUBMITTING
-from app.queue.results import Result, close_if_done, hold, open_files, store_results
-from app.queue.submissions import record_accepted, record_later, record_lost, record_refused, record_split
-from app.transcripts.normalise import silent
+from app.queue.results import Result, close_if_done, lock_for_result, open_files, store_results
+from app.queue.submissions import fail_files, mark_running, mark_unsure, requeue, split_group
+from app.transcripts.normalise import empty_document
 from app.transcripts.storage import prepare_transcript
 from tests.conftest import with_database
 from tests.jobs.rows import create
 
 T = TypeVar("T")
-REFUSED = Failure(Verdict.REFUSED, "file_url_refused", "no")
-BROKEN = Failure(Verdict.LATER, "upstream_error", "broken")
+REFUSED = Failure(FailureKind.PERMANENT, "file_url_refused", "no")
+BROKEN = Failure(FailureKind.TRANSIENT, "upstream_error", "broken")
 PICK = st.integers(0, 10**6)
 
 WRONG_COUNTS = text("""
@@ -108,18 +108,18 @@ class Lifecycle(RuleBasedStateMachine):
 
     @rule(most=st.sampled_from([1, 3, 100]))
     def claim(self, most: int) -> None:
-        lot = Lot("beijing/default", "beijing", "fun-asr", most, 1)
-        self.in_transaction(lambda session: claim_files(session, lot, token=uuid4()))
+        submit_queue = SubmitQueue("beijing/default", "beijing", "fun-asr", most, 1)
+        self.in_transaction(lambda session: claim_files(session, submit_queue, token=uuid4()))
 
     @rule(number=PICK)
     def upstream_accepts(self, number: int) -> None:
         if task := self.pick("SELECT id FROM tasks WHERE state IN ('submitting', 'unsure') ORDER BY id", number):
-            self.in_transaction(lambda session: record_accepted(session, task, str(task), look_in_s=0))
+            self.in_transaction(lambda session: mark_running(session, task, str(task), poll_in_s=0))
 
     @rule(number=PICK)
     def the_answer_is_lost(self, number: int) -> None:
         if task := self.pick("SELECT id FROM tasks WHERE state = 'submitting' ORDER BY id", number):
-            self.in_transaction(lambda session: record_lost(session, task, trouble="lost", look_in_s=0))
+            self.in_transaction(lambda session: mark_unsure(session, task, last_error="lost", poll_in_s=0))
 
     @rule()
     def a_poller_dies(self) -> None:
@@ -134,18 +134,18 @@ class Lifecycle(RuleBasedStateMachine):
     @rule(number=PICK)
     def upstream_has_no_such_task(self, number: int) -> None:
         if task := self.pick("SELECT id FROM tasks WHERE state IN ('submitting', 'unsure') ORDER BY id", number):
-            self.in_transaction(lambda session: record_later(session, task))
+            self.in_transaction(lambda session: requeue(session, task))
 
     @rule(number=PICK)
     def upstream_refuses_the_files(self, number: int) -> None:
         if task := self.pick("SELECT id FROM tasks WHERE state = 'submitting' ORDER BY id", number):
-            self.in_transaction(lambda session: record_refused(session, task, failure=REFUSED))
+            self.in_transaction(lambda session: fail_files(session, task, failure=REFUSED))
 
     @rule(number=PICK)
     def upstream_refuses_the_group(self, number: int) -> None:
         query = "SELECT id FROM tasks WHERE state = 'submitting' AND file_count > 1 ORDER BY id"
         if task := self.pick(query, number):
-            self.in_transaction(lambda session: record_split(session, task, trouble="no", suspect=True))
+            self.in_transaction(lambda session: split_group(session, task, last_error="no", suspect=True))
 
     @rule(number=PICK, statuses=st.lists(st.sampled_from(["succeeded", "failed", "queued", "open"]), min_size=1))
     def upstream_ends_a_task(self, number: int, statuses: list[str]) -> None:
@@ -199,7 +199,7 @@ class Lifecycle(RuleBasedStateMachine):
                 text("UPDATE tasks SET lease_token = :token, lease_until = now() + interval '20 s' WHERE id = :id"),
                 {"id": task, "token": token},
             )
-            await hold(session, task, token, status="SUCCEEDED", usage_s=1)
+            await lock_for_result(session, task, token, status="SUCCEEDED", usage_s=1)
             results = [
                 _result(file, statuses[number % len(statuses)])
                 for number, file in enumerate(await open_files(session, task))
@@ -210,13 +210,13 @@ class Lifecycle(RuleBasedStateMachine):
 
     async def _bring_to_an_end(self) -> None:
         """Nothing that hypothesis did keeps the jobs from ending once upstream does as it should."""
-        lot = Lot("beijing/default", "beijing", "fun-asr", 100, 1)
+        submit_queue = SubmitQueue("beijing/default", "beijing", "fun-asr", 100, 1)
         async with transaction(self.sessions) as session:
             await session.execute(text("UPDATE files SET not_before = NULL WHERE status = 'queued'"))
             for task in await _scalars(session, "SELECT id FROM tasks WHERE state IN ('submitting', 'unsure')"):
-                await record_later(session, task)
-            while claimed := await claim_files(session, lot, token=uuid4()):
-                await record_accepted(session, claimed.task_id, str(claimed.task_id), look_in_s=0)
+                await requeue(session, task)
+            while claimed := await claim_files(session, submit_queue, token=uuid4()):
+                await mark_running(session, claimed.task_id, str(claimed.task_id), poll_in_s=0)
             running = await _scalars(session, "SELECT id FROM tasks WHERE state = 'running'")
         for task in running:
             await self._finish(task, ["succeeded"])
@@ -229,7 +229,7 @@ def _result(file: Any, status: str) -> Result:
         return Result(file, status, failure=BROKEN)
     transcript = prepare_transcript(
         raw=b"{}",
-        document=silent(file.url),
+        document=empty_document(file.url),
         client_id=file.client_id,
         job_id=file.job_id,
         file_index=file.index,

@@ -14,8 +14,8 @@ from app.db import transaction
 from app.poller.list_matching import Attempt, Candidate, Rivals
 from app.poller.poller import _context as poller_context
 from app.poller.reconciler import Reconciler
-from app.queue.claiming import Lot, claim_files
-from app.queue.submissions import record_accepted, record_lost
+from app.queue.claiming import SubmitQueue, claim_files
+from app.queue.submissions import mark_running, mark_unsure
 from app.sandbox import Faults, RunningSandbox, SandboxConfig
 from tests.poller.conftest import Desk, StartPoller, settings_for
 
@@ -28,7 +28,7 @@ FAST = {
 
 
 SAME = "https://example.com/same.wav"
-ONE_BY_ONE = Lot(account="beijing/default", region="beijing", model="fun-asr", most=1, submits_per_s=10)
+ONE_BY_ONE = SubmitQueue(account="beijing/default", region="beijing", model="fun-asr", most=1, submits_per_s=10)
 TOKEN = UUID(int=1)
 
 
@@ -54,136 +54,136 @@ async def wait_for_submit(sandbox: RunningSandbox) -> None:
     [("drop_submit_rate", 0.3), ("lose_submit_rate", 0.3), ("error_submit_rate", 0.3), ("html_rate", 0.1)],
 )
 async def test_no_file_is_transcribed_twice_and_none_is_forgotten(
-    desk: Desk, start_poller: StartPoller, sandbox: RunningSandbox, fault: str, rate: float
+    services: Desk, start_poller: StartPoller, sandbox: RunningSandbox, fault: str, rate: float
 ) -> None:
     with_faults(sandbox, **{fault: rate})
-    job = await desk.post(*(f"https://example.com/{number}.wav" for number in range(20)))
+    job = await services.post(*(f"https://example.com/{number}.wav" for number in range(20)))
     async with start_poller(**FAST):
-        assert await desk.final(job) == ["succeeded"]
+        assert await services.final(job) == ["succeeded"]
     assert len(sandbox.state.transcribed_files()) == 20
     assert most_often_transcribed(sandbox) == 1
 
 
 @pytest.mark.parametrize("sandbox", [ONE_FILE_A_TASK], indirect=True)
 async def test_equal_groups_whose_answers_are_lost_adopt_a_task_each(
-    desk: Desk, start_poller: StartPoller, sandbox: RunningSandbox
+    services: Desk, start_poller: StartPoller, sandbox: RunningSandbox
 ) -> None:
     with_faults(sandbox, drop_submit_rate=1.0)
-    jobs = [await desk.post("https://example.com/same.wav") for _ in range(3)]
+    jobs = [await services.post("https://example.com/same.wav") for _ in range(3)]
     async with start_poller(**FAST):
-        assert await desk.final(*jobs) == ["succeeded"] * 3
+        assert await services.final(*jobs) == ["succeeded"] * 3
     assert sandbox.state.transcribed_files() == {"https://example.com/same.wav": 3}
 
 
 async def test_a_qwen_task_is_found_again_by_the_file_that_its_result_names(
-    desk: Desk, start_poller: StartPoller, sandbox: RunningSandbox
+    services: Desk, start_poller: StartPoller, sandbox: RunningSandbox
 ) -> None:
     with_faults(sandbox, drop_submit_rate=1.0)
-    job = await desk.post("https://example.com/q.wav", model="qwen3-asr-flash-filetrans")
+    job = await services.post("https://example.com/q.wav", model="qwen3-asr-flash-filetrans")
     async with start_poller():
-        assert await desk.final(job) == ["succeeded"]
+        assert await services.final(job) == ["succeeded"]
     assert most_often_transcribed(sandbox) == 1
 
 
 async def test_an_uploaded_file_is_found_again_although_upstream_echoes_another_url(
-    desk: Desk, start_poller: StartPoller, sandbox: RunningSandbox
+    services: Desk, start_poller: StartPoller, sandbox: RunningSandbox
 ) -> None:
     with_faults(sandbox, drop_submit_rate=1.0)
-    job = await desk.post("oss://dashscope-instant/a/2026-11-23/b/hello%20world.wav")
+    job = await services.post("oss://dashscope-instant/a/2026-11-23/b/hello%20world.wav")
     async with start_poller():
-        assert await desk.final(job) == ["succeeded"]
+        assert await services.final(job) == ["succeeded"]
     assert most_often_transcribed(sandbox) == 1
 
 
 async def test_while_the_list_is_refused_a_lost_submit_is_not_repeated(
-    desk: Desk, start_poller: StartPoller, sandbox: RunningSandbox
+    services: Desk, start_poller: StartPoller, sandbox: RunningSandbox
 ) -> None:
     with_faults(sandbox, drop_submit_rate=1.0, list_refused=True)
-    job = await desk.post("https://example.com/a.wav")
+    job = await services.post("https://example.com/a.wav")
     async with start_poller():
-        await desk.until("SELECT 1 FROM tasks WHERE state = 'unsure' AND looks > 0")
+        await services.until("SELECT 1 FROM tasks WHERE state = 'unsure' AND polls > 0")
         assert len(sandbox.state.submits) == 1
         with_faults(sandbox)
-        assert await desk.final(job) == ["succeeded"]
+        assert await services.final(job) == ["succeeded"]
     assert len(sandbox.state.submits) == 1
 
 
 async def test_a_submit_whose_poller_died_is_found_again(
-    desk: Desk, start_poller: StartPoller, sandbox: RunningSandbox
+    services: Desk, start_poller: StartPoller, sandbox: RunningSandbox
 ) -> None:
     """The row as kill -9 leaves it: `submitting`, with a lease that runs out; upstream has the task."""
-    job = await desk.post("https://example.com/a.wav")
+    job = await services.post("https://example.com/a.wav")
     with_faults(sandbox, drop_submit_rate=1.0)
     async with start_poller():
         await wait_for_submit(sandbox)
-    await turn_back_to_submitting(desk, job)
+    await turn_back_to_submitting(services, job)
     with_faults(sandbox)
     async with start_poller():
-        assert await desk.final(job) == ["succeeded"]
+        assert await services.final(job) == ["succeeded"]
     assert len(sandbox.state.submits) == 1
 
 
 async def test_a_claim_whose_submit_never_left_is_submitted_after_all(
-    desk: Desk, start_poller: StartPoller, sandbox: RunningSandbox
+    services: Desk, start_poller: StartPoller, sandbox: RunningSandbox
 ) -> None:
-    job = await desk.post("https://example.com/a.wav")
+    job = await services.post("https://example.com/a.wav")
     with_faults(sandbox, lose_submit_rate=1.0)
     async with start_poller():
-        await desk.until("SELECT 1 FROM tasks WHERE state = 'unsure'")
-    await turn_back_to_submitting(desk, job)
+        await services.until("SELECT 1 FROM tasks WHERE state = 'unsure'")
+    await turn_back_to_submitting(services, job)
     with_faults(sandbox)
     async with start_poller():
-        assert await desk.final(job) == ["succeeded"]
+        assert await services.final(job) == ["succeeded"]
     assert sandbox.state.transcribed_files() == {"https://example.com/a.wav": 1}
 
 
-async def turn_back_to_submitting(desk: Desk, job: UUID) -> None:
-    await desk.rows(
-        """UPDATE tasks SET state = 'submitting', lost_at = NULL, look_at = NULL, lease_token = gen_random_uuid(),
+async def turn_back_to_submitting(services: Desk, job: UUID) -> None:
+    await services.rows(
+        """UPDATE tasks SET state = 'submitting', lost_at = NULL, next_poll_at = NULL, lease_token = gen_random_uuid(),
                lease_until = now() + interval '0.2 s' RETURNING id"""
     )
-    assert [file.status for file in await desk.files(job)] == ["submitting"]
+    assert [file.status for file in await services.files(job)] == ["submitting"]
 
 
 async def test_an_attempt_whose_own_answer_came_leaves_the_task_to_the_equal_one(
-    desk: Desk, engine: AsyncEngine, sandbox: RunningSandbox
+    services: Desk, engine: AsyncEngine, sandbox: RunningSandbox
 ) -> None:
     """Two equal groups are lost; while the list is read, one hears of its task. The other's must not be consumed."""
-    tasks = [await lost_task(desk) for _ in range(2)]
-    async with transaction(desk.sessions) as session:
-        await record_accepted(session, tasks[0], "first", look_in_s=0)
+    tasks = [await lost_task(services) for _ in range(2)]
+    async with transaction(services.sessions) as session:
+        await mark_running(session, tasks[0], "first", poll_in_s=0)
     now = datetime.now(UTC)
     listed = ListedTask("second", TaskStatus.SUCCEEDED, "fun-asr", int(now.timestamp() * 1000))
     candidates = {"second": Candidate(listed, 1, (SAME,))}
     async with poller_context(settings_for(sandbox), engine, asyncio.Event()) as context:
-        reconciler = Reconciler(context, context.clients["beijing/default"])
+        reconciler = Reconciler(context, context.upstreams["beijing/default"])
         for task in tasks:
             attempt = Attempt(task, "fun-asr", now, now, 60.0, (SAME,))
             await reconciler._settle(attempt, TOKEN, candidates, Rivals({}))
-    rows = await desk.rows("SELECT upstream_task_id FROM tasks WHERE state = 'running'")
+    rows = await services.rows("SELECT upstream_task_id FROM tasks WHERE state = 'running'")
     assert {row.upstream_task_id for row in rows} == {"first", "second"}
 
 
-async def lost_task(desk: Desk, url: str = SAME) -> UUID:
-    await desk.post(url)
-    async with transaction(desk.sessions) as session:
+async def lost_task(services: Desk, url: str = SAME) -> UUID:
+    await services.post(url)
+    async with transaction(services.sessions) as session:
         claimed = await claim_files(session, ONE_BY_ONE, token=TOKEN)
         assert claimed is not None
-        await record_lost(session, claimed.task_id, trouble="", look_in_s=0)
+        await mark_unsure(session, claimed.task_id, last_error="", poll_in_s=0)
         await session.execute(text("UPDATE tasks SET lease_token = :token, lease_until = now()"), {"token": TOKEN})
     return claimed.task_id
 
 
 @pytest.mark.parametrize("sandbox", [ONE_FILE_A_TASK], indirect=True)
 async def test_lost_submits_of_two_clients_whose_urls_differ_in_escapes_adopt_their_own_task(
-    desk: Desk, start_poller: StartPoller, sandbox: RunningSandbox
+    services: Desk, start_poller: StartPoller, sandbox: RunningSandbox
 ) -> None:
     with_faults(sandbox, drop_submit_rate=1.0)
     urls = ["https://example.com/x%2Fy.wav", "https://example.com/x/y.wav"]
-    jobs = [await desk.post(urls[0]), await desk.post(urls[1], client_id=await desk.client("other"))]
+    jobs = [await services.post(urls[0]), await services.post(urls[1], client_id=await services.client("other"))]
     async with start_poller(**FAST):
-        assert await desk.final(*jobs) == ["succeeded"] * 2
-    adopted = await desk.rows("SELECT url, upstream_task_id FROM files JOIN tasks ON tasks.id = task_id")
+        assert await services.final(*jobs) == ["succeeded"] * 2
+    adopted = await services.rows("SELECT url, upstream_task_id FROM files JOIN tasks ON tasks.id = task_id")
     assert {row.url: row.upstream_task_id for row in adopted} == {
         task.files[0].url: task.id for task in sandbox.state.tasks.values()
     }
@@ -192,22 +192,22 @@ async def test_lost_submits_of_two_clients_whose_urls_differ_in_escapes_adopt_th
 
 @pytest.mark.parametrize("lost_s", [10.0, 60.0])
 async def test_what_cannot_be_told_apart_is_neither_adopted_nor_submitted_again(
-    desk: Desk, engine: AsyncEngine, sandbox: RunningSandbox, lost_s: float
+    services: Desk, engine: AsyncEngine, sandbox: RunningSandbox, lost_s: float
 ) -> None:
     """Two clients' submits are lost, and upstream shows both tasks without escapes."""
     urls = ["https://example.com/x%2Fy.wav", "https://example.com/x/y.wav"]
-    tasks = {url: await lost_task(desk, url) for url in urls}
+    tasks = {url: await lost_task(services, url) for url in urls}
     now = datetime.now(UTC)
     candidates = {
         name: Candidate(ListedTask(name, TaskStatus.SUCCEEDED, "fun-asr", int(now.timestamp() * 1000)), 1, (urls[1],))
         for name in ("first", "second")
     }
     async with poller_context(settings_for(sandbox), engine, asyncio.Event()) as context:
-        reconciler = Reconciler(context, context.clients["beijing/default"])
+        reconciler = Reconciler(context, context.upstreams["beijing/default"])
         for url, task in tasks.items():
             rivals = await reconciler._rivals("fun-asr")
             await reconciler._settle(Attempt(task, "fun-asr", now, now, lost_s, (url,)), TOKEN, candidates, rivals)
-    assert not await desk.rows("SELECT 1 FROM tasks WHERE upstream_task_id IS NOT NULL")
-    files = await desk.rows("SELECT status, error_code, error_retryable FROM files")
+    assert not await services.rows("SELECT 1 FROM tasks WHERE upstream_task_id IS NOT NULL")
+    files = await services.rows("SELECT status, error_code, error_retryable FROM files")
     expected = ("failed", "result_missing", True) if lost_s >= 60 else ("submitting", None, None)
     assert [tuple(file) for file in files] == [expected] * 2

@@ -6,7 +6,16 @@ from uuid import UUID
 import pytest
 
 from app.dashscope.wire import ListedTask, TaskStatus
-from app.poller.list_matching import Attempt, Candidate, Match, Rivals, compare, same_files, together, windows
+from app.poller.list_matching import (
+    Attempt,
+    Candidate,
+    Comparison,
+    Rivals,
+    compare,
+    list_windows,
+    same_files,
+    within_one_window,
+)
 
 AT = datetime(2026, 11, 23, 1, 30, tzinfo=UTC)
 URLS = ("https://e/a.wav", "https://e/b.wav")
@@ -26,23 +35,23 @@ def candidate(
 @pytest.mark.parametrize(
     ("found", "match"),
     [
-        (candidate(), Match.OURS),
-        (candidate(urls=URLS[::-1]), Match.OURS),
-        (candidate(timed=False), Match.OURS),
-        (candidate(count=None), Match.OURS),
-        (candidate(late_s=100), Match.OURS),
-        (candidate(late_s=-100), Match.OURS),
-        (candidate(late_s=200), Match.OTHER),
-        (candidate(late_s=-200), Match.OTHER),
-        (candidate(count=3, urls=None), Match.OTHER),
-        (candidate(urls=None), Match.OPEN),
-        (candidate(urls=None, count=None), Match.OPEN),
-        (candidate(urls=("https://e/a.wav", "https://e/a.wav")), Match.OTHER),
-        (candidate(urls=("https://e/a.wav",)), Match.OTHER),
-        (candidate(urls=()), Match.OTHER),
+        (candidate(), Comparison.OURS),
+        (candidate(urls=URLS[::-1]), Comparison.OURS),
+        (candidate(timed=False), Comparison.OURS),
+        (candidate(count=None), Comparison.OURS),
+        (candidate(late_s=100), Comparison.OURS),
+        (candidate(late_s=-100), Comparison.OURS),
+        (candidate(late_s=200), Comparison.OTHER),
+        (candidate(late_s=-200), Comparison.OTHER),
+        (candidate(count=3, urls=None), Comparison.OTHER),
+        (candidate(urls=None), Comparison.OPEN),
+        (candidate(urls=None, count=None), Comparison.OPEN),
+        (candidate(urls=("https://e/a.wav", "https://e/a.wav")), Comparison.OTHER),
+        (candidate(urls=("https://e/a.wav",)), Comparison.OTHER),
+        (candidate(urls=()), Comparison.OTHER),
     ],
 )
-def test_a_task_is_ours_by_its_time_and_its_files(found: Candidate, match: Match) -> None:
+def test_a_task_is_ours_by_its_time_and_its_files(found: Candidate, match: Comparison) -> None:
     assert compare(attempt(), found) is match
 
 
@@ -53,14 +62,14 @@ def test_an_upload_is_known_by_its_path() -> None:
 
 
 def test_the_window_holds_for_beijing_time_and_for_utc() -> None:
-    wide, narrow = windows([attempt()])
+    wide, narrow = list_windows([attempt()])
     assert wide == {"start_time": "20261123012800", "end_time": "20261123093201"}
     assert narrow == {"start_time": "20261123092800", "end_time": "20261123093201"}
 
 
 def test_attempts_too_far_apart_for_one_window_are_settled_one_after_the_other() -> None:
     early, near, far = attempt(), attempt(AT + timedelta(hours=1)), attempt(AT + timedelta(hours=13))
-    assert together([early, near, far]) == [early, near]
+    assert within_one_window([early, near, far]) == [early, near]
 
 
 ESCAPED, PLAIN = ("https://e/x%2Fy.wav",), ("https://e/x/y.wav",)
@@ -86,7 +95,7 @@ def test_a_task_is_not_adopted_while_it_may_be_of_an_attempt_with_other_files(
     echoes: list[tuple[str, ...]], others: dict[int, tuple[str, ...]], is_open: bool
 ) -> None:
     candidates = [candidate(count=1, urls=urls) for urls in echoes]
-    assert compare(OURS, candidates[0]) is Match.OURS
+    assert compare(OURS, candidates[0]) is Comparison.OURS
     rivals = Rivals({OURS.task_id: ESCAPED, **{UUID(int=number): urls for number, urls in others.items()}})
     assert rivals.leave_open(OURS, candidates[0], candidates) is is_open
 
@@ -94,7 +103,7 @@ def test_a_task_is_not_adopted_while_it_may_be_of_an_attempt_with_other_files(
 def test_an_upload_may_be_confused_with_another_url_of_the_same_path() -> None:
     echo = candidate(count=1, urls=("https://e/x/y.wav",))
     upload = Attempt(UUID(int=1), "fun-asr", AT, AT, 5.0, ("oss://x/y.wav",))
-    assert compare(upload, echo) is Match.OURS
+    assert compare(upload, echo) is Comparison.OURS
     assert Rivals({upload.task_id: upload.file_urls, UUID(int=2): PLAIN}).leave_open(upload, echo, [echo])
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from app.dashscope.wire import ListedTask, TaskPage, TaskStatus
-from app.poller.list_diff import Sightings, unread_spans
+from app.poller.list_diff import ListDiff, unread_spans
 
 
 def rows(*created_ms: int) -> dict[UUID, str]:
@@ -23,18 +23,18 @@ def numbers(ended: Sequence[UUID]) -> list[int]:
 
 
 def test_what_is_listed_no_more_has_ended() -> None:
-    sightings = Sightings()
+    sightings = ListDiff()
     running = rows(1, 2, 3)
     assert sightings.ended(running, [[page([3, 2, 1])]]) == []
     assert numbers(sightings.ended(running, [[page([3, 1])]])) == [2]
 
 
 def test_what_is_pending_or_running_has_not_ended() -> None:
-    assert Sightings().ended(rows(1, 2), [[page([2])], [page([1])]]) == []
+    assert ListDiff().ended(rows(1, 2), [[page([2])], [page([1])]]) == []
 
 
 def test_what_others_pushed_onto_a_page_already_read_has_not_ended() -> None:
-    sightings = Sightings()
+    sightings = ListDiff()
     running = rows(*range(1, 10))
     sightings.ended(running, [[page([3, 2, 1]), page([6, 5, 4]), page([9, 8, 7])]])
     # 10 and 11 come in once the oldest page is read.
@@ -44,21 +44,21 @@ def test_what_others_pushed_onto_a_page_already_read_has_not_ended() -> None:
 
 
 def test_what_ended_beside_the_unread_is_found() -> None:
-    sightings = Sightings()
+    sightings = ListDiff()
     running = rows(*range(1, 10))
     sightings.ended(running, [[page([3, 2, 1]), page([6, 5, 4]), page([9, 8, 7])]])
     assert numbers(sightings.ended(running, [[page([3, 1]), page([8, 7, 6]), page([11, 10, 9])]])) == [2]
 
 
 def test_what_was_never_listed_counts_as_ended_once_two_readings_lack_it() -> None:
-    sightings = Sightings()
+    sightings = ListDiff()
     pages = [page([3, 2, 1]), page([6, 5])]
     assert sightings.ended(rows(4), [pages]) == []
     assert numbers(sightings.ended(rows(4), [pages])) == [4]
 
 
 def test_one_page_leaves_nothing_unread() -> None:
-    assert numbers(Sightings().ended(rows(4), [[page([3, 2, 1])]])) == [4]
+    assert numbers(ListDiff().ended(rows(4), [[page([3, 2, 1])]])) == [4]
 
 
 def test_a_page_without_instants_is_passed_over() -> None:

@@ -8,61 +8,61 @@ from tests.poller.conftest import Desk, StartPoller
 
 
 async def test_after_a_day_a_running_file_of_a_lost_account_has_expired(
-    desk: Desk, start_poller: StartPoller, sandbox: RunningSandbox
+    services: Desk, start_poller: StartPoller, sandbox: RunningSandbox
 ) -> None:
-    job = await desk.post("https://example.com/a.wav?sandbox=run:600")
+    job = await services.post("https://example.com/a.wav?sandbox=run:600")
     async with start_poller():
-        await desk.until("SELECT 1 FROM tasks WHERE state = 'running'")
-    await give_up_abandoned(desk.sessions, ["beijing/another"])
-    assert [file.status for file in await desk.files(job)] == ["running"]
-    await desk.rows("UPDATE tasks SET created_at = created_at - interval '26 hours' RETURNING id")
-    await give_up_abandoned(desk.sessions, ["beijing/another"])
-    assert await desk.final(job) == ["failed"]
-    assert [file.error_code for file in await desk.files(job)] == ["result_expired"]
+        await services.until("SELECT 1 FROM tasks WHERE state = 'running'")
+    await give_up_abandoned(services.sessions, ["beijing/another"])
+    assert [file.status for file in await services.files(job)] == ["running"]
+    await services.rows("UPDATE tasks SET created_at = created_at - interval '26 hours' RETURNING id")
+    await give_up_abandoned(services.sessions, ["beijing/another"])
+    assert await services.final(job) == ["failed"]
+    assert [file.error_code for file in await services.files(job)] == ["result_expired"]
 
 
 async def test_after_a_day_a_file_that_may_never_have_arrived_waits_again(
-    desk: Desk, start_poller: StartPoller, sandbox: RunningSandbox
+    services: Desk, start_poller: StartPoller, sandbox: RunningSandbox
 ) -> None:
     sandbox.state.faults = msgspec.structs.replace(Faults(), lose_submit_rate=1.0, list_refused=True)
-    job = await desk.post("https://example.com/a.wav")
+    job = await services.post("https://example.com/a.wav")
     async with start_poller():
-        await desk.until("SELECT 1 FROM tasks WHERE state = 'unsure'")
-    await desk.rows(
+        await services.until("SELECT 1 FROM tasks WHERE state = 'unsure'")
+    await services.rows(
         "UPDATE tasks SET created_at = created_at - interval '26 hours', lease_token = NULL, lease_until = NULL"
         " RETURNING id"
     )
-    await give_up_abandoned(desk.sessions, ["beijing/another"])
-    assert [file.status for file in await desk.files(job)] == ["queued"]
+    await give_up_abandoned(services.sessions, ["beijing/another"])
+    assert [file.status for file in await services.files(job)] == ["queued"]
 
 
 async def test_after_a_day_a_lost_submit_is_not_looked_for_any_more(
-    desk: Desk, start_poller: StartPoller, sandbox: RunningSandbox
+    services: Desk, start_poller: StartPoller, sandbox: RunningSandbox
 ) -> None:
     """The list stayed refused, or shows a task whose files it will never name: no job waits for that for ever."""
     sandbox.state.faults = Faults(lose_submit_rate=1.0, list_refused=True)
-    job = await desk.post("https://example.com/a.wav")
+    job = await services.post("https://example.com/a.wav")
     async with start_poller():
-        await desk.until("SELECT 1 FROM tasks WHERE state = 'unsure'")
-    await desk.rows(
+        await services.until("SELECT 1 FROM tasks WHERE state = 'unsure'")
+    await services.rows(
         "UPDATE tasks SET created_at = created_at - interval '26 hours', lease_token = NULL, lease_until = NULL"
         " RETURNING id"
     )
-    await give_up_abandoned(desk.sessions, ["beijing/default", "singapore/default"])
-    assert [file.status for file in await desk.files(job)] == ["queued"]
+    await give_up_abandoned(services.sessions, ["beijing/default", "singapore/default"])
+    assert [file.status for file in await services.files(job)] == ["queued"]
 
 
 async def test_a_task_is_forgotten_a_day_after_the_last_of_its_files_is_gone(
-    desk: Desk, start_poller: StartPoller
+    services: Desk, start_poller: StartPoller
 ) -> None:
-    kept = await desk.post("https://example.com/a.wav")
-    gone = await desk.post("https://example.com/b.wav", parameters={"language_hints": ["zh"]})
+    kept = await services.post("https://example.com/a.wav")
+    gone = await services.post("https://example.com/b.wav", parameters={"language_hints": ["zh"]})
     async with start_poller():
-        await desk.final(kept, gone)
-    await desk.rows("DELETE FROM jobs WHERE id = :id RETURNING id", id=gone)
-    await forget(desk.sessions)
-    assert len(await desk.rows("SELECT id FROM tasks")) == 2
-    await desk.rows("UPDATE tasks SET done_at = done_at - interval '26 hours' RETURNING id")
-    await forget(desk.sessions)
-    (task,) = await desk.rows("SELECT id FROM tasks")
-    assert [file.task_id for file in await desk.files(kept)] == [task.id]
+        await services.final(kept, gone)
+    await services.rows("DELETE FROM jobs WHERE id = :id RETURNING id", id=gone)
+    await forget(services.sessions)
+    assert len(await services.rows("SELECT id FROM tasks")) == 2
+    await services.rows("UPDATE tasks SET done_at = done_at - interval '26 hours' RETURNING id")
+    await forget(services.sessions)
+    (task,) = await services.rows("SELECT id FROM tasks")
+    assert [file.task_id for file in await services.files(kept)] == [task.id]

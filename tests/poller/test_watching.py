@@ -19,11 +19,11 @@ def calls(sandbox: RunningSandbox, kind: str) -> int:
 
 @pytest.mark.parametrize("sandbox", [MANY], indirect=True)
 async def test_the_list_says_what_ended_and_nothing_is_queried_needlessly(
-    desk: Desk, start_poller: StartPoller, sandbox: RunningSandbox
+    services: Desk, start_poller: StartPoller, sandbox: RunningSandbox
 ) -> None:
-    job = await desk.post(*(f"https://example.com/{number}.wav" for number in range(150)))
+    job = await services.post(*(f"https://example.com/{number}.wav" for number in range(150)))
     async with start_poller(**LIMITS):
-        assert await desk.final(job) == ["succeeded"]
+        assert await services.final(job) == ["succeeded"]
     assert calls(sandbox, "list") > 0
     assert calls(sandbox, "query") < 150 * 1.6
     assert not sandbox.state.throttled
@@ -31,10 +31,10 @@ async def test_the_list_says_what_ended_and_nothing_is_queried_needlessly(
 
 @pytest.mark.parametrize("sandbox", [MANY], indirect=True)
 async def test_where_the_list_is_refused_single_queries_serve(
-    desk: Desk, start_poller: StartPoller, sandbox: RunningSandbox
+    services: Desk, start_poller: StartPoller, sandbox: RunningSandbox
 ) -> None:
     sandbox.state.faults = Faults(list_refused=True)
-    job = await desk.post(*(f"https://example.com/{number}.wav" for number in range(100)))
+    job = await services.post(*(f"https://example.com/{number}.wav" for number in range(100)))
     async with start_poller(**LIMITS):
-        assert await desk.final(job) == ["succeeded"]
+        assert await services.final(job) == ["succeeded"]
     assert not sandbox.state.throttled

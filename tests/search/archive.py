@@ -51,7 +51,7 @@ async def keep_all(
                 region="beijing",
             )
         )
-    job = {"model": model, "region": "beijing", "region_asked": "auto", "parameters": {}, "labels": {}}
+    job = {"model": model, "region": "beijing", "requested_region": "auto", "parameters": {}, "labels": {}}
     async with transaction(sessions) as session:
         await session.execute(insert(Job).values(id=job_id, client_id=client_id, files_total=1, files_queued=1, **job))
         await insert_transcripts(session, prepared)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.search.query import MOST_FOLDED, NothingToFind, TooLong, parse
+from app.search.query import MAX_FOLDED, NothingToFind, TooLong, parse
 from tests.search.finding import find, found, segmented, sentences
 
 
@@ -94,7 +94,7 @@ def test_punctuation_is_nothing_to_find(q: str) -> None:
         "d-" * 99,
         '"' + "a b " * 49 + '"',
         "天" * 200,
-        "㌖" * (MOST_FOLDED // 6),
+        "㌖" * (MAX_FOLDED // 6),
         " ".join(map(chr, range(0x430, 0x494))),
         " ".join(f'"{chr(code)}"' for code in range(0x430, 0x462)),
     ],
@@ -108,9 +108,9 @@ def test_no_query_holds_up_the_event_loop(q: str) -> None:
 
 
 def test_signs_count_as_what_they_stand_for() -> None:
-    assert parse("㏂" * (MOST_FOLDED // 4)).parts
+    assert parse("㏂" * (MAX_FOLDED // 4)).parts
     with pytest.raises(TooLong):
-        parse("㏂" * (MOST_FOLDED // 4 + 1))
+        parse("㏂" * (MAX_FOLDED // 4 + 1))
 
 
 def test_all_parts_are_in_one_sentence() -> None:

@@ -11,7 +11,7 @@ from app.api.pagination import encode_cursor
 from app.clients.service import CurrentClient
 from app.db import Sessions
 from app.identifiers import new_id
-from app.search.searching import FIRST_WALK, MOST_READ
+from app.search.searching import FIRST_WALK, MAX_READ
 from tests.search.archive import keep, keep_all
 from tests.search.finding import sentences
 
@@ -92,7 +92,7 @@ async def test_pages_stay_stable_while_transcripts_arrive(
 async def test_what_is_rare_though_its_words_are_common_may_take_several_pages(
     api: httpx.AsyncClient, sessions: Sessions, client_id: UUID
 ) -> None:
-    documents = [[sentences("今天很好", "明天再见")] for _ in range(MOST_READ + 100)]
+    documents = [[sentences("今天很好", "明天再见")] for _ in range(MAX_READ + 100)]
     documents[3] = [sentences("今天和明天")]
     ids = await keep_all(sessions, client_id, documents)
     first = (await api.get("/v1/search", params={"q": "今天 明天"})).json()

@@ -10,7 +10,7 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.transcripts.seekable_gzip import MOST_SPEAKERS, Channel, Read, Span, Writer, Written, pack, read_block, unpack
+from app.transcripts.seekable_gzip import MAX_SPEAKERS, Channel, Read, Span, Writer, Written, pack, read_block, unpack
 from tests.transcripts.documents import hostile_transcripts, sentence, transcript
 
 HEAD = b'{"text":"","transcripts":['
@@ -63,7 +63,7 @@ def test_any_block_alone_gives_its_sentences(channels: list[dict[str, Any]], blo
             assert block.begins == (min(begins), max(begins))
             assert block.end == max(max(each["end_time"], each["begin_time"] + 1) for each in part)
             said = {str(each["speaker_id"]) for each in part if each.get("speaker_id") is not None}
-            assert block.speakers == (tuple(sorted(said)) if len(said) <= MOST_SPEAKERS else None)
+            assert block.speakers == (tuple(sorted(said)) if len(said) <= MAX_SPEAKERS else None)
 
 
 @given(hostile_transcripts(), st.integers(1, 2000))

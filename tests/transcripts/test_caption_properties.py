@@ -14,7 +14,7 @@ import webvtt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.transcripts.captions import MOST_LATE_MS, CaptionOptions, Cue, cues, srt, vtt
+from app.transcripts.captions import MAX_LATE_MS, CaptionOptions, Cue, cues, srt, vtt
 from app.transcripts.line_breaking import width
 from app.transcripts.normalise import normalise
 from tests.transcripts.documents import hostile_transcripts, plausible_transcripts
@@ -97,7 +97,7 @@ def test_channels_that_take_turns_do_not_fall_behind(
     """However much they talk over each other: nothing is shown long after everything has been said."""
     ends = [item["end_time"] for channel in transcripts for item in channel["sentences"]]
     found = list(cues(transcripts, options))
-    assert not found or found[-1].begin_time <= max(ends) + MOST_LATE_MS
+    assert not found or found[-1].begin_time <= max(ends) + MAX_LATE_MS
 
 
 @given(plausible_transcripts(), st.integers(44, 60))

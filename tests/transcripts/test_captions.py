@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from app.transcripts.captions import LEAST_CUE_MS, CaptionOptions, Cue, cues, srt, vtt
+from app.transcripts.captions import MIN_CUE_MS, CaptionOptions, Cue, cues, srt, vtt
 from app.transcripts.normalise import normalise
 from tests.transcripts.documents import parsed, sample, sentence, spoken, transcript
 
@@ -212,7 +212,7 @@ def test_who_answers_at_once_leaves_time_to_see_the_question() -> None:
 def test_who_had_to_wait_for_long_is_seen() -> None:
     long = transcript(sentence("I will now explain everything. " * 4, 0, 6000), channel_id=0)
     short = [transcript(sentence("Oh.", 2000 + 300 * index, 2200 + 300 * index), channel_id=index) for index in (1, 2)]
-    assert min(cue.end_time - cue.begin_time for cue in captions(long, *short)) >= LEAST_CUE_MS
+    assert min(cue.end_time - cue.begin_time for cue in captions(long, *short)) >= MIN_CUE_MS
 
 
 @pytest.mark.parametrize("channels", [3, 4])
@@ -225,7 +225,7 @@ def test_nobody_flashes_by_where_many_talk_at_length(channels: int) -> None:
         for index in range(channels)
     ]
     found = captions(*talk)
-    assert min(cue.end_time - cue.begin_time for cue in found) >= LEAST_CUE_MS
+    assert min(cue.end_time - cue.begin_time for cue in found) >= MIN_CUE_MS
     assert found[-1].begin_time <= 18_000 + 1000
 
 

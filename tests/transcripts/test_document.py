@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.transcripts.normalise import Document, UnreadableResult, normalise, serve, silent
+from app.transcripts.normalise import Document, UnreadableResult, empty_document, normalise, write_document
 from app.transcripts.seekable_gzip import Writer, Written
 from tests.transcripts.documents import parsed, plausible_transcripts, sample, sentence, spoken, transcript
 
@@ -90,8 +90,8 @@ def test_no_transcripts_are_an_empty_text() -> None:
 
 
 def test_a_silent_file_is_an_empty_transcript() -> None:
-    assert silent(URL) == Document(URL, properties={}, spoken=[], text="", audio_duration_ms=None)
-    assert written(silent(URL)).end_time is None
+    assert empty_document(URL) == Document(URL, properties={}, spoken=[], text="", audio_duration_ms=None)
+    assert written(empty_document(URL)).end_time is None
 
 
 def test_missing_texts_are_made_of_what_is_there() -> None:
@@ -136,7 +136,7 @@ def test_more_channels_than_any_recording_has_are_no_result() -> None:
 
 
 def test_null_transcripts_are_none() -> None:
-    assert normalised({"transcripts": None, "properties": {}}) == silent(URL)
+    assert normalised({"transcripts": None, "properties": {}}) == empty_document(URL)
 
 
 def test_a_missing_begin_is_the_end_of_the_sentence_before_and_a_missing_end_its_begin() -> None:
@@ -293,7 +293,9 @@ def test_normalising_twice_changes_nothing(transcripts: list[dict[str, Any]]) ->
 
 
 def written(document: Document, created_at: datetime = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)) -> Written:
-    return serve(document, Writer(6), id=ID, job_id=str(ID), model="fun-asr", region="beijing", created_at=created_at)
+    return write_document(
+        document, Writer(6), id=ID, job_id=str(ID), model="fun-asr", region="beijing", created_at=created_at
+    )
 
 
 def served(document: Document, created_at: datetime = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)) -> bytes:
@@ -328,7 +330,7 @@ def test_others_hear_each_sentence_while_the_document_is_written() -> None:
     document = normalise(sample("funasr_two_channels_synthetic"), file_url=URL, family="fun-asr")
     heard = Heard()
     created_at = datetime(2026, 11, 23, tzinfo=UTC)
-    serve(document, Writer(6), id=ID, job_id=ID, model="m", region="r", created_at=created_at, segments=heard)
+    write_document(document, Writer(6), id=ID, job_id=ID, model="m", region="r", created_at=created_at, segments=heard)
     spoken_ = [(item["channel_id"], each) for item in document.transcripts for each in item["sentences"]]
     assert heard.sentences == spoken_
 
@@ -357,7 +359,7 @@ def test_the_served_body_is_compact_utf8() -> None:
 
 def test_instants_are_served_in_utc() -> None:
     beijing = datetime(2026, 11, 23, 16, 0, tzinfo=timezone(timedelta(hours=8)))
-    assert orjson.loads(served(silent(URL), beijing))["created_at"] == "2026-11-23T08:00:00Z"
+    assert orjson.loads(served(empty_document(URL), beijing))["created_at"] == "2026-11-23T08:00:00Z"
 
 
 def test_a_recording_of_twelve_hours_is_normalised_whole() -> None:

@@ -10,7 +10,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from app.transcripts.line_breaking import width
-from app.transcripts.paragraphs import MOST_COLUMNS, PAUSE_MS, markdown, paragraphs, paragraphs_json, title_of
+from app.transcripts.paragraphs import MAX_COLUMNS, PAUSE_MS, markdown, paragraphs, paragraphs_json, title_of
 from tests.transcripts.documents import hostile_transcripts, plausible_transcripts, sentence, spoken, transcript
 from tests.transcripts.golden_files import golden_transcripts
 from tests.transcripts.test_tables import Transcripts, listed
@@ -39,7 +39,7 @@ def test_another_speaker_or_channel_begins_a_paragraph() -> None:
 
 
 def test_a_paragraph_has_a_longest_length_and_a_longer_sentence_is_one() -> None:
-    long = "字" * MOST_COLUMNS
+    long = "字" * MAX_COLUMNS
     talk = transcript(*(sentence(text, 0, 1) for text in ("a" * 400, "b" * 200, "c", long, "d")))
     assert texts(talk) == ["a" * 400 + " " + "b" * 200, "c", long, "d"]
 
@@ -133,7 +133,7 @@ def test_every_sentence_is_in_one_paragraph_in_order(transcripts: Transcripts) -
     assert visible("".join(paragraph.text for paragraph in found)) == visible(
         "".join(item["text"] for _, item in spoken_)
     )
-    assert all(width(paragraph.text) <= MOST_COLUMNS * 1.2 or len(paragraph.texts) == 1 for paragraph in found)
+    assert all(width(paragraph.text) <= MAX_COLUMNS * 1.2 or len(paragraph.texts) == 1 for paragraph in found)
 
 
 def test_a_long_recording_is_written_whole() -> None:

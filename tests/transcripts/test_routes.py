@@ -17,7 +17,7 @@ from app.db import Sessions, transaction
 from app.identifiers import new_id
 from app.queue.models import File, Job
 from app.transcripts.models import TranscriptBody
-from app.transcripts.normalise import silent
+from app.transcripts.normalise import empty_document
 from app.transcripts.storage import insert_transcripts, prepare_transcript
 from tests.api_fixtures import caller
 from tests.jobs.rows import SUCCEEDED, add_job
@@ -295,7 +295,7 @@ async def test_a_silent_file_has_an_empty_transcript(
 ) -> None:
     job_id = new_id()
     prepared = prepare_transcript(
-        raw=b"{}", document=silent(URL), client_id=client_id, job_id=job_id, file_index=0, file_url=URL,
+        raw=b"{}", document=empty_document(URL), client_id=client_id, job_id=job_id, file_index=0, file_url=URL,
         model="fun-asr", region="beijing",
     )  # fmt: skip
     async with transaction(sessions) as session:

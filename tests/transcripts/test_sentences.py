@@ -7,7 +7,7 @@ import httpx
 import orjson
 import pytest
 
-from app.api.pagination import encode_cursor, list_key
+from app.api.pagination import encode_cursor, scoped_key
 from app.clients.service import CurrentClient
 from app.db import Sessions
 from app.identifiers import new_id
@@ -173,4 +173,4 @@ async def test_others_do_not_see_them(api: httpx.AsyncClient, other_api: httpx.A
 
 def key_of(api_client: tuple[CurrentClient, str], path: str) -> bytes:
     """What seals the cursors of that list."""
-    return list_key(api_client[0].cursor_key, UUID(path.split("/")[-2]))
+    return scoped_key(api_client[0].cursor_key, UUID(path.split("/")[-2]))

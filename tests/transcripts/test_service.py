@@ -13,7 +13,7 @@ from app.db import Sessions, transaction
 from app.identifiers import new_id
 from app.queue.models import Job
 from app.transcripts.models import Transcript, TranscriptBody
-from app.transcripts.normalise import Document, normalise, silent
+from app.transcripts.normalise import Document, empty_document, normalise
 from app.transcripts.storage import PreparedTranscript, insert_transcripts, prepare_transcript
 from tests.transcripts.documents import sentence
 
@@ -50,7 +50,7 @@ async def job(sessions: Sessions) -> tuple[UUID, UUID]:
             "client_id": client_id,
             "model": "fun-asr",
             "region": "beijing",
-            "region_asked": "auto",
+            "requested_region": "auto",
             "parameters": {},
             "labels": {},
         }
@@ -71,7 +71,7 @@ def test_a_prepared_transcript_holds_the_upstream_bytes_and_the_served_document(
 
 
 def test_a_silent_file_lasts_no_time() -> None:
-    assert prepare(new_id(), new_id(), document=silent(URL)).audio_duration_ms == 0
+    assert prepare(new_id(), new_id(), document=empty_document(URL)).audio_duration_ms == 0
 
 
 def test_the_end_of_speech_stands_for_a_duration_that_is_not_told() -> None:

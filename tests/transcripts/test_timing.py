@@ -7,17 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.transcripts.word_timing import Heard, heard
+from app.transcripts.word_timing import TimedSentence, time_words
 from tests.transcripts.documents import hostile_transcripts, plausible_transcripts, sentence, spoken
 
 
-def of(said: dict[str, Any], columns: int = 42) -> Heard:
-    found = heard(said, columns)
+def of(said: dict[str, Any], columns: int = 42) -> TimedSentence:
+    found = time_words(said, columns)
     assert found
     return found
 
 
-def times(found: Heard) -> list[tuple[str, int, int]]:
+def times(found: TimedSentence) -> list[tuple[str, int, int]]:
     return [
         (found.passage.line(start, stop), found.begin(start), found.end(stop))
         for start, stop in pairwise(range(len(found.passage.at)))
@@ -34,7 +34,7 @@ def test_without_words_the_time_is_shared_by_width() -> None:
 
 
 def test_a_sentence_without_text_is_not_heard() -> None:
-    assert heard(sentence(" \u3000", 0, 1000), 42) is None
+    assert time_words(sentence(" \u3000", 0, 1000), 42) is None
 
 
 def test_words_that_say_nothing_count_for_nothing() -> None:
@@ -57,6 +57,6 @@ def test_what_has_been_said_by_a_moment(moment: int, found: int) -> None:
 @given(st.one_of(plausible_transcripts(), hostile_transcripts()), st.integers(2, 60))
 def test_begins_ascend_and_nothing_ends_before_it_began(transcripts: list[dict[str, Any]], columns: int) -> None:
     for said in (each for channel in transcripts for each in channel["sentences"]):
-        parts = times(found) if (found := heard(said, columns)) else []
+        parts = times(found) if (found := time_words(said, columns)) else []
         assert all(0 <= begin <= end for _, begin, end in parts)
         assert all(left[1] <= right[1] for left, right in pairwise(parts))

@@ -7,13 +7,13 @@ import pytest
 from fastapi import FastAPI
 from standardwebhooks import Webhook
 
-from app.clients.rate_limits import RequestLimit
+from app.clients.rate_limits import RateLimiter
 from app.clients.service import CurrentClient
 from app.db import Sessions, transaction
 from app.queue.commands import cancel_job
 from app.settings import load_settings
 from app.webhooks.outbox import claim, record
-from app.webhooks.routes import MOST_PINGS, PINGS_OVER_S
+from app.webhooks.routes import MAX_PINGS, PINGS_OVER_S
 from app.webhooks.sender import Attempt, Sender
 from tests.jobs.rows import add_job
 from tests.webhooks.receiver import receiver, status
@@ -73,14 +73,14 @@ async def test_pings_are_limited_for_each_client(
     app: FastAPI, api: httpx.AsyncClient, other_api: httpx.AsyncClient
 ) -> None:
     now = 100.0
-    app.state.ping_limit = RequestLimit(MOST_PINGS, over_s=PINGS_OVER_S, clock=lambda: now)
+    app.state.ping_limit = RateLimiter(MAX_PINGS, over_s=PINGS_OVER_S, clock=lambda: now)
     async with receiver("127.0.0.1") as server:
         body = {"url": server.url()}
-        statuses = [(await api.post("/v1/webhooks/test", json=body)).status_code for _ in range(MOST_PINGS)]
-        assert statuses == [200] * MOST_PINGS
+        statuses = [(await api.post("/v1/webhooks/test", json=body)).status_code for _ in range(MAX_PINGS)]
+        assert statuses == [200] * MAX_PINGS
         refused = await api.post("/v1/webhooks/test", json=body)
         assert (refused.status_code, refused.json()["code"]) == (429, "too_many_test_pings")
-        assert len(server.received) == MOST_PINGS
+        assert len(server.received) == MAX_PINGS
         assert (await other_api.post("/v1/webhooks/test", json=body)).status_code == 200
         now += int(refused.headers["retry-after"])
         assert (await api.post("/v1/webhooks/test", json=body)).status_code == 200
@@ -88,13 +88,13 @@ async def test_pings_are_limited_for_each_client(
 
 
 async def test_what_is_no_url_is_not_counted_as_a_ping(app: FastAPI, api: httpx.AsyncClient) -> None:
-    app.state.ping_limit = RequestLimit(1, over_s=PINGS_OVER_S)
+    app.state.ping_limit = RateLimiter(1, over_s=PINGS_OVER_S)
     for _ in range(3):
         assert (await api.post("/v1/webhooks/test", json={"url": "nowhere"})).status_code == 422
 
 
 async def test_a_ping_that_was_not_sent_is_not_counted(app: FastAPI, api: httpx.AsyncClient) -> None:
-    app.state.ping_limit = RequestLimit(1, over_s=PINGS_OVER_S)
+    app.state.ping_limit = RateLimiter(1, over_s=PINGS_OVER_S)
     for _ in range(3):
         answer = await api.post("/v1/webhooks/test", json={"url": "http://10.0.0.1/hook"})
         assert answer.json()["error"]["code"] == "forbidden_address"

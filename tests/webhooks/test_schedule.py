@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.webhooks.retry_schedule import DELAYS_S, JITTER, MOST_RETRY_AFTER_S, next_delay_s, parse_retry_after
+from app.webhooks.retry_schedule import DELAYS_S, JITTER, MAX_RETRY_AFTER_S, next_delay_s, parse_retry_after
 
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,7 +25,7 @@ def test_jitter_only_stretches() -> None:
 def test_retry_after_puts_a_try_off_within_limits_and_never_forward() -> None:
     assert next_delay_s(1, jitter=0.0, retry_after_s=60) == 60
     assert next_delay_s(2, jitter=0.0, retry_after_s=60) == 300
-    assert next_delay_s(1, jitter=0.0, retry_after_s=10**9) == MOST_RETRY_AFTER_S
+    assert next_delay_s(1, jitter=0.0, retry_after_s=10**9) == MAX_RETRY_AFTER_S
     assert next_delay_s(1, jitter=0.0, retry_after_s=-5) == 5
     assert next_delay_s(10, jitter=0.0, retry_after_s=60) is None
 

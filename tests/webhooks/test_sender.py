@@ -10,7 +10,7 @@ import pytest
 
 from app.webhooks import guarded_connection
 from app.webhooks.guarded_connection import Resolve
-from app.webhooks.sender import MOST_KEPT_BYTES, MOST_READ_BYTES, Attempt, Sender
+from app.webhooks.sender import MAX_KEPT_BYTES, MAX_READ_BYTES, Attempt, Sender
 from tests.webhooks.receiver import receiver, status
 
 ALLOWED = (ip_network("127.0.0.1/32"),)
@@ -137,12 +137,12 @@ async def test_the_status_decides(answer: bytes, code: str | None, retry_after_s
 
 
 async def test_little_is_kept_of_an_answer_and_an_endless_one_ends() -> None:
-    endless = b"HTTP/1.1 200 OK\r\n\r\n" + b"\0\xffx" * MOST_READ_BYTES
+    endless = b"HTTP/1.1 200 OK\r\n\r\n" + b"\0\xffx" * MAX_READ_BYTES
     async with receiver("127.0.0.1", endless) as server:
         attempt = await send(server.url())
     assert attempt.succeeded
     assert attempt.response_excerpt is not None
-    assert len(attempt.response_excerpt) <= MOST_KEPT_BYTES
+    assert len(attempt.response_excerpt) <= MAX_KEPT_BYTES
     assert "\0" not in attempt.response_excerpt
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from app.api.problems import KINDS
+from app.api.problems import PROBLEM_TYPES
 
 _STRING = {"type": "string"}
 _HEADERS: dict[str, dict[str, Any]] = {
@@ -45,7 +45,7 @@ def _names(status: str, *, limited: bool) -> Iterator[str]:
     yield "X-Request-ID"
     if limited and status != "401":  # whose limits they were is not known then
         yield from ("RateLimit", "RateLimit-Policy")
-    yield from sorted({name for kind in KINDS.values() if str(kind.status) == status for name in kind.headers})
+    yield from sorted({name for kind in PROBLEM_TYPES.values() if str(kind.status) == status for name in kind.headers})
 
 
 def _reference(name: str) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any, get_args
 
-from app.api.problems import KINDS
+from app.api.problems import PROBLEM_TYPES
 from app.api.strict_route import QUERY_PREFIXES
 from app.catalogue.model import Availability, Feature
 from app.catalogue.schema import JsonType
@@ -36,7 +36,7 @@ def prepare_schemas(document: Schema) -> Schema:
     schemas |= {name: schema for name, schema in found.items() if name not in schemas}
     for name in _OPEN & schemas.keys():
         schemas[name] = _open(schemas[name])
-    schemas["ProblemCode"] = _open_enum((error.code for error in KINDS), "Stable word for a kind of error.")
+    schemas["ProblemCode"] = _open_enum((error.code for error in PROBLEM_TYPES), "Stable word for a kind of error.")
     schemas["Problem"]["properties"]["code"] = {"$ref": "#/components/schemas/ProblemCode"}
     for operations in document["paths"].values():
         for operation in operations.values():
