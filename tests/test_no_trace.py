@@ -37,7 +37,8 @@ class AtWork(NamedTuple):
     @property
     def database_url(self) -> str:
         socket_dir = (self.data_dir / "postgres" / "postmaster.pid").read_text().splitlines()[4]
-        return f"postgresql://postgres@/postgres?host={quote(socket_dir, safe='')}"
+        password = (self.data_dir / "postgres.private" / "password").read_text().strip()
+        return f"postgresql://postgres:{password}@/postgres?host={quote(socket_dir, safe='')}"
 
     @property
     def log(self) -> str:

@@ -19,6 +19,7 @@ from app.outages import explain, is_outage
 from app.readiness import check_writable
 
 Way = Callable[[Sessions], AbstractAsyncContextManager[Any]]
+ROLE_PASSWORD = "password-of-the-test"
 WAYS = pytest.mark.parametrize("way", [transaction, driver_connection])
 
 
@@ -150,7 +151,7 @@ async def test_a_pool_that_cannot_grow_waits_for_a_connection_of_its_own(
     name = database_url.partition("?")[0].rpartition("/")[2]
     # The limit does not hold for superusers, so a role of this test's own connects.
     role = f"limited_{name}"
-    await execute(transaction, sessions, f'CREATE ROLE "{role}" LOGIN CONNECTION LIMIT 2')
+    await execute(transaction, sessions, f"CREATE ROLE \"{role}\" LOGIN PASSWORD '{ROLE_PASSWORD}' CONNECTION LIMIT 2")
     engine = create_engine(as_user(database_url, role), pool_size=10)
     limited = create_sessions(engine)
 
@@ -165,10 +166,10 @@ async def test_a_pool_that_cannot_grow_waits_for_a_connection_of_its_own(
 
 
 def as_user(url: str, role: str) -> str:
-    """The URL with another user; the test server trusts local connections."""
+    """The URL with another user, whose password is ROLE_PASSWORD."""
     scheme, _, rest = url.partition("://")
     address = rest.rpartition("@")[2] if "@" in rest.partition("/")[0] else rest
-    return f"{scheme}://{role}@{address}"
+    return f"{scheme}://{role}:{ROLE_PASSWORD}@{address}"
 
 
 async def test_an_outage_is_logged_when_it_begins_and_when_it_ends(capsys: pytest.CaptureFixture[str]) -> None:

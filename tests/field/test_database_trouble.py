@@ -22,7 +22,7 @@ from app.settings import Settings
 from tests.api_fixtures import caller, new_client
 from tests.database_gate import database_gate
 from tests.processes import run, running, running_sandbox
-from tests.test_outages import as_user
+from tests.test_outages import ROLE_PASSWORD, as_user
 
 TOKEN = "a-token-of-the-test"
 JOB = {"file_urls": ["https://example.com/a.wav"]}
@@ -102,7 +102,7 @@ async def server(database_url: str, server_url: str) -> AsyncIterator[Server]:
     role = f"role_of_{name}"
     owner = await asyncpg.connect(server_url)  # type: ignore[no-untyped-call]
     state = Server(as_user(database_url, role), role, name, owner, database_url)
-    await state.run('CREATE ROLE "{role}" LOGIN')
+    await state.run(f"CREATE ROLE \"{{role}}\" LOGIN PASSWORD '{ROLE_PASSWORD}'")
     await state.in_database(f'GRANT ALL ON ALL TABLES IN SCHEMA public TO "{role}"')
     yield state
     await state.run(LOGOUT)
