@@ -4,18 +4,21 @@ Instants that are compared between processes come from the database's clock (`no
 """
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 import asyncpg
 import msgspec
-from sqlalchemy import DateTime, MetaData, Uuid
+from asyncpg import Record
+from sqlalchemy import ClauseElement, DateTime, MetaData, PoolProxiedConnection, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql.asyncpg import dialect
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.util.concurrency import greenlet_spawn
 
 from app.connections import POOL_TIMEOUT_S, Availability, Connections
 from app.outages import connect_outage
@@ -25,6 +28,8 @@ COMMAND_TIMEOUT_S = 30
 # A standby that was promoted behind the same address is found within this time although nothing failed.
 RECYCLE_S = 300
 POOL_SIZE = 10
+# Shorter than proxies wait, and much longer than any compiled query takes.
+QUERY_TIMEOUT_S = 10.0
 
 _PLANNING = {
     # Every statement here is short: planning with JIT costs more than it saves.
@@ -35,6 +40,32 @@ _PLANNING = {
 }
 
 Sessions = async_sessionmaker[AsyncSession]
+_DIALECT = dialect()  # type: ignore[no-untyped-call]
+
+
+class RawConnection(Protocol):
+    """The methods of an asyncpg connection that the gateway calls. asyncpg itself has no types for most of them."""
+
+    async def execute(self, query: str, *args: Any) -> str: ...
+
+    async def fetch(
+        self,
+        query: str,
+        *args: Any,
+        timeout: float | None = None,  # noqa: ASYNC109 - asyncpg's own parameter
+    ) -> list[Record]: ...
+
+    async def fetchval(self, query: str, *args: Any) -> Any: ...
+
+    def transaction(self) -> AbstractAsyncContextManager[None]: ...
+
+    def get_server_pid(self) -> int: ...
+
+    def is_closed(self) -> bool: ...
+
+    def is_in_transaction(self) -> bool: ...
+
+    def terminate(self) -> None: ...
 
 
 class Base(DeclarativeBase):
@@ -136,3 +167,69 @@ async def _begin(sessions: Sessions, autocommit: bool) -> tuple[AsyncSession, As
         session = await stack.enter_async_context(sessions.begin())
         await session.connection(execution_options={"isolation_level": "AUTOCOMMIT"} if autocommit else None)
         return session, stack.pop_all()
+
+
+class CompiledQuery:
+    """A statement of SQLAlchemy Core that is compiled once and run on a raw connection.
+
+    Running a statement through SQLAlchemy costs 0.15 ms of CPU, three times as much as asyncpg takes.
+    Rows are asyncpg's records: JSON columns are text in them. A query fails after `timeout_s` seconds.
+    """
+
+    def __init__(self, statement: ClauseElement, *, timeout_s: float = QUERY_TIMEOUT_S) -> None:
+        self._timeout_s = timeout_s
+        compiled: Any = statement.compile(dialect=_DIALECT)
+        self._sql = str(compiled)
+        self._names: list[str] = compiled.positiontup or []
+        self._constants: dict[str, Any] = compiled.params  # values that the statement itself contains
+
+    async def fetch(self, connection: RawConnection, **values: Any) -> list[Record]:
+        parameters = self._constants | values
+        return await connection.fetch(self._sql, *(parameters[name] for name in self._names), timeout=self._timeout_s)
+
+
+@asynccontextmanager
+async def raw_connection(sessions: Sessions) -> AsyncIterator[RawConnection]:
+    """An asyncpg connection out of the engine's pool. Each statement is a transaction of its own.
+
+    SQLAlchemy's own connection object takes three times as long to make as a short statement to run.
+    Raises DatabaseUnavailable as `transaction` does.
+    """
+    engine: AsyncEngine = sessions.kw["bind"]
+    connections = connections_of(sessions)
+    with connections.outages_told():
+        pooled = await connections.take(engine.raw_connection)
+        lost = False
+        try:
+            yield _unwrap(pooled)
+        except Exception as error:
+            lost = connections.is_lost(error)
+            raise
+        finally:
+            try:
+                await greenlet_spawn(_return_to_pool, pooled, lost)
+            finally:
+                connections.release()
+
+
+async def raw_connection_of(session: AsyncSession) -> RawConnection:
+    """The asyncpg connection of a session. What runs on it is part of the session's transaction."""
+    return _unwrap(await (await session.connection()).get_raw_connection())
+
+
+def _unwrap(pooled: PoolProxiedConnection) -> RawConnection:
+    connection: RawConnection = pooled.driver_connection  # type: ignore[assignment]
+    return connection
+
+
+def _return_to_pool(pooled: PoolProxiedConnection, lost: bool) -> None:
+    """Discards the connection if it is lost, or if a transaction is open because its end was cancelled.
+
+    The pool's reset does not see transactions that were begun on the raw connection.
+    """
+    connection = _unwrap(pooled)
+    if lost:
+        connection.terminate()  # `invalidate` alone says goodbye first: 2 s while the server does not respond
+    if lost or (not connection.is_closed() and connection.is_in_transaction()):
+        pooled.invalidate()
+    pooled.close()

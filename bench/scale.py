@@ -14,8 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.catalogue import validate_job
 from app.clients.models import Client
-from app.db import Sessions, create_engine, create_sessions, transaction
-from app.driver import driver_of
+from app.db import Sessions, create_engine, create_sessions, raw_connection_of, transaction
 from app.identifiers import new_id
 from app.logs import configure_logging
 from app.poller.poller import run_poller
@@ -138,7 +137,7 @@ async def _post(sessions: Sessions) -> UUID:
         await session.execute(insert(Client).values(id=client_id, name="bench", token_sha256=b"bench"))
         urls = [f"https://example.com/{number}.wav" for number in range(FILES)]
         jobs = [NewJob(client_id, asked, "beijing", [url], {}, None, None, b"") for url in urls]
-        await create_jobs(await driver_of(session), jobs)
+        await create_jobs(await raw_connection_of(session), jobs)
     return client_id
 
 

@@ -12,15 +12,14 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from app.connections import Availability
-from app.db import Sessions, create_engine, create_sessions, transaction
-from app.driver import driver_connection
+from app.db import Sessions, create_engine, create_sessions, raw_connection, transaction
 from app.errors import DatabaseUnavailable
 from app.outages import explain, is_outage
 from app.readiness import check_writable
 
 Way = Callable[[Sessions], AbstractAsyncContextManager[Any]]
 ROLE_PASSWORD = "password-of-the-test"
-WAYS = pytest.mark.parametrize("way", [transaction, driver_connection])
+WAYS = pytest.mark.parametrize("way", [transaction, raw_connection])
 
 
 def raising(sqlstate: str) -> str:
@@ -119,7 +118,7 @@ async def read_only(database_url: str, sessions: Sessions) -> AsyncIterator[Sess
     await execute(transaction, sessions, f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
     engine = create_engine(database_url, pool_size=3)
     pool = create_sessions(engine)
-    async with driver_connection(pool) as one, driver_connection(pool) as two, driver_connection(pool) as three:
+    async with raw_connection(pool) as one, raw_connection(pool) as two, raw_connection(pool) as three:
         assert [await each.fetchval("SHOW transaction_read_only") for each in (one, two, three)] == ["on"] * 3
     await execute(transaction, sessions, f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
     yield pool
@@ -131,7 +130,7 @@ async def test_one_refused_write_replaces_all_connections_that_can_only_read(rea
     with pytest.raises(DatabaseUnavailable):
         await execute(way, read_only, "CREATE TABLE written ()")
     await execute(way, read_only, "CREATE TABLE written ()")
-    async with driver_connection(read_only) as one, driver_connection(read_only) as two:
+    async with raw_connection(read_only) as one, raw_connection(read_only) as two:
         assert [await each.fetchval("SHOW transaction_read_only") for each in (one, two)] == ["off"] * 2
 
 
@@ -159,7 +158,7 @@ async def test_a_pool_that_cannot_grow_waits_for_a_connection_of_its_own(
         await execute(way, limited, "SELECT pg_sleep(0.01)")
 
     try:
-        await asyncio.gather(*(ask(way) for way in (transaction, driver_connection) * 20))
+        await asyncio.gather(*(ask(way) for way in (transaction, raw_connection) * 20))
     finally:
         await engine.dispose()
         await execute(transaction, sessions, f'DROP ROLE "{role}"')

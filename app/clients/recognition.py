@@ -9,8 +9,7 @@ from functools import partial
 from app.batching import Batcher
 from app.clients.service import CurrentClient, find_clients
 from app.clients.tokens import hash_token
-from app.db import Sessions
-from app.driver import Driver, driver_connection
+from app.db import RawConnection, Sessions, raw_connection
 from app.outages import translate_outages
 
 
@@ -18,12 +17,12 @@ class Authenticator:
     """One per process."""
 
     def __init__(self, sessions: Sessions) -> None:
-        self._clients = Batcher(partial(driver_connection, sessions), self._find)
+        self._clients = Batcher(partial(raw_connection, sessions), self._find)
 
     async def client(self, token: bytes) -> CurrentClient | None:
         """The active client with that token. Raises DatabaseUnavailable."""
         return await self._clients(hash_token(token))
 
-    async def _find(self, driver: Driver, digests: Sequence[bytes]) -> Sequence[CurrentClient | None]:
+    async def _find(self, connection: RawConnection, digests: Sequence[bytes]) -> Sequence[CurrentClient | None]:
         with translate_outages():
-            return await find_clients(driver, digests)
+            return await find_clients(connection, digests)

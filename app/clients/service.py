@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.clients.models import Client
 from app.clients.tokens import cursor_key, hash_token, is_client_name, new_token
-from app.driver import Driver, Statement
+from app.db import CompiledQuery, RawConnection
 from app.errors import ClientExists, Conflict, Fault, InvalidRequest, NotFound
 from app.outages import is_write_failure
 
@@ -123,14 +123,14 @@ async def _set_token(session: AsyncSession, client: Client, digest: bytes) -> No
         await session.flush()
 
 
-async def find_clients(driver: Driver, digests: Collection[bytes]) -> list[CurrentClient | None]:
+async def find_clients(connection: RawConnection, digests: Collection[bytes]) -> list[CurrentClient | None]:
     """The active client with each of these hashes of tokens. One statement; once a minute one more for each client,
     which records that it was used.
     """
-    rows = await _FIND.fetch(driver, digests=set(digests))
+    rows = await _FIND.fetch(connection, digests=set(digests))
     if unrecorded := [row["id"] for row in rows if row["unrecorded"]]:
         try:
-            await _RECORD_USE.fetch(driver, ids=unrecorded)
+            await _RECORD_USE.fetch(connection, ids=unrecorded)
         except Exception as error:
             if not is_write_failure(error):  # else what is asked for may need no write
                 raise
@@ -155,14 +155,14 @@ async def _revoke(session: AsyncSession, condition: ColumnElement[bool], complai
 
 
 _unrecorded = or_(Client.last_used_at.is_(None), Client.last_used_at < func.now() - _USE_RECORDED_EVERY)
-_FIND = Statement(
+_FIND = CompiledQuery(
     select(Client.id, Client.name, Client.token_sha256, _unrecorded.label("unrecorded")).where(
         Client.token_sha256 == any_(bindparam("digests", type_=ARRAY(LargeBinary))), Client.revoked_at.is_(None)
     ),
     # It comes before the statements of a request: both together are to take less than proxies wait.
     timeout_s=5,
 )
-_RECORD_USE = Statement(
+_RECORD_USE = CompiledQuery(
     update(Client)
     .where(Client.id == any_(bindparam("ids", type_=ARRAY(Uuid))), _unrecorded)
     .values(last_used_at=func.now())

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from app.batching import Batcher
-from app.db import Sessions
-from app.driver import Driver, driver_connection
+from app.db import RawConnection, Sessions, raw_connection
 from app.outages import translate_outages
 from app.queue.creation import CreatedJob, NewJob, create_jobs
 
@@ -20,13 +19,13 @@ class Intake:
 
     def __init__(self, sessions: Sessions, *, waiting_limit: int | None = None) -> None:
         self._waiting_limit = waiting_limit
-        connect = partial(driver_connection, sessions)
+        connect = partial(raw_connection, sessions)
         self._jobs = Batcher(connect, self._create, at_once=AT_ONCE, most=MAX_FILES, weight=lambda new: len(new.urls))
 
     async def create(self, new: NewJob) -> CreatedJob:
         """The job, durable. Raises what `create_jobs` returns, or DatabaseUnavailable."""
         return await self._jobs(new)
 
-    async def _create(self, driver: Driver, jobs: Sequence[NewJob]) -> Sequence[CreatedJob | Exception]:
+    async def _create(self, connection: RawConnection, jobs: Sequence[NewJob]) -> Sequence[CreatedJob | Exception]:
         with translate_outages():
-            return await create_jobs(driver, jobs, waiting_limit=self._waiting_limit)
+            return await create_jobs(connection, jobs, waiting_limit=self._waiting_limit)

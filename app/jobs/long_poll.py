@@ -7,8 +7,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy import ARRAY, BigInteger, Text, Uuid, bindparam, text
 
-from app.db import Sessions
-from app.driver import Statement, driver_connection
+from app.db import CompiledQuery, Sessions, raw_connection
 from app.queue.queries import WAITING_REASON, JobRow, Version, find_jobs, job_not_found
 
 POLL_INTERVAL_S = 0.1
@@ -20,7 +19,7 @@ READ_AT_ONCE = 100
 _log = structlog.get_logger(__name__)
 
 # A primary key look-up per job waited for; 2,000 of them take 5 ms.
-_MOVED = Statement(
+_MOVED = CompiledQuery(
     text(f"""
         SELECT waits.id, waits.version, waits.reason
         FROM unnest(CAST(:ids AS uuid[]), CAST(:versions AS bigint[]), CAST(:reasons AS text[]))
@@ -124,14 +123,14 @@ class JobWaiters:
         if not self._waits:
             return []
         ids, versions, reasons = zip(*self._waits, strict=True)
-        async with driver_connection(self._sessions) as driver:
-            rows = await _MOVED.fetch(driver, ids=ids, versions=versions, reasons=reasons)
+        async with raw_connection(self._sessions) as connection:
+            rows = await _MOVED.fetch(connection, ids=ids, versions=versions, reasons=reasons)
             return [Version(*row) for row in rows]
 
     async def _tell(self, moved: Sequence[Version]) -> None:
         """Read for all at once: a read for each of 2,000 who wake together would take seconds."""
-        async with driver_connection(self._sessions) as driver:
-            jobs = {job.id: job for job in await find_jobs(driver, [version.job_id for version in moved])}
+        async with raw_connection(self._sessions) as connection:
+            jobs = {job.id: job for job in await find_jobs(connection, [version.job_id for version in moved])}
         for key in moved:
             self._wake(key, jobs.get(key.job_id), gone=key.job_id not in jobs)
 

@@ -9,8 +9,7 @@ from functools import partial
 from uuid import UUID
 
 from app.batching import Batcher
-from app.db import Sessions
-from app.driver import Driver, driver_connection
+from app.db import RawConnection, Sessions, raw_connection
 from app.identifiers import UUID_MAX
 from app.kept import Kept
 from app.outages import translate_outages
@@ -34,7 +33,7 @@ class JobListCache:
     def __init__(self, sessions: Sessions, *, cache_bytes: int = CACHE_BYTES) -> None:
         self._sessions = sessions
         self._kept: Kept[Version] = Kept(cache_bytes)
-        self._newest = Batcher(partial(driver_connection, sessions), self._list_newest, at_once=2, most=100)
+        self._newest = Batcher(partial(raw_connection, sessions), self._list_newest, at_once=2, most=100)
 
     async def page(self, client_id: UUID, filters: JobFilters, limit: int) -> list[tuple[UUID, bytes]]:
         """Newest first. One statement; another one when there are jobs that are not known in their version.
@@ -51,17 +50,19 @@ class JobListCache:
         """Lists without filters share a statement with those of the same moment; others have plans of their own."""
         if filters == JobFilters(before_id=filters.before_id):
             return await self._newest(UnfilteredList(client_id, filters.before_id or UUID_MAX, limit))
-        async with driver_connection(self._sessions) as driver:
-            return await list_versions(driver, client_id, filters, limit)
+        async with raw_connection(self._sessions) as connection:
+            return await list_versions(connection, client_id, filters, limit)
 
-    async def _list_newest(self, driver: Driver, lists: Sequence[UnfilteredList]) -> Sequence[Sequence[Version]]:
+    async def _list_newest(
+        self, connection: RawConnection, lists: Sequence[UnfilteredList]
+    ) -> Sequence[Sequence[Version]]:
         with translate_outages():
-            found = await list_newest_versions(driver, set(lists))
+            found = await list_newest_versions(connection, set(lists))
         return [found[each] for each in lists]
 
     async def _read(self, client_id: UUID, job_ids: Collection[UUID]) -> dict[UUID, bytes]:
-        async with driver_connection(self._sessions) as driver:
-            jobs = await find_own_jobs(driver, [(client_id, job_id) for job_id in job_ids])
+        async with raw_connection(self._sessions) as connection:
+            jobs = await find_own_jobs(connection, [(client_id, job_id) for job_id in job_ids])
         return {job.id: self._keep(job) for job in jobs.values()}
 
     def _keep(self, job: JobRow) -> bytes:

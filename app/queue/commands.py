@@ -13,8 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql.elements import TextClause
 
-from app.db import Sessions, transaction
-from app.driver import driver_of
+from app.db import Sessions, raw_connection_of, transaction
 from app.errors import JobFinal, JobNotFinal, NothingToRetry
 from app.queue.counters import JobChange, apply_changes
 from app.queue.queries import JobRow, find_job, job_not_found
@@ -78,7 +77,7 @@ async def retry_job(
 
 async def _room(session: AsyncSession, client_id: UUID, limit: int) -> float:
     """How many files may be queued again. More than the limit may when no others wait: later they could not either."""
-    left = (await remaining_quota(await driver_of(session), [client_id], limit))[client_id]
+    left = (await remaining_quota(await raw_connection_of(session), [client_id], limit))[client_id]
     return left if left < limit else inf
 
 

@@ -11,7 +11,7 @@ import orjson
 from sqlalchemy import text
 
 from app.catalogue import ValidatedJob
-from app.driver import Driver, Statement
+from app.db import CompiledQuery, RawConnection
 from app.errors import Fault, IdempotencyKeyReused
 from app.identifiers import new_id
 from app.outages import as_outage
@@ -43,7 +43,7 @@ class CreatedJob:
 
 
 async def create_jobs(
-    driver: Driver, jobs: Sequence[NewJob], *, waiting_limit: int | None = None
+    connection: RawConnection, jobs: Sequence[NewJob], *, waiting_limit: int | None = None
 ) -> list[CreatedJob | Exception]:
     """For each new job what became of it. One statement for all of them, another one when there are replays, and
     another one when there is a limit to the files that wait.
@@ -51,15 +51,17 @@ async def create_jobs(
     Of any number of equal requests at once one inserts; the others wait for its commit. The errors are
     IdempotencyKeyReused, TooManyWaitingFiles, or InvalidRequest when so many can never wait.
     """
-    outcomes: dict[int, CreatedJob | Exception] = {**await _refusals(driver, jobs, waiting_limit)}
-    outcomes |= await _replays(driver, {number: jobs[number] for number in outcomes})
+    outcomes: dict[int, CreatedJob | Exception] = {**await _refusals(connection, jobs, waiting_limit)}
+    outcomes |= await _replays(connection, {number: jobs[number] for number in outcomes})
     inserted = False
     while left := {number: new for number, new in enumerate(jobs) if number not in outcomes}:
         try:
-            outcomes |= (created := await _insert(driver, left))
+            outcomes |= (created := await _insert(connection, left))
             inserted = inserted or bool(created)
             # The others are replays. Or the job that had the key was deleted in between: then the key is free again.
-            outcomes |= await _replays(driver, {number: new for number, new in left.items() if number not in outcomes})
+            outcomes |= await _replays(
+                connection, {number: new for number, new in left.items() if number not in outcomes}
+            )
         except Exception as error:
             if not inserted:
                 raise
@@ -68,11 +70,13 @@ async def create_jobs(
     return [outcomes[number] for number in range(len(jobs))]
 
 
-async def _refusals(driver: Driver, jobs: Sequence[NewJob], waiting_limit: int | None) -> dict[int, Exception]:
+async def _refusals(
+    connection: RawConnection, jobs: Sequence[NewJob], waiting_limit: int | None
+) -> dict[int, Exception]:
     """Those whose files may not wait beside what waits already and what comes with them."""
     if waiting_limit is None:
         return {}
-    room = await remaining_quota(driver, {new.client_id for new in jobs}, waiting_limit)
+    room = await remaining_quota(connection, {new.client_id for new in jobs}, waiting_limit)
     refusals: dict[int, Exception] = {}
     for number, new in enumerate(jobs):
         if len(new.urls) <= room[new.client_id]:
@@ -82,14 +86,14 @@ async def _refusals(driver: Driver, jobs: Sequence[NewJob], waiting_limit: int |
     return refusals
 
 
-async def _insert(driver: Driver, jobs: Mapping[int, NewJob]) -> dict[int, CreatedJob | Exception]:
+async def _insert(connection: RawConnection, jobs: Mapping[int, NewJob]) -> dict[int, CreatedJob | Exception]:
     """Those whose idempotency key was free. In order of the keys, as every process does it: no two of them wait for
     each other.
     """
     ordered = sorted(jobs.items(), key=lambda item: (item[1].client_id, item[1].idempotency_key or ""))
     ids = [new_id() for _ in ordered]
     given = [_row(job_id, new) for job_id, (_, new) in zip(ids, ordered, strict=True)]
-    rows = await _INSERT.fetch(driver, jobs=orjson.dumps(given).decode())
+    rows = await _INSERT.fetch(connection, jobs=orjson.dumps(given).decode())
     inserted = {row["id"]: row for row in rows}
     return {
         number: CreatedJob(_fresh(job_id, row["created_at"], row["waiting_reason"], new))
@@ -98,12 +102,12 @@ async def _insert(driver: Driver, jobs: Mapping[int, NewJob]) -> dict[int, Creat
     }
 
 
-async def _replays(driver: Driver, jobs: Mapping[int, NewJob]) -> dict[int, CreatedJob | Exception]:
+async def _replays(connection: RawConnection, jobs: Mapping[int, NewJob]) -> dict[int, CreatedJob | Exception]:
     """Those whose idempotency key has a job."""
     keyed = {number: (new.client_id, new.idempotency_key) for number, new in jobs.items() if new.idempotency_key}
     if not keyed:
         return {}
-    found = await find_by_keys(driver, list(keyed.values()))
+    found = await find_by_keys(connection, list(keyed.values()))
     return {
         number: _replay(*found[key], request_sha256=jobs[number].request_sha256)
         for number, key in keyed.items()
@@ -146,7 +150,7 @@ def _fresh(job_id: UUID, created_at: datetime, waiting_reason: str | None, new: 
 
 
 # One parameter instead of an array for each column: writing it takes a tenth of the time.
-_INSERT = Statement(
+_INSERT = CompiledQuery(
     text(f"""
         WITH given AS (
             SELECT *

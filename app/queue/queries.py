@@ -28,7 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.types import TypeEngine
 
 from app.clients.models import Client
-from app.driver import Driver, Statement
+from app.db import CompiledQuery, RawConnection
 from app.errors import NotFound
 from app.identifiers import lowest_id_at
 from app.queue.lifecycle import FileStatus, JobStatus
@@ -127,50 +127,52 @@ async def find_job(session: AsyncSession, client_id: UUID, job_id: UUID) -> JobR
     return job_row(found)
 
 
-async def find_jobs(driver: Driver, job_ids: Sequence[UUID]) -> list[JobRow]:
+async def find_jobs(connection: RawConnection, job_ids: Sequence[UUID]) -> list[JobRow]:
     """Those that are there and whose clients are not revoked, in any order: one statement."""
-    return [job_row(tuple(row)) for row in await _FIND_MANY.fetch(driver, job_ids=job_ids)]
+    return [job_row(tuple(row)) for row in await _FIND_MANY.fetch(connection, job_ids=job_ids)]
 
 
-async def find_own_jobs(driver: Driver, keys: Sequence[tuple[UUID, UUID]]) -> dict[tuple[UUID, UUID], JobRow]:
+async def find_own_jobs(
+    connection: RawConnection, keys: Sequence[tuple[UUID, UUID]]
+) -> dict[tuple[UUID, UUID], JobRow]:
     """Those that are there, by client's and job's id. One statement."""
     client_ids, job_ids = zip(*set(keys), strict=True)
-    rows = await _FIND_OWN.fetch(driver, client_ids=client_ids, values=job_ids)
+    rows = await _FIND_OWN.fetch(connection, client_ids=client_ids, values=job_ids)
     return {(row[0], row[1]): job_row(row[1:]) for row in rows}
 
 
 async def find_by_keys(
-    driver: Driver, keys: Sequence[tuple[UUID, str]]
+    connection: RawConnection, keys: Sequence[tuple[UUID, str]]
 ) -> dict[tuple[UUID, str], tuple[JobRow, bytes]]:
     """The jobs with these clients' ids and idempotency keys, each with the hash of its request. One statement."""
     client_ids, idempotency_keys = zip(*set(keys), strict=True)
-    rows = await _FIND_BY_KEYS.fetch(driver, client_ids=client_ids, values=idempotency_keys)
+    rows = await _FIND_BY_KEYS.fetch(connection, client_ids=client_ids, values=idempotency_keys)
     return {(row[0], row[1]): (job_row(row[3:]), row[2]) for row in rows}
 
 
-async def list_versions(driver: Driver, client_id: UUID, filters: JobFilters, limit: int) -> list[Version]:
+async def list_versions(connection: RawConnection, client_id: UUID, filters: JobFilters, limit: int) -> list[Version]:
     """Newest first, in one statement. Filters by metadata take a transaction and two."""
     values = _values(filters)
     statement = _list_statement(frozenset(values), limit)
     values["client_id"] = client_id
     if not filters.metadata:
-        return [Version(*row) for row in await statement.fetch(driver, **values)]
-    async with driver.transaction():
+        return [Version(*row) for row in await statement.fetch(connection, **values)]
+    async with connection.transaction():
         # Whether the pair is rare decides between two plans, so the pair has to be known when the plan is made.
         # Among 300,000 jobs a plan for any pair takes 70 ms for a rare one, this one 0.05 ms.
-        await driver.execute("SET LOCAL plan_cache_mode = force_custom_plan")
-        return [Version(*row) for row in await statement.fetch(driver, **values)]
+        await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
+        return [Version(*row) for row in await statement.fetch(connection, **values)]
 
 
 async def list_newest_versions(
-    driver: Driver, lists: Collection[UnfilteredList]
+    connection: RawConnection, lists: Collection[UnfilteredList]
 ) -> dict[UnfilteredList, list[Version]]:
     """As `list_versions` for lists without filters: one statement for all that are of one length."""
     found: dict[UnfilteredList, list[Version]] = {each: [] for each in lists}
     for limit in {each.limit for each in found}:
         asked = [each for each in found if each.limit == limit]
         rows = await _newest_statement(limit).fetch(
-            driver, client_ids=[each.client_id for each in asked], before_ids=[each.before_id for each in asked]
+            connection, client_ids=[each.client_id for each in asked], before_ids=[each.before_id for each in asked]
         )
         for number, *version in rows:
             found[asked[number - 1]].append(Version(*version))
@@ -237,9 +239,9 @@ def _values(filters: JobFilters) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=256)
-def _newest_statement(limit: int) -> Statement:
+def _newest_statement(limit: int) -> CompiledQuery:
     # Spelt out as below. Each list is a short range of the clients' index.
-    return Statement(
+    return CompiledQuery(
         text(f"""
             SELECT wanted.number, newest.id, newest.version, newest.waiting_reason
             FROM unnest(CAST(:client_ids AS uuid[]), CAST(:before_ids AS uuid[])) WITH ORDINALITY
@@ -255,7 +257,7 @@ def _newest_statement(limit: int) -> Statement:
 
 
 @lru_cache(maxsize=256)
-def _list_statement(conditions: frozenset[str], limit: int) -> Statement:
+def _list_statement(conditions: frozenset[str], limit: int) -> CompiledQuery:
     """Made once for each set of conditions: making it takes longer than reading 50 jobs."""
     # The limit is spelt out, not bound: a plan for any limit sorts all jobs of the client, 2 ms among 10,000.
     query = (
@@ -264,7 +266,7 @@ def _list_statement(conditions: frozenset[str], limit: int) -> Statement:
         .order_by(Job.id.desc())
         .limit(literal_column(f"{limit:d}"))
     )
-    return Statement(query.where(*(_CONDITIONS[name] for name in sorted(conditions))))
+    return CompiledQuery(query.where(*(_CONDITIONS[name] for name in sorted(conditions))))
 
 
 def _stored(statuses: Sequence[FileStatus]) -> list[str]:
@@ -357,9 +359,11 @@ def _of_clients(wanted: Any, column: Any, *more: Any) -> Select[Any]:
     return select(Job.client_id, *more, *JOB_COLUMNS).join(wanted, matches)
 
 
-_FIND_OWN = Statement(_of_clients(_wanted(Uuid()), Job.id))
-_FIND_BY_KEYS = Statement(_of_clients(_wanted(Text()), Job.idempotency_key, Job.idempotency_key, Job.request_sha256))
-_FIND_MANY = Statement(
+_FIND_OWN = CompiledQuery(_of_clients(_wanted(Uuid()), Job.id))
+_FIND_BY_KEYS = CompiledQuery(
+    _of_clients(_wanted(Text()), Job.idempotency_key, Job.idempotency_key, Job.request_sha256)
+)
+_FIND_MANY = CompiledQuery(
     _JOBS.join(Client, Client.id == Job.client_id).where(
         Job.id == any_(bindparam("job_ids", type_=ARRAY(Uuid))), Client.revoked_at.is_(None)
     )

@@ -6,13 +6,13 @@ from uuid import UUID
 from sqlalchemy import ARRAY, Text, bindparam, text
 
 from app.catalogue import MODELS
-from app.driver import Driver, Statement
+from app.db import CompiledQuery, RawConnection
 from app.errors import Fault, GatewayError, InvalidRequest, TooManyWaitingFiles
 from app.settings import REGIONS
 
 # The queue's index leads with region and model: named, they make it a few short ranges. No more is counted than
 # decides: 10,000 files take 1 ms, whoever else waits.
-_WAITING = Statement(
+_WAITING = CompiledQuery(
     text("""
         SELECT client.id, (
             SELECT count(*) FROM (
@@ -26,10 +26,10 @@ _WAITING = Statement(
 )
 
 
-async def remaining_quota(driver: Driver, client_ids: Collection[UUID], limit: int) -> dict[UUID, int]:
+async def remaining_quota(connection: RawConnection, client_ids: Collection[UUID], limit: int) -> dict[UUID, int]:
     """How many more files of each client may wait; below zero when more do already. One statement."""
     values = {"client_ids": list(client_ids), "regions": list(REGIONS), "models": list(MODELS), "enough": limit + 1}
-    return {row["id"]: limit - row["files"] for row in await _WAITING.fetch(driver, **values)}
+    return {row["id"]: limit - row["files"] for row in await _WAITING.fetch(connection, **values)}
 
 
 def quota_exceeded(files: int, limit: int) -> GatewayError:

@@ -9,8 +9,7 @@ from uuid import UUID
 from sqlalchemy import func, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db import Sessions, transaction
-from app.driver import driver_connection
+from app.db import Sessions, raw_connection, transaction
 from app.errors import NotFound
 from app.search.searching import TranscriptFilters
 from app.transcripts.models import Transcript, TranscriptBody
@@ -57,8 +56,8 @@ class Body:
 
     async def fetch(self, at: int, length: int) -> bytes:
         """So many bytes of the gzip stream from `at` on; at its end fewer. Raises NotFound."""
-        async with driver_connection(self.sessions) as driver:
-            found: bytes | None = await driver.fetchval(_SLICES[self.kind], self.transcript_id, at + 1, length)
+        async with raw_connection(self.sessions) as connection:
+            found: bytes | None = await connection.fetchval(_SLICES[self.kind], self.transcript_id, at + 1, length)
         if found is None:
             raise transcript_not_found(self.transcript_id)
         return found

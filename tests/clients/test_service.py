@@ -17,15 +17,14 @@ from app.clients.service import (
     revoke_client_by_id,
 )
 from app.clients.tokens import hash_token
-from app.db import Sessions, transaction
-from app.driver import driver_connection
+from app.db import Sessions, raw_connection, transaction
 from app.errors import ClientExists, Conflict, GatewayError, InvalidRequest, NotFound
 from app.identifiers import new_id
 
 
 async def find_client(sessions: Sessions, token: bytes) -> CurrentClient | None:
-    async with driver_connection(sessions) as driver:
-        [found] = await find_clients(driver, [hash_token(token)])
+    async with raw_connection(sessions) as connection:
+        [found] = await find_clients(connection, [hash_token(token)])
     return found
 
 

@@ -8,8 +8,7 @@ from uuid import UUID
 from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db import Sessions, transaction
-from app.driver import driver_of
+from app.db import Sessions, raw_connection_of, transaction
 from app.identifiers import lowest_id_at, new_id
 from app.queue.creation import CreatedJob, NewJob, create_jobs
 from app.queue.lifecycle import FileCounts, group_key, job_status
@@ -41,7 +40,7 @@ RUNNING: dict[str, Any] = {"status": "running", "attempts": 1}
 async def create(session: AsyncSession, new: NewJob) -> UUID:
     """As the API does it, in a transaction that may stay open."""
     await session.execute(text("SELECT"))  # begins the transaction
-    [created] = await create_jobs(await driver_of(session), [new])
+    [created] = await create_jobs(await raw_connection_of(session), [new])
     assert isinstance(created, CreatedJob)
     return created.job.id
 

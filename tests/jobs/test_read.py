@@ -10,8 +10,7 @@ import httpx
 import pytest
 from sqlalchemy import text, update
 
-from app.db import Sessions, create_engine, create_sessions, transaction
-from app.driver import driver_connection
+from app.db import Sessions, create_engine, create_sessions, raw_connection, transaction
 from app.identifiers import new_id
 from app.queue import queries
 from app.queue.lifecycle import JobStatus
@@ -216,8 +215,8 @@ async def test_a_rare_filter_reads_only_what_it_finds(
         await session.execute(_MANY_JOBS, {"client_id": client_id})
         await session.execute(text("ANALYZE jobs"))
     for _ in range(10):  # more than PostgreSQL takes to prefer a plan for any values
-        async with driver_connection(sessions) as driver:
-            assert await queries.list_versions(driver, client_id, filters, 51) == []
+        async with raw_connection(sessions) as connection:
+            assert await queries.list_versions(connection, client_id, filters, 51) == []
     async with transaction(sessions) as session:
         await session.execute(text("SELECT pg_stat_force_next_flush()"))
     async with transaction(sessions) as session:

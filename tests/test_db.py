@@ -1,4 +1,4 @@
-"""Statements that the driver runs itself."""
+"""Compiled queries on raw connections."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,11 +8,10 @@ import pytest
 from sqlalchemy import ARRAY, Text, any_, bindparam, column, func, literal_column, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.db import Sessions, create_engine, create_sessions, transaction
-from app.driver import Statement, driver_connection
+from app.db import CompiledQuery, Sessions, create_engine, create_sessions, raw_connection, transaction
 from app.errors import DatabaseUnavailable
 
-ONE = Statement(select(literal_column("1")))
+ONE = CompiledQuery(select(literal_column("1")))
 
 
 @pytest.fixture
@@ -25,24 +24,24 @@ async def lasting(database_url: str) -> AsyncIterator[Sessions]:
 
 async def test_values_go_where_the_statement_has_them(sessions: Sessions) -> None:
     words = func.unnest(bindparam("words", type_=ARRAY(Text))).table_valued("word").render_derived()
-    statement = Statement(
+    statement = CompiledQuery(
         select(words.c.word, (func.now() - timedelta(days=1) < func.now()).label("past")).where(
             words.c.word == any_(bindparam("wanted", type_=ARRAY(Text)))
         )
     )
-    async with driver_connection(sessions) as driver:
-        rows = await statement.fetch(driver, wanted=["b", "c"], words=["a", "b"])
+    async with raw_connection(sessions) as connection:
+        rows = await statement.fetch(connection, wanted=["b", "c"], words=["a", "b"])
     assert [tuple(row) for row in rows] == [("b", True)]
 
 
 async def test_each_statement_is_a_transaction_of_its_own(sessions: Sessions) -> None:
-    ids = Statement(select(func.pg_current_xact_id().cast(Text)))
-    async with driver_connection(sessions) as driver:
-        assert (await ids.fetch(driver))[0][0] != (await ids.fetch(driver))[0][0]
+    ids = CompiledQuery(select(func.pg_current_xact_id().cast(Text)))
+    async with raw_connection(sessions) as connection:
+        assert (await ids.fetch(connection))[0][0] != (await ids.fetch(connection))[0][0]
 
 
 async def test_connections_that_the_server_closed_are_replaced(lasting: Sessions, sessions: Sessions) -> None:
-    async with driver_connection(lasting) as first, driver_connection(lasting) as second:
+    async with raw_connection(lasting) as first, raw_connection(lasting) as second:
         pids = [each.get_server_pid() for each in (first, second)]
     async with transaction(sessions) as session:
         await session.execute(
@@ -51,18 +50,18 @@ async def test_connections_that_the_server_closed_are_replaced(lasting: Sessions
     async with asyncio.timeout(10):
         while not first.is_closed() or not second.is_closed():  # noqa: ASYNC110 - the server's doing
             await asyncio.sleep(0.01)
-    async with driver_connection(lasting) as driver:
-        assert await ONE.fetch(driver)
-        assert driver.get_server_pid() not in pids
+    async with raw_connection(lasting) as connection:
+        assert await ONE.fetch(connection)
+        assert connection.get_server_pid() not in pids
 
 
 async def test_a_server_that_goes_away_is_an_outage(lasting: Sessions, sessions: Sessions) -> None:
     async def ask_while_it_goes() -> None:
-        async with driver_connection(lasting) as driver:
+        async with raw_connection(lasting) as connection:
             async with transaction(sessions) as session:
-                await session.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": driver.get_server_pid()})
+                await session.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": connection.get_server_pid()})
             for _ in range(10):
-                await ONE.fetch(driver)
+                await ONE.fetch(connection)
 
     with pytest.raises(DatabaseUnavailable):
         await ask_while_it_goes()
@@ -70,5 +69,5 @@ async def test_a_server_that_goes_away_is_an_outage(lasting: Sessions, sessions:
 
 async def test_a_wrong_statement_is_no_outage(sessions: Sessions) -> None:
     with pytest.raises(Exception, match="nowhere"):
-        async with driver_connection(sessions) as driver:
-            await Statement(select(column("nowhere"))).fetch(driver)
+        async with raw_connection(sessions) as connection:
+            await CompiledQuery(select(column("nowhere"))).fetch(connection)
