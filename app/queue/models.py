@@ -223,3 +223,54 @@ class Task(Base):
     done_at: Mapped[datetime | None]
     # Why the last look did not finish it, in one line without secrets; for whoever polls into it.
     last_error: Mapped[str | None] = mapped_column(Text)
+
+
+class GroupLimit(Base):
+    """Files per task that an account accepts for a model, where it accepts fewer than the catalogue says."""
+
+    __tablename__ = "group_limits"
+
+    account: Mapped[str] = mapped_column(Text, primary_key=True)
+    model: Mapped[str] = mapped_column(Text, primary_key=True)
+    max_files: Mapped[int] = mapped_column(SmallInteger)
+    learnt_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Turn(Base):
+    """When a client was last served at a region and model: the client that was served longest ago is next."""
+
+    __tablename__ = "turns"
+    __table_args__ = ({"postgresql_with": {"fillfactor": "50"}},)
+
+    region: Mapped[str] = mapped_column(Text, primary_key=True)
+    model: Mapped[str] = mapped_column(Text, primary_key=True)
+    client_id: Mapped[UUID] = mapped_column(primary_key=True)
+    last_served_us: Mapped[int] = mapped_column(BigInteger)
+
+
+class ListLease(Base):
+    """The poller that reads an account's task list. One poller reads a list, however many replicas run."""
+
+    __tablename__ = "list_leases"
+    __table_args__ = ({"postgresql_with": {"fillfactor": "50"}},)
+
+    account: Mapped[str] = mapped_column(Text, primary_key=True)
+    lease_token: Mapped[UUID | None]
+    lease_until: Mapped[datetime | None]
+
+
+class Blockage(Base):
+    """A region and model that no account can serve now: the `waiting_reason` of the jobs that wait there.
+
+    Pollers derive the rows from the circuits. The API only reads the rows, without a poller or the settings.
+    """
+
+    __tablename__ = "blockages"
+
+    region: Mapped[str] = mapped_column(Text, primary_key=True)
+    model: Mapped[str] = mapped_column(Text, primary_key=True)
+    # Whether files that may change their region are blocked too: no other region can take them.
+    everywhere: Mapped[bool]
+    code: Mapped[str] = mapped_column(Text)
+    account: Mapped[str] = mapped_column(Text)
+    since: Mapped[datetime]
