@@ -19,12 +19,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import migrate
 from app.dashscope.circuits import read_circuits
-from app.dashscope.transport import ssl_context
 from app.db import Sessions, create_engine, create_sessions, transaction
 from app.errors import DatabaseUnavailable
 from app.outages import explain
 from app.readiness import check_writable
 from app.settings import REGIONS, Account, Region, Settings
+from app.tls import ssl_context
 
 CALL_TIMEOUT_S = 10
 # The reconciler's window allows 120 s between our clock and the upstream's; leases and expiry use the database's.

@@ -15,7 +15,8 @@ from urllib.parse import quote
 import httpx
 
 from app.dashscope.bodies import UnusableBody, read_body
-from app.dashscope.transport import no_cookies, ssl_context
+from app.dashscope.transport import no_cookies
+from app.tls import ssl_context
 
 MAX_RESULT_BYTES = 128 * 1024 * 1024  # 12 hours of Mandarin are 6–13 MB a channel; pretty-printed about twice that
 DEADLINE_S = 300

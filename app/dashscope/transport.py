@@ -4,11 +4,9 @@ The network raises nothing here: what happened is the value that comes back.
 """
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import aiohttp
@@ -16,6 +14,7 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 
 from app.dashscope.bodies import UnusableBody, read_body
+from app.tls import ssl_context
 
 CALL_TIMEOUT_S = 30
 CONNECT_TIMEOUT_S = 10
@@ -77,12 +76,6 @@ async def http_client(
         headers={"Accept-Encoding": "gzip"},
     ) as client:
         yield client
-
-
-@cache
-def ssl_context() -> ssl.SSLContext:
-    """The certificates that are trusted: SSL_CERT_FILE, else those of certifi. Loading them takes 20 ms."""
-    return httpx.create_ssl_context()
 
 
 def no_cookies() -> CookieJar:

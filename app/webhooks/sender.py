@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
 
 import httpcore
 
-from app.dashscope.transport import ssl_context
+from app.tls import ssl_context
 from app.webhooks.addresses import Networks
 from app.webhooks.guarded_connection import ForbiddenAddress, GuardedBackend, Resolve, UnknownHost, resolve
 from app.webhooks.retry_schedule import parse_retry_after
