@@ -13,8 +13,8 @@ from app.errors import NotFound
 from app.identifiers import new_id
 from app.webhooks.messages import TEST_TYPE, event_body
 from app.webhooks.models import Delivery, DeliveryAttempt
-from app.webhooks.outbox import enable_url
-from app.webhooks.sender import Attempt, Sender
+from app.webhooks.outbox import Attempt, enable_url
+from app.webhooks.sender import Sender
 from app.webhooks.signing import signed_headers
 from app.webhooks.signing_secrets import signing_secrets
 

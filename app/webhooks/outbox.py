@@ -13,13 +13,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.identifiers import new_id
 from app.webhooks.retry_schedule import next_delay_s
-from app.webhooks.sender import TIMEOUT_S, Attempt
 from app.webhooks.signing_secrets import signing_secrets
 
-# A try and its record take less. Whoever claimed and died is stood in for after this.
+# Longest time of one attempt.
+TIMEOUT_S = 15.0
+# Longer than one attempt and its bookkeeping. After it, another poller may claim the delivery.
 LEASE_S = 2 * TIMEOUT_S
 MAX_AT_ONCE = 64
 MAX_PER_HOST = 8
+# The error code of an attempt that was refused before any connection.
+FORBIDDEN_ADDRESS = "forbidden_address"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,27 @@ class Claim:
     failures_in_schedule: int
     token: UUID
     secrets: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """The outcome of one attempt. `error_code` is None if the server answered 2xx."""
+
+    duration_ms: int
+    response_status: int | None = None
+    response_excerpt: str | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    retry_after_s: float | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        return self.error_code is None
+
+    @property
+    def forbidden(self) -> bool:
+        """True if the address is not permitted. No connection was opened."""
+        return self.error_code == FORBIDDEN_ADDRESS
 
 
 async def enqueue(session: AsyncSession, events: Sequence[Event]) -> None:

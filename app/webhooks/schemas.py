@@ -12,7 +12,7 @@ from app.api.pagination import Page
 from app.api.request_body import RequestBody
 from app.webhooks.deliveries import DeliveryLog
 from app.webhooks.messages import EventType
-from app.webhooks.sender import Attempt
+from app.webhooks.outbox import Attempt
 
 _SECRET: dict[str, JsonValue] = {"secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwWSh7HkdC5eA="}
 _DELIVERY: dict[str, JsonValue] = {

@@ -17,15 +17,14 @@ import httpcore
 from app.tls import ssl_context
 from app.webhooks.addresses import Networks
 from app.webhooks.guarded_connection import ForbiddenAddress, GuardedBackend, Resolve, UnknownHost, resolve
+from app.webhooks.outbox import FORBIDDEN_ADDRESS, TIMEOUT_S, Attempt
 from app.webhooks.retry_schedule import parse_retry_after
 
-TIMEOUT_S = 15.0
 CONNECT_TIMEOUT_S = 5.0  # per address, and for TLS
 # Of the answer so much is read, so that its sender can finish, and so much kept, for whoever polls into a failure.
 MAX_READ_BYTES = 64 * 1024
 MAX_KEPT_BYTES = 1024
 
-_FORBIDDEN = "forbidden_address"
 _PORTS = {"http": 80, "https": 443}
 _THROTTLED = {429, 503}
 _CONNECT_IN_TIME = {"timeout": {"connect": CONNECT_TIMEOUT_S}}
@@ -35,27 +34,6 @@ _HEADERS = {
     "Accept-Encoding": "identity",  # nobody decodes the answer
     "Connection": "close",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """What became of one try. `error_code` is None when the server answered 2xx."""
-
-    duration_ms: int
-    response_status: int | None = None
-    response_excerpt: str | None = None
-    error_code: str | None = None
-    error_message: str | None = None
-    retry_after_s: float | None = None
-
-    @property
-    def succeeded(self) -> bool:
-        return self.error_code is None
-
-    @property
-    def forbidden(self) -> bool:
-        """No connection was tried."""
-        return self.error_code == _FORBIDDEN
 
 
 @dataclass(slots=True)
@@ -119,7 +97,7 @@ _TROUBLE = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolE
 
 # The first that fits. A refused certificate is a ValueError, too.
 _REASONS: Sequence[tuple[type | tuple[type, ...], tuple[str, str]]] = (
-    (ForbiddenAddress, (_FORBIDDEN, "The host has an address that webhooks of this gateway may not reach.")),
+    (ForbiddenAddress, (FORBIDDEN_ADDRESS, "The host has an address that webhooks of this gateway may not reach.")),
     (UnknownHost, ("unknown_host", "The host's name has no address.")),
     ((TimeoutError, httpcore.TimeoutException), ("timeout", "The server did not answer in time.")),
     (ssl.SSLError, ("tls_failed", "TLS could not be agreed on; is the certificate valid for the host?")),

@@ -15,8 +15,7 @@ from app.errors import NotFound
 from app.identifiers import UUID_MIN, new_id
 from app.poller.purge import FILES_AT_ONCE, Step, forget_some, purge_some
 from app.queue.commands import retry_job
-from app.webhooks.outbox import Event, claim, enqueue, record
-from app.webhooks.sender import Attempt
+from app.webhooks.outbox import Attempt, Event, claim, enqueue, record
 from tests.jobs.rows import CANCELED, FAILED, QUEUED, RUNNING, SUCCEEDED, add_job
 from tests.poller.conftest import Desk, StartPoller
 from tests.transcripts.storing import store

@@ -12,9 +12,8 @@ from app.db import transaction
 from app.queue.commands import cancel_job, delete_job, retry_job
 from app.queue.job_json import encode, job_summary
 from app.queue.queries import find_job
-from app.webhooks.outbox import MAX_AT_ONCE, MAX_PER_HOST, claim, record
+from app.webhooks.outbox import MAX_AT_ONCE, MAX_PER_HOST, Attempt, claim, record
 from app.webhooks.retry_schedule import DELAYS_S
-from app.webhooks.sender import Attempt
 from app.webhooks.signing_secrets import current_secret, rotate_secret
 from tests.poller.conftest import Desk, StartPoller
 from tests.webhooks.receiver import receiver, status

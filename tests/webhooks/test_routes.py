@@ -12,9 +12,9 @@ from app.clients.service import CurrentClient
 from app.db import Sessions, transaction
 from app.queue.commands import cancel_job
 from app.settings import load_settings
-from app.webhooks.outbox import claim, record
+from app.webhooks.outbox import Attempt, claim, record
 from app.webhooks.routes import MAX_PINGS, PINGS_OVER_S
-from app.webhooks.sender import Attempt, Sender
+from app.webhooks.sender import Sender
 from tests.jobs.rows import add_job
 from tests.webhooks.receiver import receiver, status
 

@@ -10,7 +10,8 @@ import pytest
 
 from app.webhooks import guarded_connection
 from app.webhooks.guarded_connection import Resolve
-from app.webhooks.sender import MAX_KEPT_BYTES, MAX_READ_BYTES, Attempt, Sender
+from app.webhooks.outbox import Attempt
+from app.webhooks.sender import MAX_KEPT_BYTES, MAX_READ_BYTES, Sender
 from tests.webhooks.receiver import receiver, status
 
 ALLOWED = (ip_network("127.0.0.1/32"),)
