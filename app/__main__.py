@@ -22,9 +22,10 @@ from urllib.parse import unquote, urlsplit
 import structlog
 import typer
 
+from app.catalogue import REGIONS
 from app.errors import DatabaseUnavailable, GatewayError
 from app.logs import configure_logging, redact, register_secrets
-from app.settings import REGIONS, Settings, SettingsError, load_settings
+from app.settings import Settings, SettingsError, load_settings
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession

@@ -12,11 +12,12 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from app.catalogue import REGIONS
 from app.clients.tokens import new_token
 from app.errors import GatewayError
 from app.sandbox import running_sandbox
 from app.server import run, startup
-from app.settings import REGIONS, load_settings
+from app.settings import load_settings
 
 SAMPLES = "https://dashscope.oss-cn-beijing.aliyuncs.com/samples/audio/paraformer"
 FILE_URLS = [f"{SAMPLES}/hello_world_female2.wav", f"{SAMPLES}/hello_world_male2.wav"]

@@ -18,12 +18,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import migrate
+from app.catalogue import REGIONS
 from app.dashscope.circuits import read_circuits
 from app.db import Sessions, create_engine, create_sessions, transaction
 from app.errors import DatabaseUnavailable
 from app.outages import explain
 from app.readiness import check_writable
-from app.settings import REGIONS, Account, Region, Settings
+from app.settings import Account, Region, Settings
 from app.tls import ssl_context
 
 CALL_TIMEOUT_S = 10

@@ -9,9 +9,10 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
+from app.catalogue import REGIONS
 from app.main import VERSION
 from app.sandbox import SandboxConfig
-from app.settings import REGIONS, Settings
+from app.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())

@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import Query
 
 from app.api.instants import Instant
-from app.settings import RegionName
+from app.catalogue import RegionName
 
 JobFilter = Annotated[UUID | None, Query(description="Only of this job.")]
 ModelFilter = Annotated[str | None, Query(min_length=1, description="Only of this model.")]

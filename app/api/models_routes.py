@@ -11,11 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.pagination import Page
 from app.api.problems import responses
-from app.catalogue import MODELS, Family, describe
+from app.catalogue import MODELS, Family, RegionName, describe
 from app.catalogue.model import Availability, Feature
 from app.catalogue.schema import JsonType
 from app.errors import NotFound
-from app.settings import RegionName
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 

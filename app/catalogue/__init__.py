@@ -1,18 +1,30 @@
 """What DashScope offers, as data: models, regions, parameters, limits, prices; and the validation of a job. Pure."""
 
 from app.catalogue.description import describe
-from app.catalogue.model import Deprecation, Family, Model, Parameter, RegionalPrice, SampleRates, Scenario
+from app.catalogue.model import (
+    REGIONS,
+    Deprecation,
+    Family,
+    Model,
+    Parameter,
+    RegionalPrice,
+    RegionName,
+    SampleRates,
+    Scenario,
+)
 from app.catalogue.registry import MODELS, cost, find_model
 from app.catalogue.scenarios import SCENARIOS
 from app.catalogue.validation import ValidatedJob, choose_region, validate_job, validate_parameters
 
 __all__ = [
     "MODELS",
+    "REGIONS",
     "SCENARIOS",
     "Deprecation",
     "Family",
     "Model",
     "Parameter",
+    "RegionName",
     "RegionalPrice",
     "SampleRates",
     "Scenario",

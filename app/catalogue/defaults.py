@@ -6,8 +6,7 @@ Source: the feature table of the founding document.
 from datetime import date
 from decimal import Decimal
 
-from app.catalogue.model import Deprecation, RegionalPrice
-from app.settings import RegionName
+from app.catalogue.model import Deprecation, RegionalPrice, RegionName
 
 
 def codes(listed: str) -> tuple[str, ...]:

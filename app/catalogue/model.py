@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, get_args
 
 from app.catalogue.schema import ValueSchema
-from app.settings import RegionName
+
+RegionName = Literal["beijing", "singapore"]
+REGIONS: tuple[RegionName, ...] = get_args(RegionName)
 
 # `optional`: the client decides by a parameter; what holds without it is the parameter's default.
 Availability = Literal["always", "optional", "no"]

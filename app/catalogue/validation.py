@@ -10,13 +10,12 @@ from typing import Any, Literal
 
 import orjson
 
-from app.catalogue.model import Model, Parameter
+from app.catalogue.model import Model, Parameter, RegionName
 from app.catalogue.parameters import canonical
 from app.catalogue.registry import MODELS, find_model
 from app.catalogue.schema import json_pointer, validate
 from app.errors import Fault, InvalidRequest, ModelNotInRegion, RegionNotServed
 from app.json_values import has_more_values
-from app.settings import RegionName
 
 # More places than anyone mends at once; a hostile body must not cost time and an endless answer.
 _MAX_FAULTS = 100

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from app.api.pagination import Page
 from app.api.request_body import RequestBody
+from app.catalogue import RegionName
 from app.queue.lifecycle import FileStatus, JobStatus
-from app.settings import RegionName
 
 MAX_FILES = 10_000
 

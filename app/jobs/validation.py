@@ -6,11 +6,10 @@ from uuid import UUID
 
 import orjson
 
-from app.catalogue import ValidatedJob, validate_job
+from app.catalogue import RegionName, ValidatedJob, validate_job
 from app.errors import Fault, InvalidRequest
 from app.jobs.schemas import JobRequest
 from app.queue.creation import NewJob
-from app.settings import RegionName
 from app.urls import FILE_URL, WEBHOOK_URL, UrlKind, encode_url, find_control_character
 
 MAX_PAIRS = 16

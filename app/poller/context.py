@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from app.catalogue import MODELS
+from app.catalogue import MODELS, RegionName
 from app.dashscope.budgets import Budgets, Call
 from app.dashscope.circuits import AWAY
 from app.dashscope.client import DashScope, OutcomeUnknown
@@ -19,7 +19,7 @@ from app.poller.poll_schedule import DurationEstimate
 from app.poller.reachability import Reachability
 from app.poller.supervisor import Supervisor
 from app.queue.leases import Leases
-from app.settings import Region, RegionName
+from app.settings import Region
 from app.webhooks.sender import Sender
 
 RESULTS_AT_ONCE = 8

@@ -5,10 +5,9 @@ from uuid import UUID
 
 from sqlalchemy import ARRAY, Text, bindparam, text
 
-from app.catalogue import MODELS
+from app.catalogue import MODELS, REGIONS
 from app.db import CompiledQuery, RawConnection
 from app.errors import Fault, GatewayError, InvalidRequest, TooManyWaitingFiles
-from app.settings import REGIONS
 
 # The queue's index leads with region and model: named, they make it a few short ranges. No more is counted than
 # decides: 10,000 files take 1 ms, whoever else waits.

@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from app.api.pagination import Page
-from app.settings import RegionName
+from app.catalogue import RegionName
 
 _SUMMARY_EXAMPLE: dict[str, JsonValue] = {
     "id": "019ab0a4-5c1e-7cc3-98c4-dc0c0c07398f",

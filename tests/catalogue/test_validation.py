@@ -5,9 +5,8 @@ from typing import Any, Literal
 
 import pytest
 
-from app.catalogue import MODELS, validate_job, validate_parameters
+from app.catalogue import MODELS, RegionName, validate_job, validate_parameters
 from app.errors import InvalidRequest, ModelNotInRegion, RegionNotServed, UnknownModel
-from app.settings import RegionName
 
 BOTH: tuple[RegionName, ...] = ("beijing", "singapore")
 

@@ -5,9 +5,9 @@ from typing import Any, get_args
 
 from app.api.problems import PROBLEM_TYPES
 from app.api.strict_route import QUERY_PREFIXES
+from app.catalogue import REGIONS
 from app.catalogue.model import Availability, Feature
 from app.catalogue.schema import JsonType
-from app.settings import REGIONS
 
 Schema = dict[str, Any]
 Change = Callable[[Schema], Schema]
