@@ -36,7 +36,7 @@ from app.dashscope.file_urls import file_key, share_key, upload_path
 from app.dashscope.quoted_urls import hide_other_urls
 from app.dashscope.result_files import is_result_host
 from app.dashscope.transport import no_cookies
-from app.dashscope.wire import parse_error, parse_page, parse_submitted, parse_task, read_result_url
+from app.dashscope.wire import parse_error, parse_page, parse_result_url, parse_submitted, parse_task
 from app.errors import GatewayError
 from app.jobs.idempotency import read_key
 from app.jobs.preference import preferred_wait_s
@@ -300,7 +300,7 @@ ANSWERS: dict[str, Read] = {
     "submitted": lambda text: parse_submitted(json.dumps({"output": {"task_id": text}}).encode()),
     "page": lambda text: parse_page(json.dumps({"data": [{"task_id": text}]}).encode()),
     "error": lambda text: parse_error(text.encode("utf-8", "surrogatepass")),
-    "result URL": lambda text: read_result_url(json.dumps({"file_url": text}).encode()),
+    "result URL": lambda text: parse_result_url(json.dumps({"file_url": text}).encode()),
     "call": lambda text: classify_call(400, text, text),
     "file": lambda text: classify_file(text, text),
     "quoted URLs": lambda text: hide_other_urls(text, "https://example.com/a.wav"),

@@ -96,7 +96,7 @@ class Window:
         self._turn = asyncio.Lock()
 
     @asynccontextmanager
-    async def passage(self) -> AsyncIterator[None]:
+    async def slot(self) -> AsyncIterator[None]:
         """The block is the call. It waits until one more cannot be too many."""
         async with self._turn:
             if len(self._seen_at) == self._size:
@@ -122,7 +122,7 @@ class Budgets:
     async def spend(self, call: Call) -> AsyncIterator[None]:
         """Wait until the call may go out; the block is the call, and nothing else that takes time."""
         await self.take(call)
-        async with self._windows.setdefault(call, Window(call.rate)).passage():
+        async with self._windows.setdefault(call, Window(call.rate)).slot():
             yield
 
     async def take(self, call: Call) -> None:

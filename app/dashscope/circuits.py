@@ -16,11 +16,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.dashscope.failures import Failure
 
 # The code of a circuit that opened because upstream gave no usable answers.
-AWAY = "upstream_unavailable"
+UPSTREAM_UNAVAILABLE = "upstream_unavailable"
 # The code of a circuit that opened because upstream knows no such model.
-NO_MODEL = "model_unavailable"
+MODEL_UNAVAILABLE = "model_unavailable"
 # The key is refused, or nothing answers: the query alone tells when that is over.
-TOLD_BY_QUERY = frozenset({"account_key_refused", AWAY})
+DECIDED_BY_QUERY = frozenset({"account_key_refused", UPSTREAM_UNAVAILABLE})
 
 FIRST_PROBE_S = 5
 MAX_PROBE_S = 60
@@ -93,12 +93,12 @@ async def open_circuit(session: AsyncSession, account: str, model: str, failure:
 
 
 async def take_probe(session: AsyncSession, circuit: Circuit) -> bool:
-    """Whether this poller may probe now. The right ends with `put_probe_off`, or by itself after PROBE_LEASE_S."""
+    """Whether this poller may probe now. The right ends with `postpone_probe`, or by itself after PROBE_LEASE_S."""
     key = {"account": circuit.account, "model": circuit.model, "lease_s": PROBE_LEASE_S}
     return await session.scalar(_TAKE_PROBE, key) is not None
 
 
-async def put_probe_off(session: AsyncSession, circuit: Circuit, *, refused: bool) -> None:
+async def postpone_probe(session: AsyncSession, circuit: Circuit, *, refused: bool) -> None:
     """End the probe without closing the circuit. The time to the next one doubles when this one was refused."""
     await session.execute(
         _PUT_OFF,
@@ -112,7 +112,7 @@ async def put_probe_off(session: AsyncSession, circuit: Circuit, *, refused: boo
     )
 
 
-async def probe_soon(session: AsyncSession, accounts: Sequence[str]) -> None:
+async def make_probes_due(session: AsyncSession, accounts: Sequence[str]) -> None:
     """Make all probes of the accounts due: the poller has just started, perhaps with other keys."""
     await session.execute(_PROBE_SOON, {"accounts": list(accounts)})
 

@@ -16,11 +16,11 @@ from app.dashscope.failures import Failure, FailureKind, classify_call
 from app.dashscope.transport import (
     CALL_TIMEOUT_S,
     MAX_RESPONSE_BYTES,
-    NoAnswer,
+    NoResponse,
     NotSent,
     Response,
-    exchange,
     http_client,
+    send_once,
 )
 from app.settings import Account
 
@@ -53,13 +53,13 @@ class DashScope:
         http: httpx.AsyncClient,
         *,
         deadline_s: float = CALL_TIMEOUT_S,
-        max_answer_bytes: int = MAX_RESPONSE_BYTES,
+        max_response_bytes: int = MAX_RESPONSE_BYTES,
     ) -> None:
         self.account = account
         self._base_url = base_url.rstrip("/")
         self._http = http
         self._deadline_s = deadline_s
-        self._max_answer_bytes = max_answer_bytes
+        self._max_answer_bytes = max_response_bytes
 
     async def submit(
         self, *, model: str, input_style: str, file_urls: Sequence[str], parameters: Mapping[str, Any]
@@ -78,7 +78,7 @@ class DashScope:
         match answer:
             case NotSent(reason):
                 return Failure(FailureKind.TRANSIENT, "upstream_unavailable", reason)
-            case NoAnswer(reason):
+            case NoResponse(reason):
                 return OutcomeUnknown(reason)
             case Response(200, received):
                 return self._submitted(received)
@@ -109,7 +109,7 @@ class DashScope:
     ) -> T | Failure:
         answer = await self._call(method, path, params=params)
         match answer:
-            case NotSent(reason) | NoAnswer(reason):
+            case NotSent(reason) | NoResponse(reason):
                 return Failure(FailureKind.TRANSIENT, "upstream_unavailable", reason)
             case Response(200, body):
                 return self._understood(read, body)
@@ -149,7 +149,7 @@ class DashScope:
         headers: Mapping[str, str] | None = None,
         content: bytes | None = None,
         params: Mapping[str, str | int] | None = None,
-    ) -> Response | NotSent | NoAnswer:
+    ) -> Response | NotSent | NoResponse:
         request = self._http.build_request(
             method,
             self._base_url + path,
@@ -157,7 +157,7 @@ class DashScope:
             content=content,
             params=params or None,
         )
-        return await exchange(self._http, request, deadline_s=self._deadline_s, max_bytes=self._max_answer_bytes)
+        return await send_once(self._http, request, deadline_s=self._deadline_s, max_bytes=self._max_answer_bytes)
 
 
 def _certain(failure: Failure) -> Failure | OutcomeUnknown:

@@ -40,7 +40,7 @@ class Failure:
         return self.kind is not FailureKind.PERMANENT or self.code == "model_unavailable"
 
     @property
-    def of_account(self) -> bool:
+    def concerns_account(self) -> bool:
         """Trouble of the account, with all models or with one. It says nothing about the files that were sent."""
         return self.kind in {FailureKind.ACCOUNT_BLOCKED, FailureKind.GRANT, FailureKind.MODEL_UNAVAILABLE}
 

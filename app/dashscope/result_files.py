@@ -35,7 +35,7 @@ _LEGAL = "/?:@!$&'()*+,;=-._~%[]"
 class FetchFailureKind(StrEnum):
     """Why a result could not be fetched."""
 
-    AWAY = "away"  # no answer, 5xx: the link may work later
+    UNAVAILABLE = "unavailable"  # no answer, 5xx: the link may work later
     EXPIRED = "expired"  # 403, 404: this link will not work again; the task may give a new one
     FORBIDDEN = "forbidden"  # a host that is not DashScope's: never fetched
     TOO_LARGE = "too_large"
@@ -78,7 +78,7 @@ async def fetch_result(
         async with asyncio.timeout(deadline_s):
             return await _fetch(http, _request(http, url), max_bytes)
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError) as error:
-        return FetchFailed(FetchFailureKind.AWAY, f"the result host gave no answer ({type(error).__name__})")
+        return FetchFailed(FetchFailureKind.UNAVAILABLE, f"the result host gave no answer ({type(error).__name__})")
 
 
 def is_result_host(url: str, base_url: str) -> bool:
@@ -118,11 +118,11 @@ async def _read(response: httpx.Response, max_bytes: int) -> bytes | FetchFailed
     if response.status_code in {403, 404, 410}:
         return FetchFailed(FetchFailureKind.EXPIRED, f"the result host answered HTTP {response.status_code}")
     if response.status_code != 200:
-        return FetchFailed(FetchFailureKind.AWAY, f"the result host answered HTTP {response.status_code}")
+        return FetchFailed(FetchFailureKind.UNAVAILABLE, f"the result host answered HTTP {response.status_code}")
     try:
         body = await read_body(response, max_bytes)
     except UnusableBody:
-        return FetchFailed(FetchFailureKind.AWAY, "the result host answered in an encoding that was not asked for")
+        return FetchFailed(FetchFailureKind.UNAVAILABLE, "the result is compressed in a way that was not asked for")
     # Object storage sends what was stored encoded, asked or not; decoded, it is the document.
     return (
         FetchFailed(FetchFailureKind.TOO_LARGE, f"the result is larger than {max_bytes} bytes")

@@ -44,7 +44,7 @@ class NotSent:
 
 
 @dataclass(frozen=True, slots=True)
-class NoAnswer:
+class NoResponse:
     """Upstream may or may not have seen the call."""
 
     reason: str
@@ -63,7 +63,7 @@ async def http_client(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         response_class=_Response,
-        middlewares=(_send_once,),
+        middlewares=(_without_retry,),
         skip_auto_headers=("Content-Type",),  # a cancel has no body, which aiohttp would call an octet stream
     )
     # "pool" bounds the way to a connection as a whole, name look-up and waiting for a free one included.
@@ -83,16 +83,16 @@ def no_cookies() -> CookieJar:
     return CookieJar(DefaultCookiePolicy(allowed_domains=[]))
 
 
-async def exchange(
+async def send_once(
     http: httpx.AsyncClient, request: httpx.Request, *, deadline_s: float, max_bytes: int
-) -> Response | NotSent | NoAnswer:
+) -> Response | NotSent | NoResponse:
     """Send the request, at most once, and read its answer to the end."""
     try:
         async with asyncio.timeout(deadline_s):
             return await _receive(http, request, max_bytes)
     except (httpx.HTTPError, aiohttp.ClientError, TimeoutError, OSError, UnusableBody) as error:
         reason = f"no answer ({_kind(error)})"
-        return NotSent(reason) if _never_sent(error) else NoAnswer(reason)
+        return NotSent(reason) if _never_sent(error) else NoResponse(reason)
 
 
 class ConnectionBroken(aiohttp.ClientConnectionError):
@@ -107,7 +107,7 @@ class _Response(aiohttp.ClientResponse):
         return response
 
 
-async def _send_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+async def _without_retry(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
     """aiohttp repeats a GET whose connection broke, by itself: a call that no budget knows of. This hides why."""
     try:
         return await handler(request)

@@ -139,7 +139,7 @@ def parse_page(body: bytes) -> TaskPage:
     return TaskPage(tasks, _total_pages(answer))
 
 
-def read_result_url(raw: bytes) -> str | None:
+def parse_result_url(raw: bytes) -> str | None:
     """The `file_url` of a result document: the file that it is of. None if it names none."""
     try:
         return _text(parse_object(raw).get("file_url")) or None

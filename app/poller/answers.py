@@ -95,7 +95,7 @@ class Answers:
     async def _record_failure(self, claim: Claim, failure: Failure) -> None:
         # Trouble of an account has one line for its circuit. A line for each task would be hundreds.
         log.log(
-            logging.DEBUG if failure.of_account else logging.WARNING,
+            logging.DEBUG if failure.concerns_account else logging.WARNING,
             "submit refused",
             task=str(claim.task_id),
             account=self.submit_queue.account,
@@ -107,7 +107,7 @@ class Answers:
             match failure.kind:
                 case FailureKind.THROTTLED | FailureKind.TRANSIENT:
                     await requeue(session, claim.task_id)
-                case _ if failure.of_account:  # none of it is the files' fault
+                case _ if failure.concerns_account:  # none of it is the files' fault
                     await requeue(session, claim.task_id)
                     await open_for(session, self.submit_queue.account, self.submit_queue.model, failure)
                 case _ if may_be_one_file(failure, len(claim.file_urls)):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from app.catalogue import MODELS
-from app.dashscope.circuits import AWAY, NO_MODEL, Circuit
+from app.dashscope.circuits import MODEL_UNAVAILABLE, UPSTREAM_UNAVAILABLE, Circuit
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Availability:
         A query alone shows that upstream is back, which may take its whole time-out: that holds no files.
         """
         circuits = [self.circuit(account, model) for account in self._accounts.get(region, ())]
-        return any(circuit and circuit.probe_due and circuit.code != AWAY for circuit in circuits)
+        return any(circuit and circuit.probe_due and circuit.code != UPSTREAM_UNAVAILABLE for circuit in circuits)
 
     def alternatives(self, region: str, model: str) -> list[str]:
         """Other regions that can take the model's files now."""
@@ -64,7 +64,7 @@ class Availability:
     def unknown_model(self, region: str, model: str) -> Circuit | None:
         """A circuit with upstream's words, when upstream knows no such model for any account of the region."""
         found = [self._circuits.get((account, model)) for account in self._accounts.get(region, ())]
-        marks = [circuit for circuit in found if circuit and circuit.code == NO_MODEL]
+        marks = [circuit for circuit in found if circuit and circuit.code == MODEL_UNAVAILABLE]
         return marks[0] if marks and len(marks) == len(found) else None
 
     def unknown_everywhere(self, model: str) -> Circuit | None:

@@ -207,7 +207,7 @@ class Collector:
             await lock_for_result(session, look.task_id, look.token, status=view.status.value, usage_s=view.usage_s)
             stored = await store_results(session, look.task_id, results)
             await count_result_failures(session, look.task_id, failures)
-            for failure in {result.failure for result in results if result.failure and result.failure.of_account}:
+            for failure in {result.failure for result in results if result.failure and result.failure.concerns_account}:
                 await open_for(session, self._call.account, look.model, failure)
         for result in stored:
             FILES.labels(look.model, look.region, result.status).inc()

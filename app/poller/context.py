@@ -9,7 +9,7 @@ import httpx
 
 from app.catalogue import MODELS, RegionName
 from app.dashscope.budgets import Budgets, Call
-from app.dashscope.circuits import AWAY
+from app.dashscope.circuits import UPSTREAM_UNAVAILABLE
 from app.dashscope.client import DashScope, OutcomeUnknown
 from app.dashscope.failures import Failure, FailureKind
 from app.db import Sessions, transaction
@@ -74,7 +74,7 @@ class PollerContext:
         if not self._reachability[account].missed():
             return False
         async with transaction(self.sessions) as session:
-            await open_for(session, account, "", Failure(FailureKind.TRANSIENT, AWAY, said))
+            await open_for(session, account, "", Failure(FailureKind.TRANSIENT, UPSTREAM_UNAVAILABLE, said))
         return True
 
     def region_of(self, client: DashScope) -> Region:

@@ -97,7 +97,7 @@ def outcomes(
 def after_fetch(last_error: FetchFailed, file: TaskFile, *, ended_s: float) -> Outcome:
     """What becomes of a file whose result could not be fetched."""
     match last_error.kind:
-        case FetchFailureKind.AWAY:
+        case FetchFailureKind.UNAVAILABLE:
             return Wait(last_error.detail)
         case FetchFailureKind.EXPIRED:
             return _give_up_or_wait(file, ended_s, Failure(FailureKind.TRANSIENT, "result_expired", last_error.detail))
@@ -152,7 +152,7 @@ def _outcome(item: FileOutcome | None, file: TaskFile, ended_s: float) -> Outcom
             return Silent(item)
         case FailureKind.FILE_RETRYABLE if file.attempts < MAX_ATTEMPTS:
             return Resubmit(failure)
-        case _ if failure.of_account:
+        case _ if failure.concerns_account:
             return Resubmit(failure)
         case _:
             return Failed(failure)

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.catalogue import MODELS
 from app.dashscope.budgets import Budgets
-from app.dashscope.circuits import Circuit, probe_soon
+from app.dashscope.circuits import Circuit, make_probes_due
 from app.dashscope.client import DashScope, http_client
 from app.dashscope.result_files import results_client
 from app.db import Sessions, create_sessions, transaction
@@ -171,7 +171,7 @@ class Poller:
         self._last_round_at = time.monotonic()
         async with transaction(self._context.sessions) as session:
             if not self._has_begun:
-                await probe_soon(session, list(self._context.upstreams))
+                await make_probes_due(session, list(self._context.upstreams))
             due_work = await read_due_work(
                 session, {account: watcher.late_s for account, watcher in self._watchers.items()}
             )

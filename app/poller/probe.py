@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from uuid import uuid4
 
-from app.dashscope.circuits import TOLD_BY_QUERY, Circuit, open_circuit, put_probe_off, take_probe
+from app.dashscope.circuits import DECIDED_BY_QUERY, Circuit, open_circuit, postpone_probe, take_probe
 from app.dashscope.client import Accepted, DashScope, OutcomeUnknown
 from app.dashscope.failures import Failure, FailureKind
 from app.db import transaction
@@ -38,7 +38,7 @@ class Prober:
         async with transaction(self._context.sessions) as session:
             if failure.kind is FailureKind.ACCOUNT_BLOCKED and not circuit.model:
                 await open_circuit(session, circuit.account, "", failure)  # it may say something new
-            await put_probe_off(session, circuit, refused=failure.kind is not FailureKind.THROTTLED)
+            await postpone_probe(session, circuit, refused=failure.kind is not FailureKind.THROTTLED)
 
     async def _query(self) -> Failure | None:
         """Ask for a task that does not exist, as `doctor` does. None when upstream accepts the key for that."""
@@ -58,7 +58,7 @@ class Prober:
                 break
         if isinstance(answer, Accepted):
             return
-        if circuit.code in TOLD_BY_QUERY and (
+        if circuit.code in DECIDED_BY_QUERY and (
             answer is None or (isinstance(answer, Failure) and answer.kind in _KEY_ACCEPTED)
         ):
             async with transaction(self._context.sessions) as session:
@@ -66,7 +66,7 @@ class Prober:
             return
         refused = isinstance(answer, OutcomeUnknown) or (isinstance(answer, Failure) and _says_no(answer))
         async with transaction(self._context.sessions) as session:
-            await put_probe_off(session, circuit, refused=refused)
+            await postpone_probe(session, circuit, refused=refused)
 
 
 def _says_no(answer: Failure) -> bool:

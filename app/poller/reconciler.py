@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from app.dashscope.client import DashScope
 from app.dashscope.failures import Failure, FailureKind
 from app.dashscope.result_files import fetch_result
-from app.dashscope.wire import FileOutcome, ListedTask, TaskPage, TaskSnapshot, TaskStatus, read_result_url
+from app.dashscope.wire import FileOutcome, ListedTask, TaskPage, TaskSnapshot, TaskStatus, parse_result_url
 from app.db import transaction
 from app.poller.circuits import open_for
 from app.poller.context import PollerContext
@@ -283,4 +283,4 @@ class Reconciler:
         if item.transcription_url is None:
             return None
         raw = await fetch_result(self._context.results_http, item.transcription_url, base_url=self._base_url)
-        return read_result_url(raw) if isinstance(raw, bytes) else None
+        return parse_result_url(raw) if isinstance(raw, bytes) else None

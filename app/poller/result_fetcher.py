@@ -15,7 +15,7 @@ import orjson
 from app.catalogue import MODELS, cost
 from app.dashscope.client import DashScope
 from app.dashscope.result_files import MAX_RESULT_BYTES, FetchFailed, FetchFailureKind, fetch_result
-from app.dashscope.wire import FileOutcome, read_result_url
+from app.dashscope.wire import FileOutcome, parse_result_url
 from app.poller.assignment import is_of
 from app.poller.context import PollerContext
 from app.poller.outcomes import Failed, Outcome, Wait, after_fetch, after_other_name, after_reading
@@ -86,7 +86,7 @@ class ResultFetcher:
         try:
             if MODELS[look.model].input_style == "file_url":
                 # The answer to the query names no file here, only the result does.
-                named = await asyncio.to_thread(read_result_url, raw)
+                named = await asyncio.to_thread(parse_result_url, raw)
                 if not is_of(file.url, named):
                     return _settled(file, after_other_name(file, ended_s=look.ended_s))
             return await asyncio.to_thread(self._transcribed, look, file, raw, usage_s)

@@ -108,7 +108,7 @@ class Submitter:
         CALLS.labels(self._lot.account, "submit", outcome).inc()
         if isinstance(answer, Accepted):
             GROUP_FILES.labels(self._lot.model).observe(len(claim.file_urls))
-        if isinstance(answer, Failure) and answer.of_account:
+        if isinstance(answer, Failure) and answer.concerns_account:
             self._refused = True
         if isinstance(answer, OutcomeUnknown) or (isinstance(answer, Failure) and answer.kind is FailureKind.TRANSIENT):
             self._losses += 1

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import app.main  # noqa: F401 - with it all rooms, and so all errors that callers may see
 from app.api.problems import problem_type
-from app.dashscope.circuits import AWAY
+from app.dashscope.circuits import UPSTREAM_UNAVAILABLE
 from app.dashscope.failures import CALL_FAILURES, FILE_FAILURES, FailureKind
 from app.errors import GatewayError
 from app.jobs.schemas import FileErrorCode, WaitingCode
@@ -44,7 +44,7 @@ def test_every_reason_to_wait_is_documented_and_no_other_is() -> None:
         for verdict, word in CALL_FAILURES.values()
         if verdict in {FailureKind.ACCOUNT_BLOCKED, FailureKind.GRANT, FailureKind.MODEL_UNAVAILABLE}
     }
-    assert made | {AWAY} == set(WaitingCode)
+    assert made | {UPSTREAM_UNAVAILABLE} == set(WaitingCode)
 
 
 def test_the_example_is_what_is_answered() -> None:

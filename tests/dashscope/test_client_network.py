@@ -198,7 +198,7 @@ async def test_an_answer_without_end_is_cut_off(
     server: HostileServer, http: httpx.AsyncClient, account: Account
 ) -> None:
     server.play(flood(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1000\r\n" + b" " * 4096 + b"\r\n"))
-    client = DashScope(account, server.base_url, http, max_answer_bytes=100_000)
+    client = DashScope(account, server.base_url, http, max_response_bytes=100_000)
 
     assert isinstance(await submit(client), OutcomeUnknown)
     assert later(await client.query("a"))
@@ -210,10 +210,10 @@ async def test_an_answer_of_the_greatest_length_is_read(
     server.play(OK)
 
     assert isinstance(
-        await submit(DashScope(account, server.base_url, http, max_answer_bytes=len(SUBMITTED))), Accepted
+        await submit(DashScope(account, server.base_url, http, max_response_bytes=len(SUBMITTED))), Accepted
     )
     assert isinstance(
-        await submit(DashScope(account, server.base_url, http, max_answer_bytes=len(SUBMITTED) - 1)), OutcomeUnknown
+        await submit(DashScope(account, server.base_url, http, max_response_bytes=len(SUBMITTED) - 1)), OutcomeUnknown
     )
 
 

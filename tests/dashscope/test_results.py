@@ -186,7 +186,7 @@ async def test_a_redirect_is_not_followed(http: httpx.AsyncClient, server: Hosti
 
         outcome = await fetch_result(http, f"{server.origin}/a", base_url=BASE)
 
-        assert outcome == FetchFailed(FetchFailureKind.AWAY, f"the result host answered HTTP {status}")
+        assert outcome == FetchFailed(FetchFailureKind.UNAVAILABLE, f"the result host answered HTTP {status}")
         assert elsewhere.received == []
 
 
@@ -196,13 +196,13 @@ async def test_a_redirect_is_not_followed(http: httpx.AsyncClient, server: Hosti
         (403, FetchFailureKind.EXPIRED),
         (404, FetchFailureKind.EXPIRED),
         (410, FetchFailureKind.EXPIRED),
-        (204, FetchFailureKind.AWAY),
-        (206, FetchFailureKind.AWAY),
-        (400, FetchFailureKind.AWAY),
-        (401, FetchFailureKind.AWAY),
-        (429, FetchFailureKind.AWAY),
-        (500, FetchFailureKind.AWAY),
-        (503, FetchFailureKind.AWAY),
+        (204, FetchFailureKind.UNAVAILABLE),
+        (206, FetchFailureKind.UNAVAILABLE),
+        (400, FetchFailureKind.UNAVAILABLE),
+        (401, FetchFailureKind.UNAVAILABLE),
+        (429, FetchFailureKind.UNAVAILABLE),
+        (500, FetchFailureKind.UNAVAILABLE),
+        (503, FetchFailureKind.UNAVAILABLE),
     ],
 )
 async def test_a_status_says_whether_the_link_may_work_later(
@@ -263,14 +263,14 @@ async def test_a_result_that_does_not_come_whole_may_come_later(
     outcome = await fetch_result(http, f"{server.origin}/a", base_url=BASE, deadline_s=0.2)
 
     assert isinstance(outcome, FetchFailed)
-    assert outcome.kind is FetchFailureKind.AWAY
+    assert outcome.kind is FetchFailureKind.UNAVAILABLE
     assert server.origin not in outcome.detail
 
 
 async def test_a_host_that_refuses_connections_is_away(http: httpx.AsyncClient) -> None:
     outcome = await fetch_result(http, "http://127.0.0.1:1/a?Signature=secret", base_url=BASE)
 
-    assert outcome == FetchFailed(FetchFailureKind.AWAY, "the result host gave no answer (ConnectError)")
+    assert outcome == FetchFailed(FetchFailureKind.UNAVAILABLE, "the result host gave no answer (ConnectError)")
 
 
 async def test_a_result_has_a_greatest_size(http: httpx.AsyncClient, server: HostileServer) -> None:

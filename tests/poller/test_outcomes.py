@@ -140,7 +140,7 @@ def test_unknown_is_final_except_for_an_id_that_is_seconds_old() -> None:
 
 def test_a_result_host_that_is_away_is_waited_for() -> None:
     outcome = after_fetch(
-        FetchFailed(FetchFailureKind.AWAY, "HTTP 503"), file(0, "u", result_failures=100), ended_s=LONG_AGO
+        FetchFailed(FetchFailureKind.UNAVAILABLE, "HTTP 503"), file(0, "u", result_failures=100), ended_s=LONG_AGO
     )
     assert outcome == Wait("HTTP 503")
 
