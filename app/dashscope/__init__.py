@@ -1,1 +1,1 @@
-"""DashScope's HTTP API, and nothing above it."""
+"""Client for DashScope's HTTP API. Knows accounts, tasks and files, but no jobs and no clients of the gateway."""

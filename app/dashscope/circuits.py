@@ -1,9 +1,9 @@
-"""Circuits: what upstream refuses to an account, for all models or for one, is not submitted until a probe passes.
+"""Circuits: while upstream refuses an account, or one model to an account, no files are submitted there.
 
-A refusal for the account's sake says nothing about the files: they wait again, or go elsewhere. A probe costs nothing
-and harms nothing. It begins with a query that every accepted key may make. Only when that passes, one file goes out,
-since upstream checks bills, quotas and grants at a submit alone; refused once more, the file waits as before.
-An accepted submit closes the circuit.
+Such a refusal says nothing about the files: they return to the queue or fail over. A probe tests whether the circuit
+can close, without cost. The probe first makes a query, which every accepted key may make. If the query passes, one
+file is submitted, because upstream checks bills, quotas and grants only at a submit. If the submit is refused again,
+the file returns to the queue. An accepted submit closes the circuit.
 """
 
 from collections.abc import Sequence
@@ -15,19 +15,19 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.dashscope.failures import Failure
 
-# The code of a circuit that opened because upstream gave no usable answers.
+# Code of a circuit that opened because upstream gave no usable responses.
 UPSTREAM_UNAVAILABLE = "upstream_unavailable"
-# The code of a circuit that opened because upstream knows no such model.
+# Code of a circuit that opened because upstream does not know the model.
 MODEL_UNAVAILABLE = "model_unavailable"
-# The key is refused, or nothing answers: the query alone tells when that is over.
+# For these codes the query of a probe is enough to close the circuit: the key was refused, or nothing responded.
 DECIDED_BY_QUERY = frozenset({"account_key_refused", UPSTREAM_UNAVAILABLE})
 
-FIRST_PROBE_S = 5
-MAX_PROBE_S = 60
-# Longer than a query and a submit take. Should the poller die with it, another one has the right to probe after this.
+FIRST_PROBE_DELAY_S = 5
+MAX_PROBE_DELAY_S = 60
+# Longer than a query and a submit. After it, another poller may probe in place of one that crashed.
 PROBE_LEASE_S = 90
 
-# Submits that were under way when the circuit opened are refused as well: they do not put the first probe off.
+# Submits that were in flight when the circuit opened are refused too. They do not postpone the first probe.
 _OPEN = text("""
     INSERT INTO circuits (account, model, code, message, upstream_code, probe_at)
     VALUES (:account, :model, :code, :message, :upstream_code, now() + make_interval(secs => :first_s))
@@ -43,14 +43,14 @@ _TAKE_PROBE = text("""
     RETURNING account
 """)
 
-_PUT_OFF = text("""
+_POSTPONE = text("""
     UPDATE circuits SET refused_probes = least(refused_probes + :refusals, 10), probe_lease_until = NULL,
         probe_at = now() + make_interval(
-            secs => least(:longest_s, :first_s * 2 ^ least(refused_probes + :refusals, 10)))
+            secs => least(:max_s, :first_s * 2 ^ least(refused_probes + :refusals, 10)))
     WHERE account = :account AND model = :model
 """)
 
-_PROBE_SOON = text("""
+_MAKE_PROBES_DUE = text("""
     UPDATE circuits SET probe_at = now(), probe_lease_until = NULL, refused_probes = 0
     WHERE account = ANY(:accounts)
 """)
@@ -65,7 +65,7 @@ _READ = text("""
 
 @dataclass(frozen=True, slots=True)
 class Circuit:
-    """An open circuit. A closed one has no row. `model` is empty when it is about the whole account."""
+    """An open circuit. A closed circuit has no row. `model` is empty if the circuit is about the whole account."""
 
     account: str
     model: str
@@ -77,7 +77,7 @@ class Circuit:
 
 
 async def open_circuit(session: AsyncSession, account: str, model: str, failure: Failure) -> bool:
-    """Submit nothing more. `model` is empty for the whole account. Returns whether the circuit was closed until now."""
+    """Stop submits. An empty `model` means the whole account. Returns True if the circuit was closed before."""
     opened = await session.scalar(
         _OPEN,
         {
@@ -86,42 +86,42 @@ async def open_circuit(session: AsyncSession, account: str, model: str, failure:
             "code": failure.code,
             "message": failure.message,
             "upstream_code": failure.upstream_code,
-            "first_s": FIRST_PROBE_S,
+            "first_s": FIRST_PROBE_DELAY_S,
         },
     )
     return bool(opened)
 
 
 async def take_probe(session: AsyncSession, circuit: Circuit) -> bool:
-    """Whether this poller may probe now. The right ends with `postpone_probe`, or by itself after PROBE_LEASE_S."""
+    """Lease the probe. Returns False if it is not due or leased. `postpone_probe` or PROBE_LEASE_S ends the lease."""
     key = {"account": circuit.account, "model": circuit.model, "lease_s": PROBE_LEASE_S}
     return await session.scalar(_TAKE_PROBE, key) is not None
 
 
 async def postpone_probe(session: AsyncSession, circuit: Circuit, *, refused: bool) -> None:
-    """End the probe without closing the circuit. The time to the next one doubles when this one was refused."""
+    """End the probe and leave the circuit open. If the probe was refused, the delay before the next one doubles."""
     await session.execute(
-        _PUT_OFF,
+        _POSTPONE,
         {
             "account": circuit.account,
             "model": circuit.model,
             "refusals": int(refused),
-            "first_s": FIRST_PROBE_S,
-            "longest_s": MAX_PROBE_S,
+            "first_s": FIRST_PROBE_DELAY_S,
+            "max_s": MAX_PROBE_DELAY_S,
         },
     )
 
 
 async def make_probes_due(session: AsyncSession, accounts: Sequence[str]) -> None:
-    """Make all probes of the accounts due: the poller has just started, perhaps with other keys."""
-    await session.execute(_PROBE_SOON, {"accounts": list(accounts)})
+    """Make all probes of the accounts due. For the start of a poller, which may have new keys."""
+    await session.execute(_MAKE_PROBES_DUE, {"accounts": list(accounts)})
 
 
 async def close_circuit(session: AsyncSession, account: str, model: str) -> bool:
-    """Returns whether it was open."""
+    """Remove the row. Returns True if the circuit was open."""
     return await session.scalar(_CLOSE, {"account": account, "model": model}) is not None
 
 
 async def read_circuits(session: AsyncSession) -> Sequence[Circuit]:
-    """All open circuits, also those of accounts that are no longer configured."""
-    return [Circuit(**row._mapping) for row in await session.execute(_READ)]  # noqa: SLF001 - public in SQLAlchemy
+    """All open circuits, including those of accounts that are no longer configured."""
+    return [Circuit(**row) for row in (await session.execute(_READ)).mappings()]

@@ -79,7 +79,7 @@ async def set_row(sessions: Sessions, assignments: str) -> None:
 
 async def granted(budgets: Budgets, call: Call) -> bool:
     """Whether the call may go out at once."""
-    return await budgets._try(call) == 0
+    return await budgets.try_take(call) == 0
 
 
 async def many(budgets: Budgets, call: Call, count: int) -> None:
