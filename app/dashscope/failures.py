@@ -1,6 +1,6 @@
-"""What every refusal of the upstream means: one table for calls, one for tasks and their files. Pure.
+"""Classifies upstream's errors with one table for calls and one for tasks and their files. Pure.
 
-Codes as in the vendor's catalogue of error messages. What is not in the tables is judged by its HTTP status.
+The codes are those of the vendor's list of error messages. The HTTP status classifies calls with an unknown code.
 """
 
 import re
@@ -12,21 +12,21 @@ _STATUS_BEFORE_CODE = re.compile(r"^[45]\d\d-")
 
 
 class FailureKind(StrEnum):
-    """What to do about a failure."""
+    """The cause of a failure, which decides what the poller does next."""
 
-    TRANSIENT = "transient"  # nothing is wrong with the call: it may work in a moment
-    THROTTLED = "throttled"  # a rate limit: later, and fewer of them
-    FILE_RETRYABLE = "file_retryable"  # the file may work in a new task; tried once
-    PERMANENT = "permanent"  # what was sent will never be accepted
-    GRANT = "grant"  # the account may not use this model, or has used up its quota: others may have it
-    MODEL_UNAVAILABLE = "model_unavailable"  # upstream knows no such model
-    ACCOUNT_BLOCKED = "account_blocked"  # key, bill or workspace: nothing works until a person acts
-    NO_SPEECH = "no_speech"  # no failure: there was no speech
+    TRANSIENT = "transient"  # the call is correct and may succeed later
+    THROTTLED = "throttled"  # a rate limit: repeat later and at a lower rate
+    FILE_RETRYABLE = "file_retryable"  # the file may succeed in a new task, which is tried once
+    PERMANENT = "permanent"  # upstream will never accept this request or file
+    GRANT = "grant"  # the account may not use the model, or its quota is used up; other accounts may work
+    MODEL_UNAVAILABLE = "model_unavailable"  # upstream does not know the model
+    ACCOUNT_BLOCKED = "account_blocked"  # key, bill or workspace: all calls fail until a person acts
+    NO_SPEECH = "no_speech"  # not a failure: the audio has no speech
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A judged refusal. `code` is the gateway's stable word for clients, `upstream_code` what DashScope said."""
+    """A classified error. `code` is the gateway's stable code for clients, `upstream_code` is DashScope's."""
 
     kind: FailureKind
     code: str
@@ -36,17 +36,19 @@ class Failure:
 
     @property
     def retryable(self) -> bool:
-        """Whether the same file may succeed when a client retries it later, unchanged."""
+        """True if the file may succeed when the client retries it later without a change."""
         return self.kind is not FailureKind.PERMANENT or self.code == "model_unavailable"
 
     @property
     def concerns_account(self) -> bool:
-        """Trouble of the account, with all models or with one. It says nothing about the files that were sent."""
-        return self.kind in {FailureKind.ACCOUNT_BLOCKED, FailureKind.GRANT, FailureKind.MODEL_UNAVAILABLE}
+        """True if the account is refused, for all models or for one. It says nothing about the files."""
+        return self.kind in _ACCOUNT_KINDS
 
 
+_ACCOUNT_KINDS = {FailureKind.ACCOUNT_BLOCKED, FailureKind.GRANT, FailureKind.MODEL_UNAVAILABLE}
 _QUERY = re.compile(r"\?[^\s\"'?]+")
 
+# The kind of a failure and its code for clients.
 Row = tuple[FailureKind, str]
 
 _THROTTLED: Row = (FailureKind.THROTTLED, "throttled")
@@ -90,7 +92,7 @@ CALL_FAILURES: dict[str, Row] = {
     "BadRequest": _REQUEST,
     "UnsupportedOperation": _REQUEST,
     "InvalidURL": _URL,
-    # Never a kind that tries the same group again: it is split, and the other files go on.
+    # Not retryable, so that the group is split and its other files can proceed.
     "InvalidURL.ConnectionRefused": _UNREACHABLE,
     "InvalidURL.Timeout": _UNREACHABLE,
     "InvalidFile": _UNREADABLE,
@@ -108,18 +110,18 @@ CALL_FAILURES: dict[str, Row] = {
     "GatewayTimeout": _BROKEN,
 }
 
-# `InvalidParameter` says by its message alone that the model is the trouble.
+# Only the message of `InvalidParameter` tells that upstream does not know the model.
 NO_MODEL_MESSAGE = "model not exist"
-# Model and endpoint do not fit. The words fit a file's URL as well, so they count against the files alone.
+# The model does not belong to the endpoint. A bad file URL may have the same message, so only the files fail.
 ENDPOINT_MESSAGE = "url error"
 
 _DOWNLOAD: Row = (FailureKind.FILE_RETRYABLE, "file_unreachable")
 _ENGINE: Row = (FailureKind.FILE_RETRYABLE, "upstream_error")
-_SILENT: Row = (FailureKind.NO_SPEECH, "no_speech")
+_NO_SPEECH: Row = (FailureKind.NO_SPEECH, "no_speech")
 
 FILE_FAILURES: dict[str, Row] = {
-    "SUCCESS_WITH_NO_VALID_FRAGMENT": _SILENT,
-    "ASR_RESPONSE_HAVE_NO_WORDS": _SILENT,
+    "SUCCESS_WITH_NO_VALID_FRAGMENT": _NO_SPEECH,
+    "ASR_RESPONSE_HAVE_NO_WORDS": _NO_SPEECH,
     "InvalidFile.DownloadFailed": _DOWNLOAD,
     "FILE_DOWNLOAD_FAILED": _DOWNLOAD,
     "FILE_SERVER_ERROR": _DOWNLOAD,
@@ -152,65 +154,61 @@ FILE_FAILURES: dict[str, Row] = {
 
 
 def classify_call(status: int, code: str | None, message: str) -> Failure:
-    """Judge a refused call: any answer but 200, or a 200 that carries an error code."""
+    """Classify the response to a call: any status but 200, or a 200 with an error code."""
     row = _find(CALL_FAILURES, code) if code else None
     if row == _REQUEST and NO_MODEL_MESSAGE in message.lower():
         row = _NO_MODEL
     if row == _REQUEST and ENDPOINT_MESSAGE in message.lower():
         row = _ENDPOINT
     if status == 400 and code == "Throttling.AllocationQuota":
-        row = _REQUEST  # it counts hot-word lists, not calls
-    kind, word = row or _by_status(status, readable=code is not None)
-    return Failure(kind, word, _sentence(code, message, status), code, status)
+        row = _REQUEST  # the quota of hot-word lists, not of calls
+    kind, gateway_code = row or _by_status(status, has_code=code is not None)
+    return Failure(kind, gateway_code, _describe(code, message, status), code, status)
 
 
 def classify_file(code: str | None, message: str) -> Failure:
-    """Judge a failed task or one failed file of it. An unknown code is taken for a fault of the engine.
+    """Classify a failed task or a failed file of a task. An unknown code counts as an error of the engine.
 
-    Trouble of the account may come to light only when the task runs.
+    Upstream may detect a refused account only while the task runs, so the codes of accounts occur here too.
     """
-    row = (_find(FILE_FAILURES, code) or _of_account(code)) if code else None
-    kind, word = row or _ENGINE
-    return Failure(kind, word, _sentence(code, message, None), code)
+    row = (_find(FILE_FAILURES, code) or _account_failure(code)) if code else None
+    kind, gateway_code = row or _ENGINE
+    return Failure(kind, gateway_code, _describe(code, message, None), code)
 
 
-def _of_account(code: str) -> Row | None:
-    """Exact codes only. A bare `AccessDenied` of a file is what the storage that holds the file says, too."""
+def _account_failure(code: str) -> Row | None:
+    """The row of an exact account code, except `AccessDenied`, which the storage of a file also returns."""
     row = CALL_FAILURES.get(code) if code != "AccessDenied" else None
-    return (
-        row
-        if row and row[0] in {FailureKind.ACCOUNT_BLOCKED, FailureKind.GRANT, FailureKind.MODEL_UNAVAILABLE}
-        else None
-    )
+    return row if row and row[0] in _ACCOUNT_KINDS else None
 
 
 def _find(table: dict[str, Row], code: str) -> Row | None:
-    """Exact, else by the family before the first dot: `InternalError.Algo` is an `InternalError`.
+    """The row of the code, or of its family before the first dot: `InternalError.Algo` is an `InternalError`.
 
-    Newer pages put the status before it: `400-BadRequest.EmptyInput`.
+    Newer pages of the vendor put the HTTP status before the code: `400-BadRequest.EmptyInput`.
     """
     code = _STATUS_BEFORE_CODE.sub("", code)
     return table.get(code) or table.get(code.split(".", 1)[0])
 
 
-def _by_status(status: int, *, readable: bool) -> Row:
+def _by_status(status: int, *, has_code: bool) -> Row:
     match status:
         case 401:
             return _KEY
         case 429:
             return _THROTTLED
-        case 403 if readable:
+        case 403 if has_code:
             return _NO_GRANT
-        case 400 | 404 | 405 | 409 | 413 | 415 | 416 | 422 if readable:
+        case 400 | 404 | 405 | 409 | 413 | 415 | 416 | 422 if has_code:
             return _REQUEST
         case _:
-            # 5xx, redirects, and 4xx pages of whatever stands between: none of them is DashScope's own refusal.
+            # 5xx, redirects, and 4xx pages of proxies: none of them is a refusal by DashScope itself.
             return _BROKEN
 
 
-def _sentence(code: str | None, message: str, status: int | None) -> str:
-    """Without query strings: upstream may quote a file's URL, whose signature is its client's alone."""
+def _describe(code: str | None, message: str, status: int | None) -> str:
+    """The message without query strings: upstream may quote a file's URL, whose signature is a secret of its client."""
     if code and message and message != code:
         message = f"{code}: {message}"
-    said = message or code or (f"HTTP {status}" if status else "DashScope gave no reason")
-    return _QUERY.sub("?…", said)[:MAX_MESSAGE_CHARS]
+    text = message or code or (f"HTTP {status}" if status else "DashScope gave no reason")
+    return _QUERY.sub("?…", text)[:MAX_MESSAGE_CHARS]

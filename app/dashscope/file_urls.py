@@ -1,8 +1,8 @@
-"""Forms of a file's URL: for comparing it with the `file_url` of an answer, and for telling files of a task apart.
+"""Compares the URLs of files with the `file_url` that DashScope echoes in its responses. Pure.
 
-DashScope echoes URLs as they were sent. Nothing promises that: an echo may have its escapes undone, or the host in
-another case. `file_key` is the same for all such spellings of a URL. `share_key` is coarser: files with equal ones
-are never sent in one task, so no spelling of one file's URL can be that of another file of the task. Pure.
+DashScope echoes URLs as they were sent, but does not promise that: an echo may lack escapes, or spell the host in
+another case. All such spellings of a URL have the same `file_key`. `share_key` is coarser. Files with the same
+`share_key` are never sent in one task, so a spelling of one file's URL never matches another file of the task.
 """
 
 import re
@@ -14,7 +14,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 import idna
 
-# Escapes of escapes (`%252F`) are undone that deep. Each pass takes time in proportion to the length of the URL.
+# Depth to which escapes of escapes (`%252F`) are decoded. Each pass takes linear time.
 _MAX_PASSES = 8
 _OSS = "oss://"
 _PARTS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^?#]*)(.*)", re.DOTALL)
@@ -23,12 +23,12 @@ _ESCAPE = re.compile(b"%[0-9A-Fa-f]{2}")
 _REPLACED = re.compile("[\udc80-\udcff\ufffd]+")
 
 
-# Reconciling compares each of many attempts with each of many tasks.
+# The reconciler compares each of many unsure tasks with each of many listed tasks.
 @lru_cache(maxsize=1024)
 def file_key(url: str) -> str:
-    """The URL without escapes, with host, scheme, port and dot segments in their usual form.
+    """The URL without escapes, with scheme, host, port and dot segments normalised.
 
-    Equal keys mean the same file as far as an answer can tell. A plus sign is a blank: decoders of forms make it one.
+    URLs with equal keys cannot be told apart in a response. A plus sign becomes a blank, as form decoders do it.
     """
     text = _unescaped(url)
     parts = _PARTS.fullmatch(text)
@@ -36,13 +36,13 @@ def file_key(url: str) -> str:
         return text
     scheme, authority, path, rest = parts.groups()
     scheme = scheme.lower()
-    return f"{scheme}://{_usual_authority(scheme, authority)}{_usual_path(path)}{rest}"
+    return f"{scheme}://{_normalised_authority(scheme, authority)}{_normalised_path(path)}{rest}"
 
 
 def share_key(url: str) -> str:
-    """The key of a URL without what a careless echo may lose as well.
+    """The `file_key` without the details that an imprecise echo may change.
 
-    That is: case, composition of characters, bytes that are not UTF-8, http or https, user and password.
+    These are case, Unicode composition, bytes that are not UTF-8, http or https, user and password.
     """
     key = _REPLACED.sub("\ufffd", file_key(url)).casefold()
     if not key.isascii():
@@ -55,9 +55,9 @@ def share_key(url: str) -> str:
 
 
 def upload_path(url: str) -> str | None:
-    """The path by which an upload is known in both its forms, `oss://path` and `https://bucket-host/path?signature`.
+    """The path of an uploaded file. It is the same in `oss://path` and `https://bucket-host/path?signature`.
 
-    Upstream echoes the latter. None for what is no URL of http, https or oss.
+    Upstream echoes the second form. None if the scheme is not http, https or oss.
     """
     if url.startswith(_OSS):
         return _unescaped(url.removeprefix(_OSS))
@@ -69,18 +69,18 @@ def upload_path(url: str) -> str | None:
 
 
 class DistinctFiles:
-    """Collects URLs that may share a task, each with a `share_key` of its own."""
+    """Collects URLs that may share a task. Each has a different `share_key`."""
 
     def __init__(self, urls: Iterable[str] = ()) -> None:
         self._keys: set[str] = set()
         self._uploads: set[str | None] = set()
-        self._paths: set[str | None] = set()  # of other URLs, once there are uploads to compare with
+        self._paths: set[str | None] = set()  # paths of other URLs; filled when the first upload is added
         self._others: list[str] = []  # URLs that are not in `_paths` yet
         for url in urls:
             self.add(url)
 
     def add(self, url: str) -> bool:
-        """Add the URL unless an answer could take it for one that is there; whether it was added."""
+        """Add the URL, unless a response could confuse it with one that was added. Returns True if it was added."""
         key = share_key(url)
         if key in self._keys or self._clashes(url):
             return False
@@ -88,7 +88,7 @@ class DistinctFiles:
         return True
 
     def _clashes(self, url: str) -> bool:
-        """Whether an upload and another URL have the same path, which is all that an answer tells of an upload."""
+        """True if an upload and another URL have the same path. A response identifies an upload by its path only."""
         if not url.startswith(_OSS):
             if self._uploads and _folded_path(url) in self._uploads:
                 return True
@@ -109,7 +109,7 @@ def _folded_path(url: str) -> str | None:
 
 
 def _unescaped(url: str) -> str:
-    """Bytes that are not UTF-8 become surrogates: as question marks, all file names in GBK would be equal."""
+    """Decode the escapes. Bytes that are not UTF-8 become surrogates, so that file names in GBK stay different."""
     if "%" in url:
         data = url.encode("utf-8", "surrogatepass")
         for _ in range(_MAX_PASSES):
@@ -120,27 +120,27 @@ def _unescaped(url: str) -> str:
     return url.replace("+", " ").replace("\\", "/")
 
 
-# The files of a task are mostly on one host.
+# Most files of a task are on one host.
 @lru_cache(maxsize=1024)
-def _usual_authority(scheme: str, authority: str) -> str:
+def _normalised_authority(scheme: str, authority: str) -> str:
     if scheme not in _DEFAULT_PORTS:
         return authority
-    user, at, place = authority.rpartition("@")
-    place = place.lower().removesuffix(":").removesuffix(_DEFAULT_PORTS[scheme]).removesuffix(".")
-    if not place.isascii():
-        with suppress(UnicodeError):  # no host name: compared as it is
-            place = idna.encode(place, uts46=True).decode("ascii")
-    return f"{user}{at}{place}"
+    user, at, host = authority.rpartition("@")
+    host = host.lower().removesuffix(":").removesuffix(_DEFAULT_PORTS[scheme]).removesuffix(".")
+    if not host.isascii():
+        with suppress(UnicodeError):  # not a valid host name: compared unchanged
+            host = idna.encode(host, uts46=True).decode("ascii")
+    return f"{user}{at}{host}"
 
 
-def _usual_path(path: str) -> str:
-    """Without empty and dot segments, as libraries for HTTP send it. No path is that of the root."""
+def _normalised_path(path: str) -> str:
+    """The path without empty and dot segments, as HTTP libraries send it. An empty path becomes `/`."""
     if "//" not in path and "/." not in path:
         return path or "/"
-    kept: list[str] = []
+    segments: list[str] = []
     for segment in path.split("/"):
         if segment == "..":
-            del kept[-1:]
+            del segments[-1:]
         elif segment not in {"", "."}:
-            kept.append(segment)
-    return "/" + "/".join(kept)
+            segments.append(segment)
+    return "/" + "/".join(segments)

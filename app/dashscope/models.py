@@ -16,7 +16,7 @@ class Budget(Base):
 
     account: Mapped[str] = mapped_column(Text, primary_key=True)
     kind: Mapped[str] = mapped_column(Text, primary_key=True)
-    # Calls per second that the account is allowed, and what of it is used now (less after a 429).
+    # Calls per second: the limit of the account, and the rate used now, which is lower after a 429.
     rate: Mapped[float] = mapped_column(Float)
     current_rate: Mapped[float] = mapped_column(Float)
     next_at: Mapped[datetime] = mapped_column(server_default=func.now())
@@ -25,18 +25,18 @@ class Budget(Base):
 
 
 class Circuit(Base):
-    """An account, or one model of it, that gets no submits because upstream refuses them. See `circuits.py`."""
+    """An account, or one model of an account, that upstream refuses. See `app.dashscope.circuits`."""
 
     __tablename__ = "circuits"
 
     account: Mapped[str] = mapped_column(Text, primary_key=True)
-    # Empty: the whole account.
+    # Empty for the whole account.
     model: Mapped[str] = mapped_column(Text, primary_key=True, default="", server_default="")
     code: Mapped[str] = mapped_column(Text)
     message: Mapped[str] = mapped_column(Text)
     upstream_code: Mapped[str | None] = mapped_column(Text)
     opened_at: Mapped[datetime] = mapped_column(server_default=func.now())
     probe_at: Mapped[datetime]
-    # Until then one poller has the right to probe. It runs out with a poller that died.
+    # The end of the lease under which one poller probes.
     probe_lease_until: Mapped[datetime | None]
     refused_probes: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")

@@ -1,7 +1,7 @@
-"""Fetching result files: signed, expiring links to object storage, which must never see the API key.
+"""Fetches result files from object storage, by signed URLs that expire. The API key is never sent there.
 
-Links are fetched byte for byte, since their signature covers every escape (`%3A` stays `%3A`). That is why httpx's
-own transport is used here and not aiohttp's, which re-quotes URLs.
+URLs are sent byte for byte, since their signature covers every escape (`%3A` stays `%3A`). Therefore httpx's own
+transport is used here and not aiohttp's, which re-quotes URLs.
 """
 
 import asyncio
@@ -18,26 +18,26 @@ from app.dashscope.bodies import UnusableBody, read_body
 from app.dashscope.transport import no_cookies
 from app.tls import ssl_context
 
-MAX_RESULT_BYTES = 128 * 1024 * 1024  # 12 hours of Mandarin are 6–13 MB a channel; pretty-printed about twice that
+MAX_RESULT_BYTES = 128 * 1024 * 1024  # 12 hours of Mandarin: 6–13 MB per channel, pretty-printed about twice
 DEADLINE_S = 300
-# httpcore scans its pool for each request: 480 calls/s at 20 connections, 81 at 100.
+# httpcore scans its pool for each request: 480 requests/s with 20 connections, 81 with 100.
 MAX_CONNECTIONS = 16
 MAX_PORT = 65535
 
-# A link that two readers could take for different ones is refused: no escapes in the host, no user names, no IDNA.
+# A URL that two parsers may read differently is refused: no escapes in the host, no user names, no IDNA.
 _LABEL = r"[A-Za-z0-9_-]{1,63}"
 _HOST = rf"{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\]"
-_LINK = re.compile(rf"https?://(?P<host>{_HOST})(?P<port>:[0-9]{{1,5}})?(?P<target>[/?][^#]*)?(?:#.*)?")
-# Everything that RFC 3986 allows in a path or query, and the percent sign of escapes that are there already.
-_LEGAL = "/?:@!$&'()*+,;=-._~%[]"
+_URL = re.compile(rf"https?://(?P<host>{_HOST})(?P<port>:[0-9]{{1,5}})?(?P<target>[/?][^#]*)?(?:#.*)?")
+# All characters that RFC 3986 allows in a path or query, and the percent sign of existing escapes.
+_SAFE = "/?:@!$&'()*+,;=-._~%[]"
 
 
 class FetchFailureKind(StrEnum):
     """Why a result could not be fetched."""
 
-    UNAVAILABLE = "unavailable"  # no answer, 5xx: the link may work later
-    EXPIRED = "expired"  # 403, 404: this link will not work again; the task may give a new one
-    FORBIDDEN = "forbidden"  # a host that is not DashScope's: never fetched
+    UNAVAILABLE = "unavailable"  # no response, or a 5xx: the URL may work later
+    EXPIRED = "expired"  # 403, 404 or 410: the URL will not work again, but a query of the task may give a new one
+    FORBIDDEN = "forbidden"  # the host is not DashScope's: no request was made
     TOO_LARGE = "too_large"
 
 
@@ -71,14 +71,14 @@ async def fetch_result(
     max_bytes: int = MAX_RESULT_BYTES,
     deadline_s: float = DEADLINE_S,
 ) -> bytes | FetchFailed:
-    """The bytes of a result. `base_url`: the region's own, whose host may serve results besides `*.aliyuncs.com`."""
+    """The bytes of a result file. Allowed hosts: `*.aliyuncs.com` and the host of `base_url`, the region's URL."""
     if not is_result_host(url, base_url):
         return FetchFailed(FetchFailureKind.FORBIDDEN, "the result is on a host that is not DashScope's")
     try:
         async with asyncio.timeout(deadline_s):
             return await _fetch(http, _request(http, url), max_bytes)
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError) as error:
-        return FetchFailed(FetchFailureKind.UNAVAILABLE, f"the result host gave no answer ({type(error).__name__})")
+        return FetchFailed(FetchFailureKind.UNAVAILABLE, f"the result host did not respond ({type(error).__name__})")
 
 
 def is_result_host(url: str, base_url: str) -> bool:
@@ -87,11 +87,11 @@ def is_result_host(url: str, base_url: str) -> bool:
 
 
 def _host(url: str) -> str | None:
-    """The host that a request to `url` goes to; None where two readers of it might disagree."""
-    link = _LINK.fullmatch(url)
-    if link is None or int((link["port"] or ":0")[1:]) > MAX_PORT:
+    """The host of the request to `url`, or None if two parsers may read the URL differently."""
+    parts = _URL.fullmatch(url)
+    if parts is None or int((parts["port"] or ":0")[1:]) > MAX_PORT:
         return None
-    host = link["host"].lower()
+    host = parts["host"].lower()
     try:
         return host if httpx.URL(url).host == host.strip("[]") else None
     except (httpx.InvalidURL, UnicodeError):
@@ -99,9 +99,9 @@ def _host(url: str) -> str | None:
 
 
 def _request(http: httpx.AsyncClient, url: str) -> httpx.Request:
-    """httpx would resolve dot segments and escape more than it must: the path and query are handed through."""
-    link = _LINK.fullmatch(url)
-    target = quote((link and link["target"]) or "/", safe=_LEGAL)
+    """A request with the path and query of `url` as they are: httpx resolves dot segments and adds escapes."""
+    parts = _URL.fullmatch(url)
+    target = quote((parts and parts["target"]) or "/", safe=_SAFE)
     target = target if target.startswith("/") else f"/{target}"
     return http.build_request("GET", url, extensions={"target": target.encode()})
 
@@ -116,16 +116,14 @@ async def _fetch(http: httpx.AsyncClient, request: httpx.Request, max_bytes: int
 
 async def _read(response: httpx.Response, max_bytes: int) -> bytes | FetchFailed:
     if response.status_code in {403, 404, 410}:
-        return FetchFailed(FetchFailureKind.EXPIRED, f"the result host answered HTTP {response.status_code}")
+        return FetchFailed(FetchFailureKind.EXPIRED, f"the result host returned HTTP {response.status_code}")
     if response.status_code != 200:
-        return FetchFailed(FetchFailureKind.UNAVAILABLE, f"the result host answered HTTP {response.status_code}")
+        return FetchFailed(FetchFailureKind.UNAVAILABLE, f"the result host returned HTTP {response.status_code}")
     try:
+        # Object storage sends an object that was stored compressed as it is, whatever Accept-Encoding says.
         body = await read_body(response, max_bytes)
     except UnusableBody:
         return FetchFailed(FetchFailureKind.UNAVAILABLE, "the result is compressed in a way that was not asked for")
-    # Object storage sends what was stored encoded, asked or not; decoded, it is the document.
-    return (
-        FetchFailed(FetchFailureKind.TOO_LARGE, f"the result is larger than {max_bytes} bytes")
-        if body is None
-        else body
-    )
+    if body is None:
+        return FetchFailed(FetchFailureKind.TOO_LARGE, f"the result is larger than {max_bytes} bytes")
+    return body

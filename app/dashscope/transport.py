@@ -1,6 +1,6 @@
-"""One HTTP request to DashScope's API, within a deadline. It tells a request that never left from an unanswered one.
+"""Sends one HTTP request to DashScope's API within a deadline.
 
-The network raises nothing here: what happened is the value that comes back.
+Network errors are return values: NotSent if the request cannot have reached upstream, else NoResponse.
 """
 
 import asyncio
@@ -19,14 +19,14 @@ from app.tls import ssl_context
 CALL_TIMEOUT_S = 30
 CONNECT_TIMEOUT_S = 10
 MAX_CONNECTIONS = 200
-# Below the keep-alive of the usual servers (5 s and more): a submit never goes out on a connection that the
-# other side is just closing, which would leave its outcome unknown.
+# Shorter than the keep-alive of common servers (5 s and more). A submit on a connection that the server is closing
+# would have an unknown outcome.
 KEEPALIVE_S = 3
 MAX_RESPONSE_BYTES = 32 * 1024 * 1024
 
-# What aiohttp raises before there is a connection, and nowhere else: no name, refused, TLS failed, no time left.
-# Any other trouble may have come after the request had left. httpx's exceptions do not tell: httpx-aiohttp 0.2
-# turns a refused connection and one that broke under a request into the same ConnectTimeout.
+# aiohttp raises these only before a connection exists: unknown name, connection refused, TLS failure, timeout. Any
+# other error may have occurred after the request was sent. httpx's exceptions do not separate the cases: httpx-aiohttp
+# 0.2 maps a refused connection and a connection that broke during a request to the same ConnectTimeout.
 _NEVER_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 
@@ -38,14 +38,14 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class NotSent:
-    """The connection could not be made: upstream saw nothing of the call."""
+    """No connection could be opened, so the request did not reach upstream."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class NoResponse:
-    """Upstream may or may not have seen the call."""
+    """The request may or may not have reached upstream."""
 
     reason: str
 
@@ -54,9 +54,9 @@ class NoResponse:
 async def http_client(
     *, connect_timeout_s: float = CONNECT_TIMEOUT_S, max_connections: int = MAX_CONNECTIONS
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """The client for API calls. aiohttp carries them: httpx's own transport tops out near 500 calls/s.
+    """The client for API calls, over aiohttp: httpx's own transport reaches about 500 calls per second.
 
-    All accounts share it, so it keeps no cookies. Environment proxies are not used.
+    All accounts share the client, so it stores no cookies. Proxies of the environment are not used.
     """
     connector = aiohttp.TCPConnector(limit=max_connections, keepalive_timeout=KEEPALIVE_S, ssl=ssl_context())
     session = aiohttp.ClientSession(
@@ -64,9 +64,9 @@ async def http_client(
         cookie_jar=aiohttp.DummyCookieJar(),
         response_class=_Response,
         middlewares=(_without_retry,),
-        skip_auto_headers=("Content-Type",),  # a cancel has no body, which aiohttp would call an octet stream
+        skip_auto_headers=("Content-Type",),  # aiohttp adds application/octet-stream to a POST without a body
     )
-    # "pool" bounds the way to a connection as a whole, name look-up and waiting for a free one included.
+    # "pool" limits the whole time to get a connection, including name resolution and the wait for a free connection.
     timeout = httpx.Timeout(CALL_TIMEOUT_S, connect=connect_timeout_s, pool=connect_timeout_s)
     async with httpx.AsyncClient(
         transport=AiohttpTransport(client=session, verify=ssl_context()),
@@ -79,36 +79,36 @@ async def http_client(
 
 
 def no_cookies() -> CookieJar:
-    """A jar that takes none: a cookie of one account's answer would go out with the next account's call."""
+    """A jar that accepts no cookies. A cookie of one account would be sent with the calls of the others."""
     return CookieJar(DefaultCookiePolicy(allowed_domains=[]))
 
 
 async def send_once(
     http: httpx.AsyncClient, request: httpx.Request, *, deadline_s: float, max_bytes: int
 ) -> Response | NotSent | NoResponse:
-    """Send the request, at most once, and read its answer to the end."""
+    """Send the request at most once, and read the whole response. Raises nothing for the network."""
     try:
         async with asyncio.timeout(deadline_s):
             return await _receive(http, request, max_bytes)
     except (httpx.HTTPError, aiohttp.ClientError, TimeoutError, OSError, UnusableBody) as error:
-        reason = f"no answer ({_kind(error)})"
+        reason = f"no response ({_error_name(error)})"
         return NotSent(reason) if _never_sent(error) else NoResponse(reason)
 
 
 class ConnectionBroken(aiohttp.ClientConnectionError):
-    """The connection broke under a request."""
+    """The connection broke during a request."""
 
 
 class _Response(aiohttp.ClientResponse):
     async def start(self, connection: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
         response = await super().start(connection)
-        # httpx-aiohttp encodes it as UTF-8, which raises where the server sent other bytes. Nobody reads it.
+        # httpx-aiohttp encodes the reason, which is not used, as UTF-8. That raises if the server sent other bytes.
         self.reason = None
         return response
 
 
 async def _without_retry(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """aiohttp repeats a GET whose connection broke, by itself: a call that no budget knows of. This hides why."""
+    """Replace the errors after which aiohttp repeats a GET by itself. A repeated call would bypass the budgets."""
     try:
         return await handler(request)
     except _NEVER_SENT:
@@ -131,10 +131,10 @@ async def _receive(http: httpx.AsyncClient, request: httpx.Request, max_bytes: i
 def _never_sent(error: Exception) -> bool:
     if isinstance(error.__cause__, _NEVER_SENT):
         return True
-    # Transports other than aiohttp's, as in tests, raise httpx's own word for it.
+    # Transports other than aiohttp's, as in tests, raise httpx's own exception.
     return isinstance(error, httpx.ConnectError) and error.__cause__ is None
 
 
-def _kind(error: Exception) -> str:
-    """The kind of trouble only: messages of transports carry URLs, and their requests the key."""
+def _error_name(error: Exception) -> str:
+    """The name of the exception. Its message may hold the URL, and its request holds the key."""
     return type(error.__cause__ if isinstance(error.__cause__, aiohttp.ClientError) else error).__name__

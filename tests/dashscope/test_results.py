@@ -186,7 +186,7 @@ async def test_a_redirect_is_not_followed(http: httpx.AsyncClient, server: Hosti
 
         outcome = await fetch_result(http, f"{server.origin}/a", base_url=BASE)
 
-        assert outcome == FetchFailed(FetchFailureKind.UNAVAILABLE, f"the result host answered HTTP {status}")
+        assert outcome == FetchFailed(FetchFailureKind.UNAVAILABLE, f"the result host returned HTTP {status}")
         assert elsewhere.received == []
 
 
@@ -213,7 +213,7 @@ async def test_a_status_says_whether_the_link_may_work_later(
 
     outcome = await fetch_result(http, f"{server.origin}/a", base_url=BASE)
 
-    assert outcome == FetchFailed(trouble, f"the result host answered HTTP {status}")
+    assert outcome == FetchFailed(trouble, f"the result host returned HTTP {status}")
 
 
 async def test_what_a_200_brings_is_for_others_to_judge(http: httpx.AsyncClient, server: HostileServer) -> None:
@@ -270,7 +270,7 @@ async def test_a_result_that_does_not_come_whole_may_come_later(
 async def test_a_host_that_refuses_connections_is_away(http: httpx.AsyncClient) -> None:
     outcome = await fetch_result(http, "http://127.0.0.1:1/a?Signature=secret", base_url=BASE)
 
-    assert outcome == FetchFailed(FetchFailureKind.UNAVAILABLE, "the result host gave no answer (ConnectError)")
+    assert outcome == FetchFailed(FetchFailureKind.UNAVAILABLE, "the result host did not respond (ConnectError)")
 
 
 async def test_a_result_has_a_greatest_size(http: httpx.AsyncClient, server: HostileServer) -> None:

@@ -53,7 +53,7 @@ async def test_an_outcome_says_what_kind_of_trouble_it_was_and_not_where(
     failure = await client.query("a")
 
     assert isinstance(failure, Failure)
-    assert failure.message == "no answer (ConnectionBroken)"
+    assert failure.message == "no response (ConnectionBroken)"
 
 
 def test_no_text_form_has_the_key(client: DashScope, account: Account) -> None:
