@@ -1,4 +1,4 @@
-"""The connections of one engine: how many are in use, which may be used again, and whether the database is there."""
+"""Guards the connection pool of an engine, and tracks whether the database is available."""
 
 import asyncio
 import logging
@@ -18,25 +18,27 @@ from app.errors import DatabaseUnavailable
 from app.outages import PASSING, as_outage, ends_connection, is_full, is_outage, is_stale
 
 POOL_TIMEOUT_S = 10.0
-# How long a connection that the server refused is not asked for again while others of the process can be used.
+# After the server refused a connection, the pool stays smaller by one for this long if the process has others.
 GROW_AFTER_S = 5.0
-# A full server refuses some of the connections that a process opens at once, before the others are in use.
+# Pauses before a process without a connection tries a full server again.
 CONNECTING_PAUSES_S = (0.1, 0.2, 0.4)
-# Bounds how often all connections are replaced while the server stays read-only.
+# Minimum interval between replacements of all connections while the server stays read-only.
 STALE_EVERY_S = 1.0
 
-AVAILABLE = Gauge("asr_gateway_database_available", "1 while the database does what this process asks of it")
+AVAILABLE = Gauge("asr_gateway_database_available", "1 while the database serves this process, else 0")
 AVAILABLE.set(1)
-OUTAGES = Counter("asr_gateway_database_outages_total", "Transactions that the database could not do", ["reason"])
+OUTAGES = Counter(
+    "asr_gateway_database_outages_total", "Transactions that failed because the database was unavailable", ["reason"]
+)
 
 T = TypeVar("T")
 log = structlog.get_logger()
 
 
 class Availability:
-    """Whether the database is there, as the transactions of one process found out.
+    """Availability of the database, as observed by the transactions of one process.
 
-    `log_changes`: log the begin and the end of an outage. Commands that end by themselves print the error instead.
+    `log_changes`: log the begin and the end of an outage. Short commands print the error instead.
     """
 
     def __init__(self, *, log_changes: bool = True) -> None:
@@ -44,10 +46,10 @@ class Availability:
         self.outage: DatabaseUnavailable | None = None
         # Set during an outage.
         self.away = asyncio.Event()
-        # When the database was last seen to be writable, by time.monotonic.
+        # The last time the database was found writable, by time.monotonic.
         self.checked_at = -math.inf
         self._began_at = 0.0
-        self._told: set[str] = set()
+        self._logged_reasons: set[str] = set()
         self._failed_at = 0.0
 
     @property
@@ -63,20 +65,22 @@ class Availability:
         self._failed_at = time.monotonic()
         if self.outage is None:
             self._began_at = self._failed_at
-            self._told = set()
+            self._logged_reasons = set()
             AVAILABLE.set(0)
-            log.log(self._level, "database away", reason=outage.reason, error=outage.explanation)
+            log.log(self._level, "database unavailable", reason=outage.reason, error=outage.explanation)
             self.away.set()
-        elif outage.reason not in self._told:
-            # A lost connection says less than what the server answers to the next one.
-            log.log(self._level, "database still away", reason=outage.reason, error=outage.explanation)
-        self._told.add(outage.reason)
+        elif outage.reason not in self._logged_reasons:
+            # The first error is often a lost connection; the next connect reports the cause.
+            log.log(self._level, "database still unavailable", reason=outage.reason, error=outage.explanation)
+        self._logged_reasons.add(outage.reason)
         self.outage = outage
 
     def recovered(self) -> None:
         if self.outage is None:
             return
-        log.info("database back", reason=self.outage.reason, away_s=round(time.monotonic() - self._began_at, 1))
+        log.info(
+            "database available again", reason=self.outage.reason, outage_s=round(time.monotonic() - self._began_at, 1)
+        )
         AVAILABLE.set(1)
         self.outage = None
         self.away.clear()
@@ -85,9 +89,9 @@ class Availability:
 class Connections:
     """Guards the pool of one engine.
 
-    At most `size` connections are in use. While the server refuses more than the process has, callers wait for one
-    of those, up to POOL_TIMEOUT_S. A connection that the server closed, or that was opened before the server changed
-    its role, is replaced when it is next taken out of the pool.
+    At most `size` connections are in use. If the server refuses a further connection, callers wait up to
+    POOL_TIMEOUT_S for an existing one. A connection that the server closed, or that is older than a change of the
+    server's role, is replaced at its next checkout.
     """
 
     def __init__(self, size: int, availability: Availability) -> None:
@@ -103,9 +107,9 @@ class Connections:
         event.listen(engine.sync_engine, "handle_error", self._on_error)
 
     async def take(self, connect: Callable[[], Awaitable[T]]) -> T:
-        """What `connect` returns from the pool. Call `release` when the connection is back in the pool.
+        """Call `connect`, which takes a connection out of the pool, and return its result.
 
-        Raises DatabaseUnavailable.
+        Call `release` when the connection is back in the pool. Raises DatabaseUnavailable.
         """
         deadline = time.monotonic() + POOL_TIMEOUT_S
         pauses = iter(CONNECTING_PAUSES_S)
@@ -115,7 +119,7 @@ class Connections:
                 connection = await connect()
             except Exception as error:
                 if self._in_use and is_outage(error) and time.monotonic() < deadline:
-                    # The pool cannot grow: give its place back later, and wait for a connection that is in use now.
+                    # The pool cannot grow. Free this slot later, and wait for a connection that is in use now.
                     asyncio.get_running_loop().call_later(GROW_AFTER_S, self._free.release)
                     continue
                 self._free.release()
@@ -135,8 +139,8 @@ class Connections:
         self._free.release()
 
     @contextmanager
-    def outages_told(self) -> Iterator[None]:
-        """As `app.outages.outages_told`, and remembers the outage."""
+    def translate_outages(self) -> Iterator[None]:
+        """`app.outages.translate_outages`, and records the outage in `availability`."""
         try:
             yield
         except Exception as error:
@@ -148,7 +152,10 @@ class Connections:
             raise outage from error
 
     def is_lost(self, error: BaseException) -> bool:
-        """Whether the open connection that `error` came on must not be used again. Other open ones may be replaced."""
+        """Whether the connection that raised `error` must be discarded.
+
+        If the error suggests that other connections are stale too, they are replaced at their next checkout.
+        """
         now = time.monotonic()
         if is_stale(error) and now - self._stale_before > STALE_EVERY_S:
             self._stale_before = now
@@ -162,21 +169,21 @@ class Connections:
             async with asyncio.timeout(deadline - time.monotonic()):
                 await self._free.acquire()
         except TimeoutError:
-            explanation = f"no connection of the {self._size} of this process was free within {POOL_TIMEOUT_S:g} s"
-            detail = "The database cannot do this now (pool_exhausted); try again in a moment."
+            explanation = f"all {self._size} connections of this process were in use for {POOL_TIMEOUT_S:g} s"
+            detail = "The database is unavailable (pool_exhausted); try again in a moment."
             raise DatabaseUnavailable(detail, reason="pool_exhausted", explanation=explanation) from None
 
     def _on_connect(self, _connection: Any, record: Any) -> None:
         record.info["opened_at"] = time.monotonic()
 
     def _on_checkout(self, connection: Any, record: Any, _proxy: Any) -> None:
-        driver = connection.driver_connection
-        if driver.is_closed() or record.info["opened_at"] < self._stale_before:
-            driver.terminate()  # else the pool says goodbye first, which takes 2 s while the server does not answer
+        raw = connection.driver_connection
+        if raw.is_closed() or record.info["opened_at"] < self._stale_before:
+            raw.terminate()  # a graceful close takes 2 s while the server does not respond
             raise DisconnectionError
 
     def _on_error(self, context: Any) -> None:
         if self.is_lost(context.original_exception):
             context.is_disconnect = True
-            # The others are replaced one by one, by `_on_checkout`.
+            # `_on_checkout` replaces the other connections one by one.
             context.invalidate_pool_on_disconnect = False

@@ -1,7 +1,7 @@
-"""Which errors mean that the database cannot do its work now, and how they are told.
+"""Classifies database errors: outages become DatabaseUnavailable, with a reason and an explanation.
 
-The same statement may succeed later: the server is away or starting, refuses a login, is read-only or short of
-something, or another transaction was in the way. All of them become DatabaseUnavailable.
+After an outage the same statement may succeed later: the server is unreachable or starting, refuses the login, is
+read-only or out of a resource, or the transaction conflicted with another one.
 """
 
 import ssl
@@ -14,8 +14,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from app.errors import DatabaseUnavailable
 
-# The words of `/readyz`, logs and metrics. A longer prefix of the SQLSTATE goes before a shorter one.
-_REASONS = {
+# Reasons in `/readyz`, logs and metrics by SQLSTATE or its class. The full code takes precedence over the class.
+_SQLSTATE_REASONS = {
     "08": "connection_lost",
     "25006": "read_only",
     "25P03": "connection_lost",  # idle_in_transaction_session_timeout ends the session
@@ -37,9 +37,9 @@ _REASONS = {
     "57P05": "connection_lost",
     "58": "system_error",
 }
-# The first that fits: TimeoutError and ssl.SSLError are OSErrors, and some InterfaceErrors are ValueErrors.
-_DRIVER_REASONS: tuple[tuple[type[BaseException], str | None], ...] = (
-    (pg.ClientConfigurationError, None),  # a URL that no server would take
+# The first match counts: TimeoutError and ssl.SSLError are OSErrors, and some InterfaceErrors are ValueErrors.
+_EXCEPTION_REASONS: tuple[tuple[type[BaseException], str | None], ...] = (
+    (pg.ClientConfigurationError, None),  # an invalid URL
     (ssl.SSLError, "tls_failed"),
     (TimeoutError, "timeout"),
     (OSError, "unreachable"),
@@ -48,9 +48,9 @@ _DRIVER_REASONS: tuple[tuple[type[BaseException], str | None], ...] = (
     (pg.InterfaceError, "connection_lost"),
     (pg.InternalClientError, "connection_lost"),
 )
-# These concern one statement: they do not say that the database is away.
+# Failures of a single statement, which say nothing about the database as a whole.
 PASSING = {"canceled", "conflict", "locked", "pool_exhausted", "schema_changed"}
-# The server still answers queries that only read.
+# Reads still succeed after these.
 WRITE_FAILURES = {"disk_full", "out_of_memory", "out_of_resources", "read_only", "system_error"}
 _ENDED = {"connection_lost", "shutting_down", "starting", "tls_failed", "timeout", "unknown_database", "unreachable"}
 
@@ -61,7 +61,7 @@ def is_outage(error: BaseException) -> bool:
 
 
 def as_outage(error: Exception) -> Exception:
-    """DatabaseUnavailable if `error` is an outage, else `error` itself."""
+    """DatabaseUnavailable if `error` is an outage, otherwise `error` itself."""
     if isinstance(error, DatabaseUnavailable):
         return error
     root = _root(error)
@@ -70,7 +70,7 @@ def as_outage(error: Exception) -> Exception:
 
 
 def connect_outage(error: Exception) -> DatabaseUnavailable:
-    """For any error of an attempt to connect. No query was sent, so nothing but the server or its address is wrong."""
+    """DatabaseUnavailable for any failure to connect: no query was sent, so the server or its address is at fault."""
     root = _root(error)
     reason = _reason(root)
     if reason is None:
@@ -80,7 +80,7 @@ def connect_outage(error: Exception) -> DatabaseUnavailable:
 
 @contextmanager
 def translate_outages() -> Iterator[None]:
-    """Raises DatabaseUnavailable for an outage, and every other error as it is."""
+    """Raise DatabaseUnavailable for an outage. Other errors pass unchanged."""
     try:
         yield
     except Exception as error:
@@ -91,28 +91,28 @@ def translate_outages() -> Iterator[None]:
 
 
 def ends_connection(error: BaseException) -> bool:
-    """Whether the connection on which the error came cannot be used again."""
+    """Whether the connection that raised the error is unusable."""
     return _reason(_root(error)) in _ENDED
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether the server, or its limit for the role or database, gives no more connections."""
+    """Whether a connection limit of the server, the role or the database is reached."""
     return _reason(_root(error)) == "too_many_connections"
 
 
 def is_write_failure(error: BaseException) -> bool:
-    """Whether the server could still be asked for what needs no write."""
+    """Whether the server still serves reads after this error."""
     return _reason(_root(error)) in WRITE_FAILURES
 
 
 def is_stale(error: BaseException) -> bool:
-    """Whether the other connections that are open may lead to a server that is gone, or is no longer the primary."""
+    """Whether other open connections may lead to a server that is gone or no longer the primary."""
     reason = _reason(_root(error))
     return reason == "read_only" or reason in _ENDED
 
 
 def explain(error: BaseException) -> str:
-    """The server's or driver's own words in one line. Never contains the password of DATABASE_URL."""
+    """The message of the server or of asyncpg, in one line. Never contains the password of DATABASE_URL."""
     root = _root(error)
     if isinstance(root, DatabaseUnavailable):
         return root.explanation
@@ -121,20 +121,20 @@ def explain(error: BaseException) -> str:
     if isinstance(root, ssl.SSLError):
         return f"TLS failed: {root.reason or type(root).__name__}"
     if isinstance(root, TimeoutError):
-        return "no answer in time"
+        return "no response in time"
     if isinstance(root, ValueError):
-        return "DATABASE_URL cannot be read"  # the message may quote a piece of the password
+        return "DATABASE_URL is invalid"  # the original message may quote a part of the password
     text = " ".join(str(root).split())
     return text or type(root).__name__
 
 
 def _unavailable(reason: str, root: BaseException) -> DatabaseUnavailable:
-    detail = f"The database cannot do this now ({reason}); try again in a moment."
+    detail = f"The database is unavailable ({reason}); try again in a moment."
     return DatabaseUnavailable(detail, reason=reason, explanation=explain(root))
 
 
 def _root(error: BaseException) -> BaseException:
-    """The driver's error under what SQLAlchemy and its dialect wrap around it."""
+    """The error of asyncpg inside the wrappers of SQLAlchemy and its dialect."""
     root = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     if isinstance(root, EmulatedDBAPIException):
         return root.orig or root.__cause__ or root
@@ -144,14 +144,12 @@ def _root(error: BaseException) -> BaseException:
 def _reason(root: BaseException) -> str | None:
     if isinstance(root, DatabaseUnavailable):
         return root.reason
-    # asyncpg reports this one itself, with the SQLSTATE of "feature not supported". The next try prepares anew.
+    # Raised by asyncpg with the SQLSTATE of "feature not supported". The next attempt prepares the statement again.
     if isinstance(root, (pg.InvalidCachedStatementError, pg.OutdatedSchemaCacheError)):
         return "schema_changed"
     if isinstance(root, pg.PostgresError):
         state = str(getattr(root, "sqlstate", None) or "")
-        return next((_REASONS[state[:length]] for length in (5, 2) if state[:length] in _REASONS), None)
-    return _driver_reason(root)
-
-
-def _driver_reason(root: BaseException) -> str | None:
-    return next((reason for kind, reason in _DRIVER_REASONS if isinstance(root, kind)), None)
+        return next(
+            (_SQLSTATE_REASONS[state[:length]] for length in (5, 2) if state[:length] in _SQLSTATE_REASONS), None
+        )
+    return next((reason for kind, reason in _EXCEPTION_REASONS if isinstance(root, kind)), None)

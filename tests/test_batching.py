@@ -1,4 +1,4 @@
-"""Who comes at the same moment shares a batch; nobody is forgotten, and nobody pays for another one's mistake."""
+"""Concurrent calls share a batch, every caller gets a result, and an error reaches only the calls it belongs to."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -14,7 +14,7 @@ from app.errors import DatabaseUnavailable, NotFound
 
 
 class Doubler:
-    """Doubles numbers once `gate` is open; negative ones are not found, 13 breaks a batch, 99 is an outage."""
+    """Doubles numbers once `gate` is open. Negative: not found, 13: fails the batch, 98 and 99: an outage."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -34,16 +34,18 @@ class Doubler:
             raise ValueError("thirteen")
         if 99 in numbers:
             raise DatabaseUnavailable("away")
+        if 98 in numbers:
+            raise ConnectionResetError
         return [NotFound("negative") if number < 0 else number * 2 for number in numbers]
 
 
-async def test_one_alone_goes_out_alone() -> None:
+async def test_a_single_item_is_sent_at_once() -> None:
     double = Doubler()
     assert await Batcher(nullcontext, double)(4) == 8
     assert double.batches == [[4]]
 
 
-async def test_what_comes_while_a_batch_is_under_way_goes_into_the_next_in_order() -> None:
+async def test_items_that_arrive_while_a_batch_runs_form_the_next_batch_in_order() -> None:
     double = Doubler()
     double.gate.clear()
     batched = Batcher(nullcontext, double)
@@ -57,18 +59,18 @@ async def test_what_comes_while_a_batch_is_under_way_goes_into_the_next_in_order
     assert double.batches == [[1], [2, 3, 4, 5]]
 
 
-async def test_who_comes_at_the_end_of_a_batch_is_not_forgotten() -> None:
-    """A worker that has nothing left to do is not one to wait for."""
+async def test_an_item_that_arrives_as_a_batch_ends_is_processed() -> None:
+    """A worker that is about to end does not pick up new items."""
     batched = Batcher(nullcontext, Doubler())
 
-    async def again_and_again(number: int) -> list[int]:
+    async def call_repeatedly(number: int) -> list[int]:
         return [await batched(number) for _ in range(50)]
 
     async with asyncio.timeout(20):
-        assert await asyncio.gather(*map(again_and_again, range(8))) == [[2 * number] * 50 for number in range(8)]
+        assert await asyncio.gather(*map(call_repeatedly, range(8))) == [[2 * number] * 50 for number in range(8)]
 
 
-async def test_no_more_than_so_many_batches_run_at_once() -> None:
+async def test_at_most_at_once_batches_run_concurrently() -> None:
     double = Doubler()
     double.gate.clear()
     batched = Batcher(nullcontext, double, at_once=2, most=1)
@@ -81,7 +83,7 @@ async def test_no_more_than_so_many_batches_run_at_once() -> None:
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=40))
-def test_a_batch_weighs_no_more_than_it_may_unless_one_alone_does(weights: list[int]) -> None:
+def test_a_batch_exceeds_the_weight_limit_only_with_a_single_item(weights: list[int]) -> None:
     double = Doubler()
 
     async def run() -> None:
@@ -98,51 +100,52 @@ async def test_an_error_among_the_results_is_raised_for_its_item_alone() -> None
     assert isinstance(results[1], NotFound)
 
 
-async def test_a_batch_that_breaks_is_tried_item_by_item() -> None:
+async def test_a_failed_batch_is_retried_item_by_item() -> None:
     results = await asyncio.gather(*map(Batcher(nullcontext, Doubler()), (1, 13, 2)), return_exceptions=True)
     assert (results[0], results[2]) == (2, 4)
     assert isinstance(results[1], ValueError)
 
 
-async def test_an_outage_is_everybodys_and_nothing_is_tried_again() -> None:
+@pytest.mark.parametrize("outage", [98, 99])
+async def test_an_outage_fails_the_whole_batch_without_a_retry(outage: int) -> None:
     double = Doubler()
-    results = await asyncio.gather(*map(Batcher(nullcontext, double), (1, 99, 2)), return_exceptions=True)
+    results = await asyncio.gather(*map(Batcher(nullcontext, double), (1, outage, 2)), return_exceptions=True)
     assert all(isinstance(result, DatabaseUnavailable) for result in results)
     assert len(double.batches) == 1
 
 
-async def test_who_is_gone_does_not_stop_the_others() -> None:
+async def test_a_canceled_caller_does_not_stop_the_batch() -> None:
     double = Doubler()
     double.gate.clear()
     batched = Batcher(nullcontext, double)
-    gone, there = asyncio.create_task(batched(1)), asyncio.create_task(batched(2))
+    canceled, waiting = asyncio.create_task(batched(1)), asyncio.create_task(batched(2))
     await asyncio.sleep(0)
-    gone.cancel()
+    canceled.cancel()
     double.gate.set()
-    assert await there == 4
+    assert await waiting == 4
     with pytest.raises(asyncio.CancelledError):
-        await gone
+        await canceled
 
 
-async def test_an_outage_takes_back_nothing_that_is_decided() -> None:
+async def test_an_outage_keeps_the_results_of_items_that_were_retried_before_it() -> None:
     results = await asyncio.gather(*map(Batcher(nullcontext, Doubler()), (1, 13, 99, 2)), return_exceptions=True)
     outage = "DatabaseUnavailable('away')"
     assert [repr(result) for result in results] == ["2", "ValueError('thirteen')", outage, outage]
 
 
-async def test_one_batch_runs_at_a_time_while_the_next_can_hold_what_waits() -> None:
+async def test_one_batch_runs_at_a_time_while_all_queued_items_fit_into_the_next() -> None:
     double = Doubler()
     batched = Batcher(nullcontext, double, at_once=2, most=10)
     assert await asyncio.gather(*map(batched, range(9))) == [2 * number for number in range(9)]
     assert double.most_running == 1
 
 
-async def test_what_is_small_does_not_wait_for_what_is_large() -> None:
+async def test_a_small_item_does_not_wait_for_a_large_one() -> None:
     double = Doubler()
     double.gate.clear()
     batched = Batcher(nullcontext, double, at_once=2, most=10, weight=lambda weight: weight)
     large = asyncio.create_task(batched(1000))
-    while not double.running:  # noqa: ASYNC110 - a turn of the loop, no time
+    while not double.running:  # noqa: ASYNC110 - one cycle of the event loop
         await asyncio.sleep(0)
     small = asyncio.create_task(batched(1))
     while double.running < 2:  # noqa: ASYNC110
@@ -152,7 +155,7 @@ async def test_what_is_small_does_not_wait_for_what_is_large() -> None:
 
 
 class Pool:
-    """Counts what it hands out, and has nothing to hand out while it is `empty`."""
+    """A pool that counts its connections, and has none while it is `empty`."""
 
     def __init__(self) -> None:
         self.taken = self.returned = 0
@@ -169,7 +172,7 @@ class Pool:
             self.returned += 1
 
 
-async def test_a_connection_is_kept_while_something_waits_and_no_longer() -> None:
+async def test_a_connection_is_reused_while_items_are_queued_and_then_returned() -> None:
     pool, double = Pool(), Doubler()
     batched = Batcher(pool.connect, double, most=2)
     assert await asyncio.gather(*map(batched, range(10))) == [2 * number for number in range(10)]
@@ -178,7 +181,7 @@ async def test_a_connection_is_kept_while_something_waits_and_no_longer() -> Non
     assert pool.returned == 1
 
 
-async def test_after_an_outage_the_next_batch_has_another_connection() -> None:
+async def test_the_batch_after_an_outage_runs_on_a_new_connection() -> None:
     pool = Pool()
     batched = Batcher(pool.connect, Doubler(), most=1)
     results = await asyncio.gather(*map(batched, (1, 99, 2)), return_exceptions=True)
@@ -186,7 +189,7 @@ async def test_after_an_outage_the_next_batch_has_another_connection() -> None:
     assert pool.taken == 2
 
 
-async def test_without_a_connection_nobody_waits_for_ever() -> None:
+async def test_every_caller_gets_an_error_when_there_is_no_connection() -> None:
     pool = Pool()
     pool.empty = True
     batched = Batcher(pool.connect, Doubler(), at_once=2, most=2)
@@ -197,13 +200,13 @@ async def test_without_a_connection_nobody_waits_for_ever() -> None:
     assert await batched(4) == 8
 
 
-async def test_a_batch_logs_under_no_requests_id() -> None:
-    seen = []
+async def test_a_batch_does_not_log_under_the_id_of_a_request() -> None:
+    contexts = []
 
-    async def look(_connection: None, items: Sequence[int]) -> Sequence[int]:
-        seen.append(structlog.contextvars.get_contextvars())
+    async def record_context(_connection: None, items: Sequence[int]) -> Sequence[int]:
+        contexts.append(structlog.contextvars.get_contextvars())
         return items
 
     with structlog.contextvars.bound_contextvars(request_id="mine"):
-        await Batcher(nullcontext, look)(1)
-    assert seen == [{}]
+        await Batcher(nullcontext, record_context)(1)
+    assert contexts == [{}]

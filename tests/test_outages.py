@@ -148,7 +148,7 @@ async def test_a_pool_that_cannot_grow_waits_for_a_connection_of_its_own(
     database_url: str, sessions: Sessions, server_url: str
 ) -> None:
     name = database_url.partition("?")[0].rpartition("/")[2]
-    # The limit does not hold for superusers, so a role of this test's own connects.
+    # Superusers are exempt from the limit.
     role = f"limited_{name}"
     await execute(transaction, sessions, f"CREATE ROLE \"{role}\" LOGIN PASSWORD '{ROLE_PASSWORD}' CONNECTION LIMIT 2")
     engine = create_engine(as_user(database_url, role), pool_size=10)
@@ -178,4 +178,7 @@ async def test_an_outage_is_logged_when_it_begins_and_when_it_ends(capsys: pytes
     availability.recovered()
     availability.recovered()
     said = capsys.readouterr()
-    assert [(said.out + said.err).count(line) for line in ("database away", "database back")] == [1, 1]
+    assert [(said.out + said.err).count(line) for line in ("database unavailable", "database available again")] == [
+        1,
+        1,
+    ]

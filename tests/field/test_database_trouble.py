@@ -192,7 +192,7 @@ async def test_serve_outlives_the_trouble_and_finishes_its_jobs(server: Server, 
             async with server.trouble(trouble):
                 await process.told(f'"reason":"{trouble}"')
                 await until(api, "/readyz", 503, trouble)
-            await process.told("database back")
+            await process.told("database available again")
             await until(api, "/readyz", 200)
             answer = await api.post("/v1/jobs", json=JOB)
             assert answer.status_code == 202
@@ -200,8 +200,8 @@ async def test_serve_outlives_the_trouble_and_finishes_its_jobs(server: Server, 
                 assert (await api.get(f"/v1/jobs/{job}?wait=20")).json()["status"] in {"succeeded", "failed"}
         assert await process.stop() == 0
     lines = [json.loads(line) for line in process.err if line.startswith("{")]
-    told = [line for line in lines if line["event"] in {"database away", "database back"}]
-    assert [line["event"] for line in told] == ["database away", "database back"]
+    told = [line for line in lines if line["event"] in {"database unavailable", "database available again"}]
+    assert [line["event"] for line in told] == ["database unavailable", "database available again"]
     assert told[0]["reason"]
     assert told[0]["error"]
     assert "Traceback" not in process.stderr
