@@ -53,8 +53,8 @@ async def _demo(own: dict[str, Any], database_url: str) -> None:
             _say("Upstream is the bundled sandbox: set DASHSCOPE_BEIJING_API_KEY to use the real one.")
         listener = stack.enter_context(startup.bind(settings.host, settings.port))
         token = new_token()
-        visit = partial(_transcribe, run.address(listener), token)
-        await run.run_gateway(settings, database_url, listener, token, until=visit)
+        main = partial(_transcribe, run.address(listener), token)
+        await run.run_gateway(settings, database_url, listener, token, main=main)
 
 
 async def _sandbox_settings(stack: AsyncExitStack) -> dict[str, Any]:

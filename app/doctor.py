@@ -23,7 +23,7 @@ from app.dashscope.circuits import read_circuits
 from app.db import Sessions, create_engine, create_sessions, transaction
 from app.errors import DatabaseUnavailable
 from app.outages import explain
-from app.readiness import check_writable
+from app.readiness import check_writable, read_revision
 from app.settings import Account, Region, Settings
 from app.tls import ssl_context
 
@@ -73,9 +73,9 @@ async def _examine_database(sessions: Sessions, settings: Settings) -> AsyncIter
             yield await _version(session)
             await check_writable(session)
             yield await _clock(session)
-            revision = await _revision(session)
-            yield revision
-            if revision.level == "ok":
+            schema = await _schema(session)
+            yield schema
+            if schema.level == "ok":
                 async for finding in _queue(session, settings):
                     yield finding
                 for part in (_circuits(session, settings), _limits(session)):
@@ -118,13 +118,12 @@ def _skew(subject: str, whose: str, skew_s: float) -> Finding:
     return Finding("ok", subject, f"agrees with the clock of the {whose}")
 
 
-async def _revision(session: AsyncSession) -> Finding:
-    if await session.scalar(text("SELECT to_regclass('alembic_version')")) is None:
-        return Finding("trouble", "migrations", "no tables yet; run `python -m app migrate`")
-    found = await session.scalar(text("SELECT version_num FROM alembic_version"))
-    if found != migrate.head():
-        return Finding("trouble", "migrations", f"at {found}, needs {migrate.head()}; run `python -m app migrate`")
-    return Finding("ok", "migrations", f"at {found}, the newest")
+async def _schema(session: AsyncSession) -> Finding:
+    revision = await read_revision(session)
+    if gap := migrate.schema_gap(revision):
+        return Finding("trouble", "migrations", gap)
+    known = "the newest" if revision == migrate.head() else f"newer than {migrate.head()}, which this version needs"
+    return Finding("ok", "migrations", f"at {revision}, {known}")
 
 
 async def _queue(session: AsyncSession, settings: Settings) -> AsyncIterator[Finding]:

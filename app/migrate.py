@@ -1,5 +1,6 @@
-"""Bring the database's schema to the newest revision. Safe to run from several processes at once."""
+"""Migrates the database schema, and compares it with this version. Safe to run from several processes at once."""
 
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -18,13 +19,37 @@ def downgrade(database_url: str, revision: str) -> None:
 
 
 def check(database_url: str) -> None:
-    """Raise alembic's CommandError when the tables that the code declares are not those that the migrations make."""
+    """Raises alembic's CommandError if the migrations do not create the tables that the models declare."""
     command.check(_config(database_url))
 
 
 def head() -> str | None:
-    """The newest revision that this code knows."""
-    return ScriptDirectory.from_config(_config("")).get_current_head()
+    """The newest revision of this version."""
+    return _scripts().get_current_head()
+
+
+def schema_gap(revision: str | None) -> str | None:
+    """Why a database at `revision` cannot serve this version, or None if it can. `revision` is None without tables.
+
+    An unknown revision belongs to a newer version and is accepted: otherwise all old replicas would refuse work
+    during a rollout.
+    """
+    if revision is not None and revision not in _older_revisions():
+        return None
+    return (
+        f"The database schema is at revision {revision or 'none'}, this version needs {head()}:"
+        " run `python -m app migrate`"
+    )
+
+
+@cache
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config(""))
+
+
+@cache
+def _older_revisions() -> frozenset[str]:
+    return frozenset(script.revision for script in _scripts().walk_revisions()) - {str(head())}
 
 
 def _config(database_url: str) -> Config:

@@ -118,7 +118,7 @@ async def test_serve_brings_its_embedded_database_back(data_dir: Path) -> None:
         url = await serve.url()
         async with httpx.AsyncClient(base_url=url) as client:
             kill_postgres(data_dir)
-            await serve.told("started again")
+            await serve.told("restarting")
             assert (await client.get("/readyz")).status_code in {200, 503}
             for _ in range(300):
                 if (await client.get("/readyz")).status_code == 200:

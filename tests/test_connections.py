@@ -16,7 +16,7 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
-from app.server.http_protocol import MAX_TURNED_AWAY, Deadlines, HttpProtocol
+from app.server.http_protocol import MAX_REJECTIONS, Deadlines, HttpProtocol
 from tests.live_server import echo, live_server, say
 
 PATIENCE_S = 20
@@ -28,7 +28,7 @@ LAST = b"GET /last HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n"
 
 
 class Impatient(HttpProtocol):
-    deadlines = Deadlines(body_s=0.3, min_body_bytes_per_s=1000, write_s=0.3, turn_away_s=0.3)
+    deadlines = Deadlines(body_s=0.3, min_body_bytes_per_s=1000, write_s=0.3, rejection_s=0.3)
 
 
 @asynccontextmanager
@@ -206,7 +206,7 @@ async def test_connections_over_the_limit_are_told_so_and_the_others_go_on() -> 
 
 async def test_silent_connections_over_the_limit_are_closed() -> None:
     async with live_server(echo, protocol=Impatient, max_connections=1) as url, connected(url) as (reader, writer):
-        silent = [await asyncio.open_connection("127.0.0.1", urlsplit(url).port) for _ in range(2 * MAX_TURNED_AWAY)]
+        silent = [await asyncio.open_connection("127.0.0.1", urlsplit(url).port) for _ in range(2 * MAX_REJECTIONS)]
         for other, _ in silent:
             assert await other.read() == b""
         writer.write(LAST)

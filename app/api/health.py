@@ -1,27 +1,18 @@
-"""Is it alive, is it ready, how is it doing. No token is needed, nothing is told that needs one."""
+"""Routes for load balancers and monitoring: liveness, readiness and metrics. They need no token."""
 
-import asyncio
-from functools import cache
 from typing import Literal
 
-import structlog
-from alembic.script import ScriptDirectory
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from prometheus_client import REGISTRY
 from prometheus_client.exposition import choose_encoder
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
 
-from app import migrate
 from app.api.dependencies import SessionsDep
+from app.api.exception_handlers import add_problem_handlers
 from app.api.problems import responses
-from app.db import Sessions, connections_of, transaction
+from app.db import Sessions
 from app.errors import DatabaseUnavailable, ServiceUnavailable
-from app.readiness import check_writable_sometimes, raise_write_failure
-
-READY_TIMEOUT_S = 1
-_UNDEFINED_TABLE = "42P01"
+from app.readiness import check_ready
 
 _METRICS = {
     "schema": {"type": "string"},
@@ -29,7 +20,6 @@ _METRICS = {
 }
 
 router = APIRouter(tags=["health"])
-log = structlog.get_logger(__name__)
 
 
 class Health(BaseModel):
@@ -74,30 +64,11 @@ async def get_metrics(request: Request) -> Response:
     return Response(encode(REGISTRY), headers={"Content-Type": content_type})
 
 
-@cache
-def _older_revisions() -> frozenset[str]:
-    scripts = ScriptDirectory(str(migrate.ROOT / "migrations"))
-    return frozenset(script.revision for script in scripts.walk_revisions()) - {str(migrate.head())}
-
-
-async def check_ready(sessions: Sessions) -> None:
-    """Raises ServiceUnavailable, or DatabaseUnavailable, which is one."""
-    availability = connections_of(sessions).availability
-    raise_write_failure(availability)
-    try:
-        async with asyncio.timeout(READY_TIMEOUT_S), transaction(sessions) as session:
-            await check_writable_sometimes(session, availability)
-            revision: str | None = await session.scalar(text("SELECT version_num FROM alembic_version"))
-    except TimeoutError:
-        detail = f"The database did not answer within {READY_TIMEOUT_S} s (timeout)."
-        raise DatabaseUnavailable(detail, reason="timeout") from None
-    except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) != _UNDEFINED_TABLE:
-            log.exception("readiness cannot be checked")
-            raise ServiceUnavailable("The database refuses the check; the log of the gateway says why.") from error
-        revision = None
-    if revision is None or revision in _older_revisions():
-        raise ServiceUnavailable(
-            f"The database's schema is at revision {revision or 'none'}, this gateway needs {migrate.head()}:"
-            " run `python -m app migrate`."
-        )
+def create_health_app(sessions: Sessions) -> FastAPI:
+    """An application with the routes of this module alone, for a process that does not serve the API."""
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    app.state.sessions = sessions
+    app.state.stopping = False
+    add_problem_handlers(app)
+    app.include_router(router)
+    return app

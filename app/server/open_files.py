@@ -1,26 +1,26 @@
-"""How many files this process may have open, and how many of them connections of clients may take."""
+"""The limit of open files, and the number of client connections that fits into it."""
 
 import resource
 from contextlib import suppress
 
-# Each connection is a file and, idle, some 10 kB of memory.
+# A connection is one open file and, while idle, 10 kB of memory.
 MAX_CONNECTIONS = 10_000
-# For the poller's calls (200 upstream, 16 results, 64 webhooks), 20 connections to PostgreSQL, and what is open anyway.
+# For the poller's calls (200 upstream, 16 results, 64 webhooks), 20 connections to PostgreSQL, logs and libraries.
 RESERVED_FILES = 512
 
 
 def raise_file_limit() -> None:
-    """Allow this process as many open files as it can use. The soft limit is often 1,024, the hard one far higher."""
+    """Raise the soft limit, often 1,024, as far as useful. The hard limit is usually much higher."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     useful = MAX_CONNECTIONS + RESERVED_FILES
     wanted = useful if hard == resource.RLIM_INFINITY else min(useful, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        with suppress(OSError, ValueError):  # macOS allows fewer than its hard limit says
+        with suppress(OSError, ValueError):  # macOS allows fewer files than its hard limit
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def connection_limit() -> int:
-    """How many connections leave the rest of the process its files: at least half of them."""
+    """The number of client connections. At least half of a small limit of open files is left for them."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY:
         return MAX_CONNECTIONS
