@@ -1,6 +1,6 @@
-"""What can go wrong, in the gateway's own words.
+"""The gateway's exceptions.
 
-No HTTP here: `app.api.problems` maps each class to a status, a type and a title, and fills OpenAPI with them.
+They are independent of HTTP: `app.api.problems` maps each class to a status, a type and a title.
 """
 
 from collections.abc import Sequence
@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One wrong place in a request: an RFC 6901 pointer (`/parameters/speaker_count`) and what would be right."""
+    """An invalid value in a request: its JSON pointer (`/parameters/speaker_count`) and what is expected."""
 
     pointer: str
     detail: str
 
 
 class GatewayError(Exception):
-    """Root of everything that a caller of the gateway may be told. `code` is stable; messages may change."""
+    """Base class of all errors that are reported to callers. `code` is stable; messages may change."""
 
     code = "internal_error"
 
@@ -27,7 +27,7 @@ class GatewayError(Exception):
 
 
 class InvalidRequest(GatewayError):
-    """The request contradicts the contract; `faults` say where and how to mend it."""
+    """The request is invalid. `faults` name the invalid values and what is expected."""
 
     code = "validation_failed"
 
@@ -63,15 +63,15 @@ class BodyTooLarge(GatewayError):
 
 
 class ServiceUnavailable(GatewayError):
-    """Something that the gateway needs is away for now; the same request may work later."""
+    """The gateway cannot serve the request now. The same request may succeed later."""
 
     code = "service_unavailable"
 
 
 class DatabaseUnavailable(ServiceUnavailable):
-    """The database cannot do its work now.
+    """The database is unavailable.
 
-    `reason` is one word, fit for callers; `explanation` has the server's own words, for logs and operators.
+    `reason` is one word and is shown to callers; `explanation` has the server's message, for logs and operators.
     """
 
     code = "database_unavailable"
@@ -85,7 +85,7 @@ class DatabaseUnavailable(ServiceUnavailable):
 
 
 class RateLimited(GatewayError):
-    """The client did more than its limits let it; the same request will do later."""
+    """The client exceeded a limit. The same request succeeds later."""
 
     code = "rate_limited"
 
@@ -103,19 +103,19 @@ class InvalidCursor(InvalidRequest):
 
 
 class Forbidden(GatewayError):
-    """The caller is known, and may not do this."""
+    """The caller is authenticated but not allowed to do this."""
 
     code = "forbidden"
 
 
 class AdminDisabled(Forbidden):
-    """No ADMIN_TOKEN is set, so nobody may manage clients over HTTP."""
+    """ADMIN_TOKEN is not set, so clients cannot be managed over HTTP."""
 
     code = "admin_disabled"
 
 
 class Conflict(GatewayError):
-    """The request is right, but not in the present state of what it is about."""
+    """The request is valid but conflicts with the present state of the resource."""
 
     code = "conflict"
 

@@ -1,13 +1,13 @@
-"""UUIDv7 ids: ordered by the time they were made, so that the newest job is the one with the largest id."""
+"""UUIDv7 ids. They are ordered by creation time, so the newest job has the largest id."""
 
 from datetime import datetime
 from uuid import UUID
 
 from uuid_utils import uuid7
 
-# Smaller than any id.
+# Smaller than every id.
 UUID_MIN = UUID(int=0)
-# Larger than any id.
+# Larger than every id.
 UUID_MAX = UUID(int=(1 << 128) - 1)
 
 
@@ -16,6 +16,6 @@ def new_id() -> UUID:
 
 
 def lowest_id_at(at: datetime, *, shift_s: int = 0) -> UUID:
-    """No id that is made `shift_s` after that instant, or later, is smaller."""
+    """A lower bound of the ids created at or after `at` plus `shift_s` seconds."""
     milliseconds = int((at.timestamp() + shift_s) * 1000)
     return UUID(int=max(milliseconds, 0) << 80)

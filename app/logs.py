@@ -1,7 +1,7 @@
-"""Logging for people and machines: JSON lines on standard error, readable lines when that is a terminal.
+"""Logging: JSON lines on standard error, or readable lines if that is a terminal.
 
-Nothing secret gets out: `redact` works on the finished line, whatever object, traceback or library it came from.
-Configured once, by the front doors. Logs never go to standard output: that belongs to what a command was asked for.
+`redact` removes secrets from the finished line, so that it covers fields, tracebacks and the logs of libraries.
+Commands configure logging once. Logs never go to standard output, which is for the results of commands.
 """
 
 import json
@@ -20,32 +20,32 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 REDACTED = "[redacted]"
 SHORT_SECRET_CHARS = 8
 
-# Where a word starts; on a terminal it may follow a colour code.
+# The start of a word. On a terminal it may follow a colour code.
 _START = r"((?<![A-Za-z0-9])|(?<=\x1b\[\dm)|(?<=\x1b\[\d\dm))"
-# What is told by its shape; group 1 stays. The markers are looked for first: patterns alone cost 12 µs a line.
+# Secrets with a known form. Group 1 is kept. The keys are searched first: the patterns alone cost 12 µs per line.
 SECRET_PATTERNS = {
-    "sk-": re.compile(_START + r"sk-[A-Za-z0-9_-]{6,}"),  # DashScope's keys
-    "st-": re.compile(_START + r"st-[A-Za-z0-9_-]{16,}"),  # and its temporary ones
+    "sk-": re.compile(_START + r"sk-[A-Za-z0-9_-]{6,}"),  # API keys of DashScope
+    "st-": re.compile(_START + r"st-[A-Za-z0-9_-]{16,}"),  # temporary keys of DashScope
     "asr_": re.compile(_START + r"asr_[A-Za-z0-9_-]{20,}"),  # tokens of clients
     "whsec_": re.compile(_START + r"whsec_[A-Za-z0-9+/=_-]{8,}"),  # webhook secrets
     "earer ": re.compile(r"""([Bb]earer )[^\s"'\\,\x1b]+"""),
     "@": re.compile(r"""(://[^\s/:@"'<>]*+:)[^\s/@"'<>]++(?=@)"""),  # passwords
-    # Query strings of file URLs are signatures. A URL ends before the next `://`: from each of them to the end of the
-    # line, a line of 60 KB took 10 s.
+    # Query strings of file URLs contain signatures. A match ends before the next `://`: without this rule a line of
+    # 60 KB took 10 s.
     "?": re.compile(r"""(://[^\s"'<>\\?\x1b:]*+(?::(?!//)[^\s"'<>\\?\x1b:]*+)*+\?)[^\s"'<>\\\x1b]++"""),
 }
-# Bounds of what a line repeats: a field, and the traceback of an exception.
+# Limits of a field, and of the traceback of an exception.
 MAX_FIELD_CHARS = 4_000
 MAX_TRACEBACK_CHARS = 16_000
 _TRACEBACKS = {"exception", "stack"}
-# What a terminal obeys (C0, DEL and C1), and what changes lines or the direction of text.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-# These say at `info` what the gateway says better itself, or print statements with their values.
-_NOISY = ("aiohttp", "alembic", "asyncio", "httpcore", "httpx", "sqlalchemy", "uvicorn")
+# Control characters of terminals (C0, DEL and C1), line separators, and characters that change the text direction.
+UNSAFE_CHARACTERS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+# Loggers limited to warnings: at `info` they repeat the gateway's own events or print statements with their values.
+QUIET_LOGGERS = ("aiohttp", "alembic", "asyncio", "httpcore", "httpx", "sqlalchemy", "uvicorn")
 
 
 class _Secrets:
-    """What `redact` blots out besides known shapes. One per process: libraries log from everywhere."""
+    """Registered secret values. One instance per process, because libraries log from everywhere."""
 
     def __init__(self) -> None:
         self._values: set[str] = set()
@@ -58,8 +58,12 @@ class _Secrets:
         self._forms = sorted(forms, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(_literal, self._forms))) if forms else None
 
+    def clear(self) -> None:
+        self._values.clear()
+        self.add(())
+
     def mask(self, text: str) -> str:
-        """Nearly every line has none of them: looking for each is a fraction of what the pattern takes."""
+        """`text` without the values. The search comes first, because it is much faster than the pattern."""
         if self._pattern and any(form in text for form in self._forms):
             return self._pattern.sub(REDACTED, text)
         return text
@@ -69,12 +73,17 @@ _secrets = _Secrets()
 
 
 def register_secrets(values: Iterable[str]) -> None:
-    """From now on no log line contains these, in any field, message or traceback."""
+    """Remove these values from all later log lines: fields, messages and tracebacks."""
     _secrets.add(values)
 
 
+def forget_secrets() -> None:
+    """Undo all calls of `register_secrets`."""
+    _secrets.clear()
+
+
 def redact(text: str) -> str:
-    """`text` without registered secrets, without what polls like a key or token, without query strings of URLs."""
+    """`text` without registered secrets, keys, tokens, passwords in URLs and query strings."""
     text = _secrets.mask(text)
     for marker, pattern in SECRET_PATTERNS.items():
         if marker in text:
@@ -82,28 +91,28 @@ def redact(text: str) -> str:
     return text
 
 
-def cut(text: str, most_chars: int) -> str:
-    """`text`, or where it is longer its beginning and its end. It is redacted before: half a secret has no shape."""
-    if len(text) <= most_chars:
+def cut(text: str, max_chars: int) -> str:
+    """`text` without its middle if it exceeds `max_chars`. Redacted first: half a secret has no known form."""
+    if len(text) <= max_chars:
         return text
     text = redact(text)
-    left_out = len(text) - most_chars
-    if left_out <= 0:
+    omitted = len(text) - max_chars
+    if omitted <= 0:
         return text
-    end = most_chars // 4
-    return f"{text[: most_chars - end]}[{left_out:,} characters left out]{text[-end:]}"
+    end = max_chars // 4
+    return f"{text[: max_chars - end]}[{omitted:,} characters omitted]{text[-end:]}"
 
 
 def configure_logging(level: str, *, stream: TextIO | None = None) -> None:
-    """Route structlog and the standard library's loggers to one stream in one form. `level`: debug, info, …"""
+    """Send the logs of structlog and of the standard library to one stream. `level`: debug, info, warning or error."""
     stream = stream or sys.stderr
     threshold: int = getattr(logging, level.upper())
     describe: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
-        _stamp,
+        _add_time,
     ]
-    finish = _console() if stream.isatty() else _json_lines()
+    finish = console_lines() if stream.isatty() else json_lines()
     structlog.configure(
         processors=[*describe, *finish],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
@@ -119,12 +128,12 @@ def configure_logging(level: str, *, stream: TextIO | None = None) -> None:
     )
     logging.basicConfig(handlers=[handler], level=threshold, force=True)
     logging.captureWarnings(capture=True)
-    for name in _NOISY:
+    for name in QUIET_LOGGERS:
         logging.getLogger(name).setLevel(max(threshold, logging.WARNING))
 
 
-def _stamp(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
-    """structlog's own stamper takes three times as long, a sixth of a line."""
+def _add_time(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
+    """Add the time. structlog's own processor takes three times as long, a sixth of the time of a line."""
     microseconds = time.time_ns() // 1000
     event["at"] = f"{_second(microseconds // 1_000_000)}.{microseconds % 1_000_000:06d}Z"
     return event
@@ -135,36 +144,38 @@ def _second(epoch_s: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(epoch_s))
 
 
-def _console() -> list[Processor]:
-    # The plain formatter: the pretty one prints local variables, and breaks lines inside what must be blotted out.
+def console_lines() -> list[Processor]:
+    """The processors that turn an event into a line for a terminal."""
+    # The plain formatter: the other one prints local variables, and breaks lines inside secrets.
     render = structlog.dev.ConsoleRenderer(
         timestamp_key="at", exception_formatter=structlog.dev.plain_traceback, pad_event_to=0
     )
     return [structlog.processors.format_exc_info, _bound_fields, _escape_fields, partial(_redacted, render)]
 
 
-def _json_lines() -> list[Processor]:
+def json_lines() -> list[Processor]:
+    """The processors that turn an event into a line of JSON."""
     render = structlog.processors.JSONRenderer(serializer=_json, default=repr)
     return [structlog.processors.format_exc_info, _bound_fields, partial(_escaped_json, partial(_redacted, render))]
 
 
 def _bound_fields(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
-    """Each field within its limit. What is no string and too long is cut as a string."""
+    """Shorten each field to its limit. An object that is too long becomes a string."""
     for name, value in event.items():
         if value is None or isinstance(value, int | float):
             continue
         text = value if isinstance(value, str) else repr(value)
-        most_chars = MAX_TRACEBACK_CHARS if name in _TRACEBACKS else MAX_FIELD_CHARS
-        if len(text) > most_chars:
-            event[name] = cut(text, most_chars)
+        max_chars = MAX_TRACEBACK_CHARS if name in _TRACEBACKS else MAX_FIELD_CHARS
+        if len(text) > max_chars:
+            event[name] = cut(text, max_chars)
         elif isinstance(value, str) and not value.isprintable():
-            # Once its control characters are escaped, a secret ends before each of them.
+            # Redact before control characters are escaped: afterwards a secret would end at the first of them.
             event[name] = redact(value)
     return event
 
 
 def _escape_fields(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
-    """For terminals: a field is one line without control sequences. Tracebacks keep their lines."""
+    """Escape control characters and line ends of fields for a terminal. Tracebacks keep their line ends."""
     for name, value in event.items():
         if isinstance(value, str) and not value.isprintable():
             lines = value.split("\n") if name in _TRACEBACKS else [value]
@@ -177,24 +188,24 @@ def _redacted(render: Processor, logger: WrappedLogger, name: str, event: EventD
 
 
 def _escaped_json(render: Processor, logger: WrappedLogger, name: str, event: EventDict) -> str:
-    """The same JSON: what it leaves as it is, and a terminal obeys, stands in strings alone."""
+    """The same JSON with control characters escaped. JSON allows them unescaped within strings only."""
     line = str(render(logger, name, event))
     return line if line.isprintable() else _escaped(line)
 
 
 def _escaped(text: str) -> str:
-    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return UNSAFE_CHARACTERS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _json(event: EventDict, *, default: Callable[[Any], str]) -> str:
     try:
         return orjson.dumps(event, default=default, option=orjson.OPT_NON_STR_KEYS).decode()
-    except TypeError:  # a lone surrogate, or an integer of more than 64 bits: rare, and ten times as slow
+    except TypeError:  # a lone surrogate, or an integer above 64 bits: rare, and ten times slower
         return json.dumps(event, default=default)
 
 
 def _literal(secret: str) -> str:
-    """A short secret may be part of ordinary words: it counts only where it stands alone."""
+    """A pattern for a secret. A short one may be part of ordinary words, so it has to stand alone."""
     if len(secret) >= SHORT_SECRET_CHARS:
         return re.escape(secret)
     return rf"{_START}{re.escape(secret)}(?![A-Za-z0-9])"

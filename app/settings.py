@@ -1,4 +1,4 @@
-"""The gateway's settings: one frozen model, built in the front doors and passed down, never read at import."""
+"""The gateway's settings: one frozen model, built by the commands and passed down, never read at import."""
 
 import re
 from collections.abc import Mapping
@@ -26,12 +26,12 @@ _SECRETS = {
 
 
 class SettingsError(Exception):
-    """A setting that stops the start. The message is one line: the variable, what it got, what it needs."""
+    """An invalid setting. The message is one line with the variable, its value and the values it accepts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One API key of one Alibaba main account in one region; every rate budget belongs to an account."""
+    """An API key of one Alibaba main account in one region. Each account has its own rate budgets."""
 
     region: RegionName
     name: str
@@ -45,7 +45,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """One deployment of DashScope that this gateway may use. Rates are calls per second and account."""
+    """A deployment of DashScope that the gateway uses. Rates are calls per second and account."""
 
     name: RegionName
     base_url: str
@@ -63,7 +63,7 @@ class Settings(BaseSettings):
     )
 
     database_url: SecretStr | None = None
-    # Connections of one process, all of them. At least one each for API and poller under `serve`.
+    # All connections of one process. `serve` needs at least one each for the API and the poller.
     database_pool_size: int = Field(10, ge=2, le=1000)
     data_dir: Path = Path("./data")
     host: str = "127.0.0.1"
@@ -95,7 +95,7 @@ class Settings(BaseSettings):
         try:
             return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
         except ValueError:
-            raise ValueError("needs networks such as 10.20.0.0/16,fd00::/8, without bits behind their length") from None
+            raise ValueError("needs networks such as 10.20.0.0/16,fd00::/8 with no host bits set") from None
 
     @field_validator("database_url")
     @classmethod
@@ -157,7 +157,7 @@ def load_settings(env: Mapping[str, Any] | None = None) -> Settings:
     try:
         return Settings(**(env or {}))
     except ValidationError as error:
-        raise SettingsError(_one_line(error)) from None
+        raise SettingsError(_message(error)) from None
 
 
 def _parse_accounts(region: RegionName, value: str) -> list[Account]:
@@ -168,17 +168,30 @@ def _parse_accounts(region: RegionName, value: str) -> list[Account]:
         if not _ACCOUNT_NAME.fullmatch(name) or not _KEY.fullmatch(key) or ("," in value and not has_name):
             raise ValueError(f"{variable} got a value that is not shown, needs KEY or name=KEY,name2=KEY2")
         if name in accounts:
-            raise ValueError(f"{variable} got the account name {name!r} twice, needs a name of its own each")
+            raise ValueError(f"{variable} got the account name {name!r} twice, needs a different name for each account")
         accounts[name] = Account(region, name, SecretStr(key))
     return list(accounts.values())
 
 
-def _one_line(error: ValidationError) -> str:
+def _message(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_context=False)[0]
-    need = first["msg"].removeprefix("Value error, ")
+    message = first["msg"].removeprefix("Value error, ")
     if not first["loc"]:
-        return need
-    variable = str(first["loc"][0]).upper()
-    got = "a value that is not shown" if variable in _SECRETS else repr(first["input"])
-    need = need if need.startswith("needs ") else f"needs: {need}"
-    return f"{variable} got {got}, {need}"
+        return message
+    field = str(first["loc"][0])
+    value = "a value that is not shown" if field.upper() in _SECRETS else repr(first["input"])
+    need = message if first["type"] == "value_error" else f"needs {_expected(field) or message}"
+    return f"{field.upper()} got {value}, {need}"
+
+
+def _expected(field: str) -> str | None:
+    """The range or the choices of a field, from its JSON schema. None for fields that have neither."""
+    schema = Settings.model_json_schema()["properties"][field]
+    schema = schema.get("anyOf", [schema])[0]
+    if "enum" in schema:
+        return f"one of {', '.join(schema['enum'])}"
+    if "maximum" not in schema:
+        return None
+    if schema["type"] == "integer":
+        return f"a whole number from {schema['minimum']} to {schema['maximum']}"
+    return f"a number above {schema['exclusiveMinimum']:g}, up to {schema['maximum']:g}"

@@ -104,18 +104,21 @@ BUILT = ["://a?", "://a:", "://a@", "://@", "://a:b@", ":", "?", "/", "://?", "a
 
 @pytest.mark.parametrize("unit", [*MARKERS, *BUILT])
 def test_masking_of_log_lines(unit: str) -> None:
-    for read in (redact, partial(cut, most_chars=MAX_LOGGED_PATH_CHARS)):
+    for read in (redact, partial(cut, max_chars=MAX_LOGGED_PATH_CHARS)):
         for before, after in (("/?@ ", ""), ("", "?@"), ("", "")):
             assert_linear_in(read, [unit], before, after)
 
 
-def test_masking_of_registered_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "_secrets", logs._Secrets())
+def test_masking_of_registered_secrets() -> None:
+    logs.forget_secrets()
     logs.register_secrets(["hunter2hunter2hunter2x", "api"])
-    assert_linear_in(redact, ["hunter2", "h", "x hunter2hunter2hunter2x", "api "], after=" api")
+    try:
+        assert_linear_in(redact, ["hunter2", "h", "x hunter2hunter2hunter2x", "api "], after=" api")
+    finally:
+        logs.forget_secrets()
 
 
-@pytest.mark.parametrize("lines", [logs._json_lines, logs._console])
+@pytest.mark.parametrize("lines", [logs.json_lines, logs.console_lines])
 def test_rendering_of_log_lines(lines: Callable[[], list[Processor]]) -> None:
     def render(text: str) -> None:
         told: Any = {"event": "told", "text": text, "exception": text, "texts": [text]}

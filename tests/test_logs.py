@@ -1,4 +1,4 @@
-"""Nothing secret gets into a log line, wherever it came from."""
+"""Log lines: their form, their limits, and the redaction of secrets."""
 
 import io
 import json
@@ -24,8 +24,8 @@ class Terminal(io.StringIO):
 
 
 @pytest.fixture(autouse=True)
-def _own_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(logs, "_secrets", logs._Secrets())
+def _own_logging() -> Iterator[None]:
+    logs.forget_secrets()
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
@@ -33,7 +33,7 @@ def _own_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     logging.captureWarnings(capture=False)
     root.handlers[:] = handlers
     root.setLevel(level)
-    for name in logs._NOISY:
+    for name in logs.QUIET_LOGGERS:
         logging.getLogger(name).setLevel(logging.NOTSET)
 
 
@@ -61,27 +61,27 @@ def _own_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("task-1234567 asr_test_12345_7 disk-usage what? best-effort", None),
     ],
 )
-def test_what_looks_secret_is_blotted_out(text: str, shown: str | None) -> None:
+def test_text_in_the_form_of_a_secret_is_redacted(text: str, shown: str | None) -> None:
     assert redact(text) == (text if shown is None else shown)
 
 
-def test_registered_secrets_are_blotted_out_also_as_json_writes_them() -> None:
+def test_registered_secrets_are_redacted_plain_and_escaped_as_json() -> None:
     register_secrets(['correct "horse" \\battery', ""])
     line = json.dumps({"message": 'got correct "horse" \\battery!'})
     assert redact(line) == '{"message": "got [redacted]!"}'
 
 
-def test_a_short_secret_is_blotted_out_where_it_stands_alone_and_words_stay_readable() -> None:
+def test_a_short_secret_is_redacted_as_a_whole_word_only() -> None:
     register_secrets(["job"])
     assert redact("token job, jobs, \x1b[35mjob\x1b[0m") == "token [redacted], jobs, \x1b[35m[redacted]\x1b[0m"
 
 
-def test_a_longer_secret_is_blotted_out_before_one_that_it_contains() -> None:
+def test_a_secret_that_contains_another_one_is_redacted_as_a_whole() -> None:
     register_secrets(["longsecret", "longsecret-and-more"])
     assert redact("longsecret-and-more") == "[redacted]"
 
 
-def test_lines_are_json_when_nobody_looks() -> None:
+def test_lines_are_json_without_a_terminal() -> None:
     line = _logged(io.StringIO(), lambda: structlog.get_logger().info("job accepted", files=2, client="做"))
     assert json.loads(line) == {
         "event": "job accepted",
@@ -92,7 +92,7 @@ def test_lines_are_json_when_nobody_looks() -> None:
     }
 
 
-def test_lines_are_readable_on_a_terminal_and_blotted_out_there_too() -> None:
+def test_lines_on_a_terminal_are_readable_and_redacted() -> None:
     line = _logged(Terminal(), lambda: structlog.get_logger().warning("refused", key=KEY, url=SIGNED_URL))
     assert "refused" in line
     assert not line.startswith("{")
@@ -101,7 +101,7 @@ def test_lines_are_readable_on_a_terminal_and_blotted_out_there_too() -> None:
 
 
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
-def test_tracebacks_are_blotted_out(stream: Callable[[], io.StringIO]) -> None:
+def test_tracebacks_are_redacted(stream: Callable[[], io.StringIO]) -> None:
     register_secrets(["hunter2hunter2"])
 
     def log() -> None:
@@ -117,7 +117,7 @@ def test_tracebacks_are_blotted_out(stream: Callable[[], io.StringIO]) -> None:
         assert secret not in output
 
 
-def test_objects_in_fields_are_blotted_out() -> None:
+def test_objects_in_fields_are_redacted() -> None:
     class Call:
         def __repr__(self) -> str:
             return f"<Call {KEY}>"
@@ -129,7 +129,7 @@ def test_objects_in_fields_are_blotted_out() -> None:
     assert "Signature" not in line
 
 
-def test_libraries_log_the_same_way_and_their_chatter_stays_out() -> None:
+def test_libraries_log_in_the_same_form_and_warnings_only() -> None:
     def log() -> None:
         logging.getLogger("httpx").info("HTTP Request: GET https://a.example 200")
         logging.getLogger("httpx").warning("something is wrong")
@@ -140,19 +140,17 @@ def test_libraries_log_the_same_way_and_their_chatter_stays_out() -> None:
 
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
 @pytest.mark.parametrize("at", range(logs.MAX_FIELD_CHARS - 60, logs.MAX_FIELD_CHARS + 20, 7))
-def test_no_field_is_longer_than_its_limit_and_no_secret_is_cut_out_of_its_shape(
-    stream: Callable[[], io.StringIO], at: int
-) -> None:
+def test_a_long_field_is_cut_without_revealing_parts_of_secrets(stream: Callable[[], io.StringIO], at: int) -> None:
     secrets = ["hunter2hunter2hunter2", KEY, "Signature=abc%2Fdef", TOKEN]
     register_secrets(secrets[:1])
     text = f"{'x ' * (at // 2)} {secrets[0]} {KEY} {SIGNED_URL} {TOKEN} " + "y " * 3000
 
     def log() -> None:
-        structlog.get_logger().info("told", text=text, nested={"texts": [text] * 3})
+        structlog.get_logger().info("event", text=text, nested={"texts": [text] * 3})
         logging.getLogger("library").warning("%s", text)
 
     output = _logged(stream(), log)
-    assert "characters left out" in output
+    assert "characters omitted" in output
     assert max(map(len, output.splitlines())) < 3 * logs.MAX_FIELD_CHARS
     for secret in secrets:
         assert not any(secret[start : start + 8] in output for start in range(len(secret) - 8))
@@ -173,7 +171,7 @@ def test_a_traceback_keeps_its_beginning_and_its_end(stream: Callable[[], io.Str
 
 
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
-def test_control_characters_reach_no_terminal(stream: Callable[[], io.StringIO]) -> None:
+def test_control_characters_are_escaped_on_a_terminal(stream: Callable[[], io.StringIO]) -> None:
     hostile = "/a\x9b31m\x85\x1b]0;title\x07\r\n\u2028\u202e\x00\x7f"
 
     def log() -> None:
@@ -184,7 +182,7 @@ def test_control_characters_reach_no_terminal(stream: Callable[[], io.StringIO])
     assert len(lines) == 3
     for line in lines:
         without_colours = re.sub(r"\x1b\[\d*m", "", line)
-        assert not logs._UNSAFE.search(without_colours)
+        assert not logs.UNSAFE_CHARACTERS.search(without_colours)
 
 
 def test_a_log_line_is_the_same_json_with_control_characters_escaped() -> None:
@@ -194,13 +192,13 @@ def test_a_log_line_is_the_same_json_with_control_characters_escaped() -> None:
     assert "\x9b" not in line
 
 
-def test_a_secret_goes_on_behind_a_control_character() -> None:
+def test_a_secret_with_a_control_character_is_redacted_as_a_whole() -> None:
     url = "https://a.example/b?Signature=abc\x9bdef"
     line = _logged(io.StringIO(), lambda: structlog.get_logger().info("fetched", url=url))
     assert json.loads(line)["url"] == "https://a.example/b?[redacted]"
 
 
-def test_lines_below_the_level_are_left_out() -> None:
+def test_lines_below_the_level_are_not_written() -> None:
     def log() -> None:
         structlog.get_logger().info("quiet")
         logging.getLogger("library").info("quiet")
