@@ -12,8 +12,8 @@ import structlog
 from app.db import transaction
 from app.poller.context import PollerContext
 from app.poller.metrics import DELIVERY_ATTEMPTS
+from app.webhooks.messages import signed_headers
 from app.webhooks.outbox import MAX_AT_ONCE, Claim, claim, record
-from app.webhooks.signing import signed_headers
 
 # How soon something new is seen while slow servers are waited for.
 LOOK_EVERY_S = 0.2

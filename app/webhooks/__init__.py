@@ -1,1 +1,1 @@
-"""Telling clients' servers what became of their jobs."""
+"""Webhooks: signed HTTP requests to clients' servers when a job is final."""

@@ -11,11 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.db import Sessions, transaction
 from app.errors import NotFound
 from app.identifiers import new_id
-from app.webhooks.messages import TEST_TYPE, event_body
+from app.webhooks.messages import TEST_TYPE, event_body, signed_headers
 from app.webhooks.models import Delivery, DeliveryAttempt
 from app.webhooks.outbox import Attempt, enable_url
 from app.webhooks.sender import Sender
-from app.webhooks.signing import signed_headers
 from app.webhooks.signing_secrets import signing_secrets
 
 # The newest attempts are shown; more than that are made by hand only.

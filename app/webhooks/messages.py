@@ -1,15 +1,16 @@
-"""The events that clients are told of, and their bodies as Standard Webhooks recommends them. Pure."""
+"""Webhook messages as Standard Webhooks 1.0 defines them: event types, bodies and signed headers. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 import msgspec
+from standardwebhooks import Webhook
 
 
 class EventType(StrEnum):
-    """What happened to a job; the job's final status is the second word."""
+    """The event that a message reports. The second word is the final status of the job."""
 
     SUCCEEDED = "job.succeeded"
     PARTIAL = "job.partial"
@@ -17,10 +18,22 @@ class EventType(StrEnum):
     CANCELED = "job.canceled"
 
 
-# Sent by `POST /v1/webhooks/test` only; it concerns no job, and is not in any list of deliveries.
+# The type of test pings. They belong to no job and are not stored as deliveries.
 TEST_TYPE = "webhook.test"
 
 
 def event_body(event_type: str, occurred_at: datetime, data: Mapping[str, Any]) -> str:
-    """What is signed and sent, the same at every try. `occurred_at`: when it happened, not when it is sent."""
+    """The JSON body, which is the same in every attempt. `occurred_at` is the time of the event."""
     return msgspec.json.encode({"type": event_type, "timestamp": occurred_at, "data": data}).decode()
+
+
+def signed_headers(secrets: Sequence[str], *, message_id: str, sent_at: datetime, body: str) -> dict[str, str]:
+    """The three headers of one attempt at the UTC time `sent_at`.
+
+    Each secret gives one signature. Receivers accept any of them.
+    """
+    return {
+        "webhook-id": message_id,
+        "webhook-timestamp": str(int(sent_at.timestamp())),
+        "webhook-signature": " ".join(Webhook(secret).sign(message_id, sent_at, body) for secret in secrets),
+    }

@@ -1,4 +1,4 @@
-"""The outbox: deliveries with the log of their attempts, the secrets that sign them, and the URLs that want no more."""
+"""Tables of webhooks: deliveries, their attempts, the clients' signing secrets, and disabled URLs."""
 
 from datetime import datetime
 from uuid import UUID
@@ -11,7 +11,7 @@ from app.identifiers import new_id
 
 
 class Delivery(Base):
-    """One event for one URL. The body is made with the event, so that every try sends the very same."""
+    """One event for one URL. The body is stored with the event, so that every attempt sends the same bytes."""
 
     __tablename__ = "deliveries"
     __table_args__ = (
@@ -19,8 +19,8 @@ class Delivery(Base):
         CheckConstraint("(status = 'pending') = (finished_at IS NULL)", name="finished_exactly_when_not_pending"),
         CheckConstraint("lease_token IS NULL OR status = 'pending'", name="only_pending_are_leased"),
         Index("ix_deliveries_due", "due_at", postgresql_where=text("status = 'pending'")),
-        # A lane: what one client has for one host. Claims take a few of each, however long the others are.
-        Index("ix_deliveries_lane", "client_id", "host", "due_at", postgresql_where=text("status = 'pending'")),
+        # A destination is one host of one client. A claim takes a few deliveries of each destination.
+        Index("ix_deliveries_destination", "client_id", "host", "due_at", postgresql_where=text("status = 'pending'")),
         Index("ix_deliveries_job", "job_id", text("id DESC")),
     )
 
@@ -29,16 +29,17 @@ class Delivery(Base):
     client_id: Mapped[UUID]
     type: Mapped[str] = mapped_column(Text)
     url: Mapped[str] = mapped_column(Text)
-    # Name and port, for the limit of tries at once.
+    # Host name and port, for the limit of concurrent attempts per host.
     host: Mapped[str] = mapped_column(Text)
     body: Mapped[str] = mapped_column(Text)
     status: Mapped[str] = mapped_column(Text, default="pending", server_default="pending")
-    # When the next try is due. A claim moves it on by its lease: who dies with it needs no undertaker.
+    # The instant of the next attempt. A claim sets it to the end of the lease, so the delivery of a crashed poller
+    # becomes due by itself.
     due_at: Mapped[datetime] = mapped_column(server_default=func.now())
     lease_token: Mapped[UUID | None]
-    # Failed tries since the schedule began; a manual retry begins it anew.
+    # Failed attempts since the schedule began. A manual retry restarts the schedule.
     failures_in_schedule: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
-    # All tries that were logged.
+    # All logged attempts.
     attempts: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     finished_at: Mapped[datetime | None]
@@ -53,14 +54,14 @@ class DeliveryAttempt(Base):
     started_at: Mapped[datetime]
     duration_ms: Mapped[int] = mapped_column(Integer)
     response_status: Mapped[int | None] = mapped_column(SmallInteger)
-    # The first 1,024 bytes of what the server answered.
+    # The first 1,024 bytes of the response.
     response_excerpt: Mapped[str | None] = mapped_column(Text)
     error_code: Mapped[str | None] = mapped_column(Text)
     error_message: Mapped[str | None] = mapped_column(Text)
 
 
 class WebhookSecret(Base):
-    """A client's signing secret. The one without end is the current one; those before it still sign for a while."""
+    """A client's signing secret. The current one has no `expires_at`. Replaced secrets sign until they expire."""
 
     __tablename__ = "webhook_secrets"
     __table_args__ = (
@@ -70,14 +71,14 @@ class WebhookSecret(Base):
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     client_id: Mapped[UUID] = mapped_column(ForeignKey("clients.id"))
-    # As it is, since it has to sign: see `app.webhooks.signing`.
+    # In plain text, since signing needs it: see `app.webhooks.signing_secrets`.
     secret: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime | None]
 
 
 class DisabledUrl(Base):
-    """A URL that answered 410 Gone. URLs may be longer than an index entry, so their hash stands for them."""
+    """A URL that answered 410 Gone. The key is a hash of the URL, which may be longer than an index entry allows."""
 
     __tablename__ = "webhook_disabled_urls"
 

@@ -1,5 +1,11 @@
-"""The clients' signing secrets: made on first use, rotated without an instant in which nothing verifies."""
+"""The clients' signing secrets: creation on first use, and rotation with an overlap.
 
+Secrets are stored in plain text, since signing needs them. A secret proves to a client that an event comes from the
+gateway. It gives no access to the gateway. The log masks secrets by their prefix.
+"""
+
+import base64
+import secrets
 from collections.abc import Collection, Mapping
 from uuid import UUID
 
@@ -7,20 +13,28 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.identifiers import new_id
-from app.webhooks.signing import new_secret
 
-# A rotated secret still signs for so long, beside the new one, and at most so many sign.
+SECRET_BYTES = 32  # Standard Webhooks requires 24 to 64
+# Time for which a replaced secret still signs beside the new one.
 OVERLAP_H = 24
+# Most secrets that sign one message.
 MAX_SECRETS = 4
 
 
+def new_secret() -> str:
+    return "whsec_" + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
+
+
 async def current_secret(session: AsyncSession, client_id: UUID) -> str:
-    """Made now if the client has none yet."""
+    """The client's newest secret. It is created if the client has none."""
     return (await signing_secrets(session, {client_id}))[client_id][0]
 
 
 async def signing_secrets(session: AsyncSession, client_ids: Collection[UUID]) -> Mapping[UUID, list[str]]:
-    """All secrets that sign for each client now, the current one first. One statement once every client has one."""
+    """All valid secrets of each client, the current one first. Missing secrets are created.
+
+    One statement if every client has a secret.
+    """
     found = await _read(session, client_ids)
     missing = sorted(set(client_ids) - found.keys())
     if missing:
@@ -31,11 +45,11 @@ async def signing_secrets(session: AsyncSession, client_ids: Collection[UUID]) -
 
 
 async def rotate_secret(session: AsyncSession, client_id: UUID) -> str:
-    """The new secret. The one before it signs on for OVERLAP_H, so that receivers can change over in peace."""
+    """Create and return a new secret. The old one still signs for OVERLAP_H, so that receivers can switch."""
     await current_secret(session, client_id)
     await session.execute(_EXPIRE, {"client_id": client_id, "hours": OVERLAP_H})
     await session.execute(_CREATE, {"id": new_id(), "client_id": client_id, "secret": new_secret()})
-    await session.execute(_FORGET, {"client_id": client_id, "most": MAX_SECRETS})
+    await session.execute(_DELETE_EXPIRED, {"client_id": client_id, "max_secrets": MAX_SECRETS})
     return await current_secret(session, client_id)
 
 
@@ -62,10 +76,11 @@ _EXPIRE = text("""
     WHERE client_id = :client_id AND expires_at IS NULL
 """)
 
-_FORGET = text("""
+# Deletes expired secrets and the oldest ones beyond :max_secrets.
+_DELETE_EXPIRED = text("""
     DELETE FROM webhook_secrets WHERE client_id = :client_id AND id NOT IN (
         SELECT id FROM webhook_secrets
         WHERE client_id = :client_id AND (expires_at IS NULL OR expires_at > now())
-        ORDER BY expires_at DESC NULLS FIRST LIMIT :most
+        ORDER BY expires_at DESC NULLS FIRST LIMIT :max_secrets
     )
 """)

@@ -27,6 +27,7 @@ def upgrade() -> None:
     for table, old, new in _COLUMNS:
         op.alter_column(table, old, new_column_name=new)
     op.execute("ALTER INDEX ix_tasks_look RENAME TO ix_tasks_poll")
+    op.execute("ALTER INDEX ix_deliveries_lane RENAME TO ix_deliveries_destination")
     op.rename_table("watches", "list_leases")
     op.execute("ALTER INDEX pk_watches RENAME TO pk_list_leases")
 
@@ -34,6 +35,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute("ALTER INDEX pk_list_leases RENAME TO pk_watches")
     op.rename_table("list_leases", "watches")
+    op.execute("ALTER INDEX ix_deliveries_destination RENAME TO ix_deliveries_lane")
     op.execute("ALTER INDEX ix_tasks_poll RENAME TO ix_tasks_look")
     for table, old, new in _COLUMNS:
         op.alter_column(table, new, new_column_name=old)
