@@ -1,7 +1,7 @@
-"""Which addresses webhooks may reach: public ones, and those of WEBHOOK_ALLOWED_NETWORKS. Pure.
+"""Decides which addresses webhooks may reach: public addresses and WEBHOOK_ALLOWED_NETWORKS. Pure.
 
-Everything else is inside: loopback, private networks, link-local with the clouds' metadata services, CGNAT, multicast.
-An IPv6 address that stands for an IPv4 one (mapped, NAT64, 6to4) is judged by what it stands for.
+Not public are loopback, private networks, link-local addresses (which include the metadata services of clouds), CGNAT
+and multicast. For an IPv6 address that contains an IPv4 address (mapped, NAT64, 6to4), the IPv4 address decides.
 """
 
 from collections.abc import Sequence
@@ -11,23 +11,23 @@ Address = IPv4Address | IPv6Address
 Networks = Sequence[IPv4Network | IPv6Network]
 
 _NAT64 = IPv6Network("64:ff9b::/96")
-# All that is handed out to the public so far; what lies outside is special, now or some day.
+# The only block from which public IPv6 addresses are allocated.
 _IPV6_PUBLIC = IPv6Network("2000::/3")
-# Public by their numbers only, or not known as special to every Python that we run on.
+# Special networks that `ipaddress` treats as public, in some or all supported Python versions.
 _NOT_PUBLIC = tuple(
     ip_network(network)
     for network in (
-        "168.63.129.16/32",  # Azure's own platform, from inside a virtual machine
+        "168.63.129.16/32",  # Azure's platform services, reachable from virtual machines
         "192.0.0.0/24",  # IETF protocol assignments; Oracle Cloud's agents
-        "192.88.99.0/24",  # 6to4 relays, given up
-        "2001::/23",  # IETF protocol assignments, Teredo among them
+        "192.88.99.0/24",  # 6to4 relays, deprecated
+        "2001::/23",  # IETF protocol assignments, including Teredo
         "3fff::/20",  # documentation
     )
 )
 
 
 def is_permitted(address: str, allowed: Networks = ()) -> bool:
-    """Whether webhooks may connect to the address. What is no address is not permitted."""
+    """True if webhooks may connect to the address. False for a string that is not an address."""
     try:
         return _is_permitted(ip_address(address), allowed)
     except ValueError:
@@ -36,16 +36,16 @@ def is_permitted(address: str, allowed: Networks = ()) -> bool:
 
 def _is_permitted(address: Address, allowed: Networks) -> bool:
     if isinstance(address, IPv6Address) and address.ipv4_mapped:
-        address = address.ipv4_mapped  # the very same host: the system connects over IPv4
+        address = address.ipv4_mapped  # the operating system connects to the IPv4 address
     if any(address in network for network in allowed):
         return True
-    if isinstance(address, IPv6Address) and (translated := _translated(address)):
+    if isinstance(address, IPv6Address) and (translated := _embedded_ipv4(address)):
         return _is_permitted(translated, allowed)
     return _is_public(address)
 
 
-def _translated(address: IPv6Address) -> IPv4Address | None:
-    """The IPv4 address to which a gateway on the way would translate."""
+def _embedded_ipv4(address: IPv6Address) -> IPv4Address | None:
+    """The IPv4 address to which a NAT64 or 6to4 gateway translates the address, or None."""
     if address in _NAT64:
         return IPv4Address(int(address) & 0xFFFFFFFF)
     return address.sixtofour

@@ -1,4 +1,4 @@
-"""What clients see and do with their deliveries: the log, retries by hand, test pings."""
+"""Operations of the API on deliveries: the log, manual retries and test pings."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,13 +17,13 @@ from app.webhooks.outbox import Attempt, enable_url
 from app.webhooks.sender import Sender
 from app.webhooks.signing_secrets import signing_secrets
 
-# The newest attempts are shown; more than that are made by hand only.
-ATTEMPTS_SHOWN = 100
+# Most attempts in a log. Only manual retries lead to more attempts.
+MAX_ATTEMPTS_LISTED = 100
 
 
 @dataclass(slots=True)
 class DeliveryLog:
-    """A delivery with its newest attempts in order."""
+    """A delivery and its newest attempts, in ascending order."""
 
     delivery: Row[Any]
     attempts: list[Row[Any]] = field(default_factory=list)
@@ -32,7 +32,10 @@ class DeliveryLog:
 async def list_deliveries(
     session: AsyncSession, client_id: UUID, job_id: UUID, *, before: UUID | None = None, limit: int
 ) -> list[DeliveryLog]:
-    """Newest first; two statements. `before`: only those older than that id. None, too, when there is no such job."""
+    """Deliveries of a job, newest first, in two statements. `before` selects deliveries older than that id.
+
+    An unknown job gives an empty list.
+    """
     query = _DELIVERIES.where(Delivery.job_id == job_id, Delivery.client_id == client_id)
     if before is not None:
         query = query.where(Delivery.id < before)
@@ -40,12 +43,11 @@ async def list_deliveries(
 
 
 async def retry_delivery(session: AsyncSession, client_id: UUID, delivery_id: UUID) -> DeliveryLog:
-    """Due now, whatever it was before, with the schedule before it again. Raises NotFound.
+    """Make the delivery due now and restart its schedule, whatever its status. Raises NotFound.
 
-    One that is being tried at this moment stays as it is.
+    A delivery with an attempt in progress stays unchanged.
     """
-    own = {"id": delivery_id, "client_id": client_id}
-    await session.execute(_RETRY, own)
+    await session.execute(_RETRY, {"id": delivery_id, "client_id": client_id})
     query = _DELIVERIES.where(Delivery.id == delivery_id, Delivery.client_id == client_id)
     for log in await _with_attempts(session, query):
         return log
@@ -53,7 +55,7 @@ async def retry_delivery(session: AsyncSession, client_id: UUID, delivery_id: UU
 
 
 async def send_test(sessions: Sessions, sender: Sender, client_id: UUID, url: str) -> Attempt:
-    """A signed ping, sent now and once. Success lets a URL that was gone be told of jobs again."""
+    """Send a signed ping once. If it succeeds, a URL that was disabled by 410 Gone is enabled again."""
     async with transaction(sessions) as session:
         secrets = (await signing_secrets(session, {client_id}))[client_id]
     now = datetime.now(UTC)
@@ -74,13 +76,13 @@ async def _with_attempts(session: AsyncSession, query: Select[Any]) -> list[Deli
     return list(logs.values())
 
 
-_SHOWN = ("id", "job_id", "type", "url", "status", "due_at", "created_at", "finished_at")
-_DELIVERIES = select(*[Delivery.__table__.c[name] for name in _SHOWN])
+_COLUMNS = ("id", "job_id", "type", "url", "status", "due_at", "created_at", "finished_at")
+_DELIVERIES = select(*[Delivery.__table__.c[name] for name in _COLUMNS])
 
 _ATTEMPTS = (
     select(*DeliveryAttempt.__table__.columns)
     .join(Delivery, Delivery.id == DeliveryAttempt.delivery_id)
-    .where(DeliveryAttempt.number > Delivery.attempts - ATTEMPTS_SHOWN)
+    .where(DeliveryAttempt.number > Delivery.attempts - MAX_ATTEMPTS_LISTED)
     .order_by(DeliveryAttempt.delivery_id, DeliveryAttempt.number)
 )
 

@@ -1,7 +1,7 @@
-"""The guard in the connection itself: names are resolved here, each address is checked, and a checked one is used.
+"""Opens connections to permitted addresses only: resolves the name, checks each address and connects to one of them.
 
-Checking a URL beforehand is not enough: the name may resolve to something else by the time of the connection (DNS
-rebinding), and addresses have many spellings (`127.1`, `0x7f000001`, `[::ffff:127.0.0.1]`). All of them end here.
+A check of the URL is not enough. The name may resolve to another address at the time of the connection (DNS
+rebinding), and addresses have many spellings (`127.1`, `0x7f000001`, `[::ffff:127.0.0.1]`).
 """
 
 import asyncio
@@ -17,27 +17,27 @@ from app.webhooks.addresses import Networks, is_permitted
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 SocketOption = tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
 
-# Hosts with more addresses than this are reached at the first ones or not at all.
+# Number of addresses of a host that are tried.
 MAX_ADDRESSES_TRIED = 4
 
 
 class ForbiddenAddress(Exception):
-    """The host is, or might be, inside. Which address it has is not told: that would map the network."""
+    """An address of the host is not permitted. The message omits it: it would help to map the network."""
 
 
 class UnknownHost(Exception):
-    """The name has no address, or its name servers do not answer."""
+    """The name has no address, or its name servers do not respond."""
 
 
 async def resolve(host: str, port: int) -> Sequence[str]:
-    """All addresses of a host, in the system's order. Raises UnknownHost.
+    """All addresses of a host, in the order of the operating system. Raises UnknownHost.
 
-    Each look-up has a thread of its own: name servers that stall hold up neither other look-ups nor the process' exit.
+    Each lookup runs in a daemon thread of its own, so a slow name server delays neither other lookups nor the exit.
     """
     loop = asyncio.get_running_loop()
     found: asyncio.Future[Sequence[str]] = loop.create_future()
 
-    def settle(addresses: Sequence[str] | None) -> None:
+    def resolve_future(addresses: Sequence[str] | None) -> None:
         if found.done():
             return
         if addresses:
@@ -50,15 +50,15 @@ async def resolve(host: str, port: int) -> Sequence[str]:
         with suppress(OSError, UnicodeError):
             infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             addresses = list(dict.fromkeys(str(info[4][0]) for info in infos))
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(settle, addresses)
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(resolve_future, addresses)
 
     threading.Thread(target=look_up, name="webhook-resolve", daemon=True).start()
     return await found
 
 
 class GuardedBackend(httpcore.AsyncNetworkBackend):
-    """Opens connections for httpcore, to permitted addresses only. TLS still asks for the name's certificate."""
+    """Network backend of httpcore that connects to permitted addresses only. TLS still verifies the host name."""
 
     def __init__(self, allowed: Networks, resolve: Resolve = resolve) -> None:
         self._allowed = allowed
@@ -74,7 +74,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[SocketOption] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Raises ForbiddenAddress when any address of the host is: one that is mixed up with those is no mistake."""
+        """Raises ForbiddenAddress if any address of the host is not permitted: mixed addresses suggest an attack."""
         addresses = await self._resolve(host, port)
         if not all(is_permitted(address, self._allowed) for address in addresses):
             raise ForbiddenAddress
@@ -86,6 +86,6 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         raise httpcore.ConnectError
 
     async def aclose(self) -> None:
-        """Close what is open still: httpcore forgets a connection whose TLS handshake was cancelled."""
+        """Close all connections: httpcore does not close a connection if its TLS handshake is cancelled."""
         for stream in self._opened:
             await stream.aclose()

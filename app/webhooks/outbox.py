@@ -1,8 +1,8 @@
-"""The outbox: events go in with the change that they tell of, and come out as claims, each for one try."""
+"""The outbox: stores events in the transaction that causes them, and leases due deliveries for one attempt each."""
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from random import random
 from urllib.parse import urlsplit
@@ -27,7 +27,7 @@ FORBIDDEN_ADDRESS = "forbidden_address"
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What a URL is to be told of a job. `body` is sent as it is."""
+    """An event of a job for one URL. `body` is the JSON that is sent."""
 
     client_id: UUID
     job_id: UUID
@@ -38,7 +38,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A delivery that this process may try once, until its lease ends."""
+    """A delivery leased for one attempt."""
 
     id: UUID
     client_id: UUID
@@ -73,9 +73,9 @@ class Attempt:
 
 
 async def enqueue(session: AsyncSession, events: Sequence[Event]) -> None:
-    """One statement for any number of events. It belongs into the transaction that made them happen.
+    """Store events, in one statement. Call it in the transaction that causes the events.
 
-    What a URL is told that answered 410 Gone is written down and not sent.
+    Events for a URL that answered 410 Gone are stored as disabled and not sent.
     """
     if not events:
         return
@@ -94,28 +94,33 @@ async def enqueue(session: AsyncSession, events: Sequence[Event]) -> None:
     )
 
 
-async def claim(session: AsyncSession, under_way: Collection[Claim]) -> list[Claim]:
-    """As many due deliveries as may go out now beside those under way, in turn over clients, few to one host."""
+async def claim(session: AsyncSession, in_flight: Collection[Claim]) -> list[Claim]:
+    """Lease due deliveries up to the limits for this process and per host. Clients are served in turn.
+
+    `in_flight` are the claims whose attempts are in progress in this process.
+    """
     token = uuid4()
-    hosts = Counter(claim.host for claim in under_way)
-    clients = Counter(claim.client_id for claim in under_way)
+    hosts = Counter(claim.host for claim in in_flight)
+    clients = Counter(claim.client_id for claim in in_flight)
     values = {
         "token": token,
         "lease_s": LEASE_S,
-        "free": MAX_AT_ONCE - len(under_way),
+        "free": MAX_AT_ONCE - len(in_flight),
         "per_host": MAX_PER_HOST,
         "hosts": list(hosts),
         "host_counts": list(hosts.values()),
         "clients": list(clients),
         "client_counts": list(clients.values()),
     }
-    rows = (await session.execute(_CLAIM, values)).all()
-    secrets = await _secrets(session, {row.client_id for row in rows})
-    return [Claim(*[*row, token, secrets[row.client_id]]) for row in rows]
+    rows = (await session.execute(_CLAIM, values)).mappings().all()
+    if not rows:
+        return []
+    secrets = await signing_secrets(session, {row["client_id"] for row in rows})
+    return [Claim(**row, token=token, secrets=secrets[row["client_id"]]) for row in rows]
 
 
 async def record(session: AsyncSession, claim: Claim, attempt: Attempt) -> bool:
-    """Log the try and decide what comes next. False: the lease was lost, and the try is another one's to log."""
+    """Log the attempt and set the next status. Returns False, and logs nothing, if the lease was lost."""
     status, wait_s = _next(claim, attempt)
     values = {"id": claim.id, "token": claim.token, "status": status, "wait_s": wait_s}
     number = await session.scalar(_RECORD, values)
@@ -132,7 +137,7 @@ async def record(session: AsyncSession, claim: Claim, attempt: Attempt) -> bool:
 
 
 async def enable_url(session: AsyncSession, client_id: UUID, url: str) -> None:
-    """New events go to the URL again. What it missed stays as it is, and can be retried."""
+    """Send new events to the URL again. Deliveries that were disabled stay disabled until a manual retry."""
     await session.execute(_ENABLE, {"client_id": client_id, "url_sha256": url_sha256(url)})
 
 
@@ -141,7 +146,7 @@ def url_sha256(url: str) -> bytes:
 
 
 def _next(claim: Claim, attempt: Attempt) -> tuple[str, float]:
-    """The delivery's status after the try, and in how many seconds the next one is due."""
+    """The status of the delivery after the attempt, and the seconds until the next attempt."""
     if attempt.succeeded:
         return "succeeded", 0
     if attempt.error_code == "gone":
@@ -150,12 +155,8 @@ def _next(claim: Claim, attempt: Attempt) -> tuple[str, float]:
     return ("failed", 0) if wait_s is None else ("pending", wait_s)
 
 
-async def _secrets(session: AsyncSession, client_ids: Collection[UUID]) -> Mapping[UUID, Sequence[str]]:
-    return await signing_secrets(session, client_ids) if client_ids else {}
-
-
 def _host(url: str) -> str:
-    parts = urlsplit(url)  # cannot fail: `app.urls` has checked it
+    parts = urlsplit(url)  # `app.urls` has validated the URL
     return f"{parts.hostname}:{parts.port or parts.scheme}"
 
 
@@ -182,28 +183,31 @@ _ENQUEUE = text("""
         ON disabled.client_id = new.client_id AND disabled.url_sha256 = new.url_sha256
 """).bindparams(bindparam("hashes", type_=ARRAY(LargeBinary)))
 
-# One index probe a lane finds the lanes, another few what is due in each: a backlog of 100,000 costs as much as of 10.
-# Turns: a client's first delivery comes before another one's second, counting those that are under way.
+# A destination is one host of one client. One index probe per destination lists the destinations, and a few more find
+# the due deliveries of each, so a backlog of 100,000 costs as much as one of 10.
+# Round-robin: the first delivery of each client comes before the second of any, counting those in flight.
 _CLAIM = text("""
-    WITH RECURSIVE lane AS (
+    WITH RECURSIVE destination AS (
         (SELECT client_id, host FROM deliveries WHERE status = 'pending' ORDER BY client_id, host LIMIT 1)
         UNION ALL
-        SELECT following.client_id, following.host FROM lane CROSS JOIN LATERAL (
+        SELECT following.client_id, following.host FROM destination CROSS JOIN LATERAL (
             SELECT client_id, host FROM deliveries
-            WHERE status = 'pending' AND (client_id, host) > (lane.client_id, lane.host)
+            WHERE status = 'pending' AND (client_id, host) > (destination.client_id, destination.host)
             ORDER BY client_id, host LIMIT 1
         ) AS following
     ), due AS (
-        SELECT lane.client_id, lane.host, first.id, first.due_at,
-            row_number() OVER (PARTITION BY lane.client_id ORDER BY first.due_at) + coalesce(busy.count, 0) AS turn
-        FROM lane
+        SELECT destination.client_id, destination.host, first.id, first.due_at,
+            row_number() OVER (PARTITION BY destination.client_id ORDER BY first.due_at)
+                + coalesce(busy.count, 0) AS turn
+        FROM destination
         CROSS JOIN LATERAL (
             SELECT id, due_at FROM deliveries
-            WHERE status = 'pending' AND client_id = lane.client_id AND host = lane.host AND due_at <= now()
+            WHERE status = 'pending' AND client_id = destination.client_id AND host = destination.host
+                AND due_at <= now()
             ORDER BY due_at LIMIT :per_host
         ) AS first
         LEFT JOIN unnest(CAST(:clients AS uuid[]), CAST(:client_counts AS int[])) AS busy (client_id, count)
-            ON busy.client_id = lane.client_id
+            ON busy.client_id = destination.client_id
     ), placed AS (
         SELECT due.id, due.turn, due.due_at,
             row_number() OVER (PARTITION BY due.host ORDER BY due.turn, due.due_at) + coalesce(busy.count, 0) AS place
@@ -243,7 +247,7 @@ _DISABLE = text("""
     INSERT INTO webhook_disabled_urls (client_id, url_sha256) VALUES (:client_id, :url_sha256) ON CONFLICT DO NOTHING
 """)
 
-# Those under way find out by themselves.
+# Deliveries that are leased get their own 410.
 _DISABLE_WAITING = text("""
     UPDATE deliveries SET status = 'disabled', finished_at = now()
     WHERE id IN (

@@ -1,6 +1,6 @@
-"""When a delivery is tried again, as data: the schedule that Standard Webhooks recommends. Pure.
+"""The retry schedule of deliveries, as Standard Webhooks recommends it. Pure.
 
-`docs/webhooks.md` publishes it; a test compares the two.
+`docs/webhooks.md` publishes the schedule. A test compares the two.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 
 MINUTE_S = 60.0
 HOUR_S = 60 * MINUTE_S
-# How long after each failed try the next one comes. The first try is made at once: ten tries in a good three days.
+# Delay after each failed attempt. With the first attempt at once, that is ten attempts in just over three days.
 DELAYS_S: Sequence[float] = (
     5.0,
     5 * MINUTE_S,
@@ -21,27 +21,27 @@ DELAYS_S: Sequence[float] = (
     20 * HOUR_S,
     24 * HOUR_S,
 )
-# Each delay is stretched by up to so much, so that what failed together does not come back together.
+# Each delay grows by a random share up to this, so that deliveries that failed together are not retried together.
 JITTER = 0.1
-# Longer than the longest delay nobody is waited for, whatever their Retry-After says.
+# Longest wait that a Retry-After can ask for: the longest delay of the schedule.
 MAX_RETRY_AFTER_S = 24 * HOUR_S
-# No date is as long, and the standard library's reader takes the square of what it reads.
+# Longer than any date. The parser of the standard library takes quadratic time.
 _MAX_RETRY_AFTER_CHARS = 64
 
 
-def next_delay_s(tries: int, *, jitter: float, retry_after_s: float | None = None) -> float | None:
-    """The wait after so many failed tries; None: that was the last one. `jitter` is a random number in [0, 1).
+def next_delay_s(failures: int, *, jitter: float, retry_after_s: float | None = None) -> float | None:
+    """Seconds until the next attempt after `failures` failed ones, or None if the schedule is over.
 
-    A receiver's Retry-After can put a try off, never bring it forward.
+    `jitter` is a random number in [0, 1). A Retry-After can delay the next attempt, but not bring it forward.
     """
-    if tries > len(DELAYS_S):
+    if failures > len(DELAYS_S):
         return None
-    delay_s = DELAYS_S[tries - 1] * (1 + JITTER * jitter)
+    delay_s = DELAYS_S[failures - 1] * (1 + JITTER * jitter)
     return max(delay_s, min(retry_after_s or 0.0, MAX_RETRY_AFTER_S))
 
 
 def parse_retry_after(value: str, *, now: datetime) -> float | None:
-    """Seconds from a Retry-After header, which holds a number of them or a date. None when it cannot be read."""
+    """Seconds from the value of a Retry-After header, which is a number of seconds or a date. None if it is neither."""
     value = value.strip()
     if len(value) > _MAX_RETRY_AFTER_CHARS:
         return None

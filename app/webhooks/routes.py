@@ -1,4 +1,4 @@
-"""`/v1/webhooks` and `/v1/deliveries`: the secret, test pings, and retries by hand."""
+"""The routes of `/v1/webhooks` and `/v1/deliveries`: secrets, test pings and manual retries."""
 
 from typing import Annotated
 from uuid import UUID
@@ -16,7 +16,7 @@ from app.webhooks import deliveries, signing_secrets
 from app.webhooks.schemas import Delivery, WebhookSecret, WebhookTest, WebhookTestResult
 from app.webhooks.sender import Sender
 
-# Of a client. Events go to who asked for them with a job; pings go wherever the client says, at once.
+# Limit per client, so that pings cannot flood a server: a ping goes to any URL at once, without a job.
 MAX_PINGS = 60
 PINGS_OVER_S = 60
 
@@ -43,7 +43,7 @@ PingLimitDep = Annotated[RateLimiter, Depends(_ping_limit)]
 
 @router.get("/webhooks/secret", operation_id="getWebhookSecret", summary="Get the signing secret")
 async def get_webhook_secret(client: ClientDep, sessions: SessionsDep, response: Response) -> WebhookSecret:
-    """The secret that all events of this client are signed with; made when it is first needed."""
+    """The secret that signs the events of this client. It is created when it is first needed."""
     response.headers["Cache-Control"] = "no-store"
     async with transaction(sessions) as session:
         return WebhookSecret(secret=await signing_secrets.current_secret(session, client.id))
@@ -51,7 +51,7 @@ async def get_webhook_secret(client: ClientDep, sessions: SessionsDep, response:
 
 @router.post("/webhooks/secret/rotate", operation_id="rotateWebhookSecret", summary="Replace the signing secret")
 async def rotate_webhook_secret(client: ClientDep, sessions: SessionsDep, response: Response) -> WebhookSecret:
-    """The new secret. For 24 hours events are signed with the old one too, so that receivers can change over."""
+    """Create a new secret and return it. For 24 hours the old secret signs too, so that receivers can switch."""
     response.headers["Cache-Control"] = "no-store"
     async with transaction(sessions) as session:
         return WebhookSecret(secret=await signing_secrets.rotate_secret(session, client.id))
@@ -66,17 +66,17 @@ async def rotate_webhook_secret(client: ClientDep, sessions: SessionsDep, respon
 async def send_test_webhook(
     body: WebhookTest, *, client: ClientDep, sessions: SessionsDep, sender: SenderDep, limit: PingLimitDep
 ) -> WebhookTestResult:
-    """An event `webhook.test`, signed as all are, is sent to the URL now and once; the answer says what became of it.
+    """Send a signed event of type `webhook.test` to the URL, once and at once. The response reports the result.
 
-    A URL that is disabled because it answered 410 Gone is enabled when it answers 2xx to the ping. A client may send
-    60 pings at once, and then one each second; what may not be reached does not count.
+    If the URL was disabled because it answered 410 Gone, a 2xx to the ping enables the URL again. A client may send
+    60 pings at once, and then one per second. Pings to addresses that webhooks may not reach do not count.
     """
     try:
         url = encode_url(body.url, WEBHOOK_URL)
     except ValueError as error:
         raise InvalidRequest(f"/url {error}.", faults=[Fault("/url", str(error))]) from None
     if limit.take(client.id) is None:
-        raise TooManyTestPings(f"A client may send {MAX_PINGS} test pings within {PINGS_OVER_S} s; try again later.")
+        raise TooManyTestPings(f"A client may send {MAX_PINGS} test pings within {PINGS_OVER_S} s. Try again later.")
     attempt = await deliveries.send_test(sessions, sender, client.id, url)
     if attempt.forbidden:
         limit.give_back(client.id)
@@ -88,12 +88,12 @@ async def send_test_webhook(
     operation_id="retryDelivery",
     summary="Send a delivery again",
     status_code=202,
-    responses={202: {"description": "It is due now, and that is durable."}, **responses(NotFound)},
+    responses={202: {"description": "The delivery is due now. This is stored."}, **responses(NotFound)},
 )
 async def retry_delivery(delivery_id: UUID, client: ClientDep, sessions: SessionsDep) -> Delivery:
-    """The same event with the same `webhook-id`, whatever became of it before. If it fails, the schedule begins anew.
+    """Send the event again with the same `webhook-id`, whatever its status. The retry schedule restarts.
 
-    One that is being tried at this moment stays as it is.
+    A delivery with an attempt in progress stays unchanged.
     """
     async with transaction(sessions) as session:
         return Delivery.of(await deliveries.retry_delivery(session, client.id, delivery_id))

@@ -1,4 +1,4 @@
-"""The JSON of webhooks: secrets, tests, deliveries and their attempts."""
+"""JSON schemas of webhooks: secrets, test pings, deliveries and their attempts."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -45,15 +45,15 @@ _TEST_RESULT: dict[str, JsonValue] = {
 
 
 class WebhookSecret(BaseModel):
-    """What a client's events are signed with."""
+    """The secret that signs a client's events."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_SECRET]})
 
-    secret: str = Field(description="`whsec_` and the key in base64, as the libraries of Standard Webhooks take it.")
+    secret: str = Field(description="`whsec_` and the key in base64, the format of the Standard Webhooks libraries.")
 
 
 class WebhookTest(RequestBody):
-    """Where a test ping is to go."""
+    """A request for a test ping."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"url": "https://example.com/hooks/asr"}]})
 
@@ -61,24 +61,24 @@ class WebhookTest(RequestBody):
 
 
 class AttemptError(BaseModel):
-    """Why an attempt failed."""
+    """The reason of a failed attempt."""
 
     code: str = Field(
         description="`http_error`, `redirected`, `gone`, `timeout`, `connection_failed`, `tls_failed`, `bad_answer`,"
-        " `bad_url`, `unknown_host` or `forbidden_address`; there may be more."
+        " `bad_url`, `unknown_host` or `forbidden_address`. More codes may be added."
     )
     message: str
 
 
 class WebhookTestResult(BaseModel):
-    """What became of a test ping."""
+    """The result of a test ping."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_TEST_RESULT]})
 
-    delivered: bool = Field(description="Whether the server answered 2xx.")
+    delivered: bool = Field(description="True if the server answered 2xx.")
     duration_ms: int
-    response_status: int | None = Field(description="Null when there was no answer.")
-    response_excerpt: str | None = Field(description="The first 1,024 bytes of the answer.")
+    response_status: int | None = Field(description="Null if there was no response.")
+    response_excerpt: str | None = Field(description="The first 1,024 bytes of the response.")
     error: AttemptError | None
 
     @classmethod
@@ -93,7 +93,7 @@ class WebhookTestResult(BaseModel):
 
 
 class DeliveryStatus(StrEnum):
-    """How far a delivery is."""
+    """The status of a delivery."""
 
     PENDING = "pending"
     SUCCEEDED = "succeeded"
@@ -102,33 +102,33 @@ class DeliveryStatus(StrEnum):
 
 
 class DeliveryAttempt(BaseModel):
-    """One try to tell the URL."""
+    """One request to the URL."""
 
-    number: int = Field(description="Counts all tries of the delivery, from 1.")
+    number: int = Field(description="Number of the attempt, from 1.")
     started_at: datetime
     duration_ms: int
-    response_status: int | None = Field(description="Null when there was no answer.")
-    response_excerpt: str | None = Field(description="The first 1,024 bytes of the answer.")
-    error: AttemptError | None = Field(description="Null when the server answered 2xx.")
+    response_status: int | None = Field(description="Null if there was no response.")
+    response_excerpt: str | None = Field(description="The first 1,024 bytes of the response.")
+    error: AttemptError | None = Field(description="Null if the server answered 2xx.")
 
 
 class Delivery(BaseModel):
-    """One event on its way to one URL."""
+    """One event for one URL."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_DELIVERY]})
 
-    id: UUID = Field(description="Also the header `webhook-id` of each try: receivers know repetitions by it.")
+    id: UUID = Field(description="Also the `webhook-id` header of each attempt. Receivers detect repetitions by it.")
     job_id: UUID
     type: EventType
     url: str
     status: DeliveryStatus = Field(
-        description="`pending` until a try succeeds or the schedule is over (`failed`). `disabled`: the URL answered"
-        " 410 Gone before, and nothing was sent."
+        description="`pending` until an attempt succeeds (`succeeded`) or the schedule is over (`failed`). `disabled`:"
+        " the URL answered 410 Gone before, and the event was not sent."
     )
     created_at: datetime
-    next_attempt_at: datetime | None = Field(description="When the next try is due; null when none is.")
+    next_attempt_at: datetime | None = Field(description="The time of the next attempt, or null if none is due.")
     finished_at: datetime | None
-    attempts: list[DeliveryAttempt] = Field(description="The newest 100 in order.")
+    attempts: list[DeliveryAttempt] = Field(description="The newest 100 attempts, in ascending order.")
 
     @classmethod
     def of(cls, log: DeliveryLog) -> Self:

@@ -1,6 +1,6 @@
-"""One try of one delivery: a POST to a client's server, guarded, bounded in time and size, redirects not followed.
+"""Makes one attempt of a delivery: a POST with limits of time and size, to permitted addresses, without redirects.
 
-Nothing is raised here: what happened is the value that comes back. The URL and the answer stay out of logs.
+Errors are return values. The URL and the response are never logged.
 """
 
 import asyncio
@@ -20,25 +20,26 @@ from app.webhooks.guarded_connection import ForbiddenAddress, GuardedBackend, Re
 from app.webhooks.outbox import FORBIDDEN_ADDRESS, TIMEOUT_S, Attempt
 from app.webhooks.retry_schedule import parse_retry_after
 
-CONNECT_TIMEOUT_S = 5.0  # per address, and for TLS
-# Of the answer so much is read, so that its sender can finish, and so much kept, for whoever polls into a failure.
+CONNECT_TIMEOUT_S = 5.0  # for each address, and for the TLS handshake
+# The response is read up to this size, so that the server can finish sending.
 MAX_READ_BYTES = 64 * 1024
-MAX_KEPT_BYTES = 1024
+# Size of the excerpt of the response that the log of the delivery shows.
+MAX_EXCERPT_BYTES = 1024
 
 _PORTS = {"http": 80, "https": 443}
-_THROTTLED = {429, 503}
-_CONNECT_IN_TIME = {"timeout": {"connect": CONNECT_TIMEOUT_S}}
+_WITH_RETRY_AFTER = {429, 503}
+_TIMEOUTS = {"timeout": {"connect": CONNECT_TIMEOUT_S}}
 _HEADERS = {
     "Content-Type": "application/json",
     "User-Agent": "asr-gateway",
-    "Accept-Encoding": "identity",  # nobody decodes the answer
+    "Accept-Encoding": "identity",  # the response is not decoded
     "Connection": "close",
 }
 
 
 @dataclass(slots=True)
-class _Answer:
-    """As much of the answer as came before time or the connection ended."""
+class _Response:
+    """The part of the response that arrived before the timeout or the end of the connection."""
 
     status: int | None = None
     retry_after_s: float | None = None
@@ -46,7 +47,7 @@ class _Answer:
 
 
 class Sender:
-    """Sends to permitted addresses only. Every try has a connection of its own: none is kept for another host."""
+    """Sends to permitted addresses only. Each attempt opens a new connection."""
 
     def __init__(self, allowed: Networks, *, resolve: Resolve = resolve, timeout_s: float = TIMEOUT_S) -> None:
         self._allowed = allowed
@@ -54,25 +55,25 @@ class Sender:
         self._timeout_s = timeout_s
 
     async def send(self, url: str, body: str, headers: Mapping[str, str]) -> Attempt:
-        answer = _Answer()
+        received = _Response()
         started = perf_counter()
         error: Exception | None = None
         try:
             async with asyncio.timeout(self._timeout_s):
-                await self._post(url, body.encode(), headers, answer)
-        except (ForbiddenAddress, UnknownHost, TimeoutError, OSError, ValueError, *_TROUBLE) as trouble:
-            error = trouble
-        code, message = _judge(answer.status, error)
+                await self._post(url, body.encode(), headers, received)
+        except (ForbiddenAddress, UnknownHost, TimeoutError, OSError, ValueError, *_NETWORK_ERRORS) as failure:
+            error = failure
+        code, message = _classify(received.status, error)
         return Attempt(
             duration_ms=round((perf_counter() - started) * 1000),
-            response_status=answer.status,
-            response_excerpt=_excerpt(answer.body),
+            response_status=received.status,
+            response_excerpt=_excerpt(received.body),
             error_code=code,
             error_message=message,
-            retry_after_s=answer.retry_after_s,
+            retry_after_s=received.retry_after_s,
         )
 
-    async def _post(self, url: str, body: bytes, headers: Mapping[str, str], answer: _Answer) -> None:
+    async def _post(self, url: str, body: bytes, headers: Mapping[str, str], received: _Response) -> None:
         parts = urlsplit(url)
         target = httpcore.URL(
             scheme=parts.scheme,
@@ -85,64 +86,75 @@ class Sender:
         sent = {"Host": parts.netloc.rpartition("@")[2], **_HEADERS, **_basic_auth(parts), **headers}
         try:
             async with connection.stream(
-                "POST", target, headers=list(sent.items()), content=body, extensions=_CONNECT_IN_TIME
+                "POST", target, headers=list(sent.items()), content=body, extensions=_TIMEOUTS
             ) as response:
-                await _read(response, answer)
+                await _read(response, received)
         finally:
             await connection.aclose()
             await backend.aclose()
 
 
-_TROUBLE = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol)
+_NETWORK_ERRORS = (
+    httpcore.TimeoutException,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.UnsupportedProtocol,
+)
 
-# The first that fits. A refused certificate is a ValueError, too.
+# The first match counts. ssl.SSLError comes before ValueError, since a refused certificate is both.
 _REASONS: Sequence[tuple[type | tuple[type, ...], tuple[str, str]]] = (
-    (ForbiddenAddress, (FORBIDDEN_ADDRESS, "The host has an address that webhooks of this gateway may not reach.")),
-    (UnknownHost, ("unknown_host", "The host's name has no address.")),
-    ((TimeoutError, httpcore.TimeoutException), ("timeout", "The server did not answer in time.")),
-    (ssl.SSLError, ("tls_failed", "TLS could not be agreed on; is the certificate valid for the host?")),
-    ((ValueError, httpcore.LocalProtocolError), ("bad_url", "Nothing can be sent to this URL.")),
-    (httpcore.RemoteProtocolError, ("bad_answer", "The server's answer is not HTTP, or it hung up without one.")),
-    (object, ("connection_failed", "No connection could be made, or it broke.")),
+    (
+        ForbiddenAddress,
+        (
+            FORBIDDEN_ADDRESS,
+            "Webhooks may not reach this host's address. Use a public one, or add it to WEBHOOK_ALLOWED_NETWORKS.",
+        ),
+    ),
+    (UnknownHost, ("unknown_host", "The host name has no address.")),
+    ((TimeoutError, httpcore.TimeoutException), ("timeout", "The server did not respond in time.")),
+    (ssl.SSLError, ("tls_failed", "The TLS handshake failed. Check that the certificate is valid for the host.")),
+    ((ValueError, httpcore.LocalProtocolError), ("bad_url", "The URL is not valid for an HTTP request.")),
+    (httpcore.RemoteProtocolError, ("bad_answer", "The server sent no valid HTTP response.")),
+    (object, ("connection_failed", "The connection could not be opened, or it broke.")),
 )
 
 
-def _judge(status: int | None, error: Exception | None) -> tuple[str | None, str | None]:
-    """A status decides, even if the rest of the answer never came."""
+def _classify(status: int | None, error: Exception | None) -> tuple[str | None, str | None]:
+    """Error code and message, or None for success. A status decides, even if the rest of the response is missing."""
     match status:
         case None:
             return _explain(error)
         case 410:
-            return "gone", "The server answered 410 Gone: nothing more is sent to this URL."
+            return "gone", "The server answered 410 Gone. No more events are sent to this URL."
         case _ if 200 <= status < 300:
             return None, None
         case _ if 300 <= status < 400:
-            return "redirected", f"The server answered HTTP {status}; redirects are not followed."
+            return "redirected", f"The server answered HTTP {status}. Redirects are not followed."
         case _:
             return "http_error", f"The server answered HTTP {status}."
 
 
 def _explain(error: Exception | None) -> tuple[str, str]:
-    """Code and message of what kept the answer from coming."""
-    seen = error.__cause__ if error and isinstance(error.__cause__, ssl.SSLError) else error
-    return next(words for kinds, words in _REASONS if isinstance(seen, kinds))
+    """Code and message of the error that prevented a response."""
+    cause = error.__cause__ if error and isinstance(error.__cause__, ssl.SSLError) else error
+    return next(reason for kinds, reason in _REASONS if isinstance(cause, kinds))
 
 
-async def _read(response: httpcore.Response, answer: _Answer) -> None:
-    answer.status = response.status
-    if response.status in _THROTTLED:
+async def _read(response: httpcore.Response, received: _Response) -> None:
+    received.status = response.status
+    if response.status in _WITH_RETRY_AFTER:
         named = {name.lower(): value for name, value in response.headers}
         retry_after = named.get(b"retry-after", b"").decode("latin-1")
-        answer.retry_after_s = parse_retry_after(retry_after, now=datetime.now(UTC))
+        received.retry_after_s = parse_retry_after(retry_after, now=datetime.now(UTC))
     async for chunk in response.aiter_stream():
-        answer.body += chunk
-        if len(answer.body) >= MAX_READ_BYTES:
+        received.body += chunk
+        if len(received.body) >= MAX_READ_BYTES:
             return
 
 
 def _excerpt(body: bytes) -> str | None:
-    """The beginning as text. PostgreSQL's texts hold no NUL."""
-    return body[:MAX_KEPT_BYTES].decode("utf-8", "replace").replace("\0", "\ufffd") or None
+    """The beginning of the body as text, without NUL, which PostgreSQL cannot store."""
+    return body[:MAX_EXCERPT_BYTES].decode("utf-8", "replace").replace("\0", "\ufffd") or None
 
 
 def _basic_auth(parts: SplitResult) -> dict[str, str]:

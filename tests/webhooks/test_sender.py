@@ -11,7 +11,7 @@ import pytest
 from app.webhooks import guarded_connection
 from app.webhooks.guarded_connection import Resolve
 from app.webhooks.outbox import Attempt
-from app.webhooks.sender import MAX_KEPT_BYTES, MAX_READ_BYTES, Sender
+from app.webhooks.sender import MAX_EXCERPT_BYTES, MAX_READ_BYTES, Sender
 from tests.webhooks.receiver import receiver, status
 
 ALLOWED = (ip_network("127.0.0.1/32"),)
@@ -143,7 +143,7 @@ async def test_little_is_kept_of_an_answer_and_an_endless_one_ends() -> None:
         attempt = await send(server.url())
     assert attempt.succeeded
     assert attempt.response_excerpt is not None
-    assert len(attempt.response_excerpt) <= MAX_KEPT_BYTES
+    assert len(attempt.response_excerpt) <= MAX_EXCERPT_BYTES
     assert "\0" not in attempt.response_excerpt
 
 
