@@ -1,27 +1,28 @@
-"""A stand-in for DashScope's recorded-file speech recognition: demo, tests, benchmarks, users' own integration tests.
+"""A simulator of DashScope's recorded-file speech recognition, for demos, tests and benchmarks.
 
-`python -m app sandbox` serves it; `create_sandbox()` gives two ASGI apps, `running_sandbox()` two ports.
-Both regions are served, `/beijing/api/v1` (key `sk-sandbox-beijing`) and `/singapore/api/v1` (`sk-sandbox-singapore`),
-with results on an origin of their own. Any file URL is "transcribed" without being fetched: invented speech, the same
-for the same URL; the vendor's own sample recordings give exactly the documented results.
+`python -m app sandbox` serves it. `create_sandbox()` returns two ASGI apps, and `running_sandbox()` serves two ports.
+The API has both regions, `/beijing/api/v1` (key `sk-sandbox-beijing`) and `/singapore/api/v1` (`sk-sandbox-singapore`).
+Result files have an origin of their own. Files are not fetched. The result is invented speech, always the same for the
+same URL, except for the vendor's sample recordings, which give the documented results.
 
-A file's URL says what becomes of it, several wishes joined by commas: `https://example.com/a.wav?sandbox=run:5,silent`
+The query of a file's URL controls its outcome, with directives separated by commas:
+`https://example.com/a.wav?sandbox=run:5,silent`
 
-| wish | effect |
+| directive | effect |
 | --- | --- |
 | `fail:CODE` | the file fails with this code |
-| `fail_once:CODE` | it fails the first time it is submitted and succeeds afterwards |
-| `silent` | it fails with SUCCESS_WITH_NO_VALID_FRAGMENT, as audio without speech does |
+| `fail_once:CODE` | the file fails at its first submit and succeeds afterwards |
+| `silent` | the file fails with SUCCESS_WITH_NO_VALID_FRAGMENT, like audio without speech |
 | `refuse` | the whole submit is refused with 400 InvalidParameter |
-| `queue:S`, `run:S` | its task stays PENDING, then RUNNING, for S seconds |
+| `queue:S`, `run:S` | the task stays PENDING, then RUNNING, for S seconds |
 | `seconds:S` | the audio lasts S seconds |
 | `words:N` | the result has N words |
 
-`/control` on the API's origin, for tests of real processes: `GET` and `PUT /control/faults` (`app.sandbox.faults`),
-`POST /control/clock` `{"advance_s": 90000}`, `GET /control/stats` (calls, 429s, duplicate transcriptions, leaked
-Authorization headers), `GET /control/submits`.
+`/control` on the API's origin serves tests of real processes: `GET` and `PUT /control/faults` (`app.sandbox.faults`),
+`POST /control/clock` with `{"advance_s": 90000}`, `GET /control/stats` (calls, 429s, duplicate transcriptions, leaked
+Authorization headers) and `GET /control/submits`.
 
-Temporary tokens and hot-word lists work too; temporary uploads do not, but any `oss://` URL is accepted.
+Temporary tokens and hot-word lists work. Temporary uploads do not, but every `oss://` URL is accepted.
 """
 
 from app.sandbox.app import Sandbox, SandboxTransport, create_sandbox

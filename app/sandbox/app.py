@@ -1,4 +1,4 @@
-"""Puts a sandbox together: two ASGI apps over one state."""
+"""Builds a sandbox: two ASGI apps that share one state."""
 
 import time
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from app.sandbox.errors import BAD_URL, INVALID_PARAMETER
 from app.sandbox.listing import list_tasks
 from app.sandbox.middleware import api_call, limited
 from app.sandbox.queries import cancel, query
-from app.sandbox.responses import JSONAnswer
+from app.sandbox.responses import JSONResponse
 from app.sandbox.results import results_app
 from app.sandbox.state import Clock, SandboxState
 from app.sandbox.submit import submit
@@ -32,7 +32,7 @@ class Sandbox:
     state: SandboxState
 
     def transport(self) -> "SandboxTransport":
-        """For in-process clients: any host, the result origin by its port."""
+        """A transport for in-process clients. It accepts any host and selects the result origin by its port."""
         return SandboxTransport(self)
 
 
@@ -66,15 +66,15 @@ def _region_routes(state: SandboxState, region: str) -> list[Route]:
         Route("/services/audio/asr/transcription", api_call(state, region, "submit", submit), methods=["POST"]),
         Route("/tasks", list_call),
         Route("/tasks/", list_call),
-        # Older pages query by POST, the SDKs and current pages by GET.
+        # Older pages of the documentation query by POST, the SDKs and current pages by GET.
         Route("/tasks/{task_id}", query_call, methods=["GET", "POST"]),
         Route("/tasks/{task_id}/cancel", api_call(state, region, "cancel", limited(cancel, rps)), methods=["POST"]),
     ]
 
 
-async def _wrong_path(_request: Request, _error: Exception) -> JSONAnswer:
-    return BAD_URL.answer()
+async def _wrong_path(_request: Request, _error: Exception) -> JSONResponse:
+    return BAD_URL.response()
 
 
-async def _wrong_method(request: Request, _error: Exception) -> JSONAnswer:
-    return INVALID_PARAMETER.saying(f"Request method '{request.method}' is not supported.").answer()
+async def _wrong_method(request: Request, _error: Exception) -> JSONResponse:
+    return INVALID_PARAMETER.with_message(f"Request method '{request.method}' is not supported.").response()

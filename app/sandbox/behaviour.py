@@ -1,4 +1,4 @@
-"""What a file is asked to do by its own URL: `?sandbox=fail:DECODE_ERROR,run:5`. See the package's docstring."""
+"""Parses the directives in a file's URL, such as `?sandbox=fail:DECODE_ERROR,run:5`. See the package's docstring."""
 
 import math
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ NO_SPEECH = "SUCCESS_WITH_NO_VALID_FRAGMENT"
 
 
 class UnknownDirective(ValueError):
-    """A misspelt wish is refused: a test that silently tests nothing is worse than one that fails."""
+    """The directive is misspelt. It is refused, since a test with an ignored directive would test nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """None: as the configuration or the file's name has it."""
+    """The directives of a file. None means the value of the configuration or of the recording."""
 
     refuse: bool = False
     fail_code: str | None = None
@@ -26,18 +26,18 @@ class Behaviour:
 
 
 def behaviour_of(file_url: str) -> Behaviour:
-    """Raises UnknownDirective."""
+    """The directives of the URL. Raises UnknownDirective."""
     if "sandbox=" not in file_url:
         return Behaviour()
     query = parse_qsl(urlsplit(file_url).query, keep_blank_values=True)
     directives = ",".join(value for name, value in query if name == "sandbox").split(",")
-    wishes: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for directive in filter(None, directives):
-        wishes |= _wish(directive)
-    return Behaviour(**wishes)
+        fields |= _parse_directive(directive)
+    return Behaviour(**fields)
 
 
-def _wish(directive: str) -> dict[str, Any]:
+def _parse_directive(directive: str) -> dict[str, Any]:
     name, _, value = directive.partition(":")
     try:
         match name:
@@ -48,9 +48,9 @@ def _wish(directive: str) -> dict[str, Any]:
             case "fail" | "fail_once" if value:
                 return {f"{name}_code": value}
             case "queue" | "run":
-                return {f"{name}_s": _span(value)}
+                return {f"{name}_s": _seconds(value)}
             case "seconds":
-                return {"audio_s": _span(value)}
+                return {"audio_s": _seconds(value)}
             case "words":
                 return {"words": max(1, int(value))}
     except ValueError:
@@ -58,7 +58,7 @@ def _wish(directive: str) -> dict[str, Any]:
     raise UnknownDirective(f"unknown sandbox directive: {directive}")
 
 
-def _span(value: str) -> float:
+def _seconds(value: str) -> float:
     seconds = float(value)
     if not 0 <= seconds < math.inf:
         raise ValueError(value)

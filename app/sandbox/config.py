@@ -1,4 +1,4 @@
-"""What a sandbox is told at its start. What may change while it runs is in `app.sandbox.faults`."""
+"""Configuration of a sandbox at its start. Faults can change while it runs: see `app.sandbox.faults`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,9 +17,9 @@ def _default_keys() -> dict[str, dict[str, str]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxConfig:
-    """Spans in seconds, rates in calls per second.
+    """Durations are in seconds, rates in calls per second.
 
-    `keys` maps region → key → account: keys of one account see each other's tasks and share its rate limits.
+    `keys` maps region → key → account. The keys of an account share its tasks and rate limits.
     """
 
     keys: Mapping[str, Mapping[str, str]] = field(default_factory=_default_keys)
@@ -27,27 +27,27 @@ class SandboxConfig:
     queue_s: float = 0.3
     run_s: float = 0.7
     run_s_per_audio_s: float = 0.0
-    """Upstream needs about 1/60; 0 keeps tests and the demo quick."""
+    """DashScope needs about 1/60. With 0, tests and the demo are quick."""
     task_ttl_s: float = _DAY_S
     result_ttl_s: float = _DAY_S
 
     submit_rps: float | None = None
-    """None: the catalogue's rate of each model. `math.inf` switches a limit off."""
+    """None means the catalogue's rate of each model. `math.inf` disables the limit."""
     query_rps: float = 20.0
-    """For query, list and cancel, each with a window of its own."""
+    """Applies to query, list and cancel. Each has its own window."""
 
     max_files_per_task: int | None = None
-    """None: the catalogue's limit of each model. 1 is what upstream's pages since mid-2026 say."""
+    """None means the catalogue's limit of each model. DashScope's pages since mid-2026 say 1."""
     unknown_model_style: Literal["404", "400"] = "404"
     all_failed_style: Literal["failed", "succeeded"] = "failed"
-    """`failed` is what was observed in 2026, `succeeded` what the older documents show."""
+    """`failed` was observed in 2026. The older documents show `succeeded`."""
     require_parameters_singapore: bool = False
-    """As the workspace domains do: a submit without `parameters` is accepted and fails later."""
+    """Accept a submit without `parameters` and fail the task later, as the workspace domains do."""
     shuffle_results: bool = True
     seed: int = 0
 
     results_port: int = RESULTS_PORT
     results_origin: str | None = None
-    """None: the host by which the caller reached the API, over http, at `results_port`."""
+    """None means http, the host of the API request, and `results_port`."""
 
     faults: Faults = field(default_factory=Faults)

@@ -1,4 +1,4 @@
-"""`/control/…` on the API's origin: what no upstream has, and every test of a real process wants."""
+"""The routes of `/control`, by which tests of real processes control the sandbox. DashScope has no such routes."""
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from app.sandbox.faults import Faults
-from app.sandbox.responses import JSONAnswer
+from app.sandbox.responses import JSONResponse
 from app.sandbox.state import CallKind, SandboxState
 
 
@@ -20,12 +20,12 @@ class ClockStep(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def control_routes(state: SandboxState) -> list[Route]:
-    def route(path: str, answer: Callable[[SandboxState, Request], Awaitable[Response]], methods: list[str]) -> Route:
+    def route(path: str, handler: Callable[[SandboxState, Request], Awaitable[Response]], methods: list[str]) -> Route:
         async def endpoint(request: Request) -> Response:
             try:
-                return await answer(state, request)
-            except msgspec.DecodeError as error:  # a ValidationError too
-                return JSONAnswer({"message": str(error)}, status_code=400)
+                return await handler(state, request)
+            except msgspec.DecodeError as error:  # includes ValidationError
+                return JSONResponse({"message": str(error)}, status_code=400)
 
         return Route(f"/control/{path}", endpoint, methods=methods)
 
@@ -39,28 +39,28 @@ def control_routes(state: SandboxState) -> list[Route]:
 
 
 async def _get_faults(state: SandboxState, _request: Request) -> Response:
-    return JSONAnswer(state.faults)
+    return JSONResponse(state.faults)
 
 
 async def _put_faults(state: SandboxState, request: Request) -> Response:
-    """Replaces all knobs: what the body does not name goes back to no trouble."""
+    """Replace all faults. Faults that the body does not name are switched off."""
     state.faults = msgspec.json.decode(await request.body(), type=Faults)
-    return JSONAnswer(state.faults)
+    return JSONResponse(state.faults)
 
 
 async def _advance_clock(state: SandboxState, request: Request) -> Response:
-    """`{"advance_s": 90000}` makes today's tasks and results expire."""
+    """Advance the clock. `{"advance_s": 90000}` makes all current tasks and results expire."""
     state.advanced_s += msgspec.json.decode(await request.body(), type=ClockStep).advance_s
-    return JSONAnswer({"now": state.now()})
+    return JSONResponse({"now": state.now()})
 
 
 async def _get_submits(state: SandboxState, _request: Request) -> Response:
-    return JSONAnswer([asdict(submit) for submit in state.submits])
+    return JSONResponse([asdict(submit) for submit in state.submits])
 
 
 async def _get_stats(state: SandboxState, _request: Request) -> Response:
     submitted, transcribed = state.submitted_files(), state.transcribed_files()
-    return JSONAnswer(
+    return JSONResponse(
         {
             "calls": _rows(state.counts),
             "throttled": _rows(state.throttled),

@@ -1,4 +1,4 @@
-"""Result documents: what a signed result URL serves, in the shape of the model's family."""
+"""Result documents in the format of each model family."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePosixPath
@@ -15,7 +15,7 @@ _EMOTIONS = ("neutral", "happy", "angry", "sad")
 
 
 def audio_duration_ms(family: str, url: str, *, audio_s: float | None, words: int | None) -> int:
-    """How long the audio behind a URL is said to be."""
+    """The duration that the sandbox reports for the audio of a URL."""
     if audio_s is not None:
         return round(audio_s * 1000)
     if words is not None:
@@ -38,7 +38,7 @@ def result_document(task: Task, file: File) -> JSONObject:
 
 
 def _with_request(recording: JSONObject, task: Task) -> JSONObject:
-    """A recording has one channel and one speaker: more of them say the same."""
+    """The recording for the channels of the task. It has one channel and one speaker, which are repeated."""
     (transcript,) = recording["transcripts"]
     if task.parameters.get("diarization_enabled"):
         transcript["sentences"] = [sentence | {"speaker_id": 0} for sentence in transcript["sentences"]]
@@ -94,7 +94,7 @@ def _sentence(
 
 
 def fun_asr_words(words: Sequence[Word]) -> list[JSONObject]:
-    """Chinese in words, a space before Latin ones, full-width marks."""
+    """Chinese in words, a space before Latin words, full-width punctuation."""
     return [
         _word(word.begin_time, word.end_time, f" {word.text}" if index and word.is_latin else word.text, word.mark)
         for index, word in enumerate(words)
@@ -102,7 +102,7 @@ def fun_asr_words(words: Sequence[Word]) -> list[JSONObject]:
 
 
 def paraformer_words(words: Sequence[Word]) -> list[JSONObject]:
-    """Chinese by the character, a space after Latin words, half-width marks after those."""
+    """Chinese in characters, a space after Latin words, half-width punctuation after Latin words."""
     shaped: list[JSONObject] = []
     for word in words:
         if word.is_latin:

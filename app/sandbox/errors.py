@@ -1,8 +1,8 @@
-"""Upstream's refusals of a whole request: `{"code", "message", "request_id"}` with a status that is not 200."""
+"""Error responses: `{"code", "message", "request_id"}` with a status other than 200."""
 
 from dataclasses import dataclass, replace
 
-from app.sandbox.responses import JSONAnswer, new_request_id
+from app.sandbox.responses import JSONResponse, new_request_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,16 +11,16 @@ class Refusal:
     code: str
     message: str
 
-    def saying(self, message: str) -> "Refusal":
+    def with_message(self, message: str) -> "Refusal":
         return replace(self, message=message)
 
-    def answer(self) -> JSONAnswer:
+    def response(self) -> JSONResponse:
         body = {"code": self.code, "message": self.message, "request_id": new_request_id()}
-        return JSONAnswer(body, status_code=self.status)
+        return JSONResponse(body, status_code=self.status)
 
 
 class Refused(Exception):
-    """Ends a call with a refusal."""
+    """Ends a call with an error response."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.message)
@@ -32,17 +32,17 @@ SYNCHRONOUS_CALL = Refusal(403, "AccessDenied", "current user api does not suppo
 ACCESS_DENIED = Refusal(403, "AccessDenied", "Access denied.")
 
 INVALID_PARAMETER = Refusal(400, "InvalidParameter", "Invalid parameter.")
-INVALID_BODY = INVALID_PARAMETER.saying("Required body invalid, please check the request body format.")
-BAD_URL = INVALID_PARAMETER.saying("url error, please check url！")
-NO_FILE_URLS = INVALID_PARAMETER.saying("input must contain file_urls")
-NO_FILE_URL = INVALID_PARAMETER.saying("input must contain file_url")
+INVALID_BODY = INVALID_PARAMETER.with_message("Required body invalid, please check the request body format.")
+BAD_URL = INVALID_PARAMETER.with_message("url error, please check url！")
+NO_FILE_URLS = INVALID_PARAMETER.with_message("input must contain file_urls")
+NO_FILE_URL = INVALID_PARAMETER.with_message("input must contain file_url")
 EMPTY_MODEL = Refusal(400, "BadRequest.EmptyModel", 'Required parameter "model" missing from request.')
 EMPTY_INPUT = Refusal(400, "BadRequest.EmptyInput", 'Required parameter "input" missing from request.')
 UNKNOWN_MODEL = {
     "404": Refusal(404, "ModelNotFound", "Model can not be found."),
-    "400": INVALID_PARAMETER.saying("Model not exist."),
+    "400": INVALID_PARAMETER.with_message("Model not exist."),
 }
-# By code, as the vendor's page of error messages has them.
+# By code, with the texts of the vendor's page of error messages.
 KEY_REFUSALS = {
     refusal.code: refusal
     for refusal in (

@@ -1,4 +1,4 @@
-"""Trouble to order: the knobs that `PUT /control/faults` turns while the sandbox runs."""
+"""Faults that the sandbox injects. `PUT /control/faults` changes them while the sandbox runs."""
 
 from typing import Annotated, Literal
 
@@ -9,7 +9,7 @@ Span = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class RefusedKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Calls that are refused as for an account without the right, the money or the quota."""
+    """Calls that are refused as for an account without permission, credit or quota."""
 
     code: Literal[
         "InvalidApiKey",
@@ -22,47 +22,47 @@ class RefusedKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         "Workspace.AccessDenied",
     ]
     key: str = ""
-    """Empty: every key."""
+    """Empty for every key."""
     model: str = ""
-    """Empty: every model, and calls without one. Else submits of this model only."""
+    """Empty for all calls. Otherwise only submits of this model."""
     kinds: tuple[Literal["submit", "query", "list", "cancel"], ...] = ()
-    """Empty: every kind of call."""
+    """Empty for every kind of call."""
 
     def fits(self, kind: str, key: str, model: str) -> bool:
-        """`model` is empty before it is known, and in calls without one."""
+        """True if the call is refused. `model` is empty for calls without a model, and before the body is read."""
         return self.key in {"", key} and self.model == model and (not self.kinds or kind in self.kinds)
 
 
 class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A rate is the share of calls that meet the trouble, 0 to 1; a span is in seconds."""
+    """A rate is the share of calls with the fault, from 0 to 1. A span is in seconds."""
 
     down: bool = False
-    """Every API call is answered 503."""
+    """Every API call gets a 503."""
     slow_s: Span = 0.0
-    """Every API call is answered this much later."""
+    """Every API call takes this much longer."""
     throttle_rate: Rate = 0.0
     html_rate: Rate = 0.0
-    """API calls answered by some proxy's HTML page, with 200 or 502."""
+    """API calls get the HTML page of a proxy, with 200 or 502."""
 
     drop_submit_rate: Rate = 0.0
-    """The connection ends without an answer after the task was made."""
+    """The connection ends without a response after the task is created."""
     lose_submit_rate: Rate = 0.0
-    """The connection ends without an answer before the task was made."""
+    """The connection ends without a response, and no task is created."""
     error_submit_rate: Rate = 0.0
-    """500 or 503; half of them although the task was made."""
+    """500 or 503. In half of the cases the task is created."""
 
     unknown_s: Span = 0.0
-    """How long a new task is UNKNOWN to queries, as on an eventually consistent back end."""
+    """Time for which queries report a new task as UNKNOWN, as an eventually consistent store does."""
     list_lag_s: Span = 0.0
-    """How long a new task is missing from the list."""
+    """Time for which a new task is missing from the list."""
     list_refused: bool = False
     extra_fields: bool = False
-    """Answers and results carry fields that no document names."""
+    """Responses and results have undocumented fields."""
     unescape_echo: bool = False
-    """The `file_url` of answers and results has the escapes of the URL that was sent undone."""
+    """The `file_url` of responses and results is the submitted URL with its escapes decoded."""
 
     refused: tuple[RefusedKey, ...] = ()
-    """Keys that are refused, for all calls or some, for all models or one."""
+    """Keys that are refused, for some or all calls and models."""
 
     results_down: bool = False
     truncate_result_rate: Rate = 0.0

@@ -1,4 +1,4 @@
-"""Upstream's rate limits: a strict sliding window per account and kind of call (per model for submits)."""
+"""Rate limits: a strict sliding window per account and kind of call, and per model for submits."""
 
 import math
 from collections import deque
@@ -9,7 +9,7 @@ class SlidingWindow:
     """At most `rps` calls in any second. Refused calls do not count."""
 
     def __init__(self, rps: float) -> None:
-        # A rate below one or between two integers (100 a minute) keeps its mean over a window of another length.
+        # The window is longer or shorter than 1 s if the rate is not an integer, such as 100 calls per minute.
         self._capacity = math.inf if math.isinf(rps) else max(1, math.floor(rps))
         self._span_s = 0.0 if math.isinf(rps) else self._capacity / rps
         self._taken: deque[float] = deque()

@@ -1,4 +1,4 @@
-"""`GET …/tasks`: the account's tasks of a window of at most 24 hours, newest first."""
+"""`GET …/tasks` lists the account's tasks of a window of at most 24 hours, newest first."""
 
 import zlib
 from bisect import bisect_left, bisect_right
@@ -10,7 +10,7 @@ from starlette.responses import Response
 from app.sandbox import errors
 from app.sandbox.errors import Refused
 from app.sandbox.middleware import Call
-from app.sandbox.responses import JSONAnswer, new_request_id
+from app.sandbox.responses import JSONResponse, new_request_id
 from app.sandbox.state import SandboxState
 from app.sandbox.tasks import TERMINAL, Task
 from app.sandbox.times import epoch_ms, parse_window_time
@@ -23,12 +23,12 @@ async def list_tasks(call: Call) -> Response:
     if call.state.faults.list_refused:
         call.state.injected["list_refused"] += 1
         raise Refused(errors.ACCESS_DENIED)
-    wanted = call.request.query_params
-    page_no = _integer(wanted, "page_no", default=1)
-    page_size = _integer(wanted, "page_size", default=10, maximum=_MAX_PAGE_SIZE)
-    tasks = _matching(call, wanted)
+    query = call.request.query_params
+    page_no = _integer(query, "page_no", default=1)
+    page_size = _integer(query, "page_size", default=10, maximum=_MAX_PAGE_SIZE)
+    tasks = _matching(call, query)
     page = tasks[(page_no - 1) * page_size : page_no * page_size]
-    return JSONAnswer(
+    return JSONResponse(
         {
             "request_id": new_request_id(),
             "total": len(tasks),
@@ -40,21 +40,21 @@ async def list_tasks(call: Call) -> Response:
     )
 
 
-def _matching(call: Call, wanted: Mapping[str, str]) -> list[Task]:
-    tasks = _in_window(call, wanted)
-    if task_id := wanted.get("task_id"):
+def _matching(call: Call, query: Mapping[str, str]) -> list[Task]:
+    tasks = _in_window(call, query)
+    if task_id := query.get("task_id"):
         tasks = [task for task in tasks if task.id == task_id]
-    if model_name := wanted.get("model_name"):
+    if model_name := query.get("model_name"):
         tasks = [task for task in tasks if task.model.id == model_name]
-    if status := wanted.get("status"):
+    if status := query.get("status"):
         tasks = [task for task in tasks if call.state.status_of(task) == status]
     return tasks
 
 
-def _in_window(call: Call, wanted: Mapping[str, str]) -> list[Task]:
-    """By the instant of the submit, both ends inclusive."""
+def _in_window(call: Call, query: Mapping[str, str]) -> list[Task]:
+    """The tasks that were submitted in the window, newest first. Both ends are inclusive."""
     state = call.state
-    start, end = _window(wanted, state.now())
+    start, end = _window(query, state.now())
     start = max(start, state.now() - state.config.task_ttl_s)
     end = min(end, state.now() - state.faults.list_lag_s)
     tasks = state.tasks_of_account.get(call.caller.account_id, [])
@@ -63,14 +63,14 @@ def _in_window(call: Call, wanted: Mapping[str, str]) -> list[Task]:
     return tasks[first:last][::-1]
 
 
-def _window(wanted: Mapping[str, str], now: float) -> tuple[float, float]:
-    start, end = _instant(wanted, "start_time"), _instant(wanted, "end_time")
+def _window(query: Mapping[str, str], now: float) -> tuple[float, float]:
+    start, end = _instant(query, "start_time"), _instant(query, "end_time")
     if start is None:
         start = (now if end is None else end) - _DAY_S
     if end is None:
         end = min(now, start + _DAY_S)
     if not 0 <= end - start <= _DAY_S:
-        raise Refused(errors.INVALID_PARAMETER.saying("start_time and end_time must be at most 24 hours apart"))
+        raise Refused(errors.INVALID_PARAMETER.with_message("start_time and end_time must be at most 24 hours apart"))
     return start, end
 
 
@@ -78,20 +78,20 @@ def _submitted_at(task: Task) -> float:
     return task.submitted_at
 
 
-def _instant(wanted: Mapping[str, str], name: str) -> float | None:
-    text = wanted.get(name)
+def _instant(query: Mapping[str, str], name: str) -> float | None:
+    text = query.get(name)
     if text is None:
         return None
     try:
         return parse_window_time(text)
     except ValueError:
-        raise Refused(errors.INVALID_PARAMETER.saying(f"{name} must be YYYYMMDDhhmmss")) from None
+        raise Refused(errors.INVALID_PARAMETER.with_message(f"{name} must be YYYYMMDDhhmmss")) from None
 
 
-def _integer(wanted: Mapping[str, str], name: str, *, default: int, maximum: int = 1_000_000) -> int:
-    text = wanted.get(name, str(default))
+def _integer(query: Mapping[str, str], name: str, *, default: int, maximum: int = 1_000_000) -> int:
+    text = query.get(name, str(default))
     if not text.isdecimal() or not 1 <= int(text) <= maximum:
-        raise Refused(errors.INVALID_PARAMETER.saying(f"{name} must be an integer from 1 to {maximum}"))
+        raise Refused(errors.INVALID_PARAMETER.with_message(f"{name} must be an integer from 1 to {maximum}"))
     return int(text)
 
 

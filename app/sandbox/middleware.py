@@ -1,4 +1,4 @@
-"""What every API call goes through: trouble to order, the key, the counts, the rate limit."""
+"""The steps of every API call: injected faults, authentication, counters and rate limit."""
 
 import asyncio
 import math
@@ -17,7 +17,7 @@ from app.sandbox.tasks import Caller
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """An authenticated call of some kind (`submit`, `query`, `list`, `cancel`) in a region."""
+    """An authenticated call."""
 
     state: SandboxState
     request: Request
@@ -25,13 +25,13 @@ class Call:
     caller: Caller
 
     def take_rate(self, rps: float, model_id: str = "") -> None:
-        """Raises Refused with 429 when the account's window of this kind (and model) is full."""
+        """Raises Refused with 429 if the account's window for this kind of call, and model, is full."""
         if not self.state.limits.take((self.kind, model_id), rps, self.state.now()):
             self.state.throttled[self.kind] += 1
             raise Refused(errors.THROTTLED)
 
     def refuse_key(self, model_id: str = "") -> None:
-        """Raises Refused when the faults say so of this kind of call, key and model."""
+        """Raises Refused if the faults refuse this kind of call, key and model."""
         for refused in self.state.faults.refused:
             if refused.fits(self.kind.kind, self.caller.key, model_id):
                 self.state.injected["refused"] += 1
@@ -45,21 +45,21 @@ StarletteEndpoint = Callable[[Request], Awaitable[Response]]
 def api_call(state: SandboxState, region: str, kind: str, endpoint: Endpoint) -> StarletteEndpoint:
     async def handle(request: Request) -> Response:
         try:
-            if (answer := await _trouble(state)) is not None:
-                return answer
+            if (response := await _inject_faults(state)) is not None:
+                return response
             caller = _authenticate(state, region, request.headers.get("authorization", ""))
             call = Call(state, request, CallKind(kind, region, caller.account), caller)
             call.refuse_key()
             state.counts[call.kind] += 1
             return await endpoint(call)
         except Refused as refused:
-            return refused.refusal.answer()
+            return refused.refusal.response()
 
     return handle
 
 
 def limited(endpoint: Endpoint, rps: float = math.inf) -> Endpoint:
-    """For kinds of calls whose rate does not depend on their body."""
+    """Limit the rate of calls. For kinds of calls whose rate does not depend on the body."""
 
     async def handle(call: Call) -> Response:
         call.take_rate(rps)
@@ -68,7 +68,7 @@ def limited(endpoint: Endpoint, rps: float = math.inf) -> Endpoint:
     return handle
 
 
-async def _trouble(state: SandboxState) -> Response | None:
+async def _inject_faults(state: SandboxState) -> Response | None:
     faults = state.faults
     if faults.slow_s:
         await asyncio.sleep(faults.slow_s)
@@ -78,7 +78,7 @@ async def _trouble(state: SandboxState) -> Response | None:
     if state.chance("throttle", faults.throttle_rate):
         raise Refused(errors.THROTTLED)
     if state.chance("html", faults.html_rate):
-        return html_page(state.dice.choice((200, 502)))
+        return html_page(state.random.choice((200, 502)))
     return None
 
 

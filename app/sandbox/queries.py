@@ -1,4 +1,4 @@
-"""`GET …/tasks/{id}` and `POST …/tasks/{id}/cancel`, with the exact shapes of the documents' samples."""
+"""`GET …/tasks/{id}` and `POST …/tasks/{id}/cancel`, in the exact format of the documented samples."""
 
 import math
 from typing import Any
@@ -8,7 +8,7 @@ from starlette.responses import Response
 from app.sandbox import errors
 from app.sandbox.errors import Refused
 from app.sandbox.middleware import Call
-from app.sandbox.responses import JSONAnswer, new_request_id
+from app.sandbox.responses import JSONResponse, new_request_id
 from app.sandbox.state import SandboxState
 from app.sandbox.tasks import SCHEDULING_S, TERMINAL, Failure, Task, TaskStatus
 from app.sandbox.times import field_time
@@ -20,13 +20,13 @@ async def query(call: Call) -> Response:
     task_id = call.request.path_params["task_id"]
     task = call.state.find(task_id, call.caller)
     if task is None or call.state.now() < task.submitted_at + call.state.faults.unknown_s:
-        answer: JSONObject = {"output": {"task_id": task_id, "task_status": "UNKNOWN"}}
+        body: JSONObject = {"output": {"task_id": task_id, "task_status": "UNKNOWN"}}
     else:
-        answer = _task_answer(call.state, task, _results_origin(call))
+        body = _task_body(call.state, task, _results_origin(call))
     if call.state.faults.extra_fields:
-        answer["output"]["sandbox_extra"] = {"new": True}
-        answer["sandbox_extra"] = 1
-    return JSONAnswer({"request_id": new_request_id()} | answer)
+        body["output"]["sandbox_extra"] = {"new": True}
+        body["sandbox_extra"] = 1
+    return JSONResponse({"request_id": new_request_id()} | body)
 
 
 async def cancel(call: Call) -> Response:
@@ -34,7 +34,7 @@ async def cancel(call: Call) -> Response:
     if task is None or call.state.status_of(task) != TaskStatus.PENDING:
         raise Refused(errors.CANCEL_REFUSED)
     task.canceled_at = call.state.now()
-    return JSONAnswer({"request_id": new_request_id()})
+    return JSONResponse({"request_id": new_request_id()})
 
 
 def _results_origin(call: Call) -> str:
@@ -42,7 +42,7 @@ def _results_origin(call: Call) -> str:
     return config.results_origin or f"http://{call.request.url.hostname}:{config.results_port}"
 
 
-def _task_answer(state: SandboxState, task: Task, results_origin: str) -> JSONObject:
+def _task_body(state: SandboxState, task: Task, results_origin: str) -> JSONObject:
     status = state.status_of(task)
     output: JSONObject = {
         "task_id": task.id,
@@ -55,12 +55,12 @@ def _task_answer(state: SandboxState, task: Task, results_origin: str) -> JSONOb
     output["end_time"] = field_time(task.ends_at if task.canceled_at is None else task.canceled_at)
     if status == TaskStatus.CANCELED:
         return {"output": output | _metrics(task, status)}
-    if task.model.input_style == "file_url" or task.doom is not None:
-        return _single_answer(task, output, results_origin)
-    return _batch_answer(task, output, results_origin)
+    if task.model.input_style == "file_url" or task.rejection is not None:
+        return _single_body(task, output, results_origin)
+    return _batch_body(task, output, results_origin)
 
 
-def _batch_answer(task: Task, output: JSONObject, results_origin: str) -> JSONObject:
+def _batch_body(task: Task, output: JSONObject, results_origin: str) -> JSONObject:
     status = output["task_status"]
     if status == TaskStatus.FAILED and (first := task.files[task.order[0]].failure):
         output |= _failed(first)
@@ -69,9 +69,9 @@ def _batch_answer(task: Task, output: JSONObject, results_origin: str) -> JSONOb
     return {"output": output} | ({"usage": {"duration": _billed_s(task)}} if task.succeeded else {})
 
 
-def _single_answer(task: Task, output: JSONObject, results_origin: str) -> JSONObject:
-    """qwen3's shape, and that of a task whose request turned out to be wrong: no list, no metrics."""
-    failure = task.doom or task.files[0].failure
+def _single_body(task: Task, output: JSONObject, results_origin: str) -> JSONObject:
+    """The format of qwen3, and of a task whose request was rejected later: no list and no metrics."""
+    failure = task.rejection or task.files[0].failure
     if failure is not None:
         return {"output": output | _failed(failure)}
     url = f"{results_origin}{task.result_targets[0]}"
@@ -101,5 +101,5 @@ def _metrics(task: Task, status: TaskStatus) -> JSONObject:
 
 
 def _billed_s(task: Task) -> int:
-    """The sum over files and channels, rounded up once: the documents' 4.726 s and 3.834 s make 9."""
+    """The sum over files and channels, rounded up once: the documented 4.726 s and 3.834 s make 9 s."""
     return math.ceil(sum(file.duration_ms for file in task.succeeded) * len(task.channels) / 1000)

@@ -1,4 +1,4 @@
-"""The ways in which the sandbox answers: JSON, a proxy's HTML page, or not at all."""
+"""Responses of the sandbox: JSON, the HTML page of a proxy, or a dropped connection."""
 
 import uuid
 from typing import Any
@@ -9,10 +9,10 @@ from starlette.responses import HTMLResponse, Response
 from starlette.types import Receive, Scope, Send
 
 DROP_EXTENSION = "sandbox.drop_connection"
-"""The ASGI extension by which `app.sandbox.server` lets an app end its TCP connection."""
+"""The ASGI extension of `app.sandbox.server` that lets an app abort its TCP connection."""
 
 
-class JSONAnswer(Response):
+class JSONResponse(Response):
     media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
@@ -20,18 +20,18 @@ class JSONAnswer(Response):
 
 
 class ConnectionDropped(httpx.ReadError):
-    """What an in-process client sees in place of a TCP connection that ended without an answer."""
+    """Stands for a dropped TCP connection in in-process clients."""
 
 
 class DroppedConnection(Response):
-    """No answer: a dropped connection over TCP, ConnectionDropped through an ASGI transport."""
+    """Drops the connection without a response. Through an ASGI transport it raises ConnectionDropped."""
 
     async def __call__(self, scope: Scope, receive: Receive, _send: Send) -> None:
         extension = scope.get("extensions", {}).get(DROP_EXTENSION)
         if extension is None:
-            raise ConnectionDropped("The sandbox dropped the connection without an answer")
+            raise ConnectionDropped("the sandbox dropped the connection without a response")
         extension["drop"]()
-        # The server must have seen the end before this returns, or it would log the missing response as an error.
+        # Wait until the server has seen the end. Otherwise it logs the missing response as an error.
         while (await receive())["type"] != "http.disconnect":
             pass
 

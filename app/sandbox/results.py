@@ -1,4 +1,4 @@
-"""The result origin: an object store of its own that serves what was signed, byte for byte, until it expires."""
+"""The result origin: an object store that serves signed URLs, byte for byte, until they expire."""
 
 from xml.sax.saxutils import escape
 
@@ -7,7 +7,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.sandbox.documents import result_document
-from app.sandbox.responses import JSONAnswer, html_page
+from app.sandbox.responses import JSONResponse, html_page
 from app.sandbox.signing import StoredResult
 from app.sandbox.state import SandboxState
 from app.sandbox.times import utc_instant
@@ -16,12 +16,12 @@ from app.sandbox.times import utc_instant
 def results_app(state: SandboxState) -> ASGIApp:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await _answer(state, Request(scope))(scope, receive, send)
+            await _respond(state, Request(scope))(scope, receive, send)
 
     return app
 
 
-def _answer(state: SandboxState, request: Request) -> Response:
+def _respond(state: SandboxState, request: Request) -> Response:
     path, query = _raw_target(request.scope)
     if "authorization" in request.headers:
         state.authorization_leaks += 1
@@ -36,10 +36,10 @@ def _answer(state: SandboxState, request: Request) -> Response:
         return _expired(state, stored)
     if request.method not in {"GET", "HEAD"}:
         return _refusal(405, "MethodNotAllowed", "The specified method is not allowed against this resource.")
-    return _object(state, stored)
+    return _serve_object(state, stored)
 
 
-def _object(state: SandboxState, stored: StoredResult) -> Response:
+def _serve_object(state: SandboxState, stored: StoredResult) -> Response:
     state.downloads[stored.file.url] += 1
     faults = state.faults
     if state.chance("html_result", faults.html_result_rate):
@@ -47,10 +47,10 @@ def _object(state: SandboxState, stored: StoredResult) -> Response:
     document = result_document(stored.task, stored.file)
     if faults.extra_fields:
         document["sandbox_extra"] = {"new": True}
-    answer = JSONAnswer(document)
+    response = JSONResponse(document)
     if state.chance("truncate_result", faults.truncate_result_rate):
-        return Response(answer.body[: len(answer.body) // 2], media_type=answer.media_type)
-    return answer
+        return Response(response.body[: len(response.body) // 2], media_type=response.media_type)
+    return response
 
 
 def _raw_target(scope: Scope) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""The sandbox over TCP: two uvicorn servers in one loop, one per origin."""
+"""Serves the sandbox over TCP: one uvicorn server per origin, both in one event loop."""
 
 import asyncio
 import contextlib
@@ -41,7 +41,7 @@ async def serve_sandbox(
     *,
     on_ready: Callable[[RunningSandbox], None] | None = None,
 ) -> None:
-    """Serves until SIGINT or SIGTERM. `on_ready` is told the addresses, of interest when a port is 0."""
+    """Serve until SIGINT or SIGTERM. `on_ready` gets the addresses, which are unknown before if a port is 0."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -57,7 +57,7 @@ async def serve_sandbox(
 async def running_sandbox(
     config: SandboxConfig | None = None, host: str = "127.0.0.1", port: int = 0, results_port: int = 0
 ) -> AsyncIterator[RunningSandbox]:
-    """A sandbox that serves inside the block. Port 0 takes a free one. Raises OSError for a port in use."""
+    """A sandbox that serves inside the block. Port 0 selects a free port. Raises OSError if a port is in use."""
     with contextlib.ExitStack() as sockets:
         api_socket = sockets.enter_context(_bound(host, port))
         results_socket = sockets.enter_context(_bound(host, results_port))
@@ -69,7 +69,7 @@ async def running_sandbox(
 
 
 class _Server(uvicorn.Server):
-    """Stops when told to by its owner, not by signals; says when it listens."""
+    """A server that its owner stops, not signals, and that reports when it listens."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -85,7 +85,7 @@ class _Server(uvicorn.Server):
 
 
 class _DroppableHTTPProtocol(AutoHTTPProtocol):  # type: ignore[misc,valid-type]
-    """Offers each request's app the means to end its TCP connection: ASGI itself has none."""
+    """Lets the app abort the TCP connection of a request, which ASGI does not offer."""
 
     app: ASGIApp
 
@@ -130,7 +130,7 @@ async def _serving(app: ASGIApp, bound: socket.socket) -> AsyncIterator[None]:
 
 
 def _bound(host: str, port: int) -> socket.socket:
-    # asyncio sets TCP_NODELAY only on sockets whose protocol is named; without it each answer takes 40 ms more.
+    # asyncio sets TCP_NODELAY only on sockets whose protocol is named; without it each response takes 40 ms longer.
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:

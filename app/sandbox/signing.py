@@ -1,4 +1,4 @@
-"""Signed result URLs. Their escapes are there to break clients that tidy up a URL before they fetch it."""
+"""Signed result URLs. Their escapes make a client fail that normalises URLs before it fetches them."""
 
 import base64
 import hashlib
@@ -16,7 +16,7 @@ _SECRET = b"the sandbox signs, it does not protect"
 
 @dataclass(frozen=True, slots=True)
 class StoredResult:
-    """An object of the result origin: whose result it is, and the only query that opens it."""
+    """An object of the result origin, and the only query that gives access to it."""
 
     task: Task
     file: File
@@ -25,11 +25,11 @@ class StoredResult:
 
 
 def sign_results(task: Task, ttl_s: float) -> dict[int, tuple[str, StoredResult]]:
-    """For each file that has a result: its index → path and object."""
+    """For each file with a result, its index → path and object."""
     expires_at = int(task.ends_at + ttl_s)
     signed = {}
     for index, file in enumerate(task.files):
-        if file.failure is None and task.doom is None:
+        if file.failure is None and task.rejection is None:
             path, query = _sign(task, expires_at)
             signed[index] = path, StoredResult(task, file, query, expires_at)
     return signed
@@ -47,6 +47,6 @@ def _sign(task: Task, expires_at: int) -> tuple[str, str]:
         query = signed_query(path, expires_at)
         if task.model.input_style == "file_url":
             query += f"&response-content-disposition=attachment%3Bfilename%3D{task.id}.json"
-        # Every signature has a plus sign: a client that decodes it to a space fails at once, not one time in three.
+        # Every signature has a plus sign, so a client that decodes it to a space always fails, not only sometimes.
         if "%2B" in query:
             return path, query

@@ -1,4 +1,4 @@
-"""Invented speech: the same sentences at the same times for the same URL, before a family's shape is given to it."""
+"""Invented speech: the same sentences and times for the same URL, independent of the model family."""
 
 import hashlib
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ _LINES = {
 _MARKS = "，。？"
 _MS_PER_WORD = 300
 _PAUSE = 2
-"""Silent words before each sentence."""
+"""Silence before each sentence, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Word:
     end_time: int
     text: str
     mark: str
-    """Full-width punctuation after the word, or nothing."""
+    """Full-width punctuation after the word, or an empty string."""
 
     @property
     def is_latin(self) -> bool:
@@ -55,7 +55,7 @@ class Sentence:
 
 
 def default_duration_ms(url: str) -> int:
-    """3 to 30 seconds, always the same for one URL."""
+    """3 to 30 seconds, always the same for the same URL."""
     return 3_000 + _seed(url) % 27_000
 
 
@@ -64,7 +64,7 @@ def duration_of_words_ms(words: int) -> int:
 
 
 def speech(seed_text: str, duration_ms: int, *, language: str = "zh", words: int | None = None) -> list[Sentence]:
-    """Sentences that fill `duration_ms` and never reach beyond it; exactly `words` words when given."""
+    """Sentences that fill `duration_ms` without exceeding it. With `words`, they have exactly that many words."""
     wanted = words or max(3, duration_ms // _MS_PER_WORD)
     lines = list(_lines(_seed(seed_text), language, wanted))
     units = sum(len(line) + _PAUSE for line in lines) + 1

@@ -1,4 +1,4 @@
-"""Everything that a sandbox remembers; tests look here, other processes at `/control/stats`."""
+"""The state of a sandbox. Tests read it here, other processes at `/control/stats`."""
 
 import random
 from collections import Counter
@@ -16,7 +16,7 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """A submit that made a task, whether or not its caller was told."""
+    """A submit that created a task, even if the caller got no response."""
 
     at: float
     region: str
@@ -42,7 +42,7 @@ class Vocabulary:
 
 @dataclass(frozen=True, slots=True, order=True)
 class CallKind:
-    """What counts are kept by."""
+    """The key of the counters: the kind of a call (`submit`, `query`, …), its region and account."""
 
     kind: str
     region: str
@@ -54,7 +54,7 @@ class SandboxState:
         self.config = config
         self.faults = config.faults
         self.limits = RateLimits()
-        self.dice = random.Random(config.seed)  # noqa: S311 - trouble must repeat, not be unguessable
+        self.random = random.Random(config.seed)  # noqa: S311 - faults must be reproducible
         self.submits: list[Submit] = []
         self.counts: Counter[CallKind] = Counter()
         self.throttled: Counter[CallKind] = Counter()
@@ -65,21 +65,21 @@ class SandboxState:
         self.tasks_of_account: dict[str, list[Task]] = {}
         self.results: dict[str, StoredResult] = {}
         self.tokens: dict[str, tuple[Caller, int]] = {}
-        """Temporary token → whom it stands for, and until when."""
+        """Temporary token → its caller, and the Unix time of its expiry."""
         self.vocabularies: dict[str, Vocabulary] = {}
         self.failed_once: set[str] = set()
         self.advanced_s = 0.0
         self._clock = clock
 
     def now(self) -> float:
-        """Unix seconds, moved on by `/control/clock`."""
+        """The current time in Unix seconds, which `/control/clock` advances."""
         return self._clock() + self.advanced_s
 
-    def chance(self, knob: str, rate: float) -> bool:
-        """Whether this call meets the trouble; counted when it does."""
-        if rate <= 0 or self.dice.random() >= rate:
+    def chance(self, fault: str, rate: float) -> bool:
+        """True with the probability `rate`. A true result is counted for the fault."""
+        if rate <= 0 or self.random.random() >= rate:
             return False
-        self.injected[knob] += 1
+        self.injected[fault] += 1
         return True
 
     def add(self, task: Task) -> None:
@@ -100,22 +100,22 @@ class SandboxState:
         )
 
     def find(self, task_id: str, caller: Caller) -> Task | None:
-        """None also for tasks of other accounts and regions, and for those that upstream has forgotten."""
+        """The task, or None if it is unknown, expired, or of another account or region."""
         task = self.tasks.get(task_id)
         if task is None or task.caller.account_id != caller.account_id:
             return None
         return None if self.now() >= task.submitted_at + self.config.task_ttl_s else task
 
     def status_of(self, task: Task) -> TaskStatus:
-        # The older style of a task without any success is documented for lists of results only.
+        # The older status of a task without any success is documented for batch results only.
         is_old_style = self.config.all_failed_style == "succeeded" and task.model.input_style == "file_urls"
         all_failed = TaskStatus.SUCCEEDED if is_old_style else TaskStatus.FAILED
         return task.status(self.now(), all_failed=all_failed)
 
     def submitted_files(self) -> Counter[str]:
-        """How often each URL was part of a task."""
+        """Number of submits of each URL."""
         return Counter(url for submit in self.submits for url in submit.file_urls)
 
     def transcribed_files(self) -> Counter[str]:
-        """How often each URL was, or will be, transcribed and billed: above one, somebody pays twice."""
+        """Number of times that each URL was or will be transcribed and billed. Above one, it is paid twice."""
         return Counter(file.url for task in self.tasks.values() if task.canceled_at is None for file in task.succeeded)

@@ -1,4 +1,4 @@
-"""`POST …/services/audio/asr/transcription`: what upstream checks at once, and what it finds out only later."""
+"""`POST …/services/audio/asr/transcription` creates tasks. DashScope checks some inputs only when the task runs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,12 +13,12 @@ from app.sandbox.behaviour import UnknownDirective, behaviour_of
 from app.sandbox.documents import audio_duration_ms
 from app.sandbox.errors import Refused
 from app.sandbox.middleware import Call
-from app.sandbox.responses import DroppedConnection, JSONAnswer, new_request_id
+from app.sandbox.responses import DroppedConnection, JSONResponse, new_request_id
 from app.sandbox.signing import sign_results, signed_query
 from app.sandbox.state import SandboxState
 from app.sandbox.tasks import Failure, File, Task, failure
 
-_OSS_LINK_TTL_S = 3600
+_OSS_URL_TTL_S = 3600
 
 
 async def submit(call: Call) -> Response:
@@ -29,23 +29,23 @@ async def submit(call: Call) -> Response:
     call.refuse_key(model.id)
     call.take_rate(call.state.config.submit_rps or model.submit_rps, model.id)
     task = _task(call, model, body)
-    return _kept(call.state, task)
+    return _store(call.state, task)
 
 
-def _kept(state: SandboxState, task: Task) -> Response:
-    """Keeps the task and says so, unless the connection or the answer is to be lost."""
+def _store(state: SandboxState, task: Task) -> Response:
+    """Store the task and respond, unless a fault drops the connection or replaces the response."""
     faults = state.faults
     if state.chance("lose_submit", faults.lose_submit_rate):
         return DroppedConnection()
     error = state.chance("error_submit", faults.error_submit_rate)
-    if error and state.dice.random() < 0.5:
-        raise Refused(state.dice.choice((errors.INTERNAL_ERROR, errors.MODEL_SERVING_ERROR)))
+    if error and state.random.random() < 0.5:
+        raise Refused(state.random.choice((errors.INTERNAL_ERROR, errors.MODEL_SERVING_ERROR)))
     state.add(task)
     if error:
-        raise Refused(state.dice.choice((errors.INTERNAL_ERROR, errors.MODEL_SERVING_ERROR)))
+        raise Refused(state.random.choice((errors.INTERNAL_ERROR, errors.MODEL_SERVING_ERROR)))
     if state.chance("drop_submit", faults.drop_submit_rate):
         return DroppedConnection()
-    return JSONAnswer({"output": {"task_status": "PENDING", "task_id": task.id}, "request_id": task.request_id})
+    return JSONResponse({"output": {"task_status": "PENDING", "task_id": task.id}, "request_id": task.request_id})
 
 
 def _parse(body: bytes) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def _model(call: Call, body: Mapping[str, Any]) -> Model:
     if not model_id:
         raise Refused(errors.EMPTY_MODEL)
     model = MODELS.get(model_id) if isinstance(model_id, str) else None
-    # A model that the region lacks is as unknown there as any other.
+    # A model that the region does not offer is unknown there.
     if model is None or call.caller.region not in model.regions:
         raise Refused(errors.UNKNOWN_MODEL[call.state.config.unknown_model_style])
     return model
@@ -72,9 +72,9 @@ def _model(call: Call, body: Mapping[str, Any]) -> Model:
 def _task(call: Call, model: Model, body: Mapping[str, Any]) -> Task:
     state, config = call.state, call.state.config
     parameters = _parameters(body)
-    urls, doom = _file_urls(model, body.get("input"), config.max_files_per_task)
+    urls, rejection = _file_urls(model, body.get("input"), config.max_files_per_task)
     if call.caller.region == "singapore" and config.require_parameters_singapore and "parameters" not in body:
-        doom = Failure("InvalidParameter", 'Required parameter "parameters" missing from request.')
+        rejection = Failure("InvalidParameter", 'Required parameter "parameters" missing from request.')
     resolves_oss = call.request.headers.get("x-dashscope-ossresourceresolve", "").lower() == "enable"
     files = [_file(state, model, url, resolves_oss=resolves_oss) for url in urls]
     submitted_at = state.now()
@@ -84,7 +84,7 @@ def _task(call: Call, model: Model, body: Mapping[str, Any]) -> Task:
         model=model,
         parameters=parameters,
         files=files,
-        doom=doom,
+        rejection=rejection,
         request_id=new_request_id(),
         submitted_at=submitted_at,
         starts_at=submitted_at + queue_s,
@@ -97,7 +97,7 @@ def _task(call: Call, model: Model, body: Mapping[str, Any]) -> Task:
 def _arrange_results(state: SandboxState, task: Task) -> None:
     order = list(range(len(task.files)))
     if state.config.shuffle_results:
-        state.dice.shuffle(order)
+        state.random.shuffle(order)
     task.order = order
     signed = sign_results(task, state.config.result_ttl_s)
     task.result_targets = {index: f"{path}?{stored.query}" for index, (path, stored) in signed.items()}
@@ -107,29 +107,29 @@ def _arrange_results(state: SandboxState, task: Task) -> None:
 def _parameters(body: Mapping[str, Any]) -> Mapping[str, Any]:
     parameters = body.get("parameters") or {}
     if not isinstance(parameters, dict):
-        raise Refused(errors.INVALID_PARAMETER.saying("parameters must be an object"))
+        raise Refused(errors.INVALID_PARAMETER.with_message("parameters must be an object"))
     channels = parameters.get("channel_id") or [0]
     if not isinstance(channels, list) or not all(type(channel) is int and channel >= 0 for channel in channels):
-        raise Refused(errors.INVALID_PARAMETER.saying("channel_id must be a list of integers"))
+        raise Refused(errors.INVALID_PARAMETER.with_message("channel_id must be a list of integers"))
     return parameters
 
 
-def _file_urls(model: Model, given: Any, limit: int | None) -> tuple[Sequence[str], Failure | None]:
-    if not given:
+def _file_urls(model: Model, input_: Any, limit: int | None) -> tuple[Sequence[str], Failure | None]:
+    if not input_:
         raise Refused(errors.EMPTY_INPUT)
-    if not isinstance(given, dict):
+    if not isinstance(input_, dict):
         raise Refused(errors.INVALID_BODY)
-    urls, url = given.get("file_urls"), given.get("file_url")
+    urls, url = input_.get("file_urls"), input_.get("file_url")
     if model.input_style == "file_url" and isinstance(url, str) and url:
         return [url], None
     if not isinstance(urls, list) or not urls or not all(isinstance(one, str) and one for one in urls):
         raise Refused(errors.NO_FILE_URLS if model.input_style == "file_urls" else errors.NO_FILE_URL)
     if model.input_style == "file_url":
-        # Accepted, and found out later: nothing polls at the input before the task runs.
+        # DashScope accepts the submit and checks the input when the task runs.
         return urls, failure("InvalidParameter.MalformedURL")
     maximum = limit or model.max_files_per_task
     if len(urls) > maximum:
-        raise Refused(errors.INVALID_PARAMETER.saying(f"input.file_urls must not have more than {maximum} URLs"))
+        raise Refused(errors.INVALID_PARAMETER.with_message(f"input.file_urls must not have more than {maximum} URLs"))
     return urls, None
 
 
@@ -137,7 +137,7 @@ def _file(state: SandboxState, model: Model, url: str, *, resolves_oss: bool) ->
     try:
         behaviour = behaviour_of(url)
     except UnknownDirective as error:
-        raise Refused(errors.INVALID_PARAMETER.saying(str(error))) from None
+        raise Refused(errors.INVALID_PARAMETER.with_message(str(error))) from None
     if behaviour.refuse:
         raise Refused(errors.BAD_URL)
     code = _url_failure(url, resolves_oss=resolves_oss) or behaviour.fail_code
@@ -161,14 +161,14 @@ def _url_failure(url: str, *, resolves_oss: bool) -> str | None:
 
 
 def _resolved(url: str, now: float) -> str:
-    """Upstream shows the signed link that it fetched in place of a temporary `oss://` URL."""
+    """The signed URL that DashScope shows in place of a temporary `oss://` URL."""
     parts = urlsplit(url)
-    link = f"http://dashscope-file-mgr.oss-cn-beijing.aliyuncs.com/{parts.netloc}{parts.path}"
-    return f"{link}?{signed_query(parts.path, int(now) + _OSS_LINK_TTL_S)}"
+    signed = f"http://dashscope-file-mgr.oss-cn-beijing.aliyuncs.com/{parts.netloc}{parts.path}"
+    return f"{signed}?{signed_query(parts.path, int(now) + _OSS_URL_TTL_S)}"
 
 
 def _spans(state: SandboxState, files: Sequence[File]) -> tuple[float, float]:
-    """A task waits and runs as long as its slowest file."""
+    """The times for which the task is PENDING and RUNNING: those of its slowest file."""
     config = state.config
     queue_s = max(config.queue_s if (own := file.behaviour.queue_s) is None else own for file in files)
     run_s = max(

@@ -1,4 +1,4 @@
-"""A task and its files: what upstream keeps for 24 hours. States follow from the clock alone, nothing runs."""
+"""A task and its files. The clock alone determines the status: nothing runs in the background."""
 
 import uuid
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from app.catalogue import Model
 from app.sandbox.behaviour import NO_SPEECH, Behaviour
 
 SCHEDULING_S = 0.02
-"""`scheduled_time` follows `submit_time` by about this much in the documents' samples."""
+"""Time from `submit_time` to `scheduled_time` in the documented samples."""
 
 
 class TaskStatus(StrEnum):
@@ -26,7 +26,7 @@ TERMINAL = frozenset({TaskStatus.SUCCEEDED, TaskStatus.FAILED, TaskStatus.CANCEL
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls: a key of an account in a region. Tasks belong to the account."""
+    """A key of an account in a region. Tasks belong to the account."""
 
     region: str
     account: str
@@ -52,13 +52,13 @@ _MESSAGES = {
 
 
 def failure(code: str) -> Failure:
-    """Code and message are mostly the same token upstream."""
+    """A failure with DashScope's message, which for most codes is the code itself."""
     return Failure(code, _MESSAGES.get(code, code))
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One input URL. `echo_url` is what answers show in its place: another one for `oss://`, or unescaped."""
+    """One input URL. Responses show `echo_url` in its place, which differs for `oss://` URLs or by a fault."""
 
     url: str
     echo_url: str
@@ -73,13 +73,13 @@ class File:
 
 @dataclass(slots=True, kw_only=True)
 class Task:
-    """Instants are Unix seconds. `doom` is a failure of the whole task, found only after it was accepted."""
+    """Times are in Unix seconds. `rejection` is a failure of the whole task, found after it was accepted."""
 
     caller: Caller
     model: Model
     parameters: Mapping[str, Any]
     files: Sequence[File]
-    doom: Failure | None
+    rejection: Failure | None
     request_id: str
     submitted_at: float
     starts_at: float
@@ -87,9 +87,9 @@ class Task:
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     canceled_at: float | None = None
     order: Sequence[int] = ()
-    """The files' indices in the order in which answers show them."""
+    """The indices of the files in the order of the responses."""
     result_targets: Mapping[int, str] = field(default_factory=dict)
-    """A file's index → path and query of its signed result."""
+    """The index of a file → path and query of its signed result URL."""
 
     @property
     def channels(self) -> list[int]:
@@ -97,7 +97,7 @@ class Task:
 
     @property
     def succeeded(self) -> list[File]:
-        return [] if self.doom is not None else [file for file in self.files if file.failure is None]
+        return [] if self.rejection is not None else [file for file in self.files if file.failure is None]
 
     def status(self, now: float, *, all_failed: TaskStatus) -> TaskStatus:
         if self.canceled_at is not None:
@@ -106,6 +106,6 @@ class Task:
             return TaskStatus.PENDING
         if now < self.ends_at:
             return TaskStatus.RUNNING
-        if self.doom is not None:
+        if self.rejection is not None:
             return TaskStatus.FAILED
         return TaskStatus.SUCCEEDED if self.succeeded else all_failed

@@ -1,4 +1,4 @@
-"""Upstream's clocks: fields carry Beijing time without a zone, in both regions."""
+"""Formats of time. In both regions, fields have Beijing time without a time zone."""
 
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -15,7 +15,7 @@ def field_time(at: float) -> str:
 
 
 def whole_seconds(at: float) -> str:
-    """`2024-11-05 16:31:32`, as hot-word lists have it."""
+    """`2024-11-05 16:31:32`, the format of hot-word lists."""
     return f"{beijing(at):%Y-%m-%d %H:%M:%S}"
 
 
@@ -24,7 +24,7 @@ def epoch_ms(at: float) -> int:
 
 
 def parse_window_time(text: str) -> float:
-    """`YYYYMMDDhhmmss` in Beijing time, or epoch milliseconds as the Java SDK's tests send them."""
+    """Parse `YYYYMMDDhhmmss` in Beijing time, or epoch milliseconds, which the tests of the Java SDK send."""
     if len(text) == 13 and text.isdecimal():
         return int(text) / 1000
     if len(text) != 14:
@@ -33,5 +33,5 @@ def parse_window_time(text: str) -> float:
 
 
 def utc_instant(at: float) -> str:
-    """`2025-02-14T09:31:21.000Z`, as the object store writes it."""
+    """`2025-02-14T09:31:21.000Z`, the format of the object store."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""The founding document's sample results, as the service gave them for its own sample recordings."""
+"""The founding document's sample results for the vendor's sample recordings."""
 
 import copy
 from functools import cache
@@ -10,7 +10,7 @@ import msgspec
 
 
 def recorded_result(family: str, file_url: str) -> dict[str, Any] | None:
-    """The recorded document of a family for a file of that name, wherever it lies; None for all others."""
+    """The recorded document of a family for the file name of the URL, or None if there is none."""
     name = urlsplit(file_url).path.rpartition("/")[2]
     recording = _recordings().get(f"{family}.{name}.json")
     return None if recording is None else copy.deepcopy(recording) | {"file_url": file_url}
