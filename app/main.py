@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
 from app.api import docs, health, models_routes
@@ -10,9 +10,8 @@ from app.api.exception_handlers import add_problem_handlers
 from app.api.middleware import add_middleware
 from app.api.openapi.document import build_openapi, operation_id
 from app.api.openapi.v30 import to_openapi_30
-from app.api.strict_route import strict_request
 from app.clients import routes as clients
-from app.clients.authentication import client_scheme, current_client, require_token
+from app.clients.authentication import AuthenticatedRoute, require_token
 from app.clients.rate_limits import rate_limit_policy_header, rate_limiter
 from app.clients.recognition import Authenticator
 from app.db import Sessions
@@ -60,6 +59,8 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        # Not `include_router`, which matches each request twice and compares versions: 15 µs of a request's 350.
+        routes=jobs.request_router.routes,
         generate_unique_id_function=operation_id,
         # FastAPI's own would put whole URLs into traces, with the signatures in their query strings.
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
@@ -80,13 +81,10 @@ def create_app(
 
 
 def _add_routes(app: FastAPI) -> None:
-    """What is called most comes first: routes are matched one after the other."""
+    """Routes are matched in this order."""
     for room in (jobs, event_stream, deliveries, transcripts, exports, search, webhooks):
-        # Not `include_router`, which matches each request twice, and asks each time whether a router has changed.
-        app.router.routes.extend(room.router.routes)
-    app.include_router(
-        models_routes.router, dependencies=[Depends(client_scheme), Depends(current_client), Depends(strict_request)]
-    )
+        app.include_router(room.router)
+    app.include_router(models_routes.models_router(AuthenticatedRoute))
     for router in (clients.router, health.router, docs.router):
         app.include_router(router)
     docs.add_assets(app)

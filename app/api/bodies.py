@@ -1,8 +1,12 @@
 """What a request may have as its body: JSON in UTF-8 where the call takes one, nothing where it does not."""
 
+import json
 from email.message import Message
+from typing import Any
 
 from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 
 from app.api.problems import InvalidJson, UnsupportedMediaType
 from app.errors import Fault, InvalidRequest
@@ -36,15 +40,29 @@ def require_json(request: Request) -> None:
         raise UnsupportedMediaType("Send JSON in UTF-8.")
 
 
-async def require_utf8(request: Request) -> None:
-    """Raises InvalidJson: Python's reader would guess UTF-16 and UTF-32 as well."""
+async def read_json(request: Request) -> Any:
+    """The decoded body; None for an empty one. Raises what FastAPI raises for a body that is not JSON."""
     body = await request.body()
+    text = decode_utf8(body)
+    require_few_values(body)
     try:
-        body.decode()
+        return json.loads(text) if text else None
+    except json.JSONDecodeError as error:
+        fault = {"type": "json_invalid", "loc": ("body", error.pos), "msg": error.msg, "ctx": {"error": error.msg}}
+        raise RequestValidationError([fault]) from error
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(400) from error
+
+
+def decode_utf8(body: bytes) -> str:
+    """Raises InvalidJson. Python's JSON reader would also accept UTF-16 and UTF-32."""
+    try:
+        text = body.decode()
     except UnicodeDecodeError:
         raise InvalidJson("The body is not JSON in UTF-8.") from None
-    if b"\0" in body:
+    if "\0" in text:
         raise InvalidJson("The body is not JSON in UTF-8.")
+    return text
 
 
 def require_few_values(body: bytes) -> None:

@@ -12,13 +12,11 @@ from typing import Any
 import structlog
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
-from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api import metrics
 from app.api.exception_handlers import problem_for
-from app.api.plain_lane import PlainLane
 from app.api.problems import problem_response
 from app.errors import BodyTooLarge, GatewayError
 from app.logs import cut
@@ -43,22 +41,9 @@ log = structlog.get_logger(__name__)
 
 
 def add_middleware(app: FastAPI) -> None:
-    """Around FastAPI's own layers, not within them: what is answered in the plain lane never gets there.
-
-    Outermost last: whatever answers, its answer gets an id, a log line and a metric.
-    """
-    build_inner = app.build_middleware_stack
-
-    def build() -> ASGIApp:
-        outermost = build_inner()
-        # Starlette's last resort would answer before ours does.
-        inner = outermost.app if isinstance(outermost, ServerErrorMiddleware) else outermost
-        stack: ASGIApp = PlainLane(inner, routes=app.router.routes)
-        for layer in (BodySizeLimitMiddleware, HeadMiddleware, RequestContextMiddleware):
-            stack = layer(stack)
-        return stack
-
-    app.build_middleware_stack = build  # type: ignore[method-assign]  # Starlette builds it with the first request
+    """The last one added is the outermost: every response gets an id, a log line and a metric."""
+    for middleware in (BodySizeLimitMiddleware, HeadMiddleware, RequestContextMiddleware):
+        app.add_middleware(middleware)
 
 
 class RequestContextMiddleware:

@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter
 from fastapi.encoders import jsonable_encoder
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.pagination import Page
@@ -15,8 +16,6 @@ from app.catalogue import MODELS, Family, RegionName, describe
 from app.catalogue.model import Availability, Feature
 from app.catalogue.schema import JsonType
 from app.errors import NotFound
-
-router = APIRouter(prefix="/v1/models", tags=["models"])
 
 
 class ModelRegion(BaseModel):
@@ -98,17 +97,23 @@ class Model(BaseModel):
     notes: list[str]
 
 
-@router.get("", summary="List the models")
 async def list_models() -> Page[Model]:
     """All models, in one page."""
     return Page(items=list(_described().values()), next_cursor=None)
 
 
-@router.get("/{model_id}", summary="Get a model", responses=responses(NotFound))
 async def get_model(model_id: str) -> Model:
     if model := _described().get(model_id):
         return model
     raise NotFound("The catalogue has no such model; `GET /v1/models` lists those that it has.")
+
+
+def models_router(route_class: type[APIRoute]) -> APIRouter:
+    """The routes. `route_class` authenticates clients, which this package knows nothing about."""
+    router = APIRouter(prefix="/v1/models", route_class=route_class, tags=["models"])
+    router.get("", summary="List the models")(list_models)
+    router.get("/{model_id}", summary="Get a model", responses=responses(NotFound))(get_model)
+    return router
 
 
 @cache

@@ -1,92 +1,151 @@
-"""Requests say only what the route knows: other query parameters and other media types are refused, not ignored."""
+"""Route classes that check a request before FastAPI reads its body: query parameters, media types and empty bodies.
+
+Unknown query parameters, repeated ones and control characters are refused, where FastAPI alone would ignore them.
+"""
 
 import re
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import Request, Response, params
-from fastapi.dependencies.utils import get_flat_params, get_validation_alias
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
+from pydantic import TypeAdapter, ValidationError
 
-from app.api.bodies import require_few_values, require_json, require_no_body, require_utf8
+from app.api.bodies import decode_utf8, require_few_values, require_json, require_no_body
 from app.api.negotiation import accepts
-from app.api.plain_call import NotPlain, is_list, plain_call
 from app.api.problems import MAX_FAULTS, MAX_STEP_LENGTH, NotAcceptable
 from app.errors import Fault, InvalidRequest
 
-QUERY_PREFIXES = "x-query-prefixes"  # for `strict_request` alone; no part of the document
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class QueryParameters:
+    """Query parameters of a route. `repeatable` has one entry per name; `prefixes` are those of free names."""
+
+    repeatable: Mapping[str, bool]
+    prefixes: tuple[str, ...]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.repeatable or any(name.startswith(prefix) and name != prefix for prefix in self.prefixes)
+
+    def __str__(self) -> str:
+        return ", ".join(sorted([*self.repeatable, *(f"{prefix}KEY" for prefix in self.prefixes)]))
 
 
 class StrictRoute(APIRoute):
-    """Checks the request before its body is looked into, and calls the endpoint without FastAPI's help where it can."""
-
-    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        super().__init__(path, endpoint, **options)
-        self.plain = plain_call(self)
+    """Checks the query and the headers, then lets FastAPI read the body and call the endpoint."""
 
     async def authorize(self, request: Request) -> None:
-        """Raises what keeps the request from being looked at further."""
-        _check(request, self, self._query_parameters)
+        """Runs before the body is read.
+
+        Raises InvalidRequest with all faults of the query, UnsupportedMediaType, or NotAcceptable. Subclasses
+        authenticate the caller first.
+        """
+        if request.scope["query_string"]:
+            self._check_query(request)
+        if self.takes_json:
+            require_json(request)
+        if self._responds_with_json and not accepts(request.headers.getlist("accept"), "application/json"):
+            raise NotAcceptable("This call answers with JSON; accept `application/json`, or send no Accept at all.")
         if self.body_field is None and request.method in {"POST", "DELETE"}:
             await require_no_body(request)
-
-    async def answer(self, request: Request) -> Response:
-        """Without FastAPI. Raises NotPlain when it has to be asked, or what says that the request is refused."""
-        if self.plain is None:
-            raise NotPlain
-        await self.authorize(request)
-        answer: Response = await self.endpoint(**await self.plain.arguments(request))
-        return answer
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
-        async def check_first(request: Request) -> Response:
+        async def authorize_first(request: Request) -> Response:
             await self.authorize(request)
-            if _takes_json(self):
-                await require_utf8(request)
-                require_few_values(await request.body())
+            if self.takes_json:
+                body = await request.body()
+                decode_utf8(body)
+                require_few_values(body)
             return await handle(request)
 
-        return check_first
+        return authorize_first
 
     @cached_property
-    def _query_parameters(self) -> dict[str, bool]:
-        return _query_parameters(self)
+    def takes_json(self) -> bool:
+        return self.body_field is not None and not isinstance(self.body_field.field_info, params.Form)
+
+    @cached_property
+    def query_parameters(self) -> QueryParameters:
+        """Read from the route's OpenAPI description, so that the document and the check cannot differ."""
+        operations = get_openapi(title="-", version="-", routes=[self])["paths"].get(self.path_format, {}).values()
+        parameters = [each for operation in operations for each in operation.get("parameters", ())]
+        schemas = {each["name"]: each["schema"] for each in parameters if each["in"] == "query"}
+        return QueryParameters(
+            {name: _is_array(schema) for name, schema in schemas.items() if "propertyNames" not in schema},
+            tuple(f"{name}." for name, schema in schemas.items() if "propertyNames" in schema),
+        )
+
+    @cached_property
+    def _responds_with_json(self) -> bool:
+        documented = self.responses.get(200, {}).get("content", {})
+        return self.response_model is not None or "application/json" in documented
+
+    def _check_query(self, request: Request) -> None:
+        faults = list(islice(_query_faults(request, self.query_parameters), MAX_FAULTS))
+        if faults:
+            raise InvalidRequest(f"{faults[0].pointer} {faults[0].detail}.", faults=faults)
 
 
-async def strict_request(request: Request) -> None:
-    """A dependency that does the same for other routes."""
-    route = request.scope["route"]
-    if isinstance(route, APIRoute):
-        _check(request, route, _query_parameters(route))
+class RequestRoute(StrictRoute):
+    """A route whose endpoint takes the Request alone and calls `validate_request`.
 
-
-def _check(request: Request, route: APIRoute, known: Mapping[str, bool]) -> None:
-    """Raises InvalidRequest with all faults of the query, UnsupportedMediaType, or NotAcceptable before anything is
-    done for a caller who could not read the answer.
+    FastAPI's dependency solver takes about a third of the time of a small request, so the few endpoints that get most
+    requests do without it. The `dependencies` of such a route describe its parameters and its body in the OpenAPI
+    document and are never called.
     """
-    if request.scope["query_string"] and (faults := list(islice(_query_faults(request, route, known), MAX_FAULTS))):
-        raise InvalidRequest(f"{faults[0].pointer} {faults[0].detail}.", faults=faults)
-    if _takes_json(route):
-        require_json(request)
-    if _answers_json(route) and not accepts(request.headers.getlist("accept"), "application/json"):
-        raise NotAcceptable("This call answers with JSON; accept `application/json`, or send no Accept at all.")
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        async def handle(request: Request) -> Response:
+            await self.authorize(request)
+            response: Response = await self.endpoint(request)
+            return response
+
+        return handle
+
+
+def validate_request(model: TypeAdapter[T], **parts: Any) -> T:
+    """The request as `model`: a dataclass with a field for each part and for each path parameter.
+
+    Parts are `query`, `header` and `body`. A part that is None is absent. Raises RequestValidationError with the
+    faults of all parts, in the same form as FastAPI.
+    """
+    try:
+        return model.validate_python({name: part for name, part in parts.items() if part is not None})
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_input=False)
+        raise RequestValidationError([{**fault, "loc": _location(fault["loc"])} for fault in faults]) from None
+
+
+def query_values(request: Request, *, repeatable: str | None = None) -> dict[str, Any]:
+    """The query as the `query` part for `validate_request`; the value of `repeatable` is a list."""
+    if not request.scope["query_string"]:
+        return {}
+    query = request.query_params
+    values: dict[str, Any] = dict(query)
+    if repeatable in values:
+        values[repeatable] = query.getlist(repeatable)
+    return values
 
 
 def query_prefix(prefix: str, description: str) -> dict[str, Any]:
     """`openapi_extra` of a route that takes query parameters with free names, such as `metadata.KEY=VALUE`."""
-    name = prefix.rstrip(".")
     parameter = {
-        "name": name,
+        "name": prefix.rstrip("."),
         "in": "query",
         "required": False,
         "description": description,
-        # /docs would make up a pair, and send it along with whatever else is tried.
+        # Without an example /docs invents a pair and sends it along.
         "example": {},
         "style": "form",
         "explode": True,
@@ -96,50 +155,35 @@ def query_prefix(prefix: str, description: str) -> dict[str, Any]:
             "propertyNames": {"pattern": f"^{re.escape(prefix)}"},
         },
     }
-    return {QUERY_PREFIXES: [prefix], "parameters": [parameter]}
+    return {"parameters": [parameter]}
 
 
 def prefixed_query(request: Request, prefix: str) -> dict[str, str]:
-    """The parameters with that prefix, without it."""
+    """The query parameters with that prefix, without the prefix."""
     return {name[len(prefix) :]: value for name, value in request.query_params.items() if name.startswith(prefix)}
 
 
-def _query_faults(request: Request, route: APIRoute, known: Mapping[str, bool]) -> Iterator[Fault]:
-    prefixes = tuple((route.openapi_extra or {}).get(QUERY_PREFIXES, ()))
-    there_are = sorted([*known, *(f"{prefix}KEY" for prefix in prefixes)])
-    listed = f"; there are {', '.join(there_are)}" if there_are else ""
+def _query_faults(request: Request, known: QueryParameters) -> Iterator[Fault]:
     pairs = request.query_params.multi_items()
     for name, count in Counter(name for name, _ in pairs).items():
-        if name not in known and not _has_prefix(name, prefixes):
+        if name not in known:
+            listed = f"; there are {known}" if str(known) else ""
             yield Fault(_pointer(name), f"is not a parameter of this call{listed}")
-        elif count > 1 and not known.get(name):
+        elif count > 1 and not known.repeatable.get(name):
             yield Fault(_pointer(name), "may be given once only")
     for name, value in pairs:
         if _CONTROL.search(name + value):
             yield Fault(_pointer(name), "must not contain control characters")
 
 
-def _query_parameters(route: APIRoute) -> dict[str, bool]:
-    """Name of each declared query parameter, and whether it may be repeated."""
-    fields = [
-        field
-        for field in get_flat_params(route.dependant)
-        if not isinstance(field.field_info, params.Path | params.Header | params.Cookie)
-    ]
-    return {get_validation_alias(field): is_list(field.field_info.annotation) for field in fields}
+def _is_array(schema: Mapping[str, Any]) -> bool:
+    return any(each.get("type") == "array" for each in (schema, *schema.get("anyOf", ())))
 
 
-def _has_prefix(name: str, prefixes: tuple[str, ...]) -> bool:
-    return any(name.startswith(prefix) and name != prefix for prefix in prefixes)
+def _location(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """FastAPI names the part of each location; the fields beside the parts are path parameters."""
+    return loc if loc[0] in {"query", "header", "body"} else ("path", *loc)
 
 
 def _pointer(name: str) -> str:
     return "/query/" + _CONTROL.sub("?", name[:MAX_STEP_LENGTH]).replace("~", "~0").replace("/", "~1")
-
-
-def _takes_json(route: APIRoute) -> bool:
-    return route.body_field is not None and not isinstance(route.body_field.field_info, params.Form)
-
-
-def _answers_json(route: APIRoute) -> bool:
-    return route.response_model is not None or "application/json" in route.responses.get(200, {}).get("content", {})

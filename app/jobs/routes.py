@@ -5,15 +5,15 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
+from app.api.bodies import read_json
 from app.api.conditional import not_modified, validator_headers
 from app.api.dependencies import SessionsDep
-from app.api.filters import CreatedAfter, CreatedBefore, ModelFilter, RegionFilter
 from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, decode_cursor, paginate, scoped_key
 from app.api.problems import responses
-from app.api.strict_route import prefixed_query, query_prefix
-from app.clients.authentication import AuthenticatedRoute, ClientDep
+from app.api.strict_route import prefixed_query, query_prefix, query_values, validate_request
+from app.clients.authentication import AuthenticatedRequestRoute, AuthenticatedRoute, ClientDep, current_client
 from app.db import transaction
 from app.errors import (
     DatabaseUnavailable,
@@ -30,16 +30,18 @@ from app.errors import (
     TooManyWaitingFiles,
     UnknownModel,
 )
-from app.jobs.dependencies import PreferHeader, WaitParameter, job_services, wait_for_job, wait_s
-from app.jobs.idempotency import IdempotencyKey
+from app.jobs.dependencies import job_services, wait_for_job, wait_s
+from app.jobs.parameters import CREATE_JOB, GET_JOB, LIST_JOBS, CreateJob, GetJob, ListJobs
 from app.jobs.preference import preference_applied
-from app.jobs.schemas import MAX_FILES, Job, JobFilePage, JobPage, JobRequest
+from app.jobs.schemas import MAX_FILES, Job, JobFilePage, JobPage
 from app.jobs.validation import validate_new_job
 from app.queue import commands, queries
 from app.queue.job_json import file_json, job_bytes, job_etag, page_bytes
-from app.queue.lifecycle import FileStatus, JobStatus
+from app.queue.lifecycle import FileStatus
 from app.queue.queries import JobFilters, JobRow
 
+# The calls that get most requests.
+request_router = APIRouter(prefix="/v1/jobs", route_class=AuthenticatedRequestRoute, tags=["jobs"])
 router = APIRouter(prefix="/v1/jobs", route_class=AuthenticatedRoute, tags=["jobs"])
 
 _RETRY_AFTER = {
@@ -73,11 +75,12 @@ _CREATED: dict[str, Any] = {
 FileIndex = Annotated[int, msgspec.Meta(ge=0, lt=MAX_FILES)]
 
 
-@router.post(
+@request_router.post(
     "",
     operation_id="createJob",
     summary="Create a job",
     status_code=202,
+    dependencies=[Depends(CreateJob)],
     response_model=Job,
     responses={
         202: _CREATED,
@@ -86,15 +89,7 @@ FileIndex = Annotated[int, msgspec.Meta(ge=0, lt=MAX_FILES)]
         ),
     },
 )
-async def create_job(
-    request: Request,
-    body: JobRequest,
-    *,
-    client: ClientDep,
-    wait: WaitParameter = None,
-    prefer: PreferHeader = None,
-    idempotency_key: IdempotencyKey = None,
-) -> Response:
+async def create_job(request: Request) -> Response:
     """Answered once the job is committed. The gateway splits the files into upstream tasks by itself.
 
     A URL that turns out not to be fetchable fails its own file only; what is wrong with the request itself is told
@@ -103,68 +98,71 @@ async def create_job(
     One statement, two for a replay, and the token's. Waiting in vain adds one. What is sent at the same moment
     shares them.
     """
+    client = await current_client(request)
+    asked = validate_request(
+        CREATE_JOB,
+        query=query_values(request),
+        header=_headers(request),
+        body=await read_json(request),
+    )
     if len(request.headers.getlist("idempotency-key")) > 1:
         detail = "may be given once only"
         raise InvalidRequest(f"The Idempotency-Key {detail}.", faults=[Fault("/header/Idempotency-Key", detail)])
     services = job_services(request)
-    new = validate_new_job(body, client_id=client.id, idempotency_key=idempotency_key, served=services.served)
+    new = validate_new_job(
+        asked.body, client_id=client.id, idempotency_key=asked.header.idempotency_key, served=services.served
+    )
     created = await services.intake.create(new)
     job = created.job
     if not created.replayed:
         services.wakeup.ring()
     # The job is durable: an error now would invite its sender to send it again.
     with suppress(DatabaseUnavailable, NotFound):
-        job = await _wait(request, job, wait_s(request, wait, prefer))
+        job = await _wait(request, job, wait_s(request, asked.query.wait, asked.header.prefer))
     headers = {"Location": f"/v1/jobs/{job.id}", **await services.retry_after(job)}
     if created.replayed:
         headers["Idempotency-Replayed"] = "true"
     return _json(job_bytes(job), headers | preference_applied(request), status_code=202)
 
 
-@router.get(
+@request_router.get(
     "",
     operation_id="listJobs",
     summary="List jobs, newest first",
+    dependencies=[Depends(ListJobs)],
     response_model=JobPage,
     responses=responses(InvalidRequest, InvalidCursor),
     openapi_extra=query_prefix("metadata.", "Jobs with this pair in their metadata: `metadata.call=4711`."),
 )
-async def list_jobs(
-    request: Request,
-    *,
-    client: ClientDep,
-    status: Annotated[list[JobStatus] | None, Query(description="May be repeated: any of them.")] = None,
-    model: ModelFilter = None,
-    region: RegionFilter = None,
-    created_after: CreatedAfter = None,
-    created_before: CreatedBefore = None,
-    limit: Limit = DEFAULT_LIMIT,
-    cursor: Cursor = None,
-) -> Response:
+async def list_jobs(request: Request) -> Response:
     """Pages stay stable while new jobs arrive. Filters narrow each other; each job shows its first 100 files.
     \f
     One statement, another one when there are jobs that changed since this process last showed them, and the token's.
     """
+    client = await current_client(request)
+    query = validate_request(LIST_JOBS, query=query_values(request, repeatable="status")).query
+    before_id = None
+    if query.cursor is not None:
+        before_id = decode_cursor(query.cursor, tuple[Literal["jobs"], UUID], client.cursor_key)[1]
     filters = JobFilters(
-        statuses=status or (),
-        model=model,
-        region=region,
-        created_after=created_after,
-        created_before=created_before,
+        statuses=query.status or (),
+        model=query.model,
+        region=query.region,
+        created_after=query.created_after,
+        created_before=query.created_before,
         metadata=prefixed_query(request, "metadata."),
-        before_id=(
-            decode_cursor(cursor, tuple[Literal["jobs"], UUID], client.cursor_key)[1] if cursor is not None else None
-        ),
+        before_id=before_id,
     )
-    jobs = await job_services(request).shown.page(client.id, filters, limit + 1)
-    page, next_cursor = paginate(jobs, limit, lambda job: ("jobs", job[0]), client.cursor_key)
+    jobs = await job_services(request).shown.page(client.id, filters, query.limit + 1)
+    page, next_cursor = paginate(jobs, query.limit, lambda job: ("jobs", job[0]), client.cursor_key)
     return _json(page_bytes([msgspec.Raw(body) for _, body in page], next_cursor))
 
 
-@router.get(
+@request_router.get(
     "/{job_id}",
     operation_id="getJob",
     summary="Get a job",
+    dependencies=[Depends(GetJob)],
     response_model=Job,
     responses={
         200: {"headers": _READ},
@@ -172,22 +170,19 @@ async def list_jobs(
         **responses(InvalidRequest, NotFound),
     },
 )
-async def get_job(
-    request: Request,
-    job_id: UUID,
-    *,
-    client: ClientDep,
-    wait: WaitParameter = None,
-    prefer: PreferHeader = None,
-) -> Response:
+async def get_job(request: Request) -> Response:
     """With `wait` it answers as soon as the job is final, and when the time is over with the job as it is then.
     \f
     One statement, two when the wait is over too early, and the token's; those who ask at the same moment share them.
     All who wait share one statement each 0.1 s, and another one for each 100 jobs that have moved.
     """
+    client = await current_client(request)
+    asked = validate_request(
+        GET_JOB, job_id=request.path_params["job_id"], query=query_values(request), header=_headers(request)
+    )
     services = job_services(request)
-    job = await services.lookup.job(client.id, job_id)
-    job = await _wait(request, job, wait_s(request, wait, prefer))
+    job = await services.lookup.job(client.id, asked.job_id)
+    job = await _wait(request, job, wait_s(request, asked.query.wait, asked.header.prefer))
     etag = job_etag(job)
     more = await services.retry_after(job) | preference_applied(request)
     return not_modified(request, etag, more) or _json(job_bytes(job), validator_headers(etag) | more)
@@ -285,6 +280,12 @@ async def delete_job(job_id: UUID, client: ClientDep, sessions: SessionsDep) -> 
     async with transaction(sessions) as session:
         await commands.delete_job(session, client.id, job_id)
     return Response(status_code=204)
+
+
+def _headers(request: Request) -> dict[str, str]:
+    """The `header` part for `validate_request`."""
+    names = ("Prefer", "Idempotency-Key")
+    return {name: value for name in names if (value := request.headers.get(name)) is not None}
 
 
 async def _wait(request: Request, job: JobRow, timeout_s: int) -> JobRow:

@@ -1,18 +1,17 @@
 """An application with one router and the furniture that all routes share, without rooms or database."""
 
 import httpx
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import APIRouter, FastAPI
 
 from app.api.exception_handlers import add_problem_handlers
 from app.api.middleware import add_middleware
-from app.api.strict_route import strict_request
 
 
 def small_app(router: APIRouter) -> FastAPI:
     app = FastAPI(redirect_slashes=False)
     add_problem_handlers(app)
     add_middleware(app)
-    app.include_router(router, dependencies=[Depends(strict_request)])
+    app.include_router(router)
     return app
 
 

@@ -11,10 +11,11 @@ from starlette.exceptions import HTTPException
 from structlog.testing import capture_logs
 
 from app.api.problems import problem_response, problem_type
+from app.api.strict_route import StrictRoute
 from app.errors import Conflict, DatabaseUnavailable, Fault, GatewayError, InvalidRequest
 from tests.api.small_app import caller_of
 
-router = APIRouter()
+router = APIRouter(route_class=StrictRoute)
 
 
 class Inner(BaseModel):

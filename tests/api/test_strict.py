@@ -6,10 +6,10 @@ import httpx
 import pytest
 from fastapi import APIRouter, Depends, Query, Request
 
-from app.api.strict_route import prefixed_query, query_prefix
+from app.api.strict_route import StrictRoute, prefixed_query, query_prefix
 from tests.api.small_app import caller_of, small_app
 
-router = APIRouter()
+router = APIRouter(route_class=StrictRoute)
 
 
 async def page(limit: int = 50, cursor: str | None = None) -> tuple[int, str | None]:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable
 from typing import Any, get_args
 
 from app.api.problems import PROBLEM_TYPES
-from app.api.strict_route import QUERY_PREFIXES
 from app.catalogue import REGIONS
 from app.catalogue.model import Availability, Feature
 from app.catalogue.schema import JsonType
@@ -40,7 +39,6 @@ def prepare_schemas(document: Schema) -> Schema:
     schemas["Problem"]["properties"]["code"] = {"$ref": "#/components/schemas/ProblemCode"}
     for operations in document["paths"].values():
         for operation in operations.values():
-            operation.pop(QUERY_PREFIXES, None)
             for parameter in operation.get("parameters", ()):
                 parameter["schema"] = _without_null(parameter["schema"])
     return document
