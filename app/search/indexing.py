@@ -1,8 +1,8 @@
 """Storing segments, and indexing them afterwards: looking a text's terms up costs more than storing its transcript."""
 
 import asyncio
+import gzip
 import time
-import zlib
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
@@ -11,7 +11,6 @@ import msgspec
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.coding import GZIP
 from app.search.segments import PreparedSegment, Segments, segment_terms, unpack
 from app.search.terms import label_term
 
@@ -80,7 +79,7 @@ def _terms(row: Row[Any]) -> list[int]:
 
 
 def _segments(document_gzip: bytes) -> list[PreparedSegment]:
-    document = msgspec.json.decode(zlib.decompress(document_gzip, GZIP), type=_Document)
+    document = msgspec.json.decode(gzip.decompress(document_gzip), type=_Document)
     segments = Segments()
     for channel in document.transcripts:
         segments.add_channel(channel)

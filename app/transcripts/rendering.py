@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 
-from app.coding import GZIP
 from app.transcripts import text
 from app.transcripts.captions import CaptionOptions, Cue, cues
 from app.transcripts.document_reader import StoredDocument
+from app.transcripts.seekable_gzip import GZIP_WBITS
 
 # What a document is rendered to is known by the document, the options and this: raise it with every change of what
 # comes out of `plain`, `captions`, `tables`, `paragraphs` or what they use. Who has the old form would be told that
@@ -40,7 +40,7 @@ def in_pieces(written: Iterable[str], piece_bytes: int = PIECE_BYTES) -> Iterato
 
 def compressed(pieces: Iterable[bytes]) -> Iterator[bytes]:
     """As gzip, and quickly: level 6 would save a fifteenth of the bytes for three times the CPU."""
-    compressor = zlib.compressobj(3, wbits=GZIP)
+    compressor = zlib.compressobj(3, wbits=GZIP_WBITS)
     flushed = (compressor.flush() for _ in range(1))
     return _gathered(chain(map(compressor.compress, pieces), flushed), PIECE_BYTES // 4)
 

@@ -13,12 +13,12 @@ from fastapi.responses import StreamingResponse
 
 from app.api.conditional import is_wildcard, not_modified, strong_etag, validator_headers
 from app.api.negotiation import accepts_gzip
-from app.coding import GZIP
 from app.db import Sessions, transaction
 from app.transcripts.document_reader import StoredDocument
 from app.transcripts.opening import open_document, require_channel
 from app.transcripts.queries import BodyKind, find_body, find_sha256
 from app.transcripts.rendering import VERSION, compressed, in_pieces
+from app.transcripts.seekable_gzip import GZIP_WBITS
 from app.transcripts.slices import Slices
 
 # Documents this large take tenths of a second of CPU to render: piece by piece in turn, so that others get theirs.
@@ -144,7 +144,7 @@ async def _next(pieces: Iterator[bytes], turn: Turn) -> bytes | None:
 
 
 async def _inflate(slices: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    inflater = zlib.decompressobj(GZIP)
+    inflater = zlib.decompressobj(GZIP_WBITS)
     async for compressed_slice in slices:
         pending = compressed_slice
         while pending:

@@ -12,13 +12,14 @@ from typing import Any
 import msgspec
 import orjson
 
-from app.coding import GZIP
-
 BLOCK_BYTES = 64 * 1024
 # A block with more speakers does not list them: it is read, whoever is asked for.
 MAX_SPEAKERS = 8
 
-_DEFLATE = -15  # and for a part of the stream, which has no header
+# Window bits of zlib for a gzip header, which then holds no time: equal contents make equal bytes.
+GZIP_WBITS = zlib.MAX_WBITS | 16
+# And for a part of the stream, which has no header.
+_DEFLATE_WBITS = -zlib.MAX_WBITS
 
 Read = Callable[[int, int], bytes]  # so many bytes of the gzip stream, from an offset on
 
@@ -132,7 +133,7 @@ def unpack(packed: bytes) -> Index:
 def read_span(span: Span, read: Read) -> bytes:
     """The piece's JSON, inflated without what stands before it in the stream."""
     compressed = read(span.at, span.length)
-    return zlib.decompressobj(_DEFLATE).decompress(compressed, span.stop)[span.start :]
+    return zlib.decompressobj(_DEFLATE_WBITS).decompress(compressed, span.stop)[span.start :]
 
 
 def read_block(block: Block, read: Read) -> list[dict[str, Any]]:
@@ -198,7 +199,7 @@ class _Stream:
     """Compresses pieces, and flushes behind one once enough of them have come: no piece is torn."""
 
     def __init__(self, level: int, part_bytes: int) -> None:
-        self._compressor = zlib.compressobj(level, wbits=GZIP)
+        self._compressor = zlib.compressobj(level, wbits=GZIP_WBITS)
         self._part_bytes = part_bytes
         self._gzip: list[bytes] = []
         self._gzip_bytes = 0
