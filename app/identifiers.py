@@ -15,6 +15,11 @@ def new_id() -> UUID:
     return UUID(bytes=uuid7().bytes)
 
 
+def standard_uuid(value: UUID) -> UUID:
+    """The same id as the standard library's class, for JSON encoders. asyncpg returns ids of a class of its own."""
+    return UUID(int=value.int)
+
+
 def lowest_id_at(at: datetime, *, shift_s: int = 0) -> UUID:
     """A lower bound of the ids created at or after `at` plus `shift_s` seconds."""
     milliseconds = int((at.timestamp() + shift_s) * 1000)

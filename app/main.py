@@ -24,6 +24,7 @@ from app.search import routes as search
 from app.settings import Settings
 from app.transcripts import export_routes as exports
 from app.transcripts import routes as transcripts
+from app.transcripts.queries import StoredBodies
 from app.webhooks import routes as webhooks
 
 VERSION = "0.1.0"
@@ -73,6 +74,7 @@ def create_app(
     app.state.request_limit = rate_limiter(settings)
     app.state.policy_fields = rate_limit_policy_header(settings)
     app.state.services = JobServices(settings, sessions, waiters=waiters, wakeup=wakeup)
+    app.state.stored_bodies = StoredBodies(sessions)
     app.state.ping_limit = webhooks.ping_limit()
     add_problem_handlers(app)
     add_middleware(app)

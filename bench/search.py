@@ -21,9 +21,10 @@ from app.db import Sessions, create_engine, create_sessions, transaction
 from app.identifiers import new_id
 from app.logs import configure_logging
 from app.queue.models import Job
+from app.search.filters import TranscriptFilters
 from app.search.indexing import index_segments
 from app.search.query import parse
-from app.search.searching import Hit, Position, TranscriptFilters, search
+from app.search.searching import Hit, HitPosition, search
 from app.search.segments import Segments
 from app.transcripts.normalise import Document, normalise
 from app.transcripts.storage import PreparedTranscript, insert_transcripts, prepare_transcript
@@ -256,7 +257,7 @@ def _look_through(client: Client, phrase: str) -> set[tuple[UUID, int]]:
 
 async def _all_pages(sessions: Sessions, client: Client, q: str) -> list[Hit]:
     hits: list[Hit] = []
-    position: Position | None = Position()
+    position: HitPosition | None = HitPosition()
     while position is not None:
         async with transaction(sessions) as session:
             found = await search(session, client.id, parse(q), TranscriptFilters(), limit=200, start=position)
@@ -280,7 +281,7 @@ async def _line(
     async def straight(q: str) -> None:
         nonlocal hits
         async with transaction(sessions) as session:
-            found = await search(session, client.id, parse(q), filters, limit=50, start=Position())
+            found = await search(session, client.id, parse(q), filters, limit=50, start=HitPosition())
         hits += len(found.hits)
 
     chosen = {"job_id": filters.job_id, "model": filters.model}
@@ -294,14 +295,14 @@ async def _line(
 
 async def _deep(sessions: Sessions, http: aiohttp.ClientSession, client: Client) -> Line:
     """The pages of a common word from the first to the hundredth."""
-    position, cursor, hits = Position(), "", 0
+    position, cursor, hits = HitPosition(), "", 0
 
     async def straight(q: str) -> None:
         nonlocal position, hits
         async with transaction(sessions) as session:
             found = await search(session, client.id, parse(q), TranscriptFilters(), limit=200, start=position)
         hits += len(found.hits)
-        position = found.next or Position()
+        position = found.next or HitPosition()
 
     async def over_http(q: str) -> None:
         nonlocal cursor

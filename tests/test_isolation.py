@@ -19,7 +19,7 @@ from app.settings import load_settings
 from app.webhooks.models import Delivery
 from tests.api_fixtures import *  # noqa: F403 - fixtures are found by their names
 from tests.jobs.rows import SUCCEEDED, add_job
-from tests.transcripts.storing import store
+from tests.transcripts.transcript_store import store
 
 BODIES: dict[str, Any] = {}
 QUERIES: dict[str, dict[str, str]] = {"searchTranscripts": {"q": "a"}}

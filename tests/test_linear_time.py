@@ -48,11 +48,11 @@ from app.search.query import parse
 from app.search.segments import Segments, segment_terms, unpack
 from app.transcripts import captions, csv_tsv, paragraphs
 from app.transcripts.captions import CaptionOptions
-from app.transcripts.csv_tsv import Spoken
+from app.transcripts.csv_tsv import SpokenSentence
 from app.transcripts.document_reader import StoredDocument
 from app.transcripts.normalise import normalise, write_document
-from app.transcripts.rendering import render_captions, render_text
-from app.transcripts.seekable_gzip import Writer
+from app.transcripts.responses import render_captions, render_text
+from app.transcripts.seekable_gzip import GzipWriter
 from app.urls import FILE_URL, encode_url
 from app.webhooks.retry_schedule import parse_retry_after
 
@@ -419,7 +419,7 @@ def said(text: str, begin_time: int = 0, end_time: int = 10, **others: Any) -> d
 def stored(raw: bytes) -> StoredDocument:
     written = write_document(
         normalise(raw, file_url="https://example.com/a.wav", family="sensevoice"),
-        Writer(1),
+        GzipWriter(1),
         id="1",
         job_id="2",
         model="m",
@@ -433,8 +433,11 @@ def stored(raw: bytes) -> StoredDocument:
 WIDE = CaptionOptions(max_chars_per_line=500, max_lines=20, speakers=True)
 
 
-def spoken(found: StoredDocument) -> list[Spoken]:
-    return [Spoken(position.channel, sentence) for position, sentence in found.sentences(found.entries(), ahead=True)]
+def spoken(found: StoredDocument) -> list[SpokenSentence]:
+    return [
+        SpokenSentence(position.channel, sentence)
+        for position, sentence in found.sentences(found.entries(), ahead=True)
+    ]
 
 
 FORMS: dict[str, Callable[[StoredDocument], object]] = {

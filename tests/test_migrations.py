@@ -9,9 +9,8 @@ import asyncpg
 import orjson
 
 from app import migrate
-from app.transcripts.document_reader import StoredDocument
+from app.transcripts.document_reader import SentenceFilters, StoredDocument, find_sentences
 from app.transcripts.seekable_gzip import unpack
-from app.transcripts.sentences import SentenceFilters, find_sentences
 from tests.processes import run
 from tests.transcripts.documents import sentence, transcript
 

@@ -6,7 +6,8 @@ One batch at a time, so that a backlog takes a share of the poller and not all o
 from collections.abc import Collection
 
 from app.db import Sessions, transaction
-from app.search.indexing import index_segments, segment_old_transcripts
+from app.search.indexing import index_segments
+from app.transcripts.storage import segment_old_transcripts
 
 
 async def index(sessions: Sessions, _accounts: Collection[str]) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.dashscope.failures import Failure
+from app.identifiers import standard_uuid
 from app.queue.counters import JobChange, apply_changes
 from app.queue.leases import LeaseLost
 from app.transcripts.storage import PreparedTranscript, insert_transcripts
@@ -191,8 +192,7 @@ def _changes(results: Sequence[Result]) -> dict[UUID, JobChange]:
 
 def _file(row: Row[Any]) -> TaskFile:
     return TaskFile(
-        # asyncpg's own UUID class is no UUID to JSON encoders.
-        job_id=UUID(int=row.job_id.int),
+        job_id=standard_uuid(row.job_id),
         index=row.number,
         client_id=row.client_id,
         url=row.url,

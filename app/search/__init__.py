@@ -1,1 +1,1 @@
-"""Search: what was said, found by words, prefixes, phrases, and characters of scripts without spaces."""
+"""Full-text search over transcripts: words, prefixes, phrases, and characters of scripts without spaces."""

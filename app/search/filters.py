@@ -1,23 +1,36 @@
-"""What the list of transcripts and the search over them are asked alike: filters and page."""
+"""Filters and page parameters that the list of transcripts and the search over them share."""
 
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, NamedTuple
+from uuid import UUID
 
 from fastapi import Depends
 
 from app.api.filters import CreatedAfter, CreatedBefore, JobFilter, ModelFilter, RegionFilter
 from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit
-from app.search.searching import TranscriptFilters
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptFilters:
+    """Conditions that a transcript must meet. None: any."""
+
+    job_id: UUID | None = None
+    model: str | None = None
+    region: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
 
 
 class TranscriptQuery(NamedTuple):
-    """`cursor` is still to be read: each list has its own."""
+    """The query parameters. `cursor` is still encoded, because each list has its own kind of cursor."""
 
     filters: TranscriptFilters
     limit: int
     cursor: str | None
 
 
-async def _asked(
+async def _transcript_query(
     *,
     job_id: JobFilter = None,
     model: ModelFilter = None,
@@ -31,4 +44,4 @@ async def _asked(
     return TranscriptQuery(filters, limit, cursor)
 
 
-AskedDep = Annotated[TranscriptQuery, Depends(_asked)]
+TranscriptQueryDep = Annotated[TranscriptQuery, Depends(_transcript_query)]

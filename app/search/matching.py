@@ -1,23 +1,30 @@
-"""Whether a segment has what was asked for, and where: the index only says that it may. Pure."""
+"""Checks whether a segment matches a query, and cuts the snippets. The index only names candidates. Pure."""
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any, NamedTuple
 
 from app.search.folding import BORDER, LETTER, UNSPACED, fold, open_borders, origins
 from app.search.query import Part, Query
-from app.search.segments import Row, Segment
-from app.search.snippets import snippet
+from app.search.segments import Segment, SentenceRow
+
+SNIPPET_LENGTH = 120
+# Characters of a snippet before its first match.
+SNIPPET_LEAD = 30
+_CUT = "…"
 
 _WORD_BEGINS = re.compile(f"(?<!{LETTER})|(?<={UNSPACED})")
 _WORD_ENDS = re.compile(f"(?!{LETTER})|(?={UNSPACED})")
 
+TextRange = tuple[int, int]
+
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """`row`: the number of the sentence in its segment, in the order of hits. Times in milliseconds."""
+    """`row`: index of the sentence in its segment, in the order of hits. Times in milliseconds."""
 
     row: int
     channel_id: int
@@ -27,8 +34,8 @@ class Match:
     snippet: str
 
 
-class _Texts(NamedTuple):
-    """The two forms of a text in which parts are looked for; places in them are the same."""
+class _FoldedText(NamedTuple):
+    """The two forms of a text that patterns are searched in. Offsets are the same in both."""
 
     folded: str
     opened: str
@@ -38,15 +45,15 @@ class _Texts(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """Where one part of the query was found: in rows `first` to `last`, mostly the same."""
+class _Occurrence:
+    """One part of the query was found in rows `first` to `last`, which mostly are the same."""
 
     first: int
     last: int
 
 
 def matches(segment: Segment, query: Query, first_row: int = 0) -> Iterator[Match]:
-    """One for each sentence that has all parts of the query; a part may go on in the sentences after it."""
+    """One match for each sentence that contains all parts of the query; a part may continue in the next sentences."""
     at = 0
     for text in segment.channels:
         found = _in_channel(text, query)
@@ -56,19 +63,19 @@ def matches(segment: Segment, query: Query, first_row: int = 0) -> Iterator[Matc
             sentences = text.split(BORDER)
             for row, (first, last) in found.items():
                 if at + row >= first_row and row not in seen:
-                    shown = BORDER.join(sentences[first : last + 1])
-                    yield _match(rows[at + first : at + last + 1], shown, query, row=at + row)
+                    passage = BORDER.join(sentences[first : last + 1])
+                    yield _match(rows[at + first : at + last + 1], passage, query, row=at + row)
         at += text.count(BORDER) + 1
 
 
 def _in_overlap(text: str, rows: int, query: Query) -> dict[int, tuple[int, int]]:
-    """What the segment before has found already."""
+    """The matches that the previous segment has reported already."""
     return _in_channel(BORDER.join(text.split(BORDER)[:rows]), query) if rows else {}
 
 
 def _in_channel(text: str, query: Query) -> dict[int, tuple[int, int]]:
-    """By the row of each hit: the first and the last that it goes over."""
-    texts = _texts(text, query)
+    """For the row of each match: its first and its last row."""
+    texts = _fold(text, query)
     if not all(part.pattern.search(texts.of(part)) for part in query.parts):
         return {}
     starts = [0, *(found.end() for found in re.finditer(BORDER, texts.folded))]
@@ -81,23 +88,23 @@ def _in_channel(text: str, query: Query) -> dict[int, tuple[int, int]]:
     return hits
 
 
-def _texts(text: str, query: Query) -> _Texts:
+def _fold(text: str, query: Query) -> _FoldedText:
     folded = fold(text)
-    return _Texts(folded, open_borders(folded) if any(part.over_borders for part in query.parts) else folded)
+    return _FoldedText(folded, open_borders(folded) if any(part.over_borders for part in query.parts) else folded)
 
 
-def _by_row(part: Part, text: str, starts: Sequence[int]) -> dict[int, _Found]:
-    """For each row the occurrence that begins last, so in the row itself if one does."""
-    by_row: dict[int, _Found] = {}
-    for start, stop in _spans(part, text):
-        found = _Found(bisect_right(starts, start) - 1, bisect_right(starts, stop - 1) - 1)
+def _by_row(part: Part, text: str, starts: Sequence[int]) -> dict[int, _Occurrence]:
+    """For each row the occurrence that begins last: in the row itself, if one does."""
+    by_row: dict[int, _Occurrence] = {}
+    for start, stop in _ranges(part, text):
+        found = _Occurrence(bisect_right(starts, start) - 1, bisect_right(starts, stop - 1) - 1)
         for row in range(found.first, found.last + 1):
             if row not in by_row or found.first > by_row[row].first:
                 by_row[row] = found
     return by_row
 
 
-def _spans(part: Part, text: str) -> Iterator[tuple[int, int]]:
+def _ranges(part: Part, text: str) -> Iterator[TextRange]:
     at = 0
     while found := part.pattern.search(text, at):
         start, stop = found.span()
@@ -105,25 +112,52 @@ def _spans(part: Part, text: str) -> Iterator[tuple[int, int]]:
         ends = not part.ends_word or _WORD_ENDS.match(text, stop)
         if begins and ends:
             yield start, stop
-        # What goes over the end of a sentence may have the beginning of the next occurrence in it.
+        # An occurrence over the end of a sentence may contain the beginning of the next occurrence.
         at = stop if begins and ends and BORDER not in text[start:stop] else start + 1
 
 
-def _match(rows: Sequence[Row], shown: str, query: Query, *, row: int) -> Match:
+def _match(rows: Sequence[SentenceRow], passage: str, query: Query, *, row: int) -> Match:
     channel_id, begin_time, _, speaker_id = rows[0]
-    return Match(row, channel_id, begin_time, rows[-1][2], speaker_id, _snippet(shown, query))
+    return Match(row, channel_id, begin_time, rows[-1][2], speaker_id, _snippet_of(passage, query))
 
 
-def _snippet(text: str, query: Query) -> str:
-    texts = _texts(text, query)
-    spans = [span for part in query.parts for span in _spans(part, texts.of(part))]
+def _snippet_of(text: str, query: Query) -> str:
+    texts = _fold(text, query)
+    ranges = [found for part in query.parts for found in _ranges(part, texts.of(part))]
     places = origins(text)
     if places is None:
-        return snippet(texts.folded.replace(BORDER, " "), spans)
-    marks = [(places[start], _end(places, stop)) for start, stop in spans]
+        return snippet(texts.folded.replace(BORDER, " "), ranges)
+    marks = [(places[start], _end(places, stop)) for start, stop in ranges]
     return snippet(text.replace(BORDER, " "), marks)
 
 
 def _end(places: Sequence[int], stop: int) -> int:
-    """Past the whole of a letter of which only a part was found: `ﬀ` and `㎏` are two each."""
+    """Extends a match to the end of its last letter: `ﬀ` and `㎏` fold to two characters each."""
     return places[bisect_right(places, places[stop - 1], stop)]
+
+
+def snippet(text: str, marks: Iterable[TextRange]) -> str:
+    """At most SNIPPET_LENGTH characters around the first mark, as HTML with `<mark>`. `marks` must not be empty."""
+    joined = _joined(marks)
+    begin = max(0, min(joined[0][0] - SNIPPET_LEAD, len(text) - SNIPPET_LENGTH))
+    end = min(len(text), begin + SNIPPET_LENGTH)
+    pieces, at = [_CUT] if begin else [], begin
+    for start, stop in joined:
+        if start >= end:
+            break
+        mark = escape(text[start : min(stop, end)], quote=False)
+        pieces.append(f"{escape(text[at:start], quote=False)}<mark>{mark}</mark>")
+        at = min(stop, end)
+    pieces.append(escape(text[at:end], quote=False))
+    return "".join(pieces) + (_CUT if end < len(text) else "")
+
+
+def _joined(marks: Iterable[TextRange]) -> list[TextRange]:
+    """In order; overlapping marks become one."""
+    joined: list[TextRange] = []
+    for start, stop in sorted(marks):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = joined[-1][0], max(stop, joined[-1][1])
+        else:
+            joined.append((start, stop))
+    return joined

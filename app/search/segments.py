@@ -25,7 +25,7 @@ _HIDE = bytes(byte ^ 0xA5 for byte in range(256))
 _LEVEL = 1
 
 # Channel, begin, end, speaker.
-Row = tuple[int, int, int, Any]
+SentenceRow = tuple[int, int, int, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Segment:
     head: bytes
     channels: Sequence[str]
 
-    def read_head(self) -> tuple[int, list[Row]]:
+    def read_head(self) -> tuple[int, list[SentenceRow]]:
         """How many sentences were in the segment before already, and are here for what begins in them and goes on;
         and what belongs to the sentences of all channels, in order."""
         return _DECODER.decode(self.head)
@@ -56,7 +56,7 @@ class Segments:
         self._most_characters = characters
         self._overlap_characters = overlap_characters
         self._prepared: list[PreparedSegment] = []
-        self._rows: list[tuple[Row, str]] = []
+        self._rows: list[tuple[SentenceRow, str]] = []
         self._overlap = 0
         self._characters = 0
 
@@ -96,10 +96,10 @@ class Segments:
         self._overlap = len(self._rows)
         self._characters = 0
 
-    def _last_rows(self, channel_id: int | None) -> list[tuple[Row, str]]:
+    def _last_rows(self, channel_id: int | None) -> list[tuple[SentenceRow, str]]:
         """Of the channel, at least one, be it cut."""
         left = self._overlap_characters
-        rows: list[tuple[Row, str]] = []
+        rows: list[tuple[SentenceRow, str]] = []
         for row, text in reversed(self._rows):
             if row[0] != channel_id or (rows and len(text) > left):
                 break
@@ -122,9 +122,9 @@ def segment_terms(segment: Segment) -> set[int]:
     return set().union(*(text_terms(fold(channel)) for channel in segment.channels))
 
 
-def _channel_of(row: tuple[Row, str]) -> int:
+def _channel_of(row: tuple[SentenceRow, str]) -> int:
     return row[0][0]
 
 
 # Segments from before only ever had one sentence again, and say whether.
-_DECODER = msgspec.json.Decoder(tuple[int | bool, list[Row]])
+_DECODER = msgspec.json.Decoder(tuple[int | bool, list[SentenceRow]])

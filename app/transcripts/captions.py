@@ -100,10 +100,10 @@ def vtt(cues: Iterable[Cue]) -> Iterator[str]:
         yield f"\n{_clock(cue.begin_time, '.')} --> {_clock(cue.end_time, '.')}\n{voice}{lines}\n"
 
 
-def text(cues: Iterable[Cue], *, parted: bool) -> Iterator[str]:
-    """The captions' lines without their times, a piece per cue. `parted`: with a blank line between cues."""
+def text(cues: Iterable[Cue], *, blank_lines: bool) -> Iterator[str]:
+    """The captions' lines without their times, a piece per cue. `blank_lines`: separate cues by a blank line."""
     for number, cue in enumerate(cues):
-        gap = "" if number == 0 else "\n\n" if parted else "\n"
+        gap = "" if number == 0 else "\n\n" if blank_lines else "\n"
         yield gap + _labelled(cue)
 
 

@@ -21,14 +21,14 @@ _FORMULA = re.compile(r"[=@＝＠].|[+\-＋－](?![0-9]+(?:[.,][0-9]+)*[%％]?\Z
 _QUOTED = re.compile(r'[",\r\n]|\A[ \ufeff]|[ ]\Z')
 
 
-class Spoken(NamedTuple):
+class SpokenSentence(NamedTuple):
     """A sentence and whose it is."""
 
     channel_id: int | None
     sentence: Mapping[str, Any]
 
 
-def words_csv(spoken: Iterable[Spoken], *, bom: bool = False) -> Iterator[str]:
+def words_csv(spoken: Iterable[SpokenSentence], *, bom: bool = False) -> Iterator[str]:
     """RFC 4180 with a header. Sentences whose model sent no words have no rows: their times would be invented.
 
     Blanks around words are left out, since families put them on different sides.
@@ -40,7 +40,7 @@ def words_csv(spoken: Iterable[Spoken], *, bom: bool = False) -> Iterator[str]:
             yield "".join([_word_row(whose, word) for word in words])
 
 
-def sentences_tsv(spoken: Iterable[Spoken], *, bom: bool = False) -> Iterator[str]:
+def sentences_tsv(spoken: Iterable[SpokenSentence], *, bom: bool = False) -> Iterator[str]:
     """A header and a line per sentence. Tabs and line ends are blanks; several emotions or events parted by commas."""
     yield (BYTE_ORDER_MARK if bom else "") + "\t".join(SENTENCE_COLUMNS) + "\n"
     for channel_id, sentence in spoken:

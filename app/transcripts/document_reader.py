@@ -1,51 +1,64 @@
-"""Reading a stored document piece by piece: what is not asked for is neither fetched nor inflated. Pure."""
+"""Reads a stored document block by block: blocks that are not needed are neither fetched nor inflated. Pure."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from heapq import heappop, heappush
-from itertools import zip_longest
+from itertools import islice, zip_longest
+from math import inf
 from typing import Any, NamedTuple
 
 import msgspec
 import orjson
 
-from app.transcripts.seekable_gzip import Block, Index, Read, read_block, read_span
+from app.transcripts.seekable_gzip import Block, Index, ReadBytes, read_block, read_span
 from app.transcripts.text import TimeOrdered
 
-# Who goes through a whole document fetches so much of it at a time.
-AHEAD_BYTES = 256 * 1024
+# Bytes that are fetched at once by readers of the whole document.
+READ_AHEAD_BYTES = 256 * 1024
 
 
-class Position(NamedTuple):
-    """Where a sentence stands among all of a document, in order of time: those that begin together by channel."""
+class SentencePosition(NamedTuple):
+    """The place of a sentence in a document, in order of time; sentences that begin together are in channel order."""
 
     begin_time: int
-    channel: int  # the place in `transcripts`
-    number: int  # the place in its `sentences`
+    channel: int  # index in `transcripts`
+    number: int  # index in its `sentences`
 
 
-class Entry(NamedTuple):
-    """A block where it stands. `first` is where its first sentence can be at the earliest."""
+class BlockEntry(NamedTuple):
+    """A block and its place in the document. `first`: the earliest position that its first sentence can have."""
 
-    first: Position
+    first: SentencePosition
     block: Block
 
     @property
-    def last(self) -> Position:
-        """Where its last one can be at the latest."""
-        return Position(self.block.begins[1], self.first.channel, self.first.number + self.block.count - 1)
+    def last(self) -> SentencePosition:
+        """The latest position that its last sentence can have."""
+        return SentencePosition(self.block.begins[1], self.first.channel, self.first.number + self.block.count - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class SentenceFilters:
+    """None: any. From `from_ms` to before `to_ms`, in milliseconds; `after`: last sentence of the page before."""
+
+    channel_id: int | None = None
+    speaker_id: str | None = None
+    from_ms: int | None = None
+    to_ms: int | None = None
+    after: SentencePosition | None = None
 
 
 class _Head(msgspec.Struct):
-    """Skips everything else without building it."""
+    """The keys that are read from the head. msgspec skips all others without building them."""
 
     text: str
     file_url: str = ""
 
 
 class StoredDocument:
-    """`read` gives bytes of the gzip stream, wherever they are."""
+    """A document with its index. `read` returns bytes of its gzip stream."""
 
-    def __init__(self, index: Index, read: Read) -> None:
+    def __init__(self, index: Index, read: ReadBytes) -> None:
         self._index = index
         self._read = read
 
@@ -61,27 +74,29 @@ class StoredDocument:
         return self._head().text
 
     def transcripts(self, channel_id: int | None = None) -> list[Mapping[str, Any]]:
-        """The entries of `transcripts` of one channel or of all, each with its sentences still to be read."""
-        return [self._transcript(number) for number in self._chosen(channel_id)]
+        """The entries of `transcripts` of one channel or of all; their sentences are read during iteration."""
+        return [self._transcript(number) for number in self._channel_numbers(channel_id)]
 
-    def entries(self, channel_id: int | None = None) -> Iterator[Entry]:
-        for channel in self._chosen(channel_id):
-            yield from self._entries_of(channel)
+    def entries(self, channel_id: int | None = None) -> Iterator[BlockEntry]:
+        for number in self._channel_numbers(channel_id):
+            yield from self._entries_of(number)
 
-    def sentences(self, entries: Iterable[Entry], *, ahead: bool = False) -> Iterator[tuple[Position, dict[str, Any]]]:
-        """All sentences of these blocks in order of time. `ahead`: all of them will be wanted."""
-        return _in_time(entries, read_ahead(self._read) if ahead else self._read)
+    def sentences(
+        self, entries: Iterable[BlockEntry], *, ahead: bool = False
+    ) -> Iterator[tuple[SentencePosition, dict[str, Any]]]:
+        """All sentences of these blocks in order of time. `ahead`: fetch more at once, because all will be read."""
+        return _by_time(entries, read_ahead(self._read) if ahead else self._read)
 
     def _head(self) -> _Head:
         return msgspec.json.decode(read_span(self._index.head, self._read) + b"]}", type=_Head)
 
-    def _chosen(self, channel_id: int | None) -> list[int]:
+    def _channel_numbers(self, channel_id: int | None) -> list[int]:
         return [number for number, known in enumerate(self.channel_ids) if channel_id is None or known == channel_id]
 
-    def _entries_of(self, channel: int) -> Iterator[Entry]:
+    def _entries_of(self, channel: int) -> Iterator[BlockEntry]:
         number = 0
         for block in self._index.channels[channel].blocks:
-            yield Entry(Position(block.begins[0], channel, number), block)
+            yield BlockEntry(SentencePosition(block.begins[0], channel, number), block)
             number += block.count
 
     def _transcript(self, number: int) -> dict[str, Any]:
@@ -89,40 +104,84 @@ class StoredDocument:
         around = read_span(channel.before, self._read) + read_span(channel.after, self._read)
         fields: dict[str, Any] = orjson.loads(around.removeprefix(b","))
         entries = list(self._entries_of(number))
-        fields["sentences"] = TimeOrdered(_Once(lambda: _in_time(entries, read_ahead(self._read))))
+        fields["sentences"] = TimeOrdered(_Sentences(lambda: _by_time(entries, read_ahead(self._read))))
         return fields
 
 
-class _Once:
-    """The sentences without their positions."""
+class _Sentences:
+    """Sentences without their positions; each iteration reads them again."""
 
-    def __init__(self, start: Callable[[], Iterator[tuple[Position, dict[str, Any]]]]) -> None:
+    def __init__(self, start: Callable[[], Iterator[tuple[SentencePosition, dict[str, Any]]]]) -> None:
         self._start = start
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return (sentence for _, sentence in self._start())
 
 
-def read_ahead(read: Read) -> Read:
-    """Fetches more than it is asked for, for who goes on where it stopped."""
+def find_sentences(
+    document: StoredDocument, filters: SentenceFilters, limit: int
+) -> list[tuple[SentencePosition, dict[str, Any]]]:
+    """Up to `limit` sentences in order of time over all channels, each with its `channel_id` added."""
+    return list(islice(_matching_sentences(document, filters), limit))
+
+
+def _matching_sentences(
+    document: StoredDocument, filters: SentenceFilters
+) -> Iterator[tuple[SentencePosition, dict[str, Any]]]:
+    channel_ids = document.channel_ids
+    entries = [entry for entry in document.entries(filters.channel_id) if _may_match(entry, filters)]
+    for position, sentence in document.sentences(entries):
+        if filters.to_ms is not None and position.begin_time >= filters.to_ms:
+            return
+        if _matches(position, sentence, filters):
+            yield position, {**sentence, "channel_id": channel_ids[position.channel]}
+
+
+def _may_match(entry: BlockEntry, filters: SentenceFilters) -> bool:
+    speakers = entry.block.speakers
+    return (
+        (filters.after is None or entry.last > filters.after)
+        and (filters.speaker_id is None or speakers is None or filters.speaker_id in speakers)
+        and _overlaps(entry.first.begin_time, entry.block.end, filters)
+    )
+
+
+def _matches(position: SentencePosition, sentence: Mapping[str, Any], filters: SentenceFilters) -> bool:
+    speaker = sentence.get("speaker_id")
+    return (
+        (filters.after is None or position > filters.after)
+        and (filters.speaker_id is None or (speaker is not None and str(speaker) == filters.speaker_id))
+        and _overlaps(sentence["begin_time"], sentence["end_time"], filters)
+    )
+
+
+def _overlaps(begin_time: int, end_time: int, filters: SentenceFilters) -> bool:
+    """A sentence without duration counts as one millisecond long; an empty range contains nothing."""
+    from_ms = -inf if filters.from_ms is None else filters.from_ms
+    to_ms = inf if filters.to_ms is None else filters.to_ms
+    return from_ms < to_ms and begin_time < to_ms and max(end_time, begin_time + 1) > from_ms
+
+
+def read_ahead(read: ReadBytes) -> ReadBytes:
+    """Like `read`, but fetches at least READ_AHEAD_BYTES, for readers that continue where they stopped."""
     at, fetched = 0, b""
 
     def ahead(wanted: int, length: int) -> bytes:
         nonlocal at, fetched
         if not at <= wanted <= wanted + length <= at + len(fetched):
-            at, fetched = wanted, read(wanted, max(length, AHEAD_BYTES))
+            at, fetched = wanted, read(wanted, max(length, READ_AHEAD_BYTES))
         return fetched[wanted - at : wanted - at + length]
 
     return ahead
 
 
-def _in_time(entries: Iterable[Entry], read: Read) -> Iterator[tuple[Position, dict[str, Any]]]:
-    """A block is read when no sentence before it is left, so of a document in order hardly more than one is held."""
+def _by_time(entries: Iterable[BlockEntry], read: ReadBytes) -> Iterator[tuple[SentencePosition, dict[str, Any]]]:
+    """Read a block only when all earlier sentences are out, so an ordered document needs about one block of memory."""
     plan = sorted(entries, key=lambda entry: entry.first)
-    held: list[tuple[Position, dict[str, Any]]] = []
+    pending: list[tuple[SentencePosition, dict[str, Any]]] = []
     for entry, following in zip_longest(plan, plan[1:]):
         _, channel, first = entry.first
         for number, sentence in enumerate(read_block(entry.block, read), first):
-            heappush(held, (Position(sentence["begin_time"], channel, number), sentence))
-        while held and (following is None or held[0][0] < following.first):
-            yield heappop(held)
+            heappush(pending, (SentencePosition(sentence["begin_time"], channel, number), sentence))
+        while pending and (following is None or pending[0][0] < following.first):
+            yield heappop(pending)

@@ -1,4 +1,4 @@
-"""`/v1/transcripts/{id}/…` for spreadsheets and documents: words, sentences, paragraphs, Markdown."""
+"""`/v1/transcripts/{id}/…` for spreadsheets and documents: words, sentences, paragraphs and Markdown."""
 
 from collections.abc import Callable, Iterator
 from typing import Annotated
@@ -6,19 +6,17 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app.api.dependencies import SessionsDep
 from app.clients.authentication import AuthenticatedRoute, ClientDep
 from app.transcripts import csv_tsv, paragraphs
-from app.transcripts.csv_tsv import Spoken
+from app.transcripts.csv_tsv import SpokenSentence
 from app.transcripts.document_reader import StoredDocument
-from app.transcripts.export_schemas import Paragraphs
-from app.transcripts.responses import Representation, serve_rendered
-from app.transcripts.routes import ChannelId, document_responses
+from app.transcripts.responses import Representation, StoredBodiesDep, serve_rendered
+from app.transcripts.routes import ChannelId, Speakers, document_responses
+from app.transcripts.schemas import Paragraphs
 
 router = APIRouter(prefix="/v1/transcripts", route_class=AuthenticatedRoute, tags=["transcripts"])
 
-Bom = Annotated[bool, Query(description="Begin with a byte order mark, without which Excel does not read UTF-8.")]
-Names = Annotated[bool, Query(description="Say who speaks, where the transcript knows it.")]
+Bom = Annotated[bool, Query(description="Begin with a byte order mark. Excel needs it to recognise UTF-8.")]
 
 _WORDS = "channel_id,speaker_id,begin_time,end_time,text,punctuation\r\n0,,760,1320,Hello,\r\n0,,1320,2000,World,.\r\n"
 _SENTENCES = (
@@ -39,18 +37,18 @@ async def get_transcript_words_csv(
     transcript_id: UUID,
     *,
     client: ClientDep,
-    sessions: SessionsDep,
+    bodies: StoredBodiesDep,
     channel_id: ChannelId = None,
     bom: Bom = False,
 ) -> Response:
-    """A row for each word, times in milliseconds; only the header if the model sends no words, as SenseVoice.
+    """A row for each word, times in milliseconds. Only the header if the model returns no words, such as SenseVoice.
 
-    A cell that a spreadsheet would take for a formula begins with an apostrophe.
+    A cell that a spreadsheet would run as a formula begins with an apostrophe.
     \f
-    One statement, and the token's.
+    One statement.
     """
     form = _table("text/csv; charset=utf-8; header=present", csv_tsv.words_csv, channel_id, bom=bom)
-    return await serve_rendered(request, sessions, client.id, transcript_id, form)
+    return await serve_rendered(request, bodies, client.id, transcript_id, form)
 
 
 @router.get(
@@ -65,18 +63,18 @@ async def get_transcript_sentences_tsv(
     transcript_id: UUID,
     *,
     client: ClientDep,
-    sessions: SessionsDep,
+    bodies: StoredBodiesDep,
     channel_id: ChannelId = None,
     bom: Bom = False,
 ) -> Response:
-    """A line for each sentence of all channels, in order of time; several emotions or events are parted by commas.
+    """A line for each sentence of all channels, in order of time. Commas separate several emotions or events.
 
-    A cell that a spreadsheet would take for a formula begins with an apostrophe.
+    A cell that a spreadsheet would run as a formula begins with an apostrophe.
     \f
-    One statement, and the token's.
+    One statement.
     """
     form = _table("text/tab-separated-values; charset=utf-8", csv_tsv.sentences_tsv, channel_id, bom=bom)
-    return await serve_rendered(request, sessions, client.id, transcript_id, form)
+    return await serve_rendered(request, bodies, client.id, transcript_id, form)
 
 
 @router.get(
@@ -87,19 +85,23 @@ async def get_transcript_sentences_tsv(
     responses=document_responses(),
 )
 async def get_transcript_paragraphs(
-    request: Request, transcript_id: UUID, *, client: ClientDep, sessions: SessionsDep, channel_id: ChannelId = None
+    request: Request,
+    transcript_id: UUID,
+    *,
+    client: ClientDep,
+    bodies: StoredBodiesDep,
+    channel_id: ChannelId = None,
 ) -> Response:
-    """Sentences of one speaker that follow each other. Two seconds of silence end a paragraph, or some 100 words.
+    """Consecutive sentences of one speaker. A paragraph ends at two seconds of silence, or after about 100 words.
     \f
-    One statement, and the token's.
+    One statement.
     """
 
-    def make(document: StoredDocument) -> Iterator[str]:
-        return (piece.decode() for piece in paragraphs.paragraphs_json(_spoken(document, channel_id)))
+    def render(document: StoredDocument) -> Iterator[str]:
+        return (piece.decode() for piece in paragraphs.paragraphs_json(_sentences(document, channel_id)))
 
-    return await serve_rendered(
-        request, sessions, client.id, transcript_id, Representation("application/json", channel_id, None, make)
-    )
+    form = Representation("application/json", channel_id, None, render)
+    return await serve_rendered(request, bodies, client.id, transcript_id, form)
 
 
 @router.get(
@@ -114,32 +116,36 @@ async def get_transcript_markdown(
     transcript_id: UUID,
     *,
     client: ClientDep,
-    sessions: SessionsDep,
+    bodies: StoredBodiesDep,
     channel_id: ChannelId = None,
-    speakers: Names = True,
+    speakers: Speakers = True,
 ) -> Response:
-    """The paragraphs under the file's name, each with its begin, and with its speaker in bold.
+    """The paragraphs under the name of the file, each with its speaker in bold and the time at which it begins.
     \f
-    One statement, and the token's.
+    One statement.
     """
 
-    def make(document: StoredDocument) -> Iterator[str]:
+    def render(document: StoredDocument) -> Iterator[str]:
         title = paragraphs.title_of(document.file_url)
         several = channel_id is None and len(document.channel_ids) > 1
-        return paragraphs.markdown(_spoken(document, channel_id), title=title, channels=several, speakers=speakers)
+        sentences = _sentences(document, channel_id)
+        return paragraphs.markdown(sentences, title=title, channels=several, speakers=speakers)
 
-    form = Representation("text/markdown; charset=utf-8; variant=CommonMark", channel_id, speakers, make)
-    return await serve_rendered(request, sessions, client.id, transcript_id, form)
+    form = Representation("text/markdown; charset=utf-8; variant=CommonMark", channel_id, speakers, render)
+    return await serve_rendered(request, bodies, client.id, transcript_id, form)
 
 
 def _table(
     media_type: str, write: Callable[..., Iterator[str]], channel_id: int | None, *, bom: bool
 ) -> Representation:
-    return Representation(media_type, channel_id, bom, lambda document: write(_spoken(document, channel_id), bom=bom))
+    def render(document: StoredDocument) -> Iterator[str]:
+        return write(_sentences(document, channel_id), bom=bom)
+
+    return Representation(media_type, channel_id, bom, render)
 
 
-def _spoken(document: StoredDocument, channel_id: int | None) -> Iterator[Spoken]:
-    """The sentences of all channels by their begin, as captions have them."""
+def _sentences(document: StoredDocument, channel_id: int | None) -> Iterator[SpokenSentence]:
+    """The sentences of one channel or of all by their begin, as in captions."""
     names = [transcript.get("channel_id") for transcript in document.transcripts()]
     found = document.sentences(document.entries(channel_id), ahead=True)
-    return (Spoken(names[position.channel], sentence) for position, sentence in found)
+    return (SpokenSentence(names[position.channel], sentence) for position, sentence in found)

@@ -24,13 +24,13 @@ from app.transcripts.sanitise import (
     text_of,
     whole_characters,
 )
-from app.transcripts.seekable_gzip import Writer, Written
+from app.transcripts.seekable_gzip import GzipWriter, Written
 from app.transcripts.text import join
 
 __all__ = [
     "Document",
     "NormalisedChannel",
-    "Segments",
+    "SentenceSink",
     "UnreadableResult",
     "empty_document",
     "normalise",
@@ -71,21 +71,21 @@ class Document:
 
     file_url: str
     properties: dict[str, Any]
-    spoken: list[NormalisedChannel]
+    channel_transcripts: list[NormalisedChannel]
     text: str
     audio_duration_ms: int | None
 
     @property
     def channels(self) -> int:
-        return len(self.spoken)
+        return len(self.channel_transcripts)
 
     @property
     def transcripts(self) -> list[dict[str, Any]]:
         """All of it at once, for short documents. Raises UnreadableResult."""
-        return [{**part.fields, "sentences": list(part.sentences())} for part in self.spoken]
+        return [{**part.fields, "sentences": list(part.sentences())} for part in self.channel_transcripts]
 
 
-class Segments(Protocol):
+class SentenceSink(Protocol):
     """Who else polls at what was said while a document is written: each sentence, or a text that has none."""
 
     def add(self, channel_id: int, sentence: Mapping[str, Any]) -> None: ...
@@ -107,19 +107,19 @@ def normalise(raw: bytes, *, file_url: str, family: str) -> Document:
 
 def empty_document(file_url: str) -> Document:
     """The transcript of a file without speech: the upstream sends an error code instead of a document."""
-    return Document(file_url, properties={}, spoken=[], text="", audio_duration_ms=None)
+    return Document(file_url, properties={}, channel_transcripts=[], text="", audio_duration_ms=None)
 
 
 def write_document(
     document: Document,
-    writer: Writer,
+    writer: GzipWriter,
     *,
     id: UUID | str,  # noqa: A002 - the key's name in the contract
     job_id: UUID | str,
     model: str,
     region: str,
     created_at: datetime,
-    segments: Segments | None = None,
+    segments: SentenceSink | None = None,
 ) -> Written:
     """The JSON body of `GET /v1/transcripts/{id}`: UTF-8, compact, keys in the contract's order.
 
@@ -136,7 +136,7 @@ def write_document(
         "properties": document.properties,
     }
     writer.head(orjson.dumps(head, option=orjson.OPT_UTC_Z)[:-1] + b',"transcripts":[')
-    for number, part in enumerate(document.spoken):
+    for number, part in enumerate(document.channel_transcripts):
         channel_id = part.fields.get("channel_id", 0)
         before, after = _around_sentences(part.fields)
         writer.open_channel(channel_id, (b"," if number else b"") + before)

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 import orjson
 
-from app.transcripts.csv_tsv import Spoken
+from app.transcripts.csv_tsv import SpokenSentence
 from app.transcripts.line_breaking import width
 from app.transcripts.text import join, label, strip_controls
 
@@ -37,7 +37,7 @@ class Paragraph:
         return join(self.texts)
 
 
-def paragraphs(spoken: Iterable[Spoken]) -> Iterator[Paragraph]:
+def paragraphs(spoken: Iterable[SpokenSentence]) -> Iterator[Paragraph]:
     """A change of channel or speaker, a pause, or its length ends a paragraph. Sentences without text are none."""
     current: Paragraph | None = None
     for channel_id, sentence in spoken:
@@ -57,7 +57,7 @@ def paragraphs(spoken: Iterable[Spoken]) -> Iterator[Paragraph]:
         yield current
 
 
-def paragraphs_json(spoken: Iterable[Spoken]) -> Iterator[bytes]:
+def paragraphs_json(spoken: Iterable[SpokenSentence]) -> Iterator[bytes]:
     """`{"items": […]}`, a piece per paragraph."""
     start = b'{"items":['
     for paragraph in paragraphs(spoken):
@@ -75,7 +75,7 @@ def paragraphs_json(spoken: Iterable[Spoken]) -> Iterator[bytes]:
     yield (start if start != b"," else b"") + b"]}"
 
 
-def markdown(spoken: Iterable[Spoken], *, title: str, channels: bool, speakers: bool = True) -> Iterator[str]:
+def markdown(spoken: Iterable[SpokenSentence], *, title: str, channels: bool, speakers: bool = True) -> Iterator[str]:
     """CommonMark: the title, then each paragraph with its speaker in bold and its begin as `[hh:mm:ss]`.
 
     `channels`: there are several, so they are named as in captions.

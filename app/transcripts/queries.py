@@ -1,29 +1,71 @@
-"""Finding transcripts of one client. Lists never touch the bodies; a body comes out as it is stored, in slices."""
+"""Queries for the transcripts of one client. Lists never read the bodies; bodies are read compressed, in slices."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import func, literal, select
+from cachetools import LRUCache
+from sqlalchemy import Integer, bindparam, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db import Sessions, raw_connection, transaction
+from app.db import COMMAND_TIMEOUT_S, CompiledQuery, Sessions, raw_connection, transaction
 from app.errors import NotFound
-from app.search.searching import TranscriptFilters
+from app.search.filters import TranscriptFilters
 from app.transcripts.models import Transcript, TranscriptBody
-from app.transcripts.slices import SLICE_BYTES, Slices
+
+# Each reader holds two slices in memory. Smaller slices cost more statements, larger ones gain nothing.
+SLICE_BYTES = 1024 * 1024
+CACHE_BYTES = 16 * 1024 * 1024
 
 BodyKind = Literal["document", "raw"]
+SliceKey = tuple[UUID, BodyKind, int]  # transcript, kind of body, offset
+
+
+class SliceCache:
+    """The slices of stored bodies that were read last, up to `max_bytes`. Used by the event loop and by threads.
+
+    Bodies never change, and every request checks in the database that the client owns the transcript: the cache
+    only saves fetching.
+    """
+
+    def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
+        self._slices: LRUCache[SliceKey, bytes] = LRUCache(max_bytes, getsizeof=len)
+        self._lock = Lock()
+
+    def get(self, key: SliceKey) -> bytes | None:
+        with self._lock:
+            return self._slices.get(key)
+
+    def put(self, key: SliceKey, contents: bytes) -> None:
+        """Raises ValueError if the slice is larger than the whole cache."""
+        with self._lock:
+            self._slices[key] = contents
+
+    def forget_transcript(self, transcript_id: UUID) -> None:
+        """Remove the slices of a deleted transcript from the memory of this process."""
+        with self._lock:
+            for key in [key for key in self._slices if key[0] == transcript_id]:
+                del self._slices[key]
 
 
 @dataclass(frozen=True, slots=True)
-class Body:
-    """A stored body and its first slice. `sha256` and `size_bytes` are those of the contents before compression."""
+class StoredBodies:
+    """Access to stored bodies, shared by all requests of one application."""
 
     sessions: Sessions
-    slices: Slices
+    slices: SliceCache = field(default_factory=SliceCache)
+    # Held while one piece of a large document is rendered, so that large documents take turns with the CPU.
+    large_rendering: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBody:
+    """A stored body and its first slice. `sha256` and `size_bytes` are those of the contents before compression."""
+
+    bodies: StoredBodies
     transcript_id: UUID
     kind: BodyKind
     sha256: bytes
@@ -32,9 +74,9 @@ class Body:
     first: bytes
 
     async def stream(self) -> AsyncIterator[bytes]:
-        """All of it, each slice fetched while the one before is sent; no connection waits for a slow reader.
+        """The whole body. Each slice is fetched while the one before is sent; a slow reader holds no connection.
 
-        Raises NotFound when it is deleted meanwhile.
+        Raises NotFound if the transcript is deleted meanwhile.
         """
         current = self.first
         for at in range(len(self.first), self.gzip_bytes, SLICE_BYTES):
@@ -46,36 +88,40 @@ class Body:
                 following.cancel()
         yield current
 
-    def here(self, at: int, length: int) -> bytes | None:
-        """These bytes, if they need not be fetched."""
+    def cached(self, at: int, length: int) -> bytes | None:
+        """`length` bytes of the gzip stream from `at` on, if they are in memory."""
         if at + length <= len(self.first) or len(self.first) == self.gzip_bytes:
             return self.first[at : at + length]
-        kept = self.slices.get((self.transcript_id, self.kind, at - at % SLICE_BYTES))
+        contents = self.bodies.slices.get((self.transcript_id, self.kind, at - at % SLICE_BYTES))
         start = at % SLICE_BYTES
-        return kept[start : start + length] if kept and start + length <= len(kept) else None
+        return contents[start : start + length] if contents and start + length <= len(contents) else None
 
     async def fetch(self, at: int, length: int) -> bytes:
-        """So many bytes of the gzip stream from `at` on; at its end fewer. Raises NotFound."""
-        async with raw_connection(self.sessions) as connection:
-            found: bytes | None = await connection.fetchval(_SLICES[self.kind], self.transcript_id, at + 1, length)
-        if found is None:
+        """`length` bytes of the gzip stream from `at` on; fewer at its end. Raises NotFound."""
+        async with raw_connection(self.bodies.sessions) as connection:
+            rows = await _SLICES[self.kind].fetch(
+                connection, transcript_id=self.transcript_id, start=at + 1, length=length
+            )
+        if not rows:
             raise transcript_not_found(self.transcript_id)
-        return found
+        contents: bytes = rows[0][0]
+        return contents
 
     async def _slice(self, at: int) -> bytes:
-        key = (self.transcript_id, self.kind, at)
-        found = self.slices.get(key)
-        if found is None:
-            self.slices.keep((self.transcript_id, self.kind, 0), self.first)
-            found = await self.fetch(at, SLICE_BYTES)
-            self.slices.keep(key, found)
-        return found
+        slices = self.bodies.slices
+        key: SliceKey = (self.transcript_id, self.kind, at)
+        contents = slices.get(key)
+        if contents is None:
+            slices.put((self.transcript_id, self.kind, 0), self.first)
+            contents = await self.fetch(at, SLICE_BYTES)
+            slices.put(key, contents)
+        return contents
 
 
 async def list_transcripts(
     session: AsyncSession, client_id: UUID, filters: TranscriptFilters, before_id: UUID | None, limit: int
 ) -> Sequence[Any]:
-    """Newest first, one statement. `before_id`: the last of the page before. The columns are the list's keys."""
+    """Newest first, in one statement. `before_id`: last transcript of the page before. Columns are the list's keys."""
     query = select(*_LIST_COLUMNS).where(Transcript.client_id == client_id)
     if filters.job_id:
         query = query.where(Transcript.job_id == filters.job_id)
@@ -92,36 +138,36 @@ async def list_transcripts(
     return (await session.execute(query.order_by(Transcript.id.desc()).limit(limit))).all()
 
 
-async def find_body(sessions: Sessions, slices: Slices, client_id: UUID, transcript_id: UUID, kind: BodyKind) -> Body:
+async def find_body(bodies: StoredBodies, client_id: UUID, transcript_id: UUID, kind: BodyKind) -> StoredBody:
     """One statement. Raises NotFound, also for the transcript of another client."""
-    body, _ = await _find(sessions, slices, client_id, transcript_id, kind)
+    body, _ = await _find(bodies, client_id, transcript_id, kind)
     return body
 
 
-async def find_document(sessions: Sessions, slices: Slices, client_id: UUID, transcript_id: UUID) -> tuple[Body, bytes]:
-    """The document and its packed index. One statement. Raises NotFound as `find_body`."""
-    return await _find(sessions, slices, client_id, transcript_id, "document", TranscriptBody.document_index)
+async def find_document(bodies: StoredBodies, client_id: UUID, transcript_id: UUID) -> tuple[StoredBody, bytes]:
+    """The document and its packed index. One statement. Raises NotFound, as `find_body` does."""
+    return await _find(bodies, client_id, transcript_id, "document", TranscriptBody.document_index)
 
 
 async def _find(
-    sessions: Sessions, slices: Slices, client_id: UUID, transcript_id: UUID, kind: BodyKind, *others: Any
-) -> tuple[Body, Any]:
+    bodies: StoredBodies, client_id: UUID, transcript_id: UUID, kind: BodyKind, *more_columns: Any
+) -> tuple[StoredBody, Any]:
     gzip, sha256, size_bytes = _BODY_COLUMNS[kind]
-    first = slices.get((transcript_id, kind, 0))
-    # EXTERNAL storage: a length and a slice of megabytes cost no more than that.
+    first = bodies.slices.get((transcript_id, kind, 0))
+    # The column's storage is EXTERNAL: the length and a slice of a value of megabytes are cheap.
     fetched = literal(None) if first else func.substring(gzip, 1, SLICE_BYTES)
-    query = select(sha256, size_bytes, func.octet_length(gzip), fetched, *others)
-    # One statement needs no transaction around it: one round trip instead of three.
-    async with transaction(sessions, autocommit=True) as session:
+    query = select(sha256, size_bytes, func.octet_length(gzip), fetched, *more_columns)
+    # A single statement needs no transaction: one round trip instead of three.
+    async with transaction(bodies.sessions, autocommit=True) as session:
         found = (await session.execute(query.join(Transcript).where(*_own(client_id, transcript_id)))).one_or_none()
     if found is None:
         raise transcript_not_found(transcript_id)
-    body = Body(sessions, slices, transcript_id, kind, found[0], found[1], found[2], first or found[3])
+    body = StoredBody(bodies, transcript_id, kind, found[0], found[1], found[2], first or found[3])
     return body, found[-1]
 
 
 async def find_sha256(session: AsyncSession, client_id: UUID, transcript_id: UUID, kind: BodyKind) -> bytes:
-    """What names the body's contents, without fetching them. One statement. Raises NotFound as `find_body`."""
+    """The hash of the body's contents, without the contents. One statement. Raises NotFound, as `find_body` does."""
     _, sha256, _ = _BODY_COLUMNS[kind]
     found = await session.scalar(select(sha256).join(Transcript).where(*_own(client_id, transcript_id)))
     if found is None:
@@ -153,6 +199,11 @@ _BODY_COLUMNS = {
 }
 
 _SLICES = {
-    kind: f"SELECT substring({kind}_gzip FROM $2 FOR $3) FROM transcript_bodies WHERE transcript_id = $1"  # noqa: S608
-    for kind in _BODY_COLUMNS
+    kind: CompiledQuery(
+        select(func.substring(gzip, bindparam("start", type_=Integer), bindparam("length", type_=Integer))).where(
+            TranscriptBody.transcript_id == bindparam("transcript_id")
+        ),
+        timeout_s=COMMAND_TIMEOUT_S,
+    )
+    for kind, (gzip, _, _) in _BODY_COLUMNS.items()
 }

@@ -1,44 +1,76 @@
-"""Bodies over HTTP: gzip for who takes it, streamed in bounded memory for the others, 304 for who has them."""
+"""HTTP responses with stored and rendered transcripts: gzip where accepted, streamed in bounded memory, ETag and 304.
+
+Rendering takes CPU time, so the pieces of a response are made in threads.
+"""
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Annotated, Any, cast
 from uuid import UUID
 
-from fastapi import Request, Response
+from fastapi import Depends, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.api.conditional import is_wildcard, not_modified, strong_etag, validator_headers
 from app.api.negotiation import accepts_gzip
-from app.db import Sessions, transaction
+from app.db import transaction
+from app.errors import Fault, InvalidRequest
+from app.transcripts import text
+from app.transcripts.captions import CaptionOptions, Cue, cues
 from app.transcripts.document_reader import StoredDocument
-from app.transcripts.opening import open_document, require_channel
-from app.transcripts.queries import BodyKind, find_body, find_sha256
-from app.transcripts.rendering import VERSION, compressed, in_pieces
-from app.transcripts.seekable_gzip import GZIP_WBITS
-from app.transcripts.slices import Slices
+from app.transcripts.queries import BodyKind, StoredBodies, StoredBody, find_body, find_document, find_sha256
+from app.transcripts.seekable_gzip import GZIP_WBITS, ReadBytes, unpack
 
-# Documents this large take tenths of a second of CPU to render: piece by piece in turn, so that others get theirs.
+# Part of the ETag of every rendered response. Raise it with every change of the output of `captions`, `csv_tsv`,
+# `paragraphs`, `text` or a module that they use; otherwise clients with the old output get a 304.
+RENDER_VERSION = 3
+
+# Documents of this size take tenths of a second of CPU to render. Their pieces are rendered one at a time.
 LARGE_BYTES = 1024 * 1024
+PIECE_BYTES = 64 * 1024
+# Bytes that are inflated at once.
+_INFLATE_BYTES = 256 * 1024
 
-_CHUNK_BYTES = 256 * 1024
-T = TypeVar("T")
-Turn = asyncio.Lock | nullcontext[None]
+CueWriter = Callable[[Iterable[Cue]], Iterator[str]]
+RenderLock = asyncio.Lock | nullcontext[None]
+
+
+async def _stored_bodies(request: Request) -> StoredBodies:
+    return cast("StoredBodies", request.app.state.stored_bodies)
+
+
+StoredBodiesDep = Annotated[StoredBodies, Depends(_stored_bodies)]
+
+
+@dataclass(frozen=True, slots=True)
+class Representation:
+    """A form of a transcript that a request asks for. `options`: every parameter that changes the output."""
+
+    media_type: str
+    channel_id: int | None
+    options: Any
+    render: Callable[[StoredDocument], Iterator[str]]
+
+    @property
+    def tag(self) -> str:
+        """The part of the ETag that tells representations of one document apart."""
+        return f"{RENDER_VERSION} {self.media_type} {self.channel_id} {self.options!r}"
 
 
 async def serve_stored(
-    request: Request, sessions: Sessions, client_id: UUID, transcript_id: UUID, kind: BodyKind
+    request: Request, bodies: StoredBodies, client_id: UUID, transcript_id: UUID, kind: BodyKind
 ) -> Response:
-    """To who takes gzip the bytes as they are stored; to others inflated on the way. Raises NotFound.
+    """The stored gzip bytes where the client accepts gzip, otherwise inflated while they are sent. Raises NotFound.
 
-    Both have their length: who is cut off, as when the transcript is deleted meanwhile, can tell.
+    Content-Length is always set, so a client can detect a truncated response (transcript deleted meanwhile).
     """
-    if answer := await _unchanged(request, sessions, client_id, transcript_id, kind):
-        return answer
-    body = await find_body(sessions, kept_slices(request), client_id, transcript_id, kind)
+    if unchanged := await _not_modified_stored(request, bodies, client_id, transcript_id, kind):
+        return unchanged
+    body = await find_body(bodies, client_id, transcript_id, kind)
     if accepts_gzip(request):
         size_bytes, chunks = body.gzip_bytes, body.stream()
     else:
@@ -47,62 +79,119 @@ async def serve_stored(
     return StreamingResponse(chunks, headers=headers, media_type="application/json")
 
 
-@dataclass(frozen=True, slots=True)
-class Representation:
-    """What documents are made into for a request. `options`: whatever changes the outcome."""
-
-    media_type: str
-    channel_id: int | None
-    options: Any
-    make: Callable[[StoredDocument], Iterator[str]]
-
-    @property
-    def name(self) -> str:
-        return f"{VERSION} {self.media_type} {self.channel_id} {self.options!r}"
-
-
 async def serve_rendered(
-    request: Request, sessions: Sessions, client_id: UUID, transcript_id: UUID, form: Representation
+    request: Request, bodies: StoredBodies, client_id: UUID, transcript_id: UUID, representation: Representation
 ) -> Response:
-    """Made in a thread, each piece when the caller has taken the one before. Short answers come with their length.
+    """Rendered in a thread; each piece is made after the client has taken the one before.
 
-    Raises NotFound, and InvalidRequest for a channel that is not there.
+    A response of one piece has its Content-Length. Raises NotFound, and InvalidRequest for an unknown channel.
     """
-    # A tag was only ever given for a channel that is there.
-    known = not is_wildcard(request)
-    if known and (answer := await _unchanged(request, sessions, client_id, transcript_id, "document", form.name)):
-        return answer
-    body, document = await open_document(sessions, kept_slices(request), client_id, transcript_id)
-    require_channel(document, form.channel_id)
-    etag = _etag(request, body.sha256, form.name)
-    if answer := _not_modified(request, etag):
-        return answer
-    pieces = in_pieces(_written(form, document))
+    tag = representation.tag
+    # Only existing channels have an ETag, so a match needs no check of the channel. `*` matches any.
+    if not is_wildcard(request) and (
+        unchanged := await _not_modified_stored(request, bodies, client_id, transcript_id, "document", tag)
+    ):
+        return unchanged
+    body, document = await open_document(bodies, client_id, transcript_id)
+    require_channel(document, representation.channel_id)
+    etag = _etag(request, body.sha256, tag)
+    if unchanged := _not_modified(request, etag):
+        return unchanged
+    pieces = encode_pieces(_rendered(representation, document))
     if accepts_gzip(request):
-        pieces = compressed(pieces)
-    turn = _of_app(request, "large_rendering", asyncio.Lock) if body.size_bytes >= LARGE_BYTES else nullcontext()
-    first, second = await _next(pieces, turn), await _next(pieces, turn)
+        pieces = gzip_pieces(pieces)
+    lock = bodies.large_rendering if body.size_bytes >= LARGE_BYTES else nullcontext()
+    first, second = await _next(pieces, lock), await _next(pieces, lock)
     headers = _headers(request, etag)
     if second is None:
-        return Response(first, headers=headers, media_type=form.media_type)
-    made = [first or b"", second]
-    return StreamingResponse(_stream(made, pieces, turn), headers=headers, media_type=form.media_type)
+        return Response(first, headers=headers, media_type=representation.media_type)
+    stream = _stream([first or b"", second], pieces, lock)
+    return StreamingResponse(stream, headers=headers, media_type=representation.media_type)
 
 
-def _written(form: Representation, document: StoredDocument) -> Iterator[str]:
-    """Nothing is read before the first piece is asked for, which a thread does: reads wait for the event loop."""
-    yield from form.make(document)
+async def open_document(
+    bodies: StoredBodies, client_id: UUID, transcript_id: UUID
+) -> tuple[StoredBody, StoredDocument]:
+    """One statement. Parts beyond the first slice are fetched when they are read. Raises NotFound."""
+    body, index = await find_document(bodies, client_id, transcript_id)
+    return body, StoredDocument(unpack(index), _reader(body))
 
 
-async def _unchanged(
-    request: Request, sessions: Sessions, client_id: UUID, transcript_id: UUID, kind: BodyKind, *form: str
+def require_channel(document: StoredDocument, channel_id: int | None) -> None:
+    """Raises InvalidRequest, which names the channels of the document."""
+    if channel_id is None or channel_id in document.channel_ids:
+        return
+    known = ", ".join(map(str, document.channel_ids))
+    detail = (
+        f"is no channel of this transcript; it has {known}" if known else "is none: this transcript has no channels"
+    )
+    raise InvalidRequest(f"/query/channel_id {detail}.", faults=[Fault("/query/channel_id", detail)])
+
+
+def render_text(document: StoredDocument, *, channel_id: int | None, speakers: bool) -> Iterator[str]:
+    if channel_id is None and not speakers:
+        yield text.strip_controls(document.text())
+    else:
+        yield from text.text(document.transcripts(channel_id), speakers=speakers)
+
+
+def render_captions(document: StoredDocument, options: CaptionOptions, write: CueWriter) -> Iterator[str]:
+    """`write`: `captions.srt`, `captions.vtt` or `captions.text`."""
+    yield from write(cues(document.transcripts(options.channel_id), replace(options, channel_id=None)))
+
+
+def encode_pieces(texts: Iterable[str], piece_bytes: int = PIECE_BYTES) -> Iterator[bytes]:
+    """The texts as UTF-8 in pieces of about `piece_bytes`."""
+    return _gathered((part.encode() for whole in texts for part in _cut(whole, piece_bytes)), piece_bytes)
+
+
+def gzip_pieces(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The pieces as one gzip stream. Level 3: level 6 saves a fifteenth of the bytes for three times the CPU."""
+    compressor = zlib.compressobj(3, wbits=GZIP_WBITS)
+    flushed = (compressor.flush() for _ in range(1))
+    return _gathered(chain(map(compressor.compress, pieces), flushed), PIECE_BYTES // 4)
+
+
+def _cut(whole: str, length: int) -> Sequence[str]:
+    return [whole] if len(whole) <= length else [whole[at : at + length] for at in range(0, len(whole), length)]
+
+
+def _gathered(parts: Iterable[bytes], piece_bytes: int) -> Iterator[bytes]:
+    waiting = bytearray()
+    for part in parts:
+        waiting += part
+        if len(waiting) >= piece_bytes:
+            yield bytes(waiting)
+            waiting.clear()
+    if waiting:
+        yield bytes(waiting)
+
+
+def _rendered(representation: Representation, document: StoredDocument) -> Iterator[str]:
+    """Starts to render at the first `next`, in a thread: reading on the event loop would wait for itself."""
+    yield from representation.render(document)
+
+
+def _reader(body: StoredBody) -> ReadBytes:
+    """For threads: fetches on the event loop of the caller, which must not wait for the thread meanwhile."""
+    loop = asyncio.get_running_loop()
+
+    def read(at: int, length: int) -> bytes:
+        cached = body.cached(at, length)
+        return asyncio.run_coroutine_threadsafe(body.fetch(at, length), loop).result() if cached is None else cached
+
+    return read
+
+
+async def _not_modified_stored(
+    request: Request, bodies: StoredBodies, client_id: UUID, transcript_id: UUID, kind: BodyKind, *tags: str
 ) -> Response | None:
-    """A 304 for who has the body in this form and coding: nothing is fetched or rendered only to say so."""
+    """A 304 if the client has this representation in this coding. Neither fetches nor renders the body."""
     if "if-none-match" not in request.headers:
         return None
-    async with transaction(sessions) as session:
+    async with transaction(bodies.sessions) as session:
         sha256 = await find_sha256(session, client_id, transcript_id, kind)
-    return _not_modified(request, _etag(request, sha256, *form))
+    return _not_modified(request, _etag(request, sha256, *tags))
 
 
 def _not_modified(request: Request, etag: str) -> Response | None:
@@ -110,7 +199,7 @@ def _not_modified(request: Request, etag: str) -> Response | None:
 
 
 def _etag(request: Request, *parts: bytes | str) -> str:
-    """Strong: the compressed bytes are others, so they have another tag."""
+    """A strong ETag. Compressed and plain bytes differ, so each coding has its own."""
     return strong_etag(*parts, "gzip" if accepts_gzip(request) else "identity")
 
 
@@ -119,36 +208,24 @@ def _headers(request: Request, etag: str) -> dict[str, str]:
     return {**validator_headers(etag), **coding, "Vary": "Accept-Encoding"}
 
 
-def kept_slices(request: Request) -> Slices:
-    return _of_app(request, "slices", Slices)
-
-
-def _of_app(request: Request, name: str, make: Callable[[], T]) -> T:
-    """What all requests of this process share."""
-    state = request.app.state
-    if not hasattr(state, name):
-        setattr(state, name, make())
-    return cast("T", getattr(state, name))
-
-
-async def _stream(made: list[bytes], pieces: Iterator[bytes], turn: Turn) -> AsyncIterator[bytes]:
+async def _stream(made: list[bytes], pieces: Iterator[bytes], lock: RenderLock) -> AsyncIterator[bytes]:
     while made:
         yield made.pop(0)
-    while (piece := await _next(pieces, turn)) is not None:
+    while (piece := await _next(pieces, lock)) is not None:
         yield piece
 
 
-async def _next(pieces: Iterator[bytes], turn: Turn) -> bytes | None:
-    async with turn:
+async def _next(pieces: Iterator[bytes], lock: RenderLock) -> bytes | None:
+    async with lock:
         return await asyncio.to_thread(next, pieces, None)
 
 
 async def _inflate(slices: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     inflater = zlib.decompressobj(GZIP_WBITS)
-    async for compressed_slice in slices:
-        pending = compressed_slice
+    async for compressed in slices:
+        pending = compressed
         while pending:
-            yield inflater.decompress(pending, _CHUNK_BYTES)
+            yield inflater.decompress(pending, _INFLATE_BYTES)
             pending = inflater.unconsumed_tail
     if rest := inflater.flush():
         yield rest

@@ -1,4 +1,4 @@
-"""`/v1/transcripts`: what became of the files, in the forms that people use. Reads never touch upstream."""
+"""`/v1/transcripts`: list, get, convert and delete transcripts. No route calls upstream."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -16,29 +16,34 @@ from app.api.problems import responses
 from app.clients.authentication import AuthenticatedRoute, ClientDep
 from app.db import transaction
 from app.errors import Fault, InvalidCursor, InvalidRequest, NotFound
-from app.search.filters import AskedDep
+from app.search.filters import TranscriptQueryDep
 from app.transcripts import captions, queries, storage
 from app.transcripts.captions import MAX_CHARS_PER_LINE, MAX_LINES, CaptionOptions
-from app.transcripts.document_reader import Position, StoredDocument
-from app.transcripts.rendering import render_captions, render_text
-from app.transcripts.responses import Representation, kept_slices, serve_rendered, serve_stored
+from app.transcripts.document_reader import SentenceFilters, SentencePosition, StoredDocument, find_sentences
+from app.transcripts.responses import (
+    Representation,
+    StoredBodiesDep,
+    render_captions,
+    render_text,
+    serve_rendered,
+    serve_stored,
+)
 from app.transcripts.schemas import SentencePage, Transcript, TranscriptSummaryPage
-from app.transcripts.sentences import SentenceFilters, find_sentences
 
 router = APIRouter(prefix="/v1/transcripts", route_class=AuthenticatedRoute, tags=["transcripts"])
 
 _RAW = {"file_url": "https://example.com/call-4711.wav", "properties": {}, "transcripts": []}
 
-ChannelId = Annotated[int | None, Query(ge=0, description="Only this channel; absent: all of them."), DIGITS]
+ChannelId = Annotated[int | None, Query(ge=0, description="Only this channel. Default: all channels."), DIGITS]
 SpeakerId = Annotated[
-    str | None, Query(min_length=1, max_length=100, description="Only this speaker, as the transcript has it: `0`.")
+    str | None, Query(min_length=1, max_length=100, description="Only this speaker, as in the transcript: `0`.")
 ]
-Speakers = Annotated[bool, Query(description="Say who speaks, where the transcript knows it.")]
+Speakers = Annotated[bool, Query(description="Name the speakers, where the transcript has them.")]
 MAX_MS = 10**12
-FROM_MS = Query(ge=0, le=MAX_MS, description="Only what is still said after this moment.", examples=[60000])
-TO_MS = Query(ge=0, le=MAX_MS, description="Only what began before this moment.", examples=[120000])
-LINE_LENGTH = Query(ge=4, le=500, description="Columns: a Chinese character takes two of them, a Latin letter one.")
-LINE_COUNT = Query(ge=1, le=20, description="Lines that a caption may have.")
+FROM_MS = Query(ge=0, le=MAX_MS, description="Only sentences that end after this position.", examples=[60000])
+TO_MS = Query(ge=0, le=MAX_MS, description="Only sentences that begin before this position.", examples=[120000])
+LINE_LENGTH = Query(ge=4, le=500, description="In columns: a Chinese character takes two columns, a Latin letter one.")
+LINE_COUNT = Query(ge=1, le=20, description="Maximum number of lines per caption.")
 
 
 async def _caption_options(
@@ -71,7 +76,7 @@ async def _sentence_filters(
         raise InvalidRequest(f"/query/to_ms {detail}.", faults=[Fault("/query/to_ms", detail)])
     key = scoped_key(client.cursor_key, transcript_id)
     after = None if cursor is None else decode_cursor(cursor, _SentenceCursor, key)
-    return SentenceFilters(channel_id, speaker_id, from_ms, to_ms, Position(*after[1:]) if after else None)
+    return SentenceFilters(channel_id, speaker_id, from_ms, to_ms, SentencePosition(*after[1:]) if after else None)
 
 
 _SentenceCursor = tuple[Literal["sentences"], int, int, int]
@@ -79,11 +84,15 @@ SentenceFiltersDep = Annotated[SentenceFilters, Depends(_sentence_filters)]
 
 
 def document_responses(media_type: str | None = None, example: str = "") -> dict[int | str, dict[str, Any]]:
-    # Captions are files: generated clients for Java read every string that is not text/plain as JSON.
+    # Captions are files: generated clients for Java parse every string that is not text/plain as JSON.
     schema = {"type": "string"} if media_type == "text/plain" else {"type": "string", "format": "binary"}
     content = {media_type: {"schema": schema, "example": example}} if media_type else {}
     ok = {**ETAG_RESPONSES[200], **({"content": content} if content else {})}
     return {**ETAG_RESPONSES, 200: ok, **responses(NotFound)}
+
+
+# FastAPI leaves the part of a docstring after a form feed out of OpenAPI. It says how many statements a request costs;
+# the statement that finds the token is not counted.
 
 
 @router.get(
@@ -93,18 +102,20 @@ def document_responses(media_type: str | None = None, example: str = "") -> dict
     response_model=TranscriptSummaryPage,
     responses={**ETAG_RESPONSES, **responses(InvalidRequest, InvalidCursor)},
 )
-async def list_transcripts(request: Request, client: ClientDep, sessions: SessionsDep, asked: AskedDep) -> Response:
-    """Without what was said; pages stay stable while new ones arrive.
+async def list_transcripts(
+    request: Request, client: ClientDep, sessions: SessionsDep, query: TranscriptQueryDep
+) -> Response:
+    """Summaries without the text. Pages stay stable while new transcripts arrive.
     \f
-    One statement, and the token's.
+    One statement.
     """
     key = client.cursor_key
     before_id = None
-    if asked.cursor is not None:
-        before_id = decode_cursor(asked.cursor, tuple[Literal["transcripts"], UUID], key)[1]
+    if query.cursor is not None:
+        before_id = decode_cursor(query.cursor, tuple[Literal["transcripts"], UUID], key)[1]
     async with transaction(sessions) as session:
-        rows = await queries.list_transcripts(session, client.id, asked.filters, before_id, asked.limit + 1)
-    page, next_cursor = paginate(rows, asked.limit, lambda row: ("transcripts", row.id), key)
+        rows = await queries.list_transcripts(session, client.id, query.filters, before_id, query.limit + 1)
+    page, next_cursor = paginate(rows, query.limit, lambda row: ("transcripts", row.id), key)
     body = {"items": [row._asdict() for row in page], "next_cursor": next_cursor}
     return json_response(request, body)
 
@@ -116,18 +127,18 @@ async def list_transcripts(request: Request, client: ClientDep, sessions: Sessio
     response_model=Transcript,
     responses=document_responses(),
 )
-async def get_transcript(request: Request, transcript_id: UUID, client: ClientDep, sessions: SessionsDep) -> Response:
-    """The upstream's result document, the same for all model families: same keys, positions in milliseconds.
+async def get_transcript(request: Request, transcript_id: UUID, client: ClientDep, bodies: StoredBodiesDep) -> Response:
+    """The upstream's result document in one form for all model families: the same keys, positions in milliseconds.
     \f
-    One statement; with If-None-Match one for a 304, else two. And the token's.
+    One statement; with If-None-Match one for a 304, otherwise two.
     """
-    return await serve_stored(request, sessions, client.id, transcript_id, "document")
+    return await serve_stored(request, bodies, client.id, transcript_id, "document")
 
 
 @router.get(
     "/{transcript_id}/raw",
     operation_id="getTranscriptRaw",
-    summary="Get what the upstream sent",
+    summary="Get the upstream's result document unchanged",
     response_class=Response,
     responses={
         **document_responses(),
@@ -135,13 +146,13 @@ async def get_transcript(request: Request, transcript_id: UUID, client: ClientDe
     },
 )
 async def get_transcript_raw(
-    request: Request, transcript_id: UUID, client: ClientDep, sessions: SessionsDep
+    request: Request, transcript_id: UUID, client: ClientDep, bodies: StoredBodiesDep
 ) -> Response:
-    """Byte for byte. Its form differs between model families and may change with the upstream.
+    """The bytes that upstream sent. Their form differs between model families and may change with upstream.
     \f
     Statements as getTranscript.
     """
-    return await serve_stored(request, sessions, client.id, transcript_id, "raw")
+    return await serve_stored(request, bodies, client.id, transcript_id, "raw")
 
 
 @router.get(
@@ -156,20 +167,21 @@ async def get_transcript_text(
     transcript_id: UUID,
     *,
     client: ClientDep,
-    sessions: SessionsDep,
+    bodies: StoredBodiesDep,
     channel_id: ChannelId = None,
     max_chars_per_line: Annotated[int | None, LINE_LENGTH, DIGITS] = None,
     max_lines: Annotated[int | None, LINE_COUNT, DIGITS] = None,
     speakers: Speakers = False,
 ) -> Response:
-    """All channels, joined by newlines; with `speakers` one line for each turn.
+    """All channels, separated by newlines. With `speakers`, one line each time the speaker changes.
 
-    With `max_chars_per_line` or `max_lines` the lines of the captions; with `max_lines` a blank line parts captions.
+    With `max_chars_per_line` or `max_lines`, the lines are those of the captions. With `max_lines`, a blank line
+    separates captions.
     \f
-    One statement, and the token's.
+    One statement.
     """
     if max_chars_per_line is None and max_lines is None:
-        make = partial(render_text, channel_id=channel_id, speakers=speakers)
+        render = partial(render_text, channel_id=channel_id, speakers=speakers)
     else:
         options = CaptionOptions(
             channel_id=channel_id,
@@ -177,9 +189,10 @@ async def get_transcript_text(
             max_lines=max_lines or MAX_LINES,
             speakers=speakers,
         )
-        make = partial(render_captions, options=options, write=partial(captions.text, parted=max_lines is not None))
-    form = Representation("text/plain; charset=utf-8", channel_id, (max_chars_per_line, max_lines, speakers), make)
-    return await serve_rendered(request, sessions, client.id, transcript_id, form)
+        write = partial(captions.text, blank_lines=max_lines is not None)
+        render = partial(render_captions, options=options, write=write)
+    form = Representation("text/plain; charset=utf-8", channel_id, (max_chars_per_line, max_lines, speakers), render)
+    return await serve_rendered(request, bodies, client.id, transcript_id, form)
 
 
 @router.get(
@@ -190,15 +203,15 @@ async def get_transcript_text(
     responses=document_responses("application/x-subrip", "1\n00:00:00,760 --> 00:00:02,000\nHello World.\n\n"),
 )
 async def get_transcript_srt(
-    request: Request, transcript_id: UUID, client: ClientDep, sessions: SessionsDep, options: CaptionsDep
+    request: Request, transcript_id: UUID, client: ClientDep, bodies: StoredBodiesDep, options: CaptionsDep
 ) -> Response:
-    """Sentences are cut at pauses and after punctuation; the times are those of the words.
+    """Sentences are divided at pauses and after punctuation. The times are those of the words.
     \f
-    One statement, and the token's.
+    One statement.
     """
-    make = partial(render_captions, options=options, write=captions.srt)
-    form = Representation("application/x-subrip; charset=utf-8", options.channel_id, options, make)
-    return await serve_rendered(request, sessions, client.id, transcript_id, form)
+    render = partial(render_captions, options=options, write=captions.srt)
+    form = Representation("application/x-subrip; charset=utf-8", options.channel_id, options, render)
+    return await serve_rendered(request, bodies, client.id, transcript_id, form)
 
 
 @router.get(
@@ -209,15 +222,15 @@ async def get_transcript_srt(
     responses=document_responses("text/vtt", "WEBVTT\n\n00:00:00.760 --> 00:00:02.000\nHello World.\n"),
 )
 async def get_transcript_vtt(
-    request: Request, transcript_id: UUID, client: ClientDep, sessions: SessionsDep, options: CaptionsDep
+    request: Request, transcript_id: UUID, client: ClientDep, bodies: StoredBodiesDep, options: CaptionsDep
 ) -> Response:
-    """The same captions as SubRip's; with `speakers` each is a voice.
+    """The same captions as SubRip's. With `speakers`, each speaker is a WebVTT voice.
     \f
-    One statement, and the token's.
+    One statement.
     """
-    make = partial(render_captions, options=options, write=captions.vtt)
-    form = Representation("text/vtt; charset=utf-8", options.channel_id, options, make)
-    return await serve_rendered(request, sessions, client.id, transcript_id, form)
+    render = partial(render_captions, options=options, write=captions.vtt)
+    form = Representation("text/vtt; charset=utf-8", options.channel_id, options, render)
+    return await serve_rendered(request, bodies, client.id, transcript_id, form)
 
 
 @router.get(
@@ -233,17 +246,17 @@ async def list_sentences(
     filters: SentenceFiltersDep,
     *,
     client: ClientDep,
-    sessions: SessionsDep,
+    bodies: StoredBodiesDep,
     limit: Limit = DEFAULT_LIMIT,
 ) -> Response:
-    """In order of time over all channels, with their words; those that begin together in the order of the channels.
+    """Sentences of all channels with their words, in order of time. Sentences that begin together are in channel order.
     \f
-    One statement, one for each block of sentences beyond the first slice, and the token's.
+    One statement, and one for each block of sentences beyond the first slice.
     """
     key = scoped_key(client.cursor_key, transcript_id)
-    make = partial(_page_of_sentences, filters=filters, limit=limit, key=key)
-    form = Representation("application/json", filters.channel_id, (filters, limit, key), make)
-    return await serve_rendered(request, sessions, client.id, transcript_id, form)
+    render = partial(_page_of_sentences, filters=filters, limit=limit, key=key)
+    form = Representation("application/json", filters.channel_id, (filters, limit, key), render)
+    return await serve_rendered(request, bodies, client.id, transcript_id, form)
 
 
 def _page_of_sentences(document: StoredDocument, filters: SentenceFilters, limit: int, key: bytes) -> Iterator[str]:
@@ -257,16 +270,14 @@ def _page_of_sentences(document: StoredDocument, filters: SentenceFilters, limit
     operation_id="deleteTranscript",
     summary="Delete a transcript",
     status_code=204,
-    responses={204: {"description": "The transcript is gone."}, **responses(NotFound)},
+    responses={204: {"description": "The transcript was deleted."}, **responses(NotFound)},
 )
-async def delete_transcript(
-    request: Request, transcript_id: UUID, client: ClientDep, sessions: SessionsDep
-) -> Response:
-    """It is gone for good. Its file stays, succeeded and without a `transcript_id`.
+async def delete_transcript(transcript_id: UUID, client: ClientDep, bodies: StoredBodiesDep) -> Response:
+    """Delete it for good. Its file stays `succeeded`, without a `transcript_id`.
     \f
-    Two statements, and the token's.
+    Two statements.
     """
-    async with transaction(sessions) as session:
+    async with transaction(bodies.sessions) as session:
         await storage.delete_transcript(session, client.id, transcript_id)
-    kept_slices(request).forget_transcript(transcript_id)
+    bodies.slices.forget_transcript(transcript_id)
     return Response(status_code=204)

@@ -1,4 +1,4 @@
-"""The JSON of transcripts for OpenAPI. Answers are stored bytes; these describe them and check nothing."""
+"""The JSON of transcripts for OpenAPI. Responses are stored or rendered bytes, which are not validated here."""
 
 from datetime import datetime
 from typing import Any
@@ -56,7 +56,7 @@ _EXAMPLE: dict[str, JsonValue] = {
 
 
 class TranscriptSummary(BaseModel):
-    """A stored transcript, without what was said."""
+    """A stored transcript without its text."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_SUMMARY_EXAMPLE]})
 
@@ -81,7 +81,7 @@ class Word(BaseModel):
 
 
 class Sentence(BaseModel):
-    """A sentence. What the model does not tell is not there; what it tells besides, such as `language`, is."""
+    """A sentence. Keys that the model does not return are absent; its other keys, such as `language`, stay."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -92,23 +92,23 @@ class Sentence(BaseModel):
     words: list[Word] | None = None
     speaker_id: int | str | None = Field(None, description="From 0, when diarization was enabled.")
     # A union of an array and a string makes generators for Java write classes that do not compile.
-    emotion: Any = Field(None, description="SenseVoice: an array of those tagged; qwen3: the one, a string.")
+    emotion: Any = Field(None, description="SenseVoice: an array of all tagged emotions; qwen3: one emotion, a string.")
     event: list[str] | None = Field(None, description="SenseVoice: sounds such as applause.")
 
 
 class ChannelTranscript(BaseModel):
-    """What was said on one channel."""
+    """The speech of one channel."""
 
     model_config = ConfigDict(extra="allow")
 
     channel_id: int = 0
-    content_duration_in_milliseconds: int | None = Field(None, description="How long somebody speaks.")
+    content_duration_in_milliseconds: int | None = Field(None, description="Duration of the speech.")
     text: str
     sentences: list[Sentence]
 
 
 class Transcript(BaseModel):
-    """The upstream's result document, the same for all model families, and `text`: all channels, joined by newlines."""
+    """The upstream's result document, the same for all model families, with the `text` of all channels."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
@@ -119,7 +119,7 @@ class Transcript(BaseModel):
     region: RegionName
     created_at: datetime
     text: str
-    properties: dict[str, Any] = Field(description="Of the audio, as the upstream found them.")
+    properties: dict[str, Any] = Field(description="Properties of the audio, as returned by upstream.")
     transcripts: list[ChannelTranscript]
 
 
@@ -127,7 +127,7 @@ TranscriptSummaryPage = Page[TranscriptSummary]
 
 
 class ChannelSentence(Sentence):
-    """A sentence, and the channel that it was said on."""
+    """A sentence with its channel."""
 
     model_config = ConfigDict(extra="allow", json_schema_extra={"examples": [{**_SENTENCE, "channel_id": 0}]})
 
@@ -135,3 +135,31 @@ class ChannelSentence(Sentence):
 
 
 SentencePage = Page[ChannelSentence]
+
+_PARAGRAPH_EXAMPLE: dict[str, JsonValue] = {
+    "begin_time": 760,
+    "end_time": 6400,
+    "channel_id": 0,
+    "speaker_id": 1,
+    "text": "Hello World. Is anybody there?",
+    "sentences": 2,
+}
+
+
+class Paragraph(BaseModel):
+    """Consecutive sentences of one speaker. Times in milliseconds."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_PARAGRAPH_EXAMPLE]})
+
+    begin_time: int
+    end_time: int
+    channel_id: int | None
+    speaker_id: int | str | None = Field(description="From 0; null unless diarization was enabled.")
+    text: str
+    sentences: int = Field(description="Number of sentences.")
+
+
+class Paragraphs(BaseModel):
+    """All paragraphs in order of time."""
+
+    items: list[Paragraph]

@@ -21,7 +21,7 @@ GZIP_WBITS = zlib.MAX_WBITS | 16
 # And for a part of the stream, which has no header.
 _DEFLATE_WBITS = -zlib.MAX_WBITS
 
-Read = Callable[[int, int], bytes]  # so many bytes of the gzip stream, from an offset on
+ReadBytes = Callable[[int, int], bytes]  # offset in the gzip stream, number of bytes
 
 
 class Span(msgspec.Struct, array_like=True, frozen=True):
@@ -72,7 +72,7 @@ class Written(msgspec.Struct, frozen=True):
     end_time: int | None
 
 
-class Writer:
+class GzipWriter:
     """Takes a document's JSON in pieces, from the first byte to the last, and keeps only what is compressed."""
 
     def __init__(self, level: int, *, block_bytes: int = BLOCK_BYTES) -> None:
@@ -130,13 +130,13 @@ def unpack(packed: bytes) -> Index:
     return msgspec.msgpack.decode(packed, type=Index)
 
 
-def read_span(span: Span, read: Read) -> bytes:
+def read_span(span: Span, read: ReadBytes) -> bytes:
     """The piece's JSON, inflated without what stands before it in the stream."""
     compressed = read(span.at, span.length)
     return zlib.decompressobj(_DEFLATE_WBITS).decompress(compressed, span.stop)[span.start :]
 
 
-def read_block(block: Block, read: Read) -> list[dict[str, Any]]:
+def read_block(block: Block, read: ReadBytes) -> list[dict[str, Any]]:
     sentences: list[dict[str, Any]] = orjson.loads(b"[%b]" % read_span(block.span, read))
     return sentences
 

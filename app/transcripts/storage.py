@@ -1,13 +1,16 @@
-"""Storing and deleting transcripts. Bodies are compressed before the transaction and served as they are stored."""
+"""Stores and deletes transcripts. Bodies are compressed before the transaction and served as they are stored."""
 
+import asyncio
 import gzip
 import hashlib
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+import orjson
 from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -17,14 +20,18 @@ from app.search.segments import PreparedSegment, Segments
 from app.transcripts.models import Transcript, TranscriptBody
 from app.transcripts.normalise import Document, write_document
 from app.transcripts.queries import transcript_not_found
-from app.transcripts.seekable_gzip import Writer, Written, pack
+from app.transcripts.seekable_gzip import GzipWriter, Written, pack
 
+# Documents up to this size are compressed at level 6.
 _SMALL_BYTES = 1024 * 1024
+# Transcripts from before there was search: each may be of twelve hours, so a call stops at either limit.
+_OLD_BATCH = 20
+_OLD_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Body:
-    """One stored body. `sha256` and `size_bytes` are those of the contents before compression."""
+class CompressedBody:
+    """A body to be stored. `sha256` and `size_bytes` are those of the contents before compression."""
 
     gzip: bytes
     sha256: bytes
@@ -33,7 +40,7 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class PreparedTranscript:
-    """What `insert_transcripts` writes, compressed already. Holds up to a few megabytes: store it soon."""
+    """A transcript for `insert_transcripts`, compressed already. It holds up to a few megabytes: store it soon."""
 
     id: UUID
     client_id: UUID
@@ -44,7 +51,7 @@ class PreparedTranscript:
     region: str
     audio_duration_ms: int
     created_at: datetime
-    raw: Body
+    raw: CompressedBody
     document: Written
     segments: Sequence[PreparedSegment]
 
@@ -60,15 +67,15 @@ def prepare_transcript(
     model: str,
     region: str,
 ) -> PreparedTranscript:
-    """All that costs time (0.4 s for 12 hours of audio): call it in a thread, and outside of any transaction.
+    """Convert and compress a result: 0.4 s for 12 hours of audio. Call it in a thread and outside of transactions.
 
-    The id and `created_at` are made here because the served document contains them. Raises UnreadableResult.
+    The document contains its id and `created_at`, so both are made here. Raises UnreadableResult.
     """
     transcript_id, created_at = new_id(), datetime.now(UTC)
     segments = Segments()
     written = write_document(
         document,
-        Writer(_level(len(raw))),
+        GzipWriter(_level(len(raw))),
         id=transcript_id,
         job_id=job_id,
         model=model,
@@ -84,7 +91,7 @@ def prepare_transcript(
         file_url=file_url,
         model=model,
         region=region,
-        # Where upstream does not say, the end of speech stands for it.
+        # Some results do not state the duration; the end of speech is the best estimate.
         audio_duration_ms=document.audio_duration_ms or written.end_time or 0,
         created_at=created_at,
         raw=_compress(raw),
@@ -94,7 +101,7 @@ def prepare_transcript(
 
 
 async def insert_transcripts(session: AsyncSession, transcripts: Sequence[PreparedTranscript]) -> None:
-    """Three statements for any number of transcripts. The caller's transaction also changes their files and jobs."""
+    """Three statements for any number of transcripts. The caller updates their files and jobs in its transaction."""
     if not transcripts:
         return
     await session.execute(insert(Transcript), [_list_columns(transcript) for transcript in transcripts])
@@ -103,7 +110,7 @@ async def insert_transcripts(session: AsyncSession, transcripts: Sequence[Prepar
 
 
 async def delete_transcript(session: AsyncSession, client_id: UUID, transcript_id: UUID) -> None:
-    """Also from its file; the job counts it as a change. Two statements. Raises NotFound."""
+    """Also clears `transcript_id` of its file and raises the job's version. Two statements. Raises NotFound."""
     own = {"transcript_id": transcript_id, "client_id": client_id}
     await session.execute(_LOCK_JOB, own)
     deleted = await session.execute(_DELETE, own)
@@ -111,14 +118,32 @@ async def delete_transcript(session: AsyncSession, client_id: UUID, transcript_i
         raise transcript_not_found(transcript_id)
 
 
-def _compress(contents: bytes) -> Body:
+async def segment_old_transcripts(session: AsyncSession) -> None:
+    """Make search segments for some transcripts from before there was search, each with a placeholder segment."""
+    stop_at = time.monotonic() + _OLD_S
+    for row in await session.execute(_UNSEGMENTED, {"limit": _OLD_BATCH}):
+        segments = await asyncio.to_thread(_segments, row.document_gzip)
+        await session.execute(_DELETE_PLACEHOLDER, {"transcript_id": row.transcript_id})
+        await insert_segments(session, [(row.transcript_id, row.client_id, segments)])
+        if time.monotonic() > stop_at:
+            return
+
+
+def _segments(document_gzip: bytes) -> Sequence[PreparedSegment]:
+    segments = Segments()
+    for channel in orjson.loads(gzip.decompress(document_gzip))["transcripts"]:
+        segments.add_channel(channel)
+    return segments.finish()
+
+
+def _compress(contents: bytes) -> CompressedBody:
     # No time in the header: equal contents make equal bytes.
     compressed = gzip.compress(contents, _level(len(contents)), mtime=0)
-    return Body(compressed, hashlib.sha256(contents).digest(), len(contents))
+    return CompressedBody(compressed, hashlib.sha256(contents).digest(), len(contents))
 
 
 def _level(size_bytes: int) -> int:
-    """Level 6 where it costs milliseconds; level 4 for hours of audio, half the time for a twentieth more bytes."""
+    """Level 6 for small contents; level 4 for hours of audio, which takes half the time for a twentieth more bytes."""
     return 6 if size_bytes <= _SMALL_BYTES else 4
 
 
@@ -139,7 +164,7 @@ def _body_columns(transcript: PreparedTranscript) -> dict[str, Any]:
     }
 
 
-# As whoever deletes the job: the job first, then what hangs on it.
+# Lock order of every deletion: the job first, then its files and transcripts.
 _LOCK_JOB = text("""
     SELECT FROM jobs
     WHERE id = (SELECT job_id FROM transcripts WHERE id = :transcript_id AND client_id = :client_id)
@@ -156,3 +181,14 @@ _DELETE = text("""
     )
     UPDATE jobs SET version = version + 1 FROM deleted WHERE jobs.id = deleted.job_id
 """)
+
+# SKIP LOCKED: waits neither for another poller nor for a deletion.
+_UNSEGMENTED = text("""
+    SELECT segments.transcript_id, segments.client_id, document_gzip
+    FROM transcript_segments AS segments
+    JOIN transcripts ON transcripts.id = transcript_id JOIN transcript_bodies USING (transcript_id)
+    WHERE terms IS NULL AND texts IS NULL LIMIT :limit
+    FOR UPDATE OF segments SKIP LOCKED FOR KEY SHARE OF transcripts SKIP LOCKED
+""")
+
+_DELETE_PLACEHOLDER = text("DELETE FROM transcript_segments WHERE transcript_id = :transcript_id AND texts IS NULL")

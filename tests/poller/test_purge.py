@@ -18,7 +18,7 @@ from app.queue.commands import retry_job
 from app.webhooks.outbox import Attempt, Event, claim, enqueue, record
 from tests.jobs.rows import CANCELED, FAILED, QUEUED, RUNNING, SUCCEEDED, add_job
 from tests.poller.conftest import Desk, StartPoller
-from tests.transcripts.storing import store
+from tests.transcripts.transcript_store import store
 
 DAYS = 30
 

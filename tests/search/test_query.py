@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.search.query import MAX_FOLDED, NothingToFind, TooLong, parse
-from tests.search.finding import find, found, segmented, sentences
+from tests.search.search_case import find, found, segmented, sentences
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from app.clients.service import CurrentClient
 from app.db import Sessions
 from app.identifiers import new_id
 from app.search.searching import FIRST_WALK, MAX_READ
-from tests.search.archive import keep, keep_all
-from tests.search.finding import sentences
+from tests.search.search_case import sentences
+from tests.search.segment_store import keep, keep_all
 
 
 @pytest.fixture

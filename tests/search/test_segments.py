@@ -8,7 +8,7 @@ from app.search.matching import matches
 from app.search.query import parse
 from app.search.segments import OVERLAP_CHARACTERS, SEGMENT_CHARACTERS, Segment, Segments, pack, segment_terms, unpack
 from app.search.terms import prefix_term, run_terms, word_term
-from tests.search.finding import segmented, sentences
+from tests.search.search_case import segmented, sentences
 
 
 def test_what_is_shown_of_a_hit_is_in_the_segment() -> None:

@@ -6,8 +6,8 @@ from html import unescape
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.search.snippets import LENGTH, snippet
-from tests.search.finding import found
+from app.search.matching import SNIPPET_LENGTH, snippet
+from tests.search.search_case import found
 
 
 def test_a_short_text_is_shown_whole() -> None:
@@ -45,5 +45,5 @@ def test_a_snippet_is_a_stretch_of_the_text(text: str, spans: list[tuple[int, in
     if not marks:
         return
     plain = unescape(re.sub("</?mark>", "", snippet(text, marks)).removeprefix("…").removesuffix("…"))
-    assert len(plain) <= LENGTH
+    assert len(plain) <= SNIPPET_LENGTH
     assert plain in unescape(text) or "&" in text or "…" in text or "<" in text

@@ -11,8 +11,8 @@ from app.clients.service import CurrentClient
 from app.db import Sessions
 from app.identifiers import new_id
 from tests.transcripts.documents import SAMPLES, sample
-from tests.transcripts.storing import store
 from tests.transcripts.test_routes import long_result
+from tests.transcripts.transcript_store import store
 
 FORMS = {
     "words.csv": "text/csv; charset=utf-8; header=present",

@@ -13,12 +13,12 @@ from fastapi import FastAPI
 from starlette.types import Message
 
 from app.db import Sessions
-from app.transcripts.slices import SLICE_BYTES
+from app.transcripts.queries import SLICE_BYTES
 from app.transcripts.storage import PreparedTranscript
 from tests.transcripts.conftest import *  # noqa: F403 - fixtures are found by their names
 from tests.transcripts.documents import sentence, transcript
-from tests.transcripts.storing import store
 from tests.transcripts.test_routes import plain_api
+from tests.transcripts.transcript_store import store
 
 __all__ = ["plain_api"]
 
@@ -99,7 +99,7 @@ async def test_forms_are_streamed_the_same_in_either_coding(
     assert compressed.headers["content-encoding"] == "gzip"
     assert compressed.content == plain.content
     assert len(plain.content) > 256 * 1024
-    assert not app.state.large_rendering.locked()
+    assert not app.state.stored_bodies.large_rendering.locked()
 
 
 @pytest.mark.parametrize("form", FORMS)

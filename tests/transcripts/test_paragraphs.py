@@ -13,7 +13,7 @@ from app.transcripts.line_breaking import width
 from app.transcripts.paragraphs import MAX_COLUMNS, PAUSE_MS, markdown, paragraphs, paragraphs_json, title_of
 from tests.transcripts.documents import hostile_transcripts, plausible_transcripts, sentence, spoken, transcript
 from tests.transcripts.golden_files import golden_transcripts
-from tests.transcripts.test_tables import Transcripts, listed
+from tests.transcripts.test_csv_tsv import Transcripts, listed
 
 
 def texts(*transcripts: dict[str, Any]) -> list[str]:

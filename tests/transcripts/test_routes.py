@@ -22,7 +22,7 @@ from app.transcripts.storage import insert_transcripts, prepare_transcript
 from tests.api_fixtures import caller
 from tests.jobs.rows import SUCCEEDED, add_job
 from tests.transcripts.documents import sample
-from tests.transcripts.storing import JOB, URL, store
+from tests.transcripts.transcript_store import JOB, URL, store
 
 
 @pytest.fixture
@@ -243,7 +243,7 @@ async def test_captions_of_a_long_transcript_are_rendered_one_at_a_time(
     stored = await store(sessions, client_id, long_result())
     answer = await api.get(f"/v1/transcripts/{stored.id}/srt")
     assert answer.text.count(" --> ") >= 4000
-    assert not app.state.large_rendering.locked()
+    assert not app.state.stored_bodies.large_rendering.locked()
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from app.transcripts.csv_tsv import SENTENCE_COLUMNS, WORD_COLUMNS, Spoken, sentences_tsv, words_csv
+from app.transcripts.csv_tsv import SENTENCE_COLUMNS, WORD_COLUMNS, SpokenSentence, sentences_tsv, words_csv
 from tests.transcripts.documents import hostile_transcripts, plausible_transcripts, sentence, spoken, transcript
 from tests.transcripts.golden_files import golden_transcripts
 
 Transcripts = Sequence[dict[str, Any]]
 
 
-def listed(*transcripts: dict[str, Any]) -> list[Spoken]:
-    return [Spoken(each.get("channel_id"), item) for each in transcripts for item in each["sentences"]]
+def listed(*transcripts: dict[str, Any]) -> list[SpokenSentence]:
+    return [SpokenSentence(each.get("channel_id"), item) for each in transcripts for item in each["sentences"]]
 
 
 def read_csv(pieces: Iterable[str]) -> list[dict[str, str]]:
@@ -133,9 +133,9 @@ def test_150_000_words_are_all_written() -> None:
 
 
 def test_pieces_come_one_by_one() -> None:
-    def endless() -> Iterable[Spoken]:
+    def endless() -> Iterable[SpokenSentence]:
         while True:
-            yield Spoken(0, spoken((0, 5, "Hi")))
+            yield SpokenSentence(0, spoken((0, 5, "Hi")))
 
     for pieces in (words_csv(endless()), sentences_tsv(endless())):
         assert [next(iter(pieces)).count("\n") for _ in range(3)] == [1, 1, 1]

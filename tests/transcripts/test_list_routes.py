@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from app.db import Sessions
-from tests.transcripts.storing import URL, store
+from tests.transcripts.transcript_store import URL, store
 
 
 async def test_the_list_is_newest_first_and_filtered(

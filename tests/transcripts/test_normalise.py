@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.transcripts.normalise import Document, UnreadableResult, empty_document, normalise, write_document
-from app.transcripts.seekable_gzip import Writer, Written
+from app.transcripts.seekable_gzip import GzipWriter, Written
 from tests.transcripts.documents import parsed, plausible_transcripts, sample, sentence, spoken, transcript
 
 URL = "https://client.example/录音.wav"
@@ -90,7 +90,7 @@ def test_no_transcripts_are_an_empty_text() -> None:
 
 
 def test_a_silent_file_is_an_empty_transcript() -> None:
-    assert empty_document(URL) == Document(URL, properties={}, spoken=[], text="", audio_duration_ms=None)
+    assert empty_document(URL) == Document(URL, properties={}, channel_transcripts=[], text="", audio_duration_ms=None)
     assert written(empty_document(URL)).end_time is None
 
 
@@ -294,7 +294,7 @@ def test_normalising_twice_changes_nothing(transcripts: list[dict[str, Any]]) ->
 
 def written(document: Document, created_at: datetime = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)) -> Written:
     return write_document(
-        document, Writer(6), id=ID, job_id=str(ID), model="fun-asr", region="beijing", created_at=created_at
+        document, GzipWriter(6), id=ID, job_id=str(ID), model="fun-asr", region="beijing", created_at=created_at
     )
 
 
@@ -330,7 +330,9 @@ def test_others_hear_each_sentence_while_the_document_is_written() -> None:
     document = normalise(sample("funasr_two_channels_synthetic"), file_url=URL, family="fun-asr")
     heard = Heard()
     created_at = datetime(2026, 11, 23, tzinfo=UTC)
-    write_document(document, Writer(6), id=ID, job_id=ID, model="m", region="r", created_at=created_at, segments=heard)
+    write_document(
+        document, GzipWriter(6), id=ID, job_id=ID, model="m", region="r", created_at=created_at, segments=heard
+    )
     spoken_ = [(item["channel_id"], each) for item in document.transcripts for each in item["sentences"]]
     assert heard.sentences == spoken_
 

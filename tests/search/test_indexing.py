@@ -14,8 +14,8 @@ from app.db import Sessions, transaction
 from app.poller.index import index
 from app.search.indexing import BATCH, index_segments, insert_segments
 from app.search.models import TranscriptSegment
-from tests.search.archive import index_all, keep, keep_all, unindexed
-from tests.search.finding import sentences
+from tests.search.search_case import sentences
+from tests.search.segment_store import index_all, keep, keep_all, unindexed
 
 
 @pytest.fixture

@@ -10,14 +10,24 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.transcripts.seekable_gzip import MAX_SPEAKERS, Channel, Read, Span, Writer, Written, pack, read_block, unpack
+from app.transcripts.seekable_gzip import (
+    MAX_SPEAKERS,
+    Channel,
+    GzipWriter,
+    ReadBytes,
+    Span,
+    Written,
+    pack,
+    read_block,
+    unpack,
+)
 from tests.transcripts.documents import hostile_transcripts, sentence, transcript
 
 HEAD = b'{"text":"","transcripts":['
 
 
 def write(channels: Sequence[dict[str, Any]], *, block_bytes: int = 200) -> Written:
-    writer = Writer(6, block_bytes=block_bytes)
+    writer = GzipWriter(6, block_bytes=block_bytes)
     writer.head(HEAD)
     for number, channel in enumerate(channels):
         before = b'{"channel_id":%d,"sentences":[' % channel["channel_id"]
@@ -28,7 +38,7 @@ def write(channels: Sequence[dict[str, Any]], *, block_bytes: int = 200) -> Writ
     return writer.finish(b"]}")
 
 
-def reader(written: Written) -> Read:
+def reader(written: Written) -> ReadBytes:
     return lambda at, length: written.gzip[at : at + length]
 
 

@@ -6,20 +6,20 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from app.transcripts import captions, csv_tsv, paragraphs, rendering
+from app.transcripts import captions, csv_tsv, paragraphs
 from app.transcripts.captions import CaptionOptions
-from app.transcripts.csv_tsv import Spoken
+from app.transcripts.csv_tsv import SpokenSentence
 from app.transcripts.document_reader import StoredDocument
-from app.transcripts.rendering import compressed, in_pieces, render_captions, render_text
+from app.transcripts.responses import RENDER_VERSION, encode_pieces, gzip_pieces, render_captions, render_text
 from tests.transcripts.documents import parsed
-from tests.transcripts.test_blocks import reader, write
+from tests.transcripts.test_seekable_gzip import reader, write
 
 # The outcome of every form of every sample, by version. A change of it needs a new VERSION, and a line here.
 OUTCOMES = {3: "2fd04627487b7050f9378b41225c66453a22e909bddf0945ba87373ca1c3e410"}
 
 
-def _spoken(document: StoredDocument) -> Iterator[Spoken]:
-    return (Spoken(position.channel, sentence) for position, sentence in document.sentences(document.entries()))
+def _spoken(document: StoredDocument) -> Iterator[SpokenSentence]:
+    return (SpokenSentence(position.channel, sentence) for position, sentence in document.sentences(document.entries()))
 
 
 MAKERS: list[Any] = [
@@ -29,8 +29,10 @@ MAKERS: list[Any] = [
     lambda document: (piece.decode() for piece in paragraphs.paragraphs_json(_spoken(document))),
     partial(render_text, channel_id=None, speakers=True),
     *(
-        partial(render_captions, options=CaptionOptions(speakers=speakers, max_chars_per_line=columns), write=writer)
-        for writer in (captions.srt, captions.vtt, partial(captions.text, parted=True))
+        partial(
+            render_captions, options=CaptionOptions(speakers=speakers, max_chars_per_line=columns), write=write_cues
+        )
+        for write_cues in (captions.srt, captions.vtt, partial(captions.text, blank_lines=True))
         for speakers in (False, True)
         for columns in (10, 42)
     ),
@@ -43,17 +45,17 @@ def test_the_version_is_raised_with_every_change_of_the_outcome() -> None:
         written = write(parsed(name)["transcripts"])
         for make in MAKERS:
             outcome.update("".join(make(StoredDocument(written.index, reader(written)))).encode())
-    assert {rendering.VERSION: outcome.hexdigest()} == OUTCOMES, "raise rendering.VERSION, then note the outcome"
+    assert {RENDER_VERSION: outcome.hexdigest()} == OUTCOMES, "raise RENDER_VERSION, then note the outcome"
 
 
 def test_pieces_are_cut_and_gathered_to_about_their_size() -> None:
-    assert list(in_pieces(["ab", "c" * 9, "", "d"], 4)) == [b"abcccc", b"cccc", b"cd"]
-    assert list(in_pieces([])) == []
+    assert list(encode_pieces(["ab", "c" * 9, "", "d"], 4)) == [b"abcccc", b"cccc", b"cd"]
+    assert list(encode_pieces([])) == []
 
 
 def test_what_is_compressed_on_the_way_is_gzip() -> None:
     text = b"".join(hashlib.sha256(bytes([number % 256, number // 256])).digest() for number in range(10_000))
-    pieces = list(compressed([text[:100_000], b"", text[100_000:]]))
+    pieces = list(gzip_pieces([text[:100_000], b"", text[100_000:]]))
     assert gzip.decompress(b"".join(pieces)) == text
     assert len(pieces) > 1
-    assert [gzip.decompress(piece) for piece in compressed([])] == [b""]
+    assert [gzip.decompress(piece) for piece in gzip_pieces([])] == [b""]

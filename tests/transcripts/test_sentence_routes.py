@@ -13,7 +13,7 @@ from app.db import Sessions
 from app.identifiers import new_id
 from tests.transcripts.conftest import *  # noqa: F403 - fixtures are found by their names
 from tests.transcripts.documents import sample, sentence, transcript
-from tests.transcripts.storing import store
+from tests.transcripts.transcript_store import store
 
 CALL = orjson.dumps(
     {
