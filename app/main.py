@@ -15,10 +15,10 @@ from app.clients.authentication import AuthenticatedRoute, require_token
 from app.clients.rate_limits import rate_limit_policy_header, rate_limiter
 from app.clients.recognition import Authenticator
 from app.db import Sessions
-from app.jobs import deliveries, event_stream, webhook_docs
+from app.jobs import event_stream, webhook_docs
 from app.jobs import routes as jobs
+from app.jobs.dependencies import JobServices
 from app.jobs.long_poll import JobWaiters
-from app.jobs.services import JobServices
 from app.queue.wakeup import WakeUp
 from app.search import routes as search
 from app.settings import Settings
@@ -84,13 +84,13 @@ def create_app(
 
 def _add_routes(app: FastAPI) -> None:
     """Routes are matched in this order."""
-    for room in (jobs, event_stream, deliveries, transcripts, exports, search, webhooks):
+    for room in (jobs, event_stream, transcripts, exports, search, webhooks):
         app.include_router(room.router)
     app.include_router(models_routes.models_router(AuthenticatedRoute))
     for router in (clients.router, health.router, docs.router):
         app.include_router(router)
     docs.add_assets(app)
-    webhook_docs.add_events(app)
+    webhook_docs.add_webhooks(app)
     app.openapi = partial(build_openapi, app)  # type: ignore[method-assign]  # FastAPI's documented way
     app.add_api_route("/openapi.json", partial(_show_openapi, app), include_in_schema=False)
     app.add_api_route("/openapi-3.0.json", partial(_show_openapi_30, app), include_in_schema=False)

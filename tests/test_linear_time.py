@@ -38,8 +38,8 @@ from app.dashscope.result_files import is_result_host
 from app.dashscope.transport import no_cookies
 from app.dashscope.wire import parse_error, parse_page, parse_result_url, parse_submitted, parse_task
 from app.errors import GatewayError
-from app.jobs.idempotency import read_key
-from app.jobs.preference import preferred_wait_s
+from app.jobs.dependencies import preferred_wait_s
+from app.jobs.validation import decode_idempotency_key
 from app.json_values import has_more_values
 from app.logs import cut, redact
 from app.search.folding import clean, fold, open_borders, origins
@@ -142,10 +142,10 @@ HEADERS: dict[str, Read] = {
     "Accept-Encoding": lambda text: accepts_gzip(asked(accept_encoding=text)),
     "Authorization": lambda text: _bearer(asked(authorization=text)),
     "Content-Type": lambda text: require_json(asked(content_type=text, transfer_encoding="chunked")),
-    "Idempotency-Key": read_key,
+    "Idempotency-Key": decode_idempotency_key,
     "If-None-Match": lambda text: matches_tag(text, '"abc"'),
     "Last-Event-ID": plain_digits,
-    "Prefer": lambda text: preferred_wait_s(asked(prefer=text), most_s=60),
+    "Prefer": lambda text: preferred_wait_s(asked(prefer=text)),
     "Retry-After": lambda text: parse_retry_after(text, now=NOW),
     "instants": parse_instant,
 }

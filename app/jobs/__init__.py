@@ -1,1 +1,1 @@
-"""Jobs: what clients asked for, and how far it has come."""
+"""The HTTP API of jobs. No SQL: `app.queue` has the statements."""

@@ -1,6 +1,6 @@
 """`/v1/jobs/{id}/events`: a job at each change, as server-sent events.
 
-A stream holds no connection to PostgreSQL and asks it nothing: one loop polls for all who wait (`app.jobs.long_poll`).
+A stream holds no connection to PostgreSQL and sends it no query: `app.jobs.long_poll` polls for all streams.
 """
 
 from collections.abc import AsyncIterator
@@ -16,15 +16,14 @@ from app.clients.authentication import AuthenticatedRoute, ClientDep
 from app.errors import InvalidRequest, NotFound
 from app.jobs.dependencies import job_services
 from app.jobs.long_poll import JobWaiters
-from app.queue.job_json import job_bytes
-from app.queue.queries import JobRow
+from app.queue.job_json import JobSnapshot, job_bytes
 
-# Proxies cut connections that are silent for 30 to 60 s; a write is also how one learns that nobody listens any more.
+# Proxies close connections that are silent for 30 to 60 s. A write also finds out that the client has disconnected.
 KEEP_ALIVE_S = 15.0
-# After a restart of the gateway its streams come back a little spread, not before it listens again.
+# After a restart of the gateway, clients reconnect when it accepts connections again.
 _RECONNECT = b"retry: 2000\n\n"
 _KEEP_ALIVE = b": keep-alive\n\n"
-# nginx would collect the events, other proxies may keep them.
+# X-Accel-Buffering: nginx would buffer the events.
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 _EXAMPLE = (
@@ -37,7 +36,9 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
         "description": "Events `job`: `id` is the job's version, `data` the Job in one line of JSON.",
         "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
     },
-    204: {"description": "The job is final and the caller has seen that: nothing will follow, do not come back."},
+    204: {
+        "description": "The job is final and the last event was received: there are no more events, do not reconnect."
+    },
     **responses(InvalidRequest, NotFound),
 }
 
@@ -45,7 +46,7 @@ router = APIRouter(prefix="/v1/jobs", route_class=AuthenticatedRoute, tags=["job
 
 LastEventId = Annotated[
     int | None,
-    Header(alias="Last-Event-ID", ge=0, description="The `id` of the last event seen: only newer ones."),
+    Header(alias="Last-Event-ID", ge=0, description="The `id` of the last event received: only newer events are sent."),
     DIGITS,
 ]
 
@@ -64,38 +65,38 @@ async def stream_job_events(
     client: ClientDep,
     last_event_id: LastEventId = None,
 ) -> Response:
-    """The job as it is, then again at each change, until it is final; then the stream ends.
+    """Sends the job as it is now, and again after each change. The stream ends when the job is final.
 
-    Changes within 0.1 s come as one, so ids may skip numbers; each event says all. A change of `waiting_reason` alone
-    is an event under the same id. The stream also ends when the
-    gateway stops, when the job is deleted and when the token is revoked: come back with `Last-Event-ID`, as
-    browsers do by themselves. A comment every 15 s keeps the connection alive.
+    Changes within 0.1 s are one event, so ids may skip numbers; each event holds the whole job. A change of
+    `waiting_reason` alone is an event with the same id. The stream also ends when the gateway stops, when the job is
+    deleted and when the token is revoked: reconnect with `Last-Event-ID`, as browsers do by themselves. A comment
+    every 15 s keeps the connection alive.
     \f
     One statement, and the token's.
     """
     services = job_services(request)
-    job = await services.lookup.job(client.id, job_id)
+    job = await services.find_job((client.id, job_id))
     seen = last_event_id or 0
-    if seen > job.version:
-        seen = 0  # an id of another job's: this one's end must not pass for seen
-    if job.final and seen == job.version:
+    if seen > job.version.number:
+        seen = 0  # an id of another job must not hide this job's last event
+    if job.final and seen == job.version.number:
         return Response(status_code=204, headers=_HEADERS)
     return StreamingResponse(_events(services.waiters, job, seen), headers=_HEADERS, media_type="text/event-stream")
 
 
-async def _events(waiters: JobWaiters, job: JobRow, seen: int) -> AsyncIterator[bytes]:
+async def _events(waiters: JobWaiters, job: JobSnapshot, seen: int) -> AsyncIterator[bytes]:
     yield _RECONNECT
-    # A reason to wait comes and goes within a version: the caller may have seen the version without it.
-    if job.version > seen or job.waiting_reason:
+    # The waiting reason may appear within a version: the client may have seen the version without it.
+    if job.version.number > seen or job.version.waiting_reason:
         yield _event(job)
     while not (job.final or waiters.closed):
         try:
-            changed = await waiters.until_changed(job.shown_version, KEEP_ALIVE_S)
+            changed = await waiters.until_changed(job.version, KEEP_ALIVE_S)
         except NotFound:
             return
         job = changed or job
         yield _event(job) if changed else _KEEP_ALIVE
 
 
-def _event(job: JobRow) -> bytes:
-    return b"event: job\nid: %d\ndata: %b\n\n" % (job.version, job_bytes(job))
+def _event(job: JobSnapshot) -> bytes:
+    return b"event: job\nid: %d\ndata: %b\n\n" % (job.version.number, job_bytes(job))

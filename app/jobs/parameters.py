@@ -10,8 +10,8 @@ from pydantic import BaseModel, TypeAdapter
 from app.api.filters import CreatedAfter, CreatedBefore, ModelFilter, RegionFilter
 from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit
 from app.jobs.dependencies import PreferHeader, WaitParameter
-from app.jobs.idempotency import IdempotencyKey
 from app.jobs.schemas import JobRequest
+from app.jobs.validation import IdempotencyKey
 from app.queue.lifecycle import JobStatus
 
 
@@ -28,7 +28,9 @@ class CreateJobHeaders(WaitHeaders):
 
 
 class ListJobsQuery(BaseModel):
-    status: Annotated[list[JobStatus] | None, Query(description="May be repeated: any of them.")] = None
+    status: Annotated[
+        list[JobStatus] | None, Query(description="May be given several times; matches any of the values.")
+    ] = None
     model: ModelFilter = None
     region: RegionFilter = None
     created_after: CreatedAfter = None

@@ -1,75 +1,62 @@
-"""How long until it is worth looking at a job again (`Retry-After`), learned from the jobs that finished lately."""
+"""Estimates when a job will be final (`Retry-After`), from its own progress or from jobs that finished recently."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from time import monotonic
 
-from sqlalchemy import text
-
 from app.db import Sessions, transaction
 from app.errors import DatabaseUnavailable
-from app.queue.queries import JobRow
+from app.queue.job_json import Job
+from app.queue.queries import typical_durations
 
-LEARN_EVERY_S = 10.0
+REFRESH_INTERVAL_S = 10.0
 MIN_S, MAX_S = 1, 60
-# While no job of the kind has finished: as often as it is worth looking at the shortest recordings.
+# While no job of the region and model has finished: about as long as the shortest recordings take.
 UNKNOWN_S = 2.0
-# An overdue job is looked at less and less often: after 100 s each 25 s.
+# Past the typical duration, wait a quarter of the job's age.
 OVERDUE_SHARE = 0.25
-
-# Of the newest 1,000 jobs, whatever became of them: a short range of the primary key, 1 ms. The median forgives the
-# jobs that were retried days later.
-_TYPICAL = text("""
-    SELECT now() AS now, region, model, typical_s
-    FROM (SELECT 1) AS one LEFT JOIN (
-        SELECT region, model,
-               percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM finished_at - created_at)) AS typical_s
-        FROM (SELECT * FROM jobs ORDER BY id DESC LIMIT 1000) AS newest
-        WHERE finished_at IS NOT NULL AND files_succeeded > 0
-        GROUP BY region, model
-    ) AS typical ON true
-""")
 
 
 class RetryAfterEstimator:
-    """What one process knows of it: one statement each 10 s while somebody asks, none otherwise."""
+    """The estimates of one process. Refreshing them takes one statement every 10 s, and none without requests."""
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: Sessions, *, clock: Callable[[], float] = monotonic) -> None:
         self._sessions = sessions
+        self._clock = clock
         self._typical_s: Mapping[tuple[str, str], float] = {}
-        # What the database's clock is ahead of ours: instants are never compared with this machine's clock.
-        self._ahead_s: float | None = None
-        self._learn_at = 0.0
+        # The database's time minus that of `clock`: ages are measured with the clock that wrote `created_at`.
+        self._clock_offset_s: float | None = None
+        self._refresh_at = -math.inf
 
-    async def learn(self) -> None:
-        """Look again if that is due; who asks meanwhile goes on with what is known. An outage changes nothing."""
-        if monotonic() < self._learn_at:
+    async def refresh(self) -> None:
+        """Read the typical durations if it is time. Concurrent callers use the old ones; an outage keeps them."""
+        if self._clock() < self._refresh_at:
             return
-        self._learn_at = monotonic() + LEARN_EVERY_S
+        self._refresh_at = self._clock() + REFRESH_INTERVAL_S
         with suppress(DatabaseUnavailable):
             async with transaction(self._sessions) as session:
-                rows = (await session.execute(_TYPICAL)).all()
-            self._ahead_s = rows[0].now.timestamp() - monotonic()
-            self._typical_s = {(row.region, row.model): row.typical_s for row in rows if row.region}
+                now, durations = await typical_durations(session)
+            self._clock_offset_s = now.timestamp() - self._clock()
+            self._typical_s = {(each.region, each.model): each.seconds for each in durations}
 
-    def retry_after_s(self, job: JobRow) -> int:
+    def retry_after_s(self, job: Job) -> int:
         """Whole seconds, 1 to 60, for a job that is not final."""
-        if self._ahead_s is None:
+        if self._clock_offset_s is None:
             return math.ceil(UNKNOWN_S)
-        left_s = seconds_left(
-            age_s=max(monotonic() + self._ahead_s - job.created_at.timestamp(), 0),
-            left=job.files_queued + job.files_running,
-            total=job.files_total,
+        remaining = remaining_s(
+            age_s=max(self._clock() + self._clock_offset_s - job.created_at.timestamp(), 0),
+            open_files=job.file_counts.queued + job.file_counts.running,
+            total_files=job.file_counts.total,
             typical_s=self._typical_s.get((job.region, job.model)),
         )
-        return max(MIN_S, min(math.ceil(left_s), MAX_S))
+        return max(MIN_S, min(math.ceil(remaining), MAX_S))
 
 
-def seconds_left(*, age_s: float, left: int, total: int, typical_s: float | None) -> float:
-    """An estimate. Once a file is done the job's own pace counts; before that, what is typical for its kind."""
-    if done := total - left:
-        return age_s * left / done
+def remaining_s(*, age_s: float, open_files: int, total_files: int, typical_s: float | None) -> float:
+    """From the job's own progress once a file has ended, before that from the typical duration."""
+    if ended := total_files - open_files:
+        return age_s * open_files / ended
     if typical_s is None:
         return UNKNOWN_S
     return typical_s - age_s if age_s < typical_s else age_s * OVERDUE_SHARE

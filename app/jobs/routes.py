@@ -1,4 +1,7 @@
-"""`/v1/jobs`: what clients ask for, and how far it is. Answers are bytes made from rows; the models are for OpenAPI."""
+"""`/v1/jobs`. Responses are JSON that `app.queue.job_json` wrote; the response models are for OpenAPI only.
+
+The part of a docstring after `\\f` is not in the document.
+"""
 
 from contextlib import suppress
 from typing import Annotated, Any, Literal
@@ -30,41 +33,42 @@ from app.errors import (
     TooManyWaitingFiles,
     UnknownModel,
 )
-from app.jobs.dependencies import job_services, wait_for_job, wait_s
+from app.jobs.dependencies import job_services, preference_applied, wait_for_job, wait_s
 from app.jobs.parameters import CREATE_JOB, GET_JOB, LIST_JOBS, CreateJob, GetJob, ListJobs
-from app.jobs.preference import preference_applied
-from app.jobs.schemas import MAX_FILES, Job, JobFilePage, JobPage
+from app.jobs.schemas import MAX_FILES, JobFilePage, JobPage
 from app.jobs.validation import validate_new_job
 from app.queue import commands, queries
-from app.queue.job_json import file_json, job_bytes, job_etag, page_bytes
+from app.queue.job_json import Job, JobSnapshot, job_bytes, job_etag, page_bytes
 from app.queue.lifecycle import FileStatus
-from app.queue.queries import JobFilters, JobRow
+from app.queue.queries import JobFilters
+from app.webhooks import deliveries
+from app.webhooks.schemas import Delivery, DeliveryPage
 
 # The calls that get most requests.
 request_router = APIRouter(prefix="/v1/jobs", route_class=AuthenticatedRequestRoute, tags=["jobs"])
-router = APIRouter(prefix="/v1/jobs", route_class=AuthenticatedRoute, tags=["jobs"])
+router = APIRouter(prefix="/v1/jobs", route_class=AuthenticatedRoute)
 
 _RETRY_AFTER = {
     "Retry-After": {
-        "description": "While the job is not final: after so many seconds, 1 to 60, it is worth looking again."
-        " Estimated from the job's own pace, or from similar jobs that finished lately. `wait` is better.",
+        "description": "Seconds, 1 to 60, after which to read the job again; only while the job is not final."
+        " Estimated from the job's own progress, or from similar jobs that finished recently. Prefer `wait`.",
         "schema": {"type": "integer", "minimum": 1, "maximum": 60},
     }
 }
 _PREFERENCE_APPLIED = {
     "Preference-Applied": {
-        "description": "`wait=N` when `Prefer` asked for it and the parameter did not; N is at most 60.",
+        "description": "`wait=N` if the wait comes from `Prefer` and not from the parameter. N is at most 60.",
         "schema": {"type": "string"},
     }
 }
 _ETAG = {"ETag": {"description": "Changes with the job.", "schema": {"type": "string"}}}
 _READ = {**_ETAG, **_RETRY_AFTER, **_PREFERENCE_APPLIED}
 _CREATED: dict[str, Any] = {
-    "description": "The job is durable: it will be done, whatever happens to the gateway.",
+    "description": "The job is stored and will be processed, also after a restart of the gateway.",
     "headers": {
-        "Location": {"description": "Where the job is.", "schema": {"type": "string"}},
+        "Location": {"description": "Path of the job.", "schema": {"type": "string"}},
         "Idempotency-Replayed": {
-            "description": "`true` when the job was there already under this Idempotency-Key.",
+            "description": "`true` if the job was created by an earlier request with this Idempotency-Key.",
             "schema": {"type": "string", "enum": ["true"]},
         },
         **_RETRY_AFTER,
@@ -90,16 +94,15 @@ FileIndex = Annotated[int, msgspec.Meta(ge=0, lt=MAX_FILES)]
     },
 )
 async def create_job(request: Request) -> Response:
-    """Answered once the job is committed. The gateway splits the files into upstream tasks by itself.
+    """The response is sent once the job is committed. The gateway splits the files into upstream tasks by itself.
 
-    A URL that turns out not to be fetchable fails its own file only; what is wrong with the request itself is told
-    with all its places at once, and nothing is kept of it.
+    A URL that cannot be fetched fails only its own file. A request that is not valid is refused with all its faults,
+    and creates nothing.
     \f
-    One statement, two for a replay, and the token's. Waiting in vain adds one. What is sent at the same moment
-    shares them.
+    One statement, two for a replay, and the token's. A wait that times out adds one. Concurrent requests share them.
     """
     client = await current_client(request)
-    asked = validate_request(
+    values = validate_request(
         CREATE_JOB,
         query=query_values(request),
         header=_headers(request),
@@ -110,16 +113,16 @@ async def create_job(request: Request) -> Response:
         raise InvalidRequest(f"The Idempotency-Key {detail}.", faults=[Fault("/header/Idempotency-Key", detail)])
     services = job_services(request)
     new = validate_new_job(
-        asked.body, client_id=client.id, idempotency_key=asked.header.idempotency_key, served=services.served
+        values.body, client_id=client.id, idempotency_key=values.header.idempotency_key, served=services.served
     )
-    created = await services.intake.create(new)
-    job = created.job
+    created = await services.create_job(new)
+    job = created.snapshot
     if not created.replayed:
-        services.wakeup.ring()
-    # The job is durable: an error now would invite its sender to send it again.
+        services.wakeup.notify()
+    # The job is durable: an error now would make the client send it again.
     with suppress(DatabaseUnavailable, NotFound):
-        job = await _wait(request, job, wait_s(request, asked.query.wait, asked.header.prefer))
-    headers = {"Location": f"/v1/jobs/{job.id}", **await services.retry_after(job)}
+        job = await _wait(request, job, wait_s(request, values.query.wait, values.header.prefer))
+    headers = {"Location": f"/v1/jobs/{job.version.job_id}", **await services.retry_after(job)}
     if created.replayed:
         headers["Idempotency-Replayed"] = "true"
     return _json(job_bytes(job), headers | preference_applied(request), status_code=202)
@@ -132,12 +135,12 @@ async def create_job(request: Request) -> Response:
     dependencies=[Depends(ListJobs)],
     response_model=JobPage,
     responses=responses(InvalidRequest, InvalidCursor),
-    openapi_extra=query_prefix("metadata.", "Jobs with this pair in their metadata: `metadata.call=4711`."),
+    openapi_extra=query_prefix("metadata.", "Only jobs with this pair in their metadata: `metadata.call=4711`."),
 )
 async def list_jobs(request: Request) -> Response:
-    """Pages stay stable while new jobs arrive. Filters narrow each other; each job shows its first 100 files.
+    """Pages stay stable while new jobs arrive. A job must match all filters. Each job shows its first 100 files.
     \f
-    One statement, another one when there are jobs that changed since this process last showed them, and the token's.
+    One statement, one more if jobs changed since this process last listed them, and the token's.
     """
     client = await current_client(request)
     query = validate_request(LIST_JOBS, query=query_values(request, repeatable="status")).query
@@ -153,7 +156,7 @@ async def list_jobs(request: Request) -> Response:
         metadata=prefixed_query(request, "metadata."),
         before_id=before_id,
     )
-    jobs = await job_services(request).shown.page(client.id, filters, query.limit + 1)
+    jobs = await job_services(request).job_lists.page(client.id, filters, query.limit + 1)
     page, next_cursor = paginate(jobs, query.limit, lambda job: ("jobs", job[0]), client.cursor_key)
     return _json(page_bytes([msgspec.Raw(body) for _, body in page], next_cursor))
 
@@ -166,23 +169,23 @@ async def list_jobs(request: Request) -> Response:
     response_model=Job,
     responses={
         200: {"headers": _READ},
-        304: {"description": "The job is as the caller knows it.", "headers": _READ},
+        304: {"description": "The job has not changed since the response with this ETag.", "headers": _READ},
         **responses(InvalidRequest, NotFound),
     },
 )
 async def get_job(request: Request) -> Response:
-    """With `wait` it answers as soon as the job is final, and when the time is over with the job as it is then.
+    """With `wait`, the response is sent as soon as the job is final, or after that time with the job as it is then.
     \f
-    One statement, two when the wait is over too early, and the token's; those who ask at the same moment share them.
-    All who wait share one statement each 0.1 s, and another one for each 100 jobs that have moved.
+    One statement, two if a wait times out, and the token's; concurrent requests share them. All waits share one
+    statement each 0.1 s, and one more for each 100 jobs that changed.
     """
     client = await current_client(request)
-    asked = validate_request(
+    values = validate_request(
         GET_JOB, job_id=request.path_params["job_id"], query=query_values(request), header=_headers(request)
     )
     services = job_services(request)
-    job = await services.lookup.job(client.id, asked.job_id)
-    job = await _wait(request, job, wait_s(request, asked.query.wait, asked.header.prefer))
+    job = await services.find_job((client.id, values.job_id))
+    job = await _wait(request, job, wait_s(request, values.query.wait, values.header.prefer))
     etag = job_etag(job)
     more = await services.retry_after(job) | preference_applied(request)
     return not_modified(request, etag, more) or _json(job_bytes(job), validator_headers(etag) | more)
@@ -191,6 +194,7 @@ async def get_job(request: Request) -> Response:
 @router.get(
     "/{job_id}/files",
     operation_id="listJobFiles",
+    tags=["jobs"],
     summary="List a job's files in order",
     response_model=JobFilePage,
     responses=responses(InvalidRequest, InvalidCursor, NotFound),
@@ -200,13 +204,15 @@ async def list_job_files(
     *,
     client: ClientDep,
     sessions: SessionsDep,
-    status: Annotated[list[FileStatus] | None, Query(description="May be repeated: any of them.")] = None,
+    status: Annotated[
+        list[FileStatus] | None, Query(description="May be given several times; matches any of the values.")
+    ] = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> Response:
-    """All files of the job, also those that the job itself does not show.
+    """All files of the job, also those beyond the first 100 that the job itself shows.
     \f
-    One statement, two when there is nothing to show, and the token's.
+    One statement, two if the page is empty, and the token's.
     """
     key = scoped_key(client.cursor_key, job_id)
     after_index = decode_cursor(cursor, tuple[Literal["files"], FileIndex], key)[1] if cursor is not None else -1
@@ -215,65 +221,68 @@ async def list_job_files(
             session, client.id, job_id, statuses=status or (), after_index=after_index, limit=limit + 1
         )
     page, next_cursor = paginate(files, limit, lambda file: ("files", file.index), key)
-    return _json(page_bytes([file_json(file) for file in page], next_cursor))
+    return _json(page_bytes(page, next_cursor))
 
 
 @router.post(
     "/{job_id}/cancel",
     operation_id="cancelJob",
+    tags=["jobs"],
     summary="Cancel a job",
     response_model=Job,
     responses=responses(NotFound, JobFinal),
 )
 async def cancel_job(request: Request, job_id: UUID, client: ClientDep) -> Response:
-    """What is not finished is canceled at once; what is finished stays, with its transcripts.
+    """Files that are not finished are canceled at once. Finished files stay, with their transcripts.
 
-    Files that wait never reach upstream. What waits upstream is cancelled there, unless it shares a task with
-    another job. What upstream has begun cannot be stopped: it is billed, and its result is dropped.
+    Queued files never reach DashScope. Files that DashScope has not begun are canceled there, unless they share a task
+    with another job. Files that DashScope has begun cannot be stopped: they are billed, and their results are dropped.
     \f
-    Six statements, five when nothing is under way, and the token's.
+    Six statements, five if no file is in a task, and the token's.
     """
     services = job_services(request)
     job = await commands.cancel_job(services.sessions, client.id, job_id)
-    services.wakeup.ring()
+    services.wakeup.notify()
     return _json(job_bytes(job))
 
 
 @router.post(
     "/{job_id}/retry",
     operation_id="retryJob",
+    tags=["jobs"],
     summary="Retry failed and canceled files",
     status_code=202,
     response_model=Job,
     responses={
-        202: {"description": "The files wait again, and that is durable.", "headers": _RETRY_AFTER},
+        202: {"description": "The files are queued again, and that is stored.", "headers": _RETRY_AFTER},
         **responses(NotFound, NothingToRetry, TooManyWaitingFiles),
     },
 )
 async def retry_job(request: Request, job_id: UUID, client: ClientDep) -> Response:
-    """Failed and canceled files are queued again, while others of the job may still run; the job is no longer final.
+    """Failed and canceled files are queued again, also while other files of the job run. The job is no longer final.
 
-    `attempts` goes on counting, so a retry is one attempt: the second one that the gateway makes by itself when a
-    new file fails by the engine's fault is not made again. A canceled file that upstream had begun is billed twice.
+    `attempts` is not reset, so a retry makes one attempt: only a new file gets a second attempt by itself when
+    DashScope fails. A canceled file that DashScope had begun is billed twice.
     \f
     Five statements, and the token's.
     """
     services = job_services(request)
     async with transaction(services.sessions) as session:
         job = await commands.retry_job(session, client.id, job_id, waiting_limit=services.waiting_limit)
-    services.wakeup.ring()
+    services.wakeup.notify()
     return _json(job_bytes(job), await services.retry_after(job), status_code=202)
 
 
 @router.delete(
     "/{job_id}",
     operation_id="deleteJob",
+    tags=["jobs"],
     summary="Delete a job",
     status_code=204,
-    responses={204: {"description": "The job is gone."}, **responses(NotFound, JobNotFinal)},
+    responses={204: {"description": "The job was deleted."}, **responses(NotFound, JobNotFinal)},
 )
 async def delete_job(job_id: UUID, client: ClientDep, sessions: SessionsDep) -> Response:
-    """The job, its files and their transcripts are gone for good. Its Idempotency-Key may be used for another one.
+    """Deletes the job, its files and their transcripts for good. Its Idempotency-Key may be used for another job.
     \f
     Two statements, and the token's.
     """
@@ -288,14 +297,36 @@ def _headers(request: Request) -> dict[str, str]:
     return {name: value for name in names if (value := request.headers.get(name)) is not None}
 
 
-async def _wait(request: Request, job: JobRow, timeout_s: int) -> JobRow:
-    """The caller's job as it is after waiting. Nothing is held meanwhile, no connection either."""
+@router.get(
+    "/{job_id}/deliveries",
+    operation_id="listJobDeliveries",
+    tags=["webhooks"],
+    summary="List the webhook deliveries of a job",
+    responses=responses(InvalidRequest, InvalidCursor, NotFound),
+)
+async def list_job_deliveries(
+    job_id: UUID, *, client: ClientDep, sessions: SessionsDep, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
+) -> DeliveryPage:
+    """Newest first: one delivery for each time that the job became final, with its attempts.
+    \f
+    Three statements, and the token's.
+    """
+    key = scoped_key(client.cursor_key, job_id)
+    before = decode_cursor(cursor, tuple[Literal["deliveries"], UUID], key)[1] if cursor is not None else None
+    async with transaction(sessions) as session:
+        await queries.find_job(session, client.id, job_id)
+        logs = await deliveries.list_deliveries(session, client.id, job_id, before=before, limit=limit + 1)
+    page, next_cursor = paginate(logs, limit, lambda log: ("deliveries", log.delivery.id), key)
+    return DeliveryPage(items=[Delivery.of(log) for log in page], next_cursor=next_cursor)
+
+
+async def _wait(request: Request, job: JobSnapshot, timeout_s: int) -> JobSnapshot:
+    """The job after the wait, which holds no connection to the database."""
     if not timeout_s or job.final:
         return job
-    services, client_id = job_services(request), request.state.client.id
-    return await wait_for_job(request, services.waiters, job.id, timeout_s) or await services.lookup.job(
-        client_id, job.id
-    )
+    services, job_id = job_services(request), job.version.job_id
+    final = await wait_for_job(request, services.waiters, job_id, timeout_s)
+    return final or await services.find_job((request.state.client.id, job_id))
 
 
 def _json(body: bytes, headers: dict[str, str] | None = None, *, status_code: int = 200) -> Response:

@@ -1,12 +1,17 @@
-"""From the body of a new job to what is stored: all that is wrong with it is found before anything is written."""
+"""Validates the request for a new job, and reports all its faults together before anything is written."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Annotated, Any
 from uuid import UUID
 
 import orjson
+from fastapi import Header
+from pydantic import BeforeValidator
 
 from app.catalogue import RegionName, ValidatedJob, validate_job
+from app.catalogue.schema import json_pointer
 from app.errors import Fault, InvalidRequest
 from app.jobs.schemas import JobRequest
 from app.queue.creation import NewJob
@@ -15,37 +20,66 @@ from app.urls import FILE_URL, WEBHOOK_URL, UrlKind, encode_url, find_control_ch
 MAX_PAIRS = 16
 MAX_KEY_LENGTH = 64
 MAX_VALUE_LENGTH = 512
-# Ten thousand bad URLs are one mistake; nobody reads past the first few.
+# 10,000 invalid URLs are usually one mistake. The first ones are reported one by one, the others are counted.
 MAX_URL_FAULTS = 20
+
+
+def decode_idempotency_key(value: Any) -> Any:
+    """The key as text. Raises ValueError.
+
+    Starlette decodes headers as Latin-1, but most clients send other characters than ASCII as UTF-8.
+    """
+    if not isinstance(value, str):
+        return value
+    with suppress(UnicodeError):
+        value = value.encode("latin-1").decode()
+    if control := find_control_character(value):
+        raise ValueError(f"holds the control character {control}; remove it")
+    return value
+
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        description="Makes a repeated request safe: requests with the same key and the same body create one job."
+        " Any characters except control characters; other characters than ASCII in UTF-8.",
+        # Only for the document: errors explain the rule in words, not by the pattern.
+        json_schema_extra={"pattern": r"^[^\x00-\x1f\x7f-\x9f]+$"},
+    ),
+    BeforeValidator(decode_idempotency_key),
+]
 
 
 def validate_new_job(
     request: JobRequest, *, client_id: UUID, idempotency_key: str | None, served: Sequence[RegionName]
 ) -> NewJob:
-    """Raises UnknownModel, ModelNotInRegion, RegionNotServed or InvalidRequest, each with all faults there are."""
+    """Raises UnknownModel, ModelNotInRegion, RegionNotServed or InvalidRequest, each with all faults of the request."""
     faults: list[Fault] = []
-    urls = _encode_all(request.file_urls, faults)
+    urls = _encode_file_urls(request.file_urls, faults)
     faults.extend(_metadata_faults(request.metadata))
     webhook_url = request.webhook_url
     if webhook_url is not None:
         webhook_url = _encode(webhook_url, "/webhook_url", WEBHOOK_URL, faults)
-    asked = _validate(request, served, faults)
+    validated = _validate(request, served, faults)
     return NewJob(
         client_id=client_id,
-        asked=asked,
+        validated=validated,
         requested_region=request.region,
         urls=urls,
         metadata=request.metadata,
         webhook_url=webhook_url,
         idempotency_key=idempotency_key,
-        request_sha256=_fingerprint(request, asked, urls, webhook_url) if idempotency_key else None,
+        request_sha256=_fingerprint(request, validated, urls, webhook_url) if idempotency_key else None,
     )
 
 
 def _validate(request: JobRequest, served: Sequence[RegionName], faults: Sequence[Fault]) -> ValidatedJob:
-    """The catalogue's verdict, together with the faults found before it."""
+    """Validates against the catalogue. Its errors include the `faults` that were found before."""
     try:
-        asked = validate_job(
+        validated = validate_job(
             model=request.model, region=request.region, parameters=request.parameters, served=served
         )  # fmt: skip
     except InvalidRequest as error:
@@ -54,10 +88,10 @@ def _validate(request: JobRequest, served: Sequence[RegionName], faults: Sequenc
     if faults:
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         raise InvalidRequest(f"{faults[0].pointer} {faults[0].detail}{more}.", faults=faults)
-    return asked
+    return validated
 
 
-def _encode_all(urls: Sequence[str], faults: list[Fault]) -> list[str]:
+def _encode_file_urls(urls: Sequence[str], faults: list[Fault]) -> list[str]:
     found: list[Fault] = []
     encoded = [_encode(url, f"/file_urls/{index}", FILE_URL, found) for index, url in enumerate(urls)]
     faults.extend(found[:MAX_URL_FAULTS])
@@ -79,16 +113,16 @@ def _metadata_faults(metadata: Mapping[str, str]) -> Iterator[Fault]:
         yield Fault("/metadata", f"has {len(metadata)} pairs; at most {MAX_PAIRS}")
         return
     for key, value in metadata.items():
-        pointer = "/metadata/" + key[:MAX_KEY_LENGTH].replace("~", "~0").replace("/", "~1")
+        pointer = json_pointer("/metadata", key[:MAX_KEY_LENGTH])
         if not 1 <= len(key) <= MAX_KEY_LENGTH:
-            yield Fault(pointer, f"has a key of {len(key)} characters; 1 to {MAX_KEY_LENGTH} are possible")
+            yield Fault(pointer, f"has a key of {len(key)} characters; 1 to {MAX_KEY_LENGTH} are allowed")
         if len(value) > MAX_VALUE_LENGTH:
             yield Fault(pointer, f"has a value of {len(value)} characters; at most {MAX_VALUE_LENGTH}")
         if control := find_control_character(key + value):
             yield Fault(pointer, f"holds the control character {control}; remove it")
 
 
-def _fingerprint(request: JobRequest, asked: ValidatedJob, urls: Sequence[str], webhook_url: str | None) -> bytes:
-    """Equal for bodies that mean the same, however they are written. `auto` stays `auto`: what it picks may change."""
-    meaning = [urls, asked.model.id, request.region, asked.parameters, request.metadata, webhook_url]
+def _fingerprint(request: JobRequest, validated: ValidatedJob, urls: Sequence[str], webhook_url: str | None) -> bytes:
+    """Equal for bodies with the same meaning. `auto` stays `auto`, because the region that it picks may change."""
+    meaning = [urls, validated.model.id, request.region, validated.parameters, request.metadata, webhook_url]
     return hashlib.sha256(orjson.dumps(meaning, option=orjson.OPT_SORT_KEYS)).digest()

@@ -1,8 +1,8 @@
-"""What clients do with a job that is there: cancel, retry, delete. Nothing here talks to upstream.
+"""Cancels, retries and deletes jobs. Runs no call to upstream.
 
-Locks are taken in the poller's order, so that neither waits for the other in a circle: tasks (in the order of their
-ids), then files, then jobs. Retry and delete touch only files that the poller has finished with; they lock the job
-first, and so wait for each other.
+Locks are taken in the poller's order, so that the two do not deadlock: tasks in the order of their ids, then files,
+then jobs. Retry and delete change only files that no task carries any more. They lock the job first, and so exclude
+each other.
 """
 
 from math import inf
@@ -16,31 +16,32 @@ from sqlalchemy.sql.elements import TextClause
 from app.db import Sessions, raw_connection_of, transaction
 from app.errors import JobFinal, JobNotFinal, NothingToRetry
 from app.queue.counters import JobChange, apply_changes
-from app.queue.queries import JobRow, find_job, job_not_found
-from app.queue.quota import quota_exceeded, remaining_quota
+from app.queue.creation import quota_exceeded, remaining_quota
+from app.queue.job_json import JobSnapshot
+from app.queue.queries import find_job, job_not_found
 
 
-async def cancel_job(sessions: Sessions, client_id: UUID, job_id: UUID) -> JobRow:
-    """The job, final now: what waited or ran is canceled, whatever upstream says of it later.
+async def cancel_job(sessions: Sessions, client_id: UUID, job_id: UUID) -> JobSnapshot:
+    """Cancel all files that are queued or running, whatever upstream reports of them later. Returns the final job.
 
-    One transaction, and another one when a file was just being claimed: it is in a task then that was not locked.
-    To lock it in the first one would be out of order. Raises NotFound, or JobFinal when nothing waited or ran.
+    One transaction, and another one if a task claims a file meanwhile: locking that task in the first transaction
+    would be out of order. Raises NotFound, or JobFinal if no file was queued or running.
     """
     canceled = 0
     while True:
         async with transaction(sessions) as session:
             canceled += await cancel_open_files(session, client_id, job_id)
-            job = await find_job(session, client_id, job_id)
-        if job.final and not canceled:
-            raise JobFinal(f"The job is {job.status} already; there is nothing left to cancel.")
-        if job.final:
-            return job
+            snapshot = await find_job(session, client_id, job_id)
+        if snapshot.final and not canceled:
+            raise JobFinal(f"The job is {snapshot.job.status} already; there is nothing left to cancel.")
+        if snapshot.final:
+            return snapshot
 
 
 async def cancel_open_files(session: AsyncSession, client_id: UUID, job_id: UUID) -> int:
-    """How many files of the job were canceled: all that waited or ran when the transaction came to lock them.
+    """Cancel the files that are queued, or that are in a task that this transaction locked. Returns their number.
 
-    Tasks that carry nothing else are marked for the poller, which cancels them upstream while they are PENDING.
+    Tasks that carry no other open file are marked, so that the poller cancels them upstream while they are PENDING.
     """
     own = {"job_id": job_id, "client_id": client_id}
     tasks = list(await session.scalars(_LOCK_TASKS, own))
@@ -48,7 +49,7 @@ async def cancel_open_files(session: AsyncSession, client_id: UUID, job_id: UUID
         await session.execute(_DROP_FILES, {"job_id": job_id, "tasks": tasks})
     change = JobChange()
     for status, count in (await _counts(session, _CANCEL_FILES, {**own, "tasks": tasks})).items():
-        change.move(since="queued" if status == "submitting" else status, to="canceled", count=count)
+        change.move(since=status, to="canceled", count=count)
     if change.counts.canceled:
         await apply_changes(session, {job_id: change})
     return change.counts.canceled
@@ -56,35 +57,34 @@ async def cancel_open_files(session: AsyncSession, client_id: UUID, job_id: UUID
 
 async def retry_job(
     session: AsyncSession, client_id: UUID, job_id: UUID, *, waiting_limit: int | None = None
-) -> JobRow:
-    """The job with its failed and canceled files queued again; what they went through before still counts.
+) -> JobSnapshot:
+    """Queue the failed and canceled files again. Their `attempts` stay.
 
-    Raises NotFound, NothingToRetry when no file is failed or canceled, or TooManyWaitingFiles: roll back then.
+    Raises NotFound, NothingToRetry if no file is failed or canceled, or TooManyWaitingFiles. Roll back after an error.
     """
     own = {"job_id": job_id, "client_id": client_id}
     await _lock(session, own)
-    room = await _room(session, client_id, waiting_limit) if waiting_limit else inf
+    quota: float = inf
+    if waiting_limit:
+        connection = await raw_connection_of(session)
+        quota = (await remaining_quota(connection, [client_id], waiting_limit))[client_id]
+        if quota >= waiting_limit:
+            quota = inf  # nothing else is queued: a job that exceeds the limit alone would never fit
     change = JobChange()
     for status, count in (await _counts(session, _RETRY_FILES, own)).items():
         change.move(since=status, to="queued", count=count)
     if not change.counts.queued:
         raise NothingToRetry("No file of the job is failed or canceled.")
-    if waiting_limit and change.counts.queued > room:
+    if waiting_limit and change.counts.queued > quota:
         raise quota_exceeded(0, waiting_limit)
     await apply_changes(session, {job_id: change})
     return await find_job(session, client_id, job_id)
 
 
-async def _room(session: AsyncSession, client_id: UUID, limit: int) -> float:
-    """How many files may be queued again. More than the limit may when no others wait: later they could not either."""
-    left = (await remaining_quota(await raw_connection_of(session), [client_id], limit))[client_id]
-    return left if left < limit else inf
-
-
 async def delete_job(session: AsyncSession, client_id: UUID, job_id: UUID) -> None:
-    """The job with its files and transcripts; its idempotency key is free again. Raises NotFound or JobNotFinal.
+    """Delete the job with its files and transcripts, and free its idempotency key. Raises NotFound or JobNotFinal.
 
-    Task rows stay: they tell the reconciler which upstream tasks are known, as long as upstream lists them.
+    Its task rows stay: the reconciler must know which upstream tasks are the gateway's, as long as upstream lists them.
     """
     own = {"job_id": job_id, "client_id": client_id}
     if not await _lock(session, own):
@@ -97,7 +97,7 @@ async def _counts(session: AsyncSession, statement: TextClause, values: dict[str
 
 
 async def _lock(session: AsyncSession, own: dict[str, UUID]) -> bool:
-    """Whether the job is final; it stays so until the transaction ends. Raises NotFound."""
+    """Lock the job until the transaction ends. Returns whether it is final. Raises NotFound."""
     found = (await session.execute(_LOCK_JOB, own)).one_or_none()
     if found is None:
         raise job_not_found(own["job_id"])
@@ -108,7 +108,7 @@ _LOCK_JOB = text("SELECT finished_at FROM jobs WHERE id = :job_id AND client_id 
 
 _DELETE = text("DELETE FROM jobs WHERE id = :job_id AND client_id = :client_id")
 
-# Whoever changes a file that is under way holds its task: nobody does while these are locked.
+# A file in a task is changed only under the lock of its task.
 _LOCK_TASKS = text("""
     SELECT id FROM tasks
     WHERE id IN (
@@ -118,7 +118,7 @@ _LOCK_TASKS = text("""
     ORDER BY id FOR NO KEY UPDATE
 """)
 
-# A task without an open file is looked at no more (`next_poll_at`), and to be cancelled upstream.
+# A task without an open file is not polled any more (`next_poll_at`), and is to be canceled upstream.
 _DROP_FILES = text("""
     UPDATE tasks SET
         canceled_urls = canceled_urls || ARRAY(
@@ -135,8 +135,8 @@ _DROP_FILES = text("""
     WHERE tasks.id = others.id
 """)
 
-# Canceled files leave their task, so that nothing upstream says of it can reach them. They stay suspect of the group
-# that was refused with them: without them its size cannot be found to blame.
+# Canceled files leave their task, so that its results cannot reach them. They keep the mark of a refused group
+# (`suspect_task_id`): unless all its files are accepted in smaller groups, its size is not known to be the cause.
 _CANCEL_FILES = text("""
     WITH chosen AS (
         SELECT job_id, index, status FROM files
@@ -151,7 +151,7 @@ _CANCEL_FILES = text("""
     SELECT status, count(*) AS files FROM canceled GROUP BY status
 """)
 
-# What a refused group taught about the file (`group_limit`) still holds: it must not fail another group.
+# `group_limit` stays: a file from a refused group must not make a large group fail again.
 _RETRY_FILES = text("""
     WITH chosen AS (
         SELECT job_id, index, status FROM files

@@ -1,37 +1,40 @@
-"""Moving a job's counters with its files: one place decides what a job's status becomes."""
+"""Changes a job's counters, status and version together with its files, and writes the webhook events of final jobs."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import bindparam, select, text, update
+from sqlalchemy import ColumnElement, bindparam, literal_column, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.queue.job_events import enqueue_job_events
-from app.queue.lifecycle import FileCounts, job_status
+from app.queue.job_json import SUMMARY_COLUMNS, read_summary
+from app.queue.lifecycle import FileCounts, job_status, visible_status
 from app.queue.models import Job
+from app.webhooks.messages import EventType, event_body
+from app.webhooks.outbox import Event, enqueue
 
 
 @dataclass(slots=True)
 class JobChange:
-    """What a transaction changes of one job. `counts` holds differences: one file fewer here, one more there."""
+    """The change that a transaction makes to one job. `counts` holds differences."""
 
     counts: FileCounts = field(default_factory=FileCounts)
     audio_duration_ms: int = 0
     cost: Decimal = Decimal(0)
 
     def move(self, *, since: str, to: str, count: int = 1) -> None:
-        """Count files that went from one status to another (`queued`, `running`, `succeeded`, …)."""
-        if since != to:
-            self.counts += FileCounts(**{since: -count, to: count})
+        """Count files that went from one status of the table to another."""
+        before, after = visible_status(since), visible_status(to)
+        if before != after:
+            self.counts += FileCounts(**{before.value: -count, after.value: count})
 
 
 async def apply_changes(session: AsyncSession, changes: Mapping[UUID, JobChange]) -> None:
-    """Two statements for any number of jobs, two more when webhooks are to be told that some are final now.
+    """Two statements for any number of jobs, and two more if jobs with a `webhook_url` become final.
 
-    Jobs are locked in the order of their ids: no deadlocks.
+    Jobs are locked in the order of their ids, so that transactions do not deadlock.
     """
     if not changes:
         return
@@ -48,17 +51,32 @@ async def apply_changes(session: AsyncSession, changes: Mapping[UUID, JobChange]
         )
         .where(Job.id.in_(changes))
         .order_by(Job.id)
-        # NO KEY: a new transcript holds a share of its job's key, and two of one job must not wait for each other.
+        # NO KEY: inserting a transcript takes a key share lock on its job. Two transactions that insert transcripts
+        # of one job must not wait for each other.
         .with_for_update(key_share=True)
     )
     locked = found.all()
     rows = [_changed(row.id, FileCounts(*row[1:6]), changes[row.id]) for row in locked]
     if rows:
         await session.execute(_UPDATE, rows)
-    finished = {row["job_id"] for row in rows if row["is_final"]}
+    final = {row["job_id"] for row in rows if row["is_final"]}
     await enqueue_job_events(
-        session, [row.id for row in locked if row.id in finished and row.has_webhook and not row.was_final]
+        session, [row.id for row in locked if row.id in final and row.has_webhook and not row.was_final]
     )
+
+
+async def enqueue_job_events(session: AsyncSession, job_ids: Collection[UUID]) -> None:
+    """Write the events of jobs that are final now and have a `webhook_url`: two statements for any number of jobs."""
+    if not job_ids:
+        return
+    events = []
+    for row in (await session.execute(_FINAL, {"job_ids": list(job_ids)})).mappings():
+        # Without the files: there may be 10,000, and `GET /v1/jobs/{id}/files` lists them.
+        job = read_summary(row)
+        event_type = EventType(f"job.{job.status}")
+        body = event_body(event_type, job.finished_at or job.created_at, job)
+        events.append(Event(row["client_id"], job.id, event_type, row["webhook_url"], body))
+    await enqueue(session, events)
 
 
 def _changed(job_id: UUID, counts: FileCounts, change: JobChange) -> dict[str, Any]:
@@ -78,6 +96,13 @@ def _changed(job_id: UUID, counts: FileCounts, change: JobChange) -> dict[str, A
         "has_started": after.queued + after.canceled < after.total,
     }
 
+
+_SUMMARY: list[ColumnElement[Any]] = [literal_column(sql).label(name) for name, sql in SUMMARY_COLUMNS.items()]
+_FINAL = (
+    select(Job.client_id, Job.webhook_url, *_SUMMARY)
+    .where(Job.id.in_(bindparam("job_ids", expanding=True)))
+    .order_by(Job.id)
+)
 
 _UPDATE = (
     update(Job.__table__)  # type: ignore[arg-type]

@@ -1,110 +1,344 @@
-"""A job as JSON: the one way from rows to what clients see, for all routes, events and webhooks."""
+"""The JSON of jobs and files. Each field is declared once: its SQL, its place in the JSON and its OpenAPI schema.
+
+A field is the column of its name unless a `Column` says otherwise, and rows are read by name. The declarations are
+dataclasses: msgspec writes them in the order of their fields, and FastAPI documents them.
+"""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
+from enum import StrEnum
 from functools import cache, lru_cache
-from typing import Any
+from typing import Annotated, Any, NamedTuple
+from uuid import UUID
 
 import msgspec
+from pydantic import ConfigDict, Field, JsonValue
 
-from app.catalogue import MODELS
-from app.queue.queries import FileRow, JobRow
+from app.catalogue import MODELS, RegionName
+from app.queue.lifecycle import FileStatus, JobStatus
+from app.queue.row_reader import Column, Row, RowReader, json_object, sql_columns
 
-_CENT = Decimal("0.00001")
-_SHOWN_AS = {"submitting": "queued"}
+# Files that a job shows. `GET /v1/jobs/{id}/files` lists all of them.
+FILES_SHOWN = 100
 
+# Jobs whose files stay in their region: the client chose it, or a hot-word list belongs to it. DashScope ignores the
+# hot-word list of another region without an error.
+KEEPS_REGION = "(jobs.requested_region <> 'auto' OR jobs.parameters ?| ARRAY['vocabulary_id', 'phrase_id'])"
 
-def job_bytes(job: JobRow) -> bytes:
-    return encode(job_json(job))
+# JSON text of a WaitingReason, or NULL, from the blockages that pollers publish. The table is mostly empty, which a
+# statement finds out once. The rest is in a function: planning it would cost as much as reading the job.
+WAITING_REASON = f"""
+    CASE WHEN jobs.files_queued > 0 AND EXISTS (SELECT FROM blockages)
+    THEN job_waiting_reason(jobs.id, jobs.region, jobs.model, {KEEPS_REGION}) END
+"""
 
-
-def job_json(job: JobRow) -> dict[str, Any]:
-    """The keys in the contract's order."""
-    return {
-        **job_summary(job),
-        "files": [file_json(file) for file in job.files],
-        "files_truncated": job.files_total > len(job.files),
-    }
-
-
-def job_summary(job: JobRow) -> dict[str, Any]:
-    """The job without its files."""
-    return {
-        "id": job.id,
-        "status": job.status,
-        "model": job.model,
-        "region": job.region,
-        "parameters": job.parameters,
-        "metadata": job.labels,
-        "created_at": job.created_at,
-        "started_at": job.started_at,
-        "finished_at": job.finished_at,
-        "file_counts": {
-            "total": job.files_total,
-            "queued": job.files_queued,
-            "running": job.files_running,
-            "succeeded": job.files_succeeded,
-            "failed": job.files_failed,
-            "canceled": job.files_canceled,
-        },
-        "waiting_reason": waiting_reason_json(job.waiting_reason),
-        "audio_duration_ms": job.audio_duration_ms,
-        "cost": {"amount": _amount(job.cost), "currency": _currency(job.model, job.region)},
-    }
+_AMOUNT_STEP = Decimal("0.00001")
 
 
-def waiting_reason_json(reason: str | None) -> dict[str, Any] | None:
-    """From the database's JSON, whose instant is in the time zone of the connection."""
-    if reason is None:
-        return None
-    said: dict[str, Any] = msgspec.json.decode(reason)
-    return {**said, "since": datetime.fromisoformat(said["since"]).astimezone(UTC)}
+def _decoded(name: str) -> Callable[[Row], Any]:
+    return lambda row: msgspec.json.decode(row[name])
 
 
-def job_etag(job: JobRow) -> str:
-    """Strong: it changes with all that is shown of the job."""
-    if job.waiting_reason is None:
-        return f'"{job.id}/{job.version}"'
-    reason = hashlib.sha256(job.waiting_reason.encode()).hexdigest()[:16]
-    return f'"{job.id}/{job.version}/{reason}"'
-
-
-def file_json(file: FileRow) -> dict[str, Any]:
-    error = {
-        "code": file.error_code,
-        "message": file.error_message,
-        "retryable": file.error_retryable,
-        "upstream_code": file.error_upstream_code,
-    }
-    return {
-        "index": file.index,
-        "url": file.url,
-        "status": _SHOWN_AS.get(file.status, file.status),
-        "transcript_id": file.transcript_id,
-        "error": error if file.error_code else None,
-        "audio_duration_ms": file.audio_duration_ms,
-        "attempts": file.attempts,
-    }
-
-
-def page_bytes(items: Sequence[dict[str, Any] | msgspec.Raw], next_cursor: str | None) -> bytes:
-    return encode({"items": items, "next_cursor": next_cursor})
-
-
-def encode(body: dict[str, Any]) -> bytes:
-    # Not orjson, which refuses the UUIDs of asyncpg because they are a subclass.
-    return msgspec.json.encode(body)
-
-
-@lru_cache(maxsize=1024)  # of new jobs it is always the same
+@lru_cache(maxsize=1024)  # new jobs all have the same cost
 def _amount(cost: Decimal) -> str:
-    return f"{cost.quantize(_CENT, ROUND_HALF_UP):f}"
+    return f"{cost.quantize(_AMOUNT_STEP, ROUND_HALF_UP):f}"
 
 
 @cache
 def _currency(model: str, region: str) -> str:
-    """That of the offer; a job may outlive its model in the catalogue, and all prices so far are in yuan."""
+    """The currency of the catalogue's price. A job may outlive its model in the catalogue; all prices are in yuan."""
     offers = {str(name): offer for name, offer in MODELS[model].regions.items()} if model in MODELS else {}
     return offers[region].currency if region in offers else "CNY"
+
+
+class _OpenEnum(StrEnum):
+    """A value that is not known here, such as one that a later version has stored, is kept as it is."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> "_OpenEnum":
+        member = str.__new__(cls, value)
+        member._value_ = member._name_ = str(value)
+        return member
+
+
+class FileErrorCode(_OpenEnum):
+    """Stable word for why a file failed."""
+
+    AUDIO_TOO_LONG = "audio_too_long"
+    AUDIO_UNREADABLE = "audio_unreadable"
+    CANCELED_UPSTREAM = "canceled_upstream"
+    CONTENT_REJECTED = "content_rejected"
+    FILE_TOO_LARGE = "file_too_large"
+    FILE_UNREACHABLE = "file_unreachable"
+    FILE_URL_REFUSED = "file_url_refused"
+    MODEL_UNAVAILABLE = "model_unavailable"
+    RESULT_EXPIRED = "result_expired"
+    RESULT_HOST_REFUSED = "result_host_refused"
+    RESULT_MISSING = "result_missing"
+    RESULT_TOO_LARGE = "result_too_large"
+    RESULT_UNREADABLE = "result_unreadable"
+    UPSTREAM_ERROR = "upstream_error"
+    UPSTREAM_REFUSED = "upstream_refused"
+
+
+class WaitingCode(_OpenEnum):
+    """Stable word for why queued files cannot be submitted."""
+
+    ACCOUNT_KEY_REFUSED = "account_key_refused"
+    ACCOUNT_QUOTA = "account_quota"
+    ACCOUNT_UNPAID = "account_unpaid"
+    MODEL_NOT_GRANTED = "model_not_granted"
+    MODEL_UNAVAILABLE = "model_unavailable"
+    UPSTREAM_UNAVAILABLE = "upstream_unavailable"
+
+
+@dataclass(slots=True)
+class FileCounts:
+    """Number of the job's files in each status."""
+
+    total: Annotated[int, Column("jobs.files_total")]
+    queued: Annotated[int, Column("jobs.files_queued")]
+    running: Annotated[int, Column("jobs.files_running")]
+    succeeded: Annotated[int, Column("jobs.files_succeeded")]
+    failed: Annotated[int, Column("jobs.files_failed")]
+    canceled: Annotated[int, Column("jobs.files_canceled")]
+
+
+@dataclass(slots=True)
+class WaitingReason:
+    """Why no account can take the job's queued files now. They are submitted as soon as an account can take them."""
+
+    code: WaitingCode
+    account: Annotated[str, Field(description="The account that was blocked last. Before that, it could take files.")]
+    region: RegionName
+    since: Annotated[datetime, Field(description="When that account was blocked.")]
+
+
+@dataclass(slots=True)
+class Cost:
+    """Price of the files that succeeded, by the catalogue."""
+
+    amount: Annotated[str, Field(description="A decimal number with five places.", examples=["0.00104"])]
+    currency: Annotated[str, Field(examples=["CNY"])]
+
+
+@dataclass(slots=True)
+class FileError:
+    """Why a file failed."""
+
+    code: Annotated[FileErrorCode, Column("files.error_code")]
+    message: Annotated[str, Column("files.error_message")]
+    retryable: Annotated[
+        bool,
+        Field(description="Whether the same file may succeed when it is tried again."),
+        Column("files.error_retryable"),
+    ]
+    upstream_code: Annotated[
+        str | None,
+        Field(description="DashScope's own code, if the failure came from there."),
+        Column("files.error_upstream_code"),
+    ]
+
+
+_FILE_EXAMPLE: dict[str, JsonValue] = {
+    "index": 0,
+    "url": "https://example.com/call-4711.wav",
+    "status": "succeeded",
+    "transcript_id": "019ab0a4-5c1e-7cc3-98c4-dc0c0c07398f",
+    "error": None,
+    "audio_duration_ms": 4726,
+    "attempts": 1,
+}
+
+
+@dataclass(slots=True)
+class JobFile:
+    """One URL of a job and what became of it."""
+
+    __pydantic_config__ = ConfigDict(json_schema_extra={"examples": [_FILE_EXAMPLE]})
+
+    index: Annotated[int, Field(description="The place in `file_urls`, from 0.")]
+    url: Annotated[str, Field(description="The URL as it goes upstream: percent-encoded.")]
+    status: Annotated[
+        FileStatus,
+        Column("CASE files.status WHEN 'submitting' THEN 'queued' ELSE files.status END"),
+    ]
+    transcript_id: UUID | None
+    error: Annotated[
+        FileError | None,
+        Column(f"CASE WHEN files.error_code IS NOT NULL THEN {json_object(sql_columns(FileError, 'files'))} END"),
+    ]
+    audio_duration_ms: int | None
+    attempts: Annotated[int, Field(description="How often upstream accepted the file.")]
+
+    @classmethod
+    def queued(cls, index: int, url: str) -> "JobFile":
+        """A file of a new job."""
+        return cls(index, url, FileStatus.QUEUED, None, None, None, attempts=0)
+
+
+# A JSON object with the members of JobFile.
+FILE_JSON = json_object(sql_columns(JobFile, "files"))
+# Indexes have no gaps, so the first files are a short range of the primary key.
+_FIRST_FILES = f"""
+    (SELECT CAST(json_agg({FILE_JSON} ORDER BY files.index) AS text) FROM files
+     WHERE files.job_id = jobs.id AND files.index < {FILES_SHOWN})
+"""  # noqa: S608 - constants
+_FILE = msgspec.json.Decoder(JobFile)
+_FILES = msgspec.json.Decoder(list[JobFile])
+_WAITING_REASON = msgspec.json.Decoder(WaitingReason)
+
+
+def _waiting_reason(row: Row) -> WaitingReason | None:
+    if row["waiting_reason"] is None:
+        return None
+    reason = _WAITING_REASON.decode(row["waiting_reason"])
+    reason.since = reason.since.astimezone(UTC)  # PostgreSQL writes it in the time zone of the connection
+    return reason
+
+
+_SUMMARY_EXAMPLE: dict[str, JsonValue] = {
+    "id": "019ab0a4-4d5e-7a20-8f3b-2b1c6a0d9e11",
+    "status": "succeeded",
+    "model": "fun-asr",
+    "region": "beijing",
+    "parameters": {"language_hints": ["zh"]},
+    "metadata": {"call": "4711"},
+    "created_at": "2026-11-23T08:00:00.120000Z",
+    "started_at": "2026-11-23T08:00:00.350000Z",
+    "finished_at": "2026-11-23T08:00:04.870000Z",
+    "file_counts": {"total": 1, "queued": 0, "running": 0, "succeeded": 1, "failed": 0, "canceled": 0},
+    "waiting_reason": None,
+    "audio_duration_ms": 4726,
+    "cost": {"amount": "0.00104", "currency": "CNY"},
+}
+
+
+@dataclass(slots=True)
+class JobSummary:
+    """A job without its files."""
+
+    __pydantic_config__ = ConfigDict(json_schema_extra={"examples": [_SUMMARY_EXAMPLE]})
+
+    id: UUID
+    status: Annotated[
+        JobStatus,
+        Field(
+            description="`queued`, `running`, then one of `succeeded` (every file), `partial` (some), `failed` (none),"
+            " `canceled`."
+        ),
+    ]
+    model: str
+    region: RegionName
+    parameters: Annotated[dict[str, Any], Column("CAST(jobs.parameters AS text)", _decoded("parameters"))]
+    metadata: Annotated[dict[str, str], Column("CAST(jobs.metadata AS text)", _decoded("metadata"))]
+    created_at: datetime
+    started_at: Annotated[datetime | None, Field(description="When upstream accepted the first file.")]
+    finished_at: datetime | None
+    file_counts: Annotated[
+        FileCounts,
+        Column(
+            f"ARRAY[{', '.join(sql_columns(FileCounts, 'jobs').values())}]",
+            lambda row: FileCounts(*row["file_counts"]),
+        ),
+    ]
+    waiting_reason: Annotated[
+        WaitingReason | None,
+        Field(description="Why queued files cannot go out now; null while an account can take them or none is queued."),
+        Column(WAITING_REASON, _waiting_reason),
+    ]
+    audio_duration_ms: Annotated[int, Field(description="The sum over the files that succeeded.")]
+    cost: Annotated[
+        Cost,
+        Column("jobs.cost", lambda row: Cost(_amount(row["cost"]), _currency(row["model"], row["region"]))),
+    ]
+
+
+@dataclass(slots=True)
+class Job(JobSummary):
+    """A request to transcribe files, and its progress."""
+
+    __pydantic_config__ = ConfigDict(
+        json_schema_extra={"examples": [{**_SUMMARY_EXAMPLE, "files": [_FILE_EXAMPLE], "files_truncated": False}]}
+    )
+
+    files: Annotated[
+        list[JobFile],
+        Field(description=f"The first {FILES_SHOWN} files in order; `GET /v1/jobs/{{id}}/files` has all."),
+        Column(
+            _FIRST_FILES,
+            lambda row: _FILES.decode(row["files"]),
+        ),
+    ]
+    files_truncated: Annotated[
+        bool,
+        Field(description="Whether the job has more files than are shown."),
+        Column(f"jobs.files_total > {FILES_SHOWN}"),
+    ]
+
+
+class JobVersion(NamedTuple):
+    """Two reads of a job with equal versions show the same. `waiting_reason` may change while `number` stays."""
+
+    job_id: UUID
+    number: int
+    waiting_reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobSnapshot:
+    """A job as of one moment."""
+
+    job: Job
+    version: JobVersion
+
+    @property
+    def final(self) -> bool:
+        return self.job.finished_at is not None
+
+
+_SUMMARIES = RowReader(JobSummary)
+_JOBS = RowReader(Job)
+SUMMARY_COLUMNS: Mapping[str, str] = sql_columns(JobSummary, "jobs")
+JOB_COLUMNS: Mapping[str, str] = {**sql_columns(Job, "jobs"), "version": "jobs.version"}
+# The columns of a job that a statement has just inserted: its files are not visible to the same statement.
+NEW_JOB_COLUMNS: Mapping[str, str] = {name: sql for name, sql in JOB_COLUMNS.items() if name != "files"}
+
+
+def read_file(file: str) -> JobFile:
+    """`file`: the text of a FILE_JSON."""
+    return _FILE.decode(file)
+
+
+def read_summary(row: Row) -> JobSummary:
+    """`row`: SUMMARY_COLUMNS."""
+    return _SUMMARIES.read(row)
+
+
+def read_job(row: Row, **given: Any) -> JobSnapshot:
+    """`row`: JOB_COLUMNS, or NEW_JOB_COLUMNS with the `files` given."""
+    return JobSnapshot(_JOBS.read(row, **given), JobVersion(row["id"], row["version"], row["waiting_reason"]))
+
+
+def job_bytes(snapshot: JobSnapshot) -> bytes:
+    return encode(snapshot.job)
+
+
+def job_etag(snapshot: JobSnapshot) -> str:
+    """A strong ETag: it changes with everything that is shown of the job."""
+    job_id, number, reason = snapshot.version
+    if reason is None:
+        return f'"{job_id}/{number}"'
+    return f'"{job_id}/{number}/{hashlib.sha256(reason.encode()).hexdigest()[:16]}"'
+
+
+def page_bytes(items: Sequence[JobFile | msgspec.Raw], next_cursor: str | None) -> bytes:
+    return encode({"items": items, "next_cursor": next_cursor})
+
+
+def encode(body: Any) -> bytes:
+    # orjson refuses asyncpg's UUIDs, which are a subclass.
+    return msgspec.json.encode(body)

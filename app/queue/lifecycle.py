@@ -1,7 +1,36 @@
-"""The states of jobs and files, and which files may share a task. Pure."""
+"""The states of jobs, files and tasks, and the transitions between them. Pure.
+
+Files, and the functions of this package that move them:
+
+    (new) -> queued                                create_jobs
+    queued -> submitting                           claim_files
+    queued -> failed                               record_unknown_model: no account has the model
+    submitting -> running                          mark_running: upstream accepted the task
+    submitting -> queued                           requeue, split_group: upstream has no such task
+    submitting -> failed                           fail_files: upstream refused the files
+    running -> succeeded, failed                   store_results
+    running -> queued                              store_results: the file is submitted once more
+    queued, submitting, running -> canceled        cancel_job
+    failed, canceled -> queued                     retry_job
+    succeeded, failed, canceled -> (deleted)       delete_job, and the purge of old jobs
+
+Tasks:
+
+    (new) -> submitting                            claim_files: the row is written before the call to upstream
+    submitting -> running                          mark_running
+    submitting -> unsure                           mark_unsure: the response was lost. EXPIRE_SUBMITTING: the poller is
+                                                   gone
+    submitting, unsure -> done                     fail_files, split_group
+    submitting, unsure -> (deleted)                requeue
+    unsure -> running                              mark_running: the reconciler found the task upstream
+    running -> done                                close_if_done, and the canceller
+    done -> (deleted)                              maintenance, when upstream no longer lists the task
+
+The status of a job follows from the number of its files in each status: see `job_status`.
+"""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -25,7 +54,7 @@ class JobStatus(StrEnum):
 
 
 class FileStatus(StrEnum):
-    """What clients see. In the table a claimed file is `submitting` until upstream accepts it."""
+    """The status of a file in the API. Clients do not see `submitting`: such a file is still `queued` to them."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -34,9 +63,88 @@ class FileStatus(StrEnum):
     CANCELED = "canceled"
 
 
+class StoredFileStatus(StrEnum):
+    """The status of a file in the table. `submitting`: claimed by a task that upstream has not accepted yet."""
+
+    QUEUED = "queued"
+    SUBMITTING = "submitting"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
+class TaskState(StrEnum):
+    """`unsure`: the response to the submit was lost, so upstream may or may not have the task."""
+
+    SUBMITTING = "submitting"
+    UNSURE = "unsure"
+    RUNNING = "running"
+    DONE = "done"
+
+
+# (before, after). None: there is no row.
+JOB_TRANSITIONS: frozenset[tuple[JobStatus | None, JobStatus | None]] = frozenset(
+    {
+        (None, JobStatus.QUEUED),
+        (JobStatus.QUEUED, JobStatus.RUNNING),
+        (JobStatus.QUEUED, JobStatus.FAILED),
+        (JobStatus.QUEUED, JobStatus.CANCELED),
+        (JobStatus.RUNNING, JobStatus.QUEUED),
+        (JobStatus.RUNNING, JobStatus.SUCCEEDED),
+        (JobStatus.RUNNING, JobStatus.PARTIAL),
+        (JobStatus.RUNNING, JobStatus.FAILED),
+        (JobStatus.RUNNING, JobStatus.CANCELED),
+        # Retries. A failed job has only failed files, so all of them are queued again.
+        (JobStatus.PARTIAL, JobStatus.RUNNING),
+        (JobStatus.FAILED, JobStatus.QUEUED),
+        (JobStatus.CANCELED, JobStatus.QUEUED),
+        (JobStatus.CANCELED, JobStatus.RUNNING),
+        *((status, None) for status in JobStatus if status.final),
+    }
+)
+
+FILE_TRANSITIONS: frozenset[tuple[StoredFileStatus | None, StoredFileStatus | None]] = frozenset(
+    {
+        (None, StoredFileStatus.QUEUED),
+        (StoredFileStatus.QUEUED, StoredFileStatus.SUBMITTING),
+        (StoredFileStatus.QUEUED, StoredFileStatus.FAILED),
+        (StoredFileStatus.QUEUED, StoredFileStatus.CANCELED),
+        (StoredFileStatus.SUBMITTING, StoredFileStatus.RUNNING),
+        (StoredFileStatus.SUBMITTING, StoredFileStatus.QUEUED),
+        (StoredFileStatus.SUBMITTING, StoredFileStatus.FAILED),
+        (StoredFileStatus.SUBMITTING, StoredFileStatus.CANCELED),
+        (StoredFileStatus.RUNNING, StoredFileStatus.SUCCEEDED),
+        (StoredFileStatus.RUNNING, StoredFileStatus.FAILED),
+        (StoredFileStatus.RUNNING, StoredFileStatus.QUEUED),
+        (StoredFileStatus.RUNNING, StoredFileStatus.CANCELED),
+        (StoredFileStatus.FAILED, StoredFileStatus.QUEUED),
+        (StoredFileStatus.CANCELED, StoredFileStatus.QUEUED),
+        (StoredFileStatus.SUCCEEDED, None),
+        (StoredFileStatus.FAILED, None),
+        (StoredFileStatus.CANCELED, None),
+    }
+)
+
+TASK_TRANSITIONS: frozenset[tuple[TaskState | None, TaskState | None]] = frozenset(
+    {
+        (None, TaskState.SUBMITTING),
+        (TaskState.SUBMITTING, TaskState.RUNNING),
+        (TaskState.SUBMITTING, TaskState.UNSURE),
+        (TaskState.SUBMITTING, TaskState.DONE),
+        (TaskState.SUBMITTING, None),
+        (TaskState.UNSURE, TaskState.RUNNING),
+        (TaskState.UNSURE, TaskState.DONE),
+        (TaskState.UNSURE, None),
+        (TaskState.RUNNING, TaskState.DONE),
+        (TaskState.DONE, None),
+    }
+)
+
+
 @dataclass(frozen=True, slots=True)
 class FileCounts:
-    """How many of a job's files are in which state. Also used for changes, where numbers may be negative."""
+    """Number of a job's files in each status of the API. As a change, the numbers may be negative."""
 
     queued: int = 0
     running: int = 0
@@ -59,7 +167,7 @@ class FileCounts:
 
 
 def job_status(counts: FileCounts) -> JobStatus:
-    """A job is as far as its files are: final when no file waits or runs any more."""
+    """A job is final when none of its files is queued or running."""
     match counts:
         case FileCounts(running=0, succeeded=0, failed=0, canceled=0):
             return JobStatus.QUEUED
@@ -75,11 +183,21 @@ def job_status(counts: FileCounts) -> JobStatus:
             return JobStatus.PARTIAL
 
 
+def visible_status(status: str) -> FileStatus:
+    """The status in the API of a file with this status in the table."""
+    return FileStatus.QUEUED if status == StoredFileStatus.SUBMITTING else FileStatus(status)
+
+
+def stored_statuses(statuses: Sequence[FileStatus]) -> list[StoredFileStatus]:
+    """The statuses in the table of files with one of these statuses in the API."""
+    return [stored for stored in StoredFileStatus if visible_status(stored) in statuses]
+
+
 def group_key(parameters: Mapping[str, Any]) -> UUID:
-    """The same id for all files that, within a region and model, may go out in one task."""
-    return _lane(orjson.dumps(parameters, option=orjson.OPT_SORT_KEYS))
+    """The same id for all files that may share a task within a region and model."""
+    return _hash(orjson.dumps(parameters, option=orjson.OPT_SORT_KEYS))
 
 
 @lru_cache(maxsize=1024)
-def _lane(agreed: bytes) -> UUID:
-    return UUID(bytes=hashlib.sha256(agreed).digest()[:16])
+def _hash(parameters: bytes) -> UUID:
+    return UUID(bytes=hashlib.sha256(parameters).digest()[:16])

@@ -1,9 +1,11 @@
-"""Finding jobs and files of one client: a job and its first files in one statement, so as of one moment."""
+"""Queries for the jobs and files of one client. A job and its first files are read in one statement, as of one moment.
+
+Functions that take a raw connection run single statements on it; those that take a session join its transaction.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -11,19 +13,19 @@ from uuid import UUID
 import orjson
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     ColumnElement,
     Select,
     Text,
     Uuid,
     any_,
     bindparam,
-    cast,
     func,
     literal_column,
     select,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.types import TypeEngine
 
@@ -31,68 +33,28 @@ from app.clients.models import Client
 from app.db import CompiledQuery, RawConnection
 from app.errors import NotFound
 from app.identifiers import lowest_id_at
-from app.queue.lifecycle import FileStatus, JobStatus
+from app.queue.job_json import (
+    FILE_JSON,
+    JOB_COLUMNS,
+    WAITING_REASON,
+    JobFile,
+    JobSnapshot,
+    JobVersion,
+    read_file,
+    read_job,
+)
+from app.queue.lifecycle import FileStatus, JobStatus, stored_statuses
 from app.queue.models import File, Job
 
-FILES_SHOWN = 100
-# Ids have the time of the API's clock, `created_at` is the database's: more than a wrong time zone makes them differ.
-CLOCKS_DIFFER_S = 24 * 3600
-
-
-@dataclass(slots=True)
-class FileRow:
-    """What is shown of a file; ids and times may be strings, as they come out of JSON."""
-
-    index: int
-    url: str
-    status: str
-    transcript_id: UUID | str | None = None
-    error_code: str | None = None
-    error_message: str | None = None
-    error_retryable: bool | None = None
-    error_upstream_code: str | None = None
-    audio_duration_ms: int | None = None
-    attempts: int = 0
-
-
-@dataclass(slots=True)
-class JobRow:
-    """What is shown of a job, with its first files, all as of one moment."""
-
-    id: UUID
-    status: str
-    model: str
-    region: str
-    parameters: Mapping[str, Any]
-    labels: Mapping[str, str]
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-    files_total: int
-    files_queued: int
-    files_running: int
-    files_succeeded: int
-    files_failed: int
-    files_canceled: int
-    audio_duration_ms: int
-    cost: Decimal
-    version: int
-    # JSON text of code, account, region and since. It may change while the version stays.
-    waiting_reason: str | None
-    files: Sequence[FileRow]
-
-    @property
-    def final(self) -> bool:
-        return self.finished_at is not None
-
-    @property
-    def shown_version(self) -> "Version":
-        return Version(self.id, self.version, self.waiting_reason)
+# Ids carry the time of the API's clock, `created_at` that of the database's clock. The two may differ by this much.
+MAX_CLOCK_DIFFERENCE_S = 24 * 3600
+# Higher than any version: a wait with this version ends only when the job is final.
+FINAL_VERSION = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class JobFilters:
-    """None or empty: any. `before_id` is the last id of the page before."""
+    """None or empty: no filter. `before_id`: the last id of the page before."""
 
     statuses: Sequence[JobStatus] = ()
     model: str | None = None
@@ -103,79 +65,98 @@ class JobFilters:
     before_id: UUID | None = None
 
 
-class Version(NamedTuple):
-    """All that what is shown of a job depends on."""
-
-    job_id: UUID
-    version: int
-    waiting_reason: str | None
-
-
 class UnfilteredList(NamedTuple):
-    """A list without filters: of so many jobs of a client, older than `before_id`."""
+    """The newest `limit` jobs of a client that are older than `before_id`."""
 
     client_id: UUID
     before_id: UUID
     limit: int
 
 
-async def find_job(session: AsyncSession, client_id: UUID, job_id: UUID) -> JobRow:
+class TypicalDuration(NamedTuple):
+    """The median time from creation to end of recent jobs of one region and model, in seconds."""
+
+    region: str
+    model: str
+    seconds: float
+
+
+async def find_job(session: AsyncSession, client_id: UUID, job_id: UUID) -> JobSnapshot:
     """One statement. Raises NotFound, also for the job of another client."""
-    found = (await session.execute(_FIND, {"job_id": job_id, "client_id": client_id})).one_or_none()
+    found = (await session.execute(_FIND, {"job_id": job_id, "client_id": client_id})).mappings().one_or_none()
     if found is None:
         raise job_not_found(job_id)
-    return job_row(found)
+    return read_job(found)
 
 
-async def find_jobs(connection: RawConnection, job_ids: Sequence[UUID]) -> list[JobRow]:
-    """Those that are there and whose clients are not revoked, in any order: one statement."""
-    return [job_row(tuple(row)) for row in await _FIND_MANY.fetch(connection, job_ids=job_ids)]
+async def find_jobs(connection: RawConnection, job_ids: Sequence[UUID]) -> list[JobSnapshot]:
+    """The jobs that exist and whose client is not revoked, in any order. One statement."""
+    return [read_job(row) for row in await _FIND_MANY.fetch(connection, job_ids=job_ids)]
 
 
 async def find_own_jobs(
     connection: RawConnection, keys: Sequence[tuple[UUID, UUID]]
-) -> dict[tuple[UUID, UUID], JobRow]:
-    """Those that are there, by client's and job's id. One statement."""
+) -> dict[tuple[UUID, UUID], JobSnapshot]:
+    """The jobs that exist, by (client id, job id). One statement."""
     client_ids, job_ids = zip(*set(keys), strict=True)
     rows = await _FIND_OWN.fetch(connection, client_ids=client_ids, values=job_ids)
-    return {(row[0], row[1]): job_row(row[1:]) for row in rows}
+    return {(row["client_id"], row["id"]): read_job(row) for row in rows}
 
 
 async def find_by_keys(
     connection: RawConnection, keys: Sequence[tuple[UUID, str]]
-) -> dict[tuple[UUID, str], tuple[JobRow, bytes]]:
-    """The jobs with these clients' ids and idempotency keys, each with the hash of its request. One statement."""
+) -> dict[tuple[UUID, str], tuple[JobSnapshot, bytes]]:
+    """The jobs with these (client id, idempotency key), each with the hash of its request. One statement."""
     client_ids, idempotency_keys = zip(*set(keys), strict=True)
     rows = await _FIND_BY_KEYS.fetch(connection, client_ids=client_ids, values=idempotency_keys)
-    return {(row[0], row[1]): (job_row(row[3:]), row[2]) for row in rows}
+    return {(row["client_id"], row["idempotency_key"]): (read_job(row), row["request_sha256"]) for row in rows}
 
 
-async def list_versions(connection: RawConnection, client_id: UUID, filters: JobFilters, limit: int) -> list[Version]:
-    """Newest first, in one statement. Filters by metadata take a transaction and two."""
+async def find_changed(connection: RawConnection, seen: Collection[JobVersion]) -> list[JobVersion]:
+    """Those of the `seen` versions whose job has changed, is final or deleted, or whose client is revoked.
+
+    Versions with FINAL_VERSION ignore changes. One statement with a primary key look-up per job: 2,000 take 5 ms.
+    """
+    ids, versions, reasons = zip(*seen, strict=True)
+    return [JobVersion(*row) for row in await _CHANGED.fetch(connection, ids=ids, versions=versions, reasons=reasons)]
+
+
+async def typical_durations(session: AsyncSession) -> tuple[datetime, list[TypicalDuration]]:
+    """The database's time, and the durations of the 1,000 newest jobs by region and model. One statement of 1 ms."""
+    rows = (await session.execute(_TYPICAL_DURATIONS)).all()
+    return rows[0].now, [TypicalDuration(row.region, row.model, row.seconds) for row in rows if row.region]
+
+
+async def list_versions(
+    connection: RawConnection, client_id: UUID, filters: JobFilters, limit: int
+) -> list[JobVersion]:
+    """Newest first. One statement; with a filter by metadata, two in a transaction."""
     values = _values(filters)
     statement = _list_statement(frozenset(values), limit)
     values["client_id"] = client_id
     if not filters.metadata:
-        return [Version(*row) for row in await statement.fetch(connection, **values)]
+        return [JobVersion(*row) for row in await statement.fetch(connection, **values)]
     async with connection.transaction():
-        # Whether the pair is rare decides between two plans, so the pair has to be known when the plan is made.
-        # Among 300,000 jobs a plan for any pair takes 70 ms for a rare one, this one 0.05 ms.
+        # The best plan depends on how rare the pair is, so it must be planned with the pair. Among 300,000 jobs a
+        # generic plan takes 70 ms for a rare pair, a custom plan 0.05 ms.
         await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
-        return [Version(*row) for row in await statement.fetch(connection, **values)]
+        return [JobVersion(*row) for row in await statement.fetch(connection, **values)]
 
 
 async def list_newest_versions(
     connection: RawConnection, lists: Collection[UnfilteredList]
-) -> dict[UnfilteredList, list[Version]]:
-    """As `list_versions` for lists without filters: one statement for all that are of one length."""
-    found: dict[UnfilteredList, list[Version]] = {each: [] for each in lists}
+) -> dict[UnfilteredList, list[JobVersion]]:
+    """As `list_versions` without filters. One statement for all lists of the same length."""
+    found: dict[UnfilteredList, list[JobVersion]] = {each: [] for each in lists}
     for limit in {each.limit for each in found}:
-        asked = [each for each in found if each.limit == limit]
+        same_length = [each for each in found if each.limit == limit]
         rows = await _newest_statement(limit).fetch(
-            connection, client_ids=[each.client_id for each in asked], before_ids=[each.before_id for each in asked]
+            connection,
+            client_ids=[each.client_id for each in same_length],
+            before_ids=[each.before_id for each in same_length],
         )
         for number, *version in rows:
-            found[asked[number - 1]].append(Version(*version))
+            found[same_length[number - 1]].append(JobVersion(*version))
     return found
 
 
@@ -187,38 +168,24 @@ async def list_files(
     statuses: Sequence[FileStatus] = (),
     after_index: int = -1,
     limit: int,
-) -> list[FileRow]:
-    """In order. One statement; two when there is nothing to show. Raises NotFound as `find_job`."""
-    query = select(*_FILE_COLUMNS).where(
-        File.job_id == job_id, File.client_id == client_id, File.index > after_index
-    )  # fmt: skip
+) -> list[JobFile]:
+    """In order. One statement; two if the list is empty. Raises NotFound as `find_job`."""
+    query = select(literal_column(f"CAST({FILE_JSON} AS text)", Text)).select_from(File)
+    query = query.where(File.job_id == job_id, File.client_id == client_id, File.index > after_index)
     if statuses:
-        query = query.where(File.status.in_(_stored(statuses)))
-    rows = (await session.execute(query.order_by(File.index).limit(limit))).all()
-    if not rows and not await session.scalar(_EXISTS, {"job_id": job_id, "client_id": client_id}):
+        query = query.where(File.status.in_(stored_statuses(statuses)))
+    files = (await session.scalars(query.order_by(File.index).limit(limit))).all()
+    if not files and not await session.scalar(_EXISTS, {"job_id": job_id, "client_id": client_id}):
         raise job_not_found(job_id)
-    return [_file_row(row) for row in rows]
+    return [read_file(file) for file in files]
 
 
 def job_not_found(job_id: UUID | str) -> NotFound:
     return NotFound(f"There is no job {job_id} of this client.")
 
 
-def job_row(columns: Sequence[Any]) -> JobRow:
-    """A row of `JOB_COLUMNS`, whose JSON is text."""
-    values = list(columns)
-    for position in (_PARAMETERS, _LABELS, _FILES):
-        values[position] = orjson.loads(values[position])
-    values[_FILES] = [_file_row(file) for file in values[_FILES]]
-    return JobRow(*values)
-
-
-def _file_row(columns: Sequence[Any]) -> FileRow:
-    return FileRow(*columns)
-
-
 def _values(filters: JobFilters) -> dict[str, Any]:
-    """What the conditions of the same names are given; only of those filters that are set."""
+    """The parameters of the conditions that the filters need, by the names in `_CONDITIONS`."""
     values: dict[str, Any] = {
         "statuses": list(filters.statuses),
         "model": filters.model,
@@ -230,17 +197,17 @@ def _values(filters: JobFilters) -> dict[str, Any]:
     }
     if filters.statuses and JobStatus.SUCCEEDED not in filters.statuses:
         values["unusual"] = True
-    # Ids are ordered by time, and indexed: the range of ids is read, the exact condition decides.
+    # Ids are ordered by time and indexed: a range of ids bounds what is read, the exact condition decides.
     if filters.created_after:
-        values["lowest_id_at"] = lowest_id_at(filters.created_after, shift_s=-CLOCKS_DIFFER_S)
+        values["lowest_id_at"] = lowest_id_at(filters.created_after, shift_s=-MAX_CLOCK_DIFFERENCE_S)
     if filters.created_before:
-        values["end_id"] = lowest_id_at(filters.created_before, shift_s=CLOCKS_DIFFER_S)
+        values["end_id"] = lowest_id_at(filters.created_before, shift_s=MAX_CLOCK_DIFFERENCE_S)
     return {name: value for name, value in values.items() if value}
 
 
 @lru_cache(maxsize=256)
 def _newest_statement(limit: int) -> CompiledQuery:
-    # Spelt out as below. Each list is a short range of the clients' index.
+    # The limit is a literal as in `_list_statement`. Each list is a short range of the index by client.
     return CompiledQuery(
         text(f"""
             SELECT wanted.number, newest.id, newest.version, newest.waiting_reason
@@ -258,8 +225,8 @@ def _newest_statement(limit: int) -> CompiledQuery:
 
 @lru_cache(maxsize=256)
 def _list_statement(conditions: frozenset[str], limit: int) -> CompiledQuery:
-    """Made once for each set of conditions: making it takes longer than reading 50 jobs."""
-    # The limit is spelt out, not bound: a plan for any limit sorts all jobs of the client, 2 ms among 10,000.
+    """Cached by conditions and limit: compiling a statement takes longer than reading 50 jobs."""
+    # The limit is a literal: a plan for any limit sorts all jobs of the client, which takes 2 ms among 10,000.
     query = (
         select(Job.id, Job.version, _WAITING_REASON)
         .where(Job.client_id == bindparam("client_id"))
@@ -269,72 +236,13 @@ def _list_statement(conditions: frozenset[str], limit: int) -> CompiledQuery:
     return CompiledQuery(query.where(*(_CONDITIONS[name] for name in sorted(conditions))))
 
 
-def _stored(statuses: Sequence[FileStatus]) -> list[str]:
-    """A file that was claimed and is on its way upstream still counts as queued."""
-    return [*statuses, *(["submitting"] if FileStatus.QUEUED in statuses else [])]
-
-
-_FILE_COLUMNS = (
-    File.index,
-    File.url,
-    File.status,
-    File.transcript_id,
-    File.error_code,
-    File.error_message,
-    File.error_retryable,
-    File.error_upstream_code,
-    File.audio_duration_ms,
-    File.attempts,
-)
-
-# Indexes have no gaps, so the first files are a short range of the primary key.
-_FIRST_FILES = (
-    select(cast(func.json_agg(aggregate_order_by(func.json_build_array(*_FILE_COLUMNS), File.index)), Text))
-    .where(File.job_id == Job.id, File.index < FILES_SHOWN)
-    .correlate(Job)
-    .scalar_subquery()
-)
-
-# Jobs whose files stay in their region: it was asked for, or a hot-word list belongs to it. A foreign list is silently
-# ignored upstream.
-KEEPS_REGION = "(jobs.requested_region <> 'auto' OR jobs.parameters ?| ARRAY['vocabulary_id', 'phrase_id'])"
-
-# Why queued files cannot go out, by the blockages that pollers publish. The table is mostly empty, which a statement
-# finds out once; the rest is in a function, because planning it each time would cost as much as reading the job.
-WAITING_REASON = f"""
-    CASE WHEN jobs.files_queued > 0 AND EXISTS (SELECT FROM blockages)
-    THEN job_waiting_reason(jobs.id, jobs.region, jobs.model, {KEEPS_REGION}) END
-"""
 _WAITING_REASON = literal_column(WAITING_REASON, Text).label("waiting_reason")
+_JOB_COLUMNS: list[ColumnElement[Any]] = [literal_column(sql).label(name) for name, sql in JOB_COLUMNS.items()]
 
-JOB_COLUMNS = (
-    Job.id,
-    Job.status,
-    Job.model,
-    Job.region,
-    cast(Job.parameters, Text).label("parameters"),
-    cast(Job.labels, Text).label("metadata"),
-    Job.created_at,
-    Job.started_at,
-    Job.finished_at,
-    Job.files_total,
-    Job.files_queued,
-    Job.files_running,
-    Job.files_succeeded,
-    Job.files_failed,
-    Job.files_canceled,
-    Job.audio_duration_ms,
-    Job.cost,
-    Job.version,
-    _WAITING_REASON,
-    _FIRST_FILES.label("files"),
-)
-_PARAMETERS, _LABELS, _FILES = 4, 5, -1
-
-_JOBS = select(*JOB_COLUMNS)
+_JOBS = select(*_JOB_COLUMNS).select_from(Job)
 _CONDITIONS: Mapping[str, ColumnElement[bool]] = {
     "statuses": Job.status == any_(bindparam("statuses", type_=ARRAY(Text))),
-    # Spelt out, not bound: the partial index is used when the plan is made for any statuses, too.
+    # A literal, so that plans for any statuses use the partial index too.
     "unusual": Job.status != literal_column("'succeeded'"),
     "model": Job.model == bindparam("model"),
     "region": Job.region == bindparam("region"),
@@ -348,24 +256,48 @@ _CONDITIONS: Mapping[str, ColumnElement[bool]] = {
 _FIND = _JOBS.where(Job.id == bindparam("job_id"), Job.client_id == bindparam("client_id"))
 
 
-def _wanted(kind: TypeEngine[Any]) -> Any:
-    """Pairs of a client's id and what it asks for."""
+def _of_clients(column: Any, kind: TypeEngine[Any], *more: Any) -> Select[Any]:
+    """Jobs by pairs of a client's id and a value of the column."""
     arrays = bindparam("client_ids", type_=ARRAY(Uuid)), bindparam("values", type_=ARRAY(kind))
-    return func.unnest(*arrays).table_valued("client_id", "value", name="wanted").render_derived()
-
-
-def _of_clients(wanted: Any, column: Any, *more: Any) -> Select[Any]:
+    wanted = func.unnest(*arrays).table_valued("client_id", "value", name="wanted").render_derived()
     matches = (Job.client_id == wanted.c.client_id) & (column == wanted.c.value)
-    return select(Job.client_id, *more, *JOB_COLUMNS).join(wanted, matches)
+    return select(Job.client_id, *more, *_JOB_COLUMNS).join_from(Job, wanted, matches)
 
 
-_FIND_OWN = CompiledQuery(_of_clients(_wanted(Uuid()), Job.id))
-_FIND_BY_KEYS = CompiledQuery(
-    _of_clients(_wanted(Text()), Job.idempotency_key, Job.idempotency_key, Job.request_sha256)
-)
+_FIND_OWN = CompiledQuery(_of_clients(Job.id, Uuid()))
+_FIND_BY_KEYS = CompiledQuery(_of_clients(Job.idempotency_key, Text(), Job.idempotency_key, Job.request_sha256))
 _FIND_MANY = CompiledQuery(
     _JOBS.join(Client, Client.id == Job.client_id).where(
         Job.id == any_(bindparam("job_ids", type_=ARRAY(Uuid))), Client.revoked_at.is_(None)
     )
 )
 _EXISTS = select(Job.id).where(Job.id == bindparam("job_id"), Job.client_id == bindparam("client_id"))
+
+_CHANGED = CompiledQuery(
+    text(f"""
+        SELECT seen.id, seen.version, seen.reason
+        FROM unnest(CAST(:ids AS uuid[]), CAST(:versions AS bigint[]), CAST(:reasons AS text[]))
+            AS seen (id, version, reason)
+        LEFT JOIN jobs ON jobs.id = seen.id
+        LEFT JOIN clients ON clients.id = jobs.client_id
+        WHERE jobs.id IS NULL OR clients.revoked_at IS NOT NULL
+          OR jobs.finished_at IS NOT NULL OR jobs.version > seen.version
+          OR seen.version < {FINAL_VERSION} AND seen.reason IS DISTINCT FROM ({WAITING_REASON})
+    """).bindparams(  # noqa: S608 - constants
+        bindparam("ids", type_=ARRAY(Uuid)),
+        bindparam("versions", type_=ARRAY(BigInteger)),
+        bindparam("reasons", type_=ARRAY(Text)),
+    )
+)
+
+# A short range of the primary key. The median tolerates jobs that were retried days later.
+_TYPICAL_DURATIONS = text("""
+    SELECT now() AS now, region, model, seconds
+    FROM (SELECT 1) AS one LEFT JOIN (
+        SELECT region, model,
+               percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM finished_at - created_at)) AS seconds
+        FROM (SELECT * FROM jobs ORDER BY id DESC LIMIT 1000) AS newest
+        WHERE finished_at IS NOT NULL AND files_succeeded > 0
+        GROUP BY region, model
+    ) AS typical ON true
+""")

@@ -4,7 +4,7 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.queue.queries import KEEPS_REGION
+from app.queue.job_json import KEEPS_REGION
 
 BATCH = 1000
 

@@ -1,23 +1,26 @@
-"""A hint to a poller in the same process that files wait, so that a job does not have to wait for its next round."""
+"""Tells a poller in the same process that files are queued, so that a job does not wait for the poller's next round."""
 
 import asyncio
 
 
 class WakeUp:
-    """Rings from the past count: who waits after a ring returns at once. Never needed for correctness."""
+    """Latched: a `notify()` before `wait()` makes that `wait()` return at once.
+
+    A latency hint. Correctness does not depend on it.
+    """
 
     def __init__(self) -> None:
-        self._rung = asyncio.Event()
+        self._event = asyncio.Event()
 
-    def ring(self) -> None:
-        self._rung.set()
+    def notify(self) -> None:
+        self._event.set()
 
     async def wait(self, timeout_s: float) -> bool:
-        """Whether somebody rang since the last wait, or did within `timeout_s`."""
+        """Whether there was a `notify()` since the last wait, or within `timeout_s`."""
         try:
             async with asyncio.timeout(timeout_s):
-                await self._rung.wait()
+                await self._event.wait()
         except TimeoutError:
             return False
-        self._rung.clear()
+        self._event.clear()
         return True

@@ -1,6 +1,6 @@
 """Webhook messages as Standard Webhooks 1.0 defines them: event types, bodies and signed headers. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -22,7 +22,7 @@ class EventType(StrEnum):
 TEST_TYPE = "webhook.test"
 
 
-def event_body(event_type: str, occurred_at: datetime, data: Mapping[str, Any]) -> str:
+def event_body(event_type: str, occurred_at: datetime, data: Any) -> str:
     """The JSON body, which is the same in every attempt. `occurred_at` is the time of the event."""
     return msgspec.json.encode({"type": event_type, "timestamp": occurred_at, "data": data}).decode()
 

@@ -42,7 +42,7 @@ async def create(session: AsyncSession, new: NewJob) -> UUID:
     await session.execute(text("SELECT"))  # begins the transaction
     [created] = await create_jobs(await raw_connection_of(session), [new])
     assert isinstance(created, CreatedJob)
-    return created.job.id
+    return created.snapshot.job.id
 
 
 async def add_job(sessions: Sessions, client_id: UUID, files: Sequence[dict[str, Any]] = (QUEUED,), **job: Any) -> UUID:

@@ -7,7 +7,7 @@ import httpx
 from sqlalchemy import delete, update
 
 from app.db import Sessions, transaction
-from app.jobs.shown import JobListCache
+from app.jobs.batched_calls import JobListCache
 from app.queue.job_json import job_bytes
 from app.queue.models import Job
 from app.queue.queries import JobFilters, find_job

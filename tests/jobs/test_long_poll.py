@@ -15,10 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.db import Sessions, create_engine, create_sessions, transaction
 from app.identifiers import new_id
+from app.jobs.batched_calls import job_finder
 from app.jobs.long_poll import JobWaiters
-from app.jobs.lookup import Lookup
+from app.queue.job_json import JobVersion
 from app.queue.models import Job
-from app.queue.queries import Version
 from tests.jobs.rows import SUCCEEDED, add_job, finish
 
 LONG_S = 30
@@ -34,14 +34,14 @@ def waiters(app: FastAPI, sessions: Sessions) -> JobWaiters:
 @asynccontextmanager
 async def api_to_a_database_that_goes_away(app: FastAPI, waiters: JobWaiters) -> AsyncIterator[Callable[[], None]]:
     """Calling what it yields takes the database away from what comes next, and ends all waits."""
-    away, there = create_engine("postgresql://nobody@127.0.0.1:1/nothing"), app.state.services.lookup
+    away, there = create_engine("postgresql://nobody@127.0.0.1:1/nothing"), app.state.services.find_job
 
     def go_away() -> None:
-        app.state.services.lookup = Lookup(create_sessions(away))
+        app.state.services.find_job = job_finder(create_sessions(away))
         waiters.close()
 
     yield go_away
-    app.state.services.lookup = there
+    app.state.services.find_job = there
     await away.dispose()
 
 
@@ -195,7 +195,7 @@ async def test_two_thousand_waiters_share_one_statement_and_hold_no_connection(
     job_id, other_id = await add_job(sessions, client_id), await add_job(sessions, client_id)
     statements.clear()
     others = [
-        asyncio.create_task(waiters.until_changed(Version(other_id, version, None), 2)) for version in range(1, 1001)
+        asyncio.create_task(waiters.until_changed(JobVersion(other_id, version, None), 2)) for version in range(1, 1001)
     ]
     mine = [asyncio.create_task(waiters.until_final(job_id, LONG_S)) for _ in range(1000)]
     await somebody_waits(waiters, 2000)
@@ -245,9 +245,9 @@ async def test_a_deleted_job_ends_the_wait_with_a_404(
 async def test_a_waiter_is_woken_by_a_change_only_if_it_asked_for_changes(client_id: UUID, sessions: Sessions) -> None:
     waiters = JobWaiters(sessions, interval_s=0.01)
     job_id = await add_job(sessions, client_id, version=3)
-    await waiters.until_changed(Version(job_id, 2, None), LONG_S)
+    await waiters.until_changed(JobVersion(job_id, 2, None), LONG_S)
     began = perf_counter()
-    await waiters.until_changed(Version(job_id, 3, None), 0.05)
+    await waiters.until_changed(JobVersion(job_id, 3, None), 0.05)
     await waiters.until_final(job_id, 0.05)
     assert perf_counter() - began >= 0.1
     waiters.close()

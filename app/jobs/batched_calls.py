@@ -1,0 +1,108 @@
+"""Database calls that concurrent requests share: creating a job, reading a job, and listing jobs."""
+
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from functools import partial
+from uuid import UUID
+
+from cachetools import LRUCache
+
+from app.batching import Batcher
+from app.db import RawConnection, Sessions, raw_connection
+from app.errors import NotFound
+from app.identifiers import UUID_MAX
+from app.outages import translate_outages
+from app.queue.creation import CreatedJob, NewJob, create_jobs
+from app.queue.job_json import JobSnapshot, JobVersion, job_bytes
+from app.queue.queries import (
+    JobFilters,
+    UnfilteredList,
+    find_own_jobs,
+    job_not_found,
+    list_newest_versions,
+    list_versions,
+)
+
+# More than two batches at once gain nothing on two cores.
+BATCHES_AT_ONCE = 2
+# A job of 10,000 files is a batch of its own: jobs in the same batch would wait for it.
+FILES_PER_BATCH = 1000
+# Each job shows up to 100 files.
+JOBS_PER_BATCH = 100
+LISTS_PER_BATCH = 100
+LIST_CACHE_BYTES = 16 * 1024 * 1024
+
+JobCreator = Batcher[RawConnection, NewJob, CreatedJob]
+JobFinder = Batcher[RawConnection, tuple[UUID, UUID], JobSnapshot]
+
+
+def job_creator(sessions: Sessions, *, waiting_limit: int | None = None) -> JobCreator:
+    """Calls return the durable job. They raise the errors of `create_jobs`, or DatabaseUnavailable."""
+
+    async def create(connection: RawConnection, jobs: Sequence[NewJob]) -> Sequence[CreatedJob | Exception]:
+        with translate_outages():
+            return await create_jobs(connection, jobs, waiting_limit=waiting_limit)
+
+    connect = partial(raw_connection, sessions)
+    return Batcher(
+        connect, create, at_once=BATCHES_AT_ONCE, most=FILES_PER_BATCH, weight=lambda new: len(new.urls)
+    )  # fmt: skip
+
+
+def job_finder(sessions: Sessions) -> JobFinder:
+    """Calls take a client's id and a job's id. They raise NotFound, also for other clients, or DatabaseUnavailable."""
+    return Batcher(partial(raw_connection, sessions), _find, at_once=BATCHES_AT_ONCE, most=JOBS_PER_BATCH)
+
+
+async def _find(connection: RawConnection, keys: Sequence[tuple[UUID, UUID]]) -> Sequence[JobSnapshot | NotFound]:
+    with translate_outages():
+        found = await find_own_jobs(connection, keys)
+    return [found.get(key) or job_not_found(key[1]) for key in keys]
+
+
+class JobListCache:
+    """Lists jobs as JSON, and keeps the JSON by version.
+
+    A list reads the versions of its jobs, and then only the jobs whose version is not in the cache: a list of 50
+    takes a quarter of the time.
+    """
+
+    def __init__(self, sessions: Sessions, *, cache_bytes: int = LIST_CACHE_BYTES) -> None:
+        self._sessions = sessions
+        self._cache: LRUCache[JobVersion, bytes] = LRUCache(cache_bytes, getsizeof=len)
+        connect = partial(raw_connection, sessions)
+        self._newest = Batcher(connect, _list_newest, at_once=BATCHES_AT_ONCE, most=LISTS_PER_BATCH)
+
+    async def page(self, client_id: UUID, filters: JobFilters, limit: int) -> list[tuple[UUID, bytes]]:
+        """Ids and JSON, newest first. One statement, and one more if there are versions that are not in the cache.
+
+        Jobs that are deleted between the two statements are left out. Jobs that change are as of the second one.
+        """
+        versions = await self._versions(client_id, filters, limit)
+        bodies = {version.job_id: self._cache.get(version) for version in versions}
+        if missing := [job_id for job_id, body in bodies.items() if body is None]:
+            bodies |= await self._read(client_id, missing)
+        return [(job_id, body) for job_id, body in bodies.items() if body is not None]
+
+    async def _versions(self, client_id: UUID, filters: JobFilters, limit: int) -> Sequence[JobVersion]:
+        """Lists without filters are batched; each set of filters has a plan of its own."""
+        if filters == JobFilters(before_id=filters.before_id):
+            return await self._newest(UnfilteredList(client_id, filters.before_id or UUID_MAX, limit))
+        async with raw_connection(self._sessions) as connection:
+            return await list_versions(connection, client_id, filters, limit)
+
+    async def _read(self, client_id: UUID, job_ids: Collection[UUID]) -> dict[UUID, bytes]:
+        async with raw_connection(self._sessions) as connection:
+            snapshots = await find_own_jobs(connection, [(client_id, job_id) for job_id in job_ids])
+        bodies: dict[UUID, bytes] = {}
+        for snapshot in snapshots.values():
+            bodies[snapshot.job.id] = body = job_bytes(snapshot)
+            with suppress(ValueError):  # larger than the whole cache
+                self._cache[snapshot.version] = body
+        return bodies
+
+
+async def _list_newest(connection: RawConnection, lists: Sequence[UnfilteredList]) -> Sequence[Sequence[JobVersion]]:
+    with translate_outages():
+        found = await list_newest_versions(connection, set(lists))
+    return [found[each] for each in lists]
