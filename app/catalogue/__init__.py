@@ -1,4 +1,4 @@
-"""What DashScope offers, as data: models, regions, parameters, limits, prices; and the validation of a job. Pure."""
+"""DashScope's models, regions, parameters, limits and prices as data, and the validation of jobs. Pure."""
 
 from app.catalogue.description import describe
 from app.catalogue.model import (

@@ -1,4 +1,4 @@
-"""A model as plain JSON data, as `GET /v1/models` serves it."""
+"""The JSON of a model in `GET /v1/models`."""
 
 from typing import Any
 
@@ -6,14 +6,14 @@ from app.catalogue.model import Model, Parameter
 
 
 def describe(model: Model) -> dict[str, Any]:
-    """Sizes in bytes, spans in seconds, rates per second, prices as decimal strings; null means no limit."""
+    """Sizes are in bytes, durations in seconds, rates per second. Prices are decimal strings. Null means no limit."""
     return {
         "id": model.id,
         "family": model.family.value,
         "alias_of": model.alias_of,
         "regions": [
-            {"region": region, "price_per_second": f"{offer.price_per_second:f}", "currency": offer.currency}
-            for region, offer in model.regions.items()
+            {"region": region, "price_per_second": f"{price.price_per_second:f}", "currency": price.currency}
+            for region, price in model.regions.items()
         ],
         "languages": list(model.languages),
         "dialects": model.dialects,
@@ -41,19 +41,19 @@ def describe(model: Model) -> dict[str, Any]:
 
 
 def _describe_parameter(parameter: Parameter) -> dict[str, Any]:
-    """For arrays, `minimum`, `maximum`, `values` and `max_length` are those of the elements."""
-    shape = parameter.shape
-    leaf = shape.items or shape
+    """For arrays, `minimum`, `maximum`, `values` and `max_length` apply to the elements."""
+    schema = parameter.schema
+    leaf = schema.items or schema
     default = parameter.default
     return {
         "name": parameter.name,
-        "type": shape.type,
-        "items": shape.items.type if shape.items else None,
+        "type": schema.type,
+        "items": schema.items.type if schema.items else None,
         "default": list(default) if isinstance(default, tuple) else default,
         "minimum": leaf.minimum,
         "maximum": leaf.maximum,
         "values": list(leaf.values) or None,
         "max_length": leaf.max_length,
-        "max_items": shape.max_items,
+        "max_items": schema.max_items,
         "description": parameter.description,
     }

@@ -1,4 +1,4 @@
-"""Fun-ASR. Source: founding document; hints: the union of its languages and those of the 2026 API page."""
+"""The Fun-ASR models. Source: founding document. Hints: its languages and those of the API page of 2026."""
 
 from collections.abc import Mapping
 
@@ -44,11 +44,11 @@ _FEATURES: Mapping[Feature, Availability] = {
     "vad": "always",
 }
 _FILLER_NOTE = (
-    "disfluency_removal_enabled follows the founding document; the upstream's API page of 2026 does not list it."
+    "disfluency_removal_enabled follows the founding document; DashScope's API page of 2026 does not list it."
 )
 _LANGUAGES_NOTE = "The founding document names Chinese, English and Japanese; pages of 2026 list 30 languages."
 _MTL_NOTE = (
-    "Announced as retired, yet still in the upstream's model list. Pages of 2026 limit submits in Singapore "
+    "Announced as retired, but still in DashScope's model list. Pages of 2026 limit submits in Singapore "
     "to 100 a minute; the founding document says 10 a second."
 )
 

@@ -1,4 +1,4 @@
-"""The words of the catalogue: what a model is, offers and accepts. No data and no behaviour here."""
+"""The types of the catalogue: models, parameters and prices, without data and behaviour."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from app.catalogue.schema import ValueSchema
 RegionName = Literal["beijing", "singapore"]
 REGIONS: tuple[RegionName, ...] = get_args(RegionName)
 
-# `optional`: the client decides by a parameter; what holds without it is the parameter's default.
+# `optional`: a parameter of the job decides. The default of the parameter applies without it.
 Availability = Literal["always", "optional", "no"]
 Feature = Literal[
     "emotion",
@@ -27,13 +27,13 @@ Feature = Literal[
     "filler_removal",
     "vad",
 ]
-# What `input` of a submit holds: a list of URLs, or one URL with its result under `output.result`.
+# The content of `input` in a submit: a list of URLs, or one URL, whose result is `output.result`.
 InputStyle = Literal["file_urls", "file_url"]
 Default = bool | tuple[int | str, ...] | None
 
 
 class Family(StrEnum):
-    """Models of one family share their result format and, but for details, their parameters."""
+    """Models of one family have the same result format and almost the same parameters."""
 
     FUN_ASR = "fun-asr"
     PARAFORMER = "paraformer"
@@ -51,7 +51,7 @@ class RegionalPrice:
 
 @dataclass(frozen=True, slots=True)
 class SampleRates:
-    """Accepted sample rates in Hz; a missing bound means none."""
+    """Accepted sample rates in Hz. None means no bound."""
 
     minimum_hz: int | None = None
     maximum_hz: int | None = None
@@ -59,7 +59,7 @@ class SampleRates:
 
 @dataclass(frozen=True, slots=True)
 class Deprecation:
-    """An announced retirement. The upstream may answer longer than announced, so such a model stays usable."""
+    """An announced retirement. DashScope may serve the model for longer, so the gateway still accepts it."""
 
     retires_at: date
     replacement: str
@@ -76,13 +76,13 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Parameter:
-    """A parameter under its upstream name. `default` is what the upstream takes when it is absent; None: nothing.
+    """A parameter by its DashScope name. `default` is DashScope's value for an absent parameter, or None.
 
-    `json_text`: the upstream wants the value serialised into a string; clients may send either form.
+    With `json_text`, DashScope expects the value as a string of JSON. Clients may send a value or a string.
     """
 
     name: str
-    shape: ValueSchema
+    schema: ValueSchema
     description: str
     default: Default = None
     json_text: bool = False
@@ -90,9 +90,9 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Model:
-    """One model id. `submit_rps` counts submits of this model, `query_rps` queries of all models, per account.
+    """A model. Per account, `submit_rps` limits submits of this model and `query_rps` queries of all models.
 
-    `alias_of` is the snapshot that a stable name equals now; `max_duration_s` None: no limit.
+    `alias_of` is the snapshot to which a stable name refers now. A `max_duration_s` of None means no limit.
     """
 
     id: str

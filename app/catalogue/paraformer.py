@@ -1,4 +1,4 @@
-"""Paraformer, Beijing only. Source: founding document; hints of paraformer-v2: its API page."""
+"""The Paraformer models, in Beijing only. Source: founding document. Hints of paraformer-v2: its API page."""
 
 from collections.abc import Mapping
 
@@ -41,8 +41,8 @@ _FEATURES: Mapping[Feature, Availability] = {
     "vad": "always",
 }
 _TIMESTAMPS_NOTE = (
-    "The founding document calls timestamps off by default, yet its own sample, made without an option, has them; "
-    "newer pages say always on."
+    "The founding document says that timestamps are off by default, but its sample has them without an option. "
+    "Newer pages say that they are always on."
 )
 _RATE_NOTE = "Pages of 2026 also name a limit of {} concurrent tasks."
 _SUCCESSOR_NOTE = "The successor is read from a table with merged cells."

@@ -1,5 +1,7 @@
-"""The parameters of all models, each defined once. Names, types and ranges: the upstream's API pages; where they
-disagree about who accepts what, the founding document's feature table decides (protocol notes, section 2.3).
+"""The parameters of all models. Source of names, types and ranges: the vendor's API pages.
+
+Where the pages disagree on the models that accept a parameter, the feature table of the founding document decides
+(protocol, section 2.3).
 """
 
 import json
@@ -8,9 +10,9 @@ from typing import Any
 from app.catalogue.model import Parameter
 from app.catalogue.schema import ValueSchema
 
-# The upstream names no upper bound for tracks; sixteen covers every recorder in its field.
+# DashScope documents no maximum. Common recorders have at most sixteen tracks.
 _MAX_TRACKS = 16
-# The upstream counts 10,000 tokens, which only it can count; this is certainly more.
+# DashScope's limit is 10,000 tokens, which only DashScope can count. This limit is certainly higher.
 _MAX_CONTEXT_CHARS = 100_000
 _ID = ValueSchema("string", max_length=128)
 _CONTEXT = ValueSchema("string", max_length=_MAX_CONTEXT_CHARS, multiline=True)
@@ -29,26 +31,26 @@ CHANNEL_ID = Parameter(
         max_items=_MAX_TRACKS,
         ordered=False,
     ),
-    "Audio tracks to recognise, counted from 0. Each is recognised and billed by itself; ask only for tracks that "
-    "the file has.",
+    "Audio tracks to recognise, counted from 0. Each track is recognised and billed separately. The "
+    "file must have the tracks.",
     default=(0,),
 )
 DIARIZATION_ENABLED = Parameter(
     "diarization_enabled",
     ValueSchema("boolean"),
-    "Tell speakers apart: adds speaker_id to sentences. Mono audio only, up to about 2 hours.",
+    "Separate speakers: adds speaker_id to sentences. Mono audio only, up to about 2 hours.",
     default=False,
 )
 SPEAKER_COUNT = Parameter(
     "speaker_count",
     ValueSchema("integer", minimum=2, maximum=100),
-    "Expected number of speakers, a hint and no guarantee. Only together with diarization_enabled.",
+    "Expected number of speakers. The result may have another number. Requires diarization_enabled.",
 )
 VOCABULARY_ID = Parameter(
     "vocabulary_id",
     _ID,
-    "Hot words: a vocabulary of the same account whose target_model is exactly this model; the upstream silently "
-    "ignores any other.",
+    "Hot words: a vocabulary of the same account with exactly this model as its target_model. DashScope silently "
+    "ignores other vocabularies.",
 )
 PHRASE_ID = Parameter(
     "phrase_id",
@@ -65,9 +67,9 @@ SPECIAL_WORD_FILTER = Parameter(
             "system_reserved_filter": ValueSchema("boolean"),
         },
     ),
-    "Sensitive words, as an object or as a string that holds it: filter_with_signed {word_list} is replaced by "
-    "asterisks, filter_with_empty {word_list} is removed, system_reserved_filter (true) applies the platform's "
-    "list as well. Without it only the platform's list applies.",
+    "Sensitive words, as an object or as a string of JSON. Words of filter_with_signed {word_list} become "
+    "asterisks, words of filter_with_empty {word_list} are removed, and system_reserved_filter (true) also applies "
+    "the platform's list. Without this parameter only the platform's list applies.",
     json_text=True,
 )
 DISFLUENCY_REMOVAL_ENABLED = Parameter(
@@ -100,7 +102,7 @@ CORPUS = Parameter(
     ValueSchema("object", fields={"text": _CONTEXT}, required=("text",)),
     "Context that biases recognition, {text}, up to 10,000 tokens.",
 )
-TEXT = Parameter("text", _CONTEXT, "The same as corpus.text; give one of the two.")
+TEXT = Parameter("text", _CONTEXT, "The same as corpus.text. Use only one of the two.")
 
 
 def language_hints(codes: tuple[str, ...], *, default: tuple[str, ...] | None, note: str) -> Parameter:
@@ -108,26 +110,27 @@ def language_hints(codes: tuple[str, ...], *, default: tuple[str, ...] | None, n
 
 
 def single_language_hint(codes: tuple[str, ...], *, default: tuple[str, ...], note: str) -> Parameter:
-    return Parameter("language_hints", _codes(codes, at_most=1), f"Language of the audio. {note}", default=default)
+    return Parameter("language_hints", _codes(codes, max_items=1), f"Language of the audio. {note}", default=default)
 
 
 def language(codes: tuple[str, ...]) -> Parameter:
     return Parameter(
         "language",
         ValueSchema("string", values=codes),
-        "Language of the audio. Leave it out when unknown or mixed: it is then detected.",
+        "Language of the audio. Omit it if the language is unknown or mixed: it is then detected.",
     )
 
 
 def canonical(parameter: Parameter, value: Any) -> Any:
-    """The form in which a valid value is stored and sent: values that mean the same become equal."""
+    """The stored and sent form of a valid value. Values with the same meaning become equal."""
     if parameter.json_text:
         parsed = json.loads(value) if isinstance(value, str) else value
         return json.dumps(parsed, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-    if parameter.shape.type == "array" and not parameter.shape.ordered:
+    if parameter.schema.type == "array" and not parameter.schema.ordered:
         return sorted(value)
     return value
 
 
-def _codes(codes: tuple[str, ...], at_most: int | None = None) -> ValueSchema:
-    return ValueSchema("array", items=ValueSchema("string", values=codes), min_items=1, max_items=at_most or len(codes))
+def _codes(codes: tuple[str, ...], max_items: int | None = None) -> ValueSchema:
+    code = ValueSchema("string", values=codes)
+    return ValueSchema("array", items=code, min_items=1, max_items=max_items or len(codes))

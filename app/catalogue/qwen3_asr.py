@@ -1,6 +1,6 @@
-"""Qwen3-ASR file transcription, not in the founding document. Source: the upstream's pages of 2026.
+"""The Qwen3-ASR models for files. Source: the vendor's pages of 2026. The founding document does not list them.
 
-One file per task: `input.file_url` in, `output.result` and `usage.seconds` out.
+A task has one file. The request has `input.file_url`, the response `output.result` and `usage.seconds`.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ _FEATURES: Mapping[Feature, Availability] = {
 _NOTES = (
     "Sentences always carry times; words come only with enable_words.",
     "Formats and sample rates are taken from the other families.",
-    "The upstream's pages disagree whether context is called text or corpus; a field test saw no effect of either.",
+    "DashScope's pages disagree whether context is called text or corpus. In a field test, neither had an effect.",
 )
 _SUBMITS_PER_MINUTE = 100
 

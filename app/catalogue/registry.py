@@ -1,4 +1,4 @@
-"""All models in one mapping. Adding a model means adding data to its family's module."""
+"""The models by id. To add a model, add its data to the module of its family."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -17,20 +17,20 @@ MODELS: Mapping[str, Model] = MappingProxyType(
     {model.id: model for model in (*FUN_ASR, *PARAFORMER, *SENSEVOICE, *QWEN3_ASR)}
 )
 
-_MAX_ID = max(map(len, MODELS))
+_MAX_ID_CHARS = max(map(len, MODELS))
 
 
 def find_model(model_id: str) -> Model:
-    """Raises UnknownModel with what the client may have meant."""
+    """The model of an id. Raises UnknownModel, with similar ids as suggestions."""
     if model := MODELS.get(model_id):
         return model
-    # Comparing is quadratic in the length, and the length is the client's choice.
-    close = get_close_matches(model_id[: _MAX_ID * 2].lower(), MODELS, cutoff=0.7)
+    # The comparison takes quadratic time, and clients choose the length of the id.
+    close = get_close_matches(model_id[: _MAX_ID_CHARS * 2].lower(), MODELS, cutoff=0.7)
     hint = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(MODELS)}"
     detail = f"The catalogue has no model {quoted(model_id)}; {hint}"
     raise UnknownModel(detail, faults=[Fault("/model", detail)])
 
 
-def cost(offer: RegionalPrice, billed_ms: int) -> Decimal:
-    """The price of `billed_ms` milliseconds in the offer's currency, exact and not rounded."""
-    return offer.price_per_second * billed_ms / 1000
+def cost(price: RegionalPrice, billed_ms: int) -> Decimal:
+    """The price of `billed_ms` milliseconds in the currency of `price`, exact and not rounded."""
+    return price.price_per_second * billed_ms / 1000

@@ -1,4 +1,4 @@
-"""Which model for what: the founding document's table of recommendations, in its order."""
+"""Recommended models per scenario. Source: the founding document's table, in its order."""
 
 from app.catalogue.model import Scenario
 

@@ -1,28 +1,27 @@
-"""Shapes of JSON values as data, and the one function that compares a value with its shape. Pure."""
+"""Schemas of JSON values, and the validation of a value against its schema. Pure."""
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from app.errors import Fault
+from app.urls import find_control_character
 
 JsonType = Literal["boolean", "integer", "string", "array", "object"]
 
-# PostgreSQL's jsonb refuses NUL, and lone surrogates have no UTF-8 form: neither can be stored or sent.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-_LAYOUT = str.maketrans("", "", "\t\n\r")
-_SHOWN_CHARS = 40
-_MAX_STEP_LENGTH = 200
+_WHITESPACE = str.maketrans("", "", "\t\n\r")
+_MAX_QUOTED_CHARS = 40
+_MAX_TOKEN_CHARS = 200
 _NAMES = {"boolean": "true or false", "array": "an array", "object": "an object"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ValueSchema:
-    """What a JSON value must look like. Bounds are inclusive; None means no bound.
+    """The schema of a JSON value. Bounds are inclusive. None means no bound.
 
-    Strings are never blank and hold no control characters, but for tabs and line ends when `multiline`.
-    Arrays hold distinct `items`; where `ordered` is false their order means nothing. Objects hold no other `fields`.
+    Strings must not be blank or contain control characters, except tabs and line ends if `multiline`.
+    The items of an array must differ. If `ordered` is false, their order has no meaning. Objects may have only the
+    listed `fields`.
     """
 
     type: JsonType
@@ -39,113 +38,113 @@ class ValueSchema:
     required: tuple[str, ...] = ()
 
 
-def validate(shape: ValueSchema, value: Any, pointer: str) -> Iterator[Fault]:
-    """Everything wrong with `value`, a parsed JSON value that stands at `pointer`."""
-    match shape.type, value:
+def validate(schema: ValueSchema, value: Any, pointer: str) -> Iterator[Fault]:
+    """All faults of a parsed JSON value. `pointer` is the JSON pointer of the value."""
+    match schema.type, value:
         case "boolean", bool():
             return
         case "integer", int() if not isinstance(value, bool):
-            yield from _integer_faults(shape, value, pointer)
+            yield from _integer_faults(schema, value, pointer)
         case "string", str():
-            yield from _string_faults(shape, value, pointer)
+            yield from _string_faults(schema, value, pointer)
         case "array", list():
-            yield from _array_faults(shape, value, pointer)
+            yield from _array_faults(schema, value, pointer)
         case "object", dict():
-            yield from _object_faults(shape, value, pointer)
+            yield from _object_faults(schema, value, pointer)
         case _:
-            yield Fault(pointer, f"needs {expectation(shape)}, got {_kind(value)}")
+            yield Fault(pointer, f"needs {expectation(schema)}, got {_kind(value)}")
 
 
-def expectation(shape: ValueSchema) -> str:
-    """What would be right, as the object of a sentence: `an integer from 2 to 100`."""
-    match shape.type:
+def expectation(schema: ValueSchema) -> str:
+    """A valid value as the object of a sentence: `an integer from 2 to 100`."""
+    match schema.type:
         case "integer":
-            return f"an integer{_range(shape)}"
-        case "string" if shape.values:
-            return f"one of {', '.join(shape.values)}"
+            return f"an integer{_range(schema)}"
+        case "string" if schema.values:
+            return f"one of {', '.join(schema.values)}"
         case "string":
             return "a string that is not blank" + (
-                f", at most {shape.max_length} characters" if shape.max_length else ""
+                f", at most {schema.max_length} characters" if schema.max_length else ""
             )
-        case "array" if shape.items is not None and shape.items.type in {"string", "integer"}:
-            return f"an array of {shape.items.type}s"
+        case "array" if schema.items is not None and schema.items.type in {"string", "integer"}:
+            return f"an array of {schema.items.type}s"
         case other:
             return _NAMES[other]
 
 
 def json_pointer(pointer: str, token: str | int) -> str:
-    """A JSON pointer one step deeper, escaped as RFC 6901 asks, and cut; what UTF-8 cannot carry becomes `?`."""
-    text = str(token)[:_MAX_STEP_LENGTH].encode(errors="replace").decode()
+    """The pointer of a member or element, with the escapes of RFC 6901. Long tokens are cut, surrogates become `?`."""
+    text = str(token)[:_MAX_TOKEN_CHARS].encode(errors="replace").decode()
     return f"{pointer}/{text.replace('~', '~0').replace('/', '~1')}"
 
 
 def quoted(text: str) -> str:
-    """The start of a client's string, quoted, safe to put into a message."""
-    return repr(text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "…")
+    """The start of a client's string, quoted for a message."""
+    return repr(text if len(text) <= _MAX_QUOTED_CHARS else text[:_MAX_QUOTED_CHARS] + "…")
 
 
-def _integer_faults(shape: ValueSchema, value: int, pointer: str) -> Iterator[Fault]:
-    too_small = shape.minimum is not None and value < shape.minimum
-    too_large = shape.maximum is not None and value > shape.maximum
+def _integer_faults(schema: ValueSchema, value: int, pointer: str) -> Iterator[Fault]:
+    too_small = schema.minimum is not None and value < schema.minimum
+    too_large = schema.maximum is not None and value > schema.maximum
     if too_small or too_large:
-        yield Fault(pointer, f"needs {expectation(shape)}")
+        yield Fault(pointer, f"needs {expectation(schema)}")
 
 
-def _string_faults(shape: ValueSchema, value: str, pointer: str) -> Iterator[Fault]:
-    checked = value.translate(_LAYOUT) if shape.multiline else value
-    if shape.values and value not in shape.values:
-        yield Fault(pointer, f"needs {expectation(shape)}; got {quoted(value)}")
-    elif not value.strip() or (shape.max_length is not None and len(value) > shape.max_length):
-        yield Fault(pointer, f"needs {expectation(shape)}")
-    elif _UNPRINTABLE.search(checked):
-        yield Fault(pointer, f"needs {expectation(shape)}, without control characters and lone surrogates")
+def _string_faults(schema: ValueSchema, value: str, pointer: str) -> Iterator[Fault]:
+    checked = value.translate(_WHITESPACE) if schema.multiline else value
+    if schema.values and value not in schema.values:
+        yield Fault(pointer, f"needs {expectation(schema)}; got {quoted(value)}")
+    elif not value.strip() or (schema.max_length is not None and len(value) > schema.max_length):
+        yield Fault(pointer, f"needs {expectation(schema)}")
+    elif find_control_character(checked):
+        yield Fault(pointer, f"needs {expectation(schema)}, without control characters and lone surrogates")
 
 
-def _array_faults(shape: ValueSchema, value: list[Any], pointer: str) -> Iterator[Fault]:
-    if len(value) < shape.min_items or (shape.max_items is not None and len(value) > shape.max_items):
-        yield Fault(pointer, f"needs {_count(shape)}, got {len(value)}")
+def _array_faults(schema: ValueSchema, value: list[Any], pointer: str) -> Iterator[Fault]:
+    if len(value) < schema.min_items or (schema.max_items is not None and len(value) > schema.max_items):
+        yield Fault(pointer, f"needs {_count(schema)}, got {len(value)}")
         return
     seen: set[Any] = set()
     for index, item in enumerate(value):
         at = json_pointer(pointer, index)
-        faults = list(validate(shape.items, item, at)) if shape.items is not None else []
+        faults = list(validate(schema.items, item, at)) if schema.items is not None else []
         yield from faults
         if not faults and item in seen:
-            yield Fault(at, "needs to be named only once in the list")
+            yield Fault(at, "occurs twice in the list: remove one")
         if not faults:
             seen.add(item)
 
 
-def _object_faults(shape: ValueSchema, value: dict[str, Any], pointer: str) -> Iterator[Fault]:
-    for name in shape.required:
+def _object_faults(schema: ValueSchema, value: dict[str, Any], pointer: str) -> Iterator[Fault]:
+    for name in schema.required:
         if name not in value:
-            yield Fault(json_pointer(pointer, name), "needs to be present")
+            yield Fault(json_pointer(pointer, name), "is required")
     for name, item in value.items():
         at = json_pointer(pointer, name)
-        if name in shape.fields:
-            yield from validate(shape.fields[name], item, at)
+        if name in schema.fields:
+            yield from validate(schema.fields[name], item, at)
         else:
-            yield Fault(at, f"is not known here; known are {', '.join(shape.fields)}")
+            yield Fault(at, f"is not a known field; use {', '.join(schema.fields)}")
 
 
-def _count(shape: ValueSchema) -> str:
-    if shape.min_items == shape.max_items:
-        return f"exactly {shape.min_items} element{'s' if shape.min_items != 1 else ''}"
-    if shape.max_items is None:
-        return f"at least {shape.min_items} elements"
-    return f"{shape.min_items} to {shape.max_items} elements"
+def _count(schema: ValueSchema) -> str:
+    if schema.min_items == schema.max_items:
+        return f"exactly {schema.min_items} element{'s' if schema.min_items != 1 else ''}"
+    if schema.max_items is None:
+        return f"at least {schema.min_items} elements"
+    return f"{schema.min_items} to {schema.max_items} elements"
 
 
-def _range(shape: ValueSchema) -> str:
-    if shape.minimum is not None and shape.maximum is not None:
-        return f" from {shape.minimum} to {shape.maximum}"
-    return "" if shape.minimum is None else f" of at least {shape.minimum}"
+def _range(schema: ValueSchema) -> str:
+    if schema.minimum is not None and schema.maximum is not None:
+        return f" from {schema.minimum} to {schema.maximum}"
+    return "" if schema.minimum is None else f" of at least {schema.minimum}"
 
 
 def _kind(value: Any) -> str:
     match value:
         case None:
-            return "null: leave it out instead"
+            return "null; leave the field out instead"
         case bool():
             return str(value).lower()
         case int() | float():

@@ -1,4 +1,4 @@
-"""SenseVoice, Beijing only, soon to be retired. Source: founding document; languages: its API page."""
+"""The SenseVoice model, in Beijing only, announced as retired. Source: founding document. Languages: its API page."""
 
 from app.catalogue import parameters as p
 from app.catalogue.defaults import FORMATS, MAX_FILE_BYTES, MAX_FILES_PER_TASK, QUERY_RPS, cny, codes, replaced_by
@@ -10,7 +10,7 @@ _LANGUAGES = codes(
     "my km hi kn lo ml mr mn ne pa si sw te ur ha"
 )
 _FILLER_NOTE = (
-    "The upstream's page lists disfluency_removal_enabled; the founding document says that fillers cannot be removed, "
+    "DashScope's page lists disfluency_removal_enabled; the founding document says that fillers cannot be removed, "
     "so it is refused."
 )
 

@@ -1,4 +1,7 @@
-"""Is this job possible, and in what region? Pure; every refusal names the place and what would be right."""
+"""Validates jobs against the catalogue and selects their region. Pure.
+
+Every error names the field, its fault and a valid value.
+"""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,18 +20,19 @@ from app.catalogue.schema import json_pointer, validate
 from app.errors import Fault, InvalidRequest, ModelNotInRegion, RegionNotServed
 from app.json_values import has_more_values
 
-# More places than anyone mends at once; a hostile body must not cost time and an endless answer.
+# Limits the time and the response of a body with many faults.
 _MAX_FAULTS = 100
-_REMEMBERED_BYTES = 1000
-# Of a parameter that is JSON in a string: twice 10,000 words, and what is around them.
+# Results of larger parameters are not cached.
+_MAX_CACHED_BYTES = 1000
+# Most values in a parameter that is a string of JSON: two lists of 10,000 words, and their objects.
 _MAX_VALUES = 25_000
 
 
 @dataclass(frozen=True, slots=True)
 class ValidatedJob:
-    """`parameters` are canonical: jobs that mean the same have equal ones, so their files may share a task.
+    """A valid job with canonical `parameters`: files whose parameters have the same meaning can share a task.
 
-    It may be shared by jobs: nobody changes it.
+    Several jobs may share one instance. Do not change `parameters`.
     """
 
     model: Model
@@ -43,22 +47,22 @@ def validate_job(
     parameters: Mapping[str, Any],
     served: Sequence[RegionName],
 ) -> ValidatedJob:
-    """`served`: regions with a key, the default region first.
+    """Validate a job. `served` are the regions with a key, the default region first.
 
     Raises UnknownModel, ModelNotInRegion, RegionNotServed, or InvalidRequest with the faults of all parameters.
-    What was found valid is remembered: clients ask for the same again and again.
+    Valid results are cached, since clients often send the same parameters.
     """
     try:
-        written = orjson.dumps(parameters)
-    except TypeError:  # a lone surrogate, or an integer of more than 64 bits: a fault, which is told below
+        encoded = orjson.dumps(parameters)
+    except TypeError:  # a lone surrogate or an integer of more than 64 bits, which is a fault
         return _validate(model, region, parameters, tuple(served))
-    if len(written) > _REMEMBERED_BYTES:
+    if len(encoded) > _MAX_CACHED_BYTES:
         return _validate(model, region, parameters, tuple(served))
-    return _validate_again(model, region, written, tuple(served))
+    return _validate_cached(model, region, encoded, tuple(served))
 
 
 @lru_cache(maxsize=1024)
-def _validate_again(
+def _validate_cached(
     model: str, region: Literal["auto"] | RegionName, parameters: bytes, served: tuple[RegionName, ...]
 ) -> ValidatedJob:
     return _validate(model, region, orjson.loads(parameters), served)
@@ -79,14 +83,14 @@ def _validate(
 
 
 def choose_region(model: Model, region: Literal["auto"] | RegionName, served: Sequence[RegionName]) -> RegionName:
-    """The region asked for, or under `auto` the first of `served` that has the model."""
+    """The requested region, or for `auto` the first of `served` that offers the model."""
     if region == "auto":
         for candidate in served:
             if candidate in model.regions:
                 return candidate
         raise _not_served(f"{model.id} is offered in {_listed(model.regions)}", model.regions, served)
     if region not in model.regions:
-        detail = f"{model.id} is not offered in {region}; it is in {_listed(model.regions)}"
+        detail = f"{model.id} is not offered in {region}; use {_listed(model.regions)}"
         raise ModelNotInRegion(detail, faults=[Fault("/region", detail)])
     if region not in served:
         raise _not_served(f"The region is {region}", [region], served)
@@ -94,7 +98,7 @@ def choose_region(model: Model, region: Literal["auto"] | RegionName, served: Se
 
 
 def validate_parameters(model: Model, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The canonical form: names sorted, nothing dropped, no default filled in. Raises InvalidRequest."""
+    """The canonical parameters, sorted by name, without added defaults. Raises InvalidRequest."""
     accepted = {parameter.name: parameter for parameter in model.parameters}
     faults = list(islice(_parameter_faults(model, accepted, parameters), _MAX_FAULTS))
     if faults:
@@ -116,38 +120,38 @@ def _parameter_faults(
 def _value_faults(parameter: Parameter, value: Any) -> Iterator[Fault]:
     pointer = json_pointer("/parameters", parameter.name)
     if not (parameter.json_text and isinstance(value, str)):
-        for fault in validate(parameter.shape, value, pointer):
-            yield Fault(fault.pointer, fault.detail + _supporters(parameter, value, fault.pointer))
+        for fault in validate(parameter.schema, value, pointer):
+            yield Fault(fault.pointer, fault.detail + _models_supporting(parameter, value, fault.pointer))
         return
     if has_more_values(value.encode(errors="replace"), _MAX_VALUES):
-        yield Fault(pointer, f"holds more than {_MAX_VALUES:,} values in its JSON text; no parameter takes as many")
+        yield Fault(pointer, f"holds more than {_MAX_VALUES:,} JSON values; no parameter accepts so many")
         return
     try:
         parsed = json.loads(value)
     except (ValueError, RecursionError):
-        yield Fault(pointer, "needs an object, or a string that holds one as JSON; this string is no JSON")
+        yield Fault(pointer, "needs an object or a string of JSON; this string is not JSON")
         return
-    # A pointer cannot lead into a string, so the rest of the way stands in the sentence.
-    for fault in validate(parameter.shape, parsed, ""):
-        yield Fault(pointer, f"in its JSON text, {fault.pointer or 'the whole'}: {fault.detail}")
+    # A JSON pointer cannot point into a string, so the message contains the rest of the path.
+    for fault in validate(parameter.schema, parsed, ""):
+        yield Fault(pointer, f"in its JSON, {fault.pointer or 'the value'} {fault.detail}")
 
 
-def _supporters(parameter: Parameter, value: Any, pointer: str) -> str:
-    """Which models take the refused value, where it is one of a list of words that differs between models."""
+def _models_supporting(parameter: Parameter, value: Any, pointer: str) -> str:
+    """Names the models that accept the refused value, if the allowed values differ between models."""
     index = pointer.rpartition("/")[2]
     item = value[int(index)] if isinstance(value, list) and index.isdecimal() else value
-    if item in _words(parameter):
+    if item in _allowed_values(parameter):
         return ""
     models = [
         model.id
         for model in MODELS.values()
-        if any(item in _words(p) for p in model.parameters if p.name == parameter.name)
+        if any(item in _allowed_values(other) for other in model.parameters if other.name == parameter.name)
     ]
     return f"; supported by {', '.join(models)}" if models else ""
 
 
-def _words(parameter: Parameter) -> tuple[str, ...]:
-    return (parameter.shape.items or parameter.shape).values
+def _allowed_values(parameter: Parameter) -> tuple[str, ...]:
+    return (parameter.schema.items or parameter.schema).values
 
 
 def _not_accepted(model: Model, name: str) -> str:
@@ -163,17 +167,17 @@ def _not_accepted(model: Model, name: str) -> str:
 def _combination_faults(accepted: Mapping[str, Parameter], parameters: Mapping[str, Any]) -> Iterator[Fault]:
     counted = "speaker_count" in accepted and "speaker_count" in parameters
     if counted and parameters.get("diarization_enabled") is not True:
-        yield Fault("/parameters/speaker_count", "needs diarization_enabled to be true as well")
+        yield Fault("/parameters/speaker_count", "requires diarization_enabled to be true")
     if "corpus" in accepted and "corpus" in parameters and "text" in parameters:
-        yield Fault("/parameters/text", "says the same as corpus.text; give one of the two")
+        yield Fault("/parameters/text", "has the same meaning as corpus.text; use only one of the two")
 
 
 def _not_served(
     problem: str, wanted: Mapping[RegionName, Any] | Sequence[RegionName], served: Sequence[RegionName]
 ) -> RegionNotServed:
     variables = " or ".join(f"DASHSCOPE_{region.upper()}_API_KEY" for region in wanted)
-    have = f"it serves {_listed(served)}" if served else "it serves no region"
-    detail = f"{problem}, for which this gateway has no key: {have}; {variables} would have to be set"
+    available = f"it serves {_listed(served)}" if served else "it serves no region"
+    detail = f"{problem}, for which this gateway has no key: {available}; the operator can set {variables}"
     return RegionNotServed(detail, faults=[Fault("/region", detail)])
 
 

@@ -1,4 +1,4 @@
-"""Jobs that mean the same have equal parameters, and no input breaks validation."""
+"""Parameters with the same meaning become equal, and any input is valid or refused."""
 
 import contextlib
 import json
@@ -12,7 +12,7 @@ from app.catalogue import MODELS, validate_parameters
 from app.errors import InvalidRequest
 
 NAMES = sorted({parameter.name for model in MODELS.values() for parameter in model.parameters})
-# Small alphabets of troublemakers: JSON and pointer escapes, NUL, a lone surrogate, wide characters.
+# Characters that need care: escapes of JSON and JSON pointers, NUL, a lone surrogate, wide characters.
 WORD = st.text('ab嗯é𠮷"\\/', min_size=1, max_size=8)
 NASTY = st.text('ab/~"\\ \n\x00\x7f\ud800嗯', max_size=12)
 WORDS = st.fixed_dictionaries({"word_list": st.lists(WORD, max_size=3, unique=True)})
@@ -43,25 +43,25 @@ PARAFORMER_V2 = MODELS["paraformer-v2"]
 
 
 @given(parameters=VALID)
-def test_canonicalising_twice_changes_nothing_and_drops_nothing(parameters: dict[str, Any]) -> None:
+def test_canonical_parameters_are_complete_and_stable(parameters: dict[str, Any]) -> None:
     once = validate_parameters(PARAFORMER_V2, parameters)
     assert validate_parameters(PARAFORMER_V2, once) == once
     assert list(once) == sorted(parameters)
 
 
 @given(model=MODEL, parameters=st.dictionaries(st.sampled_from(NAMES) | NASTY, JUNK, max_size=5))
-def test_junk_raises_nothing_but_invalid_request(model: Any, parameters: dict[str, Any]) -> None:
+def test_any_input_is_valid_or_raises_invalid_request(model: Any, parameters: dict[str, Any]) -> None:
     with contextlib.suppress(InvalidRequest):
         json.dumps(validate_parameters(model, parameters), allow_nan=False, ensure_ascii=False).encode()
 
 
 @given(model=MODEL, parameters=st.dictionaries(NASTY, JUNK, min_size=1, max_size=5))
-def test_a_refusal_can_always_be_sent(model: Any, parameters: dict[str, Any]) -> None:
+def test_error_can_always_be_encoded(model: Any, parameters: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest) as caught:
         validate_parameters(model, parameters)
-    told = [caught.value.detail]
-    told += [text for fault in caught.value.faults for text in (fault.pointer, fault.detail)]
-    assert "".join(told).encode()
+    texts = [caught.value.detail]
+    texts += [text for fault in caught.value.faults for text in (fault.pointer, fault.detail)]
+    assert "".join(texts).encode()
 
 
 @pytest.mark.parametrize(
@@ -78,23 +78,23 @@ def test_a_refusal_can_always_be_sent(model: Any, parameters: dict[str, Any]) ->
         ),
     ],
 )
-def test_what_means_the_same_becomes_equal(one: dict[str, Any], other: dict[str, Any]) -> None:
+def test_parameters_with_the_same_meaning_become_equal(one: dict[str, Any], other: dict[str, Any]) -> None:
     assert validate_parameters(PARAFORMER_V2, one) == validate_parameters(PARAFORMER_V2, other)
 
 
-def test_the_order_of_language_hints_is_kept_because_only_the_first_may_count() -> None:
+def test_order_of_language_hints_is_preserved() -> None:
     hints = {"language_hints": ["zh", "en"]}
     assert validate_parameters(MODELS["fun-asr"], hints) == hints
 
 
-def test_the_word_filter_becomes_the_string_that_the_upstream_documents() -> None:
+def test_word_filter_becomes_the_string_that_dashscope_documents() -> None:
     given_filter = {"system_reserved_filter": True, "filter_with_signed": {"word_list": ["测试"]}}
     assert validate_parameters(PARAFORMER_V2, {"special_word_filter": given_filter}) == {
         "special_word_filter": '{"filter_with_signed":{"word_list":["测试"]},"system_reserved_filter":true}'
     }
 
 
-def test_what_the_client_passed_is_not_changed() -> None:
+def test_validation_does_not_change_its_input() -> None:
     parameters = {"channel_id": [1, 0]}
     validate_parameters(PARAFORMER_V2, parameters)
     assert parameters == {"channel_id": [1, 0]}

@@ -1,4 +1,4 @@
-"""The facts of the founding document (and of the upstream's pages for qwen3), written down a second time."""
+"""The catalogue has the facts of the founding document, and those of DashScope's pages for qwen3."""
 
 import json
 from datetime import date
@@ -17,7 +17,7 @@ QWEN3 = ["qwen3-asr-flash-filetrans", "qwen3-asr-flash-filetrans-2025-11-17"]
 every_model = pytest.mark.parametrize("model", EVERY_MODEL, ids=lambda model: model.id)
 
 
-def test_the_catalogue_holds_the_founding_documents_models_and_qwen3_in_its_order() -> None:
+def test_catalogue_has_the_models_of_the_founding_document_in_order_and_qwen3() -> None:
     assert list(MODELS) == [*FUN_ASR, *PARAFORMER, "sensevoice-v1", *QWEN3]
 
 
@@ -30,24 +30,24 @@ def test_the_catalogue_holds_the_founding_documents_models_and_qwen3_in_its_orde
         (QWEN3, Family.QWEN3_ASR, {"beijing": "0.00022", "singapore": "0.00026"}),
     ],
 )
-def test_a_family_has_one_price_per_region(ids: list[str], family: Family, prices: dict[str, str]) -> None:
+def test_models_of_a_family_have_one_price_per_region(ids: list[str], family: Family, prices: dict[str, str]) -> None:
     for model in map(find_model, ids):
         assert model.family is family
-        assert {name: str(offer.price_per_second) for name, offer in model.regions.items()} == {
+        assert {name: str(price.price_per_second) for name, price in model.regions.items()} == {
             name: str(Decimal(price)) for name, price in prices.items()
         }
-        assert {offer.currency for offer in model.regions.values()} == {"CNY"}
+        assert {price.currency for price in model.regions.values()} == {"CNY"}
 
 
 @every_model
-def test_submit_rate_is_the_documented_one(model: Model) -> None:
+def test_rates_are_those_of_the_documents(model: Model) -> None:
     expected = {"paraformer-v2": 20, "paraformer-8k-v2": 20} | dict.fromkeys(QWEN3, 100 / 60)
     assert model.submit_rps == expected.get(model.id, 10)
     assert model.query_rps == 20
 
 
 @every_model
-def test_sample_rates_are_free_but_for_three_models(model: Model) -> None:
+def test_three_models_limit_the_sample_rate(model: Model) -> None:
     expected = {
         "paraformer-8k-v2": (8000, 8000),
         "paraformer-8k-v1": (8000, 8000),
@@ -66,7 +66,7 @@ def test_limits_are_2_gb_12_hours_and_100_files(model: Model) -> None:
 
 
 @every_model
-def test_only_qwen3_takes_a_single_file_url(model: Model) -> None:
+def test_only_qwen3_models_take_a_single_file_url(model: Model) -> None:
     assert model.input_style == ("file_url" if model.id in QWEN3 else "file_urls")
 
 
@@ -86,7 +86,9 @@ def test_only_qwen3_takes_a_single_file_url(model: Model) -> None:
         ("vad", "always", "always", "no", "always"),
     ],
 )
-def test_features_follow_the_matrix(feature: str, fun_asr: str, paraformer: str, sensevoice: str, qwen3: str) -> None:
+def test_features_are_those_of_the_feature_table(
+    feature: str, fun_asr: str, paraformer: str, sensevoice: str, qwen3: str
+) -> None:
     of_model = {model.id: dict(describe(model)["features"])[feature] for model in EVERY_MODEL}
     assert of_model["fun-asr"] == fun_asr
     assert {of_model[model_id] for model_id in PARAFORMER} == {paraformer}
@@ -94,12 +96,12 @@ def test_features_follow_the_matrix(feature: str, fun_asr: str, paraformer: str,
     assert {of_model[model_id] for model_id in QWEN3} == {qwen3}
 
 
-def test_only_fun_asr_and_its_newest_snapshot_sing_within_the_family() -> None:
+def test_singing_is_recognised_by_fun_asr_and_its_newest_snapshot() -> None:
     assert [name for name in FUN_ASR if MODELS[name].features["singing"] != "no"] == FUN_ASR[:2]
 
 
 @every_model
-def test_every_model_names_the_same_features(model: Model) -> None:
+def test_all_models_describe_the_same_features(model: Model) -> None:
     assert model.features.keys() == MODELS["fun-asr"].features.keys()
 
 
@@ -116,7 +118,7 @@ def test_every_model_names_the_same_features(model: Model) -> None:
         ("paraformer-mtl-v1", "zh en ja ko es id fr de it ms"),
     ],
 )
-def test_languages_are_the_founding_documents(model_id: str, languages: str) -> None:
+def test_languages_are_those_of_the_founding_document(model_id: str, languages: str) -> None:
     assert MODELS[model_id].languages == tuple(languages.split())
 
 
@@ -128,24 +130,24 @@ def test_no_language_is_listed_twice(model: Model) -> None:
 @pytest.mark.parametrize(
     ("model_id", "count"), [("fun-asr-mtl", 30), ("sensevoice-v1", 52), ("qwen3-asr-flash-filetrans", 27)]
 )
-def test_the_long_language_lists_are_complete(model_id: str, count: int) -> None:
+def test_long_lists_of_languages_are_complete(model_id: str, count: int) -> None:
     assert len(MODELS[model_id].languages) == count
 
 
 @every_model
-def test_alias_and_replacement_are_other_models_of_the_catalogue(model: Model) -> None:
+def test_aliases_and_replacements_are_other_models_of_the_catalogue(model: Model) -> None:
     named = {model.alias_of, model.deprecation and model.deprecation.replacement} - {None}
     assert named <= MODELS.keys() - {model.id}
 
 
 @every_model
-def test_a_replacement_is_not_itself_about_to_retire(model: Model) -> None:
+def test_replacement_has_no_announced_retirement(model: Model) -> None:
     if model.deprecation:
         assert model.deprecation.retires_at == date(2026, 10, 10)
         assert MODELS[model.deprecation.replacement].deprecation is None
 
 
-def test_the_announced_retirements_are_marked() -> None:
+def test_announced_retirements_are_listed() -> None:
     assert [model.id for model in EVERY_MODEL if not model.deprecation] == [
         "fun-asr",
         "paraformer-v2",
@@ -154,7 +156,7 @@ def test_the_announced_retirements_are_marked() -> None:
     ]
 
 
-def test_an_alias_equals_its_snapshot_in_all_but_name() -> None:
+def test_alias_equals_its_snapshot_except_for_the_name() -> None:
     own = {"id", "alias_of", "deprecation", "scenarios"}
     for model in EVERY_MODEL:
         if model.alias_of:
@@ -172,12 +174,12 @@ def test_scenarios_recommend_models_of_the_catalogue() -> None:
 
 
 @every_model
-def test_a_description_is_plain_json(model: Model) -> None:
+def test_description_is_plain_json(model: Model) -> None:
     description = describe(model)
     assert json.loads(json.dumps(description)) == description
 
 
-def test_a_description_reads_as_documented() -> None:
+def test_description_has_the_documented_fields() -> None:
     description = describe(MODELS["paraformer-8k-v1"])
     assert description["regions"] == [{"region": "beijing", "price_per_second": "0.00008", "currency": "CNY"}]
     assert description["sample_rates"] == {"minimum_hz": 8000, "maximum_hz": 8000}
@@ -193,7 +195,7 @@ def test_a_description_reads_as_documented() -> None:
         "values": None,
         "max_length": None,
         "max_items": None,
-        "description": "Expected number of speakers, a hint and no guarantee. Only together with diarization_enabled.",
+        "description": "Expected number of speakers. The result may have another number. Requires diarization_enabled.",
     }
     assert describe(MODELS["fun-asr"])["deprecation"] is None
 
@@ -203,7 +205,7 @@ def test_cost_is_exact_to_the_millisecond() -> None:
     assert cost(MODELS["sensevoice-v1"].regions["beijing"], 0) == 0
 
 
-def test_a_misspelt_model_gets_a_suggestion() -> None:
+def test_error_of_a_misspelt_model_suggests_a_model() -> None:
     with pytest.raises(UnknownModel) as caught:
         find_model("Paraformer-V3")
     assert caught.value.faults[0].pointer == "/model"
@@ -211,7 +213,7 @@ def test_a_misspelt_model_gets_a_suggestion() -> None:
 
 
 @pytest.mark.parametrize("model_id", ["", "whisper-1", "\ud800\x00", "x" * 100_000])
-def test_an_unknown_model_gets_the_list_and_no_long_echo(model_id: str) -> None:
+def test_error_of_an_unknown_model_lists_the_models_and_stays_short(model_id: str) -> None:
     with pytest.raises(UnknownModel) as caught:
         find_model(model_id)
     assert "it has fun-asr," in caught.value.detail
