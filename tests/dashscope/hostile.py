@@ -1,4 +1,4 @@
-"""A server that answers exactly the bytes it is told to, and keeps what it was sent, byte for byte."""
+"""A server that sends scripted bytes and records the requests that it gets, byte for byte."""
 
 import asyncio
 import gzip
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
-# Answers a request that was read to its end. The connection stays open when it returns True.
+# Responds to a request that was read completely. The connection stays open if it returns True.
 Script = Callable[[asyncio.StreamWriter], Awaitable[bool]]
 
 
@@ -29,14 +29,14 @@ class Received:
 
 @dataclass
 class HostileServer:
-    """`scripts` are used one by one, the last for ever."""
+    """Plays the `scripts` in order and repeats the last one."""
 
     scripts: deque[Script] = field(default_factory=deque)
     received: list[Received] = field(default_factory=list)
     origin: str = ""
     connections: int = 0
     heard: asyncio.Event = field(default_factory=asyncio.Event)
-    _visits: set[asyncio.Task[None]] = field(default_factory=set)
+    _connections: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
     def base_url(self) -> str:
@@ -49,18 +49,18 @@ class HostileServer:
     def play(self, *scripts: Script) -> None:
         self.scripts = deque(scripts)
 
-    def welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        visit = asyncio.create_task(self._visit(reader, writer))
-        self._visits.add(visit)
-        visit.add_done_callback(self._visits.discard)
+        connection = asyncio.create_task(self._serve(reader, writer))
+        self._connections.add(connection)
+        connection.add_done_callback(self._connections.discard)
 
-    async def leave(self) -> None:
-        for visit in self._visits:
-            visit.cancel()
-        await asyncio.gather(*self._visits, return_exceptions=True)
+    async def close(self) -> None:
+        for connection in self._connections:
+            connection.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
 
-    async def _visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             with suppress(OSError, asyncio.IncompleteReadError):
                 while True:
@@ -84,32 +84,32 @@ async def _read(reader: asyncio.StreamReader) -> Received:
 @asynccontextmanager
 async def hostile_server(host: str = "127.0.0.1") -> AsyncIterator[HostileServer]:
     hostile = HostileServer()
-    server = await asyncio.start_server(hostile.welcome, host, 0)
+    server = await asyncio.start_server(hostile.accept, host, 0)
     hostile.origin = f"http://{host}:{server.sockets[0].getsockname()[1]}"
     try:
         yield hostile
     finally:
         server.close()
-        await hostile.leave()
+        await hostile.close()
 
 
-def raw(answer: bytes, *, keep: bool = False) -> Script:
+def raw(content: bytes, *, keep: bool = False) -> Script:
     async def script(writer: asyncio.StreamWriter) -> bool:
-        writer.write(answer)
+        writer.write(content)
         await writer.drain()
         return keep
 
     return script
 
 
-def answer(status: int, body: bytes, *headers: str, length: int | None = None, keep: bool = True) -> Script:
-    """`length` may lie."""
+def response(status: int, body: bytes, *headers: str, length: int | None = None, keep: bool = True) -> Script:
+    """A response. `length` replaces the real Content-Length."""
     lines = [f"HTTP/1.1 {status} Whatever", f"Content-Length: {len(body) if length is None else length}", *headers]
     return raw("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body, keep=keep)
 
 
 def json(status: int, value: object, *headers: str) -> Script:
-    return answer(status, orjson.dumps(value), "Content-Type: application/json", *headers)
+    return response(status, orjson.dumps(value), "Content-Type: application/json", *headers)
 
 
 def error(status: int, code: str, message: str = "why") -> Script:
@@ -117,20 +117,20 @@ def error(status: int, code: str, message: str = "why") -> Script:
 
 
 def html(status: int) -> Script:
-    return answer(status, b"<html><body>nginx</body></html>", "Content-Type: text/html")
+    return response(status, b"<html><body>nginx</body></html>", "Content-Type: text/html")
 
 
 def zipped(body: bytes) -> Script:
-    return answer(200, gzip.compress(body), "Content-Encoding: gzip")
+    return response(200, gzip.compress(body), "Content-Encoding: gzip")
 
 
 async def drop(_writer: asyncio.StreamWriter) -> bool:
-    """Read the request, say nothing, close."""
+    """Close the connection without a response."""
     return False
 
 
 async def reset(writer: asyncio.StreamWriter) -> bool:
-    """Read the request, say nothing, abort."""
+    """Abort the connection without a response."""
     writer.transport.abort()
     return False
 
@@ -141,7 +141,7 @@ async def silence(_writer: asyncio.StreamWriter) -> bool:
 
 
 def drip(first: bytes, then: bytes) -> Script:
-    """An answer that never ends and never stops: no read ever times out."""
+    """An endless response in small pieces, so that no single read times out."""
 
     async def script(writer: asyncio.StreamWriter) -> bool:
         writer.write(first)
@@ -154,7 +154,7 @@ def drip(first: bytes, then: bytes) -> Script:
 
 
 def flood(first: bytes, chunk: bytes) -> Script:
-    """An endless answer at full speed."""
+    """An endless response at full speed."""
 
     async def script(writer: asyncio.StreamWriter) -> bool:
         writer.write(first)

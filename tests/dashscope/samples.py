@@ -1,4 +1,4 @@
-"""The protocol's sample answers, byte for byte."""
+"""The sample responses of the protocol, byte for byte."""
 
 from pathlib import Path
 from typing import Any

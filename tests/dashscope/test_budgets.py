@@ -1,4 +1,4 @@
-"""Rate budgets on real PostgreSQL. A trigger notes every grant by the database's clock: nothing here is timed."""
+"""Rate budgets on PostgreSQL. A trigger records each grant with the database's clock, so no test measures time."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -14,9 +14,9 @@ from app.dashscope.budgets import CATCH_UP_S, USED_SHARE, Budgets, Call
 from app.db import Sessions, create_engine, create_sessions, transaction
 from app.errors import DatabaseUnavailable
 
-# Timestamps and intervals are kept to the microsecond.
+# PostgreSQL stores timestamps and intervals in microseconds.
 ROUNDING = timedelta(microseconds=2)
-ONCE = 0.001  # a call, and the next one a quarter of an hour later
+ONCE = 0.001  # one call, and the next a quarter of an hour later
 
 NOTE_GRANTS = [
     """CREATE TABLE grants (
@@ -34,7 +34,7 @@ NOTE_GRANTS = [
 
 @pytest.fixture
 async def replicas(database_url: str) -> AsyncIterator[list[Budgets]]:
-    """Two processes as far as the database can tell: one commits each statement, the other each transaction."""
+    """Two processes from the database's view. The first commits each statement, the second each transaction."""
     engines = [create_engine(database_url, pool_size=3) for _ in range(2)]
     autocommit = engines[0].execution_options(isolation_level="AUTOCOMMIT")
     yield [Budgets(create_sessions(autocommit)), Budgets(create_sessions(engines[1]))]
@@ -74,11 +74,11 @@ async def row_of(sessions: Sessions, call: Call) -> Row[Any]:
 
 
 async def set_row(sessions: Sessions, assignments: str) -> None:
-    await run(sessions, f"UPDATE budgets SET {assignments}")  # noqa: S608 - the test's own words
+    await run(sessions, f"UPDATE budgets SET {assignments}")  # noqa: S608 - constant SQL of the tests
 
 
 async def granted(budgets: Budgets, call: Call) -> bool:
-    """Whether the call may go out at once."""
+    """True if the call may go out at once."""
     return await budgets.try_take(call) == 0
 
 
@@ -88,9 +88,7 @@ async def many(budgets: Budgets, call: Call, count: int) -> None:
 
 
 @pytest.mark.usefixtures("grants")
-async def test_no_second_sees_more_calls_than_the_rate_however_many_ask(
-    replicas: list[Budgets], sessions: Sessions
-) -> None:
+async def test_no_second_has_more_calls_than_the_rate(replicas: list[Budgets], sessions: Sessions) -> None:
     call = Call("beijing/default", "query", 40)
 
     await asyncio.gather(*(many(budgets, call, 10) for budgets in replicas for _ in range(3)))
@@ -108,7 +106,7 @@ async def test_no_second_sees_more_calls_than_the_rate_however_many_ask(
 
 
 @pytest.mark.usefixtures("grants")
-async def test_every_grant_moves_the_row_on_by_one_place(replicas: list[Budgets], sessions: Sessions) -> None:
+async def test_each_grant_advances_the_row_by_one_interval(replicas: list[Budgets], sessions: Sessions) -> None:
     call = Call("beijing/default", "query", 200)
 
     await asyncio.gather(*(many(budgets, call, 10) for budgets in replicas for _ in range(4)))
@@ -122,7 +120,7 @@ async def test_every_grant_moves_the_row_on_by_one_place(replicas: list[Budgets]
     assert all(later.allowed_at == earlier.next_at for earlier, later in pairwise(rows))
 
 
-async def test_a_new_kind_of_call_starts_at_once_and_waits_for_no_other(budgets: Budgets) -> None:
+async def test_kinds_of_calls_do_not_wait_for_each_other(budgets: Budgets) -> None:
     calls = [
         Call(account, kind, ONCE)
         for account in ("beijing/default", "beijing/other", "singapore/default")
@@ -133,7 +131,7 @@ async def test_a_new_kind_of_call_starts_at_once_and_waits_for_no_other(budgets:
     assert [await granted(budgets, call) for call in calls] == [False] * 15
 
 
-async def test_replicas_that_start_together_share_one_row(replicas: list[Budgets], sessions: Sessions) -> None:
+async def test_replicas_share_one_row(replicas: list[Budgets], sessions: Sessions) -> None:
     call = Call("beijing/default", "query", ONCE)
 
     granted_first = await asyncio.gather(*(granted(budgets, call) for budgets in replicas))
@@ -142,7 +140,7 @@ async def test_replicas_that_start_together_share_one_row(replicas: list[Budgets
     assert len(await rows_of(sessions, "SELECT kind FROM budgets")) == 1
 
 
-async def test_callers_of_one_process_are_served_in_the_order_they_came(budgets: Budgets) -> None:
+async def test_callers_of_one_process_are_served_in_order(budgets: Budgets) -> None:
     served: list[int] = []
 
     async def caller(number: int) -> None:
@@ -156,7 +154,7 @@ async def test_callers_of_one_process_are_served_in_the_order_they_came(budgets:
     assert served == list(range(10))
 
 
-async def test_a_429_halves_the_pace_and_pauses(budgets: Budgets, sessions: Sessions) -> None:
+async def test_429_halves_the_rate_and_pauses(budgets: Budgets, sessions: Sessions) -> None:
     call = Call("beijing/default", "query", 20)
     await budgets.take(call)
     before = await row_of(sessions, call)
@@ -169,7 +167,7 @@ async def test_a_429_halves_the_pace_and_pauses(budgets: Budgets, sessions: Sess
     assert not await granted(budgets, call)
 
 
-async def test_calls_that_were_answered_429_together_slow_down_once(budgets: Budgets, sessions: Sessions) -> None:
+async def test_concurrent_429s_lower_the_rate_once(budgets: Budgets, sessions: Sessions) -> None:
     call = Call("beijing/default", "query", 20)
     await budgets.take(call)
 
@@ -182,7 +180,7 @@ async def test_calls_that_were_answered_429_together_slow_down_once(budgets: Bud
     assert (row.current_rate, row.throttled) == (5, 9)
 
 
-async def test_a_short_pause_does_not_end_a_longer_one(budgets: Budgets, sessions: Sessions) -> None:
+async def test_short_pause_does_not_end_a_longer_one(budgets: Budgets, sessions: Sessions) -> None:
     call = Call("beijing/default", "query", 20)
     await budgets.take(call)
     await budgets.slow_down(call, pause_s=1000)
@@ -193,7 +191,7 @@ async def test_a_short_pause_does_not_end_a_longer_one(budgets: Budgets, session
     assert (await row_of(sessions, call)).next_at == before.next_at
 
 
-async def test_the_pace_never_falls_to_a_standstill(budgets: Budgets, sessions: Sessions) -> None:
+async def test_rate_has_a_minimum(budgets: Budgets, sessions: Sessions) -> None:
     call = Call("beijing/default", "query", 20)
     await budgets.take(call)
     for _ in range(10):
@@ -204,31 +202,32 @@ async def test_the_pace_never_falls_to_a_standstill(budgets: Budgets, sessions: 
 
 
 @pytest.mark.parametrize(
-    ("paced_ago", "least", "most"),
+    ("changed_ago", "lowest", "highest"),
     [("10 seconds", 10, 11), ("1 hour", 20, 20), ("-1 hour", 6, 6)],
-    ids=["some", "all and no more", "none when the clock was put back"],
+    ids=["in part", "up to the full rate", "not while the clock is behind"],
 )
-async def test_the_pace_recovers_with_time(
-    budgets: Budgets, sessions: Sessions, paced_ago: str, least: float, most: float
+async def test_rate_recovers_with_time(
+    budgets: Budgets, sessions: Sessions, changed_ago: str, lowest: float, highest: float
 ) -> None:
     call = Call("beijing/default", "query", 20)
     await budgets.take(call)
     await set_row(
         sessions,
-        f"current_rate = 6, next_at = clock_timestamp(), rate_changed_at = clock_timestamp() - interval '{paced_ago}'",
+        "current_rate = 6, next_at = clock_timestamp(),"
+        f" rate_changed_at = clock_timestamp() - interval '{changed_ago}'",
     )
 
     assert await granted(budgets, call)
 
-    assert least <= (await row_of(sessions, call)).current_rate <= most
+    assert lowest <= (await row_of(sessions, call)).current_rate <= highest
 
 
-async def test_recovery_starts_when_the_pause_is_over(budgets: Budgets, sessions: Sessions) -> None:
+async def test_recovery_starts_after_the_pause(budgets: Budgets, sessions: Sessions) -> None:
     call = Call("beijing/default", "submit:fun-asr", 10)
     await budgets.take(call)
     await budgets.slow_down(call, pause_s=30)
 
-    # The pause is over: everything lies half a minute further back.
+    # End the pause: shift all times back by half a minute.
     shift = "interval '30 seconds'"
     await set_row(sessions, f"next_at = next_at - {shift}, rate_changed_at = rate_changed_at - {shift}")
 
@@ -236,7 +235,7 @@ async def test_recovery_starts_when_the_pause_is_over(budgets: Budgets, sessions
     assert 5 <= (await row_of(sessions, call)).current_rate < 6
 
 
-async def test_a_new_rate_holds_for_everybody_from_the_first_call(replicas: list[Budgets], sessions: Sessions) -> None:
+async def test_new_rate_applies_to_all_replicas(replicas: list[Budgets], sessions: Sessions) -> None:
     before, after = replicas
     old, new = Call("beijing/default", "query", 20), Call("beijing/default", "query", 5)
     await before.take(old)
@@ -248,7 +247,7 @@ async def test_a_new_rate_holds_for_everybody_from_the_first_call(replicas: list
     assert (row.rate, row.current_rate) == (5, 5)
 
 
-async def test_a_restart_with_the_same_rate_forgets_no_429(replicas: list[Budgets], sessions: Sessions) -> None:
+async def test_restart_with_the_same_rate_preserves_the_lower_rate(replicas: list[Budgets], sessions: Sessions) -> None:
     call = Call("beijing/default", "query", 20)
     before, after = replicas
     await before.take(call)
@@ -260,7 +259,7 @@ async def test_a_restart_with_the_same_rate_forgets_no_429(replicas: list[Budget
     assert (row.current_rate, row.throttled) == (10, 1)
 
 
-async def test_an_emptied_table_is_filled_again(budgets: Budgets, sessions: Sessions) -> None:
+async def test_missing_row_is_created_again(budgets: Budgets, sessions: Sessions) -> None:
     call = Call("beijing/default", "query", 20)
     await budgets.take(call)
     await run(sessions, "DELETE FROM budgets")
@@ -271,7 +270,7 @@ async def test_an_emptied_table_is_filled_again(budgets: Budgets, sessions: Sess
     assert (await row_of(sessions, call)).rate == 20
 
 
-async def test_a_canceled_wait_lets_the_next_one_in(budgets: Budgets, sessions: Sessions) -> None:
+async def test_canceled_wait_does_not_block_the_next_caller(budgets: Budgets, sessions: Sessions) -> None:
     call = Call("beijing/default", "query", ONCE)
     await budgets.take(call)
     first, second = (asyncio.create_task(budgets.take(call)) for _ in range(2))
@@ -284,13 +283,13 @@ async def test_a_canceled_wait_lets_the_next_one_in(budgets: Budgets, sessions: 
     assert first.cancelled()
 
 
-async def test_a_take_can_be_canceled_at_any_moment(budgets: Budgets, engine: AsyncEngine) -> None:
+async def test_take_can_be_canceled_at_any_point(budgets: Budgets, engine: AsyncEngine) -> None:
     call = Call("beijing/default", "query", 1000)
     await budgets.take(call)
 
-    for turns in range(40):
+    for steps in range(40):
         take = asyncio.create_task(budgets.take(call))
-        for _ in range(turns):
+        for _ in range(steps):
             await asyncio.sleep(0)
         take.cancel()
         await asyncio.gather(take, return_exceptions=True)
@@ -299,7 +298,7 @@ async def test_a_take_can_be_canceled_at_any_moment(budgets: Budgets, engine: As
     assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
 
 
-async def test_without_a_database_a_take_says_so_and_can_be_repeated() -> None:
+async def test_take_without_a_database_raises_and_can_be_repeated() -> None:
     engine = create_engine("postgresql://127.0.0.1:1/nothing")
     budgets = Budgets(create_sessions(engine))
     call = Call("beijing/default", "query", 20)

@@ -1,4 +1,4 @@
-"""What goes out on the wire, and what becomes of the answers that DashScope documents."""
+"""Requests on the wire, and the results of the responses that DashScope documents."""
 
 import httpx
 import orjson
@@ -10,11 +10,11 @@ from app.dashscope.failures import Failure, FailureKind
 from app.dashscope.wire import TaskPage, TaskSnapshot, TaskStatus
 from app.settings import Account
 from tests.dashscope.conftest import KEY
-from tests.dashscope.hostile import HostileServer, Script, answer, error, hostile_server, html, json, raw, zipped
+from tests.dashscope.hostile import HostileServer, Script, error, hostile_server, html, json, raw, response, zipped
 from tests.dashscope.samples import parsed, sample
 
 WAV = "https://dashscope.oss-cn-beijing.aliyuncs.com/samples/audio/paraformer/hello_world_female2.wav"
-OK = answer(200, sample("submit_response"), "Content-Type: application/json")
+OK = response(200, sample("submit_response"), "Content-Type: application/json")
 
 
 async def submit(client: DashScope, *urls: str) -> Accepted | Failure | OutcomeUnknown:
@@ -26,7 +26,7 @@ async def submit(client: DashScope, *urls: str) -> Accepted | Failure | OutcomeU
     )
 
 
-async def test_a_submit_on_the_wire_is_the_protocol_s(client: DashScope, server: HostileServer) -> None:
+async def test_submit_follows_the_protocol(client: DashScope, server: HostileServer) -> None:
     server.play(OK)
 
     assert await submit(client) == Accepted("c2e5d63b-96e1-4607-bb91-000000000001")
@@ -43,7 +43,7 @@ async def test_a_submit_on_the_wire_is_the_protocol_s(client: DashScope, server:
     assert sent.header("Cookie") == []
 
 
-async def test_an_oss_url_is_sent_with_the_header_that_resolves_it(client: DashScope, server: HostileServer) -> None:
+async def test_submit_with_an_oss_url_has_the_header_that_resolves_it(client: DashScope, server: HostileServer) -> None:
     server.play(OK)
 
     await submit(client, WAV, "oss://dashscope-instant/xxx/hello.wav")
@@ -51,18 +51,18 @@ async def test_an_oss_url_is_sent_with_the_header_that_resolves_it(client: DashS
     assert server.last.header("X-DashScope-OssResourceResolve") == ["enable"]
 
 
-async def test_reads_carry_the_key_and_nothing_that_belongs_to_a_submit(
-    client: DashScope, server: HostileServer
-) -> None:
+async def test_other_calls_have_the_key_and_no_headers_of_a_submit(client: DashScope, server: HostileServer) -> None:
     server.play(
-        answer(200, sample("query_running")), answer(200, sample("list_response")), answer(200, sample("cancel_ok"))
+        response(200, sample("query_running")),
+        response(200, sample("list_response")),
+        response(200, sample("cancel_ok")),
     )
 
-    view = await client.query("6351feef-9694-45d2-9d32-63454f2ffb8d")
+    snapshot = await client.query("6351feef-9694-45d2-9d32-63454f2ffb8d")
     page = await client.list_tasks(model_name="fun-asr", page_no=2, page_size=100, start_time="20261123000000")
     canceled = await client.cancel("6351feef")
 
-    assert (view, canceled) == (TaskSnapshot(TaskStatus.RUNNING, file_count=2), None)
+    assert (snapshot, canceled) == (TaskSnapshot(TaskStatus.RUNNING, file_count=2), None)
     assert isinstance(page, TaskPage)
     assert [received.line for received in server.received] == [
         "GET /api/v1/tasks/6351feef-9694-45d2-9d32-63454f2ffb8d HTTP/1.1",
@@ -87,18 +87,18 @@ async def test_reads_carry_the_key_and_nothing_that_belongs_to_a_submit(
         ("a;b&c=d", "a;b&c=d"),
     ],
 )
-async def test_a_task_id_stays_one_segment_of_the_path(
+async def test_task_id_is_one_segment_of_the_path(
     client: DashScope, server: HostileServer, task_id: str, segment: str
 ) -> None:
-    server.play(answer(200, sample("query_running")))
+    server.play(response(200, sample("query_running")))
 
     await client.query(task_id)
 
     assert server.last.target == f"/api/v1/tasks/{segment}"
 
 
-async def test_a_base_url_may_end_in_a_slash(server: HostileServer, http: httpx.AsyncClient, account: Account) -> None:
-    server.play(answer(200, sample("query_running")))
+async def test_base_url_may_end_with_a_slash(server: HostileServer, http: httpx.AsyncClient, account: Account) -> None:
+    server.play(response(200, sample("query_running")))
 
     await DashScope(account, f"{server.base_url}/", http).query("a")
 
@@ -118,10 +118,10 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(("name", "status", "kind"), REFUSALS)
-async def test_a_refusal_says_that_there_is_no_task(
+async def test_refused_submit_is_a_failure(
     client: DashScope, server: HostileServer, name: str, status: int, kind: FailureKind
 ) -> None:
-    server.play(answer(status, sample(name), "Content-Type: application/json"))
+    server.play(response(status, sample(name), "Content-Type: application/json"))
 
     failure = await submit(client)
 
@@ -129,7 +129,7 @@ async def test_a_refusal_says_that_there_is_no_task(
     assert (failure.kind, failure.status, failure.upstream_code) == (kind, status, parsed(name)["code"])
 
 
-async def test_an_error_in_a_200_is_a_refusal(client: DashScope, server: HostileServer) -> None:
+async def test_error_code_in_a_200_is_a_failure(client: DashScope, server: HostileServer) -> None:
     server.play(error(200, "InvalidApiKey"))
 
     for failure in (await submit(client), await client.query("a"), await client.list_tasks(), await client.cancel("a")):
@@ -137,9 +137,7 @@ async def test_an_error_in_a_200_is_a_refusal(client: DashScope, server: Hostile
         assert failure.kind is FailureKind.ACCOUNT_BLOCKED
 
 
-async def test_a_page_of_whatever_stands_between_refuses_a_submit_for_now(
-    client: DashScope, server: HostileServer
-) -> None:
+async def test_error_page_of_a_proxy_is_a_transient_failure(client: DashScope, server: HostileServer) -> None:
     for status in (403, 404, 413):
         server.play(html(status))
         failure = await submit(client)
@@ -147,44 +145,44 @@ async def test_a_page_of_whatever_stands_between_refuses_a_submit_for_now(
         assert failure.kind is FailureKind.TRANSIENT
 
 
-DOUBTFUL = {
+AMBIGUOUS = {
     "500": error(500, "InternalError"),
     "503": error(503, "ModelServingError"),
     "504": error(504, "GatewayTimeout"),
     "500 throttled": error(500, "Throttling"),
-    "engine trouble with a 400": error(400, "InternalError.Timeout"),
-    "engine trouble with a 200": error(200, "RequestTimeOut"),
+    "engine error with a 400": error(400, "InternalError.Timeout"),
+    "engine error with a 200": error(200, "RequestTimeOut"),
     "unknown code with a 200": error(200, "SomethingNew"),
     "408": error(408, "SomethingNew"),
     "html 408": html(408),
     "html 502": html(502),
     "html 200": html(200),
-    "garbage 200": answer(200, b"\x00\xff\xfe"),
-    "empty 200": answer(200, b""),
+    "garbage 200": response(200, b"\x00\xff\xfe"),
+    "empty 200": response(200, b""),
     "array 200": json(200, []),
     "no output": json(200, {"request_id": "r"}),
     "empty output": json(200, {"output": {}, "request_id": "r"}),
-    "cut json": answer(200, sample("submit_response")[:60]),
+    "cut json": response(200, sample("submit_response")[:60]),
     "201": json(201, parsed("submit_response")),
     "204": raw(b"HTTP/1.1 204 No Content\r\n\r\n", keep=True),
     "304": raw(b"HTTP/1.1 304 Not Modified\r\n\r\n", keep=True),
 }
 
 
-@pytest.mark.parametrize("script", DOUBTFUL.values(), ids=DOUBTFUL)
-async def test_an_answer_that_leaves_doubt_makes_a_submit_lost_and_a_read_repeatable(
+@pytest.mark.parametrize("script", AMBIGUOUS.values(), ids=AMBIGUOUS)
+async def test_ambiguous_response_makes_the_outcome_of_a_submit_unknown_and_a_query_repeatable(
     client: DashScope, server: HostileServer, script: Script
 ) -> None:
     server.play(script)
 
     assert isinstance(await submit(client), OutcomeUnknown)
-    view = await client.query("a")
-    assert isinstance(view, Failure)
-    assert view.kind in {FailureKind.TRANSIENT, FailureKind.THROTTLED}
+    snapshot = await client.query("a")
+    assert isinstance(snapshot, Failure)
+    assert snapshot.kind in {FailureKind.TRANSIENT, FailureKind.THROTTLED}
 
 
 @pytest.mark.parametrize("output", [{"task_status": "PENDING"}, {"task_status": "PENDING", "task_id": ".."}])
-async def test_a_submit_without_a_task_id_to_ask_for_is_lost(
+async def test_outcome_is_unknown_if_the_task_id_is_unusable(
     client: DashScope, server: HostileServer, output: dict[str, str]
 ) -> None:
     server.play(json(200, {"output": output, "request_id": "r"}))
@@ -192,17 +190,17 @@ async def test_a_submit_without_a_task_id_to_ask_for_is_lost(
     assert isinstance(await submit(client), OutcomeUnknown)
 
 
-async def test_a_cancel_counts_only_when_upstream_says_so(client: DashScope, server: HostileServer) -> None:
-    server.play(html(200), answer(400, sample("cancel_error_http400")), answer(200, sample("cancel_ok")))
+async def test_cancel_succeeds_only_if_upstream_confirms_it(client: DashScope, server: HostileServer) -> None:
+    server.play(html(200), response(400, sample("cancel_error_http400")), response(200, sample("cancel_ok")))
 
-    page, refusal, nothing = [await client.cancel("a") for _ in range(3)]
+    page, refusal, success = [await client.cancel("a") for _ in range(3)]
 
     assert isinstance(page, Failure)
     assert isinstance(refusal, Failure)
-    assert (page.kind, refusal.kind, nothing) == (FailureKind.TRANSIENT, FailureKind.PERMANENT, None)
+    assert (page.kind, refusal.kind, success) == (FailureKind.TRANSIENT, FailureKind.PERMANENT, None)
 
 
-async def test_zipped_answers_are_read(client: DashScope, server: HostileServer) -> None:
+async def test_compressed_response_is_read(client: DashScope, server: HostileServer) -> None:
     server.play(zipped(sample("submit_response")))
 
     assert isinstance(await submit(client), Accepted)
@@ -210,12 +208,10 @@ async def test_zipped_answers_are_read(client: DashScope, server: HostileServer)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_a_redirect_is_not_followed_and_the_key_goes_nowhere_else(
-    client: DashScope, server: HostileServer, status: int
-) -> None:
+async def test_redirect_is_not_followed(client: DashScope, server: HostileServer, status: int) -> None:
     async with hostile_server() as elsewhere:
         elsewhere.play(OK)
-        server.play(answer(status, b"", f"Location: {elsewhere.origin}/api/v1/services"))
+        server.play(response(status, b"", f"Location: {elsewhere.origin}/api/v1/services"))
 
         assert isinstance(await submit(client), OutcomeUnknown)
         assert isinstance(await client.query("a"), Failure)
@@ -227,10 +223,10 @@ async def test_cookies_of_one_account_are_not_sent_by_another(
     client: DashScope, server: HostileServer, http: httpx.AsyncClient
 ) -> None:
     other = DashScope(Account("beijing", "other", SecretStr("sk-other")), server.base_url, http)
-    # aiohttp keeps no cookies of IP addresses; of names it would.
+    # aiohttp ignores cookies of IP addresses, so the test uses a name too.
     named = DashScope(other.account, server.base_url.replace("127.0.0.1", "localhost"), http)
     server.play(
-        answer(200, sample("query_running"), "Set-Cookie: session=first; Path=/", "Set-Cookie: x=y; Domain=localhost")
+        response(200, sample("query_running"), "Set-Cookie: session=first; Path=/", "Set-Cookie: x=y; Domain=localhost")
     )
 
     for each in (client, other, named, client, other, named):
@@ -240,7 +236,7 @@ async def test_cookies_of_one_account_are_not_sent_by_another(
     assert not http.cookies
 
 
-async def test_a_cookie_that_is_not_ascii_does_no_harm_to_later_calls(client: DashScope, server: HostileServer) -> None:
-    server.play(answer(200, sample("submit_response"), "Set-Cookie: \xff\xfe=\xe9; Path=/"))
+async def test_cookie_that_is_not_ascii_does_not_affect_later_calls(client: DashScope, server: HostileServer) -> None:
+    server.play(response(200, sample("submit_response"), "Set-Cookie: \xff\xfe=\xe9; Path=/"))
 
     assert [type(await submit(client)) for _ in range(2)] == [Accepted, Accepted]

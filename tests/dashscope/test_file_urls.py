@@ -1,4 +1,4 @@
-"""Spellings of a file's URL: which are the same file, and which files may share a task."""
+"""Spellings of a file's URL: equal files, and files that may share a task."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from app.dashscope.file_urls import DistinctFiles, file_key, share_key, upload_p
 
 
 def same_file(sent: str, echoed: str) -> bool:
-    """Whether the echo names the file that was sent: by its key, an upload also by its path."""
+    """True if the echo matches the submitted file by its key, or by its path for an upload."""
     upload = sent.startswith("oss://") and upload_path(sent) == upload_path(echoed)
     return upload or file_key(sent) == file_key(echoed)
 
@@ -38,7 +38,7 @@ OSS_ECHO = "http://dashscope-file-mgr.oss-cn-beijing.aliyuncs.com/dashscope-inst
         ("https://xn--fsq.example/a.wav", "https://例.example/a.wav"),
     ],
 )
-def test_an_echo_is_the_file_that_was_sent(sent: str, echoed: str) -> None:
+def test_echo_matches_the_submitted_file(sent: str, echoed: str) -> None:
     assert same_file(sent, echoed)
 
 
@@ -53,18 +53,18 @@ def test_an_echo_is_the_file_that_was_sent(sent: str, echoed: str) -> None:
         ("http://h:443/a.wav", "http://h/a.wav"),
         ("https://h/a.wav", "https://h:8443/a.wav"),
         ("https://user@h/a.wav", "https://h/a.wav"),
-        ("https://h/%C4%E3.wav", "https://h/%BA%C3.wav"),  # both are GBK: as UTF-8 neither says anything
+        ("https://h/%C4%E3.wav", "https://h/%BA%C3.wav"),  # both are GBK, which is not UTF-8
         (OSS, OSS_ECHO.replace("hello", "other")),
         (OSS, "http://[broken"),
         ("oss://dir/a.wav", "http://bucket.aliyuncs.com/b?x=/dir/a.wav"),
         ("https://h/dir/a.wav", "oss://h/dir/a.wav"),
     ],
 )
-def test_an_echo_is_another_file(sent: str, echoed: str) -> None:
+def test_echo_of_another_file_does_not_match(sent: str, echoed: str) -> None:
     assert not same_file(sent, echoed)
 
 
-def test_two_file_urls_that_no_codec_reads_can_be_compared() -> None:
+def test_urls_with_lone_surrogates_can_be_compared() -> None:
     assert same_file("https://h/\ud800.wav", "https://h/\ud800.wav")
     assert not same_file("https://h/\ud800.wav", "https://h/\ud801.wav")
 
@@ -83,19 +83,19 @@ def test_two_file_urls_that_no_codec_reads_can_be_compared() -> None:
         ("https://u:p@h/a.wav", "https://h/a.wav"),
         ("https://h/A.wav", "https://h/a.wav"),
         ("https://h/%C3%A9.wav", "https://h/e%CC%81.wav"),
-        ("https://h/%C4%E3.wav", "https://h/%BA%C3.wav"),  # as UTF-8, both are question marks
+        ("https://h/%C4%E3.wav", "https://h/%BA%C3.wav"),  # both are GBK: decoded as UTF-8 they are equal
         ("oss://dir/a%2Fb.wav", "oss://dir/a/b.wav"),
         ("oss://dir/a.wav", "https://h/dir/a.wav?x=1"),
         ("https://h/dir/a.wav?x=1", "oss://dir/a.wav"),
     ],
 )
-def test_files_that_an_echo_may_confuse_share_no_task(one: str, other: str) -> None:
+def test_files_that_an_echo_may_confuse_do_not_share_a_task(one: str, other: str) -> None:
     distinct = DistinctFiles([one])
     assert not distinct.add(other)
     assert distinct.add("https://h/another.wav")
 
 
-def test_uploads_are_told_apart_from_urls_before_and_after_them() -> None:
+def test_uploads_are_compared_with_all_other_urls() -> None:
     urls = ["https://h/a.wav", "oss://dir/b.wav", "https://h/c.wav", "oss://dir/d.wav"]
     distinct = DistinctFiles(urls)
     assert not any(
@@ -117,6 +117,6 @@ def test_uploads_are_told_apart_from_urls_before_and_after_them() -> None:
         ("oss://dir/a.wav", "https://h/a.wav"),
     ],
 )
-def test_files_that_differ_share_a_task(one: str, other: str) -> None:
+def test_different_files_may_share_a_task(one: str, other: str) -> None:
     assert share_key(one) != share_key(other)
     assert DistinctFiles([one]).add(other)

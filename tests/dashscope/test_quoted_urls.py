@@ -1,4 +1,4 @@
-"""URLs in messages: a client sees the URL of its own file, and no other."""
+"""Messages show a client the URL of its own file only."""
 
 import time
 
@@ -37,20 +37,20 @@ def test_other_urls_are_hidden(message: str, shown: str) -> None:
     assert hide_other_urls(message, OWN) == shown
 
 
-def test_messages_as_the_failure_table_makes_them() -> None:
+def test_urls_are_hidden_in_classified_failures() -> None:
     failure = classify_file("InvalidParameter", f"cannot read {OTHER}?Signature=1 and {OWN}")
     assert hide_other_urls(failure.message, OWN) == f"InvalidParameter: cannot read … and {SHOWN}"
 
 
 @given(st.text(alphabet="ab:/ .,?%+…\"'，(", max_size=60))
-def test_no_url_but_the_own_is_left(text: str) -> None:
+def test_no_other_url_remains(text: str) -> None:
     assert "://" not in hide_other_urls(text, OWN).replace(SHOWN, "")
 
 
-@pytest.mark.parametrize("piece", ["a", "://", "a://b", "%25", "https://h/", ".,", "' "])
-def test_the_time_grows_with_the_length_of_the_message(piece: str) -> None:
+@pytest.mark.parametrize("repeated", ["a", "://", "a://b", "%25", "https://h/", ".,", "' "])
+def test_time_is_linear_in_the_length_of_the_message(repeated: str) -> None:
     def seconds(count: int) -> float:
-        message = piece * count + "://"
+        message = repeated * count + "://"
         return min(_seconds(message) for _ in range(5))
 
     assert seconds(32_000) < 40 * seconds(4_000)

@@ -1,4 +1,4 @@
-"""Results are fetched byte for byte, from DashScope's hosts alone, and without anything secret."""
+"""Results are fetched byte for byte, from DashScope's hosts only, and without secrets."""
 
 import gzip
 import zlib
@@ -11,13 +11,13 @@ from app.dashscope.result_files import FetchFailed, FetchFailureKind, fetch_resu
 from tests.dashscope.hostile import (
     HostileServer,
     Script,
-    answer,
     drip,
     drop,
     flood,
     hostile_server,
     raw,
     reset,
+    response,
     silence,
     zipped,
 )
@@ -54,10 +54,10 @@ TARGETS = [
 
 
 @pytest.mark.parametrize(("target", "sent"), TARGETS)
-async def test_a_link_goes_out_byte_for_byte(
+async def test_url_is_sent_byte_for_byte(
     http: httpx.AsyncClient, server: HostileServer, target: str, sent: str | None
 ) -> None:
-    server.play(answer(200, DOCUMENT))
+    server.play(response(200, DOCUMENT))
 
     assert await fetch_result(http, server.origin + target, base_url=BASE) == DOCUMENT
 
@@ -65,8 +65,8 @@ async def test_a_link_goes_out_byte_for_byte(
     assert server.last.header("Host") == [server.origin.removeprefix("http://")]
 
 
-async def test_nothing_secret_goes_out_with_a_link(http: httpx.AsyncClient, server: HostileServer) -> None:
-    server.play(answer(200, DOCUMENT, "Set-Cookie: session=1; Path=/"))
+async def test_request_has_no_secrets(http: httpx.AsyncClient, server: HostileServer) -> None:
+    server.play(response(200, DOCUMENT, "Set-Cookie: session=1; Path=/"))
 
     for _ in range(2):
         await fetch_result(http, f"{server.origin}/a", base_url=BASE)
@@ -159,12 +159,12 @@ FORBIDDEN = [
 
 
 @pytest.mark.parametrize("url", ALLOWED)
-def test_a_host_of_dashscope_s_is_fetched_from(url: str) -> None:
+def test_hosts_of_dashscope_are_allowed(url: str) -> None:
     assert is_result_host(url, OWN)
 
 
 @pytest.mark.parametrize("url", FORBIDDEN, ids=range(len(FORBIDDEN)))
-async def test_any_other_host_is_not(http: httpx.AsyncClient, url: str) -> None:
+async def test_other_hosts_are_forbidden(http: httpx.AsyncClient, url: str) -> None:
     assert not is_result_host(url, OWN)
     outcome = await fetch_result(http, url, base_url=OWN)
     assert isinstance(outcome, FetchFailed)
@@ -172,17 +172,17 @@ async def test_any_other_host_is_not(http: httpx.AsyncClient, url: str) -> None:
 
 
 @pytest.mark.parametrize("own", ["", "nonsense", "http://[::1]:1/api/v1", "http://127.0.0.1/api/v1"])
-def test_an_own_host_is_compared_as_a_whole(own: str) -> None:
+def test_host_of_the_base_url_must_match_exactly(own: str) -> None:
     assert is_result_host("http://[::1]:9/a", own) is ("[::1]" in own)
     assert is_result_host("http://127.0.0.1:9/a", own) is ("127" in own)
     assert not is_result_host("", own)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_a_redirect_is_not_followed(http: httpx.AsyncClient, server: HostileServer, status: int) -> None:
+async def test_redirect_is_not_followed(http: httpx.AsyncClient, server: HostileServer, status: int) -> None:
     async with hostile_server() as elsewhere:
-        elsewhere.play(answer(200, DOCUMENT))
-        server.play(answer(status, b"", f"Location: {elsewhere.origin}/a"))
+        elsewhere.play(response(200, DOCUMENT))
+        server.play(response(status, b"", f"Location: {elsewhere.origin}/a"))
 
         outcome = await fetch_result(http, f"{server.origin}/a", base_url=BASE)
 
@@ -191,7 +191,7 @@ async def test_a_redirect_is_not_followed(http: httpx.AsyncClient, server: Hosti
 
 
 @pytest.mark.parametrize(
-    ("status", "trouble"),
+    ("status", "kind"),
     [
         (403, FetchFailureKind.EXPIRED),
         (404, FetchFailureKind.EXPIRED),
@@ -205,33 +205,33 @@ async def test_a_redirect_is_not_followed(http: httpx.AsyncClient, server: Hosti
         (503, FetchFailureKind.UNAVAILABLE),
     ],
 )
-async def test_a_status_says_whether_the_link_may_work_later(
-    http: httpx.AsyncClient, server: HostileServer, status: int, trouble: FetchFailureKind
+async def test_status_decides_whether_the_url_may_work_later(
+    http: httpx.AsyncClient, server: HostileServer, status: int, kind: FetchFailureKind
 ) -> None:
     body = (FOLDER / "oss_expired_result_url_http403.xml").read_bytes() if status != 204 else b""
-    server.play(answer(status, body, "Content-Type: application/xml"))
+    server.play(response(status, body, "Content-Type: application/xml"))
 
     outcome = await fetch_result(http, f"{server.origin}/a", base_url=BASE)
 
-    assert outcome == FetchFailed(trouble, f"the result host returned HTTP {status}")
+    assert outcome == FetchFailed(kind, f"the result host returned HTTP {status}")
 
 
-async def test_what_a_200_brings_is_for_others_to_judge(http: httpx.AsyncClient, server: HostileServer) -> None:
+async def test_body_of_a_200_is_not_validated(http: httpx.AsyncClient, server: HostileServer) -> None:
     for body in (b"", b"<html>Welcome to the hotel</html>", b"\x00\xff"):
-        server.play(answer(200, body, "Content-Type: text/html"))
+        server.play(response(200, body, "Content-Type: text/html"))
         assert await fetch_result(http, f"{server.origin}/a", base_url=BASE) == body
 
 
 ENCODED = {
     "gzip": zipped(DOCUMENT),
-    "GZIP": answer(200, gzip.compress(DOCUMENT), "Content-Encoding: GZIP"),
-    "deflate": answer(200, zlib.compress(DOCUMENT), "Content-Encoding: deflate"),
-    "identity": answer(200, DOCUMENT, "Content-Encoding: identity"),
+    "GZIP": response(200, gzip.compress(DOCUMENT), "Content-Encoding: GZIP"),
+    "deflate": response(200, zlib.compress(DOCUMENT), "Content-Encoding: deflate"),
+    "identity": response(200, DOCUMENT, "Content-Encoding: identity"),
 }
 
 
 @pytest.mark.parametrize("script", ENCODED.values(), ids=ENCODED)
-async def test_a_result_that_is_stored_encoded_is_decoded(
+async def test_result_that_is_stored_compressed_is_decoded(
     http: httpx.AsyncClient, server: HostileServer, script: Script
 ) -> None:
     server.play(script)
@@ -242,22 +242,20 @@ async def test_a_result_that_is_stored_encoded_is_decoded(
 BREAKS = {
     "closed after the request": drop,
     "reset after the request": reset,
-    "closed in the body": answer(200, DOCUMENT, length=len(DOCUMENT) + 1, keep=False),
+    "closed in the body": response(200, DOCUMENT, length=len(DOCUMENT) + 1, keep=False),
     "closed between chunks": raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n"),
-    "no HTTP": raw(b"\x00\x01\x02\r\n\r\n"),
+    "not HTTP": raw(b"\x00\x01\x02\r\n\r\n"),
     "bad length": raw(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n{}"),
-    "not zipped": answer(200, DOCUMENT, "Content-Encoding: gzip"),
-    "encoding nobody asked for": answer(200, DOCUMENT, "Content-Encoding: br"),
-    "encodings on top of each other": answer(200, DOCUMENT, "Content-Encoding: gzip, gzip, gzip"),
+    "not compressed": response(200, DOCUMENT, "Content-Encoding: gzip"),
+    "encoding that was not requested": response(200, DOCUMENT, "Content-Encoding: br"),
+    "several encodings": response(200, DOCUMENT, "Content-Encoding: gzip, gzip, gzip"),
     "never": silence,
     "for ever": drip(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b" "),
 }
 
 
 @pytest.mark.parametrize("script", BREAKS.values(), ids=BREAKS)
-async def test_a_result_that_does_not_come_whole_may_come_later(
-    http: httpx.AsyncClient, server: HostileServer, script: Script
-) -> None:
+async def test_incomplete_result_is_unavailable(http: httpx.AsyncClient, server: HostileServer, script: Script) -> None:
     server.play(script)
 
     outcome = await fetch_result(http, f"{server.origin}/a", base_url=BASE, deadline_s=0.2)
@@ -267,18 +265,18 @@ async def test_a_result_that_does_not_come_whole_may_come_later(
     assert server.origin not in outcome.detail
 
 
-async def test_a_host_that_refuses_connections_is_away(http: httpx.AsyncClient) -> None:
+async def test_host_that_refuses_connections_is_unavailable(http: httpx.AsyncClient) -> None:
     outcome = await fetch_result(http, "http://127.0.0.1:1/a?Signature=secret", base_url=BASE)
 
     assert outcome == FetchFailed(FetchFailureKind.UNAVAILABLE, "the result host did not respond (ConnectError)")
 
 
-async def test_a_result_has_a_greatest_size(http: httpx.AsyncClient, server: HostileServer) -> None:
+async def test_result_has_a_maximum_size(http: httpx.AsyncClient, server: HostileServer) -> None:
     too_large = FetchFailed(FetchFailureKind.TOO_LARGE, "the result is larger than 1000 bytes")
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     for script, expected in [
-        (answer(200, b" " * 1000), b" " * 1000),
-        (answer(200, b" " * 1001), too_large),
+        (response(200, b" " * 1000), b" " * 1000),
+        (response(200, b" " * 1001), too_large),
         (flood(chunked, b"100\r\n" + b" " * 256 + b"\r\n"), too_large),
         (zipped(b" " * 1_000_000), too_large),
     ]:

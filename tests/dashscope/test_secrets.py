@@ -1,4 +1,4 @@
-"""The key goes to its account's base URL and nowhere else: into no text form, outcome, exception or log line."""
+"""The API key is sent to the account's base URL only. No repr, outcome, exception or log line contains it."""
 
 import asyncio
 import logging
@@ -14,14 +14,14 @@ from app.dashscope.failures import Failure
 from app.logs import redact
 from app.settings import Account, load_settings
 from tests.dashscope.conftest import KEY
-from tests.dashscope.hostile import HostileServer, answer, drop, error, html, json, raw, silence
+from tests.dashscope.hostile import HostileServer, drop, error, html, json, raw, response, silence
 from tests.dashscope.test_client import OK, submit
 
 ECHOES = {
     "key in a message": error(401, "InvalidApiKey", f"Incorrect API key provided: {KEY}."),
     "key in a code": error(400, f"Bad.{KEY}"),
     "key in a 200": error(200, KEY, f"Authorization: Bearer {KEY}"),
-    "key in a page": answer(502, f"<html>{KEY}</html>".encode()),
+    "key in a page": response(502, f"<html>{KEY}</html>".encode()),
     "key in a header": json(403, {"code": "AccessDenied", "message": "why"}, f"Location: http://x/?{KEY}"),
     "key in a broken head": raw(f"HTTP/1.1 abc Bearer {KEY}\r\n\r\n".encode()),
     "key in a broken header": raw(f"HTTP/1.1 200 OK\r\nX\x00: {KEY}\r\n\r\n".encode()),
@@ -32,7 +32,7 @@ ECHOES = {
 
 
 @pytest.mark.parametrize("script", ECHOES)
-async def test_no_outcome_and_no_log_line_has_the_key(
+async def test_outcomes_and_logs_do_not_contain_the_key(
     client: DashScope, server: HostileServer, caplog: pytest.LogCaptureFixture, script: str
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -45,9 +45,7 @@ async def test_no_outcome_and_no_log_line_has_the_key(
     assert KEY not in "".join(str(vars(record)) for record in caplog.records)
 
 
-async def test_an_outcome_says_what_kind_of_trouble_it_was_and_not_where(
-    client: DashScope, server: HostileServer
-) -> None:
+async def test_failure_names_the_exception_only(client: DashScope, server: HostileServer) -> None:
     server.play(drop)
 
     failure = await client.query("a")
@@ -56,18 +54,18 @@ async def test_an_outcome_says_what_kind_of_trouble_it_was_and_not_where(
     assert failure.message == "no response (ConnectionBroken)"
 
 
-def test_no_text_form_has_the_key(client: DashScope, account: Account) -> None:
+def test_string_forms_do_not_contain_the_key(client: DashScope, account: Account, http: httpx.AsyncClient) -> None:
     settings = load_settings({"dashscope_beijing_api_key": f"one={KEY},two={KEY}2"})
-    things = [client, account, replace(account, name="x"), settings, settings.served_regions, client._http]
+    objects = [client, account, replace(account, name="x"), settings, settings.served_regions, http]
 
-    for thing in things:
-        assert KEY not in f"{thing!r} {thing!s}"
-        assert KEY not in redact(repr(getattr(thing, "__dict__", "")))
+    for each in objects:
+        assert KEY not in f"{each!r} {each!s}"
+        assert KEY not in redact(repr(getattr(each, "__dict__", "")))
     assert KEY not in repr(vars(client))
     assert KEY not in settings.model_dump_json()
 
 
-async def test_a_canceled_call_has_no_key_in_its_traceback(client: DashScope, server: HostileServer) -> None:
+async def test_traceback_of_a_canceled_call_does_not_contain_the_key(client: DashScope, server: HostileServer) -> None:
     server.play(silence)
     call = asyncio.create_task(client.query("a"))
     await server.heard.wait()

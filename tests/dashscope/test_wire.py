@@ -1,3 +1,5 @@
+"""The sample responses of the protocol are parsed, and submits equal the sample requests."""
+
 from pathlib import Path
 
 import orjson
@@ -107,38 +109,38 @@ QUERIES = {
 
 
 @pytest.mark.parametrize("name", QUERIES)
-def test_a_sample_query_is_read_as_the_protocol_says(name: str) -> None:
+def test_sample_query_is_parsed(name: str) -> None:
     assert parse_task(sample(name)) == QUERIES[name]
 
 
-def test_every_sample_query_has_an_expectation() -> None:
+def test_table_has_every_sample_query() -> None:
     assert {path.stem for path in FOLDER.glob("query_*.json")} == set(QUERIES)
 
 
-def test_the_sample_list_is_read() -> None:
+def test_sample_list_is_parsed() -> None:
     task = ListedTask("6351feef-9694-45d2-9d32-63454f2ffb8d", TaskStatus.SUCCEEDED, "paraformer-v2", 1745810478000)
 
     assert parse_page(sample("list_response")) == TaskPage((task,), total_pages=1)
 
 
-def test_the_sample_submit_is_accepted() -> None:
+def test_sample_submit_is_parsed() -> None:
     assert parse_submitted(sample("submit_response")) == "c2e5d63b-96e1-4607-bb91-000000000001"
 
 
-def test_the_sample_cancel_is_accepted_and_its_refusal_is_not() -> None:
+def test_refused_cancel_is_malformed() -> None:
     parse_canceled(sample("cancel_ok"))
     with pytest.raises(MalformedResponse):
         parse_canceled(sample("cancel_error_http400"))
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*error_*.json")), ids=lambda path: path.stem)
-def test_a_sample_error_gives_its_code_and_message(path: Path) -> None:
+def test_sample_error_is_parsed(path: Path) -> None:
     expected = orjson.loads(path.read_bytes())
 
     assert parse_error(path.read_bytes()) == (expected["code"], expected["message"])
-    for read in (parse_submitted, parse_task, parse_page, parse_canceled):
+    for parse in (parse_submitted, parse_task, parse_page, parse_canceled):
         with pytest.raises(MalformedResponse):
-            read(path.read_bytes())
+            parse(path.read_bytes())
 
 
 REQUESTS = [
@@ -152,7 +154,7 @@ REQUESTS = [
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-def test_a_submit_looks_like_the_sample(name: str) -> None:
+def test_submit_equals_the_sample(name: str) -> None:
     expected = parsed(name)
 
     body = submit_body(
@@ -165,7 +167,7 @@ def test_a_submit_looks_like_the_sample(name: str) -> None:
     assert body == expected
 
 
-def test_qwen3_is_given_its_one_file_as_a_string() -> None:
+def test_submit_of_qwen3_has_its_file_as_a_string() -> None:
     expected = parsed("submit_request_qwen3_filetrans")
 
     body = submit_body(
@@ -178,7 +180,7 @@ def test_qwen3_is_given_its_one_file_as_a_string() -> None:
     assert body == expected
 
 
-def test_a_phrase_id_becomes_a_resource_beside_the_input() -> None:
+def test_phrase_id_becomes_a_resource() -> None:
     expected = parsed("submit_request_paraformer_v1_phrase")
 
     body = submit_body(
@@ -191,7 +193,7 @@ def test_a_phrase_id_becomes_a_resource_beside_the_input() -> None:
     assert body == expected
 
 
-def test_parameters_are_sent_even_when_there_are_none() -> None:
+def test_empty_parameters_are_sent() -> None:
     body = submit_body(model="fun-asr", input_style="file_urls", file_urls=["https://a/b.wav"], parameters={})
 
     assert body == {"model": "fun-asr", "input": {"file_urls": ["https://a/b.wav"]}, "parameters": {}}

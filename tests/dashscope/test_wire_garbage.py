@@ -21,21 +21,21 @@ from app.dashscope.wire import (
     parse_task,
 )
 
-READERS: list[Callable[[bytes], Any]] = [parse_submitted, parse_task, parse_page, parse_canceled, parse_error]
+PARSERS: list[Callable[[bytes], Any]] = [parse_submitted, parse_task, parse_page, parse_canceled, parse_error]
 NAMES = [
     "code", "data", "end_time", "file_url", "gmt_create", "message", "msg", "output", "page_size", "request_id",
     "result", "results", "seconds", "duration", "start_time", "status", "submit_time", "subtask_status", "task_id",
     "task_metrics", "task_status", "tasks", "total", "total_page", "transcription_url", "usage", "TOTAL", "model_name",
 ]  # fmt: skip
-WORDS = [*TaskStatus, "SUSPENDED", "\x00", "a\x00b", "9999-12-31T23:59:59-23:59", "2025-02-13 17:31:20.681", "..", ""]
+STRINGS = [*TaskStatus, "SUSPENDED", "\x00", "a\x00b", "9999-12-31T23:59:59-23:59", "2025-02-13 17:31:20.681", "..", ""]
 
 leaves = st.one_of(
-    st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), st.floats(), st.text(), st.sampled_from(WORDS)
+    st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), st.floats(), st.text(), st.sampled_from(STRINGS)
 )
 values = st.recursive(
     leaves, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=8)
 )
-answers = st.fixed_dictionaries(
+responses = st.fixed_dictionaries(
     {"output": st.dictionaries(st.sampled_from(NAMES), values)}, optional={"usage": values, "data": values}
 )
 
@@ -50,26 +50,26 @@ def everything_in(value: Any) -> Iterator[Any]:
             yield from everything_in(inner)
 
 
-def read_with_all(body: bytes) -> None:
-    for read in READERS:
+def parse_with_all(body: bytes) -> None:
+    for parse in PARSERS:
         with contextlib.suppress(MalformedResponse):
-            for value in everything_in(read(body)):
+            for value in everything_in(parse(body)):
                 assert not isinstance(value, str) or b"\x00" not in value.encode()
                 assert not isinstance(value, int) or abs(value) < 2**53
 
 
 @given(st.binary())
-def test_bytes_are_read_or_garbage(body: bytes) -> None:
-    read_with_all(body)
+def test_any_bytes_are_parsed_or_malformed(body: bytes) -> None:
+    parse_with_all(body)
 
 
-@given(values | answers)
-def test_json_is_read_or_garbage(value: Any) -> None:
-    read_with_all(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS))
+@given(values | responses)
+def test_any_json_is_parsed_or_malformed(value: Any) -> None:
+    parse_with_all(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS))
 
 
 HUGE = b"9" * 5000
-NASTY = [
+DIFFICULT = [
     b"",
     b"null",
     b"[]",
@@ -102,9 +102,9 @@ NASTY = [
 ]
 
 
-@pytest.mark.parametrize("body", NASTY, ids=range(len(NASTY)))
-def test_a_nasty_answer_is_read_or_garbage(body: bytes) -> None:
-    read_with_all(body)
+@pytest.mark.parametrize("body", DIFFICULT, ids=range(len(DIFFICULT)))
+def test_difficult_response_is_parsed_or_malformed(body: bytes) -> None:
+    parse_with_all(body)
 
 
 def task(**output: Any) -> bytes:
@@ -112,13 +112,13 @@ def task(**output: Any) -> bytes:
 
 
 @pytest.mark.parametrize("task_id", ["", ".", "..", "a\x00b", "a\nb", "x" * 201, None, 7, ["x"]])
-def test_a_task_id_that_could_not_be_asked_for_is_none(task_id: Any) -> None:
+def test_unusable_task_id_is_ignored(task_id: Any) -> None:
     with pytest.raises(MalformedResponse):
         parse_submitted(orjson.dumps({"output": {"task_id": task_id, "task_status": "PENDING"}}))
     assert not parse_page(orjson.dumps({"data": [{"task_id": task_id, "status": "PENDING"}]})).tasks
 
 
-def test_a_listed_task_without_a_status_does_not_spoil_the_page() -> None:
+def test_listed_task_without_a_status_counts_as_running() -> None:
     rows = [{"task_id": "a"}, {"task_id": "b", "status": "FAILED"}, {"task_id": "c", "status": 7}]
 
     tasks = parse_page(orjson.dumps({"data": rows})).tasks
@@ -127,58 +127,58 @@ def test_a_listed_task_without_a_status_does_not_spoil_the_page() -> None:
 
 
 @pytest.mark.parametrize("status", ["SUSPENDED", "SOMETHING_NEW"])
-def test_a_state_that_nobody_knows_is_not_an_end(status: str) -> None:
+def test_unknown_status_counts_as_running(status: str) -> None:
     assert parse_task(orjson.dumps({"output": {"task_status": status}})).status is TaskStatus.RUNNING
 
 
-def test_a_file_that_succeeded_without_a_link_has_not_ended() -> None:
-    # Judged as a failure it would be submitted, and billed, once more.
+def test_file_that_succeeded_without_a_url_has_not_ended() -> None:
+    # As a failure, the file would be submitted and billed again.
     (item,) = parse_task(task(results=[{"file_url": "u", "subtask_status": "SUCCEEDED"}])).items
 
     assert item == FileOutcome("u", ended=False)
 
 
 @pytest.mark.parametrize("status", ["PENDING", "RUNNING"])
-def test_a_file_under_way_has_not_ended_even_with_a_link(status: str) -> None:
+def test_running_file_has_not_ended_even_with_a_url(status: str) -> None:
     (item,) = parse_task(task(results=[{"file_url": "u", "subtask_status": status, "transcription_url": "x"}])).items
 
     assert (item.transcription_url, item.ended) == (None, False)
 
 
-def test_a_failed_file_has_no_link() -> None:
+def test_failed_file_has_no_url() -> None:
     row = {"file_url": "u", "subtask_status": "FAILED", "code": "DECODE_ERROR", "transcription_url": "x"}
 
     assert parse_task(task(results=[row])).items == (FileOutcome("u", code="DECODE_ERROR"),)
 
 
-def test_results_of_a_running_task_are_tolerated() -> None:
+def test_results_of_a_running_task_are_parsed() -> None:
     row = {"file_url": "u", "subtask_status": "SUCCEEDED", "transcription_url": "x"}
 
-    view = parse_task(task(task_status="RUNNING", results=[row]))
+    snapshot = parse_task(task(task_status="RUNNING", results=[row]))
 
-    assert (view.status, view.items) == (TaskStatus.RUNNING, (FileOutcome("u", "x"),))
+    assert (snapshot.status, snapshot.items) == (TaskStatus.RUNNING, (FileOutcome("u", "x"),))
 
 
 @pytest.mark.parametrize(
     "usage", [{"duration": -1}, {"duration": 2**31}, {"duration": True}, {"seconds": "3"}, [], None]
 )
-def test_usage_that_the_database_could_not_hold_is_unknown(usage: Any) -> None:
+def test_usage_outside_the_range_of_the_database_is_ignored(usage: Any) -> None:
     assert parse_task(orjson.dumps({"output": {"task_status": "SUCCEEDED"}, "usage": usage})).usage_s is None
 
 
-def test_a_code_is_cut_to_a_length_that_is_one() -> None:
+def test_code_has_a_maximum_length() -> None:
     code, _ = parse_error(orjson.dumps({"code": "x" * 1000, "message": "m"}))
 
     assert code == "x" * 100
 
 
-def test_an_error_may_call_its_message_msg() -> None:
+def test_message_of_an_error_may_be_named_msg() -> None:
     assert parse_error(b'{"code": "X", "msg": "why"}') == ("X", "why")
     assert parse_error(b'{"code": "X", "message": {}, "msg": "why"}') == ("X", "why")
 
 
 @pytest.mark.parametrize(
-    ("figures", "pages"),
+    ("counts", "pages"),
     [
         ({"total_page": 3}, 3),
         ({"total": 201, "page_size": 100}, 3),
@@ -188,9 +188,9 @@ def test_an_error_may_call_its_message_msg() -> None:
         ({}, 1),
     ],
 )
-def test_the_number_of_pages_is_told_or_reckoned(figures: dict[str, int], pages: int) -> None:
-    assert parse_page(orjson.dumps({"data": [], **figures})).total_pages == pages
+def test_number_of_pages_is_read_or_computed(counts: dict[str, int], pages: int) -> None:
+    assert parse_page(orjson.dumps({"data": [], **counts})).total_pages == pages
 
 
-def test_the_list_may_be_called_tasks() -> None:
+def test_list_may_be_named_tasks() -> None:
     assert len(parse_page(b'{"tasks": [{"task_id": "a", "task_status": "RUNNING"}]}').tasks) == 1
