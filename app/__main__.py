@@ -1,6 +1,6 @@
 """The command line: `python -m app COMMAND`. Results go to standard output, logs to standard error.
 
-Rooms are imported by the commands that need them: FastAPI, SQLAlchemy and Alembic take a second, `--help` a quarter.
+Commands import the packages that they need: FastAPI, SQLAlchemy and Alembic take 1 s to import, `--help` 0.25 s.
 """
 # ruff: noqa: PLC0415
 
@@ -35,29 +35,29 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 cli = typer.Typer(
-    help="A self-hosted gateway to DashScope's recorded-file speech recognition.",
+    help="A self-hosted gateway to DashScope's speech recognition of recorded files.",
     no_args_is_help=True,
     add_completion=False,
-    pretty_exceptions_enable=False,  # they print local variables, keys among them
+    pretty_exceptions_enable=False,  # they print local variables, which may contain keys
     rich_markup_mode=None,
 )
-clients = typer.Typer(help="Make, list and revoke the tokens of clients.", no_args_is_help=True)
+clients = typer.Typer(help="Create, list and revoke the tokens of clients.", no_args_is_help=True)
 cli.add_typer(clients, name="clients")
 log = structlog.get_logger()
 
 
 def main() -> None:
-    signal.signal(signal.SIGTERM, _exit_in_order)
-    signal.signal(signal.SIGHUP, _exit_in_order)
+    signal.signal(signal.SIGTERM, _exit)
+    signal.signal(signal.SIGHUP, _exit)
     try:
         cli(prog_name="python -m app")
-    except Exception as error:  # noqa: BLE001 - the last resort: one line for what is known, a redacted trace else
+    except Exception as error:  # noqa: BLE001 - prints one line for a known error, a redacted traceback otherwise
         _fail(error)
 
 
 @cli.command()
 def serve() -> None:
-    """Migrate, then run API and poller in one process."""
+    """Migrate the database, then run the API and the poller in one process."""
     settings = _start()
     from app.server import run, startup
 
@@ -70,9 +70,9 @@ def serve() -> None:
 
 @cli.command()
 def api() -> None:
-    """Run the API alone.
+    """Run the API without a poller.
 
-    It starts while the database is away and recovers by itself.
+    It starts without a database, and becomes ready when there is one.
     """
     settings = _start()
     from app.server import run, startup
@@ -86,12 +86,12 @@ def api() -> None:
 def poller(
     port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, help="Serve /livez, /readyz and /metrics there. Unset: nothing listens."),
+        typer.Option(min=0, max=65535, help="Port for /livez, /readyz and /metrics. Unset: no port."),
     ] = None,
 ) -> None:
-    """Run the poller alone: it moves jobs forward.
+    """Run the poller without the API. It processes jobs.
 
-    Several may run against one database.
+    Several pollers may use the same database.
     """
     settings = _start()
     from app.server import run, startup
@@ -106,12 +106,12 @@ def poller(
 @cli.command()
 def migrate(
     check: Annotated[
-        bool, typer.Option("--check", help="Change nothing; fail when code and migrations differ.")
+        bool, typer.Option("--check", help="Change nothing. Fail if the tables differ from this version.")
     ] = False,
 ) -> None:
-    """Bring the database's tables to this version.
+    """Migrate the database to this version.
 
-    Safe beside a running gateway and beside itself.
+    Safe while gateways run, and if several processes migrate at once.
     """
     settings = _start()
     from app import migrate as migrations
@@ -127,9 +127,9 @@ def migrate(
 
 @cli.command()
 def doctor() -> None:
-    """Check database, migrations, clock and each key, and say what waits.
+    """Check the database, migrations, clocks and keys, and list waiting files.
 
-    Changes nothing. Exits with 1 when something keeps jobs from being done.
+    Changes nothing. The exit code is 1 if jobs cannot be processed.
     """
     settings = _start()
     from app.doctor import examine
@@ -138,21 +138,21 @@ def doctor() -> None:
     findings = asyncio.run(examine(settings, startup.database_url(settings)))
     for finding in findings:
         print(redact(f"{finding.level:<8} {finding.subject:<32} {finding.detail}"))
-    if any(finding.level == "trouble" for finding in findings):
+    if any(finding.level == "error" for finding in findings):
         sys.exit(1)
 
 
 @cli.command()
 def sandbox(
-    host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="For the API of both regions; 0 takes a free one.")
+        int, typer.Option(min=0, max=65535, help="Port of the API of both regions. 0: a free port.")
     ] = 9100,
-    results_port: Annotated[int, typer.Option(min=0, max=65535, help="For results; 0 takes a free one.")] = 9101,
+    results_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of result files. 0: a free port.")] = 9101,
 ) -> None:
-    """Run the bundled stand-in for DashScope.
+    """Run the bundled simulation of DashScope.
 
-    Both regions; no key, no network and no costs.
+    It serves both regions, without a key, a network or costs.
     """
     configure_logging("info")
     from app.sandbox import serve_sandbox
@@ -164,7 +164,7 @@ def sandbox(
 
 
 class Bench(StrEnum):
-    """What `bench` measures; each is a module of `bench/`."""
+    """The benchmarks; each is a module of `bench/`."""
 
     API = "api"
     SEARCH = "search"
@@ -176,23 +176,25 @@ class Bench(StrEnum):
 
 
 @cli.command()
-def bench(which: Annotated[Bench, typer.Argument(help="poller takes some eight minutes.")] = Bench.POLLER) -> None:
-    """Reproduce the measured claims of the README, beside their peers and limits in one run.
+def bench(
+    which: Annotated[Bench, typer.Argument(help="poller takes about 8 minutes.")] = Bench.POLLER,
+) -> None:
+    """Reproduce the measurements of the README.
 
-    From a checkout: the benchmarks and the official SDK, their peer, are not installed with the gateway.
+    Needs a checkout: the benchmarks and the official SDK are not installed with the gateway.
     """
     sys.argv = [f"bench.{which}"]
     try:
         runpy.run_module(f"bench.{which}", run_name="__main__")
     except ModuleNotFoundError as error:
-        _stop(f"bench needs a checkout with its development tools (`make setup`): {error.name} is not here", 1)
+        _stop(f"bench needs a checkout with its development tools (`make setup`): {error.name} is not installed", 1)
 
 
 @cli.command()
 def demo() -> None:
     """Transcribe two sample recordings and print them.
 
-    Everything is temporary: database, token, port. Upstream is the bundled sandbox unless a region has a key.
+    Database, token and port are temporary. Upstream is the bundled sandbox unless a region has a key.
     """
     from app.demo import run_demo
 
@@ -202,16 +204,16 @@ def demo() -> None:
 
 @clients.command("create")
 def create_client(name: Annotated[str, typer.Argument(help="Letters, digits, dots, underscores, hyphens.")]) -> None:
-    """Make a client and print its token, which is shown only now."""
+    """Create a client and print its token, which is shown only once."""
     from app.clients import service
 
     client, token = _with_database(lambda session: service.create_client(session, name))
-    print(f"The token of the client {client.name}, shown only now: {token}")
+    print(f"The token of the client {client.name}, shown only once: {token}")
 
 
 @clients.command("list")
 def list_clients() -> None:
-    """List all clients, the newest first, the revoked ones too."""
+    """List all clients including revoked ones, newest first."""
     from app.clients import service
 
     rows = [("NAME", "CREATED", "LAST USED", "REVOKED")]
@@ -225,16 +227,16 @@ def list_clients() -> None:
 
 @clients.command("revoke")
 def revoke_client(name: Annotated[str, typer.Argument()]) -> None:
-    """Refuse the client's token from now on, for good. Its jobs run on.
+    """Revoke the client's token permanently. Its jobs continue.
 
-    The built-in client `default` has another token after the next start.
+    The built-in client `default` gets a new token at the next start.
     """
     from app.clients import service
 
     _with_database(lambda session: service.revoke_client(session, name))
     print(f"The token of the client {name} is revoked.")
     if name == service.DEFAULT_CLIENT:
-        print("The next start of `serve` makes another token, or needs another API_TOKEN if that is set.")
+        print("The next start of `serve` generates a new token, or needs a new API_TOKEN if that is set.")
 
 
 def _minute(at: datetime | None) -> str:
@@ -249,9 +251,9 @@ def _start() -> Settings:
 
 
 def _warn(settings: Settings) -> None:
-    """What the three roles that keep running say at their start."""
+    """Log the warnings of `serve`, `api` and `poller` at their start."""
     _warn_without_keys(settings)
-    _warn_of_readers(settings)
+    _warn_of_readable_files(settings)
 
 
 def _secrets(settings: Settings) -> Iterator[str]:
@@ -270,20 +272,20 @@ def _warn_without_keys(settings: Settings) -> None:
     if not settings.served_regions:
         log.warning(
             "no region has a key, so every job is refused: set DASHSCOPE_BEIJING_API_KEY or"
-            " DASHSCOPE_SINGAPORE_API_KEY; to try without one, `python -m app sandbox` says what to set"
+            " DASHSCOPE_SINGAPORE_API_KEY; `python -m app sandbox` prints settings that need no key"
         )
 
 
-def _warn_of_readers(settings: Settings) -> None:
-    """Name what other users of the machine can read although it holds secrets or data."""
+def _warn_of_readable_files(settings: Settings) -> None:
+    """Warn if other users of the machine can read files with secrets or data."""
     private = {Path(".env"): "chmod 600"}
     if settings.database_url is None:
         private[settings.data_dir] = "chmod o-rwx"
     for path, remedy in private.items():
         with suppress(OSError):
             if path.stat().st_mode & stat.S_IROTH:
-                told = f"other users of this machine can read {path}: {remedy} {shlex.quote(str(path))}"
-                log.warning(told)
+                warning = f"other users of this machine can read {path}: {remedy} {shlex.quote(str(path))}"
+                log.warning(warning)
 
 
 def _default_token(settings: Settings, url: str) -> str:
@@ -295,7 +297,8 @@ def _default_token(settings: Settings, url: str) -> str:
     register_secrets([token])
     if is_new:
         print(
-            f"The token of the client default, shown only now and kept in {token_file(settings)}: {token}", flush=True
+            f"The token of the client default, shown only once, stored in {token_file(settings)}: {token}",
+            flush=True,
         )
     else:
         print(f"The token of the client default is in {token_file(settings)}", flush=True)
@@ -303,14 +306,14 @@ def _default_token(settings: Settings, url: str) -> str:
 
 
 def _with_database(work: Callable[["AsyncSession"], Coroutine[Any, Any, T]]) -> T:
-    """What `work` returns from one transaction."""
+    """The result of `work` in a transaction."""
     settings = _start()
     from app.db import create_engine, create_sessions, transaction
     from app.server import startup
 
     url = startup.open_database(settings, patience_s=0)
     if settings.database_url is None:
-        startup.migrate_database(url)  # an embedded database has nobody else to do it
+        startup.migrate_database(url)  # nothing else migrates an embedded database
     startup.wait_for_schema(url, patience_s=0)
 
     async def in_transaction() -> T:
@@ -325,15 +328,15 @@ def _with_database(work: Callable[["AsyncSession"], Coroutine[Any, Any, T]]) -> 
 
 
 def _show_sandbox(running: "RunningSandbox") -> None:
-    print("The sandbox is ready. Let the gateway use it:\n")
+    print("The sandbox is ready. Settings for the gateway:\n")
     for region in REGIONS:
         print(f"export DASHSCOPE_{region.upper()}_BASE_URL={running.base_url(region)}")
         print(f"export DASHSCOPE_{region.upper()}_API_KEY=sk-sandbox-{region}")
     sys.stdout.flush()
 
 
-def _exit_in_order(number: int, _frame: FrameType | None) -> NoReturn:
-    """As for SIGINT: the embedded database is stopped on the way out."""
+def _exit(number: int, _frame: FrameType | None) -> NoReturn:
+    """Exit like on SIGINT, so that the embedded database is stopped."""
     sys.exit(128 + number)
 
 

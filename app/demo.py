@@ -1,4 +1,4 @@
-"""The whole job once, over HTTP, on a database and a port that nobody else has. It doubles as a smoke test."""
+"""Transcribes two sample recordings over HTTP, on a temporary database and port. Also useful as a smoke test."""
 
 import asyncio
 import atexit
@@ -32,25 +32,25 @@ class DemoFailed(GatewayError):
 
 
 def run_demo() -> None:
-    """Print the transcripts of two sample recordings. Raises what is in the way."""
+    """Print the transcripts of two sample recordings. Raises GatewayError, SettingsError or StartError."""
     folder = Path(tempfile.mkdtemp(prefix="asr-gateway-demo-"))
-    # Registered before the database is started, and so done after it is stopped.
+    # Registered before the database starts, so that it runs after the database has stopped.
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    own = {"data_dir": folder, "database_url": None, "host": "127.0.0.1", "port": 0}
-    _say("Starting PostgreSQL and the gateway, both temporary …")
-    url = startup.open_database(load_settings(own))
+    overrides = {"data_dir": folder, "database_url": None, "host": "127.0.0.1", "port": 0}
+    _print("Starting a temporary PostgreSQL and gateway …")
+    url = startup.open_database(load_settings(overrides))
     startup.migrate_database(url)
-    run.run(_demo(own, url))
+    run.run(_demo(overrides, url))
 
 
-async def _demo(own: dict[str, Any], database_url: str) -> None:
+async def _demo(overrides: dict[str, Any], database_url: str) -> None:
     async with AsyncExitStack() as stack:
-        settings = load_settings(own)
+        settings = load_settings(overrides)
         if settings.served_regions:
-            _say("Upstream is DashScope, with your key: the two recordings cost about 0.002 CNY.")
+            _print("Upstream is DashScope with your key. The two recordings cost about 0.002 CNY.")
         else:
-            settings = load_settings(own | await _sandbox_settings(stack))
-            _say("Upstream is the bundled sandbox: set DASHSCOPE_BEIJING_API_KEY to use the real one.")
+            settings = load_settings(overrides | await _sandbox_settings(stack))
+            _print("Upstream is the bundled sandbox. Set DASHSCOPE_BEIJING_API_KEY to use DashScope.")
         listener = stack.enter_context(startup.bind(settings.host, settings.port))
         token = new_token()
         main = partial(_transcribe, run.address(listener), token)
@@ -66,20 +66,20 @@ async def _sandbox_settings(stack: AsyncExitStack) -> dict[str, Any]:
 async def _transcribe(gateway_url: str, token: str) -> None:
     headers = {"Authorization": f"Bearer {token}"}
     async with httpx.AsyncClient(base_url=gateway_url, headers=headers, timeout=WAIT_S + 10) as client:
-        await _until_ready(client)
-        _say(f"POST {gateway_url}/v1/jobs?wait={WAIT_S} with {len(FILE_URLS)} recordings, model fun-asr …")
-        answer = await client.post(
+        await _wait_until_ready(client)
+        _print(f"POST {gateway_url}/v1/jobs?wait={WAIT_S} with {len(FILE_URLS)} recordings, model fun-asr …")
+        response = await client.post(
             "/v1/jobs", params={"wait": WAIT_S}, json={"model": "fun-asr", "file_urls": FILE_URLS}
         )
-        job = _checked(answer).json()
+        job = _raise_for_error(response).json()
         if job["status"] != "succeeded":
-            raise DemoFailed(_why(job))
-        _say(f"Job {job['id']}: {job['status']}, {job['audio_duration_ms'] / 1000:.1f} s of speech.")
+            raise DemoFailed(_failure(job))
+        _print(f"Job {job['id']}: {job['status']}, {job['audio_duration_ms'] / 1000:.1f} s of speech.")
         for file in job["files"]:
-            await _show(client, file)
+            await _print_transcript(client, file)
 
 
-async def _until_ready(client: httpx.AsyncClient) -> None:
+async def _wait_until_ready(client: httpx.AsyncClient) -> None:
     for _ in range(READY_ATTEMPTS):
         try:
             if (await client.get("/readyz")).is_success:
@@ -90,26 +90,26 @@ async def _until_ready(client: httpx.AsyncClient) -> None:
     raise DemoFailed("The gateway did not become ready.")
 
 
-async def _show(client: httpx.AsyncClient, file: dict[str, Any]) -> None:
+async def _print_transcript(client: httpx.AsyncClient, file: dict[str, Any]) -> None:
     name = urlsplit(file["url"]).path.rpartition("/")[2]
     transcript = f"/v1/transcripts/{file['transcript_id']}"
-    text = _checked(await client.get(f"{transcript}/text")).text
-    srt = _checked(await client.get(f"{transcript}/srt")).text
-    _say(f"\n── {name} as text\n{text.strip()}\n\n── {name} as SRT\n{srt.strip()}")
+    text = _raise_for_error(await client.get(f"{transcript}/text")).text
+    srt = _raise_for_error(await client.get(f"{transcript}/srt")).text
+    _print(f"\n── {name} as text\n{text.strip()}\n\n── {name} as SRT\n{srt.strip()}")
 
 
-def _checked(answer: httpx.Response) -> httpx.Response:
-    if answer.is_error:
+def _raise_for_error(response: httpx.Response) -> httpx.Response:
+    if response.is_error:
         raise DemoFailed(
-            f"{answer.request.method} {answer.request.url.path} answered {answer.status_code}: {answer.text}"
+            f"{response.request.method} {response.request.url.path} failed with {response.status_code}: {response.text}"
         )
-    return answer
+    return response
 
 
-def _why(job: dict[str, Any]) -> str:
+def _failure(job: dict[str, Any]) -> str:
     reasons = {file["error"]["message"] for file in job["files"] if file["error"]}
-    return f"The job is {job['status']} after {WAIT_S} s: {'; '.join(sorted(reasons)) or 'no file said why'}"
+    return f"The job is {job['status']} after {WAIT_S} s: {'; '.join(sorted(reasons)) or 'no file has an error'}"
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     print(text, flush=True)

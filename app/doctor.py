@@ -1,7 +1,7 @@
-"""What is wrong with this deployment: database, migrations, clock, keys, and what waits. Changes nothing.
+"""Checks a deployment: database, migrations, clocks, keys and waiting files. Changes nothing.
 
-A key is tried with the cheapest call there is, the query of a task that does not exist. It goes to the region's own
-base URL and, when that refuses it, to the other region's: the commonest mistake is a key of the other region.
+A key is tested with a query of a task that does not exist. If its own region refuses it, the other region is queried
+too, because the most common mistake is a key of the other region.
 """
 
 import asyncio
@@ -28,17 +28,17 @@ from app.settings import Account, Region, Settings
 from app.tls import ssl_context
 
 CALL_TIMEOUT_S = 10
-# The reconciler's window allows 120 s between our clock and the upstream's; leases and expiry use the database's.
+# The reconciler tolerates 120 s between the clocks of the gateway and of DashScope. Leases use the database's clock.
 MAX_SKEW_S = 30
 OLD_FILE_S = 600
-_OUTAGES = {
+_OUTAGE_SUMMARIES = {
     "disk_full": "cannot be written",
     "login_refused": "refuses the login",
     "misconfigured": "cannot be reached",
-    "out_of_memory": "is short of memory",
-    "out_of_resources": "is short of something",
+    "out_of_memory": "is out of memory",
+    "out_of_resources": "is out of a resource",
     "read_only": "cannot be written",
-    "starting": "does not answer yet",
+    "starting": "does not response yet",
     "timeout": "cannot be reached",
     "tls_failed": "cannot be reached over TLS",
     "too_many_connections": "has no connection left",
@@ -46,12 +46,12 @@ _OUTAGES = {
     "unreachable": "cannot be reached",
 }
 
-Level = Literal["ok", "warning", "trouble"]
+Level = Literal["ok", "warning", "error"]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the report. `trouble` is what keeps jobs from being done."""
+    """A line of the report. Level `error` means that jobs cannot be processed."""
 
     level: Level
     subject: str
@@ -82,13 +82,13 @@ async def _examine_database(sessions: Sessions, settings: Settings) -> AsyncIter
                     async for finding in part:
                         yield finding
     except DatabaseUnavailable as error:
-        yield Finding("trouble", "database", f"{_OUTAGES.get(error.reason, 'cannot be used')}: {_remedy(error)}")
+        yield Finding("error", "database", f"{_OUTAGE_SUMMARIES.get(error.reason, 'cannot be used')}: {_advice(error)}")
     except SQLAlchemyError as error:
-        yield Finding("trouble", "database", f"refuses what the gateway asks of it: {explain(error)}")
+        yield Finding("error", "database", f"refused a query of doctor: {explain(error)}")
 
 
-def _remedy(error: DatabaseUnavailable) -> str:
-    """The server's own words, and which setting to change where that is certain."""
+def _advice(error: DatabaseUnavailable) -> str:
+    """The server's message, and the setting to change if it is known."""
     match error.reason:
         case "too_many_connections":
             return f"{error.explanation}; lower DATABASE_POOL_SIZE of each process or raise max_connections"
@@ -104,24 +104,24 @@ async def _version(session: AsyncSession) -> Finding:
     version = int(await session.scalar(text("SELECT current_setting('server_version_num')")) or 0) // 10000
     if version < 15:
         return Finding("warning", "database", f"PostgreSQL {version}; the gateway is tested with 15 and newer")
-    return Finding("ok", "database", f"PostgreSQL {version} answers")
+    return Finding("ok", "database", f"PostgreSQL {version} is reachable")
 
 
 async def _clock(session: AsyncSession) -> Finding:
-    theirs: datetime = (await session.scalar(text("SELECT clock_timestamp()"))) or datetime.now(UTC)
-    return _skew("clock", "database", (datetime.now(UTC) - theirs).total_seconds())
+    remote_time: datetime = (await session.scalar(text("SELECT clock_timestamp()"))) or datetime.now(UTC)
+    return _compare_clocks("clock", "database", (datetime.now(UTC) - remote_time).total_seconds())
 
 
-def _skew(subject: str, whose: str, skew_s: float) -> Finding:
+def _compare_clocks(subject: str, owner: str, skew_s: float) -> Finding:
     if abs(skew_s) > MAX_SKEW_S:
-        return Finding("warning", subject, f"{skew_s:+.0f} s against the clock of the {whose}; set one of them right")
-    return Finding("ok", subject, f"agrees with the clock of the {whose}")
+        return Finding("warning", subject, f"{skew_s:+.0f} s against the clock of the {owner}; correct one of them")
+    return Finding("ok", subject, f"agrees with the clock of the {owner}")
 
 
 async def _schema(session: AsyncSession) -> Finding:
     revision = await read_revision(session)
     if gap := migrate.schema_gap(revision):
-        return Finding("trouble", "migrations", gap)
+        return Finding("error", "migrations", gap)
     known = "the newest" if revision == migrate.head() else f"newer than {migrate.head()}, which this version needs"
     return Finding("ok", "migrations", f"at {revision}, {known}")
 
@@ -135,10 +135,10 @@ async def _queue(session: AsyncSession, settings: Settings) -> AsyncIterator[Fin
     )
     for row in waiting:
         level: Level = "warning" if row.age_s > OLD_FILE_S else "ok"
-        waits = f"{row.files} files wait, the oldest for {row.age_s} s"
+        detail = f"{row.files} files wait, the oldest for {row.age_s} s"
         if row.region not in settings.served_regions:
-            level, waits = "trouble", f"{waits}, and the region has no key: set DASHSCOPE_{row.region.upper()}_API_KEY"
-        yield Finding(level, f"queue {row.region} {row.model}", waits)
+            level, detail = "error", f"{detail}; the region has no key: set DASHSCOPE_{row.region.upper()}_API_KEY"
+        yield Finding(level, f"queue {row.region} {row.model}", detail)
     tasks = await session.execute(
         text("SELECT account, state, count(*) AS tasks FROM tasks WHERE state <> 'done' GROUP BY 1, 2 ORDER BY 1, 2")
     )
@@ -151,26 +151,26 @@ async def _circuits(session: AsyncSession, settings: Settings) -> AsyncIterator[
     for circuit in await read_circuits(session):
         if circuit.account in configured:
             subject = f"account {circuit.account} {circuit.model}".rstrip()
-            said = f"{circuit.code}: {circuit.message}"
-            yield Finding("trouble", subject, f"gets no submits since {circuit.opened_at:%F %T} UTC, {said}")
+            cause = f"{circuit.code}: {circuit.message}"
+            yield Finding("error", subject, f"submits are suspended since {circuit.opened_at:%F %T} UTC, {cause}")
 
 
 async def _limits(session: AsyncSession) -> AsyncIterator[Finding]:
-    learnt = await session.execute(text("SELECT account, model, max_files FROM group_limits ORDER BY account, model"))
-    for row in learnt:
-        yield Finding("ok", f"limit {row.account} {row.model}", f"{row.max_files} files a task, learnt from upstream")
+    learned = await session.execute(text("SELECT account, model, max_files FROM group_limits ORDER BY account, model"))
+    for row in learned:
+        yield Finding("ok", f"limit {row.account} {row.model}", f"{row.max_files} files per task, learned")
     slowed = await session.execute(
         text("SELECT account, kind, throttled FROM budgets WHERE throttled > 0 ORDER BY 1, 2")
     )
     for row in slowed:
-        yield Finding("warning", f"budget {row.account}", f"{row.kind}: {row.throttled} answers of 429 so far")
+        yield Finding("warning", f"budget {row.account}", f"{row.kind}: {row.throttled} responses with 429 so far")
 
 
 async def _examine_keys(settings: Settings) -> list[Finding]:
     if not settings.served_regions:
         needs = "set DASHSCOPE_BEIJING_API_KEY or DASHSCOPE_SINGAPORE_API_KEY"
-        return [Finding("trouble", "keys", f"no region has one; {needs}")]
-    # As the gateway's own calls: no proxies of the environment, the same certificates.
+        return [Finding("error", "keys", f"no region has a key; {needs}")]
+    # Like the gateway's own calls: without proxies from the environment, with the same certificates.
     async with httpx.AsyncClient(timeout=CALL_TIMEOUT_S, trust_env=False, verify=ssl_context()) as http:
         examined = await asyncio.gather(
             *(
@@ -184,29 +184,29 @@ async def _examine_keys(settings: Settings) -> list[Finding]:
 
 async def _examine_key(http: httpx.AsyncClient, settings: Settings, region: Region, account: Account) -> list[Finding]:
     subject = f"key {account.id}"
-    answer = await _ask(http, region.base_url, account)
-    if isinstance(answer, str):
-        return [Finding("trouble", subject, f"{region.base_url} cannot be reached ({answer})")]
-    clock = list(_upstream_clock(region, answer))
-    if answer.status_code == 200:
+    response = await _query(http, region.base_url, account)
+    if isinstance(response, str):
+        return [Finding("error", subject, f"{region.base_url} cannot be reached ({response})")]
+    clock = list(_upstream_clock(region, response))
+    if response.status_code == 200:
         return [Finding("ok", subject, "accepted"), *clock]
-    if answer.status_code == 401:
-        return [Finding("trouble", subject, await _why_refused(http, settings, account)), *clock]
-    return [Finding("warning", subject, f"{region.base_url} answered HTTP {answer.status_code}"), *clock]
+    if response.status_code == 401:
+        return [Finding("error", subject, await _refusal(http, settings, account)), *clock]
+    return [Finding("warning", subject, f"{region.base_url} responded with HTTP {response.status_code}"), *clock]
 
 
-async def _why_refused(http: httpx.AsyncClient, settings: Settings, account: Account) -> str:
+async def _refusal(http: httpx.AsyncClient, settings: Settings, account: Account) -> str:
     for other in REGIONS:
         if other != account.region:
             base_url = getattr(settings, f"dashscope_{other}_base_url")
-            answer = await _ask(http, base_url, account)
-            if isinstance(answer, httpx.Response) and answer.status_code == 200:
+            response = await _query(http, base_url, account)
+            if isinstance(response, httpx.Response) and response.status_code == 200:
                 return f"this key belongs to the other region, {other}"
-    return "refused; make a new one in the console of Model Studio"
+    return "refused; create a new key in the console of Model Studio"
 
 
-async def _ask(http: httpx.AsyncClient, base_url: str, account: Account) -> httpx.Response | str:
-    """The answer, or in a word why there is none."""
+async def _query(http: httpx.AsyncClient, base_url: str, account: Account) -> httpx.Response | str:
+    """The response, or the name of the error."""
     headers = {"Authorization": f"Bearer {account.key.get_secret_value()}"}
     try:
         return await http.get(f"{base_url}/tasks/{uuid4()}", headers=headers)
@@ -214,11 +214,11 @@ async def _ask(http: httpx.AsyncClient, base_url: str, account: Account) -> http
         return type(error).__name__
 
 
-def _upstream_clock(region: Region, answer: httpx.Response) -> Iterator[Finding]:
+def _upstream_clock(region: Region, response: httpx.Response) -> Iterator[Finding]:
     try:
-        theirs = parsedate_to_datetime(answer.headers["Date"])
+        remote_time = parsedate_to_datetime(response.headers["Date"])
     except (KeyError, TypeError, ValueError):
         return
-    skew_s = (datetime.now(UTC) - theirs).total_seconds()
+    skew_s = (datetime.now(UTC) - remote_time).total_seconds()
     if abs(skew_s) > MAX_SKEW_S:
-        yield _skew("clock", f"upstream in {region.name}", skew_s)
+        yield _compare_clocks("clock", f"upstream in {region.name}", skew_s)

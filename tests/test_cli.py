@@ -138,7 +138,7 @@ async def test_a_revoked_default_token_stays_dead_and_the_next_start_has_another
         assert await first.stop() == 0
     async with running("serve", PORT="0", **own) as second:
         url, token = await second.url(), second.stdout.split()[-1]
-        assert "shown only now" in second.stdout
+        assert "shown only once" in second.stdout
         assert (_get(f"{url}/v1/models", leaked), _get(f"{url}/v1/models", token)) == (401, 200)
         assert _read_private(data_dir / "api_token") == f"{token}\n"
     for role in ("serve", "api"):

@@ -1,4 +1,4 @@
-"""`python -m app doctor`: what is wrong, said so that it can be mended."""
+"""`python -m app doctor`: the findings and their advice."""
 
 import pytest
 from sqlalchemy import insert, text
@@ -24,13 +24,13 @@ async def report(database_url: str, **changes: str) -> dict[str, Finding]:
         return {finding.subject: finding for finding in await examine(load_settings(settings), database_url)}
 
 
-async def test_all_is_well(database_url: str) -> None:
+async def test_a_sound_deployment_has_no_findings_but_ok(database_url: str) -> None:
     findings = await report(database_url)
     assert {finding.level for finding in findings.values()} == {"ok"}
     assert findings["key beijing/default"].detail == "accepted"
 
 
-async def test_keys_are_tried_the_way_the_gateway_calls_without_proxies(
+async def test_keys_are_tested_without_proxies_of_the_environment(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
@@ -40,40 +40,40 @@ async def test_keys_are_tried_the_way_the_gateway_calls_without_proxies(
     assert findings["key beijing/default"].detail == "accepted"
 
 
-async def test_a_key_of_the_other_region_is_told(database_url: str) -> None:
+async def test_a_key_of_the_other_region_is_recognised(database_url: str) -> None:
     findings = await report(database_url, dashscope_singapore_api_key="sk-sandbox-beijing")
     assert findings["key singapore/default"] == Finding(
-        "trouble", "key singapore/default", "this key belongs to the other region, beijing"
+        "error", "key singapore/default", "this key belongs to the other region, beijing"
     )
     assert findings["key beijing/default"].level == "ok"
 
 
-async def test_a_refused_key_is_told_without_showing_it(database_url: str) -> None:
+async def test_a_refused_key_is_reported_without_showing_it(database_url: str) -> None:
     findings = await report(database_url, dashscope_beijing_api_key="good=sk-sandbox-beijing,bad=sk-secret-and-wrong")
     assert findings["key beijing/good"].level == "ok"
     assert findings["key beijing/bad"].detail.startswith("refused")
     assert "sk-secret" not in str(findings)
 
 
-async def test_an_upstream_that_is_away_is_told(database_url: str) -> None:
+async def test_an_unreachable_upstream_is_reported(database_url: str) -> None:
     findings = await report(database_url, dashscope_beijing_base_url="http://127.0.0.1:9/api/v1")
-    assert findings["key beijing/default"].level == "trouble"
+    assert findings["key beijing/default"].level == "error"
     assert "ConnectError" in findings["key beijing/default"].detail
 
 
-async def test_no_key_at_all_is_told_with_the_variables_to_set(database_url: str) -> None:
+async def test_a_missing_key_is_reported_with_the_variables_to_set(database_url: str) -> None:
     findings = await examine(Settings(), database_url)
-    assert findings[-1].level == "trouble"
+    assert findings[-1].level == "error"
     assert "DASHSCOPE_BEIJING_API_KEY" in findings[-1].detail
 
 
-async def test_a_database_that_is_away_is_told() -> None:
+async def test_an_unreachable_database_is_reported() -> None:
     findings = await examine(Settings(), "postgresql://nobody@127.0.0.1:9/none")
     assert findings[0].subject == "database"
-    assert findings[0].level == "trouble"
+    assert findings[0].level == "error"
 
 
-async def test_open_circuits_learnt_limits_and_waiting_files_are_told(database_url: str, sessions: Sessions) -> None:
+async def test_open_circuits_and_learned_limits_are_reported(database_url: str, sessions: Sessions) -> None:
     async with transaction(sessions) as session:
         await session.execute(
             text(
@@ -85,25 +85,25 @@ async def test_open_circuits_learnt_limits_and_waiting_files_are_told(database_u
         )
         await session.execute(text("INSERT INTO group_limits VALUES ('beijing/default', 'fun-asr', 1)"))
     findings = await report(database_url)
-    assert findings["account beijing/default"].level == "trouble"
+    assert findings["account beijing/default"].level == "error"
     assert "Arrearage" in findings["account beijing/default"].detail
     assert "Model.AccessDenied" in findings["account beijing/default fun-asr"].detail
     assert "account beijing/removed" not in findings
-    assert "1 files a task" in findings["limit beijing/default fun-asr"].detail
+    assert "1 files per task" in findings["limit beijing/default fun-asr"].detail
 
 
-async def test_files_that_wait_in_a_region_without_a_key_are_told(database_url: str, sessions: Sessions) -> None:
+async def test_files_waiting_in_a_region_without_a_key_are_reported(database_url: str, sessions: Sessions) -> None:
     client_id = new_id()
     async with transaction(sessions) as session:
         await session.execute(insert(Client).values(id=client_id, name="c", token_sha256=b"c"))
     await add_job(sessions, client_id, region="singapore", files=[{"status": "queued"}])
     finding = (await report(database_url))["queue singapore fun-asr"]
-    assert finding.level == "trouble"
+    assert finding.level == "error"
     assert "DASHSCOPE_SINGAPORE_API_KEY" in finding.detail
 
 
 @pytest.mark.parametrize(("key", "code"), [("sk-sandbox-beijing", 0), ("sk-wrong-and-secret", 1)])
-async def test_the_command_says_so_and_exits_accordingly(database_url: str, key: str, code: int) -> None:
+async def test_the_exit_code_of_the_command_tells_errors(database_url: str, key: str, code: int) -> None:
     async with running_sandbox(SandboxConfig()) as sandbox:
         exit_code, out, err = await run(
             "doctor",
@@ -115,3 +115,20 @@ async def test_the_command_says_so_and_exits_accordingly(database_url: str, key:
     assert exit_code == code
     assert "key beijing/default" in out
     assert key not in out + err
+
+
+@pytest.mark.parametrize(
+    ("change", "level"),
+    [
+        ("UPDATE alembic_version SET version_num = 'of a later release'", "ok"),
+        ("DROP TABLE alembic_version", "error"),
+        ("DELETE FROM alembic_version", "error"),
+    ],
+)
+async def test_a_newer_schema_is_accepted_and_a_missing_one_is_not(
+    database_url: str, sessions: Sessions, change: str, level: str
+) -> None:
+    async with transaction(sessions) as session:
+        await session.execute(text(change))
+    findings = await examine(Settings(), database_url)
+    assert [finding.level for finding in findings if finding.subject == "migrations"] == [level]

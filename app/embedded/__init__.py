@@ -1,1 +1,1 @@
-"""The embedded PostgreSQL: the database of a gateway without DATABASE_URL."""
+"""The embedded PostgreSQL, the database of a gateway without DATABASE_URL."""

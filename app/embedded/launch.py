@@ -1,11 +1,11 @@
-"""Runs one program of PostgreSQL as another user. A script of its own, because a process cannot take that step back.
+"""Runs a program of PostgreSQL as another user. A separate script, because the change cannot be undone in a process.
 
-Called as `python embedded_launch.py PLAN`, PLAN being the JSON of a `Plan`. It imports the standard library alone.
+Called as `python launch.py PLAN` with a `Plan` as JSON. It imports only the standard library.
 
-Two things need a namespace, which is the child's own and changes nothing for other processes:
-- Root may keep DATA_DIR or the checkout below a folder that nobody else may enter. The child sees an empty folder
-  in its place, with nothing in it but the paths that PostgreSQL needs.
-- initdb wants a name for its user ID. Where there is none, the child runs under the number of a user that has one;
+Two cases need namespaces, which affect only the child process:
+- DATA_DIR or the checkout may be below a folder that only root may enter. The child sees an empty folder in its place,
+  which contains only the paths that PostgreSQL needs.
+- initdb requires a name for its user ID. Without one, the child sees itself under the ID of a user that has a name;
   its files belong to the real user.
 """
 
@@ -23,16 +23,17 @@ MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 0x2, 0x4, 0x1000, 0x4000, 0x4
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`user`: (user ID, group ID) to change to. `hidden`: folders to cover; `shown`: folders that stay in reach.
+    """`user`: user ID and group ID to change to. `hidden`: folders to cover. `visible`: folders that stay accessible.
 
-    `log`: run in a session of its own, with this file for its output, and print its process number.
+    `mapped_uid`: the user ID that the program sees as its own.
+    `log`: run in a new session with the output in this file, and print the process ID.
     """
 
     command: list[str]
     user: tuple[int, int] | None = None
     hidden: list[str] = field(default_factory=list)
-    shown: list[str] = field(default_factory=list)
-    named_user: int | None = None
+    visible: list[str] = field(default_factory=list)
+    mapped_uid: int | None = None
     log: str | None = None
 
 
@@ -42,14 +43,14 @@ def main() -> None:
     os.umask(0o022)
     os.chdir("/")
     if plan.hidden:
-        _hide(plan.hidden, plan.shown)
+        _hide(plan.hidden, plan.visible)
     if plan.user is not None:
         uid, gid = plan.user
         os.setgroups([])
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
-    if plan.named_user is not None:
-        _name_user(plan.named_user)
+    if plan.mapped_uid is not None:
+        _map_user(plan.mapped_uid)
     os.umask(0o077)
     if log is not None and (pid := os.fork()):
         sys.stdout.write(str(pid))
@@ -58,14 +59,14 @@ def main() -> None:
         os.setsid()
         os.dup2(log, 1)
         os.dup2(log, 2)
-    os.execv(plan.command[0], plan.command)  # noqa: S606 - no shell is wanted
+    os.execv(plan.command[0], plan.command)  # noqa: S606 - no shell
 
 
-def _hide(hidden: list[str], shown: list[str]) -> None:
+def _hide(hidden: list[str], visible: list[str]) -> None:
     _unshare(CLONE_NEWNS)
     _mount(None, "/", None, MS_REC | MS_PRIVATE)
-    # Opened in this namespace and before they are covered: afterwards no path leads there.
-    opened = {path: os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in shown}
+    # Opened before they are covered: afterwards no path leads to them.
+    opened = {path: os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in visible}
     for path in hidden:
         _mount("none", path, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=1m")
     for path, folder in opened.items():
@@ -75,15 +76,15 @@ def _hide(hidden: list[str], shown: list[str]) -> None:
         os.close(folder)
 
 
-def _name_user(named_user: int) -> None:
+def _map_user(mapped_uid: int) -> None:
     uid, gid = os.geteuid(), os.getegid()
-    # Without it a process that has changed its user may not write to its own files in /proc.
+    # After a change of its user a process may not write to its own files in /proc without this.
     _libc().prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
     try:
         _unshare(CLONE_NEWUSER)
     except OSError:
-        return  # not allowed here; initdb says what it lacks
-    for name, text in (("setgroups", "deny"), ("uid_map", f"{named_user} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+        return  # not permitted; initdb reports the missing name
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{mapped_uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
         Path(f"/proc/self/{name}").write_text(text)
 
 
@@ -100,10 +101,10 @@ def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
 
-def _checked(result: int, what: str) -> None:
+def _checked(result: int, call: str) -> None:
     if result:
         number = ctypes.get_errno()
-        raise OSError(number, f"{what}: {os.strerror(number)}")
+        raise OSError(number, f"{call}: {os.strerror(number)}")
 
 
 if __name__ == "__main__":

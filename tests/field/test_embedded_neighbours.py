@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from app.embedded.files import SPARE_IDS
+from app.embedded.files import SPARE_UIDS
 from app.embedded.server import EmbeddedError, start_embedded
 from tests.processes import Running, data_folder, running_python
 
@@ -90,7 +90,7 @@ async def test_root_opens_no_folder_above_and_makes_no_account(data_dir: Path, m
     accounts = pwd.getpwall()
     before = _modes(data_dir.parent)
     async with _serving(data_dir) as url:
-        assert _owner(data_dir / "postgres") in SPARE_IDS
+        assert _owner(data_dir / "postgres") in SPARE_UIDS
         assert await _intrude(STRANGER, data_dir / "postgres", Path(url.partition("host=")[2])) == []
         assert _modes(data_dir)[str(data_dir)] & stat.S_IRWXO == own_mode & stat.S_IRWXO
     assert _modes(data_dir.parent) == before
@@ -103,7 +103,7 @@ async def test_root_without_mount_namespaces_says_which_folder_is_closed(data_di
     drop += "os.execv(sys.executable, [sys.executable, '-c', *sys.argv[1:]])"
     async with running_python("-c", drop, SERVE, str(data_dir)) as state:
         said = await state.told("postgresql://")
-    assert f"may not pass {data_dir.parent}, and root may make no mount namespace here" in said
+    assert f"cannot enter {data_dir.parent}, and a mount namespace is not permitted here" in said
     assert stat.S_IMODE(data_dir.parent.stat().st_mode) == 0o700
 
 
