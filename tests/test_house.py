@@ -1,0 +1,45 @@
+"""The application uses other libraries through their public names only."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+# Adapts uvicorn's HTTP parser, for which uvicorn has no public interface.
+EXEMPT = ROOT / "app" / "server" / "http_protocol.py"
+# Modules without an underscore that their libraries do not document.
+INTERNAL_MODULES = ("fastapi.dependencies", "sqlalchemy.util", "uvicorn.protocols.http.httptools_impl")
+# Documented methods of named tuples.
+PUBLIC = {"_asdict", "_replace"}
+
+
+def test_no_private_name_of_a_library_is_used() -> None:
+    used = {
+        str(path.relative_to(ROOT)): names
+        for path in sorted((ROOT / "app").rglob("*.py"))
+        if path != EXEMPT and (names := [*_private_names(ast.parse(path.read_text()))])
+    }
+    assert used == {}
+
+
+def _private_names(tree: ast.AST) -> Iterator[str]:
+    attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and _is_private(node.attr)]
+    # Private attributes that a class of the module has itself may be used on its other instances too.
+    own = {node.attr for node in attributes if isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"}}
+    own |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    yield from (node.attr for node in attributes if node.attr not in own)
+    for name in _imports(tree):
+        if name.startswith(INTERNAL_MODULES) or any(map(_is_private, name.split("."))):
+            yield name
+
+
+def _imports(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _is_private(name: str) -> bool:
+    return name.startswith("_") and not name.endswith("__") and name not in PUBLIC
