@@ -38,6 +38,9 @@ _PLANNING = {
     "random_page_cost": "1.1",
 }
 
+# Names for modules that run no SQL themselves and so import nothing of SQLAlchemy.
+Engine = AsyncEngine
+Session = AsyncSession
 Sessions = async_sessionmaker[AsyncSession]
 _DIALECT = dialect()  # type: ignore[no-untyped-call]
 

@@ -8,7 +8,7 @@ import json
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from uuid import uuid4
 
 import psutil
@@ -23,13 +23,13 @@ from app.db import create_engine, create_sessions, transaction
 from app.identifiers import new_id
 from app.logs import configure_logging
 from app.poller.context import PollerContext
-from app.poller.outcomes import Wait
-from app.poller.result_fetcher import LargeResult, ResultFetcher
+from app.poller.outcomes import Fetch, Wait
+from app.poller.result_fetcher import ResultFetcher
 from app.poller.supervisor import Supervisor
 from app.queue.leases import Leases
 from app.queue.models import Job
-from app.queue.polling import PolledTask
-from app.queue.results import Result, TaskFile
+from app.queue.polling import PolledTask, TaskFile
+from app.queue.results import Result
 from app.settings import load_settings
 from app.transcripts.storage import insert_transcripts
 from app.webhooks.sender import Sender
@@ -45,8 +45,8 @@ _LAG_STEP_S = 0.001
 class Arrivals:
     """Results that arrive, for a job of their own."""
 
-    def __init__(self, receiver: ResultFetcher, context: PollerContext, results_url: str) -> None:
-        self._receiver = receiver
+    def __init__(self, fetcher: ResultFetcher, context: PollerContext, results_url: str) -> None:
+        self._fetcher = fetcher
         self._context = context
         self._url = results_url
         self.client_id, self.job_id = new_id(), new_id()
@@ -56,14 +56,12 @@ class Arrivals:
         """Seconds from the start of the download until it is stored."""
         self._index += 1
         file = TaskFile(self.job_id, self._index, self.client_id, "https://example.com/a.wav", 1, 0)
-        look = PolledTask(uuid4(), uuid4(), "task", "fun-asr", "beijing", 2, 0.0, 0.0, [file], [])
+        task = PolledTask(uuid4(), uuid4(), "task", "fun-asr", "beijing", 2, 0.0, 0.0, [file], [])
         began = time.perf_counter()
-        received = await self._receiver.receive(look, file, f"{self._url}/{name}", None)
-        if isinstance(received, LargeResult):
-            async with self._receiver.receive_large(look, received, None) as in_turn:
-                await self._store(in_turn)
-        else:
-            await self._store(received)
+        outcomes = [(file, Fetch(f"{self._url}/{name}"))]
+        async with aclosing(self._fetcher.fetch(task, outcomes, None, before_large=lambda: None)) as batches:
+            async for batch in batches:
+                await self._store(batch[0][1])
         return time.perf_counter() - began
 
     async def some(self) -> list[float]:

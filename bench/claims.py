@@ -102,7 +102,7 @@ async def _fill(engine: AsyncEngine) -> None:
 
 
 def _lot(files_per_task: int) -> SubmitQueue:
-    return SubmitQueue("beijing/bench", "beijing", "fun-asr", most=files_per_task, submits_per_s=10)
+    return SubmitQueue("beijing/bench", "beijing", "fun-asr", max_files=files_per_task, submits_per_s=10)
 
 
 async def _show_plans(engine: AsyncEngine, submit_queue: SubmitQueue) -> None:
@@ -112,7 +112,7 @@ async def _show_plans(engine: AsyncEngine, submit_queue: SubmitQueue) -> None:
             async with create_sessions(engine)(bind=connection) as session:
                 await claim_files(session, submit_queue, token=uuid4())
                 await session.rollback()
-        print(f"\nThe statements of a claim of {submit_queue.most}:")
+        print(f"\nThe statements of a claim of {submit_queue.max_files}:")
         total_ms = 0.0
         for statement, parameters in statements:
             plan = await connection.exec_driver_sql(f"EXPLAIN (ANALYZE, BUFFERS) {statement}", parameters)

@@ -13,8 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.db import Sessions, create_engine, create_sessions, transaction
 from app.identifiers import UUID_MIN
 from app.logs import configure_logging
-from app.poller.purge import PAUSE_S, Step, forget_some, purge_some
+from app.poller.maintenance import PURGE_PAUSE_S
 from app.queue.claiming import SubmitQueue, claim_files
+from app.queue.retention import PurgeStep, delete_task_rows, purge_jobs
 from bench.figures import percentile
 from bench.gateway import stage
 
@@ -82,7 +83,7 @@ async def _bench() -> None:
             await engine.dispose()
         steps.sort()
         print(f"\n{JOBS:,} jobs with a transcript, a delivery and a task each, in {len(steps)} transactions:")
-        print(f"{sum(steps):.1f} s in transactions, and as many pauses of {PAUSE_S} s")
+        print(f"{sum(steps):.1f} s in transactions, and as many pauses of {PURGE_PAUSE_S} s")
         print(f"a transaction: median {steps[len(steps) // 2] * 1000:.0f} ms, longest {steps[-1] * 1000:.0f} ms")
 
 
@@ -96,21 +97,21 @@ async def _fill(engine: AsyncEngine) -> None:
 
 
 async def _purge(sessions: Sessions, steps: list[float]) -> None:
-    """As `app.poller.purge.purge`, with a clock."""
-    jobs, step, forgotten = 0, Step(0, UUID_MIN), 1
+    """The same as `app.poller.maintenance.purge`, with a clock."""
+    jobs, step, deleted = 0, PurgeStep(0, UUID_MIN), 1
     while not step.done:
         since = time.monotonic()
         async with transaction(sessions) as session:
-            step = await purge_some(session, DAYS, after=step.after)
+            step = await purge_jobs(session, DAYS, after=step.after)
         steps.append(time.monotonic() - since)
         jobs += step.jobs
-        await asyncio.sleep(PAUSE_S)
-    while forgotten:
+        await asyncio.sleep(PURGE_PAUSE_S)
+    while deleted:
         since = time.monotonic()
         async with transaction(sessions) as session:
-            forgotten = await forget_some(session, DAYS)
+            deleted = await delete_task_rows(session, min_hours=24 * DAYS)
         steps.append(time.monotonic() - since)
-        await asyncio.sleep(PAUSE_S)
+        await asyncio.sleep(PURGE_PAUSE_S)
     assert jobs == JOBS
 
 
@@ -128,7 +129,7 @@ async def _show(when: str, sessions: Sessions, until: "asyncio.Task[None]") -> N
 
 async def _claims(sessions: Sessions, *, until: "asyncio.Task[None]") -> list[float]:
     """Seconds of each, one after the other."""
-    submit_queue = SubmitQueue("beijing/bench", "beijing", "fun-asr", most=1, submits_per_s=10)
+    submit_queue = SubmitQueue("beijing/bench", "beijing", "fun-asr", max_files=1, submits_per_s=10)
     taken = []
     while not until.done():
         since = time.monotonic()

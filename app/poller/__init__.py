@@ -1,1 +1,1 @@
-"""The background loops that advance jobs against DashScope."""
+"""The background loops that advance jobs against DashScope. They run no SQL of their own: `app.queue` has it."""

@@ -1,4 +1,4 @@
-"""Which item of a task's answer belongs to which of its files: one to one, and never by a guess. Pure."""
+"""Assigns the items of upstream's response to the files of a task, one to one and never by a guess. Pure."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -8,30 +8,30 @@ from app.dashscope.wire import FileOutcome
 
 
 def is_of(url: str, named: str | None) -> bool:
-    """Whether a result that names the file `named`, or none, can be that of the one file of a task."""
+    """Whether a result can belong to the only file of a task. `named` is the file URL in the result, if any."""
     return assign([url], [FileOutcome(named, transcription_url="")], complete=True)[0] is not None
 
 
 def assign(urls: Sequence[str], items: Sequence[FileOutcome], *, complete: bool) -> list[FileOutcome | None]:
-    """The item of each URL, in the order of `urls`; None where the answer does not say for certain which it is.
+    """The item of each URL, in the order of `urls`, or None where no item certainly belongs to the URL.
 
-    An item belongs to the file that its `file_url` names: to the letter, else by its `file_key`. An upload may come
-    back under another host: then its path names it. Position means nothing.
+    An item belongs to the file with exactly its `file_url`, or else with the same `file_key`. An upload may come back
+    under another host; its path then identifies the file. The position of an item means nothing.
 
-    `complete`: the URLs are all that the task was made for. If then one file and one item are left over, they belong
-    together, unless the item names another file.
+    `complete`: the URLs are all those of the task. If then one file and one item are left over, they belong together,
+    unless the item names another file.
     """
     items = _without_shared_links(items)
     named = _Named(urls, items)
     found = [named.item(number) for number in range(len(urls))]
     _match_uploads(urls, found, named)
     if complete:
-        _match_last(urls, found, named, count=len({(item.file_url, *_said(item)) for item in items}))
+        _match_last(urls, found, named, count=len({(item.file_url, *_content(item)) for item in items}))
     return found
 
 
 def _without_shared_links(items: Sequence[FileOutcome]) -> Sequence[FileOutcome]:
-    """Without links that are given for several files: they are one file's, and the answer does not say which."""
+    """The items except those that share a link but name different files: the link belongs to an unknown one of them."""
     names: defaultdict[str | None, set[str | None]] = defaultdict(set)
     for item in items:
         names[item.transcription_url].add(item.file_url and file_key(item.file_url))
@@ -39,7 +39,7 @@ def _without_shared_links(items: Sequence[FileOutcome]) -> Sequence[FileOutcome]
 
 
 class _Named:
-    """Files and items under the keys of their URLs."""
+    """The files and items of a task by the keys of their URLs."""
 
     def __init__(self, urls: Sequence[str], items: Iterable[FileOutcome]) -> None:
         self._urls = urls
@@ -47,7 +47,7 @@ class _Named:
         self._files: defaultdict[str, list[int]] = defaultdict(list)
         self._items: defaultdict[str, list[FileOutcome]] = defaultdict(list)
         self.left: list[FileOutcome] = []
-        """Items that name no file of the task, or none at all."""
+        """Items that name no file of the task, or no file at all."""
         for number, key in enumerate(self._keys):
             self._files[key].append(number)
         for item in items:
@@ -65,7 +65,7 @@ class _Named:
         exact = [item for item in items if item.file_url == url]
         if len(self._files[key]) == 1:
             return _only(exact or items)
-        # Claims put no such files into one task; earlier releases did. To the letter, or not at all.
+        # Claims put no such files into one task, but earlier releases did: the URL must match exactly.
         echoed = {item.file_url for item in items}
         sent = {self._urls[other] for other in self._files[key]}
         certain = echoed == sent and len(sent) == len(self._files[key])
@@ -100,12 +100,12 @@ def _is_upload(url: str) -> bool:
 
 
 def _only(items: Sequence[FileOutcome]) -> FileOutcome | None:
-    """The one thing that the items say. What is under way counts only where nothing has ended."""
+    """An item if all items agree on the outcome, else None. Unfinished items count only if no item has ended."""
     ended = [item for item in items if item.ended] or items
-    return ended[0] if len({_said(item) for item in ended}) == 1 else None
+    return ended[0] if len({_content(item) for item in ended}) == 1 else None
 
 
-def _said(item: FileOutcome) -> tuple[str | None, str | None]:
-    """What an item says of its file. A result that is signed anew has the same link but for the query."""
+def _content(item: FileOutcome) -> tuple[str | None, str | None]:
+    """The link and code of an item. Links that differ only in their query, the signature, are the same link."""
     link = item.transcription_url
     return (link if link is None or item.file_url is None else link.partition("?")[0]), item.code

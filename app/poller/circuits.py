@@ -1,26 +1,28 @@
-"""Opening and closing circuits, each with one line in the log."""
+"""Opens and closes circuits, and logs each change once."""
 
 from dataclasses import replace
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.dashscope.circuits import close_circuit, open_circuit
 from app.dashscope.failures import Failure, FailureKind
 from app.dashscope.quoted_urls import hide_other_urls
+from app.db import Session
 
 log = structlog.get_logger()
 
+_WHOLE_ACCOUNT = frozenset({FailureKind.ACCOUNT_BLOCKED, FailureKind.TRANSIENT})
 
-async def open_for(session: AsyncSession, account: str, model: str, failure: Failure) -> None:
-    """Open the circuit that the refusal of a call is about: the account's own, or that of the account and model.
 
-    A refusal for one model without a model is none of a submit, and opens nothing.
+async def open_for(session: Session, account: str, model: str, failure: Failure) -> None:
+    """Open the circuit that the failure is about: that of the whole account, or that of the account and model.
+
+    Does nothing for a failure about one model if `model` is empty.
     """
-    scope = "" if failure.kind in {FailureKind.ACCOUNT_BLOCKED, FailureKind.TRANSIENT} else model
-    if not scope and failure.kind not in {FailureKind.ACCOUNT_BLOCKED, FailureKind.TRANSIENT}:
+    scope = "" if failure.kind in _WHOLE_ACCOUNT else model
+    if not scope and failure.kind not in _WHOLE_ACCOUNT:
         return
-    # The message outlives the submit, and is shown for others' files, whose URLs it may quote.
+    # The message is stored and shown for files of other clients, so it must not quote the URL of a file.
     failure = replace(failure, message=hide_other_urls(failure.message, ""))
     if await open_circuit(session, account, scope, failure):
         log.error(
@@ -33,7 +35,7 @@ async def open_for(session: AsyncSession, account: str, model: str, failure: Fai
         )
 
 
-async def close(session: AsyncSession, account: str, model: str) -> None:
+async def close(session: Session, account: str, model: str) -> None:
     """Close the circuit if it is open."""
     if await close_circuit(session, account, model):
         log.info("circuit closed", account=account, model=model or None)

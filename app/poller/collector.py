@@ -1,7 +1,9 @@
-"""Looking at tasks one by one, and collecting the results of those that ended."""
+"""Polls tasks one by one and collects the results of those that ended."""
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import aclosing
+from functools import partial
 from uuid import UUID, uuid4
 
 import structlog
@@ -12,34 +14,16 @@ from app.dashscope.wire import TaskSnapshot, TaskStatus
 from app.db import transaction
 from app.errors import DatabaseUnavailable
 from app.poller.circuits import open_for
-from app.poller.context import PollerContext, away_pause_s
+from app.poller.context import PollerContext, unreachable_pause_s
 from app.poller.list_watcher import Watcher
 from app.poller.metrics import CALLS, FILES, TASK_SECONDS
-from app.poller.outcomes import (
-    Failed,
-    Fetch,
-    Outcome,
-    Resubmit,
-    Silent,
-    Wait,
-    outcomes,
-)
-from app.poller.result_fetcher import LargeResult, ResultFetcher
+from app.poller.outcomes import Wait, outcomes
+from app.poller.result_fetcher import FetchedFile, ResultFetcher
 from app.queue.leases import LeaseLost
-from app.queue.polling import PolledTask, claim_poll
-from app.queue.results import (
-    Result,
-    TaskFile,
-    close_if_done,
-    count_result_failures,
-    lock_for_result,
-    schedule_poll,
-    store_results,
-)
+from app.queue.polling import PolledTask, claim_poll, schedule_poll
+from app.queue.results import Result, close_if_done, count_result_failures, lock_for_result, store_results
 
-# Results are fetched and stored by so many: one transaction each, and a crash repeats no more than these.
-BATCH = 10
-MAX_UNDER_WAY = 32
+MAX_IN_FLIGHT = 32
 MAX_WAIT_S = 60.0
 FAILED_WAIT_S = 5.0
 
@@ -47,187 +31,159 @@ log = structlog.get_logger()
 
 
 class Collector:
-    """Looks at one account's tasks as they come due, within the account's budget of queries."""
+    """Polls one account's tasks as they come due, within the account's budget of queries."""
 
-    def __init__(self, context: PollerContext, client: DashScope, watcher: Watcher) -> None:
+    def __init__(self, context: PollerContext, upstream: DashScope, watcher: Watcher) -> None:
         self._context = context
-        self._client = client
+        self._upstream = upstream
         self._watcher = watcher
-        self._call = context.query_call(client)
-        self._receiver = ResultFetcher(context, client)
-        self._room = asyncio.Semaphore(MAX_UNDER_WAY)
-        self._inside: set[UUID] = set()  # tokens of polls that are in the room
-        self._away = 0
+        self._call = context.query_call(upstream)
+        self._fetcher = ResultFetcher(context, upstream)
+        self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
+        self._holding: set[UUID] = set()  # tokens of the polls that hold a slot
+        self._failures = 0
 
     async def run(self) -> None:
-        """PolledTask at what is due until nothing is; while upstream is away, less and less often."""
+        """Poll until no task is due, with growing pauses while upstream is unreachable."""
         while not self._context.stopping.is_set():
-            await self._context.pause(away_pause_s(self._away))
-            if not await self._next_piece():
+            await self._context.pause(unreachable_pause_s(self._failures))
+            if not await self._start_next():
                 return
 
-    async def _next_piece(self) -> bool:
-        """Whether a task was due; returns when its query goes out."""
-        await self._room.acquire()
-        look = None
+    async def _start_next(self) -> bool:
+        """Claim the next task and start its poll. Returns when the query is sent; False if no task is due."""
+        await self._slots.acquire()
+        task = None
         try:
             async with transaction(self._context.sessions) as session:
-                look = await claim_poll(session, self._call.account, token=uuid4(), late_s=self._watcher.late_s)
+                task = await claim_poll(session, self._call.account, token=uuid4(), late_s=self._watcher.late_s)
         finally:
-            if look is None:
-                self._room.release()
-        if look is None:
+            if task is None:
+                self._slots.release()
+        if task is None:
             return False
         sent = asyncio.Event()
-        token = look.token
-        self._inside.add(token)
-        piece = self._context.supervisor.start(self._look(look, sent), name=f"look {look.task_id}")
-        piece.add_done_callback(lambda _: self._leave(token))
+        token = task.token
+        self._holding.add(token)
+        poll = self._context.supervisor.spawn(self._poll(task, sent), name=f"poll {task.task_id}")
+        poll.add_done_callback(lambda _: self._release_slot(token))
         await sent.wait()
         return True
 
-    def _leave(self, token: UUID) -> None:
-        """Make room for another look: when this one is over, or all that is left of it waits for its turn."""
-        if token in self._inside:
-            self._inside.remove(token)
-            self._room.release()
+    def _release_slot(self, token: UUID) -> None:
+        """Release the slot of this poll, when it ends or when only large results are left to fetch."""
+        if token in self._holding:
+            self._holding.remove(token)
+            self._slots.release()
 
-    async def _look(self, look: PolledTask, sent: asyncio.Event) -> None:
-        with self._context.leases.keep(look.token):
+    async def _poll(self, task: PolledTask, sent: asyncio.Event) -> None:
+        with self._context.leases.hold(task.token):
             try:
                 async with self._context.budgets.spend(self._call):
                     sent.set()
-                    view = await self._client.query(look.upstream_task_id)
+                    snapshot = await self._upstream.query(task.upstream_task_id)
             finally:
                 sent.set()
-            self._count(view)
-            await self._context.note_answer(self._call.account, view)
+            self._count(snapshot)
+            await self._context.note_response(self._call.account, snapshot)
             try:
-                await self._act(look, view)
+                await self._dispatch(task, snapshot)
             except LeaseLost:
-                log.warning("lease lost", task=str(look.task_id))
+                log.warning("lease lost", task=str(task.task_id))
             except DatabaseUnavailable:
                 raise
             except Exception:
-                # Whatever this is, it must not hold up the account's other tasks, nor this one for a whole lease.
-                log.exception("look failed", task=str(look.task_id))
+                # An unexpected error delays this task by FAILED_WAIT_S instead of a whole lease.
+                log.exception("poll failed", task=str(task.task_id))
                 async with transaction(self._context.sessions) as session:
                     await schedule_poll(
-                        session, look.task_id, look.token, wait_s=FAILED_WAIT_S, last_error="look failed"
+                        session, task.task_id, task.token, wait_s=FAILED_WAIT_S, last_error="poll failed"
                     )
 
-    async def _act(self, look: PolledTask, view: TaskSnapshot | Failure) -> None:
-        match view:
-            case Failure():
-                await self._put_off(look, view)
-            case TaskSnapshot() if not view.status.ended:
-                await self._still_running(look, view)
-            case TaskSnapshot():
-                await self._collect(look, view)
+    def _count(self, snapshot: TaskSnapshot | Failure) -> None:
+        outcome = snapshot.kind.value if isinstance(snapshot, Failure) else snapshot.status.value.lower()
+        CALLS.labels(self._call.account, "query", outcome).inc()
+        blocked = {FailureKind.TRANSIENT, FailureKind.ACCOUNT_BLOCKED}
+        self._failures = self._failures + 1 if isinstance(snapshot, Failure) and snapshot.kind in blocked else 0
 
-    async def _put_off(self, look: PolledTask, failure: Failure) -> None:
-        """The query failed, which says nothing about the task."""
+    async def _dispatch(self, task: PolledTask, snapshot: TaskSnapshot | Failure) -> None:
+        match snapshot:
+            case Failure():
+                await self._postpone(task, snapshot)
+            case TaskSnapshot() if not snapshot.status.ended:
+                await self._still_running(task, snapshot)
+            case TaskSnapshot():
+                await self._collect(task, snapshot)
+
+    async def _postpone(self, task: PolledTask, failure: Failure) -> None:
+        """The query failed, which does not show the state of the task."""
         if failure.kind is FailureKind.THROTTLED:
             await self._context.throttled(self._call)
-        wait_s = 1.0 if failure.kind is FailureKind.THROTTLED else _wait_s(max(look.ended_s, 4.0))
+        wait_s = 1.0 if failure.kind is FailureKind.THROTTLED else _wait_s(max(task.ended_s, 4.0))
         async with transaction(self._context.sessions) as session:
-            await schedule_poll(session, look.task_id, look.token, wait_s=wait_s, last_error=failure.message)
+            await schedule_poll(session, task.task_id, task.token, wait_s=wait_s, last_error=failure.message)
             if failure.kind is FailureKind.ACCOUNT_BLOCKED:
                 await open_for(session, self._call.account, "", failure)
 
-    def _count(self, view: TaskSnapshot | Failure) -> None:
-        outcome = view.kind.value if isinstance(view, Failure) else view.status.value.lower()
-        CALLS.labels(self._call.account, "query", outcome).inc()
-        away = isinstance(view, Failure) and view.kind in {FailureKind.TRANSIENT, FailureKind.ACCOUNT_BLOCKED}
-        self._away = self._away + 1 if away else 0
-
-    async def _still_running(self, look: PolledTask, view: TaskSnapshot) -> None:
-        if look.ended_s:
+    async def _still_running(self, task: PolledTask, snapshot: TaskSnapshot) -> None:
+        if task.ended_s:
             self._watcher.contradicted()
-        wait_s = self._context.durations(self._call.account, look.model).next_poll_s(look.age_s)
+        wait_s = self._context.durations(self._call.account, task.model).next_poll_s(task.age_s)
+        status = snapshot.status.value
         async with transaction(self._context.sessions) as session:
-            await schedule_poll(session, look.task_id, look.token, wait_s=wait_s, status=view.status.value, alive=True)
+            await schedule_poll(session, task.task_id, task.token, wait_s=wait_s, status=status, alive=True)
 
-    async def _collect(self, look: PolledTask, view: TaskSnapshot) -> None:
-        if not look.ended_s:
-            self._learn(look, view)
+    async def _collect(self, task: PolledTask, snapshot: TaskSnapshot) -> None:
+        """Fetch and store the results of an ended task, in batches, each with a transaction of its own."""
+        if not task.ended_s:
+            self._learn(task, snapshot)
         async with transaction(self._context.sessions) as session:
-            await lock_for_result(session, look.task_id, look.token, status=view.status.value, usage_s=view.usage_s)
+            await lock_for_result(
+                session, task.task_id, task.token, status=snapshot.status.value, usage_s=snapshot.usage_s
+            )
         found = list(
             outcomes(
-                view,
-                look.files,
-                file_count=look.file_count,
-                settled_urls=look.settled_urls,
-                age_s=look.age_s,
-                ended_s=look.ended_s,
+                snapshot,
+                task.files,
+                file_count=task.file_count,
+                finished_urls=task.finished_urls,
+                age_s=task.age_s,
+                ended_s=task.ended_s,
             )
         )
         waits: list[Wait] = []
-        for start in range(0, len(found), BATCH):
-            waits += await self._store(look, view, found[start : start + BATCH])
+        release_slot = partial(self._release_slot, task.token)
+        async with aclosing(self._fetcher.fetch(task, found, snapshot.usage_s, before_large=release_slot)) as batches:
+            async for batch in batches:
+                await self._store(task, snapshot, batch)
+                waits += [each for _, each in batch if isinstance(each, Wait)]
         async with transaction(self._context.sessions) as session:
-            if not await close_if_done(session, look.task_id, look.token):
+            if not await close_if_done(session, task.task_id, task.token):
                 last_error = waits[0].reason if waits else None
-                wait_s = _wait_s(look.ended_s)
-                await schedule_poll(session, look.task_id, look.token, wait_s=wait_s, last_error=last_error)
+                wait_s = _wait_s(task.ended_s)
+                await schedule_poll(session, task.task_id, task.token, wait_s=wait_s, last_error=last_error)
 
-    def _learn(self, look: PolledTask, view: TaskSnapshot) -> None:
-        TASK_SECONDS.labels(self._call.account, look.model).observe(look.age_s)
-        if view.status in {TaskStatus.SUCCEEDED, TaskStatus.FAILED}:
-            duration_s = look.age_s if view.ran_s is None else view.ran_s
-            self._context.durations(self._call.account, look.model).add(duration_s)
+    def _learn(self, task: PolledTask, snapshot: TaskSnapshot) -> None:
+        TASK_SECONDS.labels(self._call.account, task.model).observe(task.age_s)
+        if snapshot.status in {TaskStatus.SUCCEEDED, TaskStatus.FAILED}:
+            duration_s = task.age_s if snapshot.ran_s is None else snapshot.ran_s
+            self._context.durations(self._call.account, task.model).add(duration_s)
 
-    async def _store(
-        self, look: PolledTask, view: TaskSnapshot, found: Sequence[tuple[TaskFile, Outcome]]
-    ) -> list[Wait]:
-        """Receive and store one batch; returns why files of it must wait."""
-        async with asyncio.TaskGroup() as group:
-            finishing = [group.create_task(self._finish(look, file, outcome, view.usage_s)) for file, outcome in found]
-        finished = [(file, task.result()) for (file, _), task in zip(found, finishing, strict=True)]
-        small = [(file, each) for file, each in finished if not isinstance(each, LargeResult)]
-        if small:
-            await self._settle(look, view, small)
-        waits = [each for _, each in small if isinstance(each, Wait)]
-        for _, large in finished:
-            if isinstance(large, LargeResult):
-                self._leave(look.token)
-                async with self._receiver.receive_large(look, large, view.usage_s) as received:
-                    await self._settle(look, view, [(large.file, received)])
-                if isinstance(received, Wait):
-                    waits.append(received)
-        return waits
-
-    async def _settle(
-        self, look: PolledTask, view: TaskSnapshot, finished: Sequence[tuple[TaskFile, Result | Wait]]
-    ) -> None:
-        results = [each for _, each in finished if isinstance(each, Result)]
-        failures = [file for file, each in finished if isinstance(each, Wait) and each.counted]
+    async def _store(self, task: PolledTask, snapshot: TaskSnapshot, batch: Sequence[FetchedFile]) -> None:
+        results = [each for _, each in batch if isinstance(each, Result)]
+        failures = [file for file, each in batch if isinstance(each, Wait) and each.counted]
         async with transaction(self._context.sessions) as session:
-            await lock_for_result(session, look.task_id, look.token, status=view.status.value, usage_s=view.usage_s)
-            stored = await store_results(session, look.task_id, results)
-            await count_result_failures(session, look.task_id, failures)
+            await lock_for_result(
+                session, task.task_id, task.token, status=snapshot.status.value, usage_s=snapshot.usage_s
+            )
+            stored = await store_results(session, task.task_id, results)
+            await count_result_failures(session, task.task_id, failures)
             for failure in {result.failure for result in results if result.failure and result.failure.concerns_account}:
-                await open_for(session, self._call.account, look.model, failure)
+                await open_for(session, self._call.account, task.model, failure)
         for result in stored:
-            FILES.labels(look.model, look.region, result.status).inc()
-
-    async def _finish(
-        self, look: PolledTask, file: TaskFile, outcome: Outcome, usage_s: int | None
-    ) -> Result | Wait | LargeResult:
-        match outcome:
-            case Fetch(url):
-                return await self._receiver.receive(look, file, url, usage_s)
-            case Silent(item):
-                return await self._receiver.receive_silence(look, file, item)
-            case Failed(failure):
-                return Result(file, "failed", failure=failure)
-            case Resubmit(failure):
-                return Result(file, "queued", failure=failure)
-            case Wait():
-                return outcome
+            FILES.labels(task.model, task.region, result.status).inc()
 
 
 def _wait_s(ended_s: float) -> float:
-    """Half as long again as it has been over already: quick at first, seldom later."""
+    """Half of the time since the end was seen: short waits at first, longer ones later."""
     return min(max(ended_s * 0.5, 1.0), MAX_WAIT_S)

@@ -1,4 +1,4 @@
-"""What the loops of one poller share."""
+"""The state that the loops of one poller share."""
 
 import asyncio
 from collections import defaultdict
@@ -22,14 +22,14 @@ from app.queue.leases import Leases
 from app.settings import Region
 from app.webhooks.sender import Sender
 
-RESULTS_AT_ONCE = 8
-# One call without an answer is an accident. From the second in a row on, upstream is away.
-AWAY_PAUSE_S = (0.0, 0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
+RESULT_SLOTS = 8
+# Pauses after calls in a row without a usable response. A single one is an accident and costs no pause.
+UNREACHABLE_PAUSES_S = (0.0, 0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 
 
-def away_pause_s(in_a_row: int) -> float:
-    """How long to leave upstream alone after so many calls in a row that it did not answer."""
-    return AWAY_PAUSE_S[min(in_a_row, len(AWAY_PAUSE_S) - 1)]
+def unreachable_pause_s(failures: int) -> float:
+    """Seconds to wait before the next call, after this many calls in a row without a usable response."""
+    return UNREACHABLE_PAUSES_S[min(failures, len(UNREACHABLE_PAUSES_S) - 1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +43,14 @@ class PollerContext:
     results_http: httpx.AsyncClient
     sender: Sender
     stopping: asyncio.Event
-    # None: finished jobs are kept.
+    # None: finished jobs are kept for ever.
     retention_days: int | None = None
-    # Small results at a time, from their first byte until they are compressed.
-    result_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(RESULTS_AT_ONCE))
-    # Reading and compressing takes the interpreter; one small one at a time leaves the event loop its share.
-    thread: asyncio.Lock = field(default_factory=asyncio.Lock)
-    # A result is up to 128 MB before it is compressed: of large ones there is one, until it is stored.
-    large_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    # Small results in memory at a time, from their first byte until they are compressed.
+    result_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(RESULT_SLOTS))
+    # Parsing and compressing hold the GIL: one small result at a time, so that the event loop keeps running.
+    cpu_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    # A result has up to 128 MB before it is compressed: one large result in memory at a time, until it is stored.
+    large_result_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _reachability: defaultdict[str, Reachability] = field(default_factory=lambda: defaultdict(Reachability))
     _durations: defaultdict[tuple[str, str], DurationEstimate] = field(
         default_factory=lambda: defaultdict(DurationEstimate)
@@ -59,50 +59,50 @@ class PollerContext:
     def durations(self, account: str, model: str) -> DurationEstimate:
         return self._durations[account, model]
 
-    async def note_answer(self, account: str, answer: object) -> bool:
-        """Note whether upstream answered a call of any kind. Opens the account's circuit once it counts as away.
+    async def note_response(self, account: str, response: object) -> bool:
+        """Note whether a call of any kind got a usable response.
 
-        Returns whether it does.
+        Opens the account's circuit while upstream counts as unreachable, and returns whether it does.
         """
-        if isinstance(answer, OutcomeUnknown):
-            said = answer.reason
-        elif isinstance(answer, Failure) and answer.kind is FailureKind.TRANSIENT:
-            said = answer.message
+        if isinstance(response, OutcomeUnknown):
+            message = response.reason
+        elif isinstance(response, Failure) and response.kind is FailureKind.TRANSIENT:
+            message = response.message
         else:
-            self._reachability[account].answered()
+            self._reachability[account].succeeded()
             return False
-        if not self._reachability[account].missed():
+        if not self._reachability[account].failed():
             return False
         async with transaction(self.sessions) as session:
-            await open_for(session, account, "", Failure(FailureKind.TRANSIENT, UPSTREAM_UNAVAILABLE, said))
+            await open_for(session, account, "", Failure(FailureKind.TRANSIENT, UPSTREAM_UNAVAILABLE, message))
         return True
 
-    def region_of(self, client: DashScope) -> Region:
-        return self.regions[client.account.region]
+    def region_of(self, upstream: DashScope) -> Region:
+        return self.regions[upstream.account.region]
 
     def accounts_of(self, region: str) -> set[str]:
-        return {account for account, client in self.upstreams.items() if client.account.region == region}
+        return {account for account, upstream in self.upstreams.items() if upstream.account.region == region}
 
-    def submit_call(self, client: DashScope, model: str) -> Call:
-        rate = self.region_of(client).submit_rps or MODELS[model].submit_rps
-        return Call(client.account.id, f"submit:{model}", rate)
+    def submit_call(self, upstream: DashScope, model: str) -> Call:
+        rate = self.region_of(upstream).submit_rps or MODELS[model].submit_rps
+        return Call(upstream.account.id, f"submit:{model}", rate)
 
-    def query_call(self, client: DashScope) -> Call:
-        return Call(client.account.id, "query", self.region_of(client).query_rps)
+    def query_call(self, upstream: DashScope) -> Call:
+        return Call(upstream.account.id, "query", self.region_of(upstream).query_rps)
 
-    def list_call(self, client: DashScope) -> Call:
-        return Call(client.account.id, "list", self.region_of(client).query_rps)
+    def list_call(self, upstream: DashScope) -> Call:
+        return Call(upstream.account.id, "list", self.region_of(upstream).query_rps)
 
-    def cancel_call(self, client: DashScope) -> Call:
-        return Call(client.account.id, "cancel", self.region_of(client).query_rps)
+    def cancel_call(self, upstream: DashScope) -> Call:
+        return Call(upstream.account.id, "cancel", self.region_of(upstream).query_rps)
 
     async def throttled(self, call: Call, *, pause_s: float = 1.0) -> None:
-        """Upstream answered 429 although the budget allowed the call."""
+        """Lower the rate of the budget: upstream responded 429 to a call that the budget allowed."""
         THROTTLED.labels(call.account, call.kind).inc()
         await self.budgets.slow_down(call, pause_s=pause_s)
 
     async def pause(self, seconds: float) -> None:
-        """Sleep, but not past the moment when the poller is told to stop."""
+        """Sleep, but wake when the poller is told to stop."""
         if seconds <= 0:
             return
         try:

@@ -1,6 +1,7 @@
-"""Delivering: what webhooks are to be told goes out, some at once, and each try is logged.
+"""Delivers webhook events, several at a time, and logs each attempt.
 
-A try that its process does not survive, or whose record fails, is made again when its lease is over: at least once.
+If the process ends during an attempt, or the attempt cannot be stored, it is made again after its lease has expired.
+So an event is delivered at least once.
 """
 
 import asyncio
@@ -15,58 +16,58 @@ from app.poller.metrics import DELIVERY_ATTEMPTS
 from app.webhooks.messages import signed_headers
 from app.webhooks.outbox import MAX_AT_ONCE, Claim, claim, record
 
-# How soon something new is seen while slow servers are waited for.
-LOOK_EVERY_S = 0.2
+# How soon a new event is found while attempts to slow servers are in flight.
+CLAIM_EVERY_S = 0.2
 
 log = structlog.get_logger()
 
 
 class Deliverer:
-    """The tries of one poller. A slow server holds up few of them, see `outbox.MAX_PER_HOST`."""
+    """The delivery attempts of one poller. `outbox.MAX_PER_HOST` bounds those that one slow server holds up."""
 
     def __init__(self, context: PollerContext) -> None:
         self._context = context
-        self._under_way: dict[UUID, Claim] = {}
-        self._tries: set[asyncio.Task[None]] = set()
+        self._in_flight: dict[UUID, Claim] = {}
+        self._attempts: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Until nothing is due and nothing under way. What a stopping poller leaves, another one takes up."""
+        """Deliver until nothing is due and nothing is in flight, or until the poller stops."""
         while not self._context.stopping.is_set():
             for claimed in await self._claim():
-                self._under_way[claimed.id] = claimed
-                started = self._context.supervisor.start(self._deliver(claimed), name=f"deliver {claimed.id}")
-                self._tries.add(started)
-                started.add_done_callback(self._tries.discard)
-            if not self._tries:
+                self._in_flight[claimed.id] = claimed
+                started = self._context.supervisor.spawn(self._deliver(claimed), name=f"deliver {claimed.id}")
+                self._attempts.add(started)
+                started.add_done_callback(self._attempts.discard)
+            if not self._attempts:
                 return
-            await asyncio.wait(self._tries, timeout=LOOK_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(self._attempts, timeout=CLAIM_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
 
     async def _claim(self) -> list[Claim]:
-        if len(self._under_way) >= MAX_AT_ONCE:
+        if len(self._in_flight) >= MAX_AT_ONCE:
             return []
         async with transaction(self._context.sessions) as session:
-            return await claim(session, self._under_way.values())
+            return await claim(session, self._in_flight.values())
 
     async def _deliver(self, claimed: Claim) -> None:
         try:
-            await self._try(claimed)
+            await self._attempt(claimed)
         finally:
-            del self._under_way[claimed.id]
+            del self._in_flight[claimed.id]
 
-    async def _try(self, claimed: Claim) -> None:
+    async def _attempt(self, claimed: Claim) -> None:
         headers = signed_headers(
             claimed.secrets, message_id=str(claimed.id), sent_at=datetime.now(UTC), body=claimed.body
         )
         attempt = await self._context.sender.send(claimed.url, claimed.body, headers)
         DELIVERY_ATTEMPTS.labels(attempt.error_code or "ok").inc()
         async with transaction(self._context.sessions) as session:
-            logged = await record(session, claimed, attempt)
+            stored = await record(session, claimed, attempt)
         log.info(
-            "webhook tried",
+            "webhook attempted",
             delivery=str(claimed.id),
             type=claimed.type,
             status=attempt.response_status,
             error=attempt.error_code,
             duration_ms=attempt.duration_ms,
-            lease_lost=not logged,
+            lease_lost=not stored,
         )

@@ -1,4 +1,4 @@
-"""Which task of the upstream's list is the one of a lost submit. Pure."""
+"""Matches lost submits with tasks of upstream's task list. Pure."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -12,17 +12,17 @@ from app.dashscope.file_urls import file_key
 from app.dashscope.wire import FileOutcome, ListedTask
 from app.poller.assignment import assign
 
-# Our clock against the upstream's.
+# The largest difference between our clocks and upstream's.
 CLOCK_SKEW = timedelta(seconds=120)
-# `start_time` and `end_time` of the list carry no zone: Beijing time where it could be verified.
+# `start_time` and `end_time` of the list have no zone. They are in Beijing time where that could be verified.
 BEIJING = timezone(timedelta(hours=8))
-# The list takes windows of up to 24 hours; the wide form below spends 8 of them on the zone.
+# The list accepts windows of up to 24 hours. The wide window of `list_windows` adds 8 hours for the zone.
 MAX_WINDOW = timedelta(hours=12)
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """A submit whose answer was lost, and what it sent."""
+    """A submit whose response was lost, and the files that it sent."""
 
     task_id: UUID
     model: str
@@ -42,7 +42,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A task that no row of ours knows. `file_urls` is None until it has ended: before, upstream does not show them."""
+    """An upstream task that no row knows. `file_urls` is None until the task has ended; upstream shows them then."""
 
     listed: ListedTask
     file_count: int | None
@@ -56,7 +56,7 @@ class Candidate:
 class Comparison(Enum):
     OURS = "ours"
     OTHER = "other"
-    OPEN = "open"  # its files cannot be compared before it ends
+    OPEN = "open"  # the files cannot be compared before the task ends
 
 
 def compare(attempt: Attempt, candidate: Candidate) -> Comparison:
@@ -66,19 +66,19 @@ def compare(attempt: Attempt, candidate: Candidate) -> Comparison:
         return Comparison.OTHER
     if candidate.file_urls is None:
         return Comparison.OPEN
-    # The names are a quick test: each of many attempts is compared with each of many tasks.
+    # The names are a quick test, because each of many attempts is compared with each of many tasks.
     ours = attempt.names == candidate.names and same_files(attempt.file_urls, candidate.file_urls)
     return Comparison.OURS if ours else Comparison.OTHER
 
 
 def made_within(attempt: Attempt, listed: ListedTask) -> bool:
-    """Whether upstream made the task while the attempt was under way, as far as the list says when."""
+    """Whether upstream may have created the task during the attempt. True if the list has no creation time."""
     created_ms = listed.created_ms
     return created_ms is None or _epoch_ms(attempt.since) <= created_ms <= _epoch_ms(attempt.until, late=True)
 
 
 def same_files(sent: Sequence[str], echoed: Collection[str]) -> bool:
-    """Whether a task's files are exactly those that were sent, in any order and spelling."""
+    """Whether the files of a task are exactly those that were sent, in any order and spelling."""
     if len(sent) != len(echoed):
         return False
     items = [FileOutcome(url, transcription_url=str(number)) for number, url in enumerate(echoed)]
@@ -86,7 +86,7 @@ def same_files(sent: Sequence[str], echoed: Collection[str]) -> bool:
 
 
 class Rivals:
-    """Attempts whose answers are not known, by their files: of those that differ in spelling, an answer may mean any.
+    """Unresolved attempts whose URLs differ only in spelling, so that one upstream task may belong to any of them.
 
     `attempts` maps the id of a task row to the URLs that were sent.
     """
@@ -98,9 +98,9 @@ class Rivals:
             self._alike[_names(urls)].append(task_id)
 
     def leave_open(self, attempt: Attempt, candidate: Candidate, candidates: Iterable[Candidate]) -> bool:
-        """Whether the candidate, which has the attempt's files, may be another attempt's with other files.
+        """Whether the candidate, which matches the attempt, may belong to another attempt with other URLs.
 
-        It is not if upstream tells them all apart: each has a candidate with its very URLs.
+        It does not if each such attempt has a candidate with exactly its URLs.
         """
         echoed = candidate.file_urls or ()
         others = {
@@ -116,18 +116,21 @@ class Rivals:
 
 
 def _names(urls: Iterable[str]) -> frozenset[str]:
-    """What all spellings of the URLs have in common, also those of uploads: the names of the files."""
+    """The names of the files, which all spellings of their URLs have in common, including those of uploads."""
     return frozenset(file_key(url).partition("?")[0].rpartition("/")[2] for url in urls)
 
 
 def within_one_window(attempts: Sequence[Attempt]) -> list[Attempt]:
-    """Those attempts, the oldest among them, that one window of the list can hold."""
+    """The oldest attempt and those that fit into one window of the list with it."""
     first = min(attempt.since for attempt in attempts)
     return [attempt for attempt in attempts if attempt.until - first <= MAX_WINDOW]
 
 
 def list_windows(attempts: Sequence[Attempt]) -> tuple[dict[str, str], dict[str, str]]:
-    """The window of all attempts as the list takes it: wide enough for a region that means UTC, and in Beijing time."""
+    """The query parameters for the window of all attempts: a wide one, valid in UTC and Beijing time, and a narrow one.
+
+    The narrow one is valid in Beijing time only.
+    """
     since = min(attempt.since for attempt in attempts) - CLOCK_SKEW
     end = _digits(max(attempt.until for attempt in attempts) + CLOCK_SKEW, BEIJING)
     return (

@@ -1,137 +1,111 @@
-"""Watching an account's tasks by its task list: a few pages say which of thousands ended.
+"""Reads an account's task list to find ended tasks: a few pages show which of thousands of tasks still run.
 
-A sweep reads the pages of PENDING, then of RUNNING tasks. What a row calls running and no page shows has ended, or
-so it seems: the single query says for certain, and only such tasks are queried. PENDING first, so that a task that
-starts between the two is seen twice and not never; pages from the last to the first, so that tasks which end
-meanwhile move unread ones towards pages that are still to come. Those that come in meanwhile move them the other
-way: see `app.poller.list_diff`.
+A sweep reads the pages of PENDING tasks, then of RUNNING ones. A running task of the queue that no page shows has
+probably ended; a query then decides. PENDING comes first, so that a task that starts between the two is seen twice
+rather than never. Pages are read from the last to the first, so that tasks which end meanwhile shift unread tasks
+onto pages that are still to be read. New tasks shift them the other way, which `ListDiff` allows for.
 """
 
 import time
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from uuid import UUID, uuid4
 
 import structlog
-from sqlalchemy import text
 
 from app.dashscope.client import DashScope
 from app.dashscope.failures import Failure, FailureKind
 from app.dashscope.wire import TaskPage, TaskStatus
 from app.db import transaction
 from app.poller.context import PollerContext
-from app.poller.list_diff import ListDiff
 from app.poller.metrics import CALLS
+from app.queue.leases import take_list_lease
+from app.queue.polling import mark_ended, running_tasks
 
 PAGE_SIZE = 100
 SWEEP_EVERY_S = 0.3
-# A task is not looked for in the list until upstream has had time to list it.
-SETTLE_S = 2
+# Pause of the sweeps after a refusal that may be temporary, and after one that is not.
+RETRY_AFTER_S = 2.0
 REFUSED_FOR_S = 600
-# The list tells of a hundred tasks for the price of two queries.
-SINGLES_S = 0.25
-# While the list serves, single polls without its hint are a backstop, not a method.
+# The list is read if single queries of all running tasks would take longer than this. One page, which shows a
+# hundred tasks, costs as much of the budget as one query.
+QUERIES_S = 0.25
+# While the list is read, a task that it still shows is polled only when it is overdue by this much.
 LIST_BACKSTOP_S = 300.0
 MAX_CONTRADICTIONS = 50
-LEASE_S = 15
 
 log = structlog.get_logger()
 
-_TAKE_WATCH = text("""
-    INSERT INTO list_leases (account, lease_token, lease_until)
-    VALUES (:account, :token, clock_timestamp() + make_interval(secs => :lease_s))
-    ON CONFLICT (account) DO UPDATE SET lease_token = excluded.lease_token, lease_until = excluded.lease_until
-    WHERE list_leases.lease_token = :token OR list_leases.lease_until IS NULL
-       OR list_leases.lease_until < clock_timestamp()
-    RETURNING account
-""")
-
-_RUNNING = text("""
-    SELECT id, upstream_task_id FROM tasks
-    WHERE account = :account AND state = 'running' AND ended_at IS NULL
-      AND submitted_at < now() - make_interval(secs => :settle_s)
-""")
-
-_ENDED = text("""
-    UPDATE tasks SET ended_at = now(), next_poll_at = now()
-    WHERE id IN (
-        SELECT id FROM tasks WHERE id = ANY(:ids) AND state = 'running' AND ended_at IS NULL FOR UPDATE SKIP LOCKED
-    )
-""")
-
 
 class Watcher:
-    """Sweeps one account's task list while many of its tasks are in flight."""
+    """Sweeps one account's task list while many of its tasks run."""
 
-    def __init__(self, context: PollerContext, client: DashScope) -> None:
+    def __init__(self, context: PollerContext, upstream: DashScope) -> None:
         self._context = context
-        self._client = client
-        self._call = context.list_call(client)
+        self._upstream = upstream
+        self._call = context.list_call(upstream)
         self._token = uuid4()
         self._wanted = False
         self._refused_until = 0.0
         self._contradictions = 0
         self._next_at = 0.0
-        self._sightings = ListDiff()
+        self._diff = ListDiff()
 
     @property
     def listing(self) -> bool:
-        """Whether the list tells what ended; else single queries serve alone."""
+        """Whether the list is read. If not, single queries find all ended tasks."""
         return self._wanted and time.monotonic() >= self._refused_until
 
     @property
     def late_s(self) -> float:
-        """By how long a task must be overdue before it is looked at without a hint from the list."""
+        """By how many seconds a poll must be overdue if the list has not shown the end of the task."""
         return LIST_BACKSTOP_S if self.listing else 0.0
 
-    def want(self, running: int) -> None:
-        """Told how many tasks are in flight: few are queried one by one within SINGLES_S, for many the list pays."""
-        self._wanted = running > self._call.rate * SINGLES_S
+    def note_running(self, running: int) -> None:
+        """Note the number of running tasks, which decides whether the list is read."""
+        self._wanted = running > self._call.rate * QUERIES_S
 
     def contradicted(self) -> None:
-        """A task that the list did not show is still running: a list that errs often is not worth its queries."""
+        """Note that a task which the list did not show still runs. Too many of these stop the sweeps for a while."""
         self._contradictions += 1
         if self._contradictions >= MAX_CONTRADICTIONS:
             self._refuse("contradicted by queries")
 
     async def run(self) -> None:
-        """One sweep, at most every SWEEP_EVERY_S, by one replica only."""
+        """Do one sweep, at most every SWEEP_EVERY_S, unless another poller has the list lease of the account."""
         await self._context.pause(self._next_at - time.monotonic())
-        if self._context.stopping.is_set() or not await self._take_watch():
+        if self._context.stopping.is_set():
             return
-        running = await self._running()
-        readings = []
-        for status in (TaskStatus.PENDING, TaskStatus.RUNNING):
-            reading = await self._list(status)
-            if reading is None:
+        async with transaction(self._context.sessions) as session:
+            if not await take_list_lease(session, self._call.account, self._token):
                 return
-            readings.append(reading)
+        async with transaction(self._context.sessions) as session:
+            running = await running_tasks(session, self._call.account)
+        sweep = []
+        for status in (TaskStatus.PENDING, TaskStatus.RUNNING):
+            pages = await self._list(status)
+            if pages is None:
+                return
+            sweep.append(pages)
         self._next_at = time.monotonic() + SWEEP_EVERY_S
-        ended = self._sightings.ended(running, readings)
+        ended = self._diff.ended(running, sweep)
         self._contradictions = max(self._contradictions - max(len(ended) // 2, 1), 0)
         if ended:
             async with transaction(self._context.sessions) as session:
-                await session.execute(_ENDED, {"ids": ended})
-
-    async def _take_watch(self) -> bool:
-        async with transaction(self._context.sessions) as session:
-            taken = await session.scalar(
-                _TAKE_WATCH, {"account": self._call.account, "token": self._token, "lease_s": LEASE_S}
-            )
-        return taken is not None
-
-    async def _running(self) -> dict[UUID, str]:
-        async with transaction(self._context.sessions) as session:
-            rows = await session.execute(_RUNNING, {"account": self._call.account, "settle_s": SETTLE_S})
-            return {row.id: row.upstream_task_id for row in rows}
+                await mark_ended(session, ended)
 
     async def _list(self, status: TaskStatus) -> list[TaskPage] | None:
-        """All tasks that the list shows in this state or, should it not filter, in any: the oldest pages first."""
+        """All pages with this status, the oldest page first, or None after a failure.
+
+        If upstream ignores the filter, the pages show tasks of any status.
+        """
         first = await self._page(status, 1)
         if first is None:
             return None
         if first.total_pages <= 1:
             return [first]
         pages = []
-        # Page 1 comes again, at the end: what ended since the first time moved tasks onto it.
+        # Page 1 is read again at the end, because tasks that ended since have shifted others onto it.
         for number in range(first.total_pages, 0, -1):
             page = await self._page(status, number)
             if page is None:
@@ -141,16 +115,16 @@ class Watcher:
 
     async def _page(self, status: TaskStatus, number: int) -> TaskPage | None:
         async with self._context.budgets.spend(self._call):
-            page = await self._client.list_tasks(status=status.value, page_no=number, page_size=PAGE_SIZE)
+            page = await self._upstream.list_tasks(status=status.value, page_no=number, page_size=PAGE_SIZE)
         CALLS.labels(self._call.account, "list", page.kind.value if isinstance(page, Failure) else "ok").inc()
-        await self._context.note_answer(self._call.account, page)
+        await self._context.note_response(self._call.account, page)
         if not isinstance(page, Failure):
             return page
-        self._next_at = time.monotonic() + 2
+        self._next_at = time.monotonic() + RETRY_AFTER_S
         if page.kind is FailureKind.THROTTLED:
             await self._context.throttled(self._call)
         elif page.kind in {FailureKind.TRANSIENT, FailureKind.ACCOUNT_BLOCKED}:
-            # Single queries go on meanwhile. They find out, too, when a refused key is accepted again.
+            # Single queries go on meanwhile. They also show when a refused key is accepted again.
             self._refused_until = self._next_at
         else:
             self._refuse(page.message)
@@ -160,3 +134,55 @@ class Watcher:
         self._contradictions = 0
         self._refused_until = time.monotonic() + REFUSED_FOR_S
         log.warning("task list not used", account=self._call.account, reason=reason, for_s=REFUSED_FOR_S)
+
+
+class ListDiff:
+    """Compares the running tasks with the task list, sweep by sweep. Pure.
+
+    The list changes while its pages are read. New tasks shift unread tasks onto pages that were already read. A task
+    that was created between the newest task of one page and the oldest of the next was not read, so its absence does
+    not show its end.
+    """
+
+    def __init__(self) -> None:
+        self._created_ms: dict[str, int] = {}  # of running tasks that a sweep has shown
+        self._missed: set[str] = set()  # running tasks that no sweep has shown, and that the last one may have missed
+
+    def ended(self, running: Mapping[UUID, str], sweep: Sequence[Sequence[TaskPage]]) -> list[UUID]:
+        """The running tasks that the sweep no longer shows. `sweep` has the pages by status, the oldest page first.
+
+        A task that no sweep has shown, and that may be unread, counts as ended only after the next sweep.
+        """
+        listed = _listed(sweep)
+        known = self._created_ms | listed
+        unread = [span for pages in sweep for span in unread_spans(pages)]
+        missing = {row_id: task_id for row_id, task_id in running.items() if task_id not in listed}
+        doubtful = {task_id for task_id in missing.values() if unread and task_id not in known} - self._missed
+        self._created_ms = {task_id: known[task_id] for task_id in running.values() if task_id in known}
+        self._missed = doubtful
+        return [
+            row_id
+            for row_id, task_id in missing.items()
+            if task_id not in doubtful and not _within(unread, known.get(task_id, 0))
+        ]
+
+
+def unread_spans(pages: Sequence[TaskPage]) -> Iterator[tuple[int, int]]:
+    """The creation times in ms between each page and the next newer one, which was read after it."""
+    times = [[task.created_ms for task in page.tasks if task.created_ms] for page in pages]
+    for older, newer in pairwise(each for each in times if each):
+        yield max(older), min(newer)
+
+
+def _listed(sweep: Sequence[Sequence[TaskPage]]) -> dict[str, int]:
+    return {
+        task.task_id: task.created_ms or 0
+        for pages in sweep
+        for page in pages
+        for task in page.tasks
+        if not task.status.ended
+    }
+
+
+def _within(spans: Sequence[tuple[int, int]], created_ms: int) -> bool:
+    return any(since <= created_ms <= until for since, until in spans)

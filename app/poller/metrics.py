@@ -1,4 +1,4 @@
-"""The poller's counters for `/metrics`. Labels are account names, models and words of our own; never URLs."""
+"""The poller's metrics for `/metrics`. Labels are account names, models and the gateway's own codes; never URLs."""
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -8,22 +8,26 @@ THROTTLED = Counter(
 )
 CIRCUIT_OPEN = Gauge(
     "asr_gateway_circuit_open",
-    "1 while the account gets no submits; `model` is empty when that goes for all models",
+    "1 while nothing is submitted through the circuit; `model` is empty for the circuit of all models",
     ["account", "model", "code"],
 )
-IN_FLIGHT = Gauge("asr_gateway_tasks_in_flight", "Tasks that upstream has and that are not collected", ["account"])
-UNSURE = Gauge("asr_gateway_tasks_unsure", "Submits whose answer was lost and that are not settled", ["account"])
+IN_FLIGHT = Gauge(
+    "asr_gateway_tasks_in_flight", "Tasks that DashScope accepted and that are not collected", ["account"]
+)
+UNSURE = Gauge(
+    "asr_gateway_tasks_unsure", "Submits whose response was lost and that are not reconciled yet", ["account"]
+)
 WAITING_FILES = Gauge("asr_gateway_files_waiting", "Files that wait to be submitted", ["region", "model"])
-WAITING_SECONDS = Gauge("asr_gateway_files_waiting_seconds", "For how long the oldest file waits", ["region", "model"])
+WAITING_SECONDS = Gauge("asr_gateway_files_waiting_seconds", "Age of the file that waits longest", ["region", "model"])
 FILES = Counter("asr_gateway_files_finished_total", "Files that reached a final state", ["model", "region", "status"])
 GROUP_FILES = Histogram(
     "asr_gateway_task_files", "Files in one submitted task", ["model"], buckets=(1, 2, 5, 10, 20, 50, 100)
 )
 TASK_SECONDS = Histogram(
     "asr_gateway_task_seconds",
-    "From the submit of a task until its end was seen",
+    "Time from the submit of a task until its end was seen",
     ["account", "model"],
     buckets=(0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 10800, 86400),
 )
 PURGED = Counter("asr_gateway_jobs_purged_total", "Finished jobs deleted after RETENTION_DAYS")
-DELIVERY_ATTEMPTS = Counter("asr_gateway_webhook_attempts_total", "Tries to deliver an event to a webhook", ["outcome"])
+DELIVERY_ATTEMPTS = Counter("asr_gateway_webhook_attempts_total", "Attempts to deliver a webhook event", ["outcome"])

@@ -1,4 +1,4 @@
-"""Which answer belongs to which file, and what a bad one means. Pure."""
+"""The outcome of each file of an ended task, from upstream's response. Pure."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -8,27 +8,27 @@ from app.dashscope.quoted_urls import hide_other_urls
 from app.dashscope.result_files import FetchFailed, FetchFailureKind
 from app.dashscope.wire import FileOutcome, TaskSnapshot, TaskStatus
 from app.poller.assignment import assign
-from app.queue.results import TaskFile
+from app.queue.polling import TaskFile
 
-# A file that failed by the engine's fault is submitted once more; failed files are not billed.
+# A file that failed because of upstream's engine is submitted once more. Failed files are not billed.
 MAX_ATTEMPTS = 2
-# A result that is there but cannot be had is tried this often, and for at least this long after the task's end.
+# A result that exists but cannot be used is fetched this often, and for at least this long after the task's end.
 MAX_RESULT_FAILURES = 6
-RESULT_PATIENCE_S = 30
-# An id that is seconds old may be unknown to a back end that has not heard of it yet.
+MIN_RESULT_WAIT_S = 30
+# Some of upstream's servers may not know a task id in its first seconds.
 UNKNOWN_GRACE_S = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """The file succeeded upstream; its result is to be fetched."""
+    """The file succeeded upstream. `url` is the link of its result."""
 
     url: str
 
 
 @dataclass(frozen=True, slots=True)
 class Silent:
-    """There was no speech in the file: a transcript without text. `item` is what upstream said."""
+    """The file has no speech, which gives a transcript without text. `item` is upstream's item for the file."""
 
     item: FileOutcome
 
@@ -40,14 +40,14 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Resubmit:
-    """The file goes out once more, in another task."""
+    """The file is queued again, for another task."""
 
     failure: Failure
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Not known yet; the task is looked at again. `counted` when the result was there and could not be had."""
+    """The outcome is not known yet, and the task is polled again. `counted`: a result exists but could not be used."""
 
     reason: str
     counted: bool = False
@@ -58,34 +58,36 @@ Outcome = Fetch | Silent | Failed | Resubmit | Wait
 EXPIRED = Failure(
     FailureKind.TRANSIENT,
     "result_expired",
-    "DashScope no longer knows the task: it forgets results after 24 hours.",
+    "DashScope no longer knows the task. It keeps results for 24 hours.",
     "UNKNOWN",
 )
-CANCELED = Failure(FailureKind.TRANSIENT, "canceled_upstream", "The task was cancelled at DashScope.", "CANCELED")
+CANCELED = Failure(FailureKind.TRANSIENT, "canceled_upstream", "The task was canceled at DashScope.", "CANCELED")
 MISSING = Failure(
-    FailureKind.TRANSIENT, "result_missing", "DashScope ended the task without a result that is certainly this file's."
+    FailureKind.TRANSIENT,
+    "result_missing",
+    "DashScope ended the task without a result that certainly belongs to this file.",
 )
 
 
 def outcomes(
-    view: TaskSnapshot,
+    snapshot: TaskSnapshot,
     files: Sequence[TaskFile],
     *,
     file_count: int,
-    settled_urls: Sequence[str] = (),
+    finished_urls: Sequence[str] = (),
     age_s: float,
     ended_s: float,
 ) -> Iterator[tuple[TaskFile, Outcome]]:
-    """The outcome of each of the open files of an ended task, which was made for `file_count` files.
+    """The outcome of each open file of an ended task that was submitted with `file_count` files.
 
-    `settled_urls` are those of its other files, as far as known. `age_s` is the time since the submit, `ended_s` that
-    since the end was first seen.
+    `finished_urls` are the URLs of its other files, as far as they are known. `age_s` is the time since the submit,
+    `ended_s` the time since the end was first seen.
     """
-    items = _items_of(view, files, settled_urls, file_count)
+    items = _items_of(snapshot, files, finished_urls, file_count)
     for file, item in zip(files, items, strict=True):
-        match view.status:
+        match snapshot.status:
             case TaskStatus.UNKNOWN if age_s < UNKNOWN_GRACE_S:
-                yield file, Wait("unknown, but only just submitted")
+                yield file, Wait("the task id is not known yet")
             case TaskStatus.UNKNOWN:
                 yield file, Failed(EXPIRED)
             case TaskStatus.CANCELED:
@@ -94,46 +96,48 @@ def outcomes(
                 yield file, _outcome(item, file, ended_s)
 
 
-def after_fetch(last_error: FetchFailed, file: TaskFile, *, ended_s: float) -> Outcome:
-    """What becomes of a file whose result could not be fetched."""
-    match last_error.kind:
+def after_fetch(error: FetchFailed, file: TaskFile, *, ended_s: float) -> Failed | Wait:
+    """The outcome of a file whose result could not be fetched."""
+    match error.kind:
         case FetchFailureKind.UNAVAILABLE:
-            return Wait(last_error.detail)
+            return Wait(error.detail)
         case FetchFailureKind.EXPIRED:
-            return _give_up_or_wait(file, ended_s, Failure(FailureKind.TRANSIENT, "result_expired", last_error.detail))
+            return _give_up_or_wait(file, ended_s, Failure(FailureKind.TRANSIENT, "result_expired", error.detail))
         case FetchFailureKind.FORBIDDEN:
-            return Failed(Failure(FailureKind.PERMANENT, "result_host_refused", last_error.detail))
+            return Failed(Failure(FailureKind.PERMANENT, "result_host_refused", error.detail))
         case FetchFailureKind.TOO_LARGE:
-            return Failed(Failure(FailureKind.PERMANENT, "result_too_large", last_error.detail))
+            return Failed(Failure(FailureKind.PERMANENT, "result_too_large", error.detail))
 
 
-def after_reading(detail: str, file: TaskFile, *, ended_s: float) -> Outcome:
-    """What becomes of a file whose result was fetched and is no result document."""
+def after_reading(detail: str, file: TaskFile, *, ended_s: float) -> Failed | Wait:
+    """The outcome of a file whose result was fetched but is not a result document."""
     return _give_up_or_wait(file, ended_s, Failure(FailureKind.TRANSIENT, "result_unreadable", detail))
 
 
-def after_other_name(file: TaskFile, *, ended_s: float) -> Outcome:
-    """What becomes of a file whose result was fetched and names another file."""
+def after_other_name(file: TaskFile, *, ended_s: float) -> Failed | Wait:
+    """The outcome of a file whose result was fetched but names another file."""
     return _give_up_or_wait(file, ended_s, MISSING)
 
 
-def _give_up_or_wait(file: TaskFile, ended_s: float, failure: Failure) -> Outcome:
-    if file.result_failures + 1 >= MAX_RESULT_FAILURES and ended_s >= RESULT_PATIENCE_S:
+def _give_up_or_wait(file: TaskFile, ended_s: float, failure: Failure) -> Failed | Wait:
+    if file.result_failures + 1 >= MAX_RESULT_FAILURES and ended_s >= MIN_RESULT_WAIT_S:
         return Failed(failure)
     return Wait(failure.message, counted=True)
 
 
 def _items_of(
-    view: TaskSnapshot, files: Sequence[TaskFile], settled_urls: Sequence[str], file_count: int
+    snapshot: TaskSnapshot, files: Sequence[TaskFile], finished_urls: Sequence[str], file_count: int
 ) -> list[FileOutcome | None]:
-    """The item of each file. Without items the code of the task is that of every file."""
-    urls = [*(file.url for file in files), *settled_urls]
-    if not view.items and view.code:
-        found: list[FileOutcome | None] = [FileOutcome(url, code=view.code, message=view.message) for url in urls]
+    """The item of each file. Without items, the code of the task applies to every file."""
+    urls = [*(file.url for file in files), *finished_urls]
+    if not snapshot.items and snapshot.code:
+        found: list[FileOutcome | None] = [
+            FileOutcome(url, code=snapshot.code, message=snapshot.message) for url in urls
+        ]
     else:
-        found = assign(urls, view.items, complete=len(urls) == file_count)
+        found = assign(urls, snapshot.items, complete=len(urls) == file_count)
     if file_count > 1:
-        # The other files may be other clients', and a message may quote their URLs.
+        # The other files may belong to other clients, and a message may quote their URLs.
         found = [
             item and replace(item, message=hide_other_urls(item.message, url))
             for item, url in zip(found, urls, strict=True)
@@ -143,7 +147,7 @@ def _items_of(
 
 def _outcome(item: FileOutcome | None, file: TaskFile, ended_s: float) -> Outcome:
     if item is None or not item.ended:
-        return Failed(MISSING) if ended_s >= RESULT_PATIENCE_S else Wait("no certain result of the file yet")
+        return Failed(MISSING) if ended_s >= MIN_RESULT_WAIT_S else Wait("the file has no certain result yet")
     if item.transcription_url:
         return Fetch(item.transcription_url)
     failure = classify_file(item.code, item.message)

@@ -1,13 +1,12 @@
-"""Fetching results and making transcripts of them: small ones side by side, large ones one after the other.
+"""Fetches results and converts them into transcripts: small results concurrently, large ones one at a time.
 
-A large one is known by its length, or when it passes the limit; what came of it is dropped, and it waits in a line of
-its own without a connection. So neither its download nor its compression holds up small ones, and of all large ones
-there is one in memory.
+A result is large by its Content-Length or when its download passes SMALL_BYTES. A large result is dropped, and
+downloaded again when no other large result is in memory. So neither its download nor its compression delays small
+results.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, replace
 
 import orjson
@@ -18,109 +17,148 @@ from app.dashscope.result_files import MAX_RESULT_BYTES, FetchFailed, FetchFailu
 from app.dashscope.wire import FileOutcome, parse_result_url
 from app.poller.assignment import is_of
 from app.poller.context import PollerContext
-from app.poller.outcomes import Failed, Outcome, Wait, after_fetch, after_other_name, after_reading
-from app.queue.polling import PolledTask
-from app.queue.results import Result, TaskFile
+from app.poller.outcomes import (
+    Failed,
+    Fetch,
+    Outcome,
+    Resubmit,
+    Silent,
+    Wait,
+    after_fetch,
+    after_other_name,
+    after_reading,
+)
+from app.queue.polling import PolledTask, TaskFile
+from app.queue.results import Result
 from app.transcripts.normalise import Document, UnreadableResult, empty_document, normalise
-from app.transcripts.storage import PreparedTranscript, prepare_transcript
+from app.transcripts.storage import prepare_transcript
 
-# An hour of talk, 40 ms of work.
+# Speech of an hour. Converting it takes 40 ms.
 SMALL_BYTES = 1024 * 1024
+# Results that are fetched and stored together. A crash repeats no more than these.
+BATCH = 10
+
+FetchedFile = tuple[TaskFile, Result | Wait]
 
 
 @dataclass(frozen=True, slots=True)
 class LargeResult:
-    """A result that is to be received in its turn."""
+    """A result that is too large to be fetched beside others."""
 
-    file: TaskFile
     url: str
 
 
 class ResultFetcher:
-    """Receives the results of one account's tasks."""
+    """Fetches the results of one account's tasks."""
 
-    def __init__(self, context: PollerContext, client: DashScope) -> None:
+    def __init__(self, context: PollerContext, upstream: DashScope) -> None:
         self._context = context
-        self._client = client
-        self._base_url = context.region_of(client).base_url
+        self._upstream = upstream
+        self._base_url = context.region_of(upstream).base_url
 
-    async def receive(
-        self, look: PolledTask, file: TaskFile, url: str, usage_s: int | None
+    async def fetch(
+        self,
+        task: PolledTask,
+        outcomes: Sequence[tuple[TaskFile, Outcome]],
+        usage_s: int | None,
+        *,
+        before_large: Callable[[], None],
+    ) -> AsyncGenerator[list[FetchedFile], None]:
+        """Yield the results of the files in batches. Each batch is to be stored before the next is requested.
+
+        A large result is a batch of its own. `before_large` is called before each wait for the lock of large
+        results, which is held until the next batch is requested. Close the iterator if it is not exhausted.
+        """
+        for start in range(0, len(outcomes), BATCH):
+            batch = outcomes[start : start + BATCH]
+            async with asyncio.TaskGroup() as group:
+                started = [group.create_task(self._small(task, file, outcome, usage_s)) for file, outcome in batch]
+            fetched = [(file, each.result()) for (file, _), each in zip(batch, started, strict=True)]
+            if small := [(file, each) for file, each in fetched if not isinstance(each, LargeResult)]:
+                yield small
+            for file, each in fetched:
+                if isinstance(each, LargeResult):
+                    before_large()
+                    async with self._context.large_result_lock:
+                        yield [(file, await self._large(task, file, each.url, usage_s))]
+
+    async def _small(
+        self, task: PolledTask, file: TaskFile, outcome: Outcome, usage_s: int | None
     ) -> Result | Wait | LargeResult:
-        # From the first byte until it is compressed: no more are held than there is room for.
+        match outcome:
+            case Fetch(url):
+                return await self._fetch_small(task, file, url, usage_s)
+            case Silent(item):
+                return await self._silent(task, file, item)
+            case Failed(failure):
+                return Result(file, "failed", failure=failure)
+            case Resubmit(failure):
+                return Result(file, "queued", failure=failure)
+            case Wait():
+                return outcome
+
+    async def _fetch_small(
+        self, task: PolledTask, file: TaskFile, url: str, usage_s: int | None
+    ) -> Result | Wait | LargeResult:
+        # The slot is held from the first byte until the result is compressed, which bounds the memory.
         async with self._context.result_slots:
-            raw = await self._fetch(url, SMALL_BYTES)
-            if isinstance(raw, FetchFailed):
-                return (
-                    LargeResult(file, url)
-                    if raw.kind is FetchFailureKind.TOO_LARGE
-                    else _without_result(look, file, raw)
-                )
-            async with self._context.thread:
-                return await self._read(look, file, raw, usage_s)
+            raw = await self._download(url, SMALL_BYTES)
+            if isinstance(raw, bytes):
+                async with self._context.cpu_lock:
+                    return await self._convert(task, file, raw, usage_s)
+        if raw.kind is FetchFailureKind.TOO_LARGE:
+            return LargeResult(url)
+        return _without_result(file, after_fetch(raw, file, ended_s=task.ended_s))
 
-    @asynccontextmanager
-    async def receive_large(
-        self, look: PolledTask, large: LargeResult, usage_s: int | None
-    ) -> AsyncIterator[Result | Wait]:
-        """Its turn lasts until the end of the block, in which the result is to be stored."""
-        async with self._context.large_turn:
-            raw = await self._fetch(large.url, MAX_RESULT_BYTES)
-            if isinstance(raw, FetchFailed):
-                yield _without_result(look, large.file, raw)
-            else:
-                result = await self._read(look, large.file, raw, usage_s)
-                del raw
-                yield result
+    async def _large(self, task: PolledTask, file: TaskFile, url: str, usage_s: int | None) -> Result | Wait:
+        raw = await self._download(url, MAX_RESULT_BYTES)
+        if isinstance(raw, bytes):
+            return await self._convert(task, file, raw, usage_s)
+        return _without_result(file, after_fetch(raw, file, ended_s=task.ended_s))
 
-    async def receive_silence(self, look: PolledTask, file: TaskFile, item: FileOutcome) -> Result:
-        """The transcript of a file without speech: what upstream says instead of a document stands for its bytes."""
+    async def _silent(self, task: PolledTask, file: TaskFile, item: FileOutcome) -> Result:
+        """A transcript without text. Upstream's item is stored as the raw result, because there is no document."""
         raw = orjson.dumps({"file_url": item.file_url, "code": item.code, "message": item.message})
-        async with self._context.thread:
-            return await asyncio.to_thread(self._succeeded, look, file, raw, empty_document(file.url))
+        async with self._context.cpu_lock:
+            return await asyncio.to_thread(self._succeeded, task, file, raw, empty_document(file.url))
 
-    async def _fetch(self, url: str, max_bytes: int) -> bytes | FetchFailed:
+    async def _download(self, url: str, max_bytes: int) -> bytes | FetchFailed:
         return await fetch_result(self._context.results_http, url, base_url=self._base_url, max_bytes=max_bytes)
 
-    async def _read(self, look: PolledTask, file: TaskFile, raw: bytes, usage_s: int | None) -> Result | Wait:
+    async def _convert(self, task: PolledTask, file: TaskFile, raw: bytes, usage_s: int | None) -> Result | Wait:
         try:
-            if MODELS[look.model].input_style == "file_url":
-                # The answer to the query names no file here, only the result does.
+            if MODELS[task.model].input_style == "file_url":
+                # The response to a query names no file for these models; only the result does.
                 named = await asyncio.to_thread(parse_result_url, raw)
                 if not is_of(file.url, named):
-                    return _settled(file, after_other_name(file, ended_s=look.ended_s))
-            return await asyncio.to_thread(self._transcribed, look, file, raw, usage_s)
+                    return _without_result(file, after_other_name(file, ended_s=task.ended_s))
+            return await asyncio.to_thread(self._transcribed, task, file, raw, usage_s)
         except UnreadableResult as error:
-            return _settled(file, after_reading(str(error), file, ended_s=look.ended_s))
+            return _without_result(file, after_reading(str(error), file, ended_s=task.ended_s))
 
-    def _transcribed(self, look: PolledTask, file: TaskFile, raw: bytes, usage_s: int | None) -> Result:
-        document = normalise(raw, file_url=file.url, family=MODELS[look.model].family.value)
-        if look.alone and usage_s is not None and "original_duration_in_milliseconds" not in document.properties:
-            # qwen3 says how long the audio is in the task's usage only; elsewhere the end of speech stands for it.
+    def _transcribed(self, task: PolledTask, file: TaskFile, raw: bytes, usage_s: int | None) -> Result:
+        document = normalise(raw, file_url=file.url, family=MODELS[task.model].family.value)
+        if task.has_one_file and usage_s is not None and "original_duration_in_milliseconds" not in document.properties:
+            # qwen3 states the duration of the audio only in the usage of the task. Other models without a duration
+            # get the end of speech.
             document = replace(document, audio_duration_ms=usage_s * 1000)
-        return self._succeeded(look, file, raw, document)
+        return self._succeeded(task, file, raw, document)
 
-    def _succeeded(self, look: PolledTask, file: TaskFile, raw: bytes, document: Document) -> Result:
-        transcript: PreparedTranscript = prepare_transcript(
+    def _succeeded(self, task: PolledTask, file: TaskFile, raw: bytes, document: Document) -> Result:
+        transcript = prepare_transcript(
             raw=raw,
             document=document,
             client_id=file.client_id,
             job_id=file.job_id,
             file_index=file.index,
             file_url=file.url,
-            model=look.model,
-            region=look.region,
+            model=task.model,
+            region=task.region,
         )
-        offer = MODELS[look.model].regions[self._client.account.region]
+        offer = MODELS[task.model].regions[self._upstream.account.region]
         billed_ms = transcript.audio_duration_ms * document.channels  # each channel is recognised and billed
         return Result(file, "succeeded", transcript=transcript, cost=cost(offer, billed_ms))
 
 
-def _without_result(look: PolledTask, file: TaskFile, last_error: FetchFailed) -> Result | Wait:
-    return _settled(file, after_fetch(last_error, file, ended_s=look.ended_s))
-
-
-def _settled(file: TaskFile, outcome: Outcome) -> Result | Wait:
-    if isinstance(outcome, Failed):
-        return Result(file, "failed", failure=outcome.failure)
-    return outcome if isinstance(outcome, Wait) else Wait("not known")
+def _without_result(file: TaskFile, outcome: Failed | Wait) -> Result | Wait:
+    return Result(file, "failed", failure=outcome.failure) if isinstance(outcome, Failed) else outcome

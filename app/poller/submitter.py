@@ -1,100 +1,113 @@
-"""Submitting: claim a group when the budget allows one more, POST it, and hand on what came of it."""
+"""Submits: claims a group when the budget allows a call, sends it, and stores what became of the task."""
 
 import asyncio
+import logging
 import time
+from contextlib import suppress
 from uuid import uuid4
+
+import structlog
 
 from app.catalogue import MODELS
 from app.dashscope.client import Accepted, DashScope, OutcomeUnknown
 from app.dashscope.failures import Failure, FailureKind
 from app.db import transaction
 from app.errors import DatabaseUnavailable
-from app.poller.answers import Answers
-from app.poller.context import PollerContext, away_pause_s
+from app.poller.circuits import close, open_for
+from app.poller.context import PollerContext, unreachable_pause_s
 from app.poller.metrics import CALLS, GROUP_FILES
 from app.queue.claiming import Claim, SubmitQueue, claim_any_file, claim_files
+from app.queue.submissions import UpstreamTaskTaken, fail_files, mark_running, mark_unsure, requeue, split_group
 
-MAX_UNDER_WAY = 64
+MAX_IN_FLIGHT = 64
+# The task list usually shows a new task within a second.
+RECONCILE_AFTER_S = 1.5
+QUOTA_PAUSE_S = 30.0
+RETRY_S = 1.0
 
-Answer = Accepted | Failure | OutcomeUnknown
+log = structlog.get_logger()
+
+SubmitOutcome = Accepted | Failure | OutcomeUnknown
 
 
 class Submitter:
-    """Submits for one account and model until nothing waits."""
+    """Submits the files of one submit queue until none waits."""
 
-    def __init__(self, context: PollerContext, client: DashScope, submit_queue: SubmitQueue) -> None:
+    def __init__(self, context: PollerContext, upstream: DashScope, submit_queue: SubmitQueue) -> None:
         self._context = context
-        self._client = client
-        self._lot = submit_queue
-        self._call = context.submit_call(client, submit_queue.model)
-        self._answers = Answers(context, submit_queue, self._call)
-        self._room = asyncio.Semaphore(MAX_UNDER_WAY)
-        self._losses = 0
+        self._upstream = upstream
+        self._submit_queue = submit_queue
+        self._call = context.submit_call(upstream, submit_queue.model)
+        self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
+        self._failures = 0
         self._resume_at = 0.0
         self._refused = False
 
     async def run(self) -> None:
-        """Claim, wait for the budget, send: one group at a time waits, any number of answers are awaited."""
+        """Claim, wait for the budget and send. One group at a time waits for the budget; responses may overlap."""
         self._refused = False
         while not (self._context.stopping.is_set() or self._refused):
             await self._context.pause(self._resume_at - time.monotonic())
-            piece = await self._next_piece()
-            if piece is None:
+            task = await self._start_next()
+            if task is None:
                 return
-            if self._losses > 1:
-                await asyncio.wait([piece])  # upstream is away: one try at a time
+            if self._failures > 1:
+                await asyncio.wait([task])  # upstream seems unreachable: one submit at a time
 
-    async def try_one(self) -> Answer | None:
-        """Submit one file although a circuit is open, and record the answer. None: nothing waited, or was sent."""
-        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        if piece := await self._next_piece(probe=answered):
-            await asyncio.wait([piece])
-        return answered.result() if answered.done() else None
+    async def submit_one(self) -> SubmitOutcome | None:
+        """Submit one file although a circuit is open, and store the outcome. None if no file was submitted."""
+        outcome: asyncio.Future[SubmitOutcome] = asyncio.get_running_loop().create_future()
+        if task := await self._start_next(probe=outcome):
+            await asyncio.wait([task])
+        return outcome.result() if outcome.done() else None
 
-    async def _next_piece(self, *, probe: "asyncio.Future[Answer] | None" = None) -> "asyncio.Task[None] | None":
-        """The next group on its way, or None when nothing waits. Returns when its call goes out."""
-        await self._room.acquire()
-        piece = None
+    async def _start_next(self, *, probe: "asyncio.Future[SubmitOutcome] | None" = None) -> "asyncio.Task[None] | None":
+        """Claim the next group and start its submit. Returns when the call is sent; None if no file waits."""
+        await self._slots.acquire()
+        task = None
         claim_next = claim_files if probe is None else claim_any_file
         try:
             async with transaction(self._context.sessions) as session:
-                claim = await claim_next(session, self._lot, token=uuid4())
+                claim = await claim_next(session, self._submit_queue, token=uuid4())
             if claim is not None:
                 sent = asyncio.Event()
                 submit = self._submit(claim, sent, probe=probe)
-                piece = self._context.supervisor.start(submit, name=f"submit {claim.task_id}")
+                task = self._context.supervisor.spawn(submit, name=f"submit {claim.task_id}")
         finally:
-            if piece is None:
-                self._room.release()
-        if piece is not None:
-            piece.add_done_callback(lambda _: self._room.release())
+            if task is None:
+                self._slots.release()
+        if task is not None:
+            task.add_done_callback(lambda _: self._slots.release())
             await sent.wait()
-        return piece
+        return task
 
-    async def _submit(self, claim: Claim, sent: asyncio.Event, *, probe: "asyncio.Future[Answer] | None") -> None:
-        with self._context.leases.keep(claim.token):
-            answer = await self._send(claim, sent)
-            if answer is None:
-                await self._answers.give_back(claim)
+    async def _submit(
+        self, claim: Claim, sent: asyncio.Event, *, probe: "asyncio.Future[SubmitOutcome] | None"
+    ) -> None:
+        with self._context.leases.hold(claim.token):
+            outcome = await self._send(claim, sent)
+            if outcome is not None:
+                self._count(claim, outcome)
+                await self._throttle(outcome)
+            await self._store(claim, outcome, probe=probe is not None)
+            if outcome is None:
                 return
-            self._count(claim, answer)
-            await self._answers.write_down(claim, answer, probe=probe is not None)
             if probe is not None:
-                probe.set_result(answer)
-            if await self._context.note_answer(self._lot.account, answer):
+                probe.set_result(outcome)
+            if await self._context.note_response(self._submit_queue.account, outcome):
                 self._refused = True
 
-    async def _send(self, claim: Claim, sent: asyncio.Event) -> Answer | None:
-        """The answer; None when nothing was sent: no budget to ask, told to stop, or the lease may be another's."""
+    async def _send(self, claim: Claim, sent: asyncio.Event) -> SubmitOutcome | None:
+        """Send the submit. None if it was not sent: no database, told to stop, or the lease may have expired."""
         try:
-            # Last of all, so that nothing but the call itself lies between the budget's word and upstream.
+            # The checks come after the budget, so that nothing delays the call once the budget allows it.
             async with self._context.budgets.spend(self._call):
                 sent.set()
                 if self._context.stopping.is_set() or not self._context.leases.is_fresh(claim.token):
                     return None
-                return await self._client.submit(
-                    model=self._lot.model,
-                    input_style=MODELS[self._lot.model].input_style,
+                return await self._upstream.submit(
+                    model=self._submit_queue.model,
+                    input_style=MODELS[self._submit_queue.model].input_style,
                     file_urls=claim.file_urls,
                     parameters=claim.parameters,
                 )
@@ -103,16 +116,107 @@ class Submitter:
         finally:
             sent.set()
 
-    def _count(self, claim: Claim, answer: Answer) -> None:
-        outcome = answer.kind.value if isinstance(answer, Failure) else type(answer).__name__.lower()
-        CALLS.labels(self._lot.account, "submit", outcome).inc()
-        if isinstance(answer, Accepted):
-            GROUP_FILES.labels(self._lot.model).observe(len(claim.file_urls))
-        if isinstance(answer, Failure) and answer.concerns_account:
+    def _count(self, claim: Claim, outcome: SubmitOutcome) -> None:
+        CALLS.labels(self._submit_queue.account, "submit", _label(outcome)).inc()
+        if isinstance(outcome, Accepted):
+            GROUP_FILES.labels(self._submit_queue.model).observe(len(claim.file_urls))
+        if isinstance(outcome, Failure) and outcome.concerns_account:
             self._refused = True
-        if isinstance(answer, OutcomeUnknown) or (isinstance(answer, Failure) and answer.kind is FailureKind.TRANSIENT):
-            self._losses += 1
-            pause_s = away_pause_s(self._losses)
-            self._resume_at = time.monotonic() + pause_s
+        transient = isinstance(outcome, Failure) and outcome.kind is FailureKind.TRANSIENT
+        if isinstance(outcome, OutcomeUnknown) or transient:
+            self._failures += 1
+            self._resume_at = time.monotonic() + unreachable_pause_s(self._failures)
         else:
-            self._losses = 0
+            self._failures = 0
+
+    async def _throttle(self, outcome: SubmitOutcome) -> None:
+        if isinstance(outcome, Failure) and outcome.kind is FailureKind.THROTTLED:
+            quota = outcome.upstream_code == "Throttling.AllocationQuota"
+            with suppress(DatabaseUnavailable):  # the outcome itself is stored in any case
+                await self._context.throttled(self._call, pause_s=QUOTA_PAUSE_S if quota else 1.0)
+
+    async def _store(self, claim: Claim, outcome: SubmitOutcome | None, *, probe: bool) -> None:
+        """Store the outcome; None requeues the files. Retries until the database accepts it.
+
+        This process has the only copy of upstream's response. The lease is renewed meanwhile.
+        """
+        while True:
+            try:
+                match outcome:
+                    case None:
+                        async with transaction(self._context.sessions) as session:
+                            await requeue(session, claim.task_id)
+                    case Accepted(upstream_task_id):
+                        await self._store_accepted(claim, upstream_task_id, probe=probe)
+                    case OutcomeUnknown(reason):
+                        await self._store_unsure(claim, reason)
+                    case Failure():
+                        await self._store_failure(claim, outcome)
+            except DatabaseUnavailable:
+                await asyncio.sleep(RETRY_S)
+            else:
+                return
+
+    async def _store_accepted(self, claim: Claim, upstream_task_id: str, *, probe: bool) -> None:
+        account, model = self._submit_queue.account, self._submit_queue.model
+        poll_in_s = self._context.durations(account, model).next_poll_s(0)
+        try:
+            async with transaction(self._context.sessions) as session:
+                learned = await mark_running(session, claim.task_id, upstream_task_id, poll_in_s=poll_in_s)
+                if probe:
+                    await close(session, account, "")
+                    await close(session, account, model)
+        except UpstreamTaskTaken:
+            # The reconciler adopted this task for an equal group, so the task of that group is free for this row.
+            await self._store_unsure(claim, "an equal group adopted the task")
+            return
+        if learned is None:
+            log.error("task accepted after its attempt was given up", task=str(claim.task_id))
+        for limit in learned or ():
+            log.warning("group limit learned", account=limit.account, model=limit.model, max_files=limit.max_files)
+
+    async def _store_unsure(self, claim: Claim, reason: str) -> None:
+        log.warning("outcome of submit unknown", task=str(claim.task_id), account=self._call.account, reason=reason)
+        async with transaction(self._context.sessions) as session:
+            await mark_unsure(session, claim.task_id, last_error=reason, poll_in_s=RECONCILE_AFTER_S)
+
+    async def _store_failure(self, claim: Claim, failure: Failure) -> None:
+        # A failure of the account is logged once, when its circuit opens. A line per task would be hundreds.
+        log.log(
+            logging.DEBUG if failure.concerns_account else logging.WARNING,
+            "submit refused",
+            task=str(claim.task_id),
+            account=self._submit_queue.account,
+            model=self._submit_queue.model,
+            kind=failure.kind.value,
+            upstream_code=failure.upstream_code,
+        )
+        async with transaction(self._context.sessions) as session:
+            match failure.kind:
+                case FailureKind.THROTTLED | FailureKind.TRANSIENT:
+                    await requeue(session, claim.task_id)
+                case _ if failure.concerns_account:  # the files are not to blame
+                    await requeue(session, claim.task_id)
+                    await open_for(session, self._submit_queue.account, self._submit_queue.model, failure)
+                case _ if may_be_one_file(failure, len(claim.file_urls)):
+                    # A refusal that names a file or the model is not about the size of the group.
+                    by_size = failure.code == "upstream_refused"
+                    await split_group(session, claim.task_id, last_error=failure.message, suspect=by_size)
+                case _:
+                    await fail_files(session, claim.task_id, failure=failure)
+
+
+def may_be_one_file(failure: Failure, count: int) -> bool:
+    """Whether one of the `count` files of a group may be the reason of its refusal. Any 400 may be about one file."""
+    return count > 1 and failure.status == 400 and failure.kind is FailureKind.PERMANENT
+
+
+def _label(outcome: SubmitOutcome) -> str:
+    """The value of the metric's label `outcome`."""
+    match outcome:
+        case Accepted():
+            return "accepted"
+        case OutcomeUnknown():
+            return "unknown"
+        case Failure():
+            return outcome.kind.value

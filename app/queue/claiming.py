@@ -1,9 +1,10 @@
-"""Claiming waiting files: in turn over clients, grouped by what may share a task, written down before the submit.
+"""Claims queued files for one task: in turn over the clients, grouped by `group_key`.
 
-One short transaction. The task row that it leaves behind is the write-ahead record: whoever finds it `submitting`
-after its lease ran out knows that upstream may have the task.
+A claim is one short transaction that writes the task row before the submit. If the row is still `submitting` when its
+lease has expired, upstream may have the task.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +15,131 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.dashscope.file_urls import DistinctFiles
 from app.identifiers import new_id
-from app.queue.grouping import group_size
 from app.queue.leases import LEASE_S
 
-# Who waits, and the oldest file of each: one index probe a client (a loose scan). Counting or sorting all waiting
-# rows would take time in proportion to the backlog.
+# A claim reads no more clients than this. A task has at most 100 files, so further clients would get none.
+MAX_CLIENTS = 100
+# The queued files should be submitted within this time after their arrival, if the submit rate allows it.
+DRAIN_S = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitQueue:
+    """The queued files of one region and model, as one account takes them, with the limits that apply."""
+
+    account: str
+    region: str
+    model: str
+    max_files: int  # per task
+    submits_per_s: float  # of all accounts of the region together
+
+    @property
+    def key(self) -> dict[str, str]:
+        return {"region": self.region, "model": self.model}
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Files that are to be submitted as one task, and the id of its row."""
+
+    task_id: UUID
+    token: UUID
+    parameters: dict[str, Any]
+    file_urls: list[str]
+
+
+async def claim_files(session: AsyncSession, submit_queue: SubmitQueue, *, token: UUID) -> Claim | None:
+    """Claim the next group, or None if no file may be submitted now. At most seven statements."""
+    waiting = (await session.execute(WAITING, submit_queue.key)).all()
+    if not waiting:
+        return None
+    # The oldest file of the next client decides the group key. Files of other clients with this key share the task.
+    group_key: UUID = waiting[0].group_key
+    clients = [client.client_id for client in waiting[:MAX_CLIENTS]]
+    size = await _size(session, submit_queue, group_key, waiting)
+    pick = {"group_key": group_key, "clients": clients, "size": size, "reach": 2 * size + 20}
+    picked = await session.execute(_PICK, {**submit_queue.key, **pick})
+    chosen = _distinct_files(picked.all(), size)
+    return await _write_task(session, submit_queue, chosen, token) if chosen else None
+
+
+async def claim_any_file(session: AsyncSession, submit_queue: SubmitQueue, *, token: UUID) -> Claim | None:
+    """Claim one random file for a probe, or None if no file may be submitted now. At most four statements."""
+    picked = (await session.execute(_PICK_ANY, submit_queue.key)).all()
+    return await _write_task(session, submit_queue, picked, token) if picked else None
+
+
+def group_size(*, waiting: int, oldest_age_s: float, submits_per_s: float, groups: int, max_files: int) -> int:
+    """The number of files for the next task of a `group_key`. Pure.
+
+    Upstream limits submits per second, not files, so files share tasks while there is a backlog. But a task takes as
+    long as its slowest file, so a task is only as large as needed to submit all `waiting` files within DRAIN_S of
+    their arrival. The oldest of them arrived `oldest_age_s` ago.
+
+    `submits_per_s` is the rate of all accounts together, which the `groups` of the model share. `max_files` is the
+    limit of the model. One queued file is always a group of one.
+    """
+    remaining_s = max(DRAIN_S - oldest_age_s, 0.0)
+    submits = max(submits_per_s * remaining_s / max(groups, 1), 1.0)
+    return max(1, min(max_files, waiting, math.ceil(waiting / submits)))
+
+
+async def _size(session: AsyncSession, submit_queue: SubmitQueue, group_key: UUID, waiting: Sequence[Row[Any]]) -> int:
+    learned = await session.scalar(_GROUP_LIMIT, {"account": submit_queue.account, "model": submit_queue.model})
+    max_files = min(submit_queue.max_files, learned or submit_queue.max_files)
+    if max_files == 1:
+        return 1
+    # Counting stops at the number of files that the largest tasks could carry within a second.
+    max_count = int(max_files * submit_queue.submits_per_s) + 1
+    count = await session.scalar(_COUNT, {**submit_queue.key, "group_key": group_key, "max_count": max_count})
+    return group_size(
+        waiting=count or 0,
+        oldest_age_s=max(client.age_s for client in waiting if client.group_key == group_key),
+        submits_per_s=submit_queue.submits_per_s,
+        groups=len({client.group_key for client in waiting}),
+        max_files=max_files,
+    )
+
+
+def _distinct_files(picked: Sequence[Row[Any]], size: int) -> list[Row[Any]]:
+    """The first files whose URLs differ in every spelling: results are assigned to files by `file_url` alone."""
+    chosen: list[Row[Any]] = []
+    distinct = DistinctFiles()
+    for row in picked:
+        size = min(size, row.group_limit or size)
+        if len(chosen) >= size:
+            break
+        if distinct.add(row.url):
+            chosen.append(row)
+    return chosen
+
+
+async def _write_task(
+    session: AsyncSession, submit_queue: SubmitQueue, chosen: Sequence[Row[Any]], token: UUID
+) -> Claim:
+    task_id = new_id()
+    parameters = await session.scalar(
+        _INSERT_TASK,
+        {
+            **submit_queue.key,
+            "id": task_id,
+            "account": submit_queue.account,
+            "file_count": len(chosen),
+            "token": token,
+            "job_id": chosen[0].job_id,
+        },
+    )
+    await session.execute(
+        _TAKE_FILES,
+        {"task_id": task_id, "jobs": [row.job_id for row in chosen], "indexes": [row.number for row in chosen]},
+    )
+    # Sorted, because concurrent claims serve many of the same clients: no deadlocks.
+    await session.execute(_MARK_SERVED, {**submit_queue.key, "clients": sorted({row.client_id for row in chosen})})
+    return Claim(task_id, token, parameters, [row.url for row in chosen])
+
+
+# The clients with queued files, and the oldest file of each: one index probe a client (a loose scan). Counting or
+# sorting all queued rows would take time in proportion to the backlog.
 WAITING = text("""
     WITH RECURSIVE waiting AS (
         (SELECT client_id FROM files
@@ -43,19 +164,16 @@ WAITING = text("""
     ORDER BY turns.last_served_us NULLS FIRST, head.job_id
 """)
 
-# Of more waiting clients than a task has files, the next ones in turn are enough.
-MAX_CLIENTS = 100
-
 _COUNT = text("""
     SELECT count(*) FROM (
         SELECT FROM files
         WHERE status = 'queued' AND region = :region AND model = :model AND group_key = :group_key
-        LIMIT :enough
+        LIMIT :max_count
     ) AS waiting
 """)
 
-# Each client's oldest files, by the index alone; of those one of each client in turn; and only these are locked.
-# What another poller is just claiming is skipped, so a few more are looked at than are taken.
+# The oldest files of each client, by the index alone; of these one of each client in turn; only the chosen ones are
+# locked. Rows that another poller is claiming are skipped, so a few more rows are read than are taken.
 _PICK = text("""
     SELECT files.job_id, files.index AS number, files.client_id, files.url, files.group_limit
     FROM (
@@ -76,8 +194,8 @@ _PICK = text("""
     FOR UPDATE OF files SKIP LOCKED
 """)
 
-# For a probe. Always the oldest one, a file that is refused for its own sake, in the words of a missing right, would
-# keep the circuit open for all others.
+# For a probe. The file is random: if the oldest one were always tried, one bad file that upstream refuses with the
+# code of a missing grant would keep the circuit open for all files.
 _PICK_ANY = text("""
     SELECT files.job_id, files.index AS number, files.client_id, files.url, files.group_limit
     FROM (
@@ -90,126 +208,25 @@ _PICK_ANY = text("""
     FOR UPDATE OF files SKIP LOCKED
 """)
 
-_RECORD = text("""
+_INSERT_TASK = text(f"""
     INSERT INTO tasks (id, account, region, model, parameters, file_count, state, lease_token, lease_until)
     SELECT :id, :account, :region, :model, jobs.parameters, :file_count, 'submitting', :token,
-           now() + make_interval(secs => :lease_s)
+           now() + interval '{LEASE_S} s'
     FROM jobs WHERE jobs.id = :job_id
     RETURNING parameters
-""")
+""")  # noqa: S608 - a constant
 
-_TAKE = text("""
+_TAKE_FILES = text("""
     UPDATE files SET status = 'submitting', task_id = :task_id
     FROM unnest(CAST(:jobs AS uuid[]), CAST(:indexes AS int[])) AS chosen (job_id, index)
     WHERE files.job_id = chosen.job_id AND files.index = chosen.index
 """)
 
-_SERVE = text("""
+_MARK_SERVED = text("""
     INSERT INTO turns (region, model, client_id, last_served_us)
     SELECT :region, :model, client_id, extract(epoch FROM clock_timestamp()) * 1000000
     FROM unnest(CAST(:clients AS uuid[])) AS client_id
     ON CONFLICT (region, model, client_id) DO UPDATE SET last_served_us = excluded.last_served_us
 """)
 
-_LEARNT = text("SELECT max_files FROM group_limits WHERE account = :account AND model = :model")
-
-
-@dataclass(frozen=True, slots=True)
-class SubmitQueue:
-    """Where files are claimed for: one account, region and model, with the limits that hold there."""
-
-    account: str
-    region: str
-    model: str
-    most: int  # files a task
-    submits_per_s: float  # of all accounts of the region together
-
-    @property
-    def queue(self) -> dict[str, str]:
-        return {"region": self.region, "model": self.model}
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """Files that are to go out as one task, and the task row that says so."""
-
-    task_id: UUID
-    token: UUID
-    parameters: dict[str, Any]
-    file_urls: list[str]
-
-
-async def claim_files(session: AsyncSession, submit_queue: SubmitQueue, *, token: UUID) -> Claim | None:
-    """Claim the next group, or None when nothing waits that may go out now. Seven statements at most."""
-    waiting = (await session.execute(WAITING, submit_queue.queue)).all()
-    if not waiting:
-        return None
-    # The oldest file of the client in turn decides the group key. Files of other clients with that key share the task.
-    group_key: UUID = waiting[0].group_key
-    clients = [client.client_id for client in waiting[:MAX_CLIENTS]]
-    size = await _size(session, submit_queue, group_key, waiting)
-    pick = {"group_key": group_key, "clients": clients, "size": size, "reach": 2 * size + 20}
-    picked = await session.execute(_PICK, {**submit_queue.queue, **pick})
-    chosen = _distinct(picked.all(), size)
-    if not chosen:
-        return None
-    return await _record(session, submit_queue, chosen, token)
-
-
-async def claim_any_file(session: AsyncSession, submit_queue: SubmitQueue, *, token: UUID) -> Claim | None:
-    """Claim one waiting file at random, out of turn, or None when none may go out now."""
-    picked = (await session.execute(_PICK_ANY, submit_queue.queue)).all()
-    return await _record(session, submit_queue, picked, token) if picked else None
-
-
-async def _size(session: AsyncSession, submit_queue: SubmitQueue, group_key: UUID, waiting: Sequence[Row[Any]]) -> int:
-    learnt = await session.scalar(_LEARNT, {"account": submit_queue.account, "model": submit_queue.model})
-    most = min(submit_queue.most, learnt or submit_queue.most)
-    if most == 1:
-        return 1
-    # More than the largest tasks could carry away in time need not be counted.
-    enough = int(most * submit_queue.submits_per_s) + 1
-    count = await session.scalar(_COUNT, {**submit_queue.queue, "group_key": group_key, "enough": enough})
-    return group_size(
-        waiting=count or 0,
-        oldest_age_s=max(client.age_s for client in waiting if client.group_key == group_key),
-        submits_per_s=submit_queue.submits_per_s,
-        groups=len({client.group_key for client in waiting}),
-        most=most,
-    )
-
-
-def _distinct(picked: Sequence[Row[Any]], size: int) -> list[Row[Any]]:
-    """Results are told apart by their `file_url`: files of one task must differ in it, however upstream spells it."""
-    chosen: list[Row[Any]] = []
-    distinct = DistinctFiles()
-    for row in picked:
-        size = min(size, row.group_limit or size)
-        if len(chosen) >= size:
-            break
-        if distinct.add(row.url):
-            chosen.append(row)
-    return chosen
-
-
-async def _record(session: AsyncSession, submit_queue: SubmitQueue, chosen: Sequence[Row[Any]], token: UUID) -> Claim:
-    task_id = new_id()
-    parameters = await session.scalar(
-        _RECORD,
-        {
-            **submit_queue.queue,
-            "id": task_id,
-            "account": submit_queue.account,
-            "file_count": len(chosen),
-            "token": token,
-            "lease_s": LEASE_S,
-            "job_id": chosen[0].job_id,
-        },
-    )
-    await session.execute(
-        _TAKE,
-        {"task_id": task_id, "jobs": [row.job_id for row in chosen], "indexes": [row.number for row in chosen]},
-    )
-    # In order: claims at the same time serve many of the same clients, and must not wait for each other in a circle.
-    await session.execute(_SERVE, {**submit_queue.queue, "clients": sorted({row.client_id for row in chosen})})
-    return Claim(task_id, token, parameters, [row.url for row in chosen])
+_GROUP_LIMIT = text("SELECT max_files FROM group_limits WHERE account = :account AND model = :model")

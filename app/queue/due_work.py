@@ -1,22 +1,160 @@
-"""What there is to do, in one query: so that an idle poller costs one cheap query a round and no more."""
+"""What a poller has to do, and the claims of tasks that are to be reconciled or canceled upstream.
 
-from collections.abc import Mapping, Sequence
+All functions take a session and run in the caller's transaction, which should be short.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.dashscope.circuits import Circuit, read_circuits
+from app.queue.leases import LEASE_IS_FREE, RELEASE_LEASE, TAKE_LEASE
 
-EXPIRE_SUBMITTING = text("""
-    UPDATE tasks SET state = 'unsure', lost_at = lease_until, next_poll_at = now(), lease_token = NULL,
-        lease_until = NULL, last_error = 'the poller that submitted it went away'
-    WHERE id IN (
-        SELECT id FROM tasks WHERE state = 'submitting' AND lease_until < clock_timestamp() FOR UPDATE SKIP LOCKED
+# Unsure tasks that one round of the reconciler takes.
+RECONCILE_BATCH = 200
+# Cancels of one account that are sent at the same time. Each waits for the account's budget.
+CANCEL_BATCH = 20
+
+
+@dataclass(frozen=True, slots=True)
+class AccountDueWork:
+    account: str
+    poll: bool  # a task is due for a poll
+    reconcile: bool  # an unsure task is due
+    cancel: bool  # a task is to be canceled upstream
+    running: int  # tasks in state `running`
+
+
+@dataclass(frozen=True, slots=True)
+class DueWork:
+    waiting: list[tuple[str, str]]  # (region, model) of queued files
+    accounts: list[AccountDueWork]
+    circuits: Sequence[Circuit]  # open ones
+    deliveries: bool  # a webhook delivery is due
+
+
+async def read_due_work(session: AsyncSession, accounts: Mapping[str, float]) -> DueWork:
+    """Read what is due. Also turns `submitting` tasks of pollers that stopped into `unsure` ones.
+
+    Five statements, each an index probe or a few, so an idle poller costs little.
+    `accounts` maps an account to the seconds by which a poll must be overdue if the task list has not shown the end
+    of the task.
+    """
+    await expire_submitting(session)
+    waiting = await session.execute(_WAITING)
+    tasks = await session.execute(_TASKS, {"accounts": list(accounts), "late_s": list(accounts.values())})
+    return DueWork(
+        waiting=[(row.region, row.model) for row in waiting],
+        accounts=[AccountDueWork(row.account, row.poll, row.reconcile, row.cancel, row.running) for row in tasks],
+        circuits=await read_circuits(session),
+        deliveries=bool(await session.scalar(_DELIVERIES)),
     )
-""")
 
-# Which (region, model) pairs have waiting files: one index probe a pair.
+
+async def expire_submitting(session: AsyncSession) -> None:
+    """Turn `submitting` tasks whose lease expired into `unsure` ones. One statement; repeating it does nothing."""
+    await session.execute(_EXPIRE_SUBMITTING)
+
+
+@dataclass(frozen=True, slots=True)
+class UnsureTask:
+    """A task that upstream may or may not have. `file_urls` are the URLs that were sent."""
+
+    id: UUID
+    model: str
+    created_at: datetime
+    lost_at: datetime
+    lost_s: float  # since `lost_at`
+    file_urls: tuple[str, ...]
+
+
+async def claim_unsure_tasks(session: AsyncSession, account: str, *, token: UUID) -> list[UnsureTask]:
+    """Lease the unsure tasks that are due, all of the model of the oldest one, oldest first. One statement."""
+    rows = await session.execute(_CLAIM_UNSURE, {"account": account, "token": token, "batch": RECONCILE_BATCH})
+    tasks = [UnsureTask(row.id, row.model, row.created_at, row.lost_at, row.lost_s, tuple(row.urls)) for row in rows]
+    return sorted(tasks, key=lambda task: task.created_at)
+
+
+async def unresolved_submits(session: AsyncSession, account: str, model: str) -> dict[UUID, Sequence[str]]:
+    """The URLs of each task that upstream may have without our knowing its id. One statement.
+
+    These are the `submitting` and `unsure` tasks, and those that `submissions.fail_ambiguous` closed.
+    """
+    rows = await session.execute(_UNRESOLVED, {"account": account, "model": model})
+    return {row.id: row.urls for row in rows}
+
+
+async def known_upstream_tasks(session: AsyncSession, region: str, upstream_task_ids: Collection[str]) -> set[str]:
+    """Which of the upstream ids belong to a task of the queue. One statement."""
+    return set(await session.scalars(_KNOWN, {"region": region, "ids": list(upstream_task_ids)}))
+
+
+async def schedule_reconcile(
+    session: AsyncSession, task_ids: Sequence[UUID], *, token: UUID, wait_s: float, last_error: str
+) -> None:
+    """Release unsure tasks and make them due again in `wait_s`. One statement. Tasks with another lease stay."""
+    values = {"ids": task_ids, "token": token, "wait_s": wait_s, "last_error": last_error}
+    await session.execute(_SCHEDULE_RECONCILE, values)
+
+
+@dataclass(frozen=True, slots=True)
+class UnwantedTask:
+    """A running task without open files. Upstream may cancel it while it is PENDING."""
+
+    id: UUID
+    upstream_task_id: str
+
+
+async def claim_unwanted_tasks(session: AsyncSession, account: str, *, token: UUID) -> list[UnwantedTask]:
+    """Lease up to CANCEL_BATCH tasks that are to be canceled upstream. One statement."""
+    rows = await session.execute(_CLAIM_UNWANTED, {"account": account, "token": token, "batch": CANCEL_BATCH})
+    return [UnwantedTask(row.id, row.upstream_task_id) for row in rows]
+
+
+async def close_unwanted(
+    session: AsyncSession, task_id: UUID, *, token: UUID, status: str | None, last_error: str | None
+) -> None:
+    """End the task. One statement. Does nothing if the lease was lost. `status` is upstream's, if a call told it."""
+    values = {"id": task_id, "token": token, "status": status, "last_error": last_error and last_error[:500]}
+    await session.execute(_CLOSE_UNWANTED, values)
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingFiles:
+    region: str
+    model: str
+    files: int
+    oldest_s: float  # age of the file that has waited longest
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTasks:
+    running: int = 0
+    unsure: int = 0
+
+
+async def count_waiting_files(session: AsyncSession) -> list[WaitingFiles]:
+    """The queued files of each region and model. One statement, 20 ms with 100,000 queued files."""
+    rows = await session.execute(_COUNT_WAITING)
+    return [WaitingFiles(row.region, row.model, row.files, row.oldest_s) for row in rows]
+
+
+async def count_open_tasks(session: AsyncSession) -> dict[str, OpenTasks]:
+    """The open tasks of each account that has some. One statement."""
+    return {row.account: OpenTasks(row.running, row.unsure) for row in await session.execute(_COUNT_TASKS)}
+
+
+_EXPIRE_SUBMITTING = text(f"""
+    UPDATE tasks SET state = 'unsure', lost_at = coalesce(lease_until, now()), next_poll_at = now(), {RELEASE_LEASE},
+        last_error = 'the poller that submitted the task stopped'
+    WHERE id IN (SELECT id FROM tasks WHERE state = 'submitting' AND {LEASE_IS_FREE} FOR UPDATE SKIP LOCKED)
+""")  # noqa: S608 - constants
+
+# The (region, model) pairs with queued files: one index probe a pair.
 _WAITING = text("""
     WITH RECURSIVE submit_queue AS (
         (SELECT region, model FROM files WHERE status = 'queued' ORDER BY region, model LIMIT 1)
@@ -30,53 +168,83 @@ _WAITING = text("""
     SELECT region, model FROM submit_queue
 """)
 
-_TASKS = text("""
+_TASKS = text(f"""
     SELECT account,
         EXISTS (SELECT FROM tasks WHERE tasks.account = accounts.account AND state = 'running'
-                AND ended_at IS NOT NULL AND next_poll_at <= now()
-                AND (lease_until IS NULL OR lease_until < now()))
+                AND ended_at IS NOT NULL AND next_poll_at <= now() AND {LEASE_IS_FREE})
         OR EXISTS (SELECT FROM tasks WHERE tasks.account = accounts.account AND state = 'running'
                 AND ended_at IS NULL AND next_poll_at <= now() - make_interval(secs => late_s)
-                AND (lease_until IS NULL OR lease_until < now())) AS due,
+                AND {LEASE_IS_FREE}) AS poll,
         EXISTS (SELECT FROM tasks WHERE tasks.account = accounts.account AND state = 'unsure' AND next_poll_at <= now()
-                AND (lease_until IS NULL OR lease_until < now())) AS unsure,
+                AND {LEASE_IS_FREE}) AS reconcile,
         EXISTS (SELECT FROM tasks WHERE tasks.account = accounts.account AND state = 'running'
-                AND cancel_wanted_at IS NOT NULL AND (lease_until IS NULL OR lease_until < now())) AS unwanted,
+                AND cancel_wanted_at IS NOT NULL AND {LEASE_IS_FREE}) AS cancel,
         (SELECT count(*) FROM tasks WHERE tasks.account = accounts.account AND state = 'running') AS running
     FROM unnest(CAST(:accounts AS text[]), CAST(:late_s AS float8[])) AS accounts (account, late_s)
-""")
+""")  # noqa: S608 - constants
 
 _DELIVERIES = text("SELECT EXISTS (SELECT FROM deliveries WHERE status = 'pending' AND due_at <= now())")
 
+# The files that were sent include those that were canceled since. Without them the upstream task would not match.
+_URLS = "ARRAY(SELECT url FROM files WHERE files.task_id = tasks.id UNION SELECT unnest(tasks.canceled_urls)) AS urls"
 
-@dataclass(frozen=True, slots=True)
-class AccountDueWork:
-    account: str
-    due: bool  # a task is to be looked at
-    unsure: bool  # a lost submit is to be reconciled
-    unwanted: bool  # a task is to be cancelled upstream
-    running: int  # tasks in flight
+_CLAIM_UNSURE = text(f"""
+    UPDATE tasks SET {TAKE_LEASE}
+    FROM (
+        SELECT id FROM tasks
+        WHERE account = :account AND state = 'unsure' AND next_poll_at <= now() AND {LEASE_IS_FREE}
+          AND model = (
+            SELECT model FROM tasks
+            WHERE account = :account AND state = 'unsure' AND next_poll_at <= now() AND {LEASE_IS_FREE}
+            ORDER BY created_at LIMIT 1)
+        ORDER BY created_at LIMIT :batch FOR UPDATE SKIP LOCKED
+    ) AS due
+    WHERE tasks.id = due.id
+    RETURNING tasks.id, tasks.model, tasks.created_at, tasks.lost_at,
+        extract(epoch FROM now() - tasks.lost_at)::float8 AS lost_s, {_URLS}
+""")  # noqa: S608 - constants
 
+_UNRESOLVED = text(f"""
+    SELECT id, {_URLS}
+    FROM tasks WHERE account = :account AND model = :model
+      AND (state IN ('submitting', 'unsure') OR state = 'done' AND upstream_task_id IS NULL AND canceled_urls <> '{{}}')
+""")  # noqa: S608 - constants
 
-@dataclass(frozen=True, slots=True)
-class DueWork:
-    waiting: list[tuple[str, str]]  # (region, model)
-    accounts: list[AccountDueWork]
-    circuits: Sequence[Circuit]  # open ones
-    deliveries: bool  # a webhook is to be told
+_KNOWN = text("SELECT upstream_task_id FROM tasks WHERE region = :region AND upstream_task_id = ANY(:ids)")
 
-
-async def read_due_work(session: AsyncSession, accounts: Mapping[str, float]) -> DueWork:
-    """Five statements, each an index probe or a few; also notes submits whose poller went away.
-
-    `accounts`: by how many seconds an account's tasks must be overdue before a look without a hint from the list.
-    """
-    await session.execute(EXPIRE_SUBMITTING)
-    waiting = await session.execute(_WAITING)
-    tasks = await session.execute(_TASKS, {"accounts": list(accounts), "late_s": list(accounts.values())})
-    return DueWork(
-        waiting=[(row.region, row.model) for row in waiting],
-        accounts=[AccountDueWork(row.account, row.due, row.unsure, row.unwanted, row.running) for row in tasks],
-        circuits=await read_circuits(session),
-        deliveries=bool(await session.scalar(_DELIVERIES)),
+_SCHEDULE_RECONCILE = text(f"""
+    UPDATE tasks SET next_poll_at = now() + make_interval(secs => :wait_s), polls = polls + 1,
+        last_error = :last_error, {RELEASE_LEASE}
+    WHERE id IN (
+        SELECT id FROM tasks WHERE id = ANY(:ids) AND lease_token = :token AND state = 'unsure'
+        ORDER BY id FOR NO KEY UPDATE
     )
+""")  # noqa: S608 - constants
+
+_CLAIM_UNWANTED = text(f"""
+    UPDATE tasks SET {TAKE_LEASE}
+    WHERE id IN (
+        SELECT id FROM tasks
+        WHERE account = :account AND state = 'running' AND cancel_wanted_at IS NOT NULL AND {LEASE_IS_FREE}
+        LIMIT :batch FOR UPDATE SKIP LOCKED
+    )
+    RETURNING id, upstream_task_id
+""")  # noqa: S608 - constants
+
+_CLOSE_UNWANTED = text(f"""
+    UPDATE tasks SET state = 'done', done_at = now(), upstream_status = coalesce(:status, upstream_status),
+        last_error = :last_error, {RELEASE_LEASE}
+    WHERE id = :id AND lease_token = :token AND state = 'running'
+""")  # noqa: S608 - constants
+
+# Index-only except for the pages that changed last.
+_COUNT_WAITING = text("""
+    SELECT region, model, count(*) AS files, extract(epoch FROM now() - min(queued_at))::float8 AS oldest_s
+    FROM files WHERE status = 'queued' GROUP BY region, model
+""")
+
+_COUNT_TASKS = text("""
+    SELECT account, count(*) FILTER (WHERE state = 'running') AS running,
+        count(*) FILTER (WHERE state = 'unsure') AS unsure
+    FROM tasks WHERE state <> 'done' GROUP BY account
+""")

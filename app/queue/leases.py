@@ -1,7 +1,8 @@
-"""Leases on task rows: who may act on a task now, by a token of its own for every claim.
+"""Leases on tasks: the right of one poller to work on a task until an instant.
 
-Every UPDATE of a leased row carries the token; zero rows means that the lease ran out and somebody else has the
-task, and what was found out is dropped. A poller renews its leases while it lives; after kill -9 they run out.
+Each claim has a token of its own. Every UPDATE of a leased task carries the token; zero rows mean that the lease
+expired and another poller has the task, so the result of the work is dropped. A poller renews its leases while it
+runs; after kill -9 they expire.
 """
 
 import asyncio
@@ -12,19 +13,33 @@ from uuid import UUID
 
 import structlog
 from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db import Sessions, transaction
 from app.errors import DatabaseUnavailable
 
 LEASE_S = 20
+LIST_LEASE_S = 15
 RENEW_EVERY_S = 5
 MARGIN_S = 2
+
+
+def lease_is_free(table: str) -> str:
+    """The SQL condition of a row that no poller has a lease on, or whose lease has expired."""
+    return f"({table}.lease_until IS NULL OR {table}.lease_until < now())"
+
+
+# Parts of the statements on `tasks`.
+LEASE_IS_FREE = lease_is_free("tasks")
+TAKE_LEASE = f"lease_token = :token, lease_until = now() + interval '{LEASE_S} s'"
+RELEASE_LEASE = "lease_token = NULL, lease_until = NULL"
 
 log = structlog.get_logger()
 
 
 class LeaseLost(Exception):
-    """The task was taken over by another poller: whatever this one knows of it is out of date."""
+    """Another poller has the task. What this poller knows of the task is out of date."""
 
 
 class Leases:
@@ -32,11 +47,11 @@ class Leases:
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
-        self._held: dict[UUID, float] = {}  # token → when its lease was last known to be ours
+        self._held: dict[UUID, float] = {}  # token → the clock of `_awake` at the last renewal
 
     @contextmanager
-    def keep(self, token: UUID) -> Iterator[None]:
-        """Renew the claim's lease, taken just now, until the end of the block."""
+    def hold(self, token: UUID) -> Iterator[None]:
+        """Renew the leases of a claim that has just been made, until the end of the block."""
         self._held[token] = _awake()
         try:
             yield
@@ -44,13 +59,13 @@ class Leases:
             self._held.pop(token, None)
 
     def is_fresh(self, token: UUID) -> bool:
-        """Whether the lease cannot have run out, not even while the whole machine was asleep."""
+        """True if the lease cannot have expired, even if the machine was suspended meanwhile."""
         return _awake() - self._held[token] < LEASE_S - MARGIN_S
 
     async def renew_for_ever(self) -> None:
-        """Renew all leases every RENEW_EVERY_S. No error ends this.
+        """Renew all leases every RENEW_EVERY_S. No error ends the loop.
 
-        Leases that were not renewed in time are not fresh any more, so nothing is submitted under them.
+        A lease that was not renewed in time is not fresh, so nothing is submitted under it.
         """
         failing = False
         while True:
@@ -66,26 +81,47 @@ class Leases:
                 log.exception("leases not renewed", held=len(self._held), exc_info=not failing)
                 failing = True
 
-    async def give_back(self) -> None:
-        """End all leases now, so that another poller need not wait for them to run out."""
-        await self._extend(0)
+    async def expire(self) -> None:
+        """End all leases now, so that other pollers need not wait for their expiry.
+
+        A failure of the database is logged only: the leases then expire by themselves.
+        """
+        try:
+            await self._extend(0)
+        except (DatabaseUnavailable, SQLAlchemyError) as error:
+            log.debug("leases not released", held=len(self._held), error=type(error).__name__)
 
     async def _extend(self, seconds: int) -> None:
         if not self._held:
             return
         async with transaction(self._sessions) as session:
-            await session.execute(
-                text(
-                    "UPDATE tasks SET lease_until = clock_timestamp() + make_interval(secs => :seconds)"
-                    # In order, as whoever locks several tasks: no deadlocks.
-                    " WHERE id IN (SELECT id FROM tasks WHERE lease_token = ANY(:held) AND state <> 'done'"
-                    " ORDER BY id FOR NO KEY UPDATE)"
-                ),
-                {"seconds": seconds, "held": list(self._held)},
-            )
+            await session.execute(_EXTEND, {"seconds": seconds, "held": list(self._held)})
+
+
+async def take_list_lease(session: AsyncSession, account: str, token: UUID) -> bool:
+    """Take or renew the right to read the account's task list, for LIST_LEASE_S. False if another poller has it."""
+    taken = await session.scalar(_TAKE_LIST_LEASE, {"account": account, "token": token})
+    return taken is not None
 
 
 def _awake() -> float:
-    """Seconds that also pass while the machine sleeps, where the system can tell."""
+    """Seconds of a clock that also runs while the machine is suspended, where the system has one."""
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
+# Rows are locked in the order of their ids, as in all statements that lock several tasks: no deadlocks.
+_EXTEND = text("""
+    UPDATE tasks SET lease_until = clock_timestamp() + make_interval(secs => :seconds)
+    WHERE id IN (
+        SELECT id FROM tasks WHERE lease_token = ANY(:held) AND state <> 'done' ORDER BY id FOR NO KEY UPDATE
+    )
+""")
+
+_TAKE_LIST_LEASE = text(f"""
+    INSERT INTO list_leases AS held (account, lease_token, lease_until)
+    VALUES (:account, :token, now() + interval '{LIST_LEASE_S} s')
+    ON CONFLICT (account) DO UPDATE SET lease_token = excluded.lease_token, lease_until = excluded.lease_until
+    WHERE held.lease_token = :token OR {lease_is_free("held")}
+    RETURNING account
+""")  # noqa: S608 - constants

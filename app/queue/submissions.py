@@ -1,142 +1,75 @@
-"""What a submit's outcome does to the task, its files and their jobs. Each function belongs in one transaction."""
+"""The transitions of a task and its files after a submit, and of queued files that their region cannot take.
+
+Each function is part of one transaction of the caller. `app.queue.lifecycle` has all states. Repeating a transition
+does nothing, because each statement names the state that it starts from.
+"""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import structlog
 from sqlalchemy import Row, text
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.dashscope.failures import Failure
 from app.dashscope.quoted_urls import hide_other_urls
 from app.queue.counters import JobChange, apply_changes
+from app.queue.job_json import KEEPS_REGION
+from app.queue.leases import RELEASE_LEASE
 from app.queue.lifecycle import FileCounts
-from app.queue.region_failover import MOVABLE
 
-UNKNOWN_BATCH = 1000
+# Queued files that one transaction moves to another region or fails.
+BATCH = 1000
 
-# A task row is one attempt: what upstream answered to it is true no matter who holds the lease by now. Only an
-# attempt that was given up, and whose files went elsewhere, can no longer be accepted.
-_ACCEPT = text("""
-    UPDATE tasks SET state = 'running', upstream_task_id = :upstream_task_id, submitted_at = now(),
-        next_poll_at = CASE WHEN cancel_wanted_at IS NULL THEN now() + make_interval(secs => :poll_in_s) END,
-        canceled_urls = '{}', lease_token = NULL, lease_until = NULL, last_error = NULL
-    WHERE id = :id AND state IN ('submitting', 'unsure')
-""")
+log = structlog.get_logger()
 
-_FILES_ACCEPTED = text("""
-    UPDATE files SET status = 'running', attempts = least(attempts + 1, 32767),
-        group_limit = NULL, suspect_task_id = NULL
-    FROM (SELECT job_id, index, suspect_task_id FROM files WHERE task_id = :id) AS before
-    WHERE files.job_id = before.job_id AND files.index = before.index
-      AND files.task_id = :id AND files.status = 'submitting'
-    RETURNING files.job_id, before.suspect_task_id
-""")
 
-_CLOSE = text("""
-    UPDATE tasks SET state = 'done', done_at = now(), canceled_urls = '{}', lease_token = NULL, lease_until = NULL,
-        last_error = :last_error
-    WHERE id = :id AND state IN ('submitting', 'unsure')
-    RETURNING file_count
-""")
+class UpstreamTaskTaken(Exception):
+    """Another task row has this upstream task."""
 
-# Nothing came of the attempt: not even its row is worth keeping.
-_QUEUE_AGAIN = text("""
-    WITH given_up AS (
-        SELECT id FROM tasks
-        WHERE id = :id AND state IN ('submitting', 'unsure')
-          AND (CAST(:token AS uuid) IS NULL OR lease_token = :token)
-        FOR UPDATE
-    )
-    UPDATE files SET status = 'queued', task_id = NULL
-    WHERE task_id = (SELECT id FROM given_up) AND status = 'submitting'
-""")
 
-_DISCARD = text("""
-    DELETE FROM tasks
-    WHERE id = :id AND state IN ('submitting', 'unsure') AND NOT EXISTS (SELECT FROM files WHERE task_id = :id)
-""")
+@dataclass(frozen=True, slots=True)
+class LearnedLimit:
+    """A group limit that a refused group and its accepted halves have shown."""
 
-_FAIL = text("""
-    UPDATE files SET status = 'failed', finished_at = now(), error_code = :code,
-        error_message = coalesce(
-            (SELECT message FROM unnest(CAST(:urls AS text[]), CAST(:messages AS text[])) AS shown (url, message)
-             WHERE shown.url = files.url LIMIT 1), :message),
-        error_retryable = :retryable, error_upstream_code = :upstream_code
-    WHERE task_id = :id AND status = 'submitting'
-    RETURNING job_id, suspect_task_id
-""")
+    account: str
+    model: str
+    max_files: int
 
-_URLS = text("SELECT DISTINCT url FROM files WHERE task_id = :id AND status = 'submitting'")
 
-_FAIL_UNKNOWN = text(
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """A region and model that no account takes files for. `everywhere`: no other region takes them either.
+
+    `code`, `account` and `since` are those of the circuit that opened last. Until then one account was left.
     """
-    UPDATE files SET status = 'failed', finished_at = now(), not_before = NULL, error_code = :code,
-        error_message = :message, error_retryable = :retryable, error_upstream_code = :upstream_code
-    FROM (
-        SELECT files.job_id, files.index FROM files JOIN jobs ON jobs.id = files.job_id
-        WHERE files.status = 'queued' AND files.region = :region AND files.model = :model
-          AND CASE WHEN {movable} THEN CAST(:movable AS bool) ELSE CAST(:bound AS bool) END
-        LIMIT :batch FOR UPDATE OF files SKIP LOCKED
-    ) AS chosen
-    WHERE files.job_id = chosen.job_id AND files.index = chosen.index
-    RETURNING files.job_id
-""".replace("{movable}", MOVABLE)
-)
 
-_LOSE = text("""
-    UPDATE tasks SET state = 'unsure', lost_at = now(), next_poll_at = now() + make_interval(secs => :poll_in_s),
-        lease_token = NULL, lease_until = NULL, last_error = :last_error
-    WHERE id = :id AND state = 'submitting'
-""")
-
-# The group was refused as a whole. Any group that held its files before is explained by this smaller one.
-_SPLIT = text("""
-    WITH others AS (
-        SELECT job_id, index FROM files
-        WHERE suspect_task_id IN (
-            SELECT suspect_task_id FROM files WHERE task_id = :id AND suspect_task_id IS NOT NULL)
-          AND task_id IS DISTINCT FROM :id
-        ORDER BY job_id, index FOR UPDATE
-    ), explained AS (
-        UPDATE files SET suspect_task_id = NULL
-        FROM others WHERE files.job_id = others.job_id AND files.index = others.index
-    )
-    UPDATE files SET status = 'queued', not_before = NULL, group_limit = :half,
-        suspect_task_id = CASE WHEN :suspect THEN :id END
-    WHERE task_id = :id AND status = 'submitting'
-""")
-
-_CLEAR_SUSPICION = text("""
-    WITH innocent AS (
-        SELECT job_id, index FROM files WHERE suspect_task_id = ANY(:suspects) ORDER BY job_id, index FOR UPDATE
-    )
-    UPDATE files SET suspect_task_id = NULL
-    FROM innocent WHERE files.job_id = innocent.job_id AND files.index = innocent.index
-""")
-
-# Every file of the refused group was accepted in a smaller one: its size was to blame, and half of it is safe.
-_LEARN = text("""
-    INSERT INTO group_limits (account, model, max_files)
-    SELECT account, model, greatest(file_count / 2, 1) FROM tasks
-    WHERE id = ANY(:suspects) AND NOT EXISTS (SELECT FROM files WHERE suspect_task_id = tasks.id)
-    ON CONFLICT (account, model) DO UPDATE
-        SET max_files = least(group_limits.max_files, excluded.max_files), learnt_at = now()
-    RETURNING account, model, max_files
-""")
+    region: str
+    model: str
+    everywhere: bool
+    code: str
+    account: str
+    since: datetime
 
 
 async def mark_running(
     session: AsyncSession, task_id: UUID, upstream_task_id: str, *, poll_in_s: float
-) -> list[Row[Any]] | None:
-    """Upstream has the task. Returns group limits learnt by it, or None when the attempt had been given up.
+) -> list[LearnedLimit] | None:
+    """Upstream accepted the task. Returns the group limits learned, or None if the attempt had been given up.
 
-    Raises IntegrityError when another task row has this upstream task: that row's own was then taken for this one.
+    Two statements, those of `apply_changes`, and one more after a refused group. Raises UpstreamTaskTaken if another
+    task row has this upstream task: the reconciler then took this task for that of an equal group. Roll back then.
     """
-    accepted = await session.execute(
-        _ACCEPT, {"id": task_id, "upstream_task_id": upstream_task_id, "poll_in_s": poll_in_s}
-    )
+    values = {"id": task_id, "upstream_task_id": upstream_task_id, "poll_in_s": poll_in_s}
+    try:
+        accepted = await session.execute(_ACCEPT, values)
+    except IntegrityError as error:
+        raise UpstreamTaskTaken from error
     if not accepted.rowcount:  # type: ignore[attr-defined]
         return None
     files = (await session.execute(_FILES_ACCEPTED, {"id": task_id})).all()
@@ -144,54 +77,102 @@ async def mark_running(
     suspects = list({row.suspect_task_id for row in files if row.suspect_task_id})
     if not suspects:
         return []
-    return list((await session.execute(_LEARN, {"suspects": suspects})).all())
+    learned = await session.execute(_LEARN_LIMIT, {"suspects": suspects})
+    return [LearnedLimit(row.account, row.model, row.max_files) for row in learned]
 
 
 async def requeue(session: AsyncSession, task_id: UUID, *, token: UUID | None = None) -> None:
-    """Upstream certainly has no such task: its files wait again, and nothing was attempted."""
-    await session.execute(_QUEUE_AGAIN, {"id": task_id, "token": token})
-    await session.execute(_DISCARD, {"id": task_id})
+    """Upstream certainly has no such task: its files are queued again, and the attempt does not count.
+
+    Two statements. With a `token`, does nothing if the lease was lost.
+    """
+    await session.execute(_REQUEUE, {"id": task_id, "token": token})
+    await session.execute(_DELETE_TASK, {"id": task_id})
 
 
 async def mark_unsure(session: AsyncSession, task_id: UUID, *, last_error: str, poll_in_s: float) -> None:
-    """Upstream may or may not have the task: the reconciler finds out."""
-    await session.execute(_LOSE, {"id": task_id, "last_error": last_error, "poll_in_s": poll_in_s})
+    """Upstream may or may not have the task. It is due for the reconciler in `poll_in_s`. One statement."""
+    await session.execute(_MARK_UNSURE, {"id": task_id, "last_error": last_error, "poll_in_s": poll_in_s})
 
 
 async def split_group(session: AsyncSession, task_id: UUID, *, last_error: str, suspect: bool) -> None:
-    """A group was refused: its files go out again in groups of half the size. `suspect`: the size may be to blame."""
+    """A group was refused: its files are queued again for groups of half the size. Two statements.
+
+    `suspect`: the size of the group may be the reason.
+    """
     count = await _close(session, task_id, last_error)
     if count:
         await session.execute(_SPLIT, {"id": task_id, "half": max(count // 2, 1), "suspect": suspect})
 
 
 async def fail_files(session: AsyncSession, task_id: UUID, *, failure: Failure) -> None:
-    """Upstream will never take these files: they fail with what it said."""
+    """Upstream will never accept these files: they fail with its code and message.
+
+    Two to four statements and those of `apply_changes`. The message is stored without the URLs of other files.
+    """
     if not await _close(session, task_id, failure.message):
         return
-    # The files may be several clients', and the message may quote their URLs.
+    # The files may be of several clients, and the message may quote their URLs.
     urls = list(await session.scalars(_URLS, {"id": task_id})) if "://" in failure.message else []
     messages = [hide_other_urls(failure.message, url) for url in urls]
     values = {"id": task_id, "urls": urls, "messages": messages, **_error(failure)}
-    files = await session.execute(_FAIL, values)
-    rows = files.all()
-    if suspects := list({row.suspect_task_id for row in rows if row.suspect_task_id}):
-        # The culprit is found: the size of its group was not to blame.
+    files = (await session.execute(_FAIL, values)).all()
+    if suspects := list({row.suspect_task_id for row in files if row.suspect_task_id}):
+        # A file of the refused group was to blame, not the size of the group.
         await session.execute(_CLEAR_SUSPICION, {"suspects": suspects})
-    await apply_changes(session, _changes(rows, FileCounts(queued=-1, failed=1)))
+    await apply_changes(session, _changes(files, FileCounts(queued=-1, failed=1)))
 
 
-async def record_unknown_model(
+async def fail_ambiguous(session: AsyncSession, task_id: UUID, *, failure: Failure, file_urls: Sequence[str]) -> None:
+    """Fail the files of an unsure task. The row keeps their URLs, for `due_work.unresolved_submits`.
+
+    One statement more than `fail_files`.
+    """
+    await fail_files(session, task_id, failure=failure)
+    await session.execute(_KEEP_URLS, {"id": task_id, "urls": list(file_urls)})
+
+
+async def fail_unknown_model(
     session: AsyncSession, *, region: str, model: str, bound: bool, movable: bool, failure: Failure
 ) -> int:
-    """Fail waiting files of a model that upstream does not know, and return how many: at most UNKNOWN_BATCH.
+    """Fail queued files of a model that upstream does not know, at most BATCH, and return their number.
 
-    `movable`: those that may go to another region; `bound`: those that may not.
+    `movable`: those that may go to another region; `bound`: those that may not. One statement and those of
+    `apply_changes`.
     """
-    where = {"region": region, "model": model, "bound": bound, "movable": movable, "batch": UNKNOWN_BATCH}
+    where = {"region": region, "model": model, "bound": bound, "movable": movable, "batch": BATCH}
     rows = (await session.execute(_FAIL_UNKNOWN, {**where, **_error(failure)})).all()
     await apply_changes(session, _changes(rows, FileCounts(queued=-1, failed=1)))
     return len(rows)
+
+
+async def move_waiting_files(session: AsyncSession, region: str, model: str, *, to: str) -> int:
+    """Move queued files to another region where their job allows it, at most BATCH, and return their number.
+
+    The `region` of a job changes only while all of its files are queued. One or two statements.
+    """
+    moved = await session.scalars(_MOVE, {"region": region, "model": model, "to": to, "batch": BATCH})
+    jobs = list(moved)
+    if jobs:
+        await session.execute(_MOVE_JOBS, {"jobs": list(set(jobs)), "to": to})
+        log.warning("files moved to another region", files=len(jobs), model=model, region=region, to=to)
+    return len(jobs)
+
+
+async def publish_blockages(session: AsyncSession, blocked: Collection[Blocked]) -> None:
+    """Replace the rows of `blockages`, which the API shows as `waiting_reason`. Two statements."""
+    keys = {"regions": [each.region for each in blocked], "models": [each.model for each in blocked]}
+    await session.execute(_UNBLOCK, keys)
+    await session.execute(
+        _BLOCK,
+        {
+            **keys,
+            "everywhere": [each.everywhere for each in blocked],
+            "codes": [each.code for each in blocked],
+            "accounts": [each.account for each in blocked],
+            "since": [each.since for each in blocked],
+        },
+    )
 
 
 def _error(failure: Failure) -> dict[str, Any]:
@@ -204,7 +185,7 @@ def _error(failure: Failure) -> dict[str, Any]:
 
 
 async def _close(session: AsyncSession, task_id: UUID, last_error: str) -> int:
-    """The number of files of the task that is closed now; 0 when it was closed before."""
+    """Close the task and return its number of files; 0 if it was closed before."""
     return await session.scalar(_CLOSE, {"id": task_id, "last_error": last_error[:500]}) or 0
 
 
@@ -213,3 +194,152 @@ def _changes(files: Sequence[Row[Any]], counts: FileCounts) -> dict[UUID, JobCha
     for row in files:
         changes[row.job_id].counts += counts
     return changes
+
+
+# Files whose job lets the gateway choose the region. Uploads belong to an account and its region.
+_MOVABLE = f"NOT {KEEPS_REGION} AND files.url NOT LIKE 'oss://%'"
+
+# A task row is one attempt: upstream's response to it is true no matter which poller has the lease now. Only an
+# attempt that was given up, so that its files were queued again, can no longer be accepted.
+_ACCEPT = text(f"""
+    UPDATE tasks SET state = 'running', upstream_task_id = :upstream_task_id, submitted_at = now(),
+        next_poll_at = CASE WHEN cancel_wanted_at IS NULL THEN now() + make_interval(secs => :poll_in_s) END,
+        canceled_urls = '{{}}', {RELEASE_LEASE}, last_error = NULL
+    WHERE id = :id AND state IN ('submitting', 'unsure')
+""")  # noqa: S608 - constants
+
+_FILES_ACCEPTED = text("""
+    UPDATE files SET status = 'running', attempts = least(attempts + 1, 32767),
+        group_limit = NULL, suspect_task_id = NULL
+    FROM (SELECT job_id, index, suspect_task_id FROM files WHERE task_id = :id) AS before
+    WHERE files.job_id = before.job_id AND files.index = before.index
+      AND files.task_id = :id AND files.status = 'submitting'
+    RETURNING files.job_id, before.suspect_task_id
+""")
+
+_CLOSE = text(f"""
+    UPDATE tasks SET state = 'done', done_at = now(), canceled_urls = '{{}}', last_error = :last_error,
+        {RELEASE_LEASE}
+    WHERE id = :id AND state IN ('submitting', 'unsure')
+    RETURNING file_count
+""")  # noqa: S608 - constants
+
+# No file was submitted, so the task row is deleted as well.
+_REQUEUE = text("""
+    WITH given_up AS (
+        SELECT id FROM tasks
+        WHERE id = :id AND state IN ('submitting', 'unsure')
+          AND (CAST(:token AS uuid) IS NULL OR lease_token = :token)
+        FOR UPDATE
+    )
+    UPDATE files SET status = 'queued', task_id = NULL
+    WHERE task_id = (SELECT id FROM given_up) AND status = 'submitting'
+""")
+
+_DELETE_TASK = text("""
+    DELETE FROM tasks
+    WHERE id = :id AND state IN ('submitting', 'unsure') AND NOT EXISTS (SELECT FROM files WHERE task_id = :id)
+""")
+
+_FAIL = text("""
+    UPDATE files SET status = 'failed', finished_at = now(), error_code = :code,
+        error_message = coalesce(
+            (SELECT message FROM unnest(CAST(:urls AS text[]), CAST(:messages AS text[])) AS hidden (url, message)
+             WHERE hidden.url = files.url LIMIT 1), :message),
+        error_retryable = :retryable, error_upstream_code = :upstream_code
+    WHERE task_id = :id AND status = 'submitting'
+    RETURNING job_id, suspect_task_id
+""")
+
+_URLS = text("SELECT DISTINCT url FROM files WHERE task_id = :id AND status = 'submitting'")
+
+_FAIL_UNKNOWN = text(f"""
+    UPDATE files SET status = 'failed', finished_at = now(), not_before = NULL, error_code = :code,
+        error_message = :message, error_retryable = :retryable, error_upstream_code = :upstream_code
+    FROM (
+        SELECT files.job_id, files.index FROM files JOIN jobs ON jobs.id = files.job_id
+        WHERE files.status = 'queued' AND files.region = :region AND files.model = :model
+          AND CASE WHEN {_MOVABLE} THEN CAST(:movable AS bool) ELSE CAST(:bound AS bool) END
+        LIMIT :batch FOR UPDATE OF files SKIP LOCKED
+    ) AS chosen
+    WHERE files.job_id = chosen.job_id AND files.index = chosen.index
+    RETURNING files.job_id
+""")  # noqa: S608 - constants
+
+_MOVE = text(f"""
+    UPDATE files SET region = :to
+    FROM (
+        SELECT files.job_id, files.index FROM files JOIN jobs ON jobs.id = files.job_id
+        WHERE files.status = 'queued' AND files.region = :region AND files.model = :model AND {_MOVABLE}
+        LIMIT :batch FOR UPDATE OF files SKIP LOCKED
+    ) AS chosen
+    WHERE files.job_id = chosen.job_id AND files.index = chosen.index
+    RETURNING files.job_id
+""")  # noqa: S608 - constants
+
+_MOVE_JOBS = text("""
+    UPDATE jobs SET region = :to, version = version + 1
+    WHERE id IN (SELECT id FROM jobs WHERE id = ANY(:jobs) AND files_queued = files_total ORDER BY id FOR UPDATE)
+      AND region <> :to
+""")
+
+_UNBLOCK = text("""
+    DELETE FROM blockages
+    WHERE NOT EXISTS (
+        SELECT FROM unnest(CAST(:regions AS text[]), CAST(:models AS text[])) AS blocked (region, model)
+        WHERE blocked.region = blockages.region AND blocked.model = blockages.model)
+""")
+
+_BLOCK = text("""
+    INSERT INTO blockages (region, model, everywhere, code, account, since)
+    SELECT * FROM unnest(
+        CAST(:regions AS text[]), CAST(:models AS text[]), CAST(:everywhere AS bool[]), CAST(:codes AS text[]),
+        CAST(:accounts AS text[]), CAST(:since AS timestamptz[]))
+    ON CONFLICT (region, model) DO UPDATE
+        SET everywhere = excluded.everywhere, code = excluded.code, account = excluded.account, since = excluded.since
+        WHERE (blockages.everywhere, blockages.code, blockages.account, blockages.since)
+            IS DISTINCT FROM (excluded.everywhere, excluded.code, excluded.account, excluded.since)
+""")
+
+_MARK_UNSURE = text(f"""
+    UPDATE tasks SET state = 'unsure', lost_at = now(), next_poll_at = now() + make_interval(secs => :poll_in_s),
+        last_error = :last_error, {RELEASE_LEASE}
+    WHERE id = :id AND state = 'submitting'
+""")  # noqa: S608 - constants
+
+# A smaller group was refused too, so size was not to blame for an earlier refusal: that suspicion is cleared.
+_SPLIT = text("""
+    WITH others AS (
+        SELECT job_id, index FROM files
+        WHERE suspect_task_id IN (
+            SELECT suspect_task_id FROM files WHERE task_id = :id AND suspect_task_id IS NOT NULL)
+          AND task_id IS DISTINCT FROM :id
+        ORDER BY job_id, index FOR UPDATE
+    ), cleared AS (
+        UPDATE files SET suspect_task_id = NULL
+        FROM others WHERE files.job_id = others.job_id AND files.index = others.index
+    )
+    UPDATE files SET status = 'queued', not_before = NULL, group_limit = :half,
+        suspect_task_id = CASE WHEN :suspect THEN :id END
+    WHERE task_id = :id AND status = 'submitting'
+""")
+
+_CLEAR_SUSPICION = text("""
+    WITH cleared AS (
+        SELECT job_id, index FROM files WHERE suspect_task_id = ANY(:suspects) ORDER BY job_id, index FOR UPDATE
+    )
+    UPDATE files SET suspect_task_id = NULL
+    FROM cleared WHERE files.job_id = cleared.job_id AND files.index = cleared.index
+""")
+
+# Every file of the refused group was accepted in a smaller one: its size was to blame, and half of the size is safe.
+_LEARN_LIMIT = text("""
+    INSERT INTO group_limits (account, model, max_files)
+    SELECT account, model, greatest(file_count / 2, 1) FROM tasks
+    WHERE id = ANY(:suspects) AND NOT EXISTS (SELECT FROM files WHERE suspect_task_id = tasks.id)
+    ON CONFLICT (account, model) DO UPDATE
+        SET max_files = least(group_limits.max_files, excluded.max_files), learnt_at = now()
+    RETURNING account, model, max_files
+""")
+
+_KEEP_URLS = text("UPDATE tasks SET canceled_urls = :urls WHERE id = :id AND upstream_task_id IS NULL")

@@ -127,7 +127,7 @@ async def all_final(services: Desk, count: int) -> None:
         if not open_jobs:
             return
         await asyncio.sleep(0.5)
-    tasks = await services.rows("SELECT state, trouble, count(*) FROM tasks WHERE state <> 'done' GROUP BY 1, 2")
+    tasks = await services.rows("SELECT state, last_error, count(*) FROM tasks WHERE state <> 'done' GROUP BY 1, 2")
     pytest.fail(f"{open_jobs} of {count} jobs are not final; open tasks: {tasks}")
 
 

@@ -15,7 +15,8 @@ from app.db import transaction
 from app.errors import JobFinal
 from app.queue.claiming import Claim, SubmitQueue, claim_files
 from app.queue.commands import cancel_job, cancel_open_files, delete_job, retry_job
-from app.queue.results import Result, lock_for_result, open_files, store_results
+from app.queue.polling import open_files
+from app.queue.results import Result, lock_for_result, store_results
 from app.queue.submissions import fail_files, mark_running, mark_unsure, requeue, split_group
 from app.sandbox import Faults, RunningSandbox, SandboxConfig
 from tests.poller.conftest import Desk, StartPoller
@@ -23,7 +24,7 @@ from tests.poller.conftest import Desk, StartPoller
 A, B = "https://example.com/a.wav", "https://example.com/b.wav"
 # At one submit a second whatever waits goes out in one task.
 TOGETHER: dict[str, Any] = {"dashscope_beijing_submit_rps": 1}
-LOT = SubmitQueue(account="beijing/default", region="beijing", model="fun-asr", most=100, submits_per_s=1)
+LOT = SubmitQueue(account="beijing/default", region="beijing", model="fun-asr", max_files=100, submits_per_s=1)
 LONG_QUEUE = SandboxConfig(queue_s=3600, run_s=0.1)
 LONG_RUN = SandboxConfig(queue_s=0, run_s=3600)
 SHORT_QUEUE = SandboxConfig(queue_s=1.5, run_s=0.1)
@@ -138,7 +139,7 @@ async def test_what_upstream_has_begun_is_dropped_and_looked_at_no_more(
     async with start_poller():
         await services.until("SELECT 1 FROM jobs WHERE files_running = 1")
         await cancel(services, job)
-        await services.until("SELECT 1 FROM tasks WHERE state = 'done' AND last_error LIKE 'not cancelled%'")
+        await services.until("SELECT 1 FROM tasks WHERE state = 'done' AND last_error LIKE 'not canceled%'")
         queries = calls(sandbox, "query")
         other = await services.post("https://example.com/other.wav?sandbox=run:1")
         assert await services.final(other) == ["succeeded"]

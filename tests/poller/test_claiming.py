@@ -8,14 +8,13 @@ import pytest
 
 from app.dashscope.failures import classify_call
 from app.db import Sessions, transaction
-from app.poller.answers import may_be_one_file
-from app.queue.claiming import WAITING, Claim, SubmitQueue, claim_any_file, claim_files
-from app.queue.grouping import group_size
+from app.poller.submitter import may_be_one_file
+from app.queue.claiming import WAITING, Claim, SubmitQueue, claim_any_file, claim_files, group_size
 from app.queue.submissions import fail_files, mark_running, requeue, split_group
 from app.sandbox import RunningSandbox, SandboxConfig
 from tests.poller.conftest import Desk, StartPoller
 
-LOT = SubmitQueue(account="beijing/default", region="beijing", model="fun-asr", most=100, submits_per_s=10)
+LOT = SubmitQueue(account="beijing/default", region="beijing", model="fun-asr", max_files=100, submits_per_s=10)
 
 
 async def claim(sessions: Sessions, submit_queue: SubmitQueue = LOT) -> Claim | None:
@@ -96,7 +95,9 @@ async def test_a_flood_of_one_client_does_not_keep_another_waiting(services: Des
 
 async def test_clients_whose_files_cannot_share_a_task_take_turns(services: Desk) -> None:
     other = await services.client("other")
-    submit_queue = SubmitQueue(account="beijing/default", region="beijing", model="fun-asr", most=1, submits_per_s=10)
+    submit_queue = SubmitQueue(
+        account="beijing/default", region="beijing", model="fun-asr", max_files=1, submits_per_s=10
+    )
     await services.post(*urls("a", 30))
     await services.post(*urls("b", 5), client_id=other, parameters={"language_hints": ["zh"]})
     order = ""
@@ -134,7 +135,7 @@ async def test_a_smaller_limit_upstream_is_learnt_and_kept(
     ],
 )
 def test_group_size(waiting: int, age_s: float, groups: int, size: int) -> None:
-    assert group_size(waiting=waiting, oldest_age_s=age_s, submits_per_s=10, groups=groups, most=100) == size
+    assert group_size(waiting=waiting, oldest_age_s=age_s, submits_per_s=10, groups=groups, max_files=100) == size
 
 
 async def test_a_refusal_of_a_group_tells_no_client_the_urls_of_another(services: Desk) -> None:
@@ -167,7 +168,9 @@ async def test_files_whose_urls_differ_in_escapes_only_never_share_a_task(servic
 async def test_a_group_that_is_refused_for_a_url_teaches_no_limit(services: Desk) -> None:
     """Both halves are accepted later; but what was said was not about the size."""
     await services.post(*urls("slow", 8))
-    submit_queue = SubmitQueue(account="beijing/default", region="beijing", model="fun-asr", most=8, submits_per_s=1)
+    submit_queue = SubmitQueue(
+        account="beijing/default", region="beijing", model="fun-asr", max_files=8, submits_per_s=1
+    )
     claimed = await claim(services.sessions, submit_queue)
     assert claimed is not None
     async with transaction(services.sessions) as session:

@@ -26,7 +26,7 @@ async def offered(own: Supervisor, work: Work, times: int) -> int:
     """How often the worker ran when it was to be started so many times."""
     before = work.runs
     for _ in range(times):
-        own.ensure("key", work.run)
+        own.ensure_running("key", work.run)
         await own.drain(1)
         await asyncio.sleep(0)
     return work.runs - before

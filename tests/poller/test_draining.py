@@ -35,9 +35,9 @@ async def test_draining_waits_for_what_is_started_meanwhile() -> None:
 
     async def worker() -> None:
         await claimed.wait()
-        supervisor.start(piece(), name="piece")
+        supervisor.spawn(piece(), name="piece")
 
-    supervisor.ensure("worker", worker)
+    supervisor.ensure_running("worker", worker)
     draining = asyncio.create_task(supervisor.drain(10))
     await asyncio.sleep(0)
     claimed.set()

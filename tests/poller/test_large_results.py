@@ -4,7 +4,7 @@ import gzip
 
 import orjson
 
-from app.poller.context import RESULTS_AT_ONCE
+from app.poller.context import RESULT_SLOTS
 from app.poller.result_fetcher import SMALL_BYTES
 from app.sandbox import RunningSandbox
 from tests.poller.conftest import Desk, StartPoller
@@ -35,7 +35,7 @@ async def test_more_large_results_than_there_is_room_for_hold_up_no_small_one(
     services: Desk, start_poller: StartPoller
 ) -> None:
     async with start_poller(dashscope_beijing_max_files_per_task=1):
-        long = [await services.post(LONG.format(n)) for n in range(RESULTS_AT_ONCE + 2)]
+        long = [await services.post(LONG.format(n)) for n in range(RESULT_SLOTS + 2)]
         short = [await services.post(SHORT.format(n)) for n in range(3)]
         assert await services.final(*short) == ["succeeded"] * 3
         assert await services.final(*long) == ["succeeded"] * len(long)

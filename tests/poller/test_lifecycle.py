@@ -26,8 +26,9 @@ from app.identifiers import new_id
 from app.queue.claiming import SubmitQueue, claim_files
 from app.queue.commands import cancel_job, delete_job, retry_job
 from app.queue.creation import NewJob
-from app.queue.due_work import EXPIRE_SUBMITTING
-from app.queue.results import Result, close_if_done, lock_for_result, open_files, store_results
+from app.queue.due_work import expire_submitting
+from app.queue.polling import open_files
+from app.queue.results import Result, close_if_done, lock_for_result, store_results
 from app.queue.submissions import fail_files, mark_running, mark_unsure, requeue, split_group
 from app.transcripts.normalise import empty_document
 from app.transcripts.storage import prepare_transcript
@@ -127,7 +128,7 @@ class Lifecycle(RuleBasedStateMachine):
             await session.execute(
                 text("UPDATE tasks SET lease_until = now() - interval '1 s' WHERE lease_until IS NOT NULL")
             )
-            await session.execute(EXPIRE_SUBMITTING)
+            await expire_submitting(session)
 
         self.in_transaction(expire)
 

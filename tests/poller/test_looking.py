@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.poller.poll_schedule import LATEST_S, DurationEstimate
+from app.poller.poll_schedule import MAX_WAIT_S, DurationEstimate
 
 
 def test_where_nothing_is_known_the_first_look_comes_soon() -> None:
@@ -34,12 +34,12 @@ def test_where_durations_do_not_agree_looks_come_every_few_seconds() -> None:
 
 
 def test_however_well_they_agree_no_task_is_left_alone_for_long() -> None:
-    assert known(*[3600.0] * 20).next_poll_s(0) == LATEST_S
+    assert known(*[3600.0] * 20).next_poll_s(0) == MAX_WAIT_S
 
 
 def test_after_the_longest_known_duration_looks_become_rarer() -> None:
     durations = known(20.0)
-    assert durations.next_poll_s(30) < durations.next_poll_s(100) < LATEST_S
+    assert durations.next_poll_s(30) < durations.next_poll_s(100) < MAX_WAIT_S
 
 
 @given(
@@ -47,4 +47,4 @@ def test_after_the_longest_known_duration_looks_become_rarer() -> None:
     st.floats(0, 90_000),
 )
 def test_a_look_always_comes_and_soon_enough(recent: list[float], elapsed_s: float) -> None:
-    assert 0 < known(*recent).next_poll_s(elapsed_s) <= LATEST_S
+    assert 0 < known(*recent).next_poll_s(elapsed_s) <= MAX_WAIT_S

@@ -12,9 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.dashscope.wire import ListedTask, TaskStatus
 from app.db import transaction
 from app.poller.list_matching import Attempt, Candidate, Rivals
-from app.poller.poller import _context as poller_context
+from app.poller.poller import poller_context
 from app.poller.reconciler import Reconciler
 from app.queue.claiming import SubmitQueue, claim_files
+from app.queue.due_work import unresolved_submits
 from app.queue.submissions import mark_running, mark_unsure
 from app.sandbox import Faults, RunningSandbox, SandboxConfig
 from tests.poller.conftest import Desk, StartPoller, settings_for
@@ -28,7 +29,7 @@ FAST = {
 
 
 SAME = "https://example.com/same.wav"
-ONE_BY_ONE = SubmitQueue(account="beijing/default", region="beijing", model="fun-asr", most=1, submits_per_s=10)
+ONE_BY_ONE = SubmitQueue(account="beijing/default", region="beijing", model="fun-asr", max_files=1, submits_per_s=10)
 TOKEN = UUID(int=1)
 
 
@@ -157,9 +158,8 @@ async def test_an_attempt_whose_own_answer_came_leaves_the_task_to_the_equal_one
     candidates = {"second": Candidate(listed, 1, (SAME,))}
     async with poller_context(settings_for(sandbox), engine, asyncio.Event()) as context:
         reconciler = Reconciler(context, context.upstreams["beijing/default"])
-        for task in tasks:
-            attempt = Attempt(task, "fun-asr", now, now, 60.0, (SAME,))
-            await reconciler._settle(attempt, TOKEN, candidates, Rivals({}))
+        attempts = [Attempt(task, "fun-asr", now, now, 60.0, (SAME,)) for task in tasks]
+        await reconciler.resolve(attempts, TOKEN, candidates, Rivals({}))
     rows = await services.rows("SELECT upstream_task_id FROM tasks WHERE state = 'running'")
     assert {row.upstream_task_id for row in rows} == {"first", "second"}
 
@@ -205,8 +205,10 @@ async def test_what_cannot_be_told_apart_is_neither_adopted_nor_submitted_again(
     async with poller_context(settings_for(sandbox), engine, asyncio.Event()) as context:
         reconciler = Reconciler(context, context.upstreams["beijing/default"])
         for url, task in tasks.items():
-            rivals = await reconciler._rivals("fun-asr")
-            await reconciler._settle(Attempt(task, "fun-asr", now, now, lost_s, (url,)), TOKEN, candidates, rivals)
+            async with transaction(services.sessions) as session:
+                rivals = Rivals(await unresolved_submits(session, "beijing/default", "fun-asr"))
+            attempt = Attempt(task, "fun-asr", now, now, lost_s, (url,))
+            await reconciler.resolve([attempt], TOKEN, candidates, rivals)
     assert not await services.rows("SELECT 1 FROM tasks WHERE upstream_task_id IS NOT NULL")
     files = await services.rows("SELECT status, error_code, error_retryable FROM files")
     expected = ("failed", "result_missing", True) if lost_s >= 60 else ("submitting", None, None)

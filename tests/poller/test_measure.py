@@ -2,7 +2,7 @@
 
 from prometheus_client import REGISTRY
 
-from app.poller.measure import measure
+from app.poller.maintenance import measure
 from tests.poller.conftest import Desk
 
 

@@ -19,7 +19,7 @@ from app.poller.outcomes import (
     after_reading,
     outcomes,
 )
-from app.queue.results import TaskFile
+from app.queue.polling import TaskFile
 
 JOB = UUID(int=1)
 LONG_AGO = 3600.0
@@ -117,7 +117,7 @@ def test_the_result_of_a_single_file_may_not_name_another_file(item: FileOutcome
 def test_items_of_files_that_are_settled_are_not_those_of_open_ones() -> None:
     items = (FileOutcome("https://e/a.wav", "https://r/a"), FileOutcome(None, "https://r/b"))
     view, files = TaskSnapshot(TaskStatus.SUCCEEDED, items=items), [file(1, "https://e/b.wav")]
-    settled = dict(outcomes(view, files, file_count=2, settled_urls=["https://e/a.wav"], age_s=1, ended_s=0))
+    settled = dict(outcomes(view, files, file_count=2, finished_urls=["https://e/a.wav"], age_s=1, ended_s=0))
     assert settled[files[0]] == Fetch("https://r/b")
     canceled = dict(outcomes(view, files, file_count=2, age_s=1, ended_s=LONG_AGO))
     assert canceled[files[0]] == Failed(MISSING)

@@ -13,8 +13,8 @@ from sqlalchemy import text
 from app.db import Sessions, transaction
 from app.errors import NotFound
 from app.identifiers import UUID_MIN, new_id
-from app.poller.purge import FILES_AT_ONCE, Step, forget_some, purge_some
 from app.queue.commands import retry_job
+from app.queue.retention import FILES_PER_STEP, PurgeStep, delete_task_rows, purge_jobs
 from app.webhooks.outbox import Attempt, Event, claim, enqueue, record
 from tests.jobs.rows import CANCELED, FAILED, QUEUED, RUNNING, SUCCEEDED, add_job
 from tests.poller.conftest import Desk, StartPoller
@@ -35,9 +35,9 @@ async def add_old(services: Desk, files: Sequence[dict[str, Any]] = (SUCCEEDED,)
     return job_id
 
 
-async def step(sessions: Sessions, after: UUID = UUID_MIN) -> Step:
+async def step(sessions: Sessions, after: UUID = UUID_MIN) -> PurgeStep:
     async with transaction(sessions) as session:
-        return await purge_some(session, DAYS, after=after)
+        return await purge_jobs(session, DAYS, after=after)
 
 
 async def purge_all(sessions: Sessions) -> list[int]:
@@ -76,7 +76,7 @@ async def test_a_job_that_finished_exactly_so_long_ago_stays_for_another_microse
         await session.execute(
             text("UPDATE jobs SET finished_at = finished_at - interval '1 microsecond' WHERE id = :id"), {"id": beyond}
         )
-        assert (await purge_some(session, DAYS)).jobs == 1
+        assert (await purge_jobs(session, DAYS)).jobs == 1
     assert await left(services) == {at_border}
 
 
@@ -119,15 +119,15 @@ async def test_a_webhook_that_is_owed_goes_with_its_job_and_a_try_under_way_note
 
 
 async def test_steps_are_small(services: Desk) -> None:
-    half = [SUCCEEDED] * (FILES_AT_ONCE // 2)
+    half = [SUCCEEDED] * (FILES_PER_STEP // 2)
     for files in (half, half, [SUCCEEDED], half, [SUCCEEDED]):
         await add_old(services, files)
     assert await purge_all(services.sessions) == [2, 3, 0]
 
 
 async def test_a_large_job_loses_its_transcripts_first_and_is_in_order_meanwhile(services: Desk) -> None:
-    job = await add_old(services, [SUCCEEDED] * (FILES_AT_ONCE + 1))
-    for index in range(FILES_AT_ONCE + 1):
+    job = await add_old(services, [SUCCEEDED] * (FILES_PER_STEP + 1))
+    for index in range(FILES_PER_STEP + 1):
         transcript = await store(services.sessions, services.client_id, job_id=job, file_index=index)
         await services.rows(
             "UPDATE files SET transcript_id = :id WHERE job_id = :job AND index = :index RETURNING index",
@@ -144,7 +144,7 @@ async def test_a_large_job_loses_its_transcripts_first_and_is_in_order_meanwhile
 
 
 async def test_two_at_once_share_the_work_and_pass_by_what_is_locked(services: Desk) -> None:
-    jobs = [await add_old(services, [SUCCEEDED] * FILES_AT_ONCE) for _ in range(6)]
+    jobs = [await add_old(services, [SUCCEEDED] * FILES_PER_STEP) for _ in range(6)]
     async with services.sessions() as session:
         await session.execute(text("SELECT FROM jobs WHERE id = :id FOR UPDATE"), {"id": jobs[0]})
         done = await asyncio.gather(purge_all(services.sessions), purge_all(services.sessions))
@@ -170,7 +170,7 @@ async def test_a_retry_that_comes_too_late_finds_no_job(services: Desk) -> None:
             await retry_job(session, services.client_id, job)
 
     async with services.sessions() as session:
-        assert (await purge_some(session, DAYS)).jobs == 1
+        assert (await purge_jobs(session, DAYS)).jobs == 1
         late = asyncio.create_task(retry())
         await services.until(
             "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
@@ -187,7 +187,9 @@ async def test_task_rows_go_with_the_last_of_their_files(services: Desk) -> None
     await services.rows("UPDATE tasks SET state = 'done', done_at = now() - interval '31 days' RETURNING id")
     await purge_all(services.sessions)
     async with transaction(services.sessions) as session:
-        assert await forget_some(session, DAYS) == 1  # the old job's own, which carries nothing any more
+        assert (
+            await delete_task_rows(session, min_hours=24 * DAYS) == 1
+        )  # the old job's own, which carries nothing any more
     assert [row.id for row in await services.rows("SELECT id FROM tasks")] == [shared[0].task_id]
     assert await left(services) == {young} != {old}
 
@@ -199,7 +201,7 @@ async def test_a_task_that_upstream_still_lists_is_known_for_a_day_longer(servic
         "UPDATE tasks SET state = 'done', done_at = now() - interval '24 hours 30 minutes' RETURNING id"
     )
     async with transaction(services.sessions) as session:
-        assert await forget_some(session, 1) == 0
+        assert await delete_task_rows(session) == 0
 
 
 async def test_the_poller_purges_counts_and_says_so_when_it_is_told_for_how_long_to_keep(

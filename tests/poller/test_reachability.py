@@ -12,21 +12,21 @@ from tests.poller.conftest import Desk, StartPoller
 def test_upstream_is_away_after_several_calls_over_some_seconds_and_not_before() -> None:
     now = 100.0
     upstream = Reachability(clock=lambda: now)
-    assert not any(upstream.missed() for _ in range(64))  # lost together
+    assert not any(upstream.failed() for _ in range(64))  # lost together
     now += 9.9
-    assert not upstream.missed()
+    assert not upstream.failed()
     now += 0.1
-    assert upstream.missed()
-    upstream.answered()
-    assert not upstream.missed()
+    assert upstream.failed()
+    upstream.succeeded()
+    assert not upstream.failed()
     now += 60
-    assert not upstream.missed()
-    assert upstream.missed()
+    assert not upstream.failed()
+    assert upstream.failed()
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reachability, "AWAY_AFTER_S", 0.0)
+    monkeypatch.setattr(reachability, "UNREACHABLE_AFTER_S", 0.0)
 
 
 @pytest.mark.usefixtures("impatient")

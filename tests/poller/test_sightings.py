@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from app.dashscope.wire import ListedTask, TaskPage, TaskStatus
-from app.poller.list_diff import ListDiff, unread_spans
+from app.poller.list_watcher import ListDiff, unread_spans
 
 
 def rows(*created_ms: int) -> dict[UUID, str]:

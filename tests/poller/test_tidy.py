@@ -2,7 +2,7 @@
 
 import msgspec
 
-from app.poller.tidy import forget, give_up_abandoned
+from app.poller.maintenance import clean_up, give_up_abandoned
 from app.sandbox import Faults, RunningSandbox
 from tests.poller.conftest import Desk, StartPoller
 
@@ -60,9 +60,9 @@ async def test_a_task_is_forgotten_a_day_after_the_last_of_its_files_is_gone(
     async with start_poller():
         await services.final(kept, gone)
     await services.rows("DELETE FROM jobs WHERE id = :id RETURNING id", id=gone)
-    await forget(services.sessions)
+    await clean_up(services.sessions, ["beijing/default", "singapore/default"])
     assert len(await services.rows("SELECT id FROM tasks")) == 2
     await services.rows("UPDATE tasks SET done_at = done_at - interval '26 hours' RETURNING id")
-    await forget(services.sessions)
+    await clean_up(services.sessions, ["beijing/default", "singapore/default"])
     (task,) = await services.rows("SELECT id FROM tasks")
     assert [file.task_id for file in await services.files(kept)] == [task.id]

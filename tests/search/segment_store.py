@@ -9,7 +9,7 @@ from sqlalchemy import func, insert, select
 
 from app.db import Sessions, transaction
 from app.identifiers import new_id
-from app.poller.index import index, segment_old
+from app.poller.maintenance import index, segment_old
 from app.queue.models import Job
 from app.search.models import TranscriptSegment
 from app.transcripts.normalise import normalise

@@ -11,7 +11,7 @@ from sqlalchemy import func, select, text, update
 
 from app.clients.service import CurrentClient
 from app.db import Sessions, transaction
-from app.poller.index import index
+from app.poller.maintenance import index
 from app.search.indexing import BATCH, index_segments, insert_segments
 from app.search.models import TranscriptSegment
 from tests.search.search_case import sentences

@@ -1,0 +1,140 @@
+"""Periodic work of a poller: purge, clean-up, gauges of `/metrics` and the search index.
+
+Several pollers may run the same work at once; the statements skip rows that another transaction has locked.
+"""
+
+from collections.abc import Collection
+from uuid import uuid4
+
+import structlog
+
+from app.dashscope.circuits import read_circuits
+from app.db import Sessions, transaction
+from app.identifiers import UUID_MIN
+from app.poller.context import PollerContext
+from app.poller.metrics import CIRCUIT_OPEN, IN_FLIGHT, PURGED, UNSURE, WAITING_FILES, WAITING_SECONDS
+from app.poller.outcomes import EXPIRED
+from app.queue.due_work import OpenTasks, count_open_tasks, count_waiting_files
+from app.queue.leases import LeaseLost
+from app.queue.polling import open_files
+from app.queue.results import Result, close_if_done, lock_for_result, store_results
+from app.queue.retention import (
+    TASK_HOURS,
+    TASKS_PER_STEP,
+    PurgeStep,
+    claim_abandoned_tasks,
+    delete_old_limits,
+    delete_task_rows,
+    purge_jobs,
+)
+from app.queue.submissions import requeue
+from app.search.indexing import index_segments
+from app.transcripts.storage import segment_old_transcripts
+
+CLEAN_UP_EVERY_S = 600.0
+PURGE_EVERY_S = 600.0
+MEASURE_EVERY_S = 15.0
+# With batches of 100 transcripts: more than one poller collects.
+INDEX_EVERY_S = 0.5
+SEGMENT_OLD_EVERY_S = 1.0
+
+PURGE_PAUSE_S = 0.1
+# Without a purge most old tasks still have files, so each clean-up reads only this many hours beyond TASK_HOURS.
+# Rows that are missed while no poller runs stay; they do no harm.
+CLEAN_UP_SPAN_HOURS = 2
+
+log = structlog.get_logger()
+
+
+async def purge(context: PollerContext, days: int) -> None:
+    """Delete all jobs that finished more than `days` ago, then the task rows without files.
+
+    Works in small steps with pauses, until nothing is left or the poller is told to stop. A job is deleted even if
+    a webhook delivery of it is pending.
+    """
+    total, step = 0, PurgeStep(0, after=UUID_MIN)
+    while not (step.done or context.stopping.is_set()):
+        async with transaction(context.sessions) as session:
+            step = await purge_jobs(session, days, after=step.after)
+        total += step.jobs
+        PURGED.inc(step.jobs)
+        await context.pause(PURGE_PAUSE_S)
+    deleted = TASKS_PER_STEP
+    while deleted == TASKS_PER_STEP and not context.stopping.is_set():
+        async with transaction(context.sessions) as session:
+            deleted = await delete_task_rows(session, min_hours=max(TASK_HOURS, 24 * days))
+        await context.pause(PURGE_PAUSE_S)
+    if total:
+        log.info("jobs purged", jobs=total, retention_days=days)
+
+
+async def clean_up(sessions: Sessions, accounts: Collection[str]) -> None:
+    """Give up abandoned tasks, and delete task rows without files, old group limits and old circuits.
+
+    `accounts` are the configured ones. Tasks of other accounts, and unsure tasks, are left alone for TASK_HOURS, in
+    case the key or the task list comes back. After that upstream has deleted them.
+    """
+    while await give_up_abandoned(sessions, accounts):
+        pass
+    deleted = TASKS_PER_STEP
+    while deleted == TASKS_PER_STEP:
+        async with transaction(sessions) as session:
+            deleted = await delete_task_rows(session, max_hours=TASK_HOURS + CLEAN_UP_SPAN_HOURS)
+    async with transaction(sessions) as session:
+        await delete_old_limits(session)
+
+
+async def give_up_abandoned(sessions: Sessions, accounts: Collection[str]) -> int:
+    """Give up some abandoned tasks and return their number.
+
+    Files of a running task fail as expired. Files of an unsure task are queued again.
+    """
+    token = uuid4()
+    async with transaction(sessions) as session:
+        tasks = await claim_abandoned_tasks(session, accounts, token=token)
+    for task in tasks:
+        log.warning("task given up after a day", task=str(task.id), account=task.account)
+        async with transaction(sessions) as session:
+            if task.unsure:
+                await requeue(session, task.id, token=token)
+                continue
+            try:
+                await lock_for_result(session, task.id, token, status="UNKNOWN", usage_s=None)
+            except LeaseLost:
+                continue
+            files = await open_files(session, task.id)
+            await store_results(session, task.id, [Result(file, "failed", failure=EXPIRED) for file in files])
+            await close_if_done(session, task.id, token)
+    return len(tasks)
+
+
+async def measure(sessions: Sessions, accounts: Collection[str]) -> None:
+    """Set the gauges of queued files, open tasks and open circuits. `accounts` are the configured ones."""
+    async with transaction(sessions) as session:
+        waiting = await count_waiting_files(session)
+        tasks = await count_open_tasks(session)
+        circuits = [circuit for circuit in await read_circuits(session) if circuit.account in accounts]
+    WAITING_FILES.clear()
+    WAITING_SECONDS.clear()
+    CIRCUIT_OPEN.clear()
+    for circuit in circuits:
+        CIRCUIT_OPEN.labels(circuit.account, circuit.model, circuit.code).set(1)
+    for each in waiting:
+        WAITING_FILES.labels(each.region, each.model).set(each.files)
+        WAITING_SECONDS.labels(each.region, each.model).set(each.oldest_s)
+    for account in accounts:
+        counts = tasks.get(account, OpenTasks())
+        IN_FLIGHT.labels(account).set(counts.running)
+        UNSURE.labels(account).set(counts.unsure)
+
+
+async def index(sessions: Sessions, _accounts: Collection[str]) -> None:
+    """Index one batch of new transcripts. A search reads transcripts without an index entry directly."""
+    async with transaction(sessions) as session:
+        await index_segments(session)
+
+
+async def segment_old(sessions: Sessions, _accounts: Collection[str]) -> None:
+    """Cut one batch of transcripts of earlier releases into segments."""
+    async with transaction(sessions) as session:
+        await segment_old_transcripts(session)
