@@ -21,7 +21,7 @@ MAX_WINDOW = timedelta(hours=12)
 
 
 @dataclass(frozen=True)
-class Attempt:
+class LostSubmit:
     """A submit whose response was lost, and the files that it sent."""
 
     task_id: UUID
@@ -59,22 +59,22 @@ class Comparison(Enum):
     OPEN = "open"  # the files cannot be compared before the task ends
 
 
-def compare(attempt: Attempt, candidate: Candidate) -> Comparison:
-    if not made_within(attempt, candidate.listed):
+def compare(submit: LostSubmit, candidate: Candidate) -> Comparison:
+    if not made_within(submit, candidate.listed):
         return Comparison.OTHER
-    if candidate.file_count is not None and candidate.file_count != attempt.file_count:
+    if candidate.file_count is not None and candidate.file_count != submit.file_count:
         return Comparison.OTHER
     if candidate.file_urls is None:
         return Comparison.OPEN
-    # The names are a quick test, because each of many attempts is compared with each of many tasks.
-    ours = attempt.names == candidate.names and same_files(attempt.file_urls, candidate.file_urls)
+    # The names are a quick test, because each of many submits is compared with each of many tasks.
+    ours = submit.names == candidate.names and same_files(submit.file_urls, candidate.file_urls)
     return Comparison.OURS if ours else Comparison.OTHER
 
 
-def made_within(attempt: Attempt, listed: ListedTask) -> bool:
-    """Whether upstream may have created the task during the attempt. True if the list has no creation time."""
+def made_within(submit: LostSubmit, listed: ListedTask) -> bool:
+    """Whether upstream may have created the task during the submit. True if the list has no creation time."""
     created_ms = listed.created_ms
-    return created_ms is None or _epoch_ms(attempt.since) <= created_ms <= _epoch_ms(attempt.until, late=True)
+    return created_ms is None or _epoch_ms(submit.since) <= created_ms <= _epoch_ms(submit.until, late=True)
 
 
 def same_files(sent: Sequence[str], echoed: Collection[str]) -> bool:
@@ -86,33 +86,33 @@ def same_files(sent: Sequence[str], echoed: Collection[str]) -> bool:
 
 
 class Rivals:
-    """Unresolved attempts whose URLs differ only in spelling, so that one upstream task may belong to any of them.
+    """Unresolved submits whose URLs differ only in spelling, so that one upstream task may belong to any of them.
 
-    `attempts` maps the id of a task row to the URLs that were sent.
+    `submits` maps the id of a task row to the URLs that were sent.
     """
 
-    def __init__(self, attempts: Mapping[UUID, Sequence[str]]) -> None:
-        self._urls = attempts
+    def __init__(self, submits: Mapping[UUID, Sequence[str]]) -> None:
+        self._urls = submits
         self._alike: defaultdict[frozenset[str], list[UUID]] = defaultdict(list)
-        for task_id, urls in attempts.items():
+        for task_id, urls in submits.items():
             self._alike[_names(urls)].append(task_id)
 
-    def leave_open(self, attempt: Attempt, candidate: Candidate, candidates: Iterable[Candidate]) -> bool:
-        """Whether the candidate, which matches the attempt, may belong to another attempt with other URLs.
+    def leave_open(self, submit: LostSubmit, candidate: Candidate, candidates: Iterable[Candidate]) -> bool:
+        """Whether the candidate, which matches the submit, may belong to another submit with other URLs.
 
-        It does not if each such attempt has a candidate with exactly its URLs.
+        It does not if each such submit has a candidate with exactly its URLs.
         """
         echoed = candidate.file_urls or ()
         others = {
             tuple(sorted(self._urls[task_id]))
-            for task_id in self._alike[attempt.names]
-            if task_id != attempt.task_id and same_files(self._urls[task_id], echoed)
+            for task_id in self._alike[submit.names]
+            if task_id != submit.task_id and same_files(self._urls[task_id], echoed)
         }
-        others.discard(tuple(sorted(attempt.file_urls)))
+        others.discard(tuple(sorted(submit.file_urls)))
         if not others:
             return False
         seen = {tuple(sorted(each.file_urls or ())) for each in candidates}
-        return tuple(sorted(echoed)) != tuple(sorted(attempt.file_urls)) or not others <= seen
+        return tuple(sorted(echoed)) != tuple(sorted(submit.file_urls)) or not others <= seen
 
 
 def _names(urls: Iterable[str]) -> frozenset[str]:
@@ -120,19 +120,19 @@ def _names(urls: Iterable[str]) -> frozenset[str]:
     return frozenset(file_key(url).partition("?")[0].rpartition("/")[2] for url in urls)
 
 
-def within_one_window(attempts: Sequence[Attempt]) -> list[Attempt]:
-    """The oldest attempt and those that fit into one window of the list with it."""
-    first = min(attempt.since for attempt in attempts)
-    return [attempt for attempt in attempts if attempt.until - first <= MAX_WINDOW]
+def within_one_window(submits: Sequence[LostSubmit]) -> list[LostSubmit]:
+    """The oldest submit, and the others that fit into one window of the list with it."""
+    first = min(submit.since for submit in submits)
+    return [submit for submit in submits if submit.until - first <= MAX_WINDOW]
 
 
-def list_windows(attempts: Sequence[Attempt]) -> tuple[dict[str, str], dict[str, str]]:
-    """The query parameters for the window of all attempts: a wide one, valid in UTC and Beijing time, and a narrow one.
+def list_windows(submits: Sequence[LostSubmit]) -> tuple[dict[str, str], dict[str, str]]:
+    """Two windows, as query parameters of the list, that contain all submits.
 
-    The narrow one is valid in Beijing time only.
+    The wide one is valid whether upstream means UTC or Beijing time, the narrow one only for Beijing time.
     """
-    since = min(attempt.since for attempt in attempts) - CLOCK_SKEW
-    end = _digits(max(attempt.until for attempt in attempts) + CLOCK_SKEW, BEIJING)
+    since = min(submit.since for submit in submits) - CLOCK_SKEW
+    end = _digits(max(submit.until for submit in submits) + CLOCK_SKEW, BEIJING)
     return (
         {"start_time": _digits(since, UTC), "end_time": end},
         {"start_time": _digits(since, BEIJING), "end_time": end},

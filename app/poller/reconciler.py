@@ -1,8 +1,8 @@
-"""Finds out whether upstream has the tasks of lost submits, so that no file is submitted twice for one attempt.
+"""Finds out whether upstream has the tasks of lost submits, so that no file is submitted twice.
 
 Upstream has no idempotency key, but its task list shows every task of the account. A task that was created in the
-window of the attempt, that no row knows, and whose files are exactly ours is the lost one and is adopted. Only if
-there is none are the files queued again. All lost submits of a model are reconciled together: the list is read once
+window of the submit, that no row knows, and that has exactly the files of the submit is adopted. Only if there is
+none are the files queued again. All lost submits of a model are reconciled together: the list is read once
 for them, and each unknown task is queried once.
 """
 
@@ -19,9 +19,9 @@ from app.db import transaction
 from app.poller.circuits import open_for
 from app.poller.context import PollerContext
 from app.poller.list_matching import (
-    Attempt,
     Candidate,
     Comparison,
+    LostSubmit,
     Rivals,
     compare,
     list_windows,
@@ -35,7 +35,7 @@ from app.queue.submissions import UpstreamTaskTaken, fail_ambiguous, mark_runnin
 # How long after the loss the list must still show no task before the files are queued again.
 MIN_LOST_S = 6
 RETRY_S = 2.0
-# How long two attempts whose files differ only in the spelling of URLs may wait to be told apart.
+# How long two submits whose files differ only in the spelling of URLs may wait to be told apart.
 MAX_AMBIGUOUS_S = 60
 FAILED_LIST_RETRY_S = 5.0
 PAGE_SIZE = 100
@@ -46,7 +46,7 @@ MAX_REMEMBERED = 10_000
 AMBIGUOUS = Failure(
     FailureKind.TRANSIENT,
     "result_missing",
-    "The response to the submit was lost, and DashScope has a task that may be of this file or of another one.",
+    "The response to the submit was lost, and DashScope has a task that may belong to this file or to another one.",
 )
 
 log = structlog.get_logger()
@@ -63,7 +63,7 @@ class Reconciler:
         self._unknown_tasks: dict[str, Candidate] = {}
 
     async def run(self) -> None:
-        """Reconcile once what is due. The poller starts another run while more is due."""
+        """Reconcile the tasks that are due, once. The poller starts the next run."""
         account = self._upstream.account.id
         token = uuid4()
         with self._context.leases.hold(token):
@@ -71,12 +71,12 @@ class Reconciler:
                 tasks = await claim_unsure_tasks(session, account, token=token)
             if not tasks:
                 return
-            attempts = [
-                Attempt(task.id, task.model, task.created_at, task.lost_at, task.lost_s, task.file_urls)
+            submits = [
+                LostSubmit(task.id, task.model, task.created_at, task.lost_at, task.lost_s, task.file_urls)
                 for task in tasks
             ]
-            near = within_one_window(attempts)
-            later = [each for each in attempts if each not in near]
+            near = within_one_window(submits)
+            later = [each for each in submits if each not in near]
             await self._retry(later, token, 0, "waits for the reconciliation of older submits")
             candidates = await self._candidates(near)
             if isinstance(candidates, Failure):
@@ -85,77 +85,77 @@ class Reconciler:
                     async with transaction(self._context.sessions) as session:
                         await open_for(session, account, "", candidates)
                 return
-            # Read after the list: every task that the list shows without a row has its attempt among these.
+            # Read after the list: every task that the list shows without a row has its submit among these.
             unresolved: Mapping[UUID, Sequence[str]] = {}
             if candidates:
                 async with transaction(self._context.sessions) as session:
-                    unresolved = await unresolved_submits(session, account, attempts[0].model)
+                    unresolved = await unresolved_submits(session, account, submits[0].model)
             await self.resolve(near, token, candidates, Rivals(unresolved))
 
     async def resolve(
-        self, attempts: Sequence[Attempt], token: UUID, candidates: dict[str, Candidate], rivals: Rivals
+        self, submits: Sequence[LostSubmit], token: UUID, candidates: dict[str, Candidate], rivals: Rivals
     ) -> None:
-        """Adopt, requeue, fail or postpone each attempt. Adopted tasks are removed from `candidates`."""
-        for attempt in attempts:
-            await self._resolve_one(attempt, token, candidates, rivals)
+        """Adopt, requeue, fail or postpone each submit. Adopted tasks are removed from `candidates`."""
+        for submit in submits:
+            await self._resolve_one(submit, token, candidates, rivals)
 
     async def _resolve_one(
-        self, attempt: Attempt, token: UUID, candidates: dict[str, Candidate], rivals: Rivals
+        self, submit: LostSubmit, token: UUID, candidates: dict[str, Candidate], rivals: Rivals
     ) -> None:
         undecided, ambiguous = False, False
         for task_id, candidate in list(candidates.items()):
-            match compare(attempt, candidate):
-                case Comparison.OURS if rivals.leave_open(attempt, candidate, candidates.values()):
+            match compare(submit, candidate):
+                case Comparison.OURS if rivals.leave_open(submit, candidate, candidates.values()):
                     ambiguous = True
                 case Comparison.OURS:
-                    if await self._adopt(attempt, task_id):
+                    if await self._adopt(submit, task_id):
                         del candidates[task_id]
                         self._unknown_tasks.pop(task_id, None)
                         return
-                    undecided = True  # an equal attempt changed meanwhile: the next run decides
+                    undecided = True  # an equal submit changed meanwhile: the next run decides
                 case Comparison.OPEN:
                     undecided = True
                 case Comparison.OTHER:
                     continue
-        if ambiguous and not undecided and attempt.lost_s >= MAX_AMBIGUOUS_S:
-            await self._fail(attempt)
+        if ambiguous and not undecided and submit.lost_s >= MAX_AMBIGUOUS_S:
+            await self._fail(submit)
         elif undecided or ambiguous:
-            await self._retry([attempt], token, RETRY_S, "several tasks may be of this submit")
-        elif attempt.lost_s < MIN_LOST_S:
-            await self._retry([attempt], token, RETRY_S, "not in the task list yet")
+            await self._retry([submit], token, RETRY_S, "several tasks may be of this submit")
+        elif submit.lost_s < MIN_LOST_S:
+            await self._retry([submit], token, RETRY_S, "not in the task list yet")
         else:
-            log.info("unsure submit not found upstream", task=str(attempt.task_id), files=attempt.file_count)
+            log.info("unsure submit not found upstream", task=str(submit.task_id), files=submit.file_count)
             async with transaction(self._context.sessions) as session:
-                await requeue(session, attempt.task_id, token=token)
+                await requeue(session, submit.task_id, token=token)
 
-    async def _retry(self, attempts: Sequence[Attempt], token: UUID, wait_s: float, last_error: str) -> None:
-        if not attempts:
+    async def _retry(self, submits: Sequence[LostSubmit], token: UUID, wait_s: float, last_error: str) -> None:
+        if not submits:
             return
-        ids = [attempt.task_id for attempt in attempts]
+        ids = [submit.task_id for submit in submits]
         async with transaction(self._context.sessions) as session:
             await schedule_reconcile(session, ids, token=token, wait_s=wait_s, last_error=last_error)
 
-    async def _adopt(self, attempt: Attempt, upstream_task_id: str) -> bool:
-        """False if an equal attempt has adopted the task, or if the attempt's own response came after all."""
+    async def _adopt(self, submit: LostSubmit, upstream_task_id: str) -> bool:
+        """False if an equal submit has adopted the task, or if the submit's own response came after all."""
         try:
             async with transaction(self._context.sessions) as session:
-                learned = await mark_running(session, attempt.task_id, upstream_task_id, poll_in_s=0)
+                learned = await mark_running(session, submit.task_id, upstream_task_id, poll_in_s=0)
         except UpstreamTaskTaken:
             return False
         if learned is None:
             return False
-        log.info("unsure submit found upstream", task=str(attempt.task_id), upstream_task=upstream_task_id)
+        log.info("unsure submit found upstream", task=str(submit.task_id), upstream_task=upstream_task_id)
         return True
 
-    async def _fail(self, attempt: Attempt) -> None:
-        """Fail the files. The task may be another attempt's, and a second submit might be billed twice."""
-        log.warning("unsure submit is ambiguous", task=str(attempt.task_id), files=attempt.file_count)
+    async def _fail(self, submit: LostSubmit) -> None:
+        """Fail the files. Adoption could take the task of another submit, and a new submit could be billed twice."""
+        log.warning("unsure submit is ambiguous", task=str(submit.task_id), files=submit.file_count)
         async with transaction(self._context.sessions) as session:
-            await fail_ambiguous(session, attempt.task_id, failure=AMBIGUOUS, file_urls=attempt.file_urls)
+            await fail_ambiguous(session, submit.task_id, failure=AMBIGUOUS, file_urls=submit.file_urls)
 
-    async def _candidates(self, attempts: list[Attempt]) -> dict[str, Candidate] | Failure:
+    async def _candidates(self, submits: list[LostSubmit]) -> dict[str, Candidate] | Failure:
         """The tasks of the window that no row knows, with their files as far as upstream shows them."""
-        listed = await self._listed(attempts)
+        listed = await self._listed(submits)
         if isinstance(listed, Failure):
             return listed
         async with transaction(self._context.sessions) as session:
@@ -164,32 +164,32 @@ class Reconciler:
             task_id: await self._examine(task)
             for task_id, task in listed.items()
             if task_id not in known
-            and task.model in {"", attempts[0].model}
-            and any(made_within(attempt, task) for attempt in attempts)
+            and task.model in {"", submits[0].model}
+            and any(made_within(submit, task) for submit in submits)
         }
 
-    async def _listed(self, attempts: list[Attempt]) -> dict[str, ListedTask] | Failure:
-        wide, narrow = list_windows(attempts)
-        window, first = wide, await self._page(attempts, wide, 1)
+    async def _listed(self, submits: list[LostSubmit]) -> dict[str, ListedTask] | Failure:
+        wide, narrow = list_windows(submits)
+        window, first = wide, await self._page(submits, wide, 1)
         if isinstance(first, TaskPage) and first.total_pages > MAX_WIDE_PAGES:
-            window, first = narrow, await self._page(attempts, narrow, 1)
+            window, first = narrow, await self._page(submits, narrow, 1)
         if isinstance(first, Failure):
             return first
         tasks = {task.task_id: task for task in first.tasks}
         # New tasks shift others onto later pages, where they are read a second time. Only the oldest tasks can be
-        # shifted past the last page, and those were created before the attempt (`CLOCK_SKEW`).
+        # shifted past the last page, and those were created before the submit (`CLOCK_SKEW`).
         for number in range(2, first.total_pages + 1):
-            page = await self._page(attempts, window, number)
+            page = await self._page(submits, window, number)
             if isinstance(page, Failure):
                 return page
             tasks |= {task.task_id: task for task in page.tasks}
         return tasks
 
-    async def _page(self, attempts: list[Attempt], window: dict[str, str], number: int) -> TaskPage | Failure:
+    async def _page(self, submits: list[LostSubmit], window: dict[str, str], number: int) -> TaskPage | Failure:
         call = self._context.list_call(self._upstream)
         async with self._context.budgets.spend(call):
             page = await self._upstream.list_tasks(
-                model_name=attempts[0].model, page_no=number, page_size=PAGE_SIZE, **window
+                model_name=submits[0].model, page_no=number, page_size=PAGE_SIZE, **window
             )
         CALLS.labels(call.account, "list", page.kind.value if isinstance(page, Failure) else "ok").inc()
         await self._context.note_response(call.account, page)
@@ -218,7 +218,7 @@ class Reconciler:
     async def _file_urls(self, snapshot: TaskSnapshot) -> tuple[str, ...] | None:
         """The files of an ended task, or None while they cannot be known.
 
-        A failed task without results names no file. It was not billed, so it matches no attempt.
+        A failed task without results names no file. It was not billed, so it matches no submit.
         """
         match snapshot.status:
             case TaskStatus.PENDING | TaskStatus.RUNNING | TaskStatus.UNKNOWN:

@@ -1,4 +1,4 @@
-"""Submits: claims a group when the budget allows a call, sends it, and stores what became of the task."""
+"""Submits: claims a group when the budget allows a call, sends it, and stores the outcome."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""The polls of running tasks: the next task to poll, when to poll it again, and which tasks the task list lost.
+"""The polls of running tasks: which task is next, when it is due again, and which tasks the task list should show.
 
 Tasks that seem to have ended come first, the oldest of them before all others.
 """

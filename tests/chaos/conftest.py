@@ -1,5 +1,5 @@
-"""The chaos tests post jobs as the poller's tests do."""
+"""The chaos tests use the fixture of the poller's tests that posts jobs."""
 
-from tests.poller.conftest import services
+from tests.poller.conftest import queue
 
-__all__ = ["services"]
+__all__ = ["queue"]

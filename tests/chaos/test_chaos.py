@@ -1,6 +1,6 @@
-"""Two pollers that are killed at random, a database that drops connections, an upstream that loses every fifth answer.
+"""Two pollers that are killed at random, dropped database connections, and an upstream that loses responses.
 
-Short here; `make chaos` runs it for CHAOS_S seconds. The seed is printed, so that a failure can be looked at again.
+The test is short; `make chaos` runs it for CHAOS_S seconds. The seed is printed, so that a failure can be repeated.
 """
 
 import asyncio
@@ -14,14 +14,14 @@ from uuid import UUID
 import pytest
 
 from app.sandbox import Faults, RunningSandbox, SandboxConfig, running_sandbox
-from tests.poller.conftest import Desk
+from tests.poller.conftest import QueueClient
 from tests.processes import Running, running
 
 CHAOS_S = float(os.environ.get("CHAOS_S", "6"))
 SEED = int(os.environ.get("CHAOS_SEED", random.randrange(10**6)))
 KEY = "sk-sandbox-beijing"
-PATIENCE_S = 150
-RESTLESS = Faults(
+TIMEOUT_S = 150
+FAULTS = Faults(
     drop_submit_rate=0.2,
     error_submit_rate=0.05,
     html_rate=0.02,
@@ -34,13 +34,13 @@ RESTLESS = Faults(
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[RunningSandbox]:
-    config = SandboxConfig(queue_s=0.2, run_s=0.5, submit_rps=40, query_rps=40, faults=RESTLESS, seed=SEED)
+    config = SandboxConfig(queue_s=0.2, run_s=0.5, submit_rps=40, query_rps=40, faults=FAULTS, seed=SEED)
     async with running_sandbox(config) as sandbox:
         yield sandbox
 
 
 class Pollers:
-    """Two `python -m app poller` processes that are killed and started again."""
+    """Two `python -m app poller` processes, which are killed and started again."""
 
     def __init__(self, settings: dict[str, str], stack: AsyncExitStack) -> None:
         self._settings = settings
@@ -67,9 +67,9 @@ class Pollers:
 
 
 async def test_every_job_ends_and_no_file_is_transcribed_twice(
-    services: Desk, database_url: str, sandbox: RunningSandbox
+    queue: QueueClient, database_url: str, sandbox: RunningSandbox
 ) -> None:
-    print(f"CHAOS_SEED={SEED}")  # noqa: T201 - shown when the test fails
+    print(f"CHAOS_SEED={SEED}")  # noqa: T201 - pytest shows the output of a failed test
     rng = random.Random(SEED)
     settings = {
         "DATABASE_URL": database_url,
@@ -82,57 +82,57 @@ async def test_every_job_ends_and_no_file_is_transcribed_twice(
         pollers = Pollers(settings, stack)
         await pollers.start()
         await pollers.start()
-        jobs = await rage(services, pollers, rng)
+        jobs = await post_jobs(queue, pollers, rng)
         sandbox.state.faults = Faults()
-        await all_final(services, len(jobs))
+        await all_final(queue, len(jobs))
         assert await pollers.stop() == [0, 0]
-    statuses = await services.final(*jobs)
+    statuses = await queue.final(*jobs)
     assert set(statuses) == {"succeeded"}
     assert set(sandbox.state.transcribed_files().values()) == {1}
     assert not sandbox.state.authorization_leaks
     assert not any(KEY in poller.stderr + poller.stdout for poller in pollers.all)
-    assert await tables_with(services, KEY) == []
+    assert await tables_with(queue, KEY) == []
 
 
-async def rage(services: Desk, pollers: Pollers, rng: random.Random) -> list[UUID]:
-    """Jobs come in while everything else goes wrong."""
+async def post_jobs(queue: QueueClient, pollers: Pollers, rng: random.Random) -> list[UUID]:
+    """Post jobs for CHAOS_S while pollers are killed and connections are dropped."""
     jobs: list[UUID] = []
     until = asyncio.get_running_loop().time() + CHAOS_S
     while asyncio.get_running_loop().time() < until:
         number = len(jobs)
         hints = {"language_hints": [rng.choice(["zh", "en", "ja"])]}
         names = [f"https://example.com/{number}/{index}.wav" for index in range(rng.choice([1, 1, 2, 5, 20]))]
-        jobs.append(await services.post(*names, parameters=hints))
+        jobs.append(await queue.post(*names, parameters=hints))
         await asyncio.sleep(rng.uniform(0.02, 0.2))
         if rng.random() < 0.06:
             await pollers.kill_one(rng)
         if rng.random() < 0.03:
-            await drop_connections(services)
+            await drop_connections(queue)
     return jobs
 
 
-async def drop_connections(services: Desk) -> None:
-    """What a restart of the database does to whoever is connected."""
-    await services.rows(
+async def drop_connections(queue: QueueClient) -> None:
+    """Terminate the pollers' connections, as a restart of the database does."""
+    await queue.rows(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE datname = current_database() AND application_name = 'asr-gateway poller'"
     )
 
 
-async def all_final(services: Desk, count: int) -> None:
+async def all_final(queue: QueueClient, count: int) -> None:
     open_jobs = count
-    for _ in range(PATIENCE_S * 2):
-        (row,) = await services.rows("SELECT count(*) AS open FROM jobs WHERE finished_at IS NULL")
+    for _ in range(TIMEOUT_S * 2):
+        (row,) = await queue.rows("SELECT count(*) AS open FROM jobs WHERE finished_at IS NULL")
         open_jobs = row.open
         if not open_jobs:
             return
         await asyncio.sleep(0.5)
-    tasks = await services.rows("SELECT state, last_error, count(*) FROM tasks WHERE state <> 'done' GROUP BY 1, 2")
+    tasks = await queue.rows("SELECT state, last_error, count(*) FROM tasks WHERE state <> 'done' GROUP BY 1, 2")
     pytest.fail(f"{open_jobs} of {count} jobs are not final; open tasks: {tasks}")
 
 
-async def tables_with(services: Desk, secret: str) -> list[str]:
-    """The tables in which any row, as text, holds the secret."""
-    names = [row.relname for row in await services.rows("SELECT relname FROM pg_stat_user_tables")]
+async def tables_with(queue: QueueClient, secret: str) -> list[str]:
+    """The tables with a row that contains the secret as text."""
+    names = [row.relname for row in await queue.rows("SELECT relname FROM pg_stat_user_tables")]
     query = 'SELECT 1 FROM "{}" AS row WHERE row::text LIKE :needle LIMIT 1'
-    return [name for name in names if await services.rows(query.format(name), needle=f"%{secret}%")]
+    return [name for name in names if await queue.rows(query.format(name), needle=f"%{secret}%")]

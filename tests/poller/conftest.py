@@ -1,4 +1,4 @@
-"""A poller against the real sandbox over loopback, and a job services to post to and watch."""
+"""Fixtures: a poller against the sandbox over loopback, and a client that posts jobs straight into the queue."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.catalogue import validate_job
 from app.clients.models import Client
-from app.db import Sessions, create_sessions, transaction
+from app.db import Sessions, transaction
 from app.identifiers import new_id
 from app.poller.poller import run_poller
 from app.queue.creation import NewJob
@@ -21,12 +21,12 @@ from app.sandbox import RunningSandbox, SandboxConfig, running_sandbox
 from app.settings import Settings, load_settings
 from tests.jobs.rows import create
 
-PATIENCE_S = 30
+TIMEOUT_S = 30
 
 
 @dataclass
-class Desk:
-    """Posts jobs as a client would and waits for them, without HTTP in between."""
+class QueueClient:
+    """Posts jobs as a client would and waits for them, without HTTP."""
 
     sessions: Sessions
     client_id: UUID
@@ -40,13 +40,13 @@ class Desk:
         client_id: UUID | None = None,
         webhook_url: str | None = None,
     ) -> UUID:
-        asked = validate_job(
+        request = validate_job(
             model=model,
             region=region,  # type: ignore[arg-type]
             parameters=parameters or {},
             served=["beijing", "singapore"],
         )
-        new = NewJob(client_id or self.client_id, asked, region, urls, {}, webhook_url, None, b"")
+        new = NewJob(client_id or self.client_id, request, region, urls, {}, webhook_url, None, b"")
         async with transaction(self.sessions) as session:
             return await create(session, new)
 
@@ -57,8 +57,8 @@ class Desk:
         return client_id
 
     async def final(self, *jobs: UUID) -> list[str]:
-        """The statuses of the jobs once all are final."""
-        async with asyncio.timeout(PATIENCE_S):
+        """Wait until all jobs are final, and return their statuses."""
+        async with asyncio.timeout(TIMEOUT_S):
             while True:
                 rows = await self.rows("SELECT id, status, finished_at FROM jobs WHERE id = ANY(:ids)", ids=list(jobs))
                 if all(row.finished_at for row in rows):
@@ -74,19 +74,19 @@ class Desk:
             return (await session.execute(text(statement), values)).all()
 
     async def until(self, statement: str, **values: Any) -> None:
-        """Wait until the statement finds a row."""
-        for _ in range(PATIENCE_S * 20):
+        """Wait until the statement returns a row."""
+        for _ in range(TIMEOUT_S * 20):
             if await self.rows(statement, **values):
                 return
             await asyncio.sleep(0.05)
-        pytest.fail(f"never found a row: {statement}")
+        pytest.fail(f"no row within {TIMEOUT_S} s: {statement}")
 
 
 @pytest.fixture
-async def services(sessions: Sessions) -> Desk:
-    services = Desk(sessions, new_id())
-    services.client_id = await services.client("tester")
-    return services
+async def queue(sessions: Sessions) -> QueueClient:
+    client = QueueClient(sessions, new_id())
+    client.client_id = await client.client("tester")
+    return client
 
 
 @pytest.fixture
@@ -124,6 +124,3 @@ def start_poller(sandbox: RunningSandbox, engine: AsyncEngine) -> StartPoller:
             await running
 
     return start
-
-
-__all__ = ["Desk", "StartPoller", "create_sessions"]

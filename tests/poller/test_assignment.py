@@ -1,4 +1,4 @@
-"""Items of an answer go to the files that they are certainly about, and to no other."""
+"""Items are assigned to the files that they certainly belong to, and to no others."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -27,45 +27,46 @@ def links(urls: Sequence[str], *items: FileOutcome, complete: bool = True) -> li
     return [None if item is None else item.transcription_url for item in assign(urls, items, complete=complete)]
 
 
-def test_a_name_to_the_letter_goes_before_another_spelling() -> None:
+def test_exact_url_takes_precedence_over_another_spelling() -> None:
     items = result("https://e/x/y.wav", "https://r/1"), result("https://e/x%2Fy.wav", "https://r/2")
     assert links(["https://e/x%2Fy.wav", B], *items) == ["https://r/2", None]
 
 
 @pytest.mark.parametrize(
-    "again", [result(A, "https://r/a?Signature=2"), FileOutcome(A, ended=False), result(A, "https://r/a?Signature=1")]
+    "repeated",
+    [result(A, "https://r/a?Signature=2"), FileOutcome(A, ended=False), result(A, "https://r/a?Signature=1")],
 )
-def test_an_item_that_is_repeated_counts_once(again: FileOutcome) -> None:
-    assert links([A, B], result(A, "https://r/a?Signature=1"), again, result(B, "https://r/b")) == [
+def test_repeated_item_counts_once(repeated: FileOutcome) -> None:
+    assert links([A, B], result(A, "https://r/a?Signature=1"), repeated, result(B, "https://r/b")) == [
         "https://r/a?Signature=1",
         "https://r/b",
     ]
 
 
 @pytest.mark.parametrize("other", [result(A, "https://r/2"), FileOutcome(A, code="DECODE_ERROR")])
-def test_two_items_that_contradict_each_other_are_no_result(other: FileOutcome) -> None:
+def test_contradicting_items_are_no_result(other: FileOutcome) -> None:
     assert links([A, B], result(A, "https://r/1"), other, result(B, "https://r/b")) == [None, "https://r/b"]
 
 
-def test_a_link_that_is_given_for_two_files_is_no_result_of_either() -> None:
+def test_link_shared_by_two_files_is_the_result_of_neither() -> None:
     assert links([A, B], result(A, "https://r/1"), result(B, "https://r/1")) == [None, None]
     assert links([A, B], result(A, "https://r/1"), result(None, "https://r/1")) == [None, None]
 
 
 @pytest.mark.parametrize(
-    ("url", "named", "is_its"),
+    ("url", "named", "belongs"),
     [(A, None, True), (A, A, True), (A, "https://E:443/%61.wav", True), (A, B, False), (UPLOAD, UPLOAD_ECHO, True)],
 )
-def test_a_result_document_is_of_the_file_that_it_names(url: str, named: str | None, is_its: bool) -> None:
-    assert is_of(url, named) is is_its
+def test_result_document_belongs_to_the_file_that_it_names(url: str, named: str | None, belongs: bool) -> None:
+    assert is_of(url, named) is belongs
 
 
-def test_an_item_of_an_unknown_file_is_for_no_file() -> None:
+def test_item_with_an_unknown_url_is_assigned_to_no_file() -> None:
     assert links([A, B], result(A), result("https://e/c.wav")) == ["https://r/https://e/a.wav", None]
     assert links([A], result("https://e/c.wav")) == [None]
 
 
-def test_one_item_without_a_name_is_for_the_one_file_that_is_left() -> None:
+def test_item_without_a_url_is_assigned_to_the_last_file() -> None:
     assert links([A, B], result(None, "https://r/b"), result(A, "https://r/a")) == ["https://r/a", "https://r/b"]
 
 
@@ -78,21 +79,21 @@ def test_one_item_without_a_name_is_for_the_one_file_that_is_left() -> None:
         [result(None, "https://r/1"), result("https://e/c.wav"), result(A, "https://r/a"), result(A, "https://r/2")],
     ],
 )
-def test_items_without_a_name_are_not_guessed_at(items: list[FileOutcome]) -> None:
+def test_items_without_a_url_are_not_guessed(items: list[FileOutcome]) -> None:
     assert links([A, B], *items)[1] is None
 
 
-def test_an_item_without_a_name_may_be_for_a_file_that_left_the_task() -> None:
+def test_item_without_a_url_may_belong_to_a_file_that_left_the_task() -> None:
     assert links([A], result(None), complete=False) == [None]
 
 
-def test_an_upload_is_known_by_its_path_among_others() -> None:
+def test_upload_is_assigned_by_its_path_among_others() -> None:
     other = "oss://dashscope-instant/x/b.wav"
     items = result(UPLOAD_ECHO.replace("a.wav", "b.wav"), "https://r/b"), result(UPLOAD_ECHO, "https://r/a")
     assert links([UPLOAD, A, other], *items, complete=False) == ["https://r/a", None, "https://r/b"]
 
 
-def test_an_upload_under_an_unknown_link_is_known_if_nothing_else_is_left() -> None:
+def test_upload_under_an_unknown_url_is_assigned_if_it_is_the_last_file() -> None:
     unknown = result("http://mirror/123?Expires=1", "https://r/u")
     assert links([UPLOAD], unknown) == ["https://r/u"]
     assert links([UPLOAD, A], unknown, result(A, "https://r/a")) == ["https://r/u", "https://r/a"]
@@ -101,7 +102,7 @@ def test_an_upload_under_an_unknown_link_is_known_if_nothing_else_is_left() -> N
     assert links([UPLOAD], result("oss://x/b.wav")) == [None]
 
 
-def test_files_that_an_earlier_release_put_together_go_by_the_letter_or_not_at_all() -> None:
+def test_equal_spellings_in_one_task_need_the_exact_url() -> None:
     escaped, plain = "https://e/x%2Fy.wav", "https://e/x/y.wav"
     assert links([escaped, plain], result(plain, "https://r/p"), result(escaped, "https://r/e")) == [
         "https://r/e",
@@ -137,7 +138,7 @@ ECHOES: list[Callable[[str], str]] = [
     lambda url: with_host_in_capitals(unquote(url)),
     lambda url: unquote(unquote(url)),
 ]
-# Few pieces, so that many URLs of a list differ in their spelling only.
+# Few pieces, so that many URLs of a list differ only in their spelling.
 PIECES = st.sampled_from(
     ["a", "b", "/", "%2F", "%2f", "%252F", "+", "%20", "%2B", "你", "%E4%BD%A0", "%C4%E3", "..", "."]
 )
@@ -154,19 +155,19 @@ URLS = st.builds(
 
 
 def as_one_task(urls: Sequence[str]) -> list[str]:
-    """The URLs that a claim would put into one task."""
+    """The URLs that a claim puts into one task."""
     distinct = DistinctFiles()
     return [url for url in urls if distinct.add(url)]
 
 
-def answer(urls: Sequence[str], echo: Callable[[str], str], dice: random.Random, losses: float) -> list[FileOutcome]:
-    """Items as upstream may give them: each file's link names the file that was transcribed."""
+def response(urls: Sequence[str], echo: Callable[[str], str], rng: random.Random, losses: float) -> list[FileOutcome]:
+    """Items in a form that upstream may send. The link of each file has the number of the transcribed file."""
     items = [result(echo(url), f"https://r/{number}?Signature=0") for number, url in enumerate(urls)]
-    items = [item for item in items if dice.random() >= losses]
-    if items and dice.random() < 0.5:
-        again = dice.choice(items)
-        items.append(replace(again, transcription_url=f"{again.transcription_url}1"))
-    dice.shuffle(items)
+    items = [item for item in items if rng.random() >= losses]
+    if items and rng.random() < 0.5:
+        repeated = rng.choice(items)
+        items.append(replace(repeated, transcription_url=f"{repeated.transcription_url}1"))
+    rng.shuffle(items)
     return items
 
 
@@ -176,11 +177,11 @@ def numbers(found: Sequence[FileOutcome | None]) -> list[int | None]:
 
 
 @given(st.lists(URLS, min_size=1, max_size=30), st.sampled_from(ECHOES), st.randoms(use_true_random=False))
-def test_every_file_gets_its_own_document_however_upstream_spells_its_url(
-    urls: list[str], echo: Callable[[str], str], dice: random.Random
+def test_every_file_gets_its_own_document_in_any_spelling_of_its_url(
+    urls: list[str], echo: Callable[[str], str], rng: random.Random
 ) -> None:
-    urls = as_one_task([url for url in urls if "%C4" not in url])  # undone as text, GBK is question marks
-    items = answer(urls, echo, dice, losses=0)
+    urls = as_one_task([url for url in urls if "%C4" not in url])  # GBK escapes are not valid UTF-8
+    items = response(urls, echo, rng, losses=0)
     assert numbers(assign(urls, items, complete=True)) == list(range(len(urls)))
 
 
@@ -191,42 +192,42 @@ def test_every_file_gets_its_own_document_however_upstream_spells_its_url(
     st.lists(st.sampled_from([None, "https://other.example/z.wav"]), max_size=2),
     st.booleans(),
 )
-def test_no_file_gets_the_document_of_another(
-    urls: list[str], echoes: list[Callable[[str], str]], dice: random.Random, others: list[str | None], complete: bool
+def test_no_file_gets_the_document_of_another_file(
+    urls: list[str], echoes: list[Callable[[str], str]], rng: random.Random, others: list[str | None], complete: bool
 ) -> None:
-    """Whatever is missing, repeated or unknown, and however the spelling changes within one answer."""
+    """Items may be missing, repeated or unknown, and the spelling may change within one response."""
 
     def echo(url: str) -> str:
-        return dice.choice(echoes)(url)
+        return rng.choice(echoes)(url)
 
     urls = as_one_task(urls)
-    items = answer(urls, echo, dice, losses=0.2)
-    strangers = [result(other, f"https://r/{1000 + number}") for number, other in enumerate(others)]
-    found = numbers(assign(urls, [*items, *strangers], complete=complete and not strangers))
+    items = response(urls, echo, rng, losses=0.2)
+    unknown = [result(other, f"https://r/{1000 + number}") for number, other in enumerate(others)]
+    found = numbers(assign(urls, [*items, *unknown], complete=complete and not unknown))
     for number, given_number in enumerate(found):
         assert given_number in {None, number}
 
 
 @given(st.lists(URLS, min_size=2, max_size=12))
-def test_files_of_any_task_get_their_own_document_where_upstream_echoes_as_sent(urls: list[str]) -> None:
-    """Also in tasks that were claimed before spellings were told apart."""
+def test_exact_echoes_give_every_file_its_own_document(urls: list[str]) -> None:
+    """This includes tasks of earlier releases, which did not compare spellings at the claim."""
     urls = sorted(set(urls))
     items = [result(url, f"https://r/{number}") for number, url in enumerate(urls)]
     assert numbers(assign(urls, items[::-1], complete=True)) == list(range(len(urls)))
 
 
 @given(st.lists(URLS, min_size=2, max_size=12), st.sampled_from(ECHOES), st.randoms(use_true_random=False))
-def test_of_files_that_cannot_be_told_apart_none_gets_a_document_of_another(
-    urls: list[str], echo: Callable[[str], str], dice: random.Random
+def test_ambiguous_files_get_no_document_of_another_file(
+    urls: list[str], echo: Callable[[str], str], rng: random.Random
 ) -> None:
     urls = sorted(set(urls))
-    items = answer(urls, echo, dice, losses=0)
+    items = response(urls, echo, rng, losses=0)
     for number, given_number in enumerate(numbers(assign(urls, items, complete=True))):
         assert given_number in {None, number}
 
 
 @given(URLS, st.sampled_from(ECHOES), st.sampled_from(ECHOES))
-def test_what_an_echo_makes_equal_never_shares_a_task(
+def test_files_with_equal_echoes_never_share_a_task(
     url: str, one: Callable[[str], str], other: Callable[[str], str]
 ) -> None:
     for before, after in pairwise([url, one(url), other(one(url))]):

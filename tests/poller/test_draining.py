@@ -1,4 +1,4 @@
-"""What a poller that is told to stop leaves behind: nothing half done that could be finished, no lease."""
+"""A poller that is told to stop finishes its work and leaves no lease behind."""
 
 import asyncio
 
@@ -7,35 +7,35 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.poller.poller import run_poller
 from app.poller.supervisor import Supervisor
 from app.sandbox import Faults, RunningSandbox
-from tests.poller.conftest import Desk, settings_for
+from tests.poller.conftest import QueueClient, settings_for
 
 
-async def test_what_is_cut_off_gives_its_lease_back(
-    services: Desk, engine: AsyncEngine, sandbox: RunningSandbox
+async def test_lease_of_cancelled_work_is_ended(
+    queue: QueueClient, engine: AsyncEngine, sandbox: RunningSandbox
 ) -> None:
-    """The answer to a submit comes later than the poller may wait for it. Nobody has to wait for its lease."""
+    """The response to a submit comes later than the poller may wait, so the submit is cancelled."""
     sandbox.state.faults = Faults(slow_s=30)
-    await services.post("https://example.com/a.wav")
+    await queue.post("https://example.com/a.wav")
     stop = asyncio.Event()
     poller = asyncio.create_task(run_poller(settings_for(sandbox), engine, stop=stop, grace_s=0.1))
-    await services.until("SELECT 1 FROM tasks WHERE state = 'submitting'")
+    await queue.until("SELECT 1 FROM tasks WHERE state = 'submitting'")
     stop.set()
     await poller
-    (task,) = await services.rows("SELECT lease_until <= now() AS over FROM tasks")
-    assert task.over
+    (task,) = await queue.rows("SELECT lease_until <= now() AS ended FROM tasks")
+    assert task.ended
 
 
-async def test_draining_waits_for_what_is_started_meanwhile() -> None:
+async def test_drain_waits_for_work_that_starts_meanwhile() -> None:
     supervisor, claimed, done = Supervisor(), asyncio.Event(), asyncio.Event()
 
-    async def piece() -> None:
-        for _ in range(10):  # some turns of the event loop
+    async def work() -> None:
+        for _ in range(10):  # some iterations of the event loop
             await asyncio.sleep(0)
         done.set()
 
     async def worker() -> None:
         await claimed.wait()
-        supervisor.spawn(piece(), name="piece")
+        supervisor.spawn(work(), name="work")
 
     supervisor.ensure_running("worker", worker)
     draining = asyncio.create_task(supervisor.drain(10))

@@ -1,4 +1,4 @@
-"""When upstream counts as away, and what becomes of the files that wait meanwhile."""
+"""Upstream counts as unreachable after several failed calls; queued files wait or move meanwhile."""
 
 import pytest
 
@@ -6,13 +6,13 @@ from app.poller import reachability
 from app.poller.reachability import Reachability
 from app.sandbox import RunningSandbox
 from app.sandbox.faults import Faults
-from tests.poller.conftest import Desk, StartPoller
+from tests.poller.conftest import QueueClient, StartPoller
 
 
-def test_upstream_is_away_after_several_calls_over_some_seconds_and_not_before() -> None:
+def test_upstream_is_unreachable_after_several_failed_calls_over_some_seconds() -> None:
     now = 100.0
     upstream = Reachability(clock=lambda: now)
-    assert not any(upstream.failed() for _ in range(64))  # lost together
+    assert not any(upstream.failed() for _ in range(64))  # calls in flight that fail together
     now += 9.9
     assert not upstream.failed()
     now += 0.1
@@ -31,32 +31,32 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("region", ["beijing", "auto"])
-async def test_while_upstream_is_away_files_wait_with_a_reason_and_go_on_by_themselves(
-    services: Desk, start_poller: StartPoller, sandbox: RunningSandbox, region: str
+async def test_files_wait_with_a_reason_while_upstream_is_unreachable(
+    queue: QueueClient, start_poller: StartPoller, sandbox: RunningSandbox, region: str
 ) -> None:
-    """Every submit is answered 503: whether it made a task is reconciled before the file goes out again."""
+    """Upstream responds 503 to every submit, so each file is reconciled before it is submitted again."""
     sandbox.state.faults = Faults(down=True)
-    job = await services.post("https://example.com/a.wav", region=region)
+    job = await queue.post("https://example.com/a.wav", region=region)
     async with start_poller():
-        await services.until("SELECT 1 FROM blockages WHERE region = 'beijing' AND code = 'upstream_unavailable'")
-        assert [(file.status in {"queued", "submitting"}, file.attempts) for file in await services.files(job)] == [
+        await queue.until("SELECT 1 FROM blockages WHERE region = 'beijing' AND code = 'upstream_unavailable'")
+        assert [(file.status in {"queued", "submitting"}, file.attempts) for file in await queue.files(job)] == [
             (True, 0)
         ]
         sandbox.state.faults = Faults()
-        assert await services.final(job) == ["succeeded"]
-        await services.rows("UPDATE circuits SET probe_at = now() RETURNING account")
-        await services.until("SELECT 1 WHERE NOT EXISTS (SELECT FROM circuits)")
-        await services.until("SELECT 1 WHERE NOT EXISTS (SELECT FROM blockages)")
+        assert await queue.final(job) == ["succeeded"]
+        await queue.rows("UPDATE circuits SET probe_at = now() RETURNING account")
+        await queue.until("SELECT 1 WHERE NOT EXISTS (SELECT FROM circuits)")
+        await queue.until("SELECT 1 WHERE NOT EXISTS (SELECT FROM blockages)")
     assert set(sandbox.state.submitted_files().values()) == {1}
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_files_of_a_region_that_cannot_be_reached_go_to_the_other_region(
-    services: Desk, start_poller: StartPoller
+async def test_files_of_an_unreachable_region_move_to_another_region(
+    queue: QueueClient, start_poller: StartPoller
 ) -> None:
-    job = await services.post("https://example.com/a.wav", region="auto")
-    bound = await services.post("https://example.com/b.wav", region="beijing")
+    job = await queue.post("https://example.com/a.wav", region="auto")
+    bound = await queue.post("https://example.com/b.wav", region="beijing")
     async with start_poller(dashscope_beijing_base_url="http://127.0.0.1:9/api/v1"):
-        assert await services.final(job) == ["succeeded"]
-        await services.until("SELECT 1 FROM blockages WHERE code = 'upstream_unavailable' AND NOT everywhere")
-    assert [(file.status, file.attempts) for file in await services.files(bound)] == [("queued", 0)]
+        assert await queue.final(job) == ["succeeded"]
+        await queue.until("SELECT 1 FROM blockages WHERE code = 'upstream_unavailable' AND NOT everywhere")
+    assert [(file.status, file.attempts) for file in await queue.files(bound)] == [("queued", 0)]

@@ -15,7 +15,8 @@ from app.queue.queries import find_job
 from app.webhooks.outbox import MAX_AT_ONCE, MAX_PER_HOST, Attempt, claim, record
 from app.webhooks.retry_schedule import DELAYS_S
 from app.webhooks.signing_secrets import current_secret, rotate_secret
-from tests.poller.conftest import Desk, StartPoller
+from tests.poller.conftest import QueueClient as Desk
+from tests.poller.conftest import StartPoller
 from tests.webhooks.receiver import receiver, status
 
 LOOPBACK = {"webhook_allowed_networks": "127.0.0.1/32"}

@@ -1,4 +1,4 @@
-"""A submit whose answer is lost: nothing is transcribed twice, nothing is forgotten."""
+"""Submits whose response is lost: no file is transcribed twice, and none is forgotten."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -11,14 +11,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.dashscope.wire import ListedTask, TaskStatus
 from app.db import transaction
-from app.poller.list_matching import Attempt, Candidate, Rivals
+from app.poller.list_matching import Candidate, LostSubmit, Rivals
 from app.poller.poller import poller_context
 from app.poller.reconciler import Reconciler
 from app.queue.claiming import SubmitQueue, claim_files
 from app.queue.due_work import unresolved_submits
 from app.queue.submissions import mark_running, mark_unsure
 from app.sandbox import Faults, RunningSandbox, SandboxConfig
-from tests.poller.conftest import Desk, StartPoller, settings_for
+from tests.poller.conftest import QueueClient, StartPoller, settings_for
 
 ONE_FILE_A_TASK = SandboxConfig(queue_s=0.05, run_s=0.1, max_files_per_task=1, submit_rps=1000, query_rps=1000)
 FAST = {
@@ -37,7 +37,7 @@ def with_faults(sandbox: RunningSandbox, **knobs: float | bool) -> None:
     sandbox.state.faults = msgspec.structs.replace(Faults(), **knobs)
 
 
-def most_often_transcribed(sandbox: RunningSandbox) -> int:
+def max_transcriptions(sandbox: RunningSandbox) -> int:
     return max(sandbox.state.transcribed_files().values())
 
 
@@ -54,119 +54,119 @@ async def wait_for_submit(sandbox: RunningSandbox) -> None:
     ("fault", "rate"),
     [("drop_submit_rate", 0.3), ("lose_submit_rate", 0.3), ("error_submit_rate", 0.3), ("html_rate", 0.1)],
 )
-async def test_no_file_is_transcribed_twice_and_none_is_forgotten(
-    services: Desk, start_poller: StartPoller, sandbox: RunningSandbox, fault: str, rate: float
+async def test_every_file_is_transcribed_once_despite_lost_responses(
+    queue: QueueClient, start_poller: StartPoller, sandbox: RunningSandbox, fault: str, rate: float
 ) -> None:
     with_faults(sandbox, **{fault: rate})
-    job = await services.post(*(f"https://example.com/{number}.wav" for number in range(20)))
+    job = await queue.post(*(f"https://example.com/{number}.wav" for number in range(20)))
     async with start_poller(**FAST):
-        assert await services.final(job) == ["succeeded"]
+        assert await queue.final(job) == ["succeeded"]
     assert len(sandbox.state.transcribed_files()) == 20
-    assert most_often_transcribed(sandbox) == 1
+    assert max_transcriptions(sandbox) == 1
 
 
 @pytest.mark.parametrize("sandbox", [ONE_FILE_A_TASK], indirect=True)
-async def test_equal_groups_whose_answers_are_lost_adopt_a_task_each(
-    services: Desk, start_poller: StartPoller, sandbox: RunningSandbox
+async def test_equal_lost_groups_adopt_one_task_each(
+    queue: QueueClient, start_poller: StartPoller, sandbox: RunningSandbox
 ) -> None:
     with_faults(sandbox, drop_submit_rate=1.0)
-    jobs = [await services.post("https://example.com/same.wav") for _ in range(3)]
+    jobs = [await queue.post("https://example.com/same.wav") for _ in range(3)]
     async with start_poller(**FAST):
-        assert await services.final(*jobs) == ["succeeded"] * 3
+        assert await queue.final(*jobs) == ["succeeded"] * 3
     assert sandbox.state.transcribed_files() == {"https://example.com/same.wav": 3}
 
 
-async def test_a_qwen_task_is_found_again_by_the_file_that_its_result_names(
-    services: Desk, start_poller: StartPoller, sandbox: RunningSandbox
+async def test_lost_qwen_task_is_found_by_the_url_in_its_result(
+    queue: QueueClient, start_poller: StartPoller, sandbox: RunningSandbox
 ) -> None:
     with_faults(sandbox, drop_submit_rate=1.0)
-    job = await services.post("https://example.com/q.wav", model="qwen3-asr-flash-filetrans")
+    job = await queue.post("https://example.com/q.wav", model="qwen3-asr-flash-filetrans")
     async with start_poller():
-        assert await services.final(job) == ["succeeded"]
-    assert most_often_transcribed(sandbox) == 1
+        assert await queue.final(job) == ["succeeded"]
+    assert max_transcriptions(sandbox) == 1
 
 
-async def test_an_uploaded_file_is_found_again_although_upstream_echoes_another_url(
-    services: Desk, start_poller: StartPoller, sandbox: RunningSandbox
+async def test_lost_upload_is_found_although_upstream_echoes_another_url(
+    queue: QueueClient, start_poller: StartPoller, sandbox: RunningSandbox
 ) -> None:
     with_faults(sandbox, drop_submit_rate=1.0)
-    job = await services.post("oss://dashscope-instant/a/2026-11-23/b/hello%20world.wav")
+    job = await queue.post("oss://dashscope-instant/a/2026-11-23/b/hello%20world.wav")
     async with start_poller():
-        assert await services.final(job) == ["succeeded"]
-    assert most_often_transcribed(sandbox) == 1
+        assert await queue.final(job) == ["succeeded"]
+    assert max_transcriptions(sandbox) == 1
 
 
-async def test_while_the_list_is_refused_a_lost_submit_is_not_repeated(
-    services: Desk, start_poller: StartPoller, sandbox: RunningSandbox
+async def test_lost_submit_is_not_repeated_while_the_list_is_refused(
+    queue: QueueClient, start_poller: StartPoller, sandbox: RunningSandbox
 ) -> None:
     with_faults(sandbox, drop_submit_rate=1.0, list_refused=True)
-    job = await services.post("https://example.com/a.wav")
+    job = await queue.post("https://example.com/a.wav")
     async with start_poller():
-        await services.until("SELECT 1 FROM tasks WHERE state = 'unsure' AND polls > 0")
+        await queue.until("SELECT 1 FROM tasks WHERE state = 'unsure' AND polls > 0")
         assert len(sandbox.state.submits) == 1
         with_faults(sandbox)
-        assert await services.final(job) == ["succeeded"]
+        assert await queue.final(job) == ["succeeded"]
     assert len(sandbox.state.submits) == 1
 
 
-async def test_a_submit_whose_poller_died_is_found_again(
-    services: Desk, start_poller: StartPoller, sandbox: RunningSandbox
+async def test_submit_of_a_killed_poller_is_found(
+    queue: QueueClient, start_poller: StartPoller, sandbox: RunningSandbox
 ) -> None:
-    """The row as kill -9 leaves it: `submitting`, with a lease that runs out; upstream has the task."""
-    job = await services.post("https://example.com/a.wav")
+    """After kill -9 the row is `submitting` with a lease that expires. Upstream has the task."""
+    job = await queue.post("https://example.com/a.wav")
     with_faults(sandbox, drop_submit_rate=1.0)
     async with start_poller():
         await wait_for_submit(sandbox)
-    await turn_back_to_submitting(services, job)
+    await set_back_to_submitting(queue, job)
     with_faults(sandbox)
     async with start_poller():
-        assert await services.final(job) == ["succeeded"]
+        assert await queue.final(job) == ["succeeded"]
     assert len(sandbox.state.submits) == 1
 
 
-async def test_a_claim_whose_submit_never_left_is_submitted_after_all(
-    services: Desk, start_poller: StartPoller, sandbox: RunningSandbox
+async def test_claim_that_was_never_sent_is_submitted(
+    queue: QueueClient, start_poller: StartPoller, sandbox: RunningSandbox
 ) -> None:
-    job = await services.post("https://example.com/a.wav")
+    job = await queue.post("https://example.com/a.wav")
     with_faults(sandbox, lose_submit_rate=1.0)
     async with start_poller():
-        await services.until("SELECT 1 FROM tasks WHERE state = 'unsure'")
-    await turn_back_to_submitting(services, job)
+        await queue.until("SELECT 1 FROM tasks WHERE state = 'unsure'")
+    await set_back_to_submitting(queue, job)
     with_faults(sandbox)
     async with start_poller():
-        assert await services.final(job) == ["succeeded"]
+        assert await queue.final(job) == ["succeeded"]
     assert sandbox.state.transcribed_files() == {"https://example.com/a.wav": 1}
 
 
-async def turn_back_to_submitting(services: Desk, job: UUID) -> None:
-    await services.rows(
+async def set_back_to_submitting(queue: QueueClient, job: UUID) -> None:
+    await queue.rows(
         """UPDATE tasks SET state = 'submitting', lost_at = NULL, next_poll_at = NULL, lease_token = gen_random_uuid(),
                lease_until = now() + interval '0.2 s' RETURNING id"""
     )
-    assert [file.status for file in await services.files(job)] == ["submitting"]
+    assert [file.status for file in await queue.files(job)] == ["submitting"]
 
 
-async def test_an_attempt_whose_own_answer_came_leaves_the_task_to_the_equal_one(
-    services: Desk, engine: AsyncEngine, sandbox: RunningSandbox
+async def test_submit_with_its_own_response_leaves_the_task_to_an_equal_submit(
+    queue: QueueClient, engine: AsyncEngine, sandbox: RunningSandbox
 ) -> None:
-    """Two equal groups are lost; while the list is read, one hears of its task. The other's must not be consumed."""
-    tasks = [await lost_task(services) for _ in range(2)]
-    async with transaction(services.sessions) as session:
+    """Two equal groups are lost. One gets its response while the list is read, and must not adopt the other task."""
+    tasks = [await lost_task(queue) for _ in range(2)]
+    async with transaction(queue.sessions) as session:
         await mark_running(session, tasks[0], "first", poll_in_s=0)
     now = datetime.now(UTC)
     listed = ListedTask("second", TaskStatus.SUCCEEDED, "fun-asr", int(now.timestamp() * 1000))
     candidates = {"second": Candidate(listed, 1, (SAME,))}
     async with poller_context(settings_for(sandbox), engine, asyncio.Event()) as context:
         reconciler = Reconciler(context, context.upstreams["beijing/default"])
-        attempts = [Attempt(task, "fun-asr", now, now, 60.0, (SAME,)) for task in tasks]
-        await reconciler.resolve(attempts, TOKEN, candidates, Rivals({}))
-    rows = await services.rows("SELECT upstream_task_id FROM tasks WHERE state = 'running'")
+        submits = [LostSubmit(task, "fun-asr", now, now, 60.0, (SAME,)) for task in tasks]
+        await reconciler.resolve(submits, TOKEN, candidates, Rivals({}))
+    rows = await queue.rows("SELECT upstream_task_id FROM tasks WHERE state = 'running'")
     assert {row.upstream_task_id for row in rows} == {"first", "second"}
 
 
-async def lost_task(services: Desk, url: str = SAME) -> UUID:
-    await services.post(url)
-    async with transaction(services.sessions) as session:
+async def lost_task(queue: QueueClient, url: str = SAME) -> UUID:
+    await queue.post(url)
+    async with transaction(queue.sessions) as session:
         claimed = await claim_files(session, ONE_BY_ONE, token=TOKEN)
         assert claimed is not None
         await mark_unsure(session, claimed.task_id, last_error="", poll_in_s=0)
@@ -175,28 +175,28 @@ async def lost_task(services: Desk, url: str = SAME) -> UUID:
 
 
 @pytest.mark.parametrize("sandbox", [ONE_FILE_A_TASK], indirect=True)
-async def test_lost_submits_of_two_clients_whose_urls_differ_in_escapes_adopt_their_own_task(
-    services: Desk, start_poller: StartPoller, sandbox: RunningSandbox
+async def test_lost_submits_whose_urls_differ_in_escapes_adopt_their_own_tasks(
+    queue: QueueClient, start_poller: StartPoller, sandbox: RunningSandbox
 ) -> None:
     with_faults(sandbox, drop_submit_rate=1.0)
     urls = ["https://example.com/x%2Fy.wav", "https://example.com/x/y.wav"]
-    jobs = [await services.post(urls[0]), await services.post(urls[1], client_id=await services.client("other"))]
+    jobs = [await queue.post(urls[0]), await queue.post(urls[1], client_id=await queue.client("other"))]
     async with start_poller(**FAST):
-        assert await services.final(*jobs) == ["succeeded"] * 2
-    adopted = await services.rows("SELECT url, upstream_task_id FROM files JOIN tasks ON tasks.id = task_id")
+        assert await queue.final(*jobs) == ["succeeded"] * 2
+    adopted = await queue.rows("SELECT url, upstream_task_id FROM files JOIN tasks ON tasks.id = task_id")
     assert {row.url: row.upstream_task_id for row in adopted} == {
         task.files[0].url: task.id for task in sandbox.state.tasks.values()
     }
-    assert most_often_transcribed(sandbox) == 1
+    assert max_transcriptions(sandbox) == 1
 
 
 @pytest.mark.parametrize("lost_s", [10.0, 60.0])
-async def test_what_cannot_be_told_apart_is_neither_adopted_nor_submitted_again(
-    services: Desk, engine: AsyncEngine, sandbox: RunningSandbox, lost_s: float
+async def test_ambiguous_submits_are_neither_adopted_nor_submitted_again(
+    queue: QueueClient, engine: AsyncEngine, sandbox: RunningSandbox, lost_s: float
 ) -> None:
-    """Two clients' submits are lost, and upstream shows both tasks without escapes."""
+    """The submits of two clients are lost, and upstream shows both tasks without escapes."""
     urls = ["https://example.com/x%2Fy.wav", "https://example.com/x/y.wav"]
-    tasks = {url: await lost_task(services, url) for url in urls}
+    tasks = {url: await lost_task(queue, url) for url in urls}
     now = datetime.now(UTC)
     candidates = {
         name: Candidate(ListedTask(name, TaskStatus.SUCCEEDED, "fun-asr", int(now.timestamp() * 1000)), 1, (urls[1],))
@@ -205,11 +205,11 @@ async def test_what_cannot_be_told_apart_is_neither_adopted_nor_submitted_again(
     async with poller_context(settings_for(sandbox), engine, asyncio.Event()) as context:
         reconciler = Reconciler(context, context.upstreams["beijing/default"])
         for url, task in tasks.items():
-            async with transaction(services.sessions) as session:
+            async with transaction(queue.sessions) as session:
                 rivals = Rivals(await unresolved_submits(session, "beijing/default", "fun-asr"))
-            attempt = Attempt(task, "fun-asr", now, now, lost_s, (url,))
-            await reconciler.resolve([attempt], TOKEN, candidates, rivals)
-    assert not await services.rows("SELECT 1 FROM tasks WHERE upstream_task_id IS NOT NULL")
-    files = await services.rows("SELECT status, error_code, error_retryable FROM files")
+            submit = LostSubmit(task, "fun-asr", now, now, lost_s, (url,))
+            await reconciler.resolve([submit], TOKEN, candidates, rivals)
+    assert not await queue.rows("SELECT 1 FROM tasks WHERE upstream_task_id IS NOT NULL")
+    files = await queue.rows("SELECT status, error_code, error_retryable FROM files")
     expected = ("failed", "result_missing", True) if lost_s >= 60 else ("submitting", None, None)
     assert [tuple(file) for file in files] == [expected] * 2

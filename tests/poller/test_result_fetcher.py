@@ -1,4 +1,4 @@
-"""Results of hours of audio: received one at a time, and never in the way of short ones."""
+"""Results of hours of audio are fetched one at a time and do not delay small ones."""
 
 import gzip
 
@@ -7,20 +7,20 @@ import orjson
 from app.poller.context import RESULT_SLOTS
 from app.poller.result_fetcher import SMALL_BYTES
 from app.sandbox import RunningSandbox
-from tests.poller.conftest import Desk, StartPoller
+from tests.poller.conftest import QueueClient, StartPoller
 
 LONG = "https://example.com/long-{}.wav?sandbox=words:20000"
 SHORT = "https://example.com/short-{}.wav"
 
 
 async def test_large_and_small_results_of_one_task_are_stored(
-    services: Desk, sandbox: RunningSandbox, start_poller: StartPoller
+    queue: QueueClient, sandbox: RunningSandbox, start_poller: StartPoller
 ) -> None:
     long = [LONG.format(n) for n in range(3)]
     async with start_poller():
-        job = await services.post(*long, *(SHORT.format(n) for n in range(3)))
-        assert await services.final(job) == ["succeeded"]
-    rows = await services.rows(
+        job = await queue.post(*long, *(SHORT.format(n) for n in range(3)))
+        assert await queue.final(job) == ["succeeded"]
+    rows = await queue.rows(
         "SELECT file_url, raw_gzip, document_gzip FROM transcripts JOIN transcript_bodies ON transcript_id = id"
     )
     assert len(rows) == 6
@@ -31,11 +31,9 @@ async def test_large_and_small_results_of_one_task_are_stored(
         assert body["transcripts"] == orjson.loads(raw)["transcripts"]
 
 
-async def test_more_large_results_than_there_is_room_for_hold_up_no_small_one(
-    services: Desk, start_poller: StartPoller
-) -> None:
+async def test_large_results_do_not_delay_small_ones(queue: QueueClient, start_poller: StartPoller) -> None:
     async with start_poller(dashscope_beijing_max_files_per_task=1):
-        long = [await services.post(LONG.format(n)) for n in range(RESULT_SLOTS + 2)]
-        short = [await services.post(SHORT.format(n)) for n in range(3)]
-        assert await services.final(*short) == ["succeeded"] * 3
-        assert await services.final(*long) == ["succeeded"] * len(long)
+        long = [await queue.post(LONG.format(n)) for n in range(RESULT_SLOTS + 2)]
+        short = [await queue.post(SHORT.format(n)) for n in range(3)]
+        assert await queue.final(*short) == ["succeeded"] * 3
+        assert await queue.final(*long) == ["succeeded"] * len(long)

@@ -1,9 +1,9 @@
-"""Many tasks in flight are watched by the task list; only what ended is queried."""
+"""Many running tasks are watched by the task list, and only ended ones are queried."""
 
 import pytest
 
 from app.sandbox import Faults, RunningSandbox, SandboxConfig
-from tests.poller.conftest import Desk, StartPoller
+from tests.poller.conftest import QueueClient, StartPoller
 
 MANY = SandboxConfig(queue_s=0.5, run_s=2.5, submit_rps=1000, query_rps=30)
 LIMITS = {
@@ -18,23 +18,23 @@ def calls(sandbox: RunningSandbox, kind: str) -> int:
 
 
 @pytest.mark.parametrize("sandbox", [MANY], indirect=True)
-async def test_the_list_says_what_ended_and_nothing_is_queried_needlessly(
-    services: Desk, start_poller: StartPoller, sandbox: RunningSandbox
+async def test_list_shows_ended_tasks_and_saves_queries(
+    queue: QueueClient, start_poller: StartPoller, sandbox: RunningSandbox
 ) -> None:
-    job = await services.post(*(f"https://example.com/{number}.wav" for number in range(150)))
+    job = await queue.post(*(f"https://example.com/{number}.wav" for number in range(150)))
     async with start_poller(**LIMITS):
-        assert await services.final(job) == ["succeeded"]
+        assert await queue.final(job) == ["succeeded"]
     assert calls(sandbox, "list") > 0
     assert calls(sandbox, "query") < 150 * 1.6
     assert not sandbox.state.throttled
 
 
 @pytest.mark.parametrize("sandbox", [MANY], indirect=True)
-async def test_where_the_list_is_refused_single_queries_serve(
-    services: Desk, start_poller: StartPoller, sandbox: RunningSandbox
+async def test_single_queries_find_ended_tasks_while_the_list_is_refused(
+    queue: QueueClient, start_poller: StartPoller, sandbox: RunningSandbox
 ) -> None:
     sandbox.state.faults = Faults(list_refused=True)
-    job = await services.post(*(f"https://example.com/{number}.wav" for number in range(100)))
+    job = await queue.post(*(f"https://example.com/{number}.wav" for number in range(100)))
     async with start_poller(**LIMITS):
-        assert await services.final(job) == ["succeeded"]
+        assert await queue.final(job) == ["succeeded"]
     assert not sandbox.state.throttled

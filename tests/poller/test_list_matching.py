@@ -1,4 +1,4 @@
-"""Which task of the list is the one whose answer was lost."""
+"""Matches lost submits with tasks of the task list."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -7,9 +7,9 @@ import pytest
 
 from app.dashscope.wire import ListedTask, TaskStatus
 from app.poller.list_matching import (
-    Attempt,
     Candidate,
     Comparison,
+    LostSubmit,
     Rivals,
     compare,
     list_windows,
@@ -21,8 +21,8 @@ AT = datetime(2026, 11, 23, 1, 30, tzinfo=UTC)
 URLS = ("https://e/a.wav", "https://e/b.wav")
 
 
-def attempt(since: datetime = AT, lasting_s: float = 1, urls: tuple[str, ...] = URLS) -> Attempt:
-    return Attempt(UUID(int=1), "fun-asr", since, since + timedelta(seconds=lasting_s), 5.0, urls)
+def submit(since: datetime = AT, lasting_s: float = 1, urls: tuple[str, ...] = URLS) -> LostSubmit:
+    return LostSubmit(UUID(int=1), "fun-asr", since, since + timedelta(seconds=lasting_s), 5.0, urls)
 
 
 def candidate(
@@ -33,7 +33,7 @@ def candidate(
 
 
 @pytest.mark.parametrize(
-    ("found", "match"),
+    ("found", "comparison"),
     [
         (candidate(), Comparison.OURS),
         (candidate(urls=URLS[::-1]), Comparison.OURS),
@@ -51,33 +51,33 @@ def candidate(
         (candidate(urls=()), Comparison.OTHER),
     ],
 )
-def test_a_task_is_ours_by_its_time_and_its_files(found: Candidate, match: Comparison) -> None:
-    assert compare(attempt(), found) is match
+def test_task_matches_by_its_time_and_its_files(found: Candidate, comparison: Comparison) -> None:
+    assert compare(submit(), found) is comparison
 
 
-def test_an_upload_is_known_by_its_path() -> None:
+def test_upload_matches_by_its_path() -> None:
     echoed = "http://dashscope-file-mgr.oss-cn-beijing.aliyuncs.com/dashscope-instant/x/hello%20world.wav?Expires=1"
     assert same_files(["oss://dashscope-instant/x/hello%20world.wav"], [echoed])
     assert not same_files(["oss://dashscope-instant/y/hello%20world.wav"], [echoed])
 
 
-def test_the_window_holds_for_beijing_time_and_for_utc() -> None:
-    wide, narrow = list_windows([attempt()])
+def test_wide_window_is_valid_in_beijing_time_and_in_utc() -> None:
+    wide, narrow = list_windows([submit()])
     assert wide == {"start_time": "20261123012800", "end_time": "20261123093201"}
     assert narrow == {"start_time": "20261123092800", "end_time": "20261123093201"}
 
 
-def test_attempts_too_far_apart_for_one_window_are_settled_one_after_the_other() -> None:
-    early, near, far = attempt(), attempt(AT + timedelta(hours=1)), attempt(AT + timedelta(hours=13))
+def test_submits_too_far_apart_for_one_window_are_left_for_later() -> None:
+    early, near, far = submit(), submit(AT + timedelta(hours=1)), submit(AT + timedelta(hours=13))
     assert within_one_window([early, near, far]) == [early, near]
 
 
 ESCAPED, PLAIN = ("https://e/x%2Fy.wav",), ("https://e/x/y.wav",)
-OURS = Attempt(UUID(int=1), "fun-asr", AT, AT, 5.0, ESCAPED)
+OURS = LostSubmit(UUID(int=1), "fun-asr", AT, AT, 5.0, ESCAPED)
 
 
 @pytest.mark.parametrize(
-    ("echoes", "others", "is_open"),
+    ("echoes", "others", "left_open"),
     [
         ([PLAIN], {}, False),
         ([PLAIN], {2: PLAIN}, True),
@@ -91,21 +91,21 @@ OURS = Attempt(UUID(int=1), "fun-asr", AT, AT, 5.0, ESCAPED)
         ([PLAIN, ESCAPED], {2: PLAIN}, True),
     ],
 )
-def test_a_task_is_not_adopted_while_it_may_be_of_an_attempt_with_other_files(
-    echoes: list[tuple[str, ...]], others: dict[int, tuple[str, ...]], is_open: bool
+def test_task_is_left_open_if_it_may_belong_to_a_submit_with_other_urls(
+    echoes: list[tuple[str, ...]], others: dict[int, tuple[str, ...]], left_open: bool
 ) -> None:
     candidates = [candidate(count=1, urls=urls) for urls in echoes]
     assert compare(OURS, candidates[0]) is Comparison.OURS
     rivals = Rivals({OURS.task_id: ESCAPED, **{UUID(int=number): urls for number, urls in others.items()}})
-    assert rivals.leave_open(OURS, candidates[0], candidates) is is_open
+    assert rivals.leave_open(OURS, candidates[0], candidates) is left_open
 
 
-def test_an_upload_may_be_confused_with_another_url_of_the_same_path() -> None:
-    echo = candidate(count=1, urls=("https://e/x/y.wav",))
-    upload = Attempt(UUID(int=1), "fun-asr", AT, AT, 5.0, ("oss://x/y.wav",))
-    assert compare(upload, echo) is Comparison.OURS
-    assert Rivals({upload.task_id: upload.file_urls, UUID(int=2): PLAIN}).leave_open(upload, echo, [echo])
+def test_task_of_an_upload_is_left_open_beside_a_url_with_the_same_path() -> None:
+    echoed = candidate(count=1, urls=("https://e/x/y.wav",))
+    upload = LostSubmit(UUID(int=1), "fun-asr", AT, AT, 5.0, ("oss://x/y.wav",))
+    assert compare(upload, echoed) is Comparison.OURS
+    assert Rivals({upload.task_id: upload.file_urls, UUID(int=2): PLAIN}).leave_open(upload, echoed, [echoed])
 
 
-def test_a_task_of_one_upload_is_not_ours_under_an_unknown_link() -> None:
+def test_upload_does_not_match_an_unknown_url() -> None:
     assert not same_files(["oss://dashscope-instant/x/a.wav"], ["http://mirror/123"])

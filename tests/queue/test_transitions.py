@@ -1,6 +1,6 @@
-"""Every order of events in the life of jobs, files and tasks, as hypothesis thinks of them.
+"""Transitions of jobs, files and tasks, in the sequences that hypothesis generates.
 
-Whatever happens, counters equal the files, files and tasks agree on where they are, and all can be brought to an end.
+After each sequence the counters match the files, the states of files and tasks agree, and every job can be finished.
 """
 
 import asyncio
@@ -50,21 +50,21 @@ WRONG_COUNTS = text("""
         OR files_canceled <> count(*) FILTER (WHERE files.status = 'canceled')
 """)
 
-# A file that is under way has an open task in the state that goes with it, and a task that ended has no open file.
-LOST_FILES = text("""
+# A submitting or running file has an open task in a matching state, and a closed task has no open file.
+INCONSISTENT_FILES = text("""
     SELECT files.job_id, files.index, files.status, tasks.state FROM files LEFT JOIN tasks ON tasks.id = task_id
     WHERE (files.status = 'submitting' AND tasks.state IS DISTINCT FROM 'submitting' AND tasks.state <> 'unsure')
        OR (files.status = 'running' AND tasks.state IS DISTINCT FROM 'running')
 """)
 
-UNKNOWN_TRANSCRIPTS = text("""
+MISSING_TRANSCRIPTS = text("""
     SELECT files.job_id FROM files LEFT JOIN transcripts ON transcripts.id = transcript_id
     WHERE files.status = 'succeeded' AND transcripts.id IS NULL
 """)
 
 
 class Lifecycle(RuleBasedStateMachine):
-    """Drives the database functions of the poller and of the API, in any order, as several processes would."""
+    """Calls the database functions of the poller and of the API in any order, as several processes would."""
 
     database_url = ""
 
@@ -80,16 +80,16 @@ class Lifecycle(RuleBasedStateMachine):
         return self.runner.run(work)
 
     def teardown(self) -> None:
-        self.run(self._bring_to_an_end())
+        self.run(self._finish_all())
         self.run(self.engine.dispose())
         self.runner.close()
 
     def in_transaction(self, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
-        async def once() -> T:
+        async def run() -> T:
             async with transaction(self.sessions) as session:
                 return await work(session)
 
-        return self.run(once())
+        return self.run(run())
 
     def ids(self, query: str) -> list[UUID]:
         return self.in_transaction(lambda session: _scalars(session, query))
@@ -100,16 +100,16 @@ class Lifecycle(RuleBasedStateMachine):
 
     @rule(files=st.integers(1, 6), hint=st.sampled_from(["zh", "en"]))
     def post(self, files: int, hint: str) -> None:
-        asked = validate_job(
+        request = validate_job(
             model="fun-asr", region="beijing", parameters={"language_hints": [hint]}, served=["beijing"]
         )
         urls = [f"https://e/{new_id()}/{number % 4}.wav" for number in range(files)]
-        new = NewJob(self.client_id, asked, "beijing", urls, {}, None, None, b"")
+        new = NewJob(self.client_id, request, "beijing", urls, {}, None, None, b"")
         self.in_transaction(lambda session: create(session, new))
 
-    @rule(most=st.sampled_from([1, 3, 100]))
-    def claim(self, most: int) -> None:
-        submit_queue = SubmitQueue("beijing/default", "beijing", "fun-asr", most, 1)
+    @rule(max_files=st.sampled_from([1, 3, 100]))
+    def claim(self, max_files: int) -> None:
+        submit_queue = SubmitQueue("beijing/default", "beijing", "fun-asr", max_files, 1)
         self.in_transaction(lambda session: claim_files(session, submit_queue, token=uuid4()))
 
     @rule(number=PICK)
@@ -118,12 +118,12 @@ class Lifecycle(RuleBasedStateMachine):
             self.in_transaction(lambda session: mark_running(session, task, str(task), poll_in_s=0))
 
     @rule(number=PICK)
-    def the_answer_is_lost(self, number: int) -> None:
+    def the_response_is_lost(self, number: int) -> None:
         if task := self.pick("SELECT id FROM tasks WHERE state = 'submitting' ORDER BY id", number):
             self.in_transaction(lambda session: mark_unsure(session, task, last_error="lost", poll_in_s=0))
 
     @rule()
-    def a_poller_dies(self) -> None:
+    def a_poller_is_killed(self) -> None:
         async def expire(session: AsyncSession) -> None:
             await session.execute(
                 text("UPDATE tasks SET lease_until = now() - interval '1 s' WHERE lease_until IS NOT NULL")
@@ -174,11 +174,11 @@ class Lifecycle(RuleBasedStateMachine):
 
     @invariant()
     def files_and_tasks_agree(self) -> None:
-        assert not self.in_transaction(lambda session: _rows(session, LOST_FILES))
+        assert not self.in_transaction(lambda session: _rows(session, INCONSISTENT_FILES))
 
     @invariant()
-    def what_succeeded_has_a_transcript(self) -> None:
-        assert not self.in_transaction(lambda session: _rows(session, UNKNOWN_TRANSCRIPTS))
+    def succeeded_files_have_a_transcript(self) -> None:
+        assert not self.in_transaction(lambda session: _rows(session, MISSING_TRANSCRIPTS))
 
     def _change(self, change: Callable[..., Awaitable[Any]], number: int, expected: type[Exception]) -> None:
         job = self.pick("SELECT id FROM jobs ORDER BY id", number)
@@ -209,8 +209,8 @@ class Lifecycle(RuleBasedStateMachine):
             await store_results(session, task, results)
             await close_if_done(session, task, token)
 
-    async def _bring_to_an_end(self) -> None:
-        """Nothing that hypothesis did keeps the jobs from ending once upstream does as it should."""
+    async def _finish_all(self) -> None:
+        """Every job can be finished, whatever hypothesis did before."""
         submit_queue = SubmitQueue("beijing/default", "beijing", "fun-asr", 100, 1)
         async with transaction(self.sessions) as session:
             await session.execute(text("UPDATE files SET not_before = NULL WHERE status = 'queued'"))
@@ -249,7 +249,7 @@ async def _rows(session: AsyncSession, query: Any) -> list[Any]:
     return list(await session.execute(query))
 
 
-def test_whatever_happens_nothing_is_lost_and_nothing_is_counted_twice(
+def test_counters_and_states_agree_after_any_sequence_of_transitions(
     server_url: str, template: str, request: pytest.FixtureRequest
 ) -> None:
     async def sql(statement: str) -> None:

@@ -1,0 +1,209 @@
+"""Claims: the order of clients, the size of groups, and group limits that upstream teaches."""
+
+import asyncio
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from app.dashscope.failures import classify_call
+from app.db import Sessions, transaction
+from app.poller.submitter import may_be_one_file
+from app.queue.claiming import WAITING, Claim, SubmitQueue, claim_any_file, claim_files, group_size
+from app.queue.submissions import fail_files, mark_running, requeue, split_group
+from app.sandbox import RunningSandbox, SandboxConfig
+from tests.poller.conftest import QueueClient, StartPoller
+
+QUEUE = SubmitQueue(account="beijing/default", region="beijing", model="fun-asr", max_files=100, submits_per_s=10)
+
+
+async def claim(sessions: Sessions, submit_queue: SubmitQueue = QUEUE) -> Claim | None:
+    async with transaction(sessions) as session:
+        return await claim_files(session, submit_queue, token=uuid4())
+
+
+def urls(name: str, count: int) -> list[str]:
+    return [f"https://example.com/{name}/{number}.wav" for number in range(count)]
+
+
+async def test_claim_without_queued_files_is_none(sessions: Sessions) -> None:
+    assert await claim(sessions) is None
+
+
+async def test_single_queued_file_is_a_task_of_its_own(queue: QueueClient) -> None:
+    await queue.post("https://example.com/a.wav")
+    claimed = await claim(queue.sessions)
+    assert claimed is not None
+    assert claimed.file_urls == ["https://example.com/a.wav"]
+    assert await claim(queue.sessions) is None
+
+
+async def test_probe_claims_one_random_file(queue: QueueClient) -> None:
+    await queue.post(*urls("a", 1), parameters={"language_hints": ["zh"]})
+    await queue.post(*urls("b", 1), client_id=await queue.client("other"))
+    seen = set()
+    for _ in range(60):  # the probability of the same file each time is 2 to 10^18
+        async with transaction(queue.sessions) as session:
+            claimed = await claim_any_file(session, QUEUE, token=uuid4())
+            assert claimed is not None
+            assert len(claimed.file_urls) == 1
+            seen |= set(claimed.file_urls)
+            await requeue(session, claimed.task_id)
+    assert seen == {*urls("a", 1), *urls("b", 1)}
+
+
+async def test_backlog_is_claimed_in_tasks_large_enough_to_drain_it(queue: QueueClient) -> None:
+    await queue.post(*urls("backlog", 500))
+    claimed = await claim(queue.sessions)
+    assert claimed is not None
+    assert 50 <= len(claimed.file_urls) <= 100
+
+
+async def test_files_with_different_parameters_never_share_a_task(queue: QueueClient) -> None:
+    await queue.post(*urls("zh", 3), parameters={"language_hints": ["zh"]})
+    await queue.post(*urls("en", 3), parameters={"language_hints": ["en"]})
+    seen = []
+    while claimed := await claim(queue.sessions):
+        seen.append((claimed.parameters["language_hints"], {url.split("/")[3] for url in claimed.file_urls}))
+    assert {(hints[0], *names) for hints, names in seen} == {("zh", "zh"), ("en", "en")}
+
+
+async def test_task_never_has_the_same_url_twice(queue: QueueClient) -> None:
+    for _ in range(3):
+        await queue.post("https://example.com/same.wav", "https://example.com/other.wav")
+    while claimed := await claim(queue.sessions):
+        assert len(set(claimed.file_urls)) == len(claimed.file_urls)
+    assert not await queue.rows("SELECT 1 FROM files WHERE status = 'queued'")
+
+
+async def test_concurrent_claims_take_different_files(queue: QueueClient) -> None:
+    await queue.post(*urls("race", 40))
+    claims = await asyncio.gather(*(claim(queue.sessions) for _ in range(8)))
+    taken = [url for claimed in claims if claimed for url in claimed.file_urls]
+    assert len(taken) == len(set(taken))
+
+
+async def test_backlog_of_one_client_does_not_delay_another_client(queue: QueueClient) -> None:
+    """Of 3,000 queued files of A and ten of B, the next task has all of B: it takes one of each in turn."""
+    other = await queue.client("other")
+    await queue.post(*urls("a", 3000))
+    await queue.post(*urls("b", 10), client_id=other)
+    claimed = await claim(queue.sessions)
+    assert claimed is not None
+    assert sum("/b/" in url for url in claimed.file_urls) == 10
+
+
+async def test_clients_whose_files_cannot_share_a_task_take_turns(queue: QueueClient) -> None:
+    other = await queue.client("other")
+    submit_queue = SubmitQueue(
+        account="beijing/default", region="beijing", model="fun-asr", max_files=1, submits_per_s=10
+    )
+    await queue.post(*urls("a", 30))
+    await queue.post(*urls("b", 5), client_id=other, parameters={"language_hints": ["zh"]})
+    order = ""
+    for _ in range(10):
+        claimed = await claim(queue.sessions, submit_queue)
+        assert claimed is not None
+        order += claimed.file_urls[0].split("/")[3]
+    assert order == "ab" * 5
+
+
+@pytest.mark.parametrize("sandbox", [SandboxConfig(queue_s=0.02, run_s=0.05, max_files_per_task=1)], indirect=True)
+async def test_smaller_group_limit_of_upstream_is_learned(
+    queue: QueueClient, start_poller: StartPoller, sandbox: RunningSandbox
+) -> None:
+    job = await queue.post(*urls("limit", 60))
+    async with start_poller():
+        assert await queue.final(job) == ["succeeded"]
+    (limit,) = await queue.rows("SELECT account, model, max_files FROM group_limits")
+    assert tuple(limit) == ("beijing/default", "fun-asr", 1)
+    assert sandbox.state.transcribed_files().total() == 60
+
+
+@pytest.mark.parametrize(
+    ("waiting", "age_s", "groups", "size"),
+    [
+        (1, 0.0, 1, 1),
+        (1, 60.0, 1, 1),
+        (3, 0.0, 1, 1),
+        (90, 0.0, 1, 30),
+        (60, 0.15, 1, 40),
+        (500, 0.0, 1, 100),
+        (40, 5.0, 1, 40),
+        (5000, 5.0, 1, 100),
+        (100, 0.0, 10, 100),
+    ],
+)
+def test_group_size_drains_the_backlog_in_time(waiting: int, age_s: float, groups: int, size: int) -> None:
+    assert group_size(waiting=waiting, oldest_age_s=age_s, submits_per_s=10, groups=groups, max_files=100) == size
+
+
+async def test_message_of_a_refused_group_shows_no_url_of_another_file(queue: QueueClient) -> None:
+    other = await queue.client("other")
+    mine, theirs = "https://a.example/x.wav?Signature=1", "https://clinic.example/mueller-2.wav?Signature=2"
+    await queue.post(mine, *urls("more", 3))
+    await queue.post(theirs, client_id=other)
+    claimed = await claim(queue.sessions)
+    assert claimed is not None
+    assert {mine, theirs} <= set(claimed.file_urls)
+    refused = classify_call(403, "AccessDenied", f"cannot read {theirs} or {mine} denied")
+    async with transaction(queue.sessions) as session:
+        await fail_files(session, claimed.task_id, failure=refused)
+    files = await queue.rows("SELECT url, error_message FROM files WHERE status = 'failed'")
+    messages = {file.url: file.error_message for file in files}
+    assert messages[mine] == "AccessDenied: cannot read … or https://a.example/x.wav denied"
+    assert messages[theirs] == "AccessDenied: cannot read https://clinic.example/mueller-2.wav or … denied"
+    assert {messages[url] for url in claimed.file_urls if "/more/" in url} <= {
+        "AccessDenied: cannot read … or … denied"
+    }
+
+
+async def test_files_whose_urls_differ_only_in_escapes_never_share_a_task(queue: QueueClient) -> None:
+    await queue.post("https://example.com/x%2Fy.wav", "https://example.com/z.wav")
+    await queue.post("https://example.com/x/y.wav", client_id=await queue.client("other"))
+    claimed = [await claim(queue.sessions) for _ in range(3)]
+    assert sum(len(each.file_urls) for each in claimed if each) == 3
+    for each in claimed:
+        assert each is None or len([url for url in each.file_urls if url.endswith("y.wav")]) < 2
+
+
+async def test_group_refused_because_of_a_url_teaches_no_limit(queue: QueueClient) -> None:
+    """Both halves are accepted later, but the refusal was not about the size."""
+    await queue.post(*urls("slow", 8))
+    submit_queue = SubmitQueue(
+        account="beijing/default", region="beijing", model="fun-asr", max_files=8, submits_per_s=1
+    )
+    claimed = await claim(queue.sessions, submit_queue)
+    assert claimed is not None
+    async with transaction(queue.sessions) as session:
+        await split_group(session, claimed.task_id, last_error="InvalidURL.Timeout", suspect=False)
+    while claimed := await claim(queue.sessions, submit_queue):
+        async with transaction(queue.sessions) as session:
+            assert await mark_running(session, claimed.task_id, str(claimed.task_id), poll_in_s=0) == []
+
+
+async def test_claim_reads_few_rows_with_many_group_keys_of_one_client(queue: QueueClient) -> None:
+    """Counts the rows that PostgreSQL reads, not time."""
+    for number in range(300):
+        await queue.post(f"https://example.com/{number}.wav", parameters={"vocabulary_id": f"vocab-x-{number}"})
+    plan = await queue.rows(f"EXPLAIN (ANALYZE, FORMAT JSON) {WAITING}", region="beijing", model="fun-asr")
+    assert most_rows(plan[0][0][0]["Plan"]) < 20
+
+
+def most_rows(plan: dict[str, Any]) -> float:
+    return max([float(plan["Actual Rows"]), *(most_rows(inner) for inner in plan.get("Plans", []))])
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message", "count", "split"),
+    [
+        (400, "InvalidParameter", "input.file_urls[0] is not valid", 2, True),
+        (400, "InvalidParameter", "url error, please check url！", 2, True),  # for a model or for a URL
+        (400, "DataInspectionFailed", "", 2, True),
+        (400, "InvalidParameter", "anything", 1, False),
+        (404, "ModelNotFound", "Model can not be found.", 2, False),
+        (403, "Model.AccessDenied", "", 2, False),
+    ],
+)
+def test_group_is_split_after_a_400(status: int, code: str, message: str, count: int, split: bool) -> None:
+    assert may_be_one_file(classify_call(status, code, message), count) is split
