@@ -1,17 +1,17 @@
-"""Text in the form in which it is matched: NFKC, without case, and what is only another sign for the same is one sign.
+"""Text normalised for matching: NFKC, case-folded, punctuation variants unified. Pure.
 
-Pure. A text and its fold may differ in length; `origins` leads from the fold back to the text.
+A text and its fold may differ in length; `origins` maps the fold back to the text.
 """
 
 import re
 import unicodedata
 from itertools import accumulate
 
-# Between the sentences of a channel, and between channels. Control characters, so no text has them: see `clean`.
-# To `re` they are blanks.
+# Separate the sentences of a channel, and the channels. `clean` removes these control characters from texts.
+# `re` counts them as white space.
 BORDER, CHANNEL_BORDER = "\x1e", "\x1d"
 
-# Scripts whose words are not parted by spaces, or whose words grow endings (Korean), and pictures: found by any part.
+# Found by any part: scripts without spaces between words, Korean (because of its endings), and pictures.
 _CHARACTERS = (
     "\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff"  # Thai, Lao, Tibetan, Burmese, Jamo, Khmer
     "\u2190-\u21ff\u2300-\u23ff\u2460-\u27bf\u2b00-\u2bff"  # arrows, symbols
@@ -19,13 +19,13 @@ _CHARACTERS = (
     "\u3400-\u4dbf\u4e00-\u9fff\ua000-\ua4cf\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff"
     "\U0001f000-\U0001faff\U00020000-\U0003ffff"
 )
-# What belongs to the letter before it, which `\w` leaves out; of Indic scripts the whole blocks but for their stops.
+# Marks that belong to the letter before them and that `\w` leaves out. Of Indic scripts the whole blocks except stops.
 MARKS = (
     "\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u05bf\u05c1\u05c2\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06dc"
     "\u06df-\u06e8\u06ea-\u06ed\u0900-\u0963\u0966-\u0df3"
 )
-# In a fold all separators beyond ASCII are this one, and what then is in these ranges is a character as above, or a
-# letter of a script that lies between them.
+# In a fold every separator beyond ASCII is this one. So all other characters in the ranges of UNSPACED are characters
+# as above, or letters of scripts that lie between them.
 _POINT = "·"
 _SEPARATORS = "\x00-/:-@[-`{-\x7f" + _POINT
 SEPARATOR, LETTER = f"[{_SEPARATORS}]", f"[^{_SEPARATORS}]"
@@ -33,25 +33,25 @@ UNSPACED = "[\u0e00-\u11ff\u1780-\u17ff\u2190-\U0003ffff]"
 _ALL_SEPARATORS = "".join(character for code in range(0x80) if not (character := chr(code)).isalnum()) + _POINT
 _OTHER_SEPARATOR = re.compile(f"[^\x00-\x7f\\w{MARKS}{_CHARACTERS}]")
 
-# NFKC makes these of full-width signs as well, but takes 160 µs for 1,500 characters; without them it takes 2.
+# NFKC replaces full-width signs too, but takes 160 µs for 1,500 characters; if they are replaced before, it takes 2 µs.
 _SIGNS = [
     ("，", ","), ("。", "."), ("？", "?"), ("！", "!"), ("：", ":"), ("；", ";"), ("（", "("), ("）", ")"),
     ("、", ","), ("\u3000", " "), ("\u2019", "'"), ("\u2018", "'"), ("\u02bc", "'"), ("\u2010", "-"),
     ("\u2011", "-"), ("\u2013", "-"), ("\u2014", "-"), ("\u2212", "-"), ("…", "."), ("_", " "),
 ]  # fmt: skip
 _INVISIBLE = re.compile("[\u00ad\u034f\u200b-\u200f\u2060-\u2064\ufe00-\ufe0f\ufeff]")
-# Marks that NFKC sorts, which takes the square of their number: 32,000 of them 0.8 s. No letter has thirty (UAX #15,
-# stream-safe text); behind so many comes a sign that is left out again afterwards. Those beyond U+FFFF are not told
-# apart, since `re` would look through them one by one.
+# Marks that NFKC sorts, in time quadratic in their number: 0.8 s for 32,000. No letter has more than thirty (UAX #15,
+# stream-safe text), so after thirty a character is inserted, which is removed afterwards. All characters from U+10000
+# on are included, because `re` would check single ones one by one.
 _SORTED = "\U00010000-\U0001ffff" + "".join(
     character
     for character in map(chr, range(0x300, 0x10000))
     if unicodedata.combining(unicodedata.normalize("NFKD", character)[0])
 )
-# The first of them stands alone: `re` polls for a class much faster than for a repeated one.
+# The first mark stands alone: `re` searches for a class much faster than for a repeated class.
 _STACK = re.compile(f"[{_SORTED}][{_SORTED}]{{29}}(?=[{_SORTED}])")
-_PARTING = "\u034f"
-# NFKC joins marks with the letter before them, so both are folded at once.
+_STACK_BREAK = "\u034f"
+# NFKC combines marks with the letter before them, so both are folded together.
 _CLUSTER = re.compile(f"(?s).[{MARKS}\u3099\u309a\uff9e\uff9f]*")
 
 
@@ -63,7 +63,7 @@ def fold(text: str) -> str:
 
 
 def open_borders(folded: str) -> str:
-    """The same with all separators beside a border as borders: what goes over one passes by blanks alone."""
+    """The fold with all separators next to a border turned into borders, so that a pattern passes them as spaces."""
     return BORDER.join(map(_open_ends, folded.split(BORDER)))
 
 
@@ -72,14 +72,14 @@ def clean(text: str) -> str:
 
 
 def origins(text: str) -> list[int] | None:
-    """For each character of the fold, and for its end, the place in `text`. None where that cannot be told."""
+    """For each character of the fold, and for its end, the offset in `text`. None if it cannot be determined."""
     folded = fold(text)
     if len(folded) == len(text) and unicodedata.is_normalized("NFKC", _prepared(text)):
         return [*range(len(text) + 1)]
     letters = _CLUSTER.findall(text)
     folds = [fold(letter) for letter in letters]
     if "".join(folds) != folded:
-        return None  # Hangul in pieces, say
+        return None  # for example Hangul in separate jamo
     starts = accumulate((len(letter) for letter in letters), initial=0)
     return [start for piece, start in zip(folds, starts, strict=False) for _ in piece] + [len(text)]
 
@@ -91,7 +91,7 @@ def _open_ends(sentence: str) -> str:
 
 
 def _prepared(text: str) -> str:
-    """For NFKC, which then takes little time."""
-    for sign, plain in _SIGNS:
-        text = text.replace(sign, plain)
-    return _STACK.sub(rf"\g<0>{_PARTING}", text)
+    """Replace the characters that make NFKC slow."""
+    for sign, ascii_sign in _SIGNS:
+        text = text.replace(sign, ascii_sign)
+    return _STACK.sub(rf"\g<0>{_STACK_BREAK}", text)

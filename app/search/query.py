@@ -1,4 +1,4 @@
-"""What a client asks for: the parts of `q`, as terms for the index and as patterns that settle it. Pure."""
+"""Parses `q` into terms for the index, and into patterns that decide whether a sentence matches. Pure."""
 
 import re
 from dataclasses import dataclass
@@ -6,36 +6,36 @@ from dataclasses import dataclass
 from app.search.folding import LETTER, SEPARATOR, UNSPACED, fold
 from app.search.terms import pair_term, prefix_term, run_terms, word_term
 
-# From so many characters on a run may go over the end of a sentence, with its punctuation. Shorter ones would mostly
-# find what nobody said: the last character of one sentence before the first of the next.
-OVER_BORDER_FROM = 4
-# One sign may stand for eighteen characters.
+# Parts of at least this many characters may continue over the end of a sentence and its punctuation. Shorter ones would
+# mostly match by accident: the last character of one sentence before the first of the next.
+MIN_OVER_BORDER = 4
+# Maximum length of a query after folding. One sign may stand for eighteen characters.
 MAX_FOLDED = 400
 
 _QUOTES = str.maketrans(dict.fromkeys("“”„＂「」", '"'))
 _PART = re.compile(r'"([^"]*)"|([^\s"]+)')
 _TOKEN = re.compile(f"(?P<run>{UNSPACED}+)|(?P<word>(?:(?!{UNSPACED}){LETTER})+)|(?P<gap>{SEPARATOR}+)")
 
-# Possessive: separators are never what comes after them, so giving some back would only cost time.
+# Possessive: the pattern never continues with a separator, so backtracking would only cost time.
 _BLANKS = r"\s*+"
-# Enough to pass most places by where no word begins or ends; `matching` knows the others. `re` takes a millisecond to
-# compile a class of all letters, and a query may have a hundred words.
+# Rules out most places where no word begins or ends; `matching` checks the others. A class of all letters would take
+# `re` a millisecond to compile, and a query may have a hundred words.
 _ASCII_LETTER = "[0-9a-z]"
 
 
 class NothingToFind(ValueError):
-    """The query has neither letter nor digit nor character."""
+    """The query has no letter, digit or character of any script."""
 
 
 class TooLong(ValueError):
-    """With its signs written out the query has more than MAX_FOLDED characters."""
+    """The folded query has more than MAX_FOLDED characters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """`pattern` finds where it may be: whether a word begins or ends there has to be looked at, where one must.
+    """`pattern` finds candidates. With `begins_word` or `ends_word` a word must begin or end there.
 
-    `over_borders`: the pattern is for a text with open borders.
+    `over_borders`: the pattern is for a text after `open_borders`.
     """
 
     pattern: re.Pattern[str]
@@ -46,7 +46,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """`terms` are in every segment that has a hit, and in some others. A hit has all `parts`."""
+    """`terms`: contained in every matching segment, and in some others. `parts`: a sentence must contain all."""
 
     terms: list[int]
     parts: list[Part]
@@ -59,7 +59,7 @@ class _Token:
 
 
 def parse(q: str) -> Query:
-    """Some milliseconds at most, as all on the event loop. Raises NothingToFind and TooLong."""
+    """Takes a few milliseconds at most, so the event loop can call it. Raises NothingToFind and TooLong."""
     folded = fold(q.translate(_QUOTES)) if len(q) <= MAX_FOLDED else q
     if len(folded) > MAX_FOLDED:
         raise TooLong
@@ -73,7 +73,7 @@ def parse(q: str) -> Query:
             parts[_part(tokens, quoted=quoted)] = None
     if not parts:
         raise NothingToFind
-    # Long ones first: they are rarer, and the first that is missing ends the matching.
+    # Long parts first: they are rarer, and matching ends at the first missing part.
     return Query(sorted(terms), sorted(parts, key=lambda part: len(part.pattern.pattern), reverse=True))
 
 
@@ -107,11 +107,11 @@ def _part(tokens: list[_Token], *, quoted: bool) -> Part:
     pattern = _pattern(tokens, quoted=quoted)
     if ends_word:
         pattern += f"(?!{_ASCII_LETTER})"
-    return Part(re.compile(pattern), begins_word, ends_word, _BLANKS in pattern and size >= OVER_BORDER_FROM)
+    return Part(re.compile(pattern), begins_word, ends_word, _BLANKS in pattern and size >= MIN_OVER_BORDER)
 
 
 def _pattern(tokens: list[_Token], *, quoted: bool) -> str:
-    """Of a word within it both ends are known: a gap or a run is beside it."""
+    """Words inside the pattern need no check of their ends: a gap or a run is next to them."""
     pattern = ""
     for place, token in enumerate(tokens):
         before = tokens[place - 1].kind if place else ""
@@ -134,6 +134,6 @@ def _gap(text: str, before: str, after: str, *, quoted: bool) -> str:
 
 
 def _first_word(word: str) -> str:
-    """What is before it afterwards: a pattern that begins with letters is searched for fast."""
+    """The character before the word is checked after it: `re` searches fast for patterns that begin with letters."""
     text = re.escape(word)
     return f"{text}(?<!{_ASCII_LETTER}{text})"

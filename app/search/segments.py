@@ -1,6 +1,7 @@
-"""A transcript in segments: runs of sentences, small enough to read one for a hit, large enough to be few. Pure.
+"""Divides a transcript into segments: runs of sentences, small enough to be read for one hit, large enough to be few.
 
-A segment holds what a hit shows, so one row answers; compressed, and so that no stretch of it is legible in a file.
+Pure. A segment holds everything that a hit shows, so one row is enough. It is compressed and obscured, so that no part
+of the text is legible in the database's files.
 """
 
 import zlib
@@ -15,13 +16,13 @@ from app.search.folding import BORDER, CHANNEL_BORDER, clean, fold
 from app.search.terms import text_terms
 
 SEGMENT_CHARACTERS = 3000
-# The last sentences of a channel, so many or the end of the last, stand in the next segment again: a phrase may begin
-# in them and go on.
+# The last sentences of a channel, or the end of a long one, are repeated in the next segment, because a phrase may
+# begin in one segment and continue in the next.
 OVERLAP_CHARACTERS = 400
 
-# zlib stores what it cannot compress as it is, and short texts of rare characters are such: in other bytes, then.
-_HIDE = bytes(byte ^ 0xA5 for byte in range(256))
-# Two thirds of the time of level 6, and as small where it matters: a text of 4 kB has few repetitions.
+# zlib stores short texts of rare characters uncompressed, so all bytes are replaced before.
+_OBSCURE = bytes(byte ^ 0xA5 for byte in range(256))
+# Two thirds of the time of level 6 for about the same size: a text of 4 kB has few repetitions.
 _LEVEL = 1
 
 # Channel, begin, end, speaker.
@@ -30,7 +31,7 @@ SentenceRow = tuple[int, int, int, Any]
 
 @dataclass(frozen=True, slots=True)
 class PreparedSegment:
-    """What `service.insert_segments` writes."""
+    """A segment for `indexing.insert_segments`."""
 
     number: int
     texts: bytes
@@ -38,22 +39,21 @@ class PreparedSegment:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """`channels`: the sentences of each, parted by BORDER. The rest is read when there is a hit: most have none."""
+    """`channels`: the sentences of each, separated by BORDER. `head` is parsed only if there is a hit."""
 
     head: bytes
     channels: Sequence[str]
 
     def read_head(self) -> tuple[int, list[SentenceRow]]:
-        """How many sentences were in the segment before already, and are here for what begins in them and goes on;
-        and what belongs to the sentences of all channels, in order."""
+        """The number of sentences repeated from the previous segment, and the rows of all sentences in order."""
         return _DECODER.decode(self.head)
 
 
 class Segments:
-    """Takes the sentences of one transcript in the order of the document."""
+    """Builds the segments of one transcript from its sentences in the order of the document."""
 
     def __init__(self, characters: int = SEGMENT_CHARACTERS, overlap_characters: int = OVERLAP_CHARACTERS) -> None:
-        self._most_characters = characters
+        self._max_characters = characters
         self._overlap_characters = overlap_characters
         self._prepared: list[PreparedSegment] = []
         self._rows: list[tuple[SentenceRow, str]] = []
@@ -61,18 +61,18 @@ class Segments:
         self._characters = 0
 
     def add(self, channel_id: int, sentence: Mapping[str, Any]) -> None:
-        """`sentence` has the upstream's keys, mended as `transcripts.document` does."""
+        """Add a sentence with the upstream's keys, checked already. Sentences without text are skipped."""
         text = clean(sentence.get("text") or "")
         if not text:
             return
-        if self._characters and self._characters + len(text) > self._most_characters:
-            self._close(going_on_with=channel_id)
+        if self._characters and self._characters + len(text) > self._max_characters:
+            self._close(next_channel=channel_id)
         row = (channel_id, sentence["begin_time"], sentence["end_time"], sentence.get("speaker_id"))
         self._rows.append((row, text))
         self._characters += len(text)
 
     def add_channel(self, channel: Mapping[str, Any]) -> None:
-        """One of the document's `transcripts`."""
+        """Add all sentences of an entry of `transcripts`."""
         channel_id = channel.get("channel_id", 0)
         for sentence in channel["sentences"]:
             self.add(channel_id, sentence)
@@ -80,24 +80,24 @@ class Segments:
             self.add_text(channel_id, channel.get("text") or "")
 
     def add_text(self, channel_id: int, text: str) -> None:
-        """What a channel without sentences says: found all the same, at no certain time."""
+        """Add the text of a channel without sentences. Its time is unknown and stored as 0."""
         self.add(channel_id, {"begin_time": 0, "end_time": 0, "text": text})
 
     def finish(self) -> list[PreparedSegment]:
         if self._characters:
-            self._close(going_on_with=None)
+            self._close(next_channel=None)
         return self._prepared
 
-    def _close(self, *, going_on_with: int | None) -> None:
+    def _close(self, *, next_channel: int | None) -> None:
         channels = [BORDER.join(text for _, text in group) for _, group in groupby(self._rows, key=_channel_of)]
         head = msgspec.json.encode((self._overlap, [row for row, _ in self._rows]))
         self._prepared.append(PreparedSegment(len(self._prepared), pack(Segment(head, channels))))
-        self._rows = self._last_rows(going_on_with)
+        self._rows = self._last_rows(next_channel)
         self._overlap = len(self._rows)
         self._characters = 0
 
     def _last_rows(self, channel_id: int | None) -> list[tuple[SentenceRow, str]]:
-        """Of the channel, at least one, be it cut."""
+        """The rows that the next segment repeats: at least one of the channel, cut if it is long."""
         left = self._overlap_characters
         rows: list[tuple[SentenceRow, str]] = []
         for row, text in reversed(self._rows):
@@ -110,11 +110,11 @@ class Segments:
 
 def pack(segment: Segment) -> bytes:
     plain = CHANNEL_BORDER.join([segment.head.decode(), *segment.channels]).encode()
-    return zlib.compress(plain.translate(_HIDE), _LEVEL)
+    return zlib.compress(plain.translate(_OBSCURE), _LEVEL)
 
 
 def unpack(texts: bytes) -> Segment:
-    head, *channels = zlib.decompress(texts).translate(_HIDE).decode().split(CHANNEL_BORDER)
+    head, *channels = zlib.decompress(texts).translate(_OBSCURE).decode().split(CHANNEL_BORDER)
     return Segment(head.encode(), channels)
 
 
@@ -126,5 +126,5 @@ def _channel_of(row: tuple[SentenceRow, str]) -> int:
     return row[0][0]
 
 
-# Segments from before only ever had one sentence again, and say whether.
+# Old segments repeat at most one sentence and store a boolean.
 _DECODER = msgspec.json.Decoder(tuple[int | bool, list[SentenceRow]])

@@ -1,10 +1,11 @@
-"""What the index holds of a text: numbers of 32 bits, never the text itself. Pure.
+"""Terms of the search index: 32-bit numbers in place of text. Pure.
 
-A GIN index never forgets a key, so plain words would outlive the transcripts that they came from. Different texts may
-share a number; whoever polls numbers up reads the text to be sure.
+A GIN index never removes a key, so plain words would outlive their transcripts. Different texts may share a term, so a
+search must check the text of each candidate.
 
-Scripts without spaces: each character, and each pair of neighbours, in UTF-16. Others: each word, its first letters,
-and each pair of neighbouring words. Labels: client, job, model and region, so that the index itself narrows to them.
+Scripts without spaces have a term for each character and for each pair of neighbours, in UTF-16. Other scripts have a
+term for each word, for its first letters, and for each pair of neighbouring words. Labels are terms for client, job,
+model and region, so that the index can filter by them.
 """
 
 import re
@@ -13,35 +14,35 @@ from zlib import crc32
 
 from app.search.folding import BORDER, LETTER, SEPARATOR, UNSPACED
 
-# Of each word so many letters are in the index; a query for more of them polls the longest of these up.
+# Lengths of the prefixes of a word in the index. A query uses the longest that is not longer than its word.
 PREFIXES = (1, 2, 3, 5, 8)
 
-# From the beginning of the separators only: from each of them it would be the square of their number.
+# Matches from the first separator only: matching from each of them would take quadratic time.
 _AROUND_BORDER = re.compile(f"(?<!{SEPARATOR})(?:(?!{BORDER}){SEPARATOR})*+{BORDER}{SEPARATOR}*+")
 _RUN = re.compile(f"{UNSPACED}[{UNSPACED[1:-1]}\\s]*")
 _WORD = re.compile(f"{LETTER}+")
-_PAST_CHARACTERS = "\0"
-# Two characters as one number are their UTF-16, to be read in the index's file. These are not.
-_HIDE = 0x5BD1E995
+_RUN_SEPARATOR = "\0"
+# Two characters as one number are legible UTF-16 in the index's file, so terms are obscured.
+_OBSCURE = 0x5BD1E995
 
 
 def text_terms(folded: str) -> set[int]:
-    """Of a folded text, whose sentences are parted by BORDER. 0.3 ms for 1,500 characters."""
+    """The terms of a folded text whose sentences are separated by BORDER. 0.3 ms for 1,500 characters."""
     text = _AROUND_BORDER.sub(" ", folded)
     if text.isascii():
         return _words_terms(_WORD.findall(text))
-    runs = "".join(_PAST_CHARACTERS.join(_RUN.findall(text)).split())
+    runs = "".join(_RUN_SEPARATOR.join(_RUN.findall(text)).split())
     return _words_terms(_WORD.findall(_RUN.sub(" ", text))) | _runs_terms(runs)
 
 
 def run_terms(run: str) -> set[int]:
-    """What a text has if it has these characters of a script without spaces one after the other."""
+    """Terms of every text that contains these consecutive characters of a script without spaces."""
     units = _units(run)
-    return {number ^ _HIDE for number in (_pairs(units) if len(units) > 2 else units.cast("H"))}
+    return {number ^ _OBSCURE for number in (_pairs(units) if len(units) > 2 else units.cast("H"))}
 
 
 def prefix_term(word: str) -> int:
-    """What a text has if one of its words begins so."""
+    """Term of every text with a word that begins with these letters."""
     length = max(length for length in PREFIXES if length <= len(word))
     return _number(f"p {word[:length]}")
 
@@ -68,8 +69,8 @@ def _words_terms(words: list[str]) -> set[int]:
 
 def _runs_terms(runs: str) -> set[int]:
     units = _units(runs)
-    # Pairs that begin with the sign between runs say nothing; those that end with it are characters by themselves.
-    return {number ^ _HIDE for number in _pairs(units) | {*units.cast("H")} if number & 0xFFFF}
+    # Drop pairs that begin with the separator between runs. Pairs that end with it are single characters.
+    return {number ^ _OBSCURE for number in _pairs(units) | {*units.cast("H")} if number & 0xFFFF}
 
 
 def _units(text: str) -> memoryview:
@@ -77,7 +78,7 @@ def _units(text: str) -> memoryview:
 
 
 def _pairs(units: memoryview) -> set[int]:
-    """Two neighbours as one number each. Casting the memory is ten times as fast as reckoning them one by one."""
+    """Each pair of neighbours as one number. Casting the memory is ten times as fast as computing each number."""
     even, odd = len(units) // 4 * 4, (len(units) - 2) // 4 * 4
     return {*units[:even].cast("i"), *units[2 : 2 + odd].cast("i")} if even else set()
 

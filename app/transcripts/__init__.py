@@ -1,1 +1,1 @@
-"""Transcripts: what became of the files."""
+"""Transcripts: the results of files, stored and served in several forms."""

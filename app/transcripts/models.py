@@ -1,4 +1,4 @@
-"""Stored transcripts: the upstream's bytes as they came, and the document in the form in which it is served."""
+"""Tables of transcripts: list columns, and the bodies: upstream's bytes unchanged and the document as it is served."""
 
 from datetime import datetime
 from uuid import UUID
@@ -11,7 +11,7 @@ from app.identifiers import new_id
 
 
 class Transcript(Base):
-    """The list columns. The bodies live in `TranscriptBody`, so that lists never touch them."""
+    """The list columns. The bodies are in `TranscriptBody`, so lists never read them."""
 
     __tablename__ = "transcripts"
     __table_args__ = (
@@ -31,9 +31,9 @@ class Transcript(Base):
 
 
 class TranscriptBody(Base):
-    """Two gzip blobs, stored uncompressed by PostgreSQL (EXTERNAL): 20 ms to insert 14.5 MB, 6 ms to read.
+    """Two gzip bodies, which PostgreSQL stores as they are (EXTERNAL): 20 ms to insert 14.5 MB, 6 ms to read.
 
-    `document_index` says where in the document's what is (`blocks.pack`).
+    `document_index` is the packed index of `document_gzip` (`seekable_gzip.pack`).
     """
 
     __tablename__ = "transcript_bodies"

@@ -1,7 +1,7 @@
-"""One form for the result documents of all model families. Pure: bytes in; sentences out, one after the other.
+"""Converts the result documents of all model families to one form. Pure: bytes in, sentences out one by one.
 
-Twelve hours of speech are 15 MB of JSON and 130 MB of dictionaries: only the outline is read at once, and a sentence
-when its turn comes.
+Twelve hours of speech are 15 MB of JSON and 130 MB of dictionaries. So only the outline is parsed at once; each
+sentence is parsed when it is written.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,11 +18,11 @@ from app.transcripts.sanitise import (
     MAX_TIME_MS,
     UnreadableResult,
     integer,
-    mend_sentence,
     refuse_depth,
-    take_tags_out,
+    remove_tags,
+    repair_sentence,
+    replace_lone_surrogates,
     text_of,
-    whole_characters,
 )
 from app.transcripts.seekable_gzip import GzipWriter, Written
 from app.transcripts.text import join
@@ -38,35 +38,35 @@ __all__ = [
 ]
 
 
-# Four times as many as a job may ask for. Each takes time of its own in every form of a transcript.
+# Four times as many as a job may request. Every form of a transcript takes time for each channel.
 MAX_CHANNELS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class NormalisedChannel:
-    """What was said on one channel: the upstream's keys in their order, `sentences` in its place but empty."""
+    """An entry of `transcripts`: the upstream's keys in their order, with `sentences` in its place but empty."""
 
     fields: dict[str, Any]
     raw_sentences: list[msgspec.Raw] = field(default_factory=list, repr=False)
     sensevoice: bool = False
 
     def sentences(self) -> Iterator[dict[str, Any]]:
-        """Each checked and mended as it comes. Raises UnreadableResult."""
+        """The sentences, each checked and repaired during iteration. Raises UnreadableResult."""
         end = 0
         for raw in self.raw_sentences:
             sentence = _loads(raw)
-            mend_sentence(sentence, before=end)
+            repair_sentence(sentence, before=end)
             end = sentence["end_time"]
             if self.sensevoice:
-                take_tags_out(sentence)
+                remove_tags(sentence)
             yield sentence
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A result document. Times in milliseconds; `audio_duration_ms` as the upstream states it, if it does.
+    """A result document. `audio_duration_ms` as stated by upstream; None if it is not stated.
 
-    `file_url` is the client's: for oss:// inputs the upstream echoes another one.
+    `file_url` is the client's URL: for oss:// inputs upstream returns another one.
     """
 
     file_url: str
@@ -81,12 +81,12 @@ class Document:
 
     @property
     def transcripts(self) -> list[dict[str, Any]]:
-        """All of it at once, for short documents. Raises UnreadableResult."""
+        """The whole document at once, for short documents. Raises UnreadableResult."""
         return [{**part.fields, "sentences": list(part.sentences())} for part in self.channel_transcripts]
 
 
 class SentenceSink(Protocol):
-    """Who else polls at what was said while a document is written: each sentence, or a text that has none."""
+    """Receives each sentence while a document is written, or the text of a channel without sentences."""
 
     def add(self, channel_id: int, sentence: Mapping[str, Any]) -> None: ...
 
@@ -94,19 +94,21 @@ class SentenceSink(Protocol):
 
 
 def normalise(raw: bytes, *, file_url: str, family: str) -> Document:
-    """The outline of the upstream's bytes. Raises UnreadableResult and nothing else, as do the sentences later.
+    """Parse the outline of a result. Raises only UnreadableResult, and so do the sentences later.
 
-    Keys that nobody knows stay where they are; those at the top level are left to the raw bytes.
+    Unknown keys stay in their place, except at the top level, where only the raw bytes have them.
     """
-    result = _outline(whole_characters(raw))
-    spoken = [_spoken(transcript, sensevoice=family == "sensevoice") for transcript in result.pop("transcripts")]
-    properties = _properties(result, spoken)
-    text = "\n".join(part.fields["text"] for part in spoken if part.fields["text"])
-    return Document(file_url, properties, spoken, text, _stated_duration(properties))
+    result = _outline(replace_lone_surrogates(raw))
+    channels = [
+        _normalised_channel(transcript, sensevoice=family == "sensevoice") for transcript in result.pop("transcripts")
+    ]
+    properties = _properties(result, channels)
+    text = "\n".join(part.fields["text"] for part in channels if part.fields["text"])
+    return Document(file_url, properties, channels, text, _stated_duration(properties))
 
 
 def empty_document(file_url: str) -> Document:
-    """The transcript of a file without speech: the upstream sends an error code instead of a document."""
+    """The transcript of a file without speech, for which upstream sends an error code instead of a document."""
     return Document(file_url, properties={}, channel_transcripts=[], text="", audio_duration_ms=None)
 
 
@@ -114,16 +116,16 @@ def write_document(
     document: Document,
     writer: GzipWriter,
     *,
-    id: UUID | str,  # noqa: A002 - the key's name in the contract
+    id: UUID | str,  # noqa: A002 - the name of the key in the document
     job_id: UUID | str,
     model: str,
     region: str,
     created_at: datetime,
     segments: SentenceSink | None = None,
 ) -> Written:
-    """The JSON body of `GET /v1/transcripts/{id}`: UTF-8, compact, keys in the contract's order.
+    """Write the JSON body of `GET /v1/transcripts/{id}`: UTF-8, compact, keys in the documented order.
 
-    Raises UnreadableResult at the first sentence that is none.
+    Raises UnreadableResult at the first sentence that cannot be read.
     """
     head = {
         "id": id,
@@ -151,20 +153,20 @@ def write_document(
 
 
 def _outline(raw: bytes) -> dict[str, Any]:
-    """The top level, with `transcripts` as dictionaries whose sentences are still bytes."""
+    """The top level, with `transcripts` as dictionaries of unparsed values."""
     try:
         top = msgspec.json.decode(raw.removeprefix(b"\xef\xbb\xbf"), type=msgspec.Raw)
         result = _members(top, "the result is no JSON object")
-        listed = _listed(result)
-        transcripts = [_members(item, "transcripts is no list of objects") for item in listed]
+        entries = _transcript_entries(result)
+        transcripts = [_members(item, "transcripts is no list of objects") for item in entries]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        # `from None`: the parser's exception carries the document.
+        # `from None`: the parser's exception contains the document.
         raise UnreadableResult(f"the result is no JSON ({len(raw)} bytes)") from None
     return {key: _loads(value) for key, value in result.items()} | {"transcripts": transcripts}
 
 
-def _listed(result: dict[str, msgspec.Raw]) -> list[msgspec.Raw]:
-    """The entries of `transcripts`; null has none, as where nobody speaks."""
+def _transcript_entries(result: dict[str, msgspec.Raw]) -> list[msgspec.Raw]:
+    """The entries of `transcripts`. null, which upstream sends for silence, has none."""
     if "transcripts" not in result:
         raise UnreadableResult("the result has no transcripts")
     listed = result.pop("transcripts")
@@ -201,9 +203,9 @@ def _loads(value: msgspec.Raw) -> Any:
         raise UnreadableResult(f"the result is no JSON (in {len(memoryview(value))} bytes of it)") from None
 
 
-def _spoken(transcript: dict[str, msgspec.Raw], *, sensevoice: bool) -> NormalisedChannel:
+def _normalised_channel(transcript: dict[str, msgspec.Raw], *, sensevoice: bool) -> NormalisedChannel:
     raw = transcript.get("sentences", msgspec.Raw(b"[]"))
-    # What stands for no sentences: null, and whatever else is empty.
+    # null and any other empty value stand for no sentences.
     sentences = _objects(raw, "sentences") if _begins(raw, b"[") or _loads(raw) else []
     fields = {key: [] if key == "sentences" else _loads(value) for key, value in transcript.items()}
     fields.setdefault("sentences", [])
@@ -220,7 +222,7 @@ def _spoken(transcript: dict[str, msgspec.Raw], *, sensevoice: bool) -> Normalis
 
 
 def _around_sentences(fields: dict[str, Any]) -> tuple[bytes, bytes]:
-    """The JSON before and behind the sentences, brackets included."""
+    """The JSON before and after the sentences, including their brackets."""
     keys = list(fields)
     at = keys.index("sentences")
     before = orjson.dumps({key: fields[key] for key in keys[: at + 1]})
@@ -228,15 +230,15 @@ def _around_sentences(fields: dict[str, Any]) -> tuple[bytes, bytes]:
     return before.removesuffix(b"]}"), b"]" + (b"," + after[1:] if len(after) > 2 else b"}")
 
 
-def _properties(result: dict[str, Any], spoken: list[NormalisedChannel]) -> dict[str, Any]:
-    """The upstream's, or for qwen3 what its `audio_info` says, under the names that the other families use."""
+def _properties(result: dict[str, Any], channels: list[NormalisedChannel]) -> dict[str, Any]:
+    """The upstream's `properties`, or for qwen3 its `audio_info` under the names of the other families."""
     properties = _mapping(result, "properties")
     audio = _mapping(result, "audio_info")
     if audio:
-        channels = [part.fields["channel_id"] for part in spoken if "channel_id" in part.fields]
+        channel_ids = [part.fields["channel_id"] for part in channels if "channel_id" in part.fields]
         renamed = {
             "audio_format": audio.get("format"),
-            "channels": channels,
+            "channels": channel_ids,
             "original_sampling_rate": audio.get("sample_rate"),
         }
         properties = {key: value for key, value in renamed.items() if value is not None} | properties

@@ -1,4 +1,4 @@
-"""Paragraphs: sentences of one speaker that follow each other. Pure and streaming; also written as Markdown."""
+"""Paragraphs of consecutive sentences of one speaker, as JSON and as Markdown. Pure and streaming."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -10,20 +10,20 @@ import orjson
 
 from app.transcripts.csv_tsv import SpokenSentence
 from app.transcripts.line_breaking import width
-from app.transcripts.text import join, label, strip_controls
+from app.transcripts.text import join, speaker_label, strip_controls
 
-# A silence that readers would take for a new thought.
+# A silence of this length ends a paragraph.
 PAUSE_MS = 2000
-# Some 100 words of English or 300 Chinese characters: half a minute to two minutes of speech.
+# About 100 English words or 300 Chinese characters: half a minute to two minutes of speech.
 MAX_COLUMNS = 600
 
-# `>`, `-` and the like mean something at the begin of a line only, where what was said never is.
+# `>`, `-` and similar signs have a meaning only at the begin of a line. Spoken text never stands there.
 _MARKS = re.compile(r"([\\`*_\[\]<~$#]|&(?=[#A-Za-z]))")
 
 
 @dataclass(slots=True)
 class Paragraph:
-    """Times in milliseconds. A sentence that alone is longer than a paragraph may be is one."""
+    """Times in milliseconds. A sentence longer than MAX_COLUMNS is a paragraph of its own."""
 
     begin_time: int
     end_time: int
@@ -38,14 +38,14 @@ class Paragraph:
 
 
 def paragraphs(spoken: Iterable[SpokenSentence]) -> Iterator[Paragraph]:
-    """A change of channel or speaker, a pause, or its length ends a paragraph. Sentences without text are none."""
+    """A paragraph ends at another channel or speaker, at a pause, or at its maximum length. Skips empty sentences."""
     current: Paragraph | None = None
     for channel_id, sentence in spoken:
         text = " ".join(strip_controls(sentence["text"]).split())
         if not text:
             continue
         columns = width(text)
-        if current is None or not _goes_on(current, channel_id, sentence, columns):
+        if current is None or not _continues(current, channel_id, sentence, columns):
             if current:
                 yield current
             begin = sentence["begin_time"]
@@ -58,7 +58,7 @@ def paragraphs(spoken: Iterable[SpokenSentence]) -> Iterator[Paragraph]:
 
 
 def paragraphs_json(spoken: Iterable[SpokenSentence]) -> Iterator[bytes]:
-    """`{"items": […]}`, a piece per paragraph."""
+    """`{"items": […]}`, one piece per paragraph."""
     start = b'{"items":['
     for paragraph in paragraphs(spoken):
         yield start + orjson.dumps(
@@ -78,25 +78,25 @@ def paragraphs_json(spoken: Iterable[SpokenSentence]) -> Iterator[bytes]:
 def markdown(spoken: Iterable[SpokenSentence], *, title: str, channels: bool, speakers: bool = True) -> Iterator[str]:
     """CommonMark: the title, then each paragraph with its speaker in bold and its begin as `[hh:mm:ss]`.
 
-    `channels`: there are several, so they are named as in captions.
+    `channels`: the document has several, so each speaker is labelled with the channel, as in captions.
     """
     yield f"# {_escaped(title)}\n"
     for paragraph in paragraphs(spoken):
-        whose = {"speaker_id": paragraph.speaker_id}
-        where = {} if paragraph.channel_id is None else {"channel_id": paragraph.channel_id}
-        name = label(where, whose, channels=channels) if speakers else None
-        who = f"**{_escaped(name)}** " if name else ""
-        yield f"\n{who}[{_clock(paragraph.begin_time)}] {_escaped(paragraph.text)}\n"
+        speaker = {"speaker_id": paragraph.speaker_id}
+        channel = {} if paragraph.channel_id is None else {"channel_id": paragraph.channel_id}
+        label = speaker_label(channel, speaker, channels=channels) if speakers else None
+        bold_label = f"**{_escaped(label)}** " if label else ""
+        yield f"\n{bold_label}[{_clock(paragraph.begin_time)}] {_escaped(paragraph.text)}\n"
 
 
 def title_of(file_url: str) -> str:
-    """The file's name without what follows it: query strings are signatures. Of a URL without a name its host."""
+    """The file's name without the query string, which may be a signature. The host if the URL has no file name."""
     parts = urlsplit(file_url)
     name = unquote(parts.path.rstrip("/").rpartition("/")[2])
     return " ".join(strip_controls(name).split()) or parts.hostname or "transcript"
 
 
-def _goes_on(current: Paragraph, channel_id: int | None, sentence: Any, columns: int) -> bool:
+def _continues(current: Paragraph, channel_id: int | None, sentence: Any, columns: int) -> bool:
     return (
         current.channel_id == channel_id
         and current.speaker_id == sentence.get("speaker_id")

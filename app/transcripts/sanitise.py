@@ -1,6 +1,6 @@
-"""The parts of an upstream's result, checked and in the one form that is served. Pure.
+"""Checks and repairs the parts of an upstream's result. Pure.
 
-Sources: the founding document's samples; protocol pages of Fun-ASR, Paraformer, SenseVoice and qwen3 filetrans.
+Sources: the vendor's samples; protocol pages of Fun-ASR, Paraformer, SenseVoice and qwen3 filetrans.
 """
 
 import re
@@ -10,34 +10,36 @@ from typing import Any
 
 from app.transcripts import sensevoice_tags
 
-# Half a century in milliseconds. Beyond it a time is damage, and arithmetic on it overflows a bigint somewhere.
+# 31 years in milliseconds. A larger time is an error, and arithmetic on it could overflow a bigint.
 MAX_TIME_MS = 10**12
-# orjson reads 1,024 levels but writes 254; the upstream's own documents have 7.
+# orjson reads 1,024 levels but writes 254; upstream's documents have 7.
 _MAX_DEPTH = 64
 _WORD_KEYS = 4
-# Escaped UTF-16: both halves of a character, or one alone; and escaped backslashes, behind which nothing is escaped.
+# Escaped UTF-16: a surrogate pair, a lone surrogate, or an escaped backslash, after which no escape begins.
 _HEX = rb"[0-9a-fA-F]{2}"
-_HALVES = re.compile(rb"\\u[dD][89abAB]%b\\u[dD][c-fC-F]%b|(\\u[dD][89a-fA-F]%b)|\\\\" % (_HEX, _HEX, _HEX))
+_SURROGATES = re.compile(rb"\\u[dD][89abAB]%b\\u[dD][c-fC-F]%b|(\\u[dD][89a-fA-F]%b)|\\\\" % (_HEX, _HEX, _HEX))
 _DECIMAL = re.compile(r"-?[0-9]{1,13}(?:\.[0-9]{1,9})?")
 _SPEAKER = re.compile(r"(?:spk)?([0-9]{1,9})")
 
 
 class UnreadableResult(ValueError):
-    """The bytes are no result document. The message says what is wrong and never quotes the contents."""
+    """The bytes are no result document. The message names the fault and never quotes the contents."""
 
 
-def whole_characters(raw: bytes) -> bytes:
-    """JSON with U+FFFD for half a character, which many write and no parser here reads: a cut emoji is no reason to
-    lose what was transcribed and billed."""
+def replace_lone_surrogates(raw: bytes) -> bytes:
+    """JSON with U+FFFD in place of each lone surrogate, such as half an emoji.
+
+    Many encoders write lone surrogates and no parser here reads them. The transcript is billed, so it is repaired.
+    """
     if rb"\ud" not in raw and rb"\uD" not in raw:
         return raw
-    return _HALVES.sub(lambda found: rb"\ufffd" if found[1] else found[0], raw)
+    return _SURROGATES.sub(lambda found: rb"\ufffd" if found[1] else found[0], raw)
 
 
-def mend_sentence(sentence: dict[str, Any], before: int = 0) -> None:
-    """Where it has no begin it begins at `before`, the end of the sentence before it; without an end it takes no time.
+def repair_sentence(sentence: dict[str, Any], before: int = 0) -> None:
+    """Check a sentence and fill in missing times and text. The transcript is billed, so it is repaired, not refused.
 
-    What was transcribed is billed: it is not given up for a time that is missing.
+    A missing begin becomes `before`, the end of the previous sentence. A missing end becomes the begin.
     """
     refuse_depth(sentence, known="words")
     begin, end = sentence.get("begin_time"), sentence.get("end_time")
@@ -50,13 +52,13 @@ def mend_sentence(sentence: dict[str, Any], before: int = 0) -> None:
         sentence.pop("words", None)
         words = []
     for word in _objects(words, "words"):
-        _mend_word(word)
+        _repair_word(word)
     if text_of(sentence, "text") is None:
         sentence["text"] = "".join(word["text"] + word.get("punctuation", "") for word in words).strip()
 
 
-def _mend_word(word: dict[str, Any]) -> None:
-    """Called 150,000 times for a long recording: what the upstream really sends passes by the first line."""
+def _repair_word(word: dict[str, Any]) -> None:
+    """Called 150,000 times for a long recording, so the usual form passes with one condition per key."""
     begin, end = word.get("begin_time"), word.get("end_time")
     if not (type(begin) is type(end) is int and 0 <= begin <= MAX_TIME_MS and 0 <= end <= MAX_TIME_MS):
         for key in ("begin_time", "end_time"):
@@ -72,8 +74,8 @@ def _mend_word(word: dict[str, Any]) -> None:
         refuse_depth(word)
 
 
-def take_tags_out(sentence: dict[str, Any]) -> None:
-    """As the founding document's cleaner: found before cleaning, and no key where nothing was found."""
+def remove_tags(sentence: dict[str, Any]) -> None:
+    """Clean a SenseVoice sentence and set `emotion` and `event`, which are absent if nothing is tagged."""
     tagged = sentence["text"]
     sentence["text"] = sensevoice_tags.clean(tagged)
     for key, found in (("emotion", sensevoice_tags.emotions(tagged)), ("event", sensevoice_tags.events(tagged))):
@@ -89,7 +91,7 @@ def _objects(value: Any, name: str) -> list[dict[str, Any]]:
 
 
 def _milliseconds(value: Any) -> int:
-    """A time as the upstream should have sent it: a number, whole, and not before the recording."""
+    """A time as a whole, non-negative number of milliseconds."""
     if type(value) is str and _DECIMAL.fullmatch(value):
         value = float(value)
     if type(value) not in (int, float) or not isfinite(value) or abs(value) > MAX_TIME_MS:
@@ -104,7 +106,7 @@ def integer(value: Any, name: str) -> int:
 
 
 def _speaker(value: Any) -> Any:
-    """Documented as a number from 0, and on one page as "spk0": one person, one number."""
+    """A speaker as a number: upstream documents a number from 0, on one page a string such as "spk0"."""
     if isinstance(value, str) and (match := _SPEAKER.fullmatch(value)):
         return int(match[1])
     if type(value) is float:
@@ -122,7 +124,7 @@ def text_of(holder: Mapping[str, Any], key: str) -> str | None:
 
 
 def refuse_depth(holder: dict[str, Any], *, known: str = "") -> None:
-    """Refuses what could be read but never be written again; `known` is the key that is walked elsewhere."""
+    """Refuse values that could be read but not written again. `known`: a key that is checked elsewhere."""
     for key, value in holder.items():
         if type(value) in (dict, list) and key != known:
             _descend(value, _MAX_DEPTH)

@@ -1,7 +1,7 @@
-"""A stored document as one gzip stream of which any part can be read alone. Pure.
+"""Gzip streams with an index, of which any block can be inflated alone. Pure.
 
-Deflate is flushed whole at borders of sentences, every 64 kB: for everybody an ordinary gzip stream, 3 % longer, and
-for who has its index a row of blocks. A page of sentences inflates the few that it needs, captions one at a time.
+The compressor is flushed completely between sentences, every 64 KiB. The result is an ordinary gzip stream, 3 %
+longer. With the index, a page of sentences inflates only the blocks that it needs, and captions one block at a time.
 """
 
 import hashlib
@@ -13,19 +13,19 @@ import msgspec
 import orjson
 
 BLOCK_BYTES = 64 * 1024
-# A block with more speakers does not list them: it is read, whoever is asked for.
+# A block with more speakers does not list them, and every filter by speaker reads it.
 MAX_SPEAKERS = 8
 
-# Window bits of zlib for a gzip header, which then holds no time: equal contents make equal bytes.
+# zlib's window bits for a gzip header. zlib writes no time into it, so equal contents give equal bytes.
 GZIP_WBITS = zlib.MAX_WBITS | 16
-# And for a part of the stream, which has no header.
+# For a part of the stream, which has no header.
 _DEFLATE_WBITS = -zlib.MAX_WBITS
 
 ReadBytes = Callable[[int, int], bytes]  # offset in the gzip stream, number of bytes
 
 
 class Span(msgspec.Struct, array_like=True, frozen=True):
-    """A piece of JSON: `start` and `stop` within what `length` bytes of the gzip stream from `at` on inflate to."""
+    """A piece of JSON: bytes `start` to `stop` of the inflated `length` bytes of the gzip stream from `at` on."""
 
     at: int
     length: int
@@ -34,9 +34,9 @@ class Span(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Block(msgspec.Struct, array_like=True, frozen=True):
-    """Sentences that follow each other, at least one: what is known of them without reading them.
+    """One or more consecutive sentences, described without reading them.
 
-    `begins` is the first and the last of their begins; at `end` all are over, also those that take no time.
+    `begins`: the smallest and the largest begin. `end`: the largest end; a sentence without duration takes 1 ms.
     """
 
     span: Span
@@ -47,7 +47,7 @@ class Block(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Channel(msgspec.Struct, array_like=True, frozen=True):
-    """An entry of `transcripts`: its JSON up to its sentences, and after them. Whose `channel_id` is missing is 0."""
+    """An entry of `transcripts`: its JSON before and after its sentences. `channel_id` is 0 if upstream sent none."""
 
     channel_id: int
     before: Span
@@ -56,14 +56,14 @@ class Channel(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Index(msgspec.Struct, array_like=True, frozen=True):
-    """Where everything is. `head` is the JSON up to the first transcript."""
+    """The places of all parts of a document. `head`: the JSON up to the first transcript."""
 
     head: Span
     channels: list[Channel]
 
 
 class Written(msgspec.Struct, frozen=True):
-    """A document, compressed. `sha256` and `size_bytes` are those of the JSON; `end_time` that of its last sentence."""
+    """A compressed document. `sha256` and `size_bytes` are those of the JSON; `end_time`: end of the last sentence."""
 
     gzip: bytes
     sha256: bytes
@@ -73,7 +73,7 @@ class Written(msgspec.Struct, frozen=True):
 
 
 class GzipWriter:
-    """Takes a document's JSON in pieces, from the first byte to the last, and keeps only what is compressed."""
+    """Compresses a document whose JSON is added in pieces, in order. Only compressed bytes stay in memory."""
 
     def __init__(self, level: int, *, block_bytes: int = BLOCK_BYTES) -> None:
         self._stream = _Stream(level, block_bytes)
@@ -82,7 +82,7 @@ class GzipWriter:
         self._channels: list[_OpenChannel] = []
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
-        self._facts = _Facts()
+        self._block_facts = _BlockFacts()
         self._end_time: int | None = None
 
     def head(self, json: bytes) -> None:
@@ -92,11 +92,11 @@ class GzipWriter:
         self._channels.append(_OpenChannel(channel_id, self._stream.add(json)))
 
     def add(self, sentence: Mapping[str, Any]) -> None:
-        """The next sentence of the open channel."""
+        """Add the next sentence of the open channel."""
         json = orjson.dumps(sentence)
         self._waiting.append(json)
         self._waiting_bytes += len(json)
-        self._facts.note(sentence)
+        self._block_facts.note(sentence)
         self._end_time = max(self._end_time or 0, sentence["end_time"])
         if self._waiting_bytes >= self._block_bytes:
             self._close_block()
@@ -118,8 +118,8 @@ class GzipWriter:
         if channel.blocks:
             self._stream.add(b",")
         piece = self._stream.add(b",".join(self._waiting))
-        channel.blocks.append((piece, len(self._waiting), self._facts))
-        self._waiting, self._waiting_bytes, self._facts = [], 0, _Facts()
+        channel.blocks.append((piece, len(self._waiting), self._block_facts))
+        self._waiting, self._waiting_bytes, self._block_facts = [], 0, _BlockFacts()
 
 
 def pack(index: Index) -> bytes:
@@ -131,7 +131,7 @@ def unpack(packed: bytes) -> Index:
 
 
 def read_span(span: Span, read: ReadBytes) -> bytes:
-    """The piece's JSON, inflated without what stands before it in the stream."""
+    """The JSON of a span, inflated without the stream before it."""
     compressed = read(span.at, span.length)
     return zlib.decompressobj(_DEFLATE_WBITS).decompress(compressed, span.stop)[span.start :]
 
@@ -141,8 +141,8 @@ def read_block(block: Block, read: ReadBytes) -> list[dict[str, Any]]:
     return sentences
 
 
-class _Facts:
-    """What a block's sentences have in common, gathered while they pass."""
+class _BlockFacts:
+    """Collects the begins, the end and the speakers of a block while its sentences are added."""
 
     def __init__(self) -> None:
         self.begins: tuple[int, int] | None = None
@@ -161,24 +161,24 @@ class _Facts:
 
 
 class _OpenChannel:
-    def __init__(self, channel_id: int, before: "_Piece") -> None:
+    def __init__(self, channel_id: int, before: "_JsonPiece") -> None:
         self.channel_id = channel_id
         self.before = before
         self.after = before
-        self.blocks: list[tuple[_Piece, int, _Facts]] = []
+        self.blocks: list[tuple[_JsonPiece, int, _BlockFacts]] = []
 
     def closed(self) -> Channel:
         blocks = [_block(*block) for block in self.blocks]
         return Channel(self.channel_id, self.before.span(), self.after.span(), blocks)
 
 
-def _block(piece: "_Piece", count: int, facts: _Facts) -> Block:
+def _block(piece: "_JsonPiece", count: int, facts: _BlockFacts) -> Block:
     speakers = tuple(sorted(facts.speakers)) if len(facts.speakers) <= MAX_SPEAKERS else None
     return Block(piece.span(), count, facts.begins or (0, 0), facts.end, speakers)
 
 
-class _Part:
-    """What lies between two flushes. `length` is known once it has been flushed."""
+class _FlushedPart:
+    """The stream between two flushes. `length` is set by the flush."""
 
     def __init__(self, at: int) -> None:
         self.at = at
@@ -186,8 +186,8 @@ class _Part:
         self.size_bytes = 0
 
 
-class _Piece(msgspec.Struct, frozen=True):
-    part: _Part
+class _JsonPiece(msgspec.Struct, frozen=True):
+    part: _FlushedPart
     start: int
     stop: int
 
@@ -196,35 +196,35 @@ class _Piece(msgspec.Struct, frozen=True):
 
 
 class _Stream:
-    """Compresses pieces, and flushes behind one once enough of them have come: no piece is torn."""
+    """Compresses pieces. Flushes after a piece once there are `part_bytes`, so no piece is divided."""
 
     def __init__(self, level: int, part_bytes: int) -> None:
         self._compressor = zlib.compressobj(level, wbits=GZIP_WBITS)
         self._part_bytes = part_bytes
         self._gzip: list[bytes] = []
         self._gzip_bytes = 0
-        # The gzip header comes out with the first bytes; it is no part of what can be inflated alone.
-        self._part = _Part(10)
+        # The first part begins after the gzip header, which has 10 bytes.
+        self._part = _FlushedPart(10)
         self.sha256 = hashlib.sha256()
         self.size_bytes = 0
 
-    def add(self, json: bytes) -> _Piece:
-        self._keep(self._compressor.compress(json))
+    def add(self, json: bytes) -> _JsonPiece:
+        self._append(self._compressor.compress(json))
         self.sha256.update(json)
         self.size_bytes += len(json)
         part, start = self._part, self._part.size_bytes
         part.size_bytes += len(json)
         if part.size_bytes >= self._part_bytes:
-            self._keep(self._compressor.flush(zlib.Z_FULL_FLUSH))
+            self._append(self._compressor.flush(zlib.Z_FULL_FLUSH))
             part.length = self._gzip_bytes - part.at
-            self._part = _Part(self._gzip_bytes)
-        return _Piece(part, start, part.size_bytes)
+            self._part = _FlushedPart(self._gzip_bytes)
+        return _JsonPiece(part, start, part.size_bytes)
 
     def finish(self) -> bytes:
-        self._keep(self._compressor.flush())
+        self._append(self._compressor.flush())
         self._part.length = self._gzip_bytes - self._part.at
         return b"".join(self._gzip)
 
-    def _keep(self, compressed: bytes) -> None:
+    def _append(self, compressed: bytes) -> None:
         self._gzip.append(compressed)
         self._gzip_bytes += len(compressed)

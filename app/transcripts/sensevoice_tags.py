@@ -1,6 +1,6 @@
-"""SenseVoice's inline tags, taken out of the text exactly as the vendor's published cleaner does it.
+"""Removes SenseVoice's inline tags from a text exactly as the vendor's published function does.
 
-Source: `parse_sensevoice_result` of the founding document. The order of the steps matters and is kept.
+Source: `parse_sensevoice_result` in the vendor's documentation. The order of its steps matters.
 """
 
 import re
@@ -8,7 +8,7 @@ import re
 EMOTIONS = ("NEUTRAL", "HAPPY", "ANGRY", "SAD")
 EVENTS = ("Speech", "Applause", "BGM", "Laughter")
 
-# SPECIAL_TOKEN_1 stands where no emotion was recognised: removed, never reported.
+# SPECIAL_TOKEN_1 means that no emotion was recognised. It is removed and never reported.
 _TAGS = (*EVENTS, *EMOTIONS, "SPECIAL_TOKEN_1")
 _LITERALS = tuple(form for tag in _TAGS for form in (f"<|{tag}|> ", f"<|/{tag}|>", f"<|{tag}|>"))
 _BLANKS = re.compile(r"\s{2,}")
@@ -17,14 +17,14 @@ _EVENT = re.compile(rf"<\|({'|'.join(EVENTS)})\|>")
 
 
 def clean(text: str) -> str:
-    """The text without tags, runs of white space collapsed to one blank, trimmed (also where there was no tag)."""
+    """The text without tags, with runs of white space collapsed to one space, trimmed (also if it has no tag)."""
     for literal in _LITERALS:
         text = text.replace(literal, "")
     return _BLANKS.sub(" ", text).strip()
 
 
 def emotions(text: str) -> list[str]:
-    """The emotions tagged in the uncleaned text, each once, sorted."""
+    """The emotions that are tagged in the uncleaned text, each once, sorted."""
     return sorted(set(_EMOTION.findall(text)))
 
 

@@ -1,4 +1,4 @@
-"""The words of a transcript without their times. Pure: works on the `transcripts` of a normalised document."""
+"""The text of a transcript without times. Pure: works on the `transcripts` of a normalised document."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -7,14 +7,14 @@ from typing import Any
 
 from app.transcripts.line_breaking import width
 
-# Players and editors stop at NUL and show the others as boxes, or as nothing. Those that are line ends of some kind
-# part words.
+# Players and editors stop at NUL and show other control characters as boxes, or not at all. Control characters that
+# act as line ends become a space.
 _CONTROLS = re.compile("\r(?=\n)|[\0-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]|([\x0b-\x0d\x1c-\x1f\x85])")
 _HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")
 
 
 class TimeOrdered:
-    """Sentences that come in order of time already: read as they are needed, and never all of them at once."""
+    """Sentences that are in order of time already. They are read during iteration, not all at once."""
 
     def __init__(self, sentences: Iterable[Mapping[str, Any]]) -> None:
         self._sentences = sentences
@@ -24,69 +24,69 @@ class TimeOrdered:
 
 
 def strip_controls(text: str) -> str:
-    """Without control characters but tabs and newlines. The JSON document has what the upstream sent."""
+    """The text without control characters except tabs and newlines. The JSON document is not stripped."""
     return text if text.isprintable() else _CONTROLS.sub(lambda found: " " if found[1] else "", text)
 
 
 def text(
     transcripts: Sequence[Mapping[str, Any]], *, channel_id: int | None = None, speakers: bool = False
 ) -> Iterator[str]:
-    """The text of all channels, or of one, joined by newlines, in pieces; a channel without words takes no line.
+    """The text of one channel or of all, one line per channel, in pieces. A channel without text has no line.
 
-    With `speakers` the sentences of all channels in order of time, one line for each turn: `Speaker 0: …`.
+    With `speakers`: the sentences of all channels in order of time, one line per speaker change: `Speaker 0: …`.
     """
-    chosen = select(transcripts, channel_id)
+    chosen = select_channel(transcripts, channel_id)
     if speakers:
-        yield from _turns(chosen)
+        yield from _speaker_lines(chosen)
         return
-    parted = ""
+    separator = ""
     for transcript in chosen:
         if words := strip_controls(transcript["text"]):
-            yield parted + words
-            parted = "\n"
+            yield separator + words
+            separator = "\n"
 
 
-def select(transcripts: Sequence[Mapping[str, Any]], channel_id: int | None) -> list[Mapping[str, Any]]:
-    """The transcripts of one channel, or all of them. A channel that is not there has none."""
+def select_channel(transcripts: Sequence[Mapping[str, Any]], channel_id: int | None) -> list[Mapping[str, Any]]:
+    """The transcripts of one channel, or all of them with None. An unknown channel has no transcripts."""
     return [
         transcript for transcript in transcripts if channel_id is None or transcript.get("channel_id") == channel_id
     ]
 
 
-def in_time(transcript: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
-    """The sentences by begin; those that begin together keep the upstream's order."""
+def by_time(transcript: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+    """The sentences by begin. Sentences that begin together keep the upstream's order."""
     sentences = transcript["sentences"]
     return sentences if isinstance(sentences, TimeOrdered) else sorted(sentences, key=_begin)
 
 
 def join(texts: Iterable[str]) -> str:
-    """Sentences as one text: a blank only between scripts that have blanks, so none in Chinese."""
+    """Sentences as one text, with spaces only between scripts that use spaces; so none in Chinese."""
     joined: list[str] = []
     for part in texts:
-        if joined and needs_blank(joined[-1], part):
+        if joined and needs_space(joined[-1], part):
             joined.append(" ")
         if part:
             joined.append(part)
     return "".join(joined)
 
 
-def needs_blank(left: str, right: str) -> bool:
-    """Whether two texts that are put together need a blank between them: `Hi.` and `You`, but not `好。` and `你`."""
+def needs_space(left: str, right: str) -> bool:
+    """Whether a space belongs between two texts: between `Hi.` and `You`, but not between `好。` and `你`."""
     if not left or not right or left[-1].isspace() or right[0].isspace():
         return False
     return _is_spaced(left[-1]) and _is_spaced(right[0])
 
 
 def _is_spaced(character: str) -> bool:
-    """Whether its script puts blanks between words. Of the wide ones only Hangul does."""
+    """Whether the character's script puts spaces between words. Of the wide scripts only Hangul does."""
     return width(character) < 2 or _HANGUL.match(character) is not None
 
 
-def label(transcript: Mapping[str, Any], sentence: Mapping[str, Any], *, channels: bool) -> str | None:
-    """Who speaks, by the upstream's own number (from 0), as `speaker_id` has it elsewhere: `Speaker 0`.
+def speaker_label(transcript: Mapping[str, Any], sentence: Mapping[str, Any], *, channels: bool) -> str | None:
+    """The speaker by the upstream's number, as in `speaker_id`: `Speaker 0`. None if it is unknown.
 
-    With several `channels` the channel leads (`Channel 1`, `Channel 1, Speaker 0`): the upstream counts speakers
-    per channel, and on a telephone call each channel is somebody.
+    With several `channels` the channel comes first (`Channel 1`, `Channel 1, Speaker 0`): upstream counts speakers
+    per channel, and in a telephone call each channel is one person.
     """
     names = [f"Channel {transcript['channel_id']}"] if channels and "channel_id" in transcript else []
     speaker = sentence.get("speaker_id")
@@ -95,25 +95,26 @@ def label(transcript: Mapping[str, Any], sentence: Mapping[str, Any], *, channel
     return ", ".join(names) or None
 
 
-def _turns(transcripts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    channels = [_named(transcript, several=len(transcripts) > 1) for transcript in transcripts]
-    speaking: str | None = ""  # nobody's name
-    last, parted = "", ""
+def _speaker_lines(transcripts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    channels = [_labelled_texts(transcript, several=len(transcripts) > 1) for transcript in transcripts]
+    speaking: str | None = ""  # differs from every label
+    last, separator = "", ""
     for _, name, words in merge(*channels, key=lambda entry: entry[0]):
         if name != speaking:
             speaking, last = name, ""
         if not words:
             continue
         if last:
-            yield " " + words if needs_blank(last, words) else words
+            yield " " + words if needs_space(last, words) else words
         else:
-            yield f"{parted}{name}: {words}" if name else parted + words
-        last, parted = words, "\n"
+            yield f"{separator}{name}: {words}" if name else separator + words
+        last, separator = words, "\n"
 
 
-def _named(transcript: Mapping[str, Any], *, several: bool) -> Iterator[tuple[int, str | None, str]]:
-    for sentence in in_time(transcript):
-        yield _begin(sentence), label(transcript, sentence, channels=several), strip_controls(sentence["text"])
+def _labelled_texts(transcript: Mapping[str, Any], *, several: bool) -> Iterator[tuple[int, str | None, str]]:
+    for sentence in by_time(transcript):
+        label = speaker_label(transcript, sentence, channels=several)
+        yield _begin(sentence), label, strip_controls(sentence["text"])
 
 
 def _begin(sentence: Mapping[str, Any]) -> int:

@@ -1,7 +1,7 @@
-"""When each part of a sentence is heard. Pure; whatever the upstream's times are, what comes out is in order.
+"""Times of the parts of a sentence. Pure; the times that come out ascend, whatever upstream sent.
 
-Twelve hours have 150,000 words and twice as many places where a line may end, of which a few thousand are chosen: so
-words are kept in columns, and times worked out for the places that are asked for.
+Twelve hours of speech have 150,000 words and twice as many breaks, of which captions use a few thousand. So words are
+stored as columns, and times are computed only for the breaks that are used.
 """
 
 from bisect import bisect_left, bisect_right
@@ -10,15 +10,15 @@ from itertools import accumulate, compress
 from operator import le, sub
 from typing import Any, NamedTuple
 
-from app.transcripts.line_breaking import Passage, passage, width
+from app.transcripts.line_breaking import BreakableText, find_breaks, width
 from app.transcripts.text import strip_controls
 
-# Breaks before which not all has been said, although all has begun.
+# Breaks that are checked for words that have begun and not ended yet.
 MAX_UNFINISHED = 200
 
 
-class Words(NamedTuple):
-    """In order of the text; `stops` counts its characters up to each word's end, blanks left out. Milliseconds."""
+class WordTimes(NamedTuple):
+    """Words in the order of the text. `stops`: characters up to the end of each word, without spaces. Milliseconds."""
 
     stops: Sequence[int]
     begins: Sequence[int]
@@ -26,73 +26,72 @@ class Words(NamedTuple):
 
 
 class TimedSentence(NamedTuple):
-    """A sentence and when it is heard. `positions` are those of the passage's breaks, as the words count."""
+    """A sentence with the times of its words. `positions`: the breaks of `source`, counted as `words.stops`."""
 
-    passage: Passage
+    source: BreakableText
     positions: Sequence[int]
-    words: Words
+    words: WordTimes
 
     def begin(self, index: int) -> int:
-        """When what stands behind a break begins: ascending with the breaks."""
+        """The time at which the text after a break begins. Ascends with the breaks."""
         stops = self.words.stops
         position = self.positions[index]
-        return self._moment(bisect_right(stops, position, hi=len(stops) - 1), position)
+        return self._time_at(bisect_right(stops, position, hi=len(stops) - 1), position)
 
     def end(self, index: int) -> int:
-        """When what stands before a break has been said, and never before it began."""
+        """The time at which the text before a break ends, and never before it began."""
         position = self.positions[index]
-        return max(self._moment(bisect_left(self.words.stops, position), position), self.begin(index - 1))
+        return max(self._time_at(bisect_left(self.words.stops, position), position), self.begin(index - 1))
 
-    def said_by(self, moment: int, index: int, lowest: int) -> int:
-        """The last break in `lowest`..`index` before which all has been said at that moment; else `lowest`.
+    def last_break_before(self, moment: int, index: int, lowest: int) -> int:
+        """The last break in `lowest`..`index` before which all words have ended by `moment`; otherwise `lowest`.
 
-        Words that have begun end soon. Where hundreds do not, their ends are wrong, and are not looked at further.
+        At most MAX_UNFINISHED breaks are checked: if more words have begun and not ended, their ends are wrong.
         """
         stops, begins, _ = self.words
         begun = bisect_right(begins, moment)
         index = min(index, bisect_right(self.positions, stops[begun - 1]) - 1) if begun else lowest
-        looked_at_least = max(lowest, index - MAX_UNFINISHED)
-        while index > looked_at_least and self.end(index) > moment:
+        last_checked = max(lowest, index - MAX_UNFINISHED)
+        while index > last_checked and self.end(index) > moment:
             index -= 1
         return max(index, lowest)
 
-    def silences(self, least_ms: int) -> list[int]:
-        """The breaks at which nobody speaks for so long: they are between two words."""
+    def pauses(self, min_ms: int) -> list[int]:
+        """The breaks between two words at which there is silence for at least `min_ms`."""
         stops, begins, ends = self.words
         found = []
         for stop, end, begin in zip(stops, ends, begins[1:], strict=False):
-            if begin - end >= least_ms:
+            if begin - end >= min_ms:
                 index = bisect_left(self.positions, stop)
-                if self.positions[index] == stop and begin - self.end(index) >= least_ms:
+                if self.positions[index] == stop and begin - self.end(index) >= min_ms:
                     found.append(index)
         return found
 
-    def _moment(self, word: int, position: int) -> int:
-        """Inside a word its share of the word's time, by characters."""
+    def _time_at(self, word: int, position: int) -> int:
+        """The time of a position inside a word, by its share of the word's characters."""
         stops, begins, ends = self.words
         start = stops[word - 1] if word else 0
         return begins[word] + (ends[word] - begins[word]) * (position - start) // (stops[word] - start)
 
 
 def time_words(sentence: Mapping[str, Any], columns: int) -> TimedSentence | None:
-    """The sentence's text with breaks such that nothing between two of them is wider than `columns`; None where there
-    is nothing to be seen.
+    """The sentence's text with breaks at most `columns` apart, and its times. None if no character is visible.
 
-    Times come from the words where these spell the text, else they are shared out by width: SenseVoice sends no
-    words, qwen only on demand, and neither need Paraformer. The blanks are the sentence's own, so that Fun-ASR's
-    blank before a Latin word and Paraformer's after it come out alike.
+    The times are those of the words if the words spell the text. Otherwise the sentence's time is divided by width:
+    SenseVoice sends no words, qwen only on request, and Paraformer not always. Spaces come from the sentence's text,
+    so Fun-ASR's space before a Latin word and Paraformer's after it give the same result.
     """
     text = " ".join(strip_controls(sentence["text"]).split())
     if not any(width(character) for character in text if character != " "):
         return None
     if words := _words(sentence, text):
-        lines = passage(text, columns, frozenset(words.stops))
-        return TimedSentence(lines, lines.solid, words)
-    return _by_width(passage(text, columns), sentence)
+        source = find_breaks(text, columns, frozenset(words.stops))
+        return TimedSentence(source, source.nonblank, words)
+    return _by_width(find_breaks(text, columns), sentence)
 
 
-def _words(sentence: Mapping[str, Any], text: str) -> Words | None:
-    """None unless together they are the text and each has its times."""
+def _words(sentence: Mapping[str, Any], text: str) -> WordTimes | None:
+    """None unless the words together are the text and each has its times."""
     words = sentence.get("words")
     if not words:
         return None
@@ -113,19 +112,20 @@ def _words(sentence: Mapping[str, Any], text: str) -> Words | None:
     if not all(spelled):
         begins, ends = list(compress(begins, spelled)), list(compress(ends, spelled))
     begins, ends = _in_order(begins, ends, low, high)
-    return Words(list(accumulate(map(len, filter(None, spelled)))), begins, ends)
+    return WordTimes(list(accumulate(map(len, filter(None, spelled)))), begins, ends)
 
 
 def _in_order(begins: list[int], ends: list[int], low: int, high: int) -> tuple[list[int], list[int]]:
-    """Each begin moved up to the one before, and everything into low..high."""
+    """Raise each begin to the begin before it, and limit all times to low..high."""
     if begins == sorted(begins) and all(map(le, begins, ends)) and low <= begins[0] and max(ends) <= high:
         return begins, ends
     begins = [min(max(begin, low), high) for begin in accumulate(begins, max)]
     return begins, [min(max(end, begin), high) for begin, end in zip(begins, ends, strict=True)]
 
 
-def _by_width(lines: Passage, sentence: Mapping[str, Any]) -> TimedSentence:
-    """As if the sentence were one word, whose characters are columns."""
-    positions = [0, *accumulate(map(sub, lines.ends[1:], lines.begins))]
+def _by_width(source: BreakableText, sentence: Mapping[str, Any]) -> TimedSentence:
+    """Treats the sentence as one word whose characters are columns."""
+    positions = [0, *accumulate(map(sub, source.ends[1:], source.begins))]
     begin = max(0, sentence["begin_time"])
-    return TimedSentence(lines, positions, Words([positions[-1] or 1], [begin], [max(begin, sentence["end_time"])]))
+    words = WordTimes([positions[-1] or 1], [begin], [max(begin, sentence["end_time"])])
+    return TimedSentence(source, positions, words)

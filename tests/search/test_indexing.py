@@ -28,7 +28,7 @@ async def found(api: httpx.AsyncClient, q: str) -> int:
     return len(answer.json()["items"])
 
 
-async def test_the_poller_indexes_what_was_collected(sessions: Sessions, client_id: UUID) -> None:
+async def test_the_poller_indexes_new_segments_in_batches(sessions: Sessions, client_id: UUID) -> None:
     await keep_all(sessions, client_id, [[sentences("你好")]] * (BATCH + 1), indexed=False)
     await index(sessions, [])
     assert await unindexed(sessions) == 1
@@ -49,7 +49,7 @@ async def test_a_stored_text_without_sentences_is_found(
     assert await found(api, "你好") == 1
 
 
-async def test_a_transcript_from_before_there_was_search_is_found(
+async def test_a_transcript_older_than_search_is_segmented_and_found(
     api: httpx.AsyncClient, sessions: Sessions, client_id: UUID
 ) -> None:
     """The migration leaves one placeholder for each; the poller makes segments of its document."""
@@ -69,7 +69,9 @@ async def test_a_transcript_from_before_there_was_search_is_found(
         assert await session.scalar(left) == 0
 
 
-async def test_different_texts_may_share_a_number(api: httpx.AsyncClient, sessions: Sessions, client_id: UUID) -> None:
+async def test_a_candidate_without_the_text_is_no_hit(
+    api: httpx.AsyncClient, sessions: Sessions, client_id: UUID
+) -> None:
     """The index only names candidates: here it names all."""
     await keep(sessions, client_id, sentences("你好"))
     await keep(sessions, client_id, sentences("再见"))
@@ -88,7 +90,7 @@ async def test_inserting_nothing_is_no_statement(sessions: Sessions, statements:
 
 
 @pytest.mark.parametrize("of", ["transcript", "job"])
-async def test_what_is_deleted_is_in_no_file(
+async def test_deleted_text_is_in_no_database_file(
     api: httpx.AsyncClient, sessions: Sessions, client_id: UUID, database_url: str, of: str
 ) -> None:
     phrases = ["quokka xylophone", "quokka", "龘靐齉爩", "龘靐"]

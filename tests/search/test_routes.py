@@ -34,7 +34,9 @@ async def search(api: httpx.AsyncClient, q: str, **parameters: Any) -> list[dict
             return items
 
 
-async def test_a_hit_says_where_who_and_what(api: httpx.AsyncClient, sessions: Sessions, client_id: UUID) -> None:
+async def test_a_hit_has_its_transcript_times_speaker_and_snippet(
+    api: httpx.AsyncClient, sessions: Sessions, client_id: UUID
+) -> None:
     channel = sentences("你好。", "我想给 <iPhone> 退款。", channel_id=1)
     channel["sentences"][1]["speaker_id"] = 2
     transcript_id = await keep(sessions, client_id, channel)
@@ -56,7 +58,7 @@ async def test_a_hit_says_where_who_and_what(api: httpx.AsyncClient, sessions: S
 
 
 @pytest.mark.parametrize("indexed", [True, False])
-async def test_what_is_common_and_what_is_rare_is_found_among_many(
+async def test_frequent_and_rare_words_are_found_among_many_transcripts(
     api: httpx.AsyncClient, sessions: Sessions, client_id: UUID, *, indexed: bool
 ) -> None:
     """More transcripts than are walked first, so that the index is asked."""
@@ -69,7 +71,7 @@ async def test_what_is_common_and_what_is_rare_is_found_among_many(
     assert await search(api, "明天") == []
 
 
-async def test_hits_are_those_of_the_newest_transcript_first_then_in_order(
+async def test_hits_are_ordered_by_newest_transcript_then_by_sentence(
     api: httpx.AsyncClient, sessions: Sessions, client_id: UUID
 ) -> None:
     old = await keep(sessions, client_id, sentences("好一", "好二"), sentences("好三", channel_id=1))
@@ -89,7 +91,7 @@ async def test_pages_stay_stable_while_transcripts_arrive(
     assert rest.json()["next_cursor"] is None
 
 
-async def test_what_is_rare_though_its_words_are_common_may_take_several_pages(
+async def test_a_rare_phrase_of_frequent_words_may_take_several_pages(
     api: httpx.AsyncClient, sessions: Sessions, client_id: UUID
 ) -> None:
     documents = [[sentences("今天很好", "明天再见")] for _ in range(MAX_READ + 100)]
@@ -129,7 +131,7 @@ async def test_a_client_finds_nothing_of_another(
 
 @pytest.mark.parametrize("path", ["/v1/search?q=好", "/v1/transcripts"])
 @pytest.mark.parametrize(("transcripts", "coding"), [(30, "gzip"), (1, None)])
-async def test_an_etag_saves_the_answer_and_large_ones_are_compressed(
+async def test_responses_have_an_etag_and_large_ones_are_compressed(
     api: httpx.AsyncClient, sessions: Sessions, client_id: UUID, *, path: str, transcripts: int, coding: str | None
 ) -> None:
     await keep_all(sessions, client_id, [[sentences("你好")]] * transcripts)
@@ -173,7 +175,9 @@ async def test_a_token_is_needed(stranger: httpx.AsyncClient) -> None:
         ({"q": "a", "cursor": "x"}, "/query/cursor"),
     ],
 )
-async def test_what_is_wrong_is_told(api: httpx.AsyncClient, parameters: dict[str, Any], pointer: str) -> None:
+async def test_invalid_parameters_are_refused_with_their_pointer(
+    api: httpx.AsyncClient, parameters: dict[str, Any], pointer: str
+) -> None:
     answer = await api.get("/v1/search", params=parameters)
     assert answer.status_code == 422
     assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
@@ -182,7 +186,7 @@ async def test_what_is_wrong_is_told(api: httpx.AsyncClient, parameters: dict[st
 @pytest.mark.parametrize(
     "position", [("transcripts", new_id()), ("search", new_id(), -1, 0), ("search", new_id(), 0, 2**31)]
 )
-async def test_a_cursor_of_no_place_in_the_search_is_refused(
+async def test_a_cursor_of_another_list_is_refused_by_search(
     api: httpx.AsyncClient, api_client: tuple[CurrentClient, str], position: object
 ) -> None:
     cursor = encode_cursor(position, api_client[0].cursor_key)
@@ -190,13 +194,13 @@ async def test_a_cursor_of_no_place_in_the_search_is_refused(
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_cursor")
 
 
-async def test_the_longest_query_is_answered(api: httpx.AsyncClient, sessions: Sessions, client_id: UUID) -> None:
+async def test_the_longest_query_is_accepted(api: httpx.AsyncClient, sessions: Sessions, client_id: UUID) -> None:
     await keep(sessions, client_id, sentences("的" * 300))
     assert len(await search(api, "的" * 200)) == 1
     assert await search(api, " ".join("abcdefghij" * 10)) == []
 
 
-async def test_any_position_that_a_cursor_can_name_is_answered(
+async def test_any_position_of_a_valid_cursor_is_accepted(
     api: httpx.AsyncClient, sessions: Sessions, api_client: tuple[CurrentClient, str]
 ) -> None:
     client = api_client[0]

@@ -10,7 +10,7 @@ from app.search.matching import SNIPPET_LENGTH, snippet
 from tests.search.search_case import found
 
 
-def test_a_short_text_is_shown_whole() -> None:
+def test_a_short_text_is_not_cut() -> None:
     assert snippet("退款政策", [(0, 2)]) == "<mark>退款</mark>政策"
 
 
@@ -19,15 +19,15 @@ def test_a_long_text_is_cut_around_the_first_match() -> None:
     assert shown == "…" + "甲" * 30 + "<mark>退款</mark>" + "乙" * 88 + "…"
 
 
-def test_what_is_no_mark_is_escaped() -> None:
+def test_text_outside_marks_is_escaped() -> None:
     assert snippet("a <b> & 'c'", [(3, 4)]) == "a &lt;<mark>b</mark>&gt; &amp; 'c'"
 
 
-def test_marks_that_overlap_are_one() -> None:
+def test_overlapping_marks_become_one() -> None:
     assert snippet("abcdef", [(2, 4), (1, 3), (4, 5)]) == "a<mark>bcde</mark>f"
 
 
-def test_the_text_is_shown_as_it_came_where_its_fold_is_longer_or_shorter() -> None:
+def test_snippets_show_the_original_text_if_folding_changes_its_length() -> None:
     assert found("kg", "５㎏ a") == []
     assert found("ガラス", "赤いｶﾞﾗｽの") == ["赤い<mark>ｶﾞﾗｽ</mark>の"]
     assert found("strasse", "Die Straße.") == ["Die <mark>Straße</mark>."]
@@ -35,12 +35,12 @@ def test_the_text_is_shown_as_it_came_where_its_fold_is_longer_or_shorter() -> N
     assert found("f", "ﬁlm noir") == ["<mark>ﬁ</mark>lm noir"]
 
 
-def test_a_text_that_cannot_be_led_back_is_shown_folded() -> None:
+def test_snippets_show_the_folded_text_if_it_cannot_be_mapped_back() -> None:
     assert found("학교", "\u1112\u1161\u11a8\u1100\u116d A") == ["<mark>학교</mark> a"]
 
 
 @given(st.text(max_size=300), st.lists(st.tuples(st.integers(0, 299), st.integers(1, 300)), min_size=1))
-def test_a_snippet_is_a_stretch_of_the_text(text: str, spans: list[tuple[int, int]]) -> None:
+def test_a_snippet_is_a_part_of_the_text(text: str, spans: list[tuple[int, int]]) -> None:
     marks = [(start, min(stop, len(text))) for start, stop in spans if start < min(stop, len(text))]
     if not marks:
         return

@@ -1,4 +1,4 @@
-"""What holds for the captions of any transcript, plausible or hostile."""
+"""Properties of the captions of any transcript, plausible or hostile."""
 
 import html
 import re
@@ -14,7 +14,7 @@ import webvtt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.transcripts.captions import MAX_LATE_MS, CaptionOptions, Cue, cues, srt, vtt
+from app.transcripts.captions import MAX_DELAY_MS, CaptionOptions, Cue, cues, srt, vtt
 from app.transcripts.line_breaking import width
 from app.transcripts.normalise import normalise
 from tests.transcripts.documents import hostile_transcripts, plausible_transcripts
@@ -33,13 +33,13 @@ WORD = re.compile(r"[A-Za-zé가-힣]+")
 TIMES = re.compile(r"(\d{2,}):(\d\d):(\d\d)[,.](\d{3}) --> (\d{2,}):(\d\d):(\d\d)[,.](\d{3})")
 
 
-def solid(text: str) -> str:
+def without_spaces(text: str) -> str:
     return "".join(text.split())
 
 
 def visible(text: str) -> str:
     """Without control characters, and nothing where nothing has a width."""
-    text = "".join(character for character in solid(text) if unicodedata.category(character) != "Cc")
+    text = "".join(character for character in without_spaces(text) if unicodedata.category(character) != "Cc")
     return text if any(map(width, text)) else ""
 
 
@@ -63,11 +63,13 @@ def test_the_text_is_preserved(transcripts: list[dict[str, Any]], options: Capti
     found = list(cues(transcripts, options))
     for channel, text in zip(transcripts, spoken_text(transcripts), strict=True):
         lines = [line for cue in found if cue.channel_id == channel["channel_id"] for line in cue.lines]
-        assert solid("".join(lines)) == text
+        assert without_spaces("".join(lines)) == text
 
 
 @given(ANY, OPTIONS)
-def test_lines_keep_to_the_limits(transcripts: list[dict[str, Any]], options: CaptionOptions) -> None:
+def test_lines_and_their_number_are_within_the_limits(
+    transcripts: list[dict[str, Any]], options: CaptionOptions
+) -> None:
     for cue in cues(transcripts, options):
         assert 1 <= len(cue.lines) <= options.max_lines
         assert all(width(line) <= options.max_chars_per_line for line in cue.lines)
@@ -80,7 +82,7 @@ def test_captions_stay_no_longer_than_the_limit(transcripts: list[dict[str, Any]
 
 
 @given(ANY, OPTIONS)
-def test_captions_stay_until_they_can_be_read_or_the_next_one_begins(
+def test_captions_stay_until_readable_or_until_the_next_begins(
     transcripts: list[dict[str, Any]], options: CaptionOptions
 ) -> None:
     for cue, following in zip_longest(found := list(cues(transcripts, options)), found[1:]):
@@ -91,13 +93,13 @@ def test_captions_stay_until_they_can_be_read_or_the_next_one_begins(
 
 
 @given(plausible_transcripts(most_channels=4), OPTIONS)
-def test_channels_that_take_turns_do_not_fall_behind(
+def test_alternating_channels_are_delayed_for_a_limited_time(
     transcripts: list[dict[str, Any]], options: CaptionOptions
 ) -> None:
     """However much they talk over each other: nothing is shown long after everything has been said."""
     ends = [item["end_time"] for channel in transcripts for item in channel["sentences"]]
     found = list(cues(transcripts, options))
-    assert not found or found[-1].begin_time <= max(ends) + MAX_LATE_MS
+    assert not found or found[-1].begin_time <= max(ends) + MAX_DELAY_MS
 
 
 @given(plausible_transcripts(), st.integers(44, 60))
@@ -107,7 +109,7 @@ def test_a_label_fits_into_the_first_line(transcripts: list[dict[str, Any]], col
 
 
 @given(plausible_transcripts(), READABLE)
-def test_words_are_whole_and_no_line_begins_with_a_closing_mark(
+def test_lines_have_whole_words_and_begin_with_no_closing_mark(
     transcripts: list[dict[str, Any]], options: CaptionOptions
 ) -> None:
     for channel in transcripts:
@@ -186,7 +188,7 @@ def test_srt_has_a_number_a_time_line_and_text_in_every_block(
 
 
 @given(hostile_transcripts(), OPTIONS)
-def test_captions_of_a_normalised_document_are_in_order_too(
+def test_captions_of_a_normalised_document_are_in_order(
     transcripts: list[dict[str, Any]], options: CaptionOptions
 ) -> None:
     document = normalise(orjson.dumps({"transcripts": transcripts}), file_url="u", family="fun-asr")

@@ -46,7 +46,7 @@ def test_each_sample_has_all_its_words() -> None:
         assert text == "".join(each["text"] for each in transcripts).replace(" ", ""), name
 
 
-def test_of_models_without_words_there_is_the_header() -> None:
+def test_csv_of_a_model_without_words_is_only_the_header() -> None:
     transcripts = golden_transcripts("sensevoice_seed")
     assert "".join(words_csv(listed(*transcripts))) == ",".join(WORD_COLUMNS) + "\r\n"
 
@@ -79,7 +79,7 @@ def test_a_word_without_times_has_empty_cells() -> None:
         ("a=b", "a=b"),
     ],
 )
-def test_no_cell_is_a_formula_and_numbers_stay_numbers(said: str, cell: str) -> None:
+def test_formulas_get_an_apostrophe_and_numbers_do_not(said: str, cell: str) -> None:
     talk = transcript(spoken((0, 5, said), speaker_id=said, emotion=[said]))
     (word,) = read_csv(words_csv(listed(talk)))
     (line,) = read_tsv(sentences_tsv(listed(talk)))
@@ -87,7 +87,7 @@ def test_no_cell_is_a_formula_and_numbers_stay_numbers(said: str, cell: str) -> 
     assert (line["text"], line["speaker_id"], line["emotion"]) == (cell, cell, cell)
 
 
-def test_sentences_are_lines_with_what_the_model_tells_besides() -> None:
+def test_tsv_has_a_line_per_sentence_with_emotion_and_event() -> None:
     assert "".join(sentences_tsv(listed(*golden_transcripts("sensevoice_synthetic_many_tags")))) == (
         "begin_time\tend_time\tchannel_id\tspeaker_id\ttext\temotion\tevent\n"
         "0\t7480\t0\t\tSenior staff, my fellow classmates.\tHAPPY\tApplause,Speech\n"
@@ -95,18 +95,18 @@ def test_sentences_are_lines_with_what_the_model_tells_besides() -> None:
     )
 
 
-def test_one_emotion_is_a_string_with_qwen() -> None:
+def test_the_single_emotion_of_qwen_is_one_cell() -> None:
     (line,) = read_tsv(sentences_tsv(listed(transcript(sentence("Hi.", 0, 9, emotion="neutral")))))
     assert line["emotion"] == "neutral"
 
 
 @pytest.mark.parametrize("write", [words_csv, sentences_tsv])
-def test_a_byte_order_mark_goes_first_on_demand(write: Any) -> None:
+def test_a_byte_order_mark_comes_first_on_request(write: Any) -> None:
     assert "".join(write([], bom=True)) == "\ufeff" + "".join(write([]))
 
 
 @given(plausible_transcripts())
-def test_all_words_are_there_in_order(transcripts: Transcripts) -> None:
+def test_csv_has_all_words_in_order(transcripts: Transcripts) -> None:
     rows = read_csv(words_csv(listed(*transcripts)))
     said = [word for each in transcripts for item in each["sentences"] for word in item.get("words", [])]
     assert [(row["text"], row["punctuation"]) for row in rows] == [
@@ -115,7 +115,7 @@ def test_all_words_are_there_in_order(transcripts: Transcripts) -> None:
 
 
 @given(hostile_transcripts())
-def test_whatever_was_said_there_is_a_row_of_all_columns_for_each(transcripts: Transcripts) -> None:
+def test_any_sentence_becomes_one_row_with_all_columns(transcripts: Transcripts) -> None:
     spoken_ = listed(*transcripts)
     rows = read_csv(words_csv(spoken_))
     lines = read_tsv(sentences_tsv(spoken_))
@@ -132,7 +132,7 @@ def test_150_000_words_are_all_written() -> None:
     assert sum(1 for _ in sentences_tsv(talk)) == 7501
 
 
-def test_pieces_come_one_by_one() -> None:
+def test_pieces_are_generated_one_by_one() -> None:
     def endless() -> Iterable[SpokenSentence]:
         while True:
             yield SpokenSentence(0, spoken((0, 5, "Hi")))

@@ -50,15 +50,13 @@ def in_order(transcripts: list[dict[str, Any]]) -> list[tuple[tuple[int, int, in
 
 
 @given(ANY_TRANSCRIPTS, st.integers(1, 1500))
-def test_all_sentences_come_in_order_of_time_whatever_their_blocks(
-    transcripts: list[dict[str, Any]], block_bytes: int
-) -> None:
+def test_sentences_are_in_order_of_time_for_any_block_size(transcripts: list[dict[str, Any]], block_bytes: int) -> None:
     found = find_sentences(opened(transcripts, block_bytes), SentenceFilters(), 10_000)
     assert found == in_order(transcripts)
 
 
 @given(ANY_TRANSCRIPTS, st.integers(1, 1500), st.integers(1, 5))
-def test_pages_put_together_are_the_whole(transcripts: list[dict[str, Any]], block_bytes: int, limit: int) -> None:
+def test_all_pages_are_the_whole_document(transcripts: list[dict[str, Any]], block_bytes: int, limit: int) -> None:
     document = opened(transcripts, block_bytes)
     pages: list[Any] = []
     while page := find_sentences(document, SentenceFilters(after=pages[-1][0] if pages else None), limit):
@@ -88,7 +86,7 @@ def is_wanted(each: dict[str, Any], asked: SentenceFilters) -> bool:
 
 
 @given(ANY_TRANSCRIPTS, st.integers(1, 1500), FILTERS)
-def test_filters_choose_as_if_every_sentence_were_looked_at(
+def test_filters_select_the_same_sentences_as_a_full_scan(
     transcripts: list[dict[str, Any]], block_bytes: int, filters: SentenceFilters
 ) -> None:
     found = find_sentences(opened(transcripts, block_bytes), filters, 10_000)
@@ -96,7 +94,7 @@ def test_filters_choose_as_if_every_sentence_were_looked_at(
 
 
 @given(ANY_TRANSCRIPTS, st.integers(1, 1500), st.booleans(), st.sampled_from([None, 0]))
-def test_forms_made_of_blocks_are_those_of_the_whole(
+def test_forms_read_in_blocks_equal_those_of_the_whole_document(
     transcripts: list[dict[str, Any]], block_bytes: int, speakers: bool, channel_id: int | None
 ) -> None:
     document = opened(transcripts, block_bytes)
@@ -126,21 +124,21 @@ LONG = [
     ],
     ids=repr,
 )
-def test_a_page_reads_the_blocks_that_it_needs(filters: SentenceFilters) -> None:
+def test_a_page_reads_only_the_blocks_that_it_needs(filters: SentenceFilters) -> None:
     counted = Counted(LONG, block_bytes=2000)
     assert counted.blocks > 50
     assert find_sentences(counted.document, filters, 10)
     assert len(counted.reads) <= 4
 
 
-def test_what_is_not_there_is_found_out_without_reading() -> None:
+def test_filters_without_matches_read_no_block() -> None:
     counted = Counted(LONG, block_bytes=2000)
     for filters in (SentenceFilters(speaker_id="99"), SentenceFilters(from_ms=10**9), SentenceFilters(to_ms=0)):
         assert find_sentences(counted.document, filters, 10) == []
     assert counted.reads == []
 
 
-def test_captions_fetch_large_stretches() -> None:
+def test_captions_read_ahead() -> None:
     counted = Counted(LONG, block_bytes=2000)
     assert orjson.dumps("".join(render_captions(counted.document, CaptionOptions(), srt)))
     assert len(counted.reads) < 10

@@ -29,7 +29,7 @@ def client_id(api_client: tuple[CurrentClient, str]) -> UUID:
 
 
 @pytest.mark.parametrize("name", sorted(path.stem.removeprefix("result_") for path in SAMPLES.glob("result_*.json")))
-async def test_each_sample_comes_in_every_form(
+async def test_every_sample_is_served_in_every_export_format(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, name: str
 ) -> None:
     path = f"/v1/transcripts/{(await store(sessions, client_id, sample(name))).id}"
@@ -46,7 +46,7 @@ async def test_each_sample_comes_in_every_form(
 
 
 @forms
-async def test_one_channel_can_be_asked_for(
+async def test_one_channel_can_be_selected(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, form: str
 ) -> None:
     path = f"/v1/transcripts/{(await store(sessions, client_id)).id}/{form}"
@@ -56,7 +56,7 @@ async def test_one_channel_can_be_asked_for(
 
 
 @forms
-async def test_what_is_not_there_and_what_is_not_known_is_refused(
+async def test_unknown_transcripts_and_parameters_are_refused(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, form: str
 ) -> None:
     assert (await api.get(f"/v1/transcripts/{new_id()}/{form}")).status_code == 404
@@ -66,14 +66,14 @@ async def test_what_is_not_there_and_what_is_not_known_is_refused(
 
 
 @pytest.mark.parametrize("form", ["words.csv", "sentences.tsv"])
-async def test_excel_gets_its_byte_order_mark_on_demand(
+async def test_bom_adds_a_byte_order_mark(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, form: str
 ) -> None:
     path = f"/v1/transcripts/{(await store(sessions, client_id)).id}/{form}"
     assert (await api.get(f"{path}?bom=true")).content == b"\xef\xbb\xbf" + (await api.get(path)).content
 
 
-async def test_markdown_has_the_files_name_and_speakers_unless_they_are_not_wanted(
+async def test_markdown_has_the_file_name_and_optionally_speakers(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
 ) -> None:
     path = f"/v1/transcripts/{(await store(sessions, client_id)).id}/markdown"
@@ -83,7 +83,7 @@ async def test_markdown_has_the_files_name_and_speakers_unless_they_are_not_want
 
 
 @forms
-async def test_a_long_transcript_comes_whole(
+async def test_a_long_transcript_is_exported_completely(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, form: str
 ) -> None:
     stored = await store(sessions, client_id, long_result())

@@ -15,7 +15,7 @@ from tests.transcripts.golden_files import FOLDER, NAMES, golden_cues, goldens
 Reader = Callable[[str, str], list[Seen]]
 
 
-def test_the_goldens_are_what_is_written_today() -> None:
+def test_golden_files_equal_the_current_output() -> None:
     expected = dict(goldens())
     assert {path: path.read_text(encoding="utf-8") for path in FOLDER.iterdir()} == expected
 
@@ -39,7 +39,7 @@ def webvtt_py(name: str, suffix: str) -> list[Seen]:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("reader", [ffmpeg, pysubs])
-def test_subrip_is_read_as_it_was_meant(reader: Reader, name: str) -> None:
+def test_other_parsers_read_the_same_subrip_cues(reader: Reader, name: str) -> None:
     meant = [(cue.begin_time, cue.end_time, _labelled(cue).replace("-->", "→")) for cue in golden_cues(name)]
     if meant or reader is not ffmpeg:  # FFmpeg takes an empty file for damage
         assert reader(name, "srt") == meant
@@ -47,7 +47,7 @@ def test_subrip_is_read_as_it_was_meant(reader: Reader, name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("reader", [ffmpeg, webvtt_py])
-def test_webvtt_is_read_as_it_was_meant(reader: Reader, name: str) -> None:
+def test_other_parsers_read_the_same_webvtt_cues(reader: Reader, name: str) -> None:
     assert reader(name, "vtt") == [(cue.begin_time, cue.end_time, "\n".join(cue.lines)) for cue in golden_cues(name)]
 
 

@@ -53,7 +53,7 @@ async def stored(client_id: UUID, sessions: Sessions) -> PreparedTranscript:
     return stored
 
 
-async def test_every_byte_arrives_in_either_coding(
+async def test_all_bytes_arrive_in_both_codings(
     api: httpx.AsyncClient, plain_api: httpx.AsyncClient, stored: PreparedTranscript
 ) -> None:
     path = f"/v1/transcripts/{stored.id}"
@@ -67,9 +67,7 @@ async def test_every_byte_arrives_in_either_coding(
     assert (await plain_api.get(f"{path}/raw")).content == RAW
 
 
-async def test_pages_of_sentences_put_together_are_the_document(
-    api: httpx.AsyncClient, stored: PreparedTranscript
-) -> None:
+async def test_all_pages_of_sentences_are_the_document(api: httpx.AsyncClient, stored: PreparedTranscript) -> None:
     path = f"/v1/transcripts/{stored.id}/sentences"
     found: list[Any] = []
     params: dict[str, Any] = {"limit": 200, "from_ms": 900 * 4500}
@@ -91,7 +89,7 @@ async def test_pages_of_sentences_put_together_are_the_document(
 @pytest.mark.parametrize(
     "form", ["text", "text?speakers=true", "text?channel_id=1", "srt", "sentences.tsv", "paragraphs", "markdown"]
 )
-async def test_forms_are_streamed_the_same_in_either_coding(
+async def test_rendered_forms_are_equal_in_both_codings(
     app: FastAPI, api: httpx.AsyncClient, plain_api: httpx.AsyncClient, stored: PreparedTranscript, form: str
 ) -> None:
     path = f"/v1/transcripts/{stored.id}/{form}"
@@ -103,7 +101,7 @@ async def test_forms_are_streamed_the_same_in_either_coding(
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_who_has_a_form_already_is_told_so_without_it_being_made(
+async def test_a_304_for_a_rendered_form_fetches_no_body(
     api: httpx.AsyncClient, stored: PreparedTranscript, statements: list[str], form: str
 ) -> None:
     path = f"/v1/transcripts/{stored.id}/{form}"
@@ -115,12 +113,12 @@ async def test_who_has_a_form_already_is_told_so_without_it_being_made(
     assert "gzip" not in statements[1]
 
 
-async def test_forms_have_tags_of_their_own(api: httpx.AsyncClient, stored: PreparedTranscript) -> None:
+async def test_each_form_has_its_own_etag(api: httpx.AsyncClient, stored: PreparedTranscript) -> None:
     tags = [(await api.head(f"/v1/transcripts/{stored.id}/{form}")).headers["etag"] for form in FORMS]
     assert len(set(tags)) == len(FORMS)
 
 
-async def test_many_readers_of_forms_get_the_whole_each(api: httpx.AsyncClient, stored: PreparedTranscript) -> None:
+async def test_concurrent_readers_each_get_the_whole_form(api: httpx.AsyncClient, stored: PreparedTranscript) -> None:
     path = f"/v1/transcripts/{stored.id}/text?speakers=true"
     one, *others = await asyncio.gather(*(api.get(path) for _ in range(3)))
     assert all(other.content == one.content for other in others)
@@ -128,7 +126,7 @@ async def test_many_readers_of_forms_get_the_whole_each(api: httpx.AsyncClient, 
 
 @pytest.mark.parametrize("coding", ["gzip", "identity"])
 @pytest.mark.parametrize("form", ["", "/raw", "/srt", "/text?speakers=true"])
-async def test_a_transcript_that_is_deleted_while_it_is_read_is_cut_off(
+async def test_deleting_a_transcript_truncates_its_running_responses(
     app: FastAPI, api: httpx.AsyncClient, stored: PreparedTranscript, form: str, coding: str
 ) -> None:
     path, _, query = f"/v1/transcripts/{stored.id}{form}".partition("?")

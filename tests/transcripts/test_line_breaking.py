@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.transcripts.line_breaking import PAUSE, PLAIN, STOP, measure, split, width
+from app.transcripts.line_breaking import AFTER_COMMA, AFTER_STOP, AFTER_WORD, measure, split, width
 
 CLOSING = "，。！？、；：」』）》〉】”…,.!?;:)]}%ーっ々"
 
@@ -51,7 +51,7 @@ def test_width_counts_wide_characters_double(text: str, columns: int) -> None:
         ),
     ],
 )
-def test_lines_may_end_where_the_script_allows_it(text: str, parts: list[str]) -> None:
+def test_lines_break_where_the_script_allows(text: str, parts: list[str]) -> None:
     assert split(text, 42) == parts
 
 
@@ -71,7 +71,7 @@ def test_a_part_wider_than_the_line_is_cut_between_characters(text: str, columns
 
 
 @given(st.text() | st.text("a 中。(「)」,\u0301👍\u200d🇨\"'"), st.integers(1, 60))
-def test_the_parts_are_the_text_and_none_is_wider_than_a_line(text: str, columns: int) -> None:
+def test_parts_joined_are_the_text_and_fit_a_line(text: str, columns: int) -> None:
     tidy = " ".join(text.split())
     parts = split(tidy, columns)
     assert "".join(parts) == tidy
@@ -80,13 +80,13 @@ def test_the_parts_are_the_text_and_none_is_wider_than_a_line(text: str, columns
 
 
 @given(st.text("ab 中文。，」「!ー", max_size=40))
-def test_no_part_but_the_first_begins_with_a_closing_mark(text: str) -> None:
+def test_only_the_first_part_may_begin_with_a_closing_mark(text: str) -> None:
     parts = split(" ".join(text.split()), 200)
     assert not any(part[0] in CLOSING for part in parts[1:])
 
 
 @given(st.text("ab 中文。，」「!", max_size=40))
-def test_words_are_never_parted(text: str) -> None:
+def test_words_are_not_divided(text: str) -> None:
     for left, right in pairwise(split(" ".join(text.split()), 200)):
         assert not (left[-1] in "ab" and right[0] in "ab")
 
@@ -111,17 +111,17 @@ def test_hostile_text_is_split_in_linear_time(text: str) -> None:
 @pytest.mark.parametrize(
     ("part", "rank"),
     [
-        ("好。", STOP),
-        ("好。」", STOP),
-        ("End. ", STOP),
-        ("(Mr. ", PLAIN),
-        ("e.g. ", PLAIN),
-        ("J. ", PLAIN),
-        ("好，", PAUSE),
-        ("well, ", PAUSE),
-        ("好", PLAIN),
-        ("」", PLAIN),
-        ("", PLAIN),
+        ("好。", AFTER_STOP),
+        ("好。」", AFTER_STOP),
+        ("End. ", AFTER_STOP),
+        ("(Mr. ", AFTER_WORD),
+        ("e.g. ", AFTER_WORD),
+        ("J. ", AFTER_WORD),
+        ("好，", AFTER_COMMA),
+        ("well, ", AFTER_COMMA),
+        ("好", AFTER_WORD),
+        ("」", AFTER_WORD),
+        ("", AFTER_WORD),
     ],
 )
 def test_breaks_after_punctuation_are_better(part: str, rank: int) -> None:

@@ -32,7 +32,7 @@ def one_sentence(**fields: Any) -> dict[str, Any]:
         ("sensevoice_synthetic_many_tags", "sensevoice_synthetic_many_tags_cleaned"),
     ],
 )
-def test_sensevoice_is_cleaned_as_the_founding_document_does(name: str, cleaned: str) -> None:
+def test_sensevoice_text_is_cleaned_like_the_vendors_sample(name: str, cleaned: str) -> None:
     document = normalise(sample(name), file_url=URL, family="sensevoice")
     expected = parsed(cleaned)
     assert document.transcripts == expected["transcripts"]
@@ -53,7 +53,7 @@ def test_tags_of_other_families_are_text(family: str) -> None:
         *("funasr_diarized_synthetic", "funasr_two_channels_synthetic", "qwen_audio3_synthetic"),
     ],
 )
-def test_what_the_upstream_documents_is_kept_key_for_key(name: str) -> None:
+def test_all_documented_keys_are_preserved(name: str) -> None:
     document = normalise(sample(name), file_url=URL, family="fun-asr")
     expected = parsed(name)
     assert document.transcripts == expected["transcripts"]
@@ -61,7 +61,7 @@ def test_what_the_upstream_documents_is_kept_key_for_key(name: str) -> None:
     assert document.audio_duration_ms == expected["properties"]["original_duration_in_milliseconds"]
 
 
-def test_the_clients_url_is_kept_and_not_the_echo_of_the_upstream() -> None:
+def test_file_url_is_the_clients_and_not_the_upstreams() -> None:
     assert normalise(sample("qwen_audio3_synthetic"), file_url=URL, family="fun-asr").file_url == URL
 
 
@@ -83,7 +83,7 @@ def test_properties_win_over_audio_info() -> None:
     assert normalised(both, "qwen3-asr").properties == {"audio_format": "pcm", "channels": []}
 
 
-def test_no_transcripts_are_an_empty_text() -> None:
+def test_a_result_without_transcripts_has_an_empty_text() -> None:
     document = normalise(sample("empty_transcripts_synthetic"), file_url=URL, family="fun-asr")
     assert (document.text, document.transcripts, document.channels) == ("", [], 0)
     assert document.audio_duration_ms == 3834
@@ -94,7 +94,7 @@ def test_a_silent_file_is_an_empty_transcript() -> None:
     assert written(empty_document(URL)).end_time is None
 
 
-def test_missing_texts_are_made_of_what_is_there() -> None:
+def test_missing_texts_are_built_from_sentences_or_words() -> None:
     words = [
         {"begin_time": 0, "end_time": 9, "text": "Hello", "punctuation": ""},
         {"text": " World", "punctuation": "。"},
@@ -116,7 +116,7 @@ def test_missing_sentences_are_none(empty: dict[str, Any]) -> None:
     assert (document.audio_duration_ms, written(document).end_time) == (None, None)
 
 
-def test_unknown_keys_stay_and_none_are_invented() -> None:
+def test_unknown_keys_are_preserved_and_none_are_added() -> None:
     given_ = {"channel_id": 0, "text": "Hi.", "mood": {"a": [1]}, "sentences": [sentence("Hi.", 0, 9, mood=None)]}
     assert normalised({"transcripts": [given_]}).transcripts == [given_]
 
@@ -126,7 +126,7 @@ def test_null_words_are_no_words(words: object) -> None:
     assert "words" not in normalised(one_sentence(words=words)).transcripts[0]["sentences"][0]
 
 
-def test_more_channels_than_any_recording_has_are_no_result() -> None:
+def test_too_many_channels_are_unreadable() -> None:
     def result(channels: int) -> bytes:
         return orjson.dumps({"transcripts": [{"channel_id": number, "sentences": []} for number in range(channels)]})
 
@@ -170,7 +170,7 @@ def test_a_missing_begin_is_the_end_of_the_sentence_before_and_a_missing_end_its
         (None, None),
     ],
 )
-def test_speakers_are_numbers_where_they_can_be(speaker: object, expected: object) -> None:
+def test_speaker_ids_become_numbers_if_possible(speaker: object, expected: object) -> None:
     assert normalised(one_sentence(speaker_id=speaker)).transcripts[0]["sentences"][0]["speaker_id"] == expected
 
 
@@ -201,14 +201,14 @@ def test_times_become_whole_and_not_negative(value: object, expected: int) -> No
         (rb"\ud83d\ude00", "\U0001f600"),
     ],
 )
-def test_half_a_character_costs_no_more_than_itself(escaped: bytes, expected: str) -> None:
+def test_a_lone_surrogate_becomes_a_replacement_character(escaped: bytes, expected: str) -> None:
     raw = b'{"transcripts": [{"sentences": [{"begin_time": 0, "end_time": 9, "text": "%b"}]}]}' % escaped
     document = normalise(raw, file_url=URL, family="fun-asr")
     assert document.text == document.transcripts[0]["sentences"][0]["text"] == expected
 
 
 @pytest.mark.parametrize("value", ["", "7 60", "٣", "1e3", "9" * 20, True, [], {}, 1e300, 10**18])
-def test_a_sentence_whose_time_is_no_number_is_unreadable(value: object) -> None:
+def test_a_time_that_is_no_number_is_unreadable(value: object) -> None:
     with pytest.raises(UnreadableResult):
         written(normalised(one_sentence(begin_time=value)))
 
@@ -245,7 +245,7 @@ def test_a_sentence_whose_time_is_no_number_is_unreadable(value: object) -> None
     ],
     ids=repr,
 )
-def test_what_is_no_result_is_unreadable_and_not_quoted(raw: bytes) -> None:
+def test_an_invalid_result_is_unreadable_and_not_quoted(raw: bytes) -> None:
     with pytest.raises(UnreadableResult) as caught:
         written(normalise(raw, file_url=URL, family="sensevoice"))
     assert isinstance(caught.value, ValueError)
@@ -273,7 +273,7 @@ JSON = st.recursive(
 
 
 @given(JSON, st.sampled_from(["fun-asr", "paraformer", "sensevoice", "qwen3-asr"]))
-def test_any_json_is_either_readable_and_servable_or_unreadable(value: Any, family: str) -> None:
+def test_any_json_is_either_served_or_unreadable(value: Any, family: str) -> None:
     try:
         raw = orjson.dumps({"transcripts": [value]} if family == "sensevoice" else value)
     except TypeError:  # integers beyond 64 bits
@@ -302,7 +302,7 @@ def served(document: Document, created_at: datetime = datetime(2026, 11, 23, 8, 
     return gzip.decompress(written(document, created_at).gzip)
 
 
-def test_the_served_body_has_the_contracts_keys_in_their_order() -> None:
+def test_the_served_body_has_the_documented_keys_in_order() -> None:
     document = normalise(sample("funasr_female2_seed"), file_url=URL, family="fun-asr")
     body = orjson.loads(served(document))
     assert list(body) == [
@@ -326,7 +326,7 @@ class Heard:
         raise AssertionError(f"Each channel has sentences, but {channel_id} has only {text!r}.")
 
 
-def test_others_hear_each_sentence_while_the_document_is_written() -> None:
+def test_the_sink_receives_each_sentence_during_writing() -> None:
     document = normalise(sample("funasr_two_channels_synthetic"), file_url=URL, family="fun-asr")
     heard = Heard()
     created_at = datetime(2026, 11, 23, tzinfo=UTC)
@@ -345,7 +345,7 @@ def test_others_hear_each_sentence_while_the_document_is_written() -> None:
     ],
     ids=repr,
 )
-def test_the_served_body_is_the_json_of_the_whole_wherever_the_sentences_stand(keys: list[tuple[str, ...]]) -> None:
+def test_the_served_body_keeps_the_order_of_keys(keys: list[tuple[str, ...]]) -> None:
     values = {"sentences": [sentence("Hi.", 0, 1)] * 3, "text": "Hi.", "channel_id": 1, "mood": {"sentences": []}}
     document = normalised({"transcripts": [{key: values[key] for key in each} for each in keys]})
     body = served(document)
@@ -364,7 +364,7 @@ def test_instants_are_served_in_utc() -> None:
     assert orjson.loads(served(empty_document(URL), beijing))["created_at"] == "2026-11-23T08:00:00Z"
 
 
-def test_a_recording_of_twelve_hours_is_normalised_whole() -> None:
+def test_a_recording_of_twelve_hours_is_normalised_completely() -> None:
     words = [(time_ms, time_ms + 240, "这") for time_ms in range(0, 240 * 30, 240)]
     raw = orjson.dumps({"transcripts": [transcript(*[spoken(*words)] * 5_000)]})
     body = written(normalise(raw, file_url=URL, family="fun-asr"))

@@ -20,7 +20,7 @@ def texts(*transcripts: dict[str, Any]) -> list[str]:
     return [paragraph.text for paragraph in paragraphs(listed(*transcripts))]
 
 
-def test_sentences_that_follow_each_other_are_one_paragraph() -> None:
+def test_consecutive_sentences_are_one_paragraph() -> None:
     talk = transcript(sentence("One.", 0, 900), sentence("Two.", 1000, 2000), sentence("三。", 2000, 3000))
     (paragraph,) = paragraphs(listed(talk))
     assert (paragraph.begin_time, paragraph.end_time, paragraph.text) == (0, 3000, "One. Two.三。")
@@ -33,18 +33,18 @@ def test_a_silence_ends_a_paragraph() -> None:
     assert texts(talk) == ["One. Two.", "Three."]
 
 
-def test_another_speaker_or_channel_begins_a_paragraph() -> None:
+def test_a_new_speaker_or_channel_begins_a_paragraph() -> None:
     first = transcript(sentence("One.", 0, 1, speaker_id=0), sentence("Two.", 1, 2, speaker_id=1))
     assert texts(first, transcript(sentence("Three.", 2, 3, speaker_id=1), channel_id=1)) == ["One.", "Two.", "Three."]
 
 
-def test_a_paragraph_has_a_longest_length_and_a_longer_sentence_is_one() -> None:
+def test_a_paragraph_has_a_maximum_length_except_for_one_long_sentence() -> None:
     long = "字" * MAX_COLUMNS
     talk = transcript(*(sentence(text, 0, 1) for text in ("a" * 400, "b" * 200, "c", long, "d")))
     assert texts(talk) == ["a" * 400 + " " + "b" * 200, "c", long, "d"]
 
 
-def test_json_has_our_names() -> None:
+def test_json_has_the_documented_keys() -> None:
     assert orjson.loads(b"".join(paragraphs_json(listed(*golden_transcripts("funasr_diarized_synthetic"))))) == {
         "items": [
             {
@@ -79,7 +79,7 @@ def test_json_has_our_names() -> None:
         ("?secret", "transcript"),
     ],
 )
-def test_the_title_is_the_files_name_and_never_its_query_string(url: str, title: str) -> None:
+def test_the_title_is_the_file_name_without_the_query_string(url: str, title: str) -> None:
     assert title_of(url) == title
 
 
@@ -92,7 +92,7 @@ def test_markdown_names_speakers_and_times() -> None:
     assert "**" not in "".join(markdown(talk, title="a.wav", channels=False, speakers=False))
 
 
-def test_channels_are_named_where_there_are_several() -> None:
+def test_channels_are_named_if_there_are_several() -> None:
     talk = listed(*golden_transcripts("funasr_two_channels_synthetic"))
     assert "**Channel 1** [00:00:00] Hello" in "".join(markdown(talk, title="a.wav", channels=True))
 
@@ -101,14 +101,14 @@ def shown(token: Token) -> str:
     return "".join(child.content for child in token.children or [])
 
 
-def test_control_characters_are_not_shown() -> None:
+def test_control_characters_are_removed() -> None:
     assert title_of("https://example.com/a%00%07.wav") == "a.wav"
     (paragraph,) = paragraphs(listed(transcript(sentence("a\0b\x85c\x9f", 0, 1000))))
     assert paragraph.text == "ab c"
 
 
 @given(hostile_transcripts(), st.text())
-def test_markdown_shows_what_was_said_and_nothing_else(transcripts: Transcripts, name: str) -> None:
+def test_rendered_markdown_shows_exactly_the_text(transcripts: Transcripts, name: str) -> None:
     title = title_of(f"https://example.com/{name}")
     written = "".join(markdown(listed(*transcripts), title=title, channels=len(transcripts) > 1, speakers=False))
     tokens = MarkdownIt("commonmark").parse(written)
@@ -126,7 +126,7 @@ def visible(text: str) -> str:
 
 
 @given(plausible_transcripts())
-def test_every_sentence_is_in_one_paragraph_in_order(transcripts: Transcripts) -> None:
+def test_every_sentence_is_in_exactly_one_paragraph_in_order(transcripts: Transcripts) -> None:
     spoken_ = listed(*transcripts)
     found = list(paragraphs(spoken_))
     assert sum(len(paragraph.texts) for paragraph in found) == len(spoken_)
@@ -136,7 +136,7 @@ def test_every_sentence_is_in_one_paragraph_in_order(transcripts: Transcripts) -
     assert all(width(paragraph.text) <= MAX_COLUMNS * 1.2 or len(paragraph.texts) == 1 for paragraph in found)
 
 
-def test_a_long_recording_is_written_whole() -> None:
+def test_a_long_recording_is_written_completely() -> None:
     words = [(time_ms, time_ms + 240, ["Hello ", "world, ", "这", "里", "是 "][time_ms % 5]) for time_ms in range(20)]
     talk = listed(transcript(*[spoken(*words)] * 7500))
     assert sum(len(piece) for piece in paragraphs_json(talk)) > 150_000

@@ -39,7 +39,7 @@ MAKERS: list[Any] = [
 ]
 
 
-def test_the_version_is_raised_with_every_change_of_the_outcome() -> None:
+def test_a_change_of_output_needs_a_new_render_version() -> None:
     outcome = hashlib.sha256()
     for name in ("funasr_two_channels_synthetic", "funasr_diarized_synthetic", "paraformer_female2_seed"):
         written = write(parsed(name)["transcripts"])
@@ -48,12 +48,12 @@ def test_the_version_is_raised_with_every_change_of_the_outcome() -> None:
     assert {RENDER_VERSION: outcome.hexdigest()} == OUTCOMES, "raise RENDER_VERSION, then note the outcome"
 
 
-def test_pieces_are_cut_and_gathered_to_about_their_size() -> None:
+def test_pieces_have_about_the_given_size() -> None:
     assert list(encode_pieces(["ab", "c" * 9, "", "d"], 4)) == [b"abcccc", b"cccc", b"cd"]
     assert list(encode_pieces([])) == []
 
 
-def test_what_is_compressed_on_the_way_is_gzip() -> None:
+def test_gzip_pieces_are_one_gzip_stream() -> None:
     text = b"".join(hashlib.sha256(bytes([number % 256, number // 256])).digest() for number in range(10_000))
     pieces = list(gzip_pieces([text[:100_000], b"", text[100_000:]]))
     assert gzip.decompress(b"".join(pieces)) == text

@@ -42,7 +42,9 @@ def long_result(sentences: int = 4000) -> bytes:
     return orjson.dumps({"file_url": URL, "properties": {}, "transcripts": [{"channel_id": 0, "sentences": spoken}]})
 
 
-async def test_the_document_has_the_contracts_keys(api: httpx.AsyncClient, client_id: UUID, sessions: Sessions) -> None:
+async def test_the_document_has_the_documented_keys(
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
+) -> None:
     stored = await store(sessions, client_id)
     answer = await api.get(f"/v1/transcripts/{stored.id}")
     assert answer.headers["content-type"] == "application/json"
@@ -56,7 +58,7 @@ async def test_the_document_has_the_contracts_keys(api: httpx.AsyncClient, clien
     assert body["text"] == "\n".join(item["text"] for item in body["transcripts"])
 
 
-async def test_raw_is_what_the_upstream_sent_byte_for_byte(
+async def test_raw_returns_the_upstream_bytes_unchanged(
     api: httpx.AsyncClient, plain_api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
 ) -> None:
     raw = sample("funasr_two_channels_synthetic")
@@ -67,7 +69,7 @@ async def test_raw_is_what_the_upstream_sent_byte_for_byte(
 
 
 @pytest.mark.parametrize("form", ["", "/raw"])
-async def test_who_takes_gzip_gets_the_stored_bytes_and_others_the_contents(
+async def test_stored_gzip_is_sent_if_accepted_and_inflated_otherwise(
     api: httpx.AsyncClient, plain_api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, form: str
 ) -> None:
     stored = await store(sessions, client_id)
@@ -113,7 +115,7 @@ async def test_accept_encoding_is_honoured(
     assert answer.headers.get("content-encoding") == coding
 
 
-async def test_a_long_transcript_is_inflated_in_pieces_with_its_length(
+async def test_a_long_transcript_is_inflated_in_pieces_with_content_length(
     plain_api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
 ) -> None:
     raw = long_result()
@@ -141,7 +143,7 @@ async def test_a_long_transcript_is_inflated_in_pieces_with_its_length(
     ],
 )
 @pytest.mark.parametrize("encoding", ["gzip", "identity"])
-async def test_an_etag_saves_the_answer_and_head_is_a_get_without_body(
+async def test_a_known_etag_gives_304_and_head_has_the_headers_of_get(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, form: str, encoding: str
 ) -> None:
     path = f"/v1/transcripts/{(await store(sessions, client_id)).id}{form}"
@@ -159,7 +161,7 @@ async def test_an_etag_saves_the_answer_and_head_is_a_get_without_body(
     assert changed.status_code == 200
 
 
-async def test_head_of_a_long_transcript_has_its_length(
+async def test_head_of_a_long_transcript_has_content_length(
     plain_api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
 ) -> None:
     raw = long_result()
@@ -180,7 +182,7 @@ async def test_text_is_plain(api: httpx.AsyncClient, client_id: UUID, sessions: 
     assert "Channel 1" in (await api.get(f"{path}/text?speakers=true")).text
 
 
-async def test_text_is_laid_out_in_the_lines_of_the_captions_on_request(
+async def test_text_has_the_lines_of_the_captions_on_request(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
 ) -> None:
     path = f"/v1/transcripts/{(await store(sessions, client_id)).id}"
@@ -194,7 +196,7 @@ async def test_text_is_laid_out_in_the_lines_of_the_captions_on_request(
     assert parted == "\n\n".join("\n".join(caption) for caption in captions)
 
 
-async def test_a_deleted_transcript_is_gone_and_its_file_stays(
+async def test_deleting_a_transcript_keeps_its_file(
     api: httpx.AsyncClient, other_api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
 ) -> None:
     job_id = await add_job(sessions, client_id, [SUCCEEDED])
@@ -218,7 +220,7 @@ async def test_a_deleted_transcript_is_gone_and_its_file_stays(
         assert await session.scalar(select(func.count()).select_from(TranscriptBody)) == 0
 
 
-async def test_captions_come_as_srt_and_vtt(api: httpx.AsyncClient, client_id: UUID, sessions: Sessions) -> None:
+async def test_captions_are_served_as_srt_and_vtt(api: httpx.AsyncClient, client_id: UUID, sessions: Sessions) -> None:
     stored = await store(sessions, client_id)
     srt = await api.get(f"/v1/transcripts/{stored.id}/srt")
     vtt = await api.get(f"/v1/transcripts/{stored.id}/vtt")
@@ -237,7 +239,7 @@ async def test_caption_options_change_the_captions(api: httpx.AsyncClient, clien
     assert len(seen) == 5
 
 
-async def test_captions_of_a_long_transcript_are_rendered_one_at_a_time(
+async def test_rendering_a_long_transcript_releases_the_lock(
     app: FastAPI, api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
 ) -> None:
     stored = await store(sessions, client_id, long_result())
@@ -262,13 +264,13 @@ async def test_captions_of_a_long_transcript_are_rendered_one_at_a_time(
         ("", "limit=1"),
     ],
 )
-async def test_a_wrong_option_is_refused_with_its_name(api: httpx.AsyncClient, form: str, query: str) -> None:
+async def test_an_invalid_option_is_refused_with_its_pointer(api: httpx.AsyncClient, form: str, query: str) -> None:
     answer = await api.get(f"/v1/transcripts/{new_id()}{form}?{query}")
     pointers = [place["pointer"] for place in answer.json()["errors"]]
     assert (answer.status_code, pointers) == (422, [f"/query/{query.split('=', maxsplit=1)[0]}"])
 
 
-async def test_any_tag_does_not_hide_that_there_is_no_such_channel(
+async def test_if_none_match_wildcard_does_not_hide_an_unknown_channel(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
 ) -> None:
     path = f"/v1/transcripts/{(await store(sessions, client_id)).id}/srt?channel_id="
@@ -277,7 +279,7 @@ async def test_any_tag_does_not_hide_that_there_is_no_such_channel(
 
 
 @pytest.mark.parametrize("form", ["", "/raw", "/text", "/srt", "/vtt"])
-async def test_what_is_no_own_transcript_is_not_there(
+async def test_a_transcript_of_another_client_is_not_found(
     api: httpx.AsyncClient, other_api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, form: str
 ) -> None:
     stored = await store(sessions, client_id)
@@ -308,16 +310,14 @@ async def test_a_silent_file_has_an_empty_transcript(
     assert (await api.get(f"{path}/vtt")).text == "WEBVTT\n"
 
 
-async def test_the_compressed_body_is_gzip_that_anyone_can_read(
-    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
-) -> None:
+async def test_a_compressed_body_is_ordinary_gzip(api: httpx.AsyncClient, client_id: UUID, sessions: Sessions) -> None:
     stored = await store(sessions, client_id)
     async with api.stream("GET", f"/v1/transcripts/{stored.id}/srt") as answer:
         compressed = b"".join([chunk async for chunk in answer.aiter_raw()])
     assert gzip.decompress(compressed).startswith(b"1\n")
 
 
-async def test_a_body_is_one_statement_and_a_304_fetches_none_of_it(
+async def test_a_body_takes_one_statement_and_a_304_fetches_no_body(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, statements: list[str]
 ) -> None:
     path = f"/v1/transcripts/{(await store(sessions, client_id)).id}"

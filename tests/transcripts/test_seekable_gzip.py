@@ -51,7 +51,7 @@ def inflated(gzipped: bytes, span: Span) -> bytes:
 
 
 @given(hostile_transcripts(), st.integers(1, 2000))
-def test_what_is_written_is_the_gzip_of_the_plain_json(channels: list[dict[str, Any]], block_bytes: int) -> None:
+def test_the_stream_is_the_gzip_of_the_plain_json(channels: list[dict[str, Any]], block_bytes: int) -> None:
     written = write(channels, block_bytes=block_bytes)
     plain = gzip.decompress(written.gzip)
     whole = [{key: channel[key] for key in ("channel_id", "sentences", "text")} for channel in channels]
@@ -60,7 +60,7 @@ def test_what_is_written_is_the_gzip_of_the_plain_json(channels: list[dict[str, 
 
 
 @given(hostile_transcripts(), st.integers(1, 2000))
-def test_any_block_alone_gives_its_sentences(channels: list[dict[str, Any]], block_bytes: int) -> None:
+def test_each_block_can_be_read_alone(channels: list[dict[str, Any]], block_bytes: int) -> None:
     written = write(channels, block_bytes=block_bytes)
     index = unpack(pack(written.index))
     assert index == written.index
@@ -77,7 +77,7 @@ def test_any_block_alone_gives_its_sentences(channels: list[dict[str, Any]], blo
 
 
 @given(hostile_transcripts(), st.integers(1, 2000))
-def test_the_pieces_put_together_are_the_whole(channels: list[dict[str, Any]], block_bytes: int) -> None:
+def test_all_spans_together_are_the_document(channels: list[dict[str, Any]], block_bytes: int) -> None:
     written = write(channels, block_bytes=block_bytes)
     every = [written.index.head, *(span for channel in written.index.channels for span in spans(channel))]
     parts = {span.at: inflated(written.gzip, span) for span in every}
@@ -90,7 +90,7 @@ def test_the_pieces_put_together_are_the_whole(channels: list[dict[str, Any]], b
     assert plain[at:] == b"]}"
 
 
-def test_blocks_end_at_sentences_and_cost_little() -> None:
+def test_blocks_end_between_sentences_and_add_few_bytes() -> None:
     spoken = [sentence(f"sentence {n} 语音识别", n * 1000, n * 1000 + 900, sentence_id=n) for n in range(20_000)]
     written = write([transcript(*spoken)], block_bytes=64 * 1024)
     blocks = written.index.channels[0].blocks
@@ -106,6 +106,6 @@ def test_a_short_document_is_compressed_as_a_whole() -> None:
     assert written.gzip == zlib.compress(gzip.decompress(written.gzip), 6, 31)
 
 
-def test_equal_documents_are_equal_bytes() -> None:
+def test_equal_documents_give_equal_bytes() -> None:
     channels = [transcript(*[sentence("Hi.", n, n + 1) for n in range(100)])]
     assert write(channels).gzip == write(channels).gzip

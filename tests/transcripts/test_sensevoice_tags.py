@@ -24,7 +24,7 @@ TAGGED = st.lists(
 
 
 @given(TAGGED)
-def test_cleaning_is_the_official_cleaners(parts: list[str]) -> None:
+def test_cleaning_equals_the_vendors_function(parts: list[str]) -> None:
     assert sensevoice_tags.clean("".join(parts)) == official_clean("".join(parts))
 
 
@@ -52,6 +52,6 @@ def test_emotions_and_events_are_reported_once_and_sorted() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "plain", "<|/Speech|>", "<|SPECIAL_TOKEN_1|>", "<|Speech |>"])
-def test_closing_and_special_tags_are_no_event_and_no_emotion(text: str) -> None:
+def test_closing_and_special_tags_are_neither_events_nor_emotions(text: str) -> None:
     assert sensevoice_tags.events(text) == []
     assert sensevoice_tags.emotions(text) == []

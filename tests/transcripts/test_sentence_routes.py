@@ -36,7 +36,7 @@ async def path(client_id: UUID, sessions: Sessions) -> str:
     return f"/v1/transcripts/{(await store(sessions, client_id, CALL)).id}/sentences"
 
 
-async def test_a_sentence_is_the_documents_with_its_channel(
+async def test_a_sentence_is_that_of_the_document_with_its_channel(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
 ) -> None:
     stored = await store(sessions, client_id)
@@ -77,7 +77,7 @@ async def test_sentences_are_found_by_channel_speaker_and_time(
     assert [item["text"] for item in answer.json()["items"]] == texts
 
 
-async def test_pages_follow_each_other(api: httpx.AsyncClient, path: str) -> None:
+async def test_pages_continue_at_the_cursor(api: httpx.AsyncClient, path: str) -> None:
     texts: list[str] = []
     params: dict[str, Any] = {"limit": 2, "from_ms": 0}
     while True:
@@ -103,7 +103,9 @@ async def test_pages_follow_each_other(api: httpx.AsyncClient, path: str) -> Non
         ("speaker_id=", "/query/speaker_id"),
     ],
 )
-async def test_a_wrong_question_is_refused(api: httpx.AsyncClient, path: str, query: str, pointer: str) -> None:
+async def test_invalid_filters_of_sentences_are_refused(
+    api: httpx.AsyncClient, path: str, query: str, pointer: str
+) -> None:
     answer = await api.get(f"{path}?{query}")
     assert (answer.status_code, [place["pointer"] for place in answer.json()["errors"]]) == (422, [pointer])
 
@@ -125,7 +127,7 @@ async def test_a_cursor_of_another_list_is_refused(
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_cursor")
 
 
-async def test_any_position_shows_no_more_than_there_is(
+async def test_a_cursor_with_any_position_returns_at_most_the_rest(
     api: httpx.AsyncClient, api_client: tuple[CurrentClient, str], path: str
 ) -> None:
     for position, texts in [((-(2**60), -9, -9), EVERY), ((2**60, 0, 0), []), ((2000, 0, 99), ["嗯。", "再见。"])]:
@@ -135,7 +137,7 @@ async def test_any_position_shows_no_more_than_there_is(
 
 
 @pytest.mark.parametrize("form", ["sentences", "text", "text?max_lines=1", "srt", "vtt"])
-async def test_a_channel_that_is_not_there_is_named_with_those_that_are(
+async def test_an_unknown_channel_is_refused_with_the_known_channels(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, form: str
 ) -> None:
     stored = await store(sessions, client_id, sample("funasr_two_channels_synthetic"))
@@ -166,7 +168,9 @@ async def test_an_entry_without_channel_is_channel_0(
     assert (await api.get(f"{path}/text?channel_id=0")).text == "Hi."
 
 
-async def test_others_do_not_see_them(api: httpx.AsyncClient, other_api: httpx.AsyncClient, path: str) -> None:
+async def test_sentences_of_another_client_are_not_found(
+    api: httpx.AsyncClient, other_api: httpx.AsyncClient, path: str
+) -> None:
     for answer in (await other_api.get(path), await api.get(f"/v1/transcripts/{new_id()}/sentences")):
         assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 

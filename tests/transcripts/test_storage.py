@@ -58,7 +58,7 @@ async def job(sessions: Sessions) -> tuple[UUID, UUID]:
     return job_id, client_id
 
 
-def test_a_prepared_transcript_holds_the_upstream_bytes_and_the_served_document() -> None:
+def test_a_prepared_transcript_has_the_upstream_bytes_and_the_document() -> None:
     prepared = prepare(new_id(), new_id())
     assert zlib.decompress(prepared.raw.gzip, 31) == RAW
     assert prepared.raw.sha256 == hashlib.sha256(RAW).digest()
@@ -70,17 +70,17 @@ def test_a_prepared_transcript_holds_the_upstream_bytes_and_the_served_document(
     assert prepared.audio_duration_ms == 4726
 
 
-def test_a_silent_file_lasts_no_time() -> None:
+def test_a_silent_file_has_duration_zero() -> None:
     assert prepare(new_id(), new_id(), document=empty_document(URL)).audio_duration_ms == 0
 
 
-def test_the_end_of_speech_stands_for_a_duration_that_is_not_told() -> None:
+def test_a_missing_duration_becomes_the_end_of_speech() -> None:
     told = {"transcripts": [{"sentences": [sentence("Hi.", 0, 900), sentence("Ho.", 100, 200)]}]}
     document = normalise(orjson.dumps(told), file_url=URL, family="qwen3-asr")
     assert prepare(new_id(), new_id(), document=document).audio_duration_ms == 900
 
 
-def test_a_transcript_of_hours_is_compressed_too() -> None:
+def test_a_transcript_of_hours_is_compressed() -> None:
     words = [{"begin_time": n, "end_time": n + 1, "text": "语音", "punctuation": ""} for n in range(40_000)]
     told = {"transcripts": [{"sentences": [{"begin_time": 0, "end_time": 9, "words": words}]}]}
     long = normalise(orjson.dumps(told), file_url=URL, family="fun-asr")
