@@ -36,7 +36,9 @@ class TimedSentence(NamedTuple):
         """The time at which the text after a break begins. Ascends with the breaks."""
         stops = self.words.stops
         position = self.positions[index]
-        return self._time_at(bisect_right(stops, position, hi=len(stops) - 1), position)
+        word = bisect_right(stops, position, hi=len(stops) - 1)
+        # Words may overlap: no text inside a word begins after the next word does.
+        return min([self._time_at(word, position), *self.words.begins[word + 1 : word + 2]])
 
     def end(self, index: int) -> int:
         """The time at which the text before a break ends, and never before it began."""

@@ -54,6 +54,12 @@ def test_last_break_before_a_moment(moment: int, found: int) -> None:
     assert of(said).last_break_before(moment, 3, 1) == found
 
 
+def test_begins_ascend_where_words_overlap() -> None:
+    said = spoken((0, 2000, "阿里巴巴"), (100, 2000, "吗"))
+    begins = [begin for _, begin, _ in times(of(said))]
+    assert begins == sorted(begins)
+
+
 @given(st.one_of(plausible_transcripts(), hostile_transcripts()), st.integers(2, 60))
 def test_begins_ascend_and_ends_are_not_before_begins(transcripts: list[dict[str, Any]], columns: int) -> None:
     for said in (each for channel in transcripts for each in channel["sentences"]):
