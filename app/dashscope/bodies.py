@@ -1,4 +1,4 @@
-"""Reads response bodies within a size limit, whatever their compression.
+"""Reads response bodies within a size limit, however they are compressed.
 
 httpx inflates each chunk as a whole: 64 KB of gzip became 66 MB on the event loop before any limit was checked.
 """

@@ -128,7 +128,7 @@ class Budgets:
             yield
 
     async def take(self, call: Call) -> None:
-        """Wait until the call may go out. The caller must make the call at once: a grant is not kept."""
+        """Wait until the call may go out. The caller must make the call at once: a grant is not stored."""
         # Only one caller of this process tries the row at a time. The others wait here, first come, first served.
         async with self._locks[call]:
             while (wait_s := await self.try_take(call)) > 0:  # noqa: ASYNC110 - it waits for a time, not an event
