@@ -1,8 +1,8 @@
 """Search over the segments of a client. The work per request is bounded: a page may be short and still continue.
 
-First a walk over the client's newest segments in the order of hits finds frequent matches at once, without asking the
-index for thousands of others. If matches turn out to be rare, the index is asked. Both only name candidates; the
-segments' texts decide.
+First a walk over the client's newest segments, in the order of hits, finds frequent matches at once, without fetching
+thousands of others from the index. If matches turn out to be rare, the index is searched. Both only name candidates;
+the segments' texts decide.
 """
 
 import asyncio
@@ -112,7 +112,7 @@ async def search(
 async def _candidates(
     session: AsyncSession, parameters: dict[str, Any], start: HitPosition
 ) -> AsyncGenerator[Sequence[HitPosition]]:
-    """Segments that may match, in order, in batches. The index is asked for one more than a request may read."""
+    """Segments that may match, in order, in batches. The index returns at most one more than a request may read."""
     start = min(start, HitPosition(parameters["newest"]), key=lambda each: each.transcript_id)
     rows = FIRST_WALK
     for _ in range(0, MAX_WALKED, WALK):

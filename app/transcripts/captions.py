@@ -58,7 +58,7 @@ class Cue(NamedTuple):
 
 @dataclass(slots=True)
 class _Draft:
-    """A cue whose times may still overlap with those of its neighbours."""
+    """A cue before its final times are known: they may still overlap with those of its neighbours."""
 
     begin_time: int
     end_time: int

@@ -198,8 +198,8 @@ def find_breaks(text: str, columns: int, words: Container[int] | None = None) ->
         costs = [_COST[rank] for rank in ranks]
     else:
         costs = [
-            _COST[rank if stop in words or blank or rank != AFTER_WORD else INSIDE_WORD]
-            for stop, rank, blank in zip(nonblank[1:], ranks, blanks, strict=True)
+            _COST[rank if stop in words or spaces or rank != AFTER_WORD else INSIDE_WORD]
+            for stop, rank, spaces in zip(nonblank[1:], ranks, blanks, strict=True)
         ]
     return BreakableText(text, at, nonblank, begins, ends, [0, *costs])
 

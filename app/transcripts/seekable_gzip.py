@@ -73,7 +73,7 @@ class Written(msgspec.Struct, frozen=True):
 
 
 class GzipWriter:
-    """Compresses a document whose JSON is added in pieces, in order. Only compressed bytes stay in memory."""
+    """Compresses the JSON of a document, which is added in pieces in order. Only compressed bytes stay in memory."""
 
     def __init__(self, level: int, *, block_bytes: int = BLOCK_BYTES) -> None:
         self._stream = _Stream(level, block_bytes)

@@ -126,7 +126,7 @@ def _in_order(begins: list[int], ends: list[int], low: int, high: int) -> tuple[
 
 
 def _by_width(source: BreakableText, sentence: Mapping[str, Any]) -> TimedSentence:
-    """Treats the sentence as one word whose characters are columns."""
+    """Treats the sentence as one word, with columns in place of characters."""
     positions = [0, *accumulate(map(sub, source.ends[1:], source.begins))]
     begin = max(0, sentence["begin_time"])
     words = WordTimes([positions[-1] or 1], [begin], [max(begin, sentence["end_time"])])

@@ -1,4 +1,4 @@
-"""Transcripts of a few sentences, and what a query finds in them."""
+"""Transcripts of a few sentences, and the matches of a query in them."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from app.search.segments import Segment, Segments, segment_terms, unpack
 
 
 def sentences(*texts: str, channel_id: int = 0) -> dict[str, Any]:
-    """A channel whose sentences last a second each."""
+    """A channel with sentences of one second each."""
     timed = [
         {"begin_time": number * 1000, "end_time": number * 1000 + 900, "text": text}
         for number, text in enumerate(texts)
@@ -26,7 +26,7 @@ def segmented(*channels: dict[str, Any], **sizes: int) -> list[Segment]:
 
 
 def find(q: str, *channels: dict[str, Any], **sizes: int) -> list[Match]:
-    """As search does it, with the index: what it does not name is not read."""
+    """Matches as in a search with the index: segments without the query's terms are not read."""
     query = parse(q)
     return [
         match
@@ -37,5 +37,5 @@ def find(q: str, *channels: dict[str, Any], **sizes: int) -> list[Match]:
 
 
 def found(q: str, *texts: str) -> list[str]:
-    """Their snippets."""
+    """The snippets of the matches."""
     return [match.snippet for match in find(q, sentences(*texts))]

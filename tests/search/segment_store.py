@@ -1,4 +1,4 @@
-"""Transcripts in the database, with their segments indexed or not."""
+"""Stores transcripts in the database, with their segments indexed or not."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,15 +18,15 @@ from app.transcripts.storage import insert_transcripts, prepare_transcript
 URL = "https://example.com/a.wav"
 
 
-async def keep(
+async def add_transcript(
     sessions: Sessions, client_id: UUID, *channels: dict[str, Any], indexed: bool = True, model: str = "fun-asr"
 ) -> UUID:
-    """The id of a transcript in a job of its own."""
-    (transcript_id,) = await keep_all(sessions, client_id, [channels], indexed=indexed, model=model)
+    """Store a transcript in a job of its own; returns its id."""
+    (transcript_id,) = await add_transcripts(sessions, client_id, [channels], indexed=indexed, model=model)
     return transcript_id
 
 
-async def keep_all(
+async def add_transcripts(
     sessions: Sessions,
     client_id: UUID,
     documents: Sequence[Sequence[dict[str, Any]]],

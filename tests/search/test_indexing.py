@@ -1,4 +1,4 @@
-"""Storing segments, indexing them, and what deleting leaves."""
+"""Storing, indexing and deleting segments."""
 
 import asyncio
 from pathlib import Path
@@ -15,7 +15,7 @@ from app.poller.maintenance import index
 from app.search.indexing import BATCH, index_segments, insert_segments
 from app.search.models import TranscriptSegment
 from tests.search.search_case import sentences
-from tests.search.segment_store import index_all, keep, keep_all, unindexed
+from tests.search.segment_store import add_transcript, add_transcripts, index_all, unindexed
 
 
 @pytest.fixture
@@ -24,12 +24,12 @@ def client_id(api_client: tuple[CurrentClient, str]) -> UUID:
 
 
 async def found(api: httpx.AsyncClient, q: str) -> int:
-    answer = await api.get("/v1/search", params={"q": q})
-    return len(answer.json()["items"])
+    response = await api.get("/v1/search", params={"q": q})
+    return len(response.json()["items"])
 
 
 async def test_the_poller_indexes_new_segments_in_batches(sessions: Sessions, client_id: UUID) -> None:
-    await keep_all(sessions, client_id, [[sentences("你好")]] * (BATCH + 1), indexed=False)
+    await add_transcripts(sessions, client_id, [[sentences("你好")]] * (BATCH + 1), indexed=False)
     await index(sessions, [])
     assert await unindexed(sessions) == 1
     await index(sessions, [])
@@ -37,7 +37,7 @@ async def test_the_poller_indexes_new_segments_in_batches(sessions: Sessions, cl
 
 
 async def test_pollers_share_the_indexing(sessions: Sessions, client_id: UUID) -> None:
-    await keep_all(sessions, client_id, [[sentences("你好")]] * 30, indexed=False)
+    await add_transcripts(sessions, client_id, [[sentences("你好")]] * 30, indexed=False)
     async with transaction(sessions) as mine, transaction(sessions) as yours:
         assert [await index_segments(mine, 20), await index_segments(yours, 20)] == [20, 10]
 
@@ -45,16 +45,16 @@ async def test_pollers_share_the_indexing(sessions: Sessions, client_id: UUID) -
 async def test_a_stored_text_without_sentences_is_found(
     api: httpx.AsyncClient, sessions: Sessions, client_id: UUID
 ) -> None:
-    await keep(sessions, client_id, {"channel_id": 0, "text": "你好。", "sentences": []})
+    await add_transcript(sessions, client_id, {"channel_id": 0, "text": "你好。", "sentences": []})
     assert await found(api, "你好") == 1
 
 
 async def test_a_transcript_older_than_search_is_segmented_and_found(
     api: httpx.AsyncClient, sessions: Sessions, client_id: UUID
 ) -> None:
-    """The migration leaves one placeholder for each; the poller makes segments of its document."""
-    await keep(sessions, client_id, sentences("你好", "甲" * 3000, "再见"))
-    silent = await keep(sessions, client_id)
+    """The migration inserts one placeholder per transcript; the poller replaces it by segments."""
+    await add_transcript(sessions, client_id, sentences("你好", "甲" * 3000, "再见"))
+    silent = await add_transcript(sessions, client_id)
     async with transaction(sessions) as session:
         await session.execute(text("DELETE FROM transcript_segments"))
         await session.execute(
@@ -72,9 +72,9 @@ async def test_a_transcript_older_than_search_is_segmented_and_found(
 async def test_a_candidate_without_the_text_is_no_hit(
     api: httpx.AsyncClient, sessions: Sessions, client_id: UUID
 ) -> None:
-    """The index only names candidates: here it names all."""
-    await keep(sessions, client_id, sentences("你好"))
-    await keep(sessions, client_id, sentences("再见"))
+    """The index only names candidates; here every segment has all terms."""
+    await add_transcript(sessions, client_id, sentences("你好"))
+    await add_transcript(sessions, client_id, sentences("再见"))
     async with transaction(sessions) as session:
         all_terms = await session.scalars(select(TranscriptSegment.terms))
         await session.execute(
@@ -94,7 +94,7 @@ async def test_deleted_text_is_in_no_database_file(
     api: httpx.AsyncClient, sessions: Sessions, client_id: UUID, database_url: str, of: str
 ) -> None:
     phrases = ["quokka xylophone", "quokka", "龘靐齉爩", "龘靐"]
-    transcript_id = await keep(sessions, client_id, sentences("说龘靐齉爩 quokka xylophone", *["你好"] * 20))
+    transcript_id = await add_transcript(sessions, client_id, sentences("说龘靐齉爩 quokka xylophone", *["你好"] * 20))
     job_id = (await api.get(f"/v1/transcripts/{transcript_id}")).json()["job_id"]
     assert [await found(api, phrase) for phrase in phrases] == [1, 1, 1, 1]
     async with transaction(sessions) as session:
@@ -111,7 +111,7 @@ async def test_deleted_text_is_in_no_database_file(
 
 
 async def _files(database_url: str) -> bytes:
-    """All of the database's own files, once everything is in them: heaps, TOAST, indexes."""
+    """The contents of the database's files after a checkpoint: heaps, TOAST and indexes."""
     connection = await asyncpg.connect(database_url)  # type: ignore[no-untyped-call]
     try:
         await connection.execute("CHECKPOINT")
@@ -124,5 +124,5 @@ async def _files(database_url: str) -> bytes:
 
 def _contents(folder: Path) -> bytes:
     if not folder.exists():
-        pytest.skip("the server's files are elsewhere")
+        pytest.skip("the server's files are not on this machine")
     return b"".join(path.read_bytes() for path in folder.iterdir())

@@ -1,4 +1,4 @@
-"""What a query finds, and what it does not."""
+"""Queries, and the sentences that they find."""
 
 import re
 import time
@@ -100,11 +100,15 @@ def test_a_query_of_punctuation_is_refused(q: str) -> None:
     ],
 )
 def test_parsing_any_query_takes_little_time(q: str) -> None:
-    """It is parsed there. These took 40 to 170 ms, and take up to 10."""
+    """The event loop parses queries. These took 40 to 170 ms once, and take up to 10 ms."""
+    assert min(_parse_s(q) for _ in range(5)) < 0.05
+
+
+def _parse_s(q: str) -> float:
     re.purge()
     started = time.process_time()
     parse(q)
-    assert time.process_time() - started < 0.05
+    return time.process_time() - started
 
 
 def test_query_length_is_counted_after_folding() -> None:
@@ -156,14 +160,16 @@ def test_a_phrase_over_three_sentences_is_found_at_any_segment_border() -> None:
     assert (match.begin_time, match.end_time) == (1000, 3900)
 
 
-_SAID = st.lists(st.sampled_from(["go", "天", "天地", "no go", "地，天。", "go!"]), min_size=1, max_size=40)
+_SPOKEN = st.lists(st.sampled_from(["go", "天", "天地", "no go", "地，天。", "go!"]), min_size=1, max_size=40)
 
 
 @given(
-    _SAID, _SAID, st.sampled_from(['"go go"', "天地天地", '"no go go" 天', '天 "地 go"', "go 天地", '"go no go go"'])
+    _SPOKEN,
+    _SPOKEN,
+    st.sampled_from(['"go go"', "天地天地", '"no go go" 天', '天 "地 go"', "go 天地", '"go no go go"']),
 )
-def test_segments_have_the_same_hits_as_the_whole_text(said: list[str], answered: list[str], q: str) -> None:
-    channels = sentences(*said), sentences(*answered, channel_id=1)
+def test_segments_have_the_same_hits_as_the_whole_text(first: list[str], second: list[str], q: str) -> None:
+    channels = sentences(*first), sentences(*second, channel_id=1)
     cut = find(q, *channels, characters=30, overlap_characters=20)
     whole = find(q, *channels)
     assert [(hit.channel_id, hit.begin_time) for hit in cut] == [(hit.channel_id, hit.begin_time) for hit in whole]

@@ -1,4 +1,4 @@
-"""Cutting transcripts into segments, and what is stored of them."""
+"""Dividing transcripts into segments, and the stored bytes."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,7 +49,7 @@ def test_all_sentences_are_in_the_segments_in_order(texts: list[str]) -> None:
 
 @given(st.text(st.sampled_from("龘靐齉爩鱻麤龗灪龖厵滟爨癵籱饢驫鲡鹂鸾鹳abcdefghijklmnop"), min_size=2, max_size=30))
 def test_stored_segments_contain_no_legible_text(text: str) -> None:
-    """zlib keeps what it cannot compress as it is."""
+    """zlib stores incompressible bytes unchanged."""
     (segment,) = segmented(sentences(text))
     assert text.encode() not in pack(segment)
 

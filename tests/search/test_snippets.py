@@ -1,4 +1,4 @@
-"""What is shown of a sentence."""
+"""Snippets of sentences."""
 
 import re
 from html import unescape
@@ -15,8 +15,8 @@ def test_a_short_text_is_not_cut() -> None:
 
 
 def test_a_long_text_is_cut_around_the_first_match() -> None:
-    shown = snippet("甲" * 200 + "退款" + "乙" * 200, [(200, 202), (390, 391)])
-    assert shown == "…" + "甲" * 30 + "<mark>退款</mark>" + "乙" * 88 + "…"
+    result = snippet("甲" * 200 + "退款" + "乙" * 200, [(200, 202), (390, 391)])
+    assert result == "…" + "甲" * 30 + "<mark>退款</mark>" + "乙" * 88 + "…"
 
 
 def test_text_outside_marks_is_escaped() -> None:

@@ -1,4 +1,4 @@
-"""The HTTP API over a real database."""
+"""Fixtures for tests of the HTTP API with a real database."""
 
 from uuid import UUID
 

@@ -1,4 +1,4 @@
-"""Documents for the tests: the founding samples, and strategies for plausible and for hostile ones."""
+"""Documents for the tests: the vendor's samples, and strategies for plausible and for hostile ones."""
 
 from itertools import product
 from pathlib import Path
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 SAMPLES = Path(__file__).parents[1] / "data" / "dashscope"
 
-# Words and their punctuation in Fun-ASR's spacing (a blank before), Paraformer's (a blank after), and Chinese.
+# Words and their punctuation in Fun-ASR's spacing (a space before), Paraformer's (a space after), and Chinese.
 _WORDS = [
     *product(["这", "里", "是", "我们", "今天", "语音", "实验室", "阿里巴巴"], ["", "", "", "，", "。", "？"]),
     *product(
@@ -64,10 +64,10 @@ def _plausible_sentence(draw: st.DrawFn, begin: int) -> dict[str, Any]:
 
 
 @st.composite
-def plausible_transcripts(draw: st.DrawFn, most_channels: int = 2) -> list[dict[str, Any]]:
-    """One or more channels as the upstream sends them: sentences in order, words within their sentence."""
+def plausible_transcripts(draw: st.DrawFn, max_channels: int = 2) -> list[dict[str, Any]]:
+    """One or more channels as upstream sends them: sentences in order, words within their sentence."""
     channels = []
-    for channel_id in range(draw(st.integers(1, most_channels))):
+    for channel_id in range(draw(st.integers(1, max_channels))):
         sentences, time = [], 0
         for _ in range(draw(st.integers(0, 5))):
             drawn = draw(_plausible_sentence(time + draw(st.integers(0, 4000))))

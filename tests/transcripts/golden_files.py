@@ -1,6 +1,6 @@
-"""Captions and texts of the samples as they were committed, to be looked at as a subtitler would.
+"""Captions and texts of the samples as committed files, for review by a reader.
 
-After a change that is meant: `python -m tests.transcripts.golden_files`, and read the difference.
+After an intended change run `python -m tests.transcripts.golden_files` and review the difference.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ def golden_cues(name: str) -> list[Cue]:
 
 
 def goldens() -> Iterator[tuple[Path, str]]:
-    """Each file and what belongs into it."""
+    """Each file with its expected contents."""
     for name in NAMES:
         found = golden_cues(name)
         yield FOLDER / f"{name}.srt", "".join(srt(found))
@@ -37,8 +37,10 @@ def goldens() -> Iterator[tuple[Path, str]]:
 
 
 def _call() -> list[dict[str, Any]]:
-    """A telephone call with what the samples lack: talking over each other, pauses, long sentences, four scripts,
-    and characters that mean something in captions."""
+    """A telephone call with cases that the samples lack.
+
+    Overlapping speech, pauses, long sentences, four scripts, and characters with a meaning in captions.
+    """
     first = [
         "您好，",
         "这里",

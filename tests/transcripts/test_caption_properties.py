@@ -38,7 +38,7 @@ def without_spaces(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    """Without control characters, and nothing where nothing has a width."""
+    """The text without spaces and control characters; empty if no character has a width."""
     text = "".join(character for character in without_spaces(text) if unicodedata.category(character) != "Cc")
     return text if any(map(width, text)) else ""
 
@@ -92,11 +92,11 @@ def test_captions_stay_until_readable_or_until_the_next_begins(
             assert cue.end_time - cue.begin_time >= min(wanted, options.max_cue_ms)
 
 
-@given(plausible_transcripts(most_channels=4), OPTIONS)
+@given(plausible_transcripts(max_channels=4), OPTIONS)
 def test_alternating_channels_are_delayed_for_a_limited_time(
     transcripts: list[dict[str, Any]], options: CaptionOptions
 ) -> None:
-    """However much they talk over each other: nothing is shown long after everything has been said."""
+    """However much the channels overlap, the last caption begins soon after the end of speech."""
     ends = [item["end_time"] for channel in transcripts for item in channel["sentences"]]
     found = list(cues(transcripts, options))
     assert not found or found[-1].begin_time <= max(ends) + MAX_DELAY_MS
@@ -159,7 +159,7 @@ def test_ffmpeg_reads_back_what_was_written(transcripts: list[dict[str, Any]], o
     assert read_by_ffmpeg("".join(vtt(found)), "vtt") == [
         (cue.begin_time, cue.end_time, "\n".join(cue.lines)) for cue in found
     ]
-    if found:  # an empty file is damage to its reader of SubRip
+    if found:  # FFmpeg's SubRip reader rejects an empty file
         assert read_by_ffmpeg("".join(srt(found)), "srt") == [
             (cue.begin_time, cue.end_time, labelled(cue)) for cue in found
         ]

@@ -11,7 +11,7 @@ def captions(*transcripts: dict[str, Any], **options: Any) -> list[Cue]:
     return list(cues(transcripts, CaptionOptions(**options)))
 
 
-def shown(*transcripts: dict[str, Any], **options: Any) -> list[tuple[int, int, list[str]]]:
+def timed_lines(*transcripts: dict[str, Any], **options: Any) -> list[tuple[int, int, list[str]]]:
     return [(cue.begin_time, cue.end_time, cue.lines) for cue in captions(*transcripts, **options)]
 
 
@@ -101,38 +101,38 @@ def test_a_caption_ends_after_a_sentence_or_clause_if_possible() -> None:
 
 def test_a_silence_ends_a_caption() -> None:
     talk = transcript(spoken((0, 1000, "Well"), (1799, 2600, " then"), (3400, 4400, " goodbye")))
-    assert shown(talk) == [(0, 2600, ["Well then"]), (3400, 4400, ["goodbye"])]
+    assert timed_lines(talk) == [(0, 2600, ["Well then"]), (3400, 4400, ["goodbye"])]
 
 
 def test_a_caption_stays_at_most_seven_seconds() -> None:
     talk = transcript(
         spoken((0, 9000, "Aaaah"), (9000, 12_000, " so"), (12_000, 15_900, " slow"), (15_900, 16_500, " today"))
     )
-    assert shown(talk) == [(0, 7000, ["Aaaah"]), (9000, 15_900, ["so slow"]), (15_900, 16_900, ["today"])]
+    assert timed_lines(talk) == [(0, 7000, ["Aaaah"]), (9000, 15_900, ["so slow"]), (15_900, 16_900, ["today"])]
 
 
 def test_the_last_caption_stays_at_least_a_second() -> None:
-    assert shown(transcript(sentence("Yes.", 500, 600))) == [(500, 1500, ["Yes."])]
+    assert timed_lines(transcript(sentence("Yes.", 500, 600))) == [(500, 1500, ["Yes."])]
 
 
 def test_fast_speech_stays_until_it_can_be_read() -> None:
     talk = transcript(sentence("a" * 40, 0, 1200), sentence("Next.", 5000, 6000))
-    assert shown(talk)[0] == (0, 2000, ["a" * 40])
+    assert timed_lines(talk)[0] == (0, 2000, ["a" * 40])
 
 
 def test_a_caption_ends_when_the_next_sentence_begins() -> None:
     talk = transcript(sentence("a" * 40, 0, 1200), sentence("Next.", 1500, 3000))
-    assert shown(talk)[0] == (0, 1500, ["a" * 40])
+    assert timed_lines(talk)[0] == (0, 1500, ["a" * 40])
 
 
 def test_a_sentence_too_short_to_read_shares_a_caption_with_the_next() -> None:
     talk = transcript(sentence("嗯。", 0, 300), sentence("我们开始吧。", 300, 2000), sentence("好的。", 2000, 4000))
-    assert shown(talk) == [(0, 2000, ["嗯。我们开始吧。"]), (2000, 4000, ["好的。"])]
+    assert timed_lines(talk) == [(0, 2000, ["嗯。我们开始吧。"]), (2000, 4000, ["好的。"])]
 
 
 def test_sentences_in_one_caption_keep_the_space_between_them() -> None:
     talk = transcript(sentence("Oh.", 0, 300), sentence("I see.", 300, 2000))
-    assert shown(talk) == [(0, 2000, ["Oh. I see."])]
+    assert timed_lines(talk) == [(0, 2000, ["Oh. I see."])]
 
 
 def test_a_change_of_speaker_ends_a_caption() -> None:
@@ -172,7 +172,7 @@ def test_two_channels_are_interleaved_by_time() -> None:
 def test_an_interrupted_caption_ends_for_the_other_channel() -> None:
     long = transcript(sentence("I will now explain everything.", 0, 6000), channel_id=0)
     short = transcript(sentence("Please do.", 3000, 4500), channel_id=1)
-    assert shown(long, short) == [
+    assert timed_lines(long, short) == [
         (0, 3000, ["I will now explain everything."]),
         (3000, 4500, ["Please do."]),
     ]
@@ -181,7 +181,7 @@ def test_an_interrupted_caption_ends_for_the_other_channel() -> None:
 def test_a_delayed_caption_stays_long_enough_to_read() -> None:
     long = transcript(sentence("I will now explain everything.", 0, 3000), channel_id=0)
     short = transcript(sentence("Oh.", 200, 600), sentence("I do see.", 2800, 3600), channel_id=1)
-    assert shown(long, short) == [
+    assert timed_lines(long, short) == [
         (0, 2727, ["I will now explain everything."]),
         (2727, 3227, ["Oh."]),
         (3227, 4227, ["I do see."]),
@@ -206,7 +206,7 @@ def test_overlapping_captions_divide_the_silence_after_them(
 
 def test_a_quick_reply_leaves_time_to_read_the_question() -> None:
     channels = transcript(sentence("Yes?", 0, 100)), transcript(sentence("No.", 150, 400), channel_id=1)
-    assert shown(*channels) == [(0, 300, ["Yes?"]), (300, 1300, ["No."])]
+    assert timed_lines(*channels) == [(0, 300, ["Yes?"]), (300, 1300, ["No."])]
 
 
 def test_a_caption_delayed_for_long_is_visible() -> None:
@@ -235,12 +235,12 @@ def test_spaces_come_from_the_sentence_if_its_words_have_none() -> None:
         for index, text in enumerate(("How", "are", "you"))
     ]
     talk = transcript(sentence("How are you", 0, 1500, words=words))
-    assert shown(talk) == [(0, 1500, ["How are you"])]
+    assert timed_lines(talk) == [(0, 1500, ["How are you"])]
 
 
 def test_words_that_do_not_spell_the_sentence_are_ignored() -> None:
     words = [{"begin_time": 0, "end_time": 1500, "text": "twenty", "punctuation": ""}]
-    assert shown(transcript(sentence("20", 0, 1500, words=words))) == [(0, 1500, ["20"])]
+    assert timed_lines(transcript(sentence("20", 0, 1500, words=words))) == [(0, 1500, ["20"])]
 
 
 def test_markup_in_the_text_is_escaped_in_vtt() -> None:
@@ -255,13 +255,15 @@ def test_an_arrow_in_the_text_is_replaced_in_srt() -> None:
 
 
 def test_line_ends_in_the_text_become_spaces() -> None:
-    assert shown(transcript(sentence("one\n\ntwo\r\nthree\u2028four", 0, 2000))) == [(0, 2000, ["one two three four"])]
+    assert timed_lines(transcript(sentence("one\n\ntwo\r\nthree\u2028four", 0, 2000))) == [
+        (0, 2000, ["one two three four"])
+    ]
 
 
 def test_control_characters_are_removed() -> None:
     words = spoken((0, 1000, "on\0e"), (1000, 2000, " t\x1b\x9fwo"), speaker_id="\x07A")
     assert captions(transcript(words), speakers=True) == [Cue(0, 2000, ["one two"], "Speaker A", 0)]
-    assert shown(transcript(sentence("one\x85two\x0bthree", 0, 2000))) == [(0, 2000, ["one two three"])]
+    assert timed_lines(transcript(sentence("one\x85two\x0bthree", 0, 2000))) == [(0, 2000, ["one two three"])]
 
 
 @pytest.mark.parametrize("text", ["\0", "\u200b", "\u200b \ufeff", "\x1b\u0301"])
@@ -270,7 +272,7 @@ def test_text_without_width_makes_no_caption(text: str) -> None:
 
 
 def test_text_after_a_joiner_is_visible() -> None:
-    assert shown(transcript(sentence("\u200d<", 0, 1000))) == [(0, 1000, ["\u200d<"])]
+    assert timed_lines(transcript(sentence("\u200d<", 0, 1000))) == [(0, 1000, ["\u200d<"])]
 
 
 def test_hours_beyond_two_digits_are_written_out() -> None:

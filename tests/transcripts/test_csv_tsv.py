@@ -1,4 +1,4 @@
-"""Words as CSV and sentences as TSV, read back by Python's own reader."""
+"""Words as CSV and sentences as TSV, read back by Python's csv module."""
 
 import csv
 import io

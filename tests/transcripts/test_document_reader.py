@@ -18,8 +18,8 @@ from tests.transcripts.test_seekable_gzip import reader, write
 ANY_TRANSCRIPTS = st.one_of(plausible_transcripts(), hostile_transcripts())
 
 
-class Counted:
-    """Reads and tells what was read."""
+class RecordingDocument:
+    """A document that records its reads."""
 
     def __init__(self, transcripts: list[dict[str, Any]], block_bytes: int) -> None:
         written = write(transcripts, block_bytes=block_bytes)
@@ -34,11 +34,11 @@ class Counted:
 
 
 def opened(transcripts: list[dict[str, Any]], block_bytes: int = 200) -> StoredDocument:
-    return Counted(transcripts, block_bytes).document
+    return RecordingDocument(transcripts, block_bytes).document
 
 
 def in_order(transcripts: list[dict[str, Any]]) -> list[tuple[tuple[int, int, int], dict[str, Any]]]:
-    """All sentences as pages have them."""
+    """All sentences in the order and form of pages."""
     return sorted(
         (
             ((each["begin_time"], channel, number), {**each, "channel_id": item["channel_id"]})
@@ -73,14 +73,14 @@ FILTERS = st.builds(
 )
 
 
-def is_wanted(each: dict[str, Any], asked: SentenceFilters) -> bool:
+def is_wanted(each: dict[str, Any], filters: SentenceFilters) -> bool:
     speaker = each.get("speaker_id")
     begin, end = each["begin_time"], max(each["end_time"], each["begin_time"] + 1)
-    since = -inf if asked.from_ms is None else asked.from_ms
-    until = inf if asked.to_ms is None else asked.to_ms
+    since = -inf if filters.from_ms is None else filters.from_ms
+    until = inf if filters.to_ms is None else filters.to_ms
     return (
-        asked.channel_id in {None, each["channel_id"]}
-        and (asked.speaker_id is None or (speaker is not None and str(speaker) == asked.speaker_id))
+        filters.channel_id in {None, each["channel_id"]}
+        and (filters.speaker_id is None or (speaker is not None and str(speaker) == filters.speaker_id))
         and (since < until and begin < until and end > since)
     )
 
@@ -125,20 +125,20 @@ LONG = [
     ids=repr,
 )
 def test_a_page_reads_only_the_blocks_that_it_needs(filters: SentenceFilters) -> None:
-    counted = Counted(LONG, block_bytes=2000)
-    assert counted.blocks > 50
-    assert find_sentences(counted.document, filters, 10)
-    assert len(counted.reads) <= 4
+    recorded = RecordingDocument(LONG, block_bytes=2000)
+    assert recorded.blocks > 50
+    assert find_sentences(recorded.document, filters, 10)
+    assert len(recorded.reads) <= 4
 
 
 def test_filters_without_matches_read_no_block() -> None:
-    counted = Counted(LONG, block_bytes=2000)
+    recorded = RecordingDocument(LONG, block_bytes=2000)
     for filters in (SentenceFilters(speaker_id="99"), SentenceFilters(from_ms=10**9), SentenceFilters(to_ms=0)):
-        assert find_sentences(counted.document, filters, 10) == []
-    assert counted.reads == []
+        assert find_sentences(recorded.document, filters, 10) == []
+    assert recorded.reads == []
 
 
 def test_captions_read_ahead() -> None:
-    counted = Counted(LONG, block_bytes=2000)
-    assert orjson.dumps("".join(render_captions(counted.document, CaptionOptions(), srt)))
-    assert len(counted.reads) < 10
+    recorded = RecordingDocument(LONG, block_bytes=2000)
+    assert orjson.dumps("".join(render_captions(recorded.document, CaptionOptions(), srt)))
+    assert len(recorded.reads) < 10

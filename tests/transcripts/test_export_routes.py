@@ -35,14 +35,14 @@ async def test_every_sample_is_served_in_every_export_format(
     path = f"/v1/transcripts/{(await store(sessions, client_id, sample(name))).id}"
     document = (await api.get(path)).json()
     sentences = [item for each in document["transcripts"] for item in each["sentences"]]
-    answers = {form: await api.get(f"{path}/{form}") for form in FORMS}
-    assert {form: answer.headers["content-type"] for form, answer in answers.items()} == FORMS
-    rows = list(csv.reader(io.StringIO(answers["words.csv"].text, newline="")))
+    responses = {form: await api.get(f"{path}/{form}") for form in FORMS}
+    assert {form: response.headers["content-type"] for form, response in responses.items()} == FORMS
+    rows = list(csv.reader(io.StringIO(responses["words.csv"].text, newline="")))
     assert len(rows) == 1 + sum(len(item.get("words", [])) for item in sentences)
-    assert answers["sentences.tsv"].text.count("\n") == 1 + len(sentences)
-    items = answers["paragraphs"].json()["items"]
+    assert responses["sentences.tsv"].text.count("\n") == 1 + len(sentences)
+    items = responses["paragraphs"].json()["items"]
     assert sum(item["sentences"] for item in items) == sum(bool(item["text"]) for item in sentences)
-    assert answers["markdown"].text.count("\n\n") == len(items)
+    assert responses["markdown"].text.count("\n\n") == len(items)
 
 
 @forms

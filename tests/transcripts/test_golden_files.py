@@ -1,4 +1,4 @@
-"""The captions of the samples, byte for byte, and what three independent readers make of them."""
+"""The captions of the samples byte for byte, read by three independent parsers."""
 
 import html
 from collections.abc import Callable
@@ -9,10 +9,10 @@ import pytest
 import webvtt
 
 from app.transcripts.captions import Cue
-from tests.transcripts.ffmpeg import Seen, read_by_ffmpeg
+from tests.transcripts.ffmpeg import ReadCue, read_by_ffmpeg
 from tests.transcripts.golden_files import FOLDER, NAMES, golden_cues, goldens
 
-Reader = Callable[[str, str], list[Seen]]
+Reader = Callable[[str, str], list[ReadCue]]
 
 
 def test_golden_files_equal_the_current_output() -> None:
@@ -20,16 +20,16 @@ def test_golden_files_equal_the_current_output() -> None:
     assert {path: path.read_text(encoding="utf-8") for path in FOLDER.iterdir()} == expected
 
 
-def ffmpeg(name: str, suffix: str) -> list[Seen]:
+def ffmpeg(name: str, suffix: str) -> list[ReadCue]:
     return read_by_ffmpeg(_golden(name, suffix).read_text(encoding="utf-8"), suffix)
 
 
-def pysubs(name: str, suffix: str) -> list[Seen]:
+def pysubs(name: str, suffix: str) -> list[ReadCue]:
     read = pysubs2.SSAFile.from_string(_golden(name, suffix).read_text(encoding="utf-8"), format_=suffix)
     return [(event.start, event.end, event.plaintext) for event in read]
 
 
-def webvtt_py(name: str, suffix: str) -> list[Seen]:
+def webvtt_py(name: str, suffix: str) -> list[ReadCue]:
     read = webvtt.from_string(_golden(name, suffix).read_text(encoding="utf-8"), strict=True)
     return [
         (caption.start_time.in_milliseconds(), caption.end_time.in_milliseconds(), html.unescape(caption.text))
@@ -40,9 +40,9 @@ def webvtt_py(name: str, suffix: str) -> list[Seen]:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("reader", [ffmpeg, pysubs])
 def test_other_parsers_read_the_same_subrip_cues(reader: Reader, name: str) -> None:
-    meant = [(cue.begin_time, cue.end_time, _labelled(cue).replace("-->", "→")) for cue in golden_cues(name)]
-    if meant or reader is not ffmpeg:  # FFmpeg takes an empty file for damage
-        assert reader(name, "srt") == meant
+    expected = [(cue.begin_time, cue.end_time, _labelled(cue).replace("-->", "→")) for cue in golden_cues(name)]
+    if expected or reader is not ffmpeg:  # FFmpeg rejects an empty file
+        assert reader(name, "srt") == expected
 
 
 @pytest.mark.parametrize("name", NAMES)

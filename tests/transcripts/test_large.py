@@ -1,4 +1,4 @@
-"""Transcripts that are larger than what is fetched of them at once."""
+"""Transcripts larger than one slice."""
 
 import asyncio
 import gzip
@@ -27,7 +27,7 @@ FORMS = ["text", "text?speakers=true", "text?channel_id=1", "text?max_lines=2", 
 
 
 def large_result() -> bytes:
-    """Two channels of words that nothing compresses."""
+    """Two channels of incompressible words."""
     drawn = random.Random(1)
 
     def words() -> str:
@@ -57,10 +57,10 @@ async def test_all_bytes_arrive_in_both_codings(
     api: httpx.AsyncClient, plain_api: httpx.AsyncClient, stored: PreparedTranscript
 ) -> None:
     path = f"/v1/transcripts/{stored.id}"
-    async with api.stream("GET", path) as answer:
-        compressed = b"".join([piece async for piece in answer.aiter_raw()])
+    async with api.stream("GET", path) as response:
+        compressed = b"".join([piece async for piece in response.aiter_raw()])
     assert compressed == stored.document.gzip
-    assert answer.headers["content-length"] == str(len(compressed))
+    assert response.headers["content-length"] == str(len(compressed))
     plain = await plain_api.get(path)
     assert plain.content == gzip.decompress(compressed)
     assert plain.headers["content-length"] == str(len(plain.content))
@@ -107,8 +107,8 @@ async def test_a_304_for_a_rendered_form_fetches_no_body(
     path = f"/v1/transcripts/{stored.id}/{form}"
     etag = (await api.head(path)).headers["etag"]
     statements.clear()
-    answer = await api.get(path, headers={"If-None-Match": etag})
-    assert (answer.status_code, answer.content) == (304, b"")
+    response = await api.get(path, headers={"If-None-Match": etag})
+    assert (response.status_code, response.content) == (304, b"")
     assert len(statements) == 2
     assert "gzip" not in statements[1]
 
@@ -147,7 +147,7 @@ async def test_deleting_a_transcript_truncates_its_running_responses(
         "http_version": "1.1", "scheme": "http", "server": ("gateway", 80), "root_path": "",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
     }  # fmt: skip
-    with pytest.raises(Exception):  # noqa: B017, PT011 - whatever makes the server cut the connection
+    with pytest.raises(Exception):  # noqa: B017, PT011 - any exception makes the server close the connection
         await app(scope, receive, send)
     assert sent[0]["status"] == 200
-    assert all(message.get("more_body", True) for message in sent), "nobody may take it for the end"
+    assert all(message.get("more_body", True) for message in sent), "a truncated response must not look complete"

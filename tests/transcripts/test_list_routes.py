@@ -56,6 +56,6 @@ async def test_pages_of_transcripts_are_stable_while_new_ones_arrive(
     "query", ["job_id=4711", "region=x", "created_after=x", "limit=0", "cursor=x", "status=x", "model="]
 )
 async def test_an_invalid_filter_of_the_list_is_refused(api: httpx.AsyncClient, query: str) -> None:
-    answer = await api.get(f"/v1/transcripts?{query}")
-    pointers = [place["pointer"] for place in answer.json()["errors"]]
-    assert (answer.status_code, pointers) == (422, [f"/query/{query.split('=', maxsplit=1)[0]}"])
+    response = await api.get(f"/v1/transcripts?{query}")
+    pointers = [place["pointer"] for place in response.json()["errors"]]
+    assert (response.status_code, pointers) == (422, [f"/query/{query.split('=', maxsplit=1)[0]}"])

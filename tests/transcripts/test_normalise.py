@@ -313,8 +313,8 @@ def test_the_served_body_has_the_documented_keys_in_order() -> None:
     assert body["transcripts"] == document.transcripts
 
 
-class Heard:
-    """Who listens while a document is written."""
+class RecordingSink:
+    """Records the sentences of a document while it is written."""
 
     def __init__(self) -> None:
         self.sentences: list[tuple[int, Mapping[str, Any]]] = []
@@ -328,13 +328,13 @@ class Heard:
 
 def test_the_sink_receives_each_sentence_during_writing() -> None:
     document = normalise(sample("funasr_two_channels_synthetic"), file_url=URL, family="fun-asr")
-    heard = Heard()
+    sink = RecordingSink()
     created_at = datetime(2026, 11, 23, tzinfo=UTC)
     write_document(
-        document, GzipWriter(6), id=ID, job_id=ID, model="m", region="r", created_at=created_at, segments=heard
+        document, GzipWriter(6), id=ID, job_id=ID, model="m", region="r", created_at=created_at, segments=sink
     )
     spoken_ = [(item["channel_id"], each) for item in document.transcripts for each in item["sentences"]]
-    assert heard.sentences == spoken_
+    assert sink.sentences == spoken_
 
 
 @pytest.mark.parametrize(

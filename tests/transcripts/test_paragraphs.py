@@ -1,4 +1,4 @@
-"""Paragraphs, and what a CommonMark parser makes of the Markdown."""
+"""Paragraphs as JSON, and as Markdown read by a CommonMark parser."""
 
 from typing import Any
 
@@ -97,7 +97,7 @@ def test_channels_are_named_if_there_are_several() -> None:
     assert "**Channel 1** [00:00:00] Hello" in "".join(markdown(talk, title="a.wav", channels=True))
 
 
-def shown(token: Token) -> str:
+def plain_text(token: Token) -> str:
     return "".join(child.content for child in token.children or [])
 
 
@@ -115,7 +115,7 @@ def test_rendered_markdown_shows_exactly_the_text(transcripts: Transcripts, name
     assert {token.type for token in tokens} <= {
         "heading_open", "inline", "heading_close", "paragraph_open", "paragraph_close"
     }  # fmt: skip
-    head, *rest = [shown(token) for token in tokens if token.type == "inline"]
+    head, *rest = [plain_text(token) for token in tokens if token.type == "inline"]
     assert visible(head) == visible(title)
     found = [paragraph.text for paragraph in paragraphs(listed(*transcripts))]
     assert [visible(text.partition("] ")[2]) for text in rest] == [visible(text) for text in found]

@@ -1,4 +1,4 @@
-"""Forms are named by their version: what comes out may not change while the version stays."""
+"""Rendered output may change only together with RENDER_VERSION, which is part of its ETag."""
 
 import gzip
 import hashlib
@@ -14,8 +14,8 @@ from app.transcripts.responses import RENDER_VERSION, encode_pieces, gzip_pieces
 from tests.transcripts.documents import parsed
 from tests.transcripts.test_seekable_gzip import reader, write
 
-# The outcome of every form of every sample, by version. A change of it needs a new VERSION, and a line here.
-OUTCOMES = {3: "2fd04627487b7050f9378b41225c66453a22e909bddf0945ba87373ca1c3e410"}
+# Hash of all forms of the samples, by version. A change needs a new RENDER_VERSION and a line here.
+OUTPUTS = {3: "2fd04627487b7050f9378b41225c66453a22e909bddf0945ba87373ca1c3e410"}
 
 
 def _spoken(document: StoredDocument) -> Iterator[SpokenSentence]:
@@ -40,12 +40,12 @@ MAKERS: list[Any] = [
 
 
 def test_a_change_of_output_needs_a_new_render_version() -> None:
-    outcome = hashlib.sha256()
+    output = hashlib.sha256()
     for name in ("funasr_two_channels_synthetic", "funasr_diarized_synthetic", "paraformer_female2_seed"):
         written = write(parsed(name)["transcripts"])
         for make in MAKERS:
-            outcome.update("".join(make(StoredDocument(written.index, reader(written)))).encode())
-    assert {RENDER_VERSION: outcome.hexdigest()} == OUTCOMES, "raise RENDER_VERSION, then note the outcome"
+            output.update("".join(make(StoredDocument(written.index, reader(written)))).encode())
+    assert {RENDER_VERSION: output.hexdigest()} == OUTPUTS, "raise RENDER_VERSION, then note the output"
 
 
 def test_pieces_have_about_the_given_size() -> None:

@@ -27,7 +27,7 @@ from tests.transcripts.transcript_store import JOB, URL, store
 
 @pytest.fixture
 async def plain_api(app: FastAPI, api_client: tuple[CurrentClient, str]) -> Any:
-    """A caller who takes no compression."""
+    """A client that accepts no compression."""
     async with caller(app, api_client[1]) as http:
         http.headers["Accept-Encoding"] = "identity"
         yield http
@@ -46,9 +46,9 @@ async def test_the_document_has_the_documented_keys(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
 ) -> None:
     stored = await store(sessions, client_id)
-    answer = await api.get(f"/v1/transcripts/{stored.id}")
-    assert answer.headers["content-type"] == "application/json"
-    body = answer.json()
+    response = await api.get(f"/v1/transcripts/{stored.id}")
+    assert response.headers["content-type"] == "application/json"
+    body = response.json()
     assert list(body) == [
         "id", "job_id", "file_url", "model", "region", "created_at", "text", "properties", "transcripts",
     ]  # fmt: skip
@@ -64,8 +64,8 @@ async def test_raw_returns_the_upstream_bytes_unchanged(
     raw = sample("funasr_two_channels_synthetic")
     stored = await store(sessions, client_id, raw)
     for caller_ in (api, plain_api):
-        answer = await caller_.get(f"/v1/transcripts/{stored.id}/raw")
-        assert (answer.content, answer.headers["content-type"]) == (raw, "application/json")
+        response = await caller_.get(f"/v1/transcripts/{stored.id}/raw")
+        assert (response.content, response.headers["content-type"]) == (raw, "application/json")
 
 
 @pytest.mark.parametrize("form", ["", "/raw"])
@@ -75,15 +75,15 @@ async def test_stored_gzip_is_sent_if_accepted_and_inflated_otherwise(
     stored = await store(sessions, client_id)
     path = f"/v1/transcripts/{stored.id}{form}"
     body = stored.raw if form else stored.document
-    async with api.stream("GET", path, headers={"Accept-Encoding": "br, gzip;q=0.5"}) as answer:
-        compressed = b"".join([chunk async for chunk in answer.aiter_raw()])
+    async with api.stream("GET", path, headers={"Accept-Encoding": "br, gzip;q=0.5"}) as response:
+        compressed = b"".join([chunk async for chunk in response.aiter_raw()])
     plain = await plain_api.get(path)
     assert compressed == body.gzip
-    assert answer.headers["content-encoding"] == "gzip"
+    assert response.headers["content-encoding"] == "gzip"
     assert "content-encoding" not in plain.headers
     assert hashlib.sha256(plain.content).digest() == body.sha256
-    assert answer.headers["vary"] == plain.headers["vary"] == "Accept-Encoding"
-    assert answer.headers["etag"] != plain.headers["etag"]
+    assert response.headers["vary"] == plain.headers["vary"] == "Accept-Encoding"
+    assert response.headers["etag"] != plain.headers["etag"]
 
 
 @pytest.mark.parametrize(
@@ -111,8 +111,8 @@ async def test_accept_encoding_is_honoured(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, header: str, coding: str | None
 ) -> None:
     stored = await store(sessions, client_id)
-    answer = await api.get(f"/v1/transcripts/{stored.id}/text", headers={"Accept-Encoding": header})
-    assert answer.headers.get("content-encoding") == coding
+    response = await api.get(f"/v1/transcripts/{stored.id}/text", headers={"Accept-Encoding": header})
+    assert response.headers.get("content-encoding") == coding
 
 
 async def test_a_long_transcript_is_inflated_in_pieces_with_content_length(
@@ -120,10 +120,10 @@ async def test_a_long_transcript_is_inflated_in_pieces_with_content_length(
 ) -> None:
     raw = long_result()
     stored = await store(sessions, client_id, raw)
-    async with plain_api.stream("GET", f"/v1/transcripts/{stored.id}/raw") as answer:
-        pieces = [piece async for piece in answer.aiter_raw()]
+    async with plain_api.stream("GET", f"/v1/transcripts/{stored.id}/raw") as response:
+        pieces = [piece async for piece in response.aiter_raw()]
     assert b"".join(pieces) == raw
-    assert answer.headers["content-length"] == str(len(raw))
+    assert response.headers["content-length"] == str(len(raw))
     assert len(raw) > 1024 * 1024
 
 
@@ -166,17 +166,17 @@ async def test_head_of_a_long_transcript_has_content_length(
 ) -> None:
     raw = long_result()
     stored = await store(sessions, client_id, raw)
-    answer = await plain_api.head(f"/v1/transcripts/{stored.id}/raw")
-    assert (answer.status_code, answer.content, answer.headers["content-length"]) == (200, b"", str(len(raw)))
+    response = await plain_api.head(f"/v1/transcripts/{stored.id}/raw")
+    assert (response.status_code, response.content, response.headers["content-length"]) == (200, b"", str(len(raw)))
 
 
 async def test_text_is_plain(api: httpx.AsyncClient, client_id: UUID, sessions: Sessions) -> None:
     stored = await store(sessions, client_id)
     path = f"/v1/transcripts/{stored.id}"
     document = (await api.get(path)).json()
-    answer = await api.get(f"{path}/text")
-    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
-    assert answer.text == document["text"]
+    response = await api.get(f"{path}/text")
+    assert response.headers["content-type"] == "text/plain; charset=utf-8"
+    assert response.text == document["text"]
     one = await api.get(f"{path}/text?channel_id=1")
     assert one.text == document["transcripts"][1]["text"]
     assert "Channel 1" in (await api.get(f"{path}/text?speakers=true")).text
@@ -192,8 +192,8 @@ async def test_text_has_the_lines_of_the_captions_on_request(
     lines = [line for caption in captions for line in caption]
     assert len(lines) > len(captions) > 1
     assert (await api.get(f"{path}/text?{options}")).text == "\n".join(lines)
-    parted = (await api.get(f"{path}/text?{options}&max_lines=2")).text
-    assert parted == "\n\n".join("\n".join(caption) for caption in captions)
+    separated = (await api.get(f"{path}/text?{options}&max_lines=2")).text
+    assert separated == "\n\n".join("\n".join(caption) for caption in captions)
 
 
 async def test_deleting_a_transcript_keeps_its_file(
@@ -210,8 +210,8 @@ async def test_deleting_a_transcript_keeps_its_file(
     assert (await other_api.delete(path)).status_code == 404
     deleted = await api.delete(path)
     assert (deleted.status_code, deleted.content) == (204, b"")
-    for answer in (await api.get(path), await api.get(f"{path}/raw"), await api.delete(path)):
-        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    for response in (await api.get(path), await api.get(f"{path}/raw"), await api.delete(path)):
+        assert (response.status_code, response.json()["code"]) == (404, "not_found")
     after = await api.get(f"/v1/jobs/{job_id}", headers={"If-None-Match": job.headers["etag"]})
     assert after.status_code == 200
     file = after.json()["files"][0]
@@ -243,8 +243,8 @@ async def test_rendering_a_long_transcript_releases_the_lock(
     app: FastAPI, api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
 ) -> None:
     stored = await store(sessions, client_id, long_result())
-    answer = await api.get(f"/v1/transcripts/{stored.id}/srt")
-    assert answer.text.count(" --> ") >= 4000
+    response = await api.get(f"/v1/transcripts/{stored.id}/srt")
+    assert response.text.count(" --> ") >= 4000
     assert not app.state.stored_bodies.large_rendering.locked()
 
 
@@ -265,9 +265,9 @@ async def test_rendering_a_long_transcript_releases_the_lock(
     ],
 )
 async def test_an_invalid_option_is_refused_with_its_pointer(api: httpx.AsyncClient, form: str, query: str) -> None:
-    answer = await api.get(f"/v1/transcripts/{new_id()}{form}?{query}")
-    pointers = [place["pointer"] for place in answer.json()["errors"]]
-    assert (answer.status_code, pointers) == (422, [f"/query/{query.split('=', maxsplit=1)[0]}"])
+    response = await api.get(f"/v1/transcripts/{new_id()}{form}?{query}")
+    pointers = [place["pointer"] for place in response.json()["errors"]]
+    assert (response.status_code, pointers) == (422, [f"/query/{query.split('=', maxsplit=1)[0]}"])
 
 
 async def test_if_none_match_wildcard_does_not_hide_an_unknown_channel(
@@ -283,13 +283,13 @@ async def test_a_transcript_of_another_client_is_not_found(
     api: httpx.AsyncClient, other_api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, form: str
 ) -> None:
     stored = await store(sessions, client_id)
-    for answer in (
+    for response in (
         await other_api.get(f"/v1/transcripts/{stored.id}{form}"),
         await other_api.get(f"/v1/transcripts/{stored.id}{form}", headers={"If-None-Match": "*"}),
         await api.get(f"/v1/transcripts/{new_id()}{form}"),
         await api.get(f"/v1/transcripts/4711{form}"),
     ):
-        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+        assert (response.status_code, response.json()["code"]) == (404, "not_found")
 
 
 async def test_a_silent_file_has_an_empty_transcript(
@@ -312,8 +312,8 @@ async def test_a_silent_file_has_an_empty_transcript(
 
 async def test_a_compressed_body_is_ordinary_gzip(api: httpx.AsyncClient, client_id: UUID, sessions: Sessions) -> None:
     stored = await store(sessions, client_id)
-    async with api.stream("GET", f"/v1/transcripts/{stored.id}/srt") as answer:
-        compressed = b"".join([chunk async for chunk in answer.aiter_raw()])
+    async with api.stream("GET", f"/v1/transcripts/{stored.id}/srt") as response:
+        compressed = b"".join([chunk async for chunk in response.aiter_raw()])
     assert gzip.decompress(compressed).startswith(b"1\n")
 
 

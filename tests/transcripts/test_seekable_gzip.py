@@ -1,4 +1,4 @@
-"""A document in blocks is ordinary gzip, and any part of it can be read alone."""
+"""A document in blocks is an ordinary gzip stream, and each part of it can be read alone."""
 
 import gzip
 import hashlib

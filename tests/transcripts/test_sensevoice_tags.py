@@ -10,7 +10,7 @@ TAGS = ("Speech", "Applause", "BGM", "Laughter", "NEUTRAL", "HAPPY", "ANGRY", "S
 
 
 def official_clean(text: str) -> str:
-    """The founding document's steps, written down once more and independently."""
+    """The steps of the vendor's function, implemented independently."""
     for tag in TAGS:
         for form in (f"<|{tag}|> ", f"<|/{tag}|>", f"<|{tag}|>"):
             text = text.replace(form, "")

@@ -41,14 +41,14 @@ async def test_a_sentence_is_that_of_the_document_with_its_channel(
 ) -> None:
     stored = await store(sessions, client_id)
     document = (await api.get(f"/v1/transcripts/{stored.id}")).json()
-    answer = await api.get(f"/v1/transcripts/{stored.id}/sentences")
+    response = await api.get(f"/v1/transcripts/{stored.id}/sentences")
     expected = [
         {**each, "channel_id": item["channel_id"]} for item in document["transcripts"] for each in item["sentences"]
     ]
-    assert answer.headers["content-type"] == "application/json"
-    assert answer.json()["next_cursor"] is None
-    assert sorted(answer.json()["items"], key=orjson.dumps) == sorted(expected, key=orjson.dumps)
-    assert answer.json()["items"][0]["words"]
+    assert response.headers["content-type"] == "application/json"
+    assert response.json()["next_cursor"] is None
+    assert sorted(response.json()["items"], key=orjson.dumps) == sorted(expected, key=orjson.dumps)
+    assert response.json()["items"][0]["words"]
 
 
 @pytest.mark.parametrize(
@@ -73,8 +73,8 @@ async def test_a_sentence_is_that_of_the_document_with_its_channel(
 async def test_sentences_are_found_by_channel_speaker_and_time(
     api: httpx.AsyncClient, path: str, query: str, texts: list[str]
 ) -> None:
-    answer = await api.get(f"{path}?{query}")
-    assert [item["text"] for item in answer.json()["items"]] == texts
+    response = await api.get(f"{path}?{query}")
+    assert [item["text"] for item in response.json()["items"]] == texts
 
 
 async def test_pages_continue_at_the_cursor(api: httpx.AsyncClient, path: str) -> None:
@@ -106,8 +106,8 @@ async def test_pages_continue_at_the_cursor(api: httpx.AsyncClient, path: str) -
 async def test_invalid_filters_of_sentences_are_refused(
     api: httpx.AsyncClient, path: str, query: str, pointer: str
 ) -> None:
-    answer = await api.get(f"{path}?{query}")
-    assert (answer.status_code, [place["pointer"] for place in answer.json()["errors"]]) == (422, [pointer])
+    response = await api.get(f"{path}?{query}")
+    assert (response.status_code, [place["pointer"] for place in response.json()["errors"]]) == (422, [pointer])
 
 
 async def test_a_cursor_of_another_transcript_is_refused(
@@ -115,16 +115,16 @@ async def test_a_cursor_of_another_transcript_is_refused(
 ) -> None:
     cursor = (await api.get(path, params={"limit": 1})).json()["next_cursor"]
     other = await store(sessions, client_id, CALL)
-    answer = await api.get(f"/v1/transcripts/{other.id}/sentences", params={"cursor": cursor})
-    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_cursor")
+    response = await api.get(f"/v1/transcripts/{other.id}/sentences", params={"cursor": cursor})
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_cursor")
 
 
 @pytest.mark.parametrize("position", [("sentences", 1, 2), ("sentences", 1, 2, "x"), ("transcripts", 1, 2, 3)])
 async def test_a_cursor_of_another_list_is_refused(
     api: httpx.AsyncClient, api_client: tuple[CurrentClient, str], path: str, position: object
 ) -> None:
-    answer = await api.get(path, params={"cursor": encode_cursor(position, key_of(api_client, path))})
-    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_cursor")
+    response = await api.get(path, params={"cursor": encode_cursor(position, key_of(api_client, path))})
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_cursor")
 
 
 async def test_a_cursor_with_any_position_returns_at_most_the_rest(
@@ -132,8 +132,8 @@ async def test_a_cursor_with_any_position_returns_at_most_the_rest(
 ) -> None:
     for position, texts in [((-(2**60), -9, -9), EVERY), ((2**60, 0, 0), []), ((2000, 0, 99), ["嗯。", "再见。"])]:
         cursor = encode_cursor(("sentences", *position), key_of(api_client, path))
-        answer = await api.get(path, params={"cursor": cursor})
-        assert [item["text"] for item in answer.json()["items"]] == texts
+        response = await api.get(path, params={"cursor": cursor})
+        assert [item["text"] for item in response.json()["items"]] == texts
 
 
 @pytest.mark.parametrize("form", ["sentences", "text", "text?max_lines=1", "srt", "vtt"])
@@ -142,9 +142,9 @@ async def test_an_unknown_channel_is_refused_with_the_known_channels(
 ) -> None:
     stored = await store(sessions, client_id, sample("funasr_two_channels_synthetic"))
     form += "&channel_id=7" if "?" in form else "?channel_id=7"
-    answer = await api.get(f"/v1/transcripts/{stored.id}/{form}")
-    assert (answer.status_code, answer.json()["code"]) == (422, "validation_failed")
-    [place] = answer.json()["errors"]
+    response = await api.get(f"/v1/transcripts/{stored.id}/{form}")
+    assert (response.status_code, response.json()["code"]) == (422, "validation_failed")
+    [place] = response.json()["errors"]
     assert place == {"pointer": "/query/channel_id", "detail": "is no channel of this transcript; it has 0, 1"}
 
 
@@ -171,10 +171,10 @@ async def test_an_entry_without_channel_is_channel_0(
 async def test_sentences_of_another_client_are_not_found(
     api: httpx.AsyncClient, other_api: httpx.AsyncClient, path: str
 ) -> None:
-    for answer in (await other_api.get(path), await api.get(f"/v1/transcripts/{new_id()}/sentences")):
-        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    for response in (await other_api.get(path), await api.get(f"/v1/transcripts/{new_id()}/sentences")):
+        assert (response.status_code, response.json()["code"]) == (404, "not_found")
 
 
 def key_of(api_client: tuple[CurrentClient, str], path: str) -> bytes:
-    """What seals the cursors of that list."""
+    """The key that signs the cursors of the list."""
     return scoped_key(api_client[0].cursor_key, UUID(path.split("/")[-2]))

@@ -1,4 +1,4 @@
-"""Transcripts put into the database as the poller does it."""
+"""Stores transcripts in the database as the poller does."""
 
 from dataclasses import replace
 from typing import Any
