@@ -1,4 +1,4 @@
-"""A sandbox in process, with a clock that moves only when told to."""
+"""Fixtures: an in-process sandbox with a manual clock."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
@@ -22,7 +22,7 @@ class Clock:
 
 
 class Upstream:
-    """A caller of one region; `http` has no key, for result URLs and the control routes."""
+    """A caller of one region. `http` sends no key: it is for result URLs and the control routes."""
 
     def __init__(self, sandbox: Sandbox, clock: Clock, http: httpx.AsyncClient, region: str, key: str) -> None:
         self.sandbox = sandbox
@@ -41,41 +41,41 @@ class Upstream:
         return await self.call("POST", "/services/audio/asr/transcription", json=body, headers=headers)
 
     async def submit(self, *file_urls: str, model: str = "fun-asr", **parameters: Any) -> str:
-        """The id of a new task."""
+        """Submit a task and return its id."""
         body = {"model": model, "input": {"file_urls": file_urls}, "parameters": parameters}
-        answer = await self.post(body)
-        assert answer.status_code == 200, answer.text
-        return str(answer.json()["output"]["task_id"])
+        response = await self.post(body)
+        assert response.status_code == 200, response.text
+        return str(response.json()["output"]["task_id"])
 
     async def query(self, task_id: str) -> dict[str, Any]:
-        answer = await self.call("GET", f"/tasks/{task_id}")
-        assert answer.status_code == 200, answer.text
-        body: dict[str, Any] = answer.json()
+        response = await self.call("GET", f"/tasks/{task_id}")
+        assert response.status_code == 200, response.text
+        body: dict[str, Any] = response.json()
         return body
 
     async def finished(self, task_id: str) -> dict[str, Any]:
-        """The task's answer once it has ended."""
+        """The query response after the end of the task."""
         self.clock.advance(60)
         return await self.query(task_id)
 
     async def result(self, *file_urls: str, model: str = "fun-asr", **parameters: Any) -> dict[str, Any]:
-        """The result document of a task's first file."""
-        answer = await self.finished(await self.submit(*file_urls, model=model, **parameters))
-        document: dict[str, Any] = (await self.http.get(transcription_url(answer))).json()
+        """Submit a task and return the result document of its first file."""
+        response = await self.finished(await self.submit(*file_urls, model=model, **parameters))
+        document: dict[str, Any] = (await self.http.get(transcription_url(response))).json()
         return document
 
     async def put_faults(self, **faults: Any) -> httpx.Response:
         return await self.http.put("http://sandbox.test/control/faults", json=faults)
 
 
-def transcription_url(answer: dict[str, Any]) -> str:
-    return next(str(item["transcription_url"]) for item in answer["output"]["results"] if "transcription_url" in item)
+def transcription_url(response: dict[str, Any]) -> str:
+    return next(str(item["transcription_url"]) for item in response["output"]["results"] if "transcription_url" in item)
 
 
-def assert_refused(answer: httpx.Response, status: int, code: str, message: str | None = None) -> None:
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/json"
-    body = answer.json()
+def assert_refused(response: httpx.Response, status: int, code: str, message: str | None = None) -> None:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    body = response.json()
     assert set(body) == {"code", "message", "request_id"}
     assert body["code"] == code
     assert message is None or body["message"] == message
@@ -91,7 +91,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def make_upstream(clock: Clock) -> AsyncIterator[MakeUpstream]:
-    """Makes a caller of a new sandbox, or of `of`'s sandbox by another region or key."""
+    """Creates a caller of a new sandbox, or of the sandbox of `of` with another region or key."""
     async with AsyncExitStack() as clients:
 
         def make(

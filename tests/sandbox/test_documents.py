@@ -1,4 +1,4 @@
-"""Result documents: the recorded ones exactly, the invented ones in their family's shape."""
+"""Result documents: recorded ones byte for byte, invented ones in the format of their family."""
 
 import hashlib
 import itertools
@@ -29,8 +29,8 @@ def sentences_of(document: dict[str, Any]) -> list[dict[str, Any]]:
 
 async def qwen3_result(upstream: Upstream, url: str, **parameters: Any) -> dict[str, Any]:
     submitted = await upstream.post({"model": QWEN3, "input": {"file_url": url}, "parameters": parameters})
-    answer = await upstream.finished(submitted.json()["output"]["task_id"])
-    document: dict[str, Any] = (await upstream.http.get(answer["output"]["result"]["transcription_url"])).json()
+    response = await upstream.finished(submitted.json()["output"]["task_id"])
+    document: dict[str, Any] = (await upstream.http.get(response["output"]["result"]["transcription_url"])).json()
     return document
 
 
@@ -44,20 +44,20 @@ async def qwen3_result(upstream: Upstream, url: str, **parameters: Any) -> dict[
         ("sensevoice-v1", "sensevoice/rich_text_example_1.wav", "858df96536f5e7e6"),
     ],
 )
-async def test_the_founding_documents_recordings_give_exactly_its_results(
+async def test_sample_recordings_give_the_documented_results(
     upstream: Upstream, model: str, path: str, expected: str
 ) -> None:
-    # The digests are of the founding document's JSON, so that nobody improves a recording.
+    # Digests of the JSON in the founding document, which the recordings must equal.
     assert digest(await upstream.result(f"{SAMPLES}/{path}", model=model)) == expected
 
 
-async def test_the_recordings_are_billed_as_documented(upstream: Upstream) -> None:
+async def test_sample_recordings_are_billed_as_documented(upstream: Upstream) -> None:
     urls = [f"{SAMPLES}/paraformer/hello_world_{voice}2.wav" for voice in ("female", "male")]
-    answer = await upstream.finished(await upstream.submit(*urls, model="paraformer-v2"))
-    assert answer["usage"] == {"duration": 9}
+    response = await upstream.finished(await upstream.submit(*urls, model="paraformer-v2"))
+    assert response["usage"] == {"duration": 9}
 
 
-async def test_the_same_url_always_says_the_same(upstream: Upstream) -> None:
+async def test_same_url_gives_the_same_result(upstream: Upstream) -> None:
     first = await upstream.result(URL)
     assert await upstream.result(URL) == first
     other = await upstream.result("https://example.com/b.wav")
@@ -65,7 +65,7 @@ async def test_the_same_url_always_says_the_same(upstream: Upstream) -> None:
 
 
 @pytest.mark.parametrize("model", ["fun-asr", "paraformer-v2"])
-async def test_words_make_up_sentences_and_sentences_the_text(upstream: Upstream, model: str) -> None:
+async def test_text_consists_of_its_sentences_and_words(upstream: Upstream, model: str) -> None:
     document = await upstream.result(f"{URL}?sandbox=seconds:60", model=model)
     assert set(document) == {"file_url", "properties", "transcripts"}
     assert document["properties"]["original_duration_in_milliseconds"] == 60_000
@@ -85,7 +85,7 @@ def words(line: str) -> list[Word]:
     return [Word(0, 100, text, token[len(text) :]) for text, token in zip(texts, tokens, strict=True)]
 
 
-def test_fun_asr_groups_chinese_and_puts_the_space_before_latin_words() -> None:
+def test_fun_asr_has_chinese_words_and_a_space_before_latin_words() -> None:
     shaped = fun_asr_words(words("Hello World， 这里是 阿里巴巴。"))
     assert [(word["text"], word["punctuation"]) for word in shaped] == [
         ("Hello", ""),
@@ -95,7 +95,7 @@ def test_fun_asr_groups_chinese_and_puts_the_space_before_latin_words() -> None:
     ]
 
 
-def test_paraformer_splits_chinese_and_puts_the_space_after_latin_words() -> None:
+def test_paraformer_has_chinese_characters_and_a_space_after_latin_words() -> None:
     shaped = paraformer_words(words("Hello world， 这里是。"))
     assert [(word["text"], word["punctuation"]) for word in shaped] == [
         ("Hello ", ""),
@@ -106,7 +106,7 @@ def test_paraformer_splits_chinese_and_puts_the_space_after_latin_words() -> Non
     ]
 
 
-async def test_sensevoice_tags_its_text_and_has_no_words(upstream: Upstream) -> None:
+async def test_sensevoice_has_tags_and_no_words(upstream: Upstream) -> None:
     document = await upstream.result(f"{URL}?sandbox=seconds:30", model="sensevoice-v1")
     sentences = sentences_of(document)
     assert all(set(sentence) == {"begin_time", "end_time", "text"} for sentence in sentences)
@@ -115,7 +115,7 @@ async def test_sensevoice_tags_its_text_and_has_no_words(upstream: Upstream) -> 
     assert document["transcripts"][0]["text"] == "".join(sentence["text"] for sentence in sentences)
 
 
-async def test_qwen3_has_audio_info_and_words_only_on_demand(upstream: Upstream) -> None:
+async def test_qwen3_has_audio_info_and_words_on_request(upstream: Upstream) -> None:
     document = await qwen3_result(upstream, "https://example.com/a.mp3?sandbox=seconds:10")
     assert document["audio_info"] == {"format": "mp3", "sample_rate": 16000}
     assert set(document["transcripts"][0]) == {"channel_id", "text", "sentences"}
@@ -135,7 +135,7 @@ async def test_each_channel_has_a_transcript_and_is_billed(upstream: Upstream) -
     assert [transcript["channel_id"] for transcript in document["transcripts"]] == [0, 1]
 
 
-async def test_a_recording_repeats_itself_on_each_channel(upstream: Upstream) -> None:
+async def test_recording_is_repeated_on_each_channel(upstream: Upstream) -> None:
     url = f"{SAMPLES}/paraformer/hello_world_male2.wav"
     document = await upstream.result(url, channel_id=[0, 1], diarization_enabled=True)
     first, second = document["transcripts"]
@@ -143,17 +143,17 @@ async def test_a_recording_repeats_itself_on_each_channel(upstream: Upstream) ->
     assert {sentence["speaker_id"] for sentence in sentences_of(document)} == {0}
 
 
-async def test_diarization_tells_speakers_apart(upstream: Upstream) -> None:
+async def test_diarization_adds_speakers(upstream: Upstream) -> None:
     document = await upstream.result(f"{URL}?sandbox=seconds:60", diarization_enabled=True, speaker_count=3)
     assert {sentence["speaker_id"] for sentence in sentences_of(document)} == {0, 1, 2}
 
 
-async def test_english_may_be_asked_for(upstream: Upstream) -> None:
+async def test_language_hint_selects_english(upstream: Upstream) -> None:
     document = await upstream.result(URL, language_hints=["en"])
     assert document["transcripts"][0]["text"].startswith(("Good", "Could", "The", "Thank"))
 
 
-async def test_a_result_may_have_150000_words(upstream: Upstream) -> None:
+async def test_result_can_have_150000_words(upstream: Upstream) -> None:
     document = await upstream.result(f"{URL}?sandbox=words:150000")
     assert sum(len(sentence["words"]) for sentence in sentences_of(document)) == 150_000
     assert document["properties"]["original_duration_in_milliseconds"] == 45_000_000

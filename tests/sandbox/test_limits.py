@@ -1,4 +1,4 @@
-"""Rate limits: a strict sliding second per account and kind, per model for submits."""
+"""Rate limits: a sliding window per account and kind of call, and per model for submits."""
 
 import math
 
@@ -26,7 +26,7 @@ async def test_submits_are_limited_per_model(upstream: Upstream) -> None:
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/tasks/x"), ("GET", "/tasks"), ("POST", "/tasks/x/cancel")])
-async def test_queries_lists_and_cancels_have_twenty_a_second_each(upstream: Upstream, method: str, path: str) -> None:
+async def test_queries_lists_and_cancels_have_separate_limits(upstream: Upstream, method: str, path: str) -> None:
     for _ in range(20):
         assert (await upstream.call(method, path)).status_code != 429
     assert_refused(await upstream.call(method, path), 429, "Throttling.RateQuota")
@@ -42,18 +42,18 @@ async def test_keys_of_one_account_share_its_limits(make_upstream: MakeUpstream)
     assert [(await caller.post(body())).status_code for caller in (one, same, two)] == [200, 429, 200]
 
 
-def test_the_window_slides_and_does_not_reset() -> None:
+def test_window_slides() -> None:
     window = SlidingWindow(2)
     taken = [window.take(now) for now in (0.0, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75)]
     assert taken == [True, True, False, True, False, True, False]
 
 
 @pytest.mark.parametrize(("rps", "seconds", "calls"), [(100 / 60, 60, 100), (0.5, 60, 30), (20, 3, 60)])
-def test_a_rate_keeps_its_mean_whatever_its_size(rps: float, seconds: int, calls: int) -> None:
+def test_fractional_rate_is_exact_on_average(rps: float, seconds: int, calls: int) -> None:
     window = SlidingWindow(rps)
     assert sum(window.take(tick / 1000) for tick in range(seconds * 1000)) == pytest.approx(calls, abs=1)
 
 
-def test_an_infinite_rate_is_no_limit() -> None:
+def test_infinite_rate_has_no_limit() -> None:
     window = SlidingWindow(math.inf)
     assert all(window.take(0.0) for _ in range(1000))

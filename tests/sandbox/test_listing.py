@@ -1,4 +1,4 @@
-"""The task list: order, pages, filters, window."""
+"""The task list: order, pages, filters and window."""
 
 from typing import Any
 
@@ -10,9 +10,9 @@ URL = "https://example.com/a.wav"
 
 
 async def list_tasks(upstream: Upstream, path: str = "/tasks", **wanted: Any) -> dict[str, Any]:
-    answer = await upstream.call("GET", path, params=wanted)
-    assert answer.status_code == 200, answer.text
-    body: dict[str, Any] = answer.json()
+    response = await upstream.call("GET", path, params=wanted)
+    assert response.status_code == 200, response.text
+    body: dict[str, Any] = response.json()
     return body
 
 
@@ -20,7 +20,7 @@ async def listed(upstream: Upstream, **wanted: Any) -> list[str]:
     return [item["task_id"] for item in (await list_tasks(upstream, **wanted))["data"]]
 
 
-async def test_a_listed_task_has_the_documented_keys(upstream: Upstream) -> None:
+async def test_listed_task_has_the_documented_fields(upstream: Upstream) -> None:
     task_id = await upstream.submit(URL, model="paraformer-v2")
     (unfinished,) = (await list_tasks(upstream))["data"]
     upstream.clock.advance(60)
@@ -45,7 +45,7 @@ async def test_a_listed_task_has_the_documented_keys(upstream: Upstream) -> None
     assert unfinished["status"] == "PENDING"
 
 
-async def test_the_list_is_newest_first_and_in_pages(upstream: Upstream) -> None:
+async def test_list_has_pages_with_the_newest_task_first(upstream: Upstream) -> None:
     ids = []
     for _ in range(12):
         ids.append(await upstream.submit(URL))
@@ -58,7 +58,7 @@ async def test_the_list_is_newest_first_and_in_pages(upstream: Upstream) -> None
     assert (await list_tasks(upstream, page_size=5))["total_page"] == 3
 
 
-async def test_the_list_is_filtered_by_status_model_and_id(upstream: Upstream) -> None:
+async def test_list_can_be_filtered_by_status_model_and_id(upstream: Upstream) -> None:
     ended = await upstream.submit(URL)
     upstream.clock.advance(60)
     failed = await upstream.submit(f"{URL}?sandbox=fail:DECODE_ERROR")
@@ -71,7 +71,7 @@ async def test_the_list_is_filtered_by_status_model_and_id(upstream: Upstream) -
     assert await listed(upstream, task_id=ended) == [ended]
 
 
-async def test_the_window_is_in_beijing_time_and_includes_both_ends(upstream: Upstream) -> None:
+async def test_window_is_in_beijing_time_and_includes_both_ends(upstream: Upstream) -> None:
     upstream.clock.now = 1_739_439_080.0  # 2025-02-13 17:31:20 in Beijing
     first = await upstream.submit(URL)
     upstream.clock.advance(10)
@@ -100,11 +100,11 @@ async def test_tasks_older_than_a_day_are_not_listed(upstream: Upstream) -> None
         {"start_time": "20250213000000", "end_time": "20250212000000"},
     ],
 )
-async def test_a_wrong_page_or_window_is_400(upstream: Upstream, wrong: dict[str, Any]) -> None:
+async def test_invalid_page_or_window_gives_400(upstream: Upstream, wrong: dict[str, Any]) -> None:
     assert_refused(await upstream.call("GET", "/tasks", params=wrong), 400, "InvalidParameter")
 
 
-async def test_an_account_lists_only_its_own_tasks(make_upstream: MakeUpstream) -> None:
+async def test_list_has_tasks_of_the_own_account_only(make_upstream: MakeUpstream) -> None:
     upstream = make_upstream()
     await upstream.submit(URL)
     assert await listed(make_upstream(of=upstream, region="singapore")) == []

@@ -1,4 +1,4 @@
-"""The sandbox over TCP, for httpx and for the official SDK."""
+"""The sandbox over TCP, with httpx and the official SDK."""
 
 import asyncio
 import importlib
@@ -17,7 +17,7 @@ BODY = {"model": "fun-asr", "input": {"file_urls": [URL]}, "parameters": {}}
 SUBMIT = "/services/audio/asr/transcription"
 
 
-async def test_a_submit_and_its_result_cross_two_ports() -> None:
+async def test_api_and_results_are_served_on_two_ports() -> None:
     async with running_sandbox(SandboxConfig(queue_s=0, run_s=0)) as running, httpx.AsyncClient() as http:
         base_url = running.base_url("beijing")
         submitted = await http.post(f"{base_url}{SUBMIT}", json=BODY, headers=HEADERS)
@@ -31,9 +31,7 @@ async def test_a_submit_and_its_result_cross_two_ports() -> None:
 
 
 @pytest.mark.parametrize(("faults", "tasks"), [(Faults(drop_submit_rate=1), 1), (Faults(lose_submit_rate=1), 0)])
-async def test_a_dropped_connection_ends_without_any_answer(
-    faults: Faults, tasks: int, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_dropped_connection_has_no_response(faults: Faults, tasks: int, caplog: pytest.LogCaptureFixture) -> None:
     async with running_sandbox(SandboxConfig(faults=faults)) as running, httpx.AsyncClient() as http:
         with pytest.raises(httpx.TransportError):
             await http.post(f"{running.base_url('beijing')}{SUBMIT}", json=BODY, headers=HEADERS)
@@ -41,7 +39,7 @@ async def test_a_dropped_connection_ends_without_any_answer(
     assert caplog.messages == []
 
 
-async def test_a_port_in_use_is_an_error() -> None:
+async def test_port_in_use_raises_os_error() -> None:
     async with running_sandbox() as running:
         port = httpx.URL(running.api_origin).port or 0
         with pytest.raises(OSError, match="in use"):
@@ -51,7 +49,7 @@ async def test_a_port_in_use_is_an_error() -> None:
 
 @pytest.fixture
 def served() -> Iterator[RunningSandbox]:
-    """A sandbox in a thread of its own, as the SDK blocks."""
+    """A sandbox in its own thread, since the SDK blocks."""
     ready, stop = threading.Event(), threading.Event()
     started: list[RunningSandbox] = []
 
@@ -73,7 +71,7 @@ def served() -> Iterator[RunningSandbox]:
 
 @pytest.fixture
 def dashscope(served: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The official SDK, with only its address and key changed."""
+    """The official SDK with the address and key of the sandbox."""
     sdk = importlib.import_module("dashscope")
     monkeypatch.setattr(sdk, "base_http_api_url", served.base_url("beijing"))
     monkeypatch.setattr(sdk, "api_key", "sk-sandbox-beijing")
@@ -81,7 +79,7 @@ def dashscope(served: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> Iterat
     sdk.close_shared_sync_session()
 
 
-def test_the_official_sdk_submits_waits_fetches_lists_and_cancels(dashscope: Any, served: RunningSandbox) -> None:
+def test_official_sdk_can_submit_wait_fetch_list_and_cancel(dashscope: Any, served: RunningSandbox) -> None:
     transcription = importlib.import_module("dashscope.audio.asr").Transcription
     urls = [URL, f"{URL}?sandbox=fail:DECODE_ERROR"]
 
@@ -105,14 +103,14 @@ def test_the_official_sdk_submits_waits_fetches_lists_and_cancels(dashscope: Any
 
 
 @pytest.mark.filterwarnings("ignore:dashscope 2.0 audio API is a preview:FutureWarning")
-def test_the_sdks_second_generation_submits_and_waits(served: RunningSandbox) -> None:
+def test_second_generation_of_the_sdk_can_submit_and_wait(served: RunningSandbox) -> None:
     v2 = importlib.import_module("dashscope.v2")
     with v2.Client(api_key="sk-sandbox-singapore", base_url=served.base_url("singapore")) as client:
         job = client.audio.asr.jobs.create(model="fun-asr", file_urls=[URL])
         assert client.audio.asr.jobs.wait(job.task_id).status == "SUCCEEDED"
 
 
-def test_the_official_sdk_keeps_vocabularies(dashscope: Any) -> None:
+def test_official_sdk_can_manage_vocabularies(dashscope: Any) -> None:
     service = importlib.import_module("dashscope.audio.asr").VocabularyService()
     vocabulary_id = service.create_vocabulary("fun-asr", "test", [{"text": "赛德克巴莱", "weight": 4, "lang": "zh"}])
     assert [one["vocabulary_id"] for one in service.list_vocabularies(prefix="test")] == [vocabulary_id]
@@ -123,7 +121,7 @@ def test_the_official_sdk_keeps_vocabularies(dashscope: Any) -> None:
     assert service.list_vocabularies() == []
 
 
-def test_the_official_sdk_reads_refusals(dashscope: Any) -> None:
+def test_official_sdk_reads_errors(dashscope: Any) -> None:
     transcription = importlib.import_module("dashscope.audio.asr").Transcription
     refused = transcription.async_call(model="whisper", file_urls=[URL])
     assert (refused.status_code, refused.code) == (404, "ModelNotFound")

@@ -1,4 +1,4 @@
-"""Hot-word lists: what is refused. The SDK's own calls are tested in `test_server`."""
+"""Refused calls on hot-word lists. `test_server` tests the calls of the SDK."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ async def create(upstream: Upstream, **changes: Any) -> httpx.Response:
     return await customize(upstream, **given | changes)
 
 
-async def test_an_account_has_ten_vocabularies(upstream: Upstream) -> None:
+async def test_account_can_have_ten_vocabularies(upstream: Upstream) -> None:
     for _ in range(10):
         assert (await create(upstream)).status_code == 200
     assert_refused(await create(upstream), 400, "Throttling.AllocationQuota", "Free allocated quota exceeded.")
@@ -36,20 +36,20 @@ async def test_an_account_has_ten_vocabularies(upstream: Upstream) -> None:
         {"action": "x"},
     ],
 )
-async def test_a_wrong_vocabulary_is_400(upstream: Upstream, wrong: dict[str, Any]) -> None:
+async def test_invalid_vocabulary_gives_400(upstream: Upstream, wrong: dict[str, Any]) -> None:
     assert_refused(await create(upstream, **wrong), 400, "InvalidParameter")
 
 
-async def test_vocabularies_of_other_accounts_do_not_exist(make_upstream: MakeUpstream) -> None:
+async def test_vocabularies_of_other_accounts_are_not_found(make_upstream: MakeUpstream) -> None:
     upstream = make_upstream()
     vocabulary_id = (await create(upstream)).json()["output"]["vocabulary_id"]
     elsewhere = make_upstream(of=upstream, region="singapore")
-    answer = await customize(elsewhere, action="query_vocabulary", vocabulary_id=vocabulary_id)
-    assert_refused(answer, 400, "BadRequest.ResourceNotExist", "The Required resource not exist.")
+    response = await customize(elsewhere, action="query_vocabulary", vocabulary_id=vocabulary_id)
+    assert_refused(response, 400, "BadRequest.ResourceNotExist", "The Required resource not exist.")
     listed = (await customize(elsewhere, action="list_vocabulary")).json()
     assert (listed["output"], listed["usage"]) == ({"vocabulary_list": []}, {"count": 1})
 
 
 @pytest.mark.parametrize("wrong", [{"page_size": "x"}, {"page_index": -1}])
-async def test_a_wrong_page_is_400(upstream: Upstream, wrong: dict[str, Any]) -> None:
+async def test_invalid_page_gives_400(upstream: Upstream, wrong: dict[str, Any]) -> None:
     assert_refused(await customize(upstream, action="list_vocabulary", **wrong), 400, "InvalidParameter")

@@ -1,4 +1,4 @@
-"""Which addresses count as inside."""
+"""Addresses that webhooks may and may not reach."""
 
 from ipaddress import ip_network
 
@@ -42,15 +42,15 @@ from app.webhooks.addresses import is_permitted
         "64:ff9b:1::7f00:1",
     ],
 )
-def test_what_is_not_public_is_inside(address: str) -> None:
+def test_address_that_is_not_public_is_refused(address: str) -> None:
     assert not is_permitted(address)
 
 
-@pytest.mark.parametrize("inside", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0"])  # noqa: S104
-def test_an_ipv6_address_is_judged_by_the_ipv4_address_that_it_stands_for(inside: str) -> None:
-    assert not is_permitted(f"::ffff:{inside}")
-    assert not is_permitted(f"64:ff9b::{inside}")
-    first, second, third, fourth = (int(part) for part in inside.split("."))
+@pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0"])  # noqa: S104
+def test_embedded_ipv4_address_decides(address: str) -> None:
+    assert not is_permitted(f"::ffff:{address}")
+    assert not is_permitted(f"64:ff9b::{address}")
+    first, second, third, fourth = (int(part) for part in address.split("."))
     assert not is_permitted(f"2002:{first:02x}{second:02x}:{third:02x}{fourth:02x}::1")
 
 
@@ -66,11 +66,11 @@ def test_an_ipv6_address_is_judged_by_the_ipv4_address_that_it_stands_for(inside
         "2002:808:808::1",
     ],
 )
-def test_what_is_public_is_permitted(address: str) -> None:
+def test_public_address_is_permitted(address: str) -> None:
     assert is_permitted(address)
 
 
-def test_allowed_networks_open_what_they_name_and_nothing_else() -> None:
+def test_allowed_networks_permit_their_addresses_only() -> None:
     allowed = (ip_network("127.0.0.1/32"), ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
     assert is_permitted("127.0.0.1", allowed)
     assert is_permitted("::ffff:127.0.0.1", allowed)
@@ -82,5 +82,5 @@ def test_allowed_networks_open_what_they_name_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "localhost", "127.1", "0x7f000001", "2130706433", "1.2.3.4.5"])
-def test_what_is_no_address_is_not_permitted(text: str) -> None:
+def test_text_that_is_not_an_address_is_refused(text: str) -> None:
     assert not is_permitted(text, (ip_network("0.0.0.0/0"), ip_network("::/0")))

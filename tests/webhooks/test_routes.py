@@ -42,15 +42,13 @@ async def canceled_job(sessions: Sessions, client_id: UUID, url: str) -> UUID:
     return job
 
 
-async def tried(sessions: Sessions, attempt: Attempt) -> None:
+async def attempt_all(sessions: Sessions, attempt: Attempt) -> None:
     async with transaction(sessions) as session:
         for claimed in await claim(session, []):
             await record(session, claimed, attempt)
 
 
-async def test_the_secret_is_made_once_and_is_each_clients_own(
-    api: httpx.AsyncClient, other_api: httpx.AsyncClient
-) -> None:
+async def test_each_client_has_one_secret(api: httpx.AsyncClient, other_api: httpx.AsyncClient) -> None:
     first, again = await api.get("/v1/webhooks/secret"), await api.get("/v1/webhooks/secret")
     assert first.json().keys() == {"secret"}
     assert first.json()["secret"].startswith("whsec_")
@@ -59,7 +57,7 @@ async def test_the_secret_is_made_once_and_is_each_clients_own(
     assert (await other_api.get("/v1/webhooks/secret")).json() != first.json()
 
 
-async def test_rotating_replaces_the_secret_that_is_shown(api: httpx.AsyncClient) -> None:
+async def test_rotation_replaces_the_secret(api: httpx.AsyncClient) -> None:
     secrets = [(await api.get("/v1/webhooks/secret")).json()["secret"]]
     for _ in range(6):
         rotated = await api.post("/v1/webhooks/secret/rotate")
@@ -69,9 +67,7 @@ async def test_rotating_replaces_the_secret_that_is_shown(api: httpx.AsyncClient
     assert len(set(secrets)) == 7
 
 
-async def test_pings_are_limited_for_each_client(
-    app: FastAPI, api: httpx.AsyncClient, other_api: httpx.AsyncClient
-) -> None:
+async def test_pings_are_limited_per_client(app: FastAPI, api: httpx.AsyncClient, other_api: httpx.AsyncClient) -> None:
     now = 100.0
     app.state.ping_limit = RateLimiter(MAX_PINGS, over_s=PINGS_OVER_S, clock=lambda: now)
     async with receiver("127.0.0.1") as server:
@@ -87,52 +83,52 @@ async def test_pings_are_limited_for_each_client(
         assert (await api.post("/v1/webhooks/test", json=body)).status_code == 429
 
 
-async def test_what_is_no_url_is_not_counted_as_a_ping(app: FastAPI, api: httpx.AsyncClient) -> None:
+async def test_invalid_url_does_not_count_as_a_ping(app: FastAPI, api: httpx.AsyncClient) -> None:
     app.state.ping_limit = RateLimiter(1, over_s=PINGS_OVER_S)
     for _ in range(3):
         assert (await api.post("/v1/webhooks/test", json={"url": "nowhere"})).status_code == 422
 
 
-async def test_a_ping_that_was_not_sent_is_not_counted(app: FastAPI, api: httpx.AsyncClient) -> None:
+async def test_ping_to_a_forbidden_address_does_not_count(app: FastAPI, api: httpx.AsyncClient) -> None:
     app.state.ping_limit = RateLimiter(1, over_s=PINGS_OVER_S)
     for _ in range(3):
-        answer = await api.post("/v1/webhooks/test", json={"url": "http://10.0.0.1/hook"})
-        assert answer.json()["error"]["code"] == "forbidden_address"
+        response = await api.post("/v1/webhooks/test", json={"url": "http://10.0.0.1/hook"})
+        assert response.json()["error"]["code"] == "forbidden_address"
 
 
-async def test_a_test_ping_is_signed_and_its_outcome_is_told(api: httpx.AsyncClient) -> None:
+async def test_ping_is_signed_and_its_result_returned(api: httpx.AsyncClient) -> None:
     secret = (await api.get("/v1/webhooks/secret")).json()["secret"]
     async with receiver("127.0.0.1", status(200, b"hello")) as server:
-        answer = await api.post("/v1/webhooks/test", json={"url": server.url()})
+        response = await api.post("/v1/webhooks/test", json={"url": server.url()})
         got = await server.got()
     assert Webhook(secret).verify(got.body, got.headers)["type"] == "webhook.test"
-    assert answer.status_code == 200
-    told = answer.json()
-    assert told.pop("duration_ms") >= 0
-    assert told == {"delivered": True, "response_status": 200, "response_excerpt": "hello", "error": None}
+    assert response.status_code == 200
+    result = response.json()
+    assert result.pop("duration_ms") >= 0
+    assert result == {"delivered": True, "response_status": 200, "response_excerpt": "hello", "error": None}
 
 
-async def test_a_ping_does_not_get_past_the_guard_either(api: httpx.AsyncClient) -> None:
+async def test_ping_to_a_forbidden_address_is_refused(api: httpx.AsyncClient) -> None:
     async with receiver("127.0.0.2") as server:
-        answer = await api.post("/v1/webhooks/test", json={"url": server.url()})
+        response = await api.post("/v1/webhooks/test", json={"url": server.url()})
         assert server.connections == 0
-    assert answer.json()["error"]["code"] == "forbidden_address"
-    assert answer.json()["delivered"] is False
+    assert response.json()["error"]["code"] == "forbidden_address"
+    assert response.json()["delivered"] is False
 
 
 @pytest.mark.parametrize(
     "body", [{}, {"url": None}, {"url": "ftp://example.com"}, {"url": "oss://b/a"}, {"url": "https://a", "x": 1}]
 )
-async def test_what_is_no_webhook_url_is_refused(api: httpx.AsyncClient, body: dict[str, object]) -> None:
-    answer = await api.post("/v1/webhooks/test", json=body)
-    assert (answer.status_code, answer.json()["code"]) == (422, "validation_failed")
+async def test_invalid_webhook_url_is_refused(api: httpx.AsyncClient, body: dict[str, object]) -> None:
+    response = await api.post("/v1/webhooks/test", json=body)
+    assert (response.status_code, response.json()["code"]) == (422, "validation_failed")
 
 
-async def test_the_log_shows_each_attempt(api: httpx.AsyncClient, sessions: Sessions, job: UUID) -> None:
+async def test_log_has_each_attempt(api: httpx.AsyncClient, sessions: Sessions, job: UUID) -> None:
     (waiting,) = (await api.get(f"/v1/jobs/{job}/deliveries")).json()["items"]
     assert (waiting["status"], waiting["attempts"]) == ("pending", [])
     assert waiting["next_attempt_at"] is not None
-    await tried(sessions, DONE)
+    await attempt_all(sessions, DONE)
     (done,) = (await api.get(f"/v1/jobs/{job}/deliveries")).json()["items"]
     assert (done["status"], done["next_attempt_at"], done["type"]) == ("succeeded", None, "job.canceled")
     (attempt,) = done["attempts"]
@@ -146,7 +142,7 @@ async def test_the_log_shows_each_attempt(api: httpx.AsyncClient, sessions: Sess
     }
 
 
-async def test_the_log_comes_in_pages(api: httpx.AsyncClient, sessions: Sessions, job: UUID) -> None:
+async def test_log_has_pages(api: httpx.AsyncClient, sessions: Sessions, job: UUID) -> None:
     await api.post(f"/v1/jobs/{job}/retry")
     await api.post(f"/v1/jobs/{job}/cancel")
     first = (await api.get(f"/v1/jobs/{job}/deliveries?limit=1")).json()
@@ -155,31 +151,31 @@ async def test_the_log_comes_in_pages(api: httpx.AsyncClient, sessions: Sessions
     assert (len(rest["items"]), rest["next_cursor"]) == (1, None)
 
 
-async def test_a_cursor_of_another_jobs_log_is_refused(
+async def test_cursor_of_another_job_is_refused(
     api: httpx.AsyncClient, api_client: tuple[CurrentClient, str], sessions: Sessions, job: UUID
 ) -> None:
     await api.post(f"/v1/jobs/{job}/retry")
     await api.post(f"/v1/jobs/{job}/cancel")
     cursor = (await api.get(f"/v1/jobs/{job}/deliveries?limit=1")).json()["next_cursor"]
     other = await canceled_job(sessions, api_client[0].id, "https://example.com/hook")
-    answer = await api.get(f"/v1/jobs/{other}/deliveries", params={"cursor": cursor})
-    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_cursor")
+    response = await api.get(f"/v1/jobs/{other}/deliveries", params={"cursor": cursor})
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_cursor")
 
 
 @pytest.mark.parametrize("attempt", [DONE, GONE])
-async def test_a_delivery_can_be_sent_again_whatever_became_of_it(
+async def test_delivery_of_any_status_can_be_retried(
     api: httpx.AsyncClient, sessions: Sessions, job: UUID, attempt: Attempt
 ) -> None:
-    await tried(sessions, attempt)
+    await attempt_all(sessions, attempt)
     (delivery,) = (await api.get(f"/v1/jobs/{job}/deliveries")).json()["items"]
-    answer = await api.post(f"/v1/deliveries/{delivery['id']}/retry")
-    assert (answer.status_code, answer.json()["status"], answer.json()["id"]) == (202, "pending", delivery["id"])
-    await tried(sessions, DONE)
+    response = await api.post(f"/v1/deliveries/{delivery['id']}/retry")
+    assert (response.status_code, response.json()["status"], response.json()["id"]) == (202, "pending", delivery["id"])
+    await attempt_all(sessions, DONE)
     (again,) = (await api.get(f"/v1/jobs/{job}/deliveries")).json()["items"]
     assert (again["status"], [each["number"] for each in again["attempts"]]) == ("succeeded", [1, 2])
 
 
-async def test_a_retry_leaves_alone_what_is_being_tried(api: httpx.AsyncClient, sessions: Sessions, job: UUID) -> None:
+async def test_retry_does_not_change_a_leased_delivery(api: httpx.AsyncClient, sessions: Sessions, job: UUID) -> None:
     async with transaction(sessions) as session:
         (claimed,) = await claim(session, [])
     assert (await api.post(f"/v1/deliveries/{claimed.id}/retry")).status_code == 202
@@ -187,12 +183,12 @@ async def test_a_retry_leaves_alone_what_is_being_tried(api: httpx.AsyncClient, 
         assert not await claim(session, [])
 
 
-async def test_a_url_that_was_gone_is_told_again_after_a_ping_that_succeeded(
+async def test_successful_ping_enables_a_disabled_url(
     api: httpx.AsyncClient, api_client: tuple[CurrentClient, str], sessions: Sessions
 ) -> None:
     async with receiver() as server:
         await canceled_job(sessions, api_client[0].id, server.url())
-        await tried(sessions, GONE)
+        await attempt_all(sessions, GONE)
         assert await new_delivery(api, sessions, api_client[0].id, server.url()) == "disabled"
         assert (await api.post("/v1/webhooks/test", json={"url": server.url()})).json()["delivered"]
         assert await new_delivery(api, sessions, api_client[0].id, server.url()) == "pending"
@@ -204,17 +200,17 @@ async def new_delivery(api: httpx.AsyncClient, sessions: Sessions, client_id: UU
     return str(delivery["status"])
 
 
-async def test_another_clients_deliveries_are_not_there(
+async def test_deliveries_of_another_client_are_not_found(
     api: httpx.AsyncClient, other_api: httpx.AsyncClient, sessions: Sessions, job: UUID
 ) -> None:
     (delivery,) = (await api.get(f"/v1/jobs/{job}/deliveries")).json()["items"]
-    for answer in (
+    for response in (
         await other_api.get(f"/v1/jobs/{job}/deliveries"),
         await other_api.post(f"/v1/deliveries/{delivery['id']}/retry"),
         await api.get(f"/v1/jobs/{UNKNOWN}/deliveries"),
         await api.post(f"/v1/deliveries/{UNKNOWN}/retry"),
     ):
-        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+        assert (response.status_code, response.json()["code"]) == (404, "not_found")
 
 
 async def test_openapi_describes_the_events(app: FastAPI) -> None:

@@ -1,4 +1,4 @@
-"""When tries are repeated."""
+"""The retry schedule of deliveries."""
 
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -12,17 +12,17 @@ NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_each_failed_try_waits_for_the_next_delay_and_the_last_one_for_none() -> None:
-    delays = [next_delay_s(tries, jitter=0.0) for tries in range(1, len(DELAYS_S) + 2)]
+def test_each_failure_has_the_next_delay_until_the_schedule_ends() -> None:
+    delays = [next_delay_s(failures, jitter=0.0) for failures in range(1, len(DELAYS_S) + 2)]
     assert delays == [*DELAYS_S, None]
     assert list(DELAYS_S) == sorted(DELAYS_S)
 
 
-def test_jitter_only_stretches() -> None:
+def test_jitter_lengthens_the_delay() -> None:
     assert next_delay_s(2, jitter=0.999) == pytest.approx(300 * (1 + JITTER), rel=0.001)
 
 
-def test_retry_after_puts_a_try_off_within_limits_and_never_forward() -> None:
+def test_retry_after_can_only_delay_an_attempt_within_limits() -> None:
     assert next_delay_s(1, jitter=0.0, retry_after_s=60) == 60
     assert next_delay_s(2, jitter=0.0, retry_after_s=60) == 300
     assert next_delay_s(1, jitter=0.0, retry_after_s=10**9) == MAX_RETRY_AFTER_S
@@ -51,7 +51,7 @@ def test_retry_after_is_a_number_of_seconds_or_a_date(value: str, seconds: float
     assert parse_retry_after(value, now=NOW) == seconds
 
 
-def test_the_published_schedule_is_the_one_that_is_kept() -> None:
+def test_schedule_equals_the_published_one() -> None:
     published = (ROOT / "docs/webhooks.md").read_text()
     rows = [line.split("|") for line in published.splitlines() if line.startswith("| ") and " after the " in line]
     units = {"s": 1, "min": 60, "h": 3600}

@@ -1,4 +1,4 @@
-"""One try against real servers: what is sent, what is not reached, and what ends it."""
+"""Attempts against real servers: requests, forbidden addresses and errors."""
 
 import asyncio
 import base64
@@ -18,12 +18,12 @@ ALLOWED = (ip_network("127.0.0.1/32"),)
 HEADERS = {"webhook-id": "an-id"}
 
 
-def names(*answers: Sequence[str]) -> Resolve:
-    """A resolver that answers differently each time."""
-    left = list(answers)
+def resolver(*results: Sequence[str]) -> Resolve:
+    """A resolver that returns the next of `results` at each call."""
+    remaining = list(results)
 
     async def resolve(_host: str, _port: int) -> Sequence[str]:
-        return left.pop(0)
+        return remaining.pop(0)
 
     return resolve
 
@@ -32,7 +32,7 @@ async def send(url: str, *, timeout_s: float = 15.0, resolve: Resolve = guarded_
     return await Sender(ALLOWED, timeout_s=timeout_s, resolve=resolve).send(url, '{"a":1}', HEADERS)
 
 
-async def test_the_body_is_posted_as_it_is_with_its_headers() -> None:
+async def test_body_and_headers_are_sent_unchanged() -> None:
     async with receiver() as server:
         attempt = await send(server.url("/a%2Fb;c?d=%E4&e"))
         got = await server.got()
@@ -45,7 +45,7 @@ async def test_the_body_is_posted_as_it_is_with_its_headers() -> None:
     assert not {"cookie", "authorization", "transfer-encoding"} & got.headers.keys()
 
 
-async def test_a_user_in_the_url_is_sent_as_basic_authentication() -> None:
+async def test_user_in_the_url_is_sent_as_basic_authentication() -> None:
     async with receiver() as server:
         await send(f"http://me%40home:s%3Acret@127.0.0.1:{server.port}/")
         got = await server.got()
@@ -54,13 +54,13 @@ async def test_a_user_in_the_url_is_sent_as_basic_authentication() -> None:
 
 
 @pytest.mark.allow_hosts(["127.0.0.1", "127.0.0.2"])
-async def test_of_two_real_servers_only_the_one_in_an_allowed_network_is_reached() -> None:
+async def test_only_a_server_in_an_allowed_network_is_reached() -> None:
     async with receiver("127.0.0.1") as allowed, receiver("127.0.0.2") as forbidden:
         assert (await send(allowed.url())).succeeded
         attempt = await send(forbidden.url())
         assert (attempt.error_code, attempt.response_status) == ("forbidden_address", None)
         assert (allowed.connections, forbidden.connections) == (1, 0)
-        # It was the guard that kept it from being reached.
+        # With the network allowed the server is reachable, so the guard prevented the connection.
         opened = Sender((ip_network("127.0.0.0/8"),))
         assert (await opened.send(forbidden.url(), "{}", HEADERS)).succeeded
         assert forbidden.connections == 1
@@ -71,7 +71,7 @@ async def test_of_two_real_servers_only_the_one_in_an_allowed_network_is_reached
     "spelling",
     ["127.0.0.2", "127.2", "2130706434", "0x7f000002", "0177.0.0.2", "[::ffff:127.0.0.2]", "[::ffff:7f00:2]"],
 )
-async def test_no_spelling_of_an_address_gets_past_the_guard(spelling: str) -> None:
+async def test_every_spelling_of_a_forbidden_address_is_refused(spelling: str) -> None:
     async with receiver("127.0.0.2") as forbidden:
         attempt = await send(forbidden.url(host=spelling))
         assert attempt.error_code == "forbidden_address"
@@ -79,33 +79,33 @@ async def test_no_spelling_of_an_address_gets_past_the_guard(spelling: str) -> N
 
 
 @pytest.mark.allow_hosts(["127.0.0.1", "::ffff:127.0.0.1", "::ffff:7f00:1"])
-async def test_an_ipv4_mapped_address_of_an_allowed_network_is_reached() -> None:
+async def test_ipv4_mapped_address_of_an_allowed_network_is_reached() -> None:
     async with receiver() as server:
         assert (await send(server.url(host="[::ffff:127.0.0.1]"))).succeeded
 
 
 @pytest.mark.allow_hosts(["127.0.0.1", "127.0.0.2"])
-async def test_a_name_that_is_bound_anew_is_checked_anew_and_the_checked_address_is_used() -> None:
+async def test_connection_uses_the_address_that_was_checked() -> None:
     async with receiver("127.0.0.1") as allowed, receiver("127.0.0.2") as forbidden:
-        asked = Sender(ALLOWED, resolve=names(["127.0.0.1"], ["127.0.0.2"]))
-        first = await asked.send(allowed.url(host="rebind.test"), "{}", HEADERS)
-        second = await asked.send(forbidden.url(host="rebind.test"), "{}", HEADERS)
-        # One look-up a try: between check and connection there is nothing to bind anew.
+        sender = Sender(ALLOWED, resolve=resolver(["127.0.0.1"], ["127.0.0.2"]))
+        first = await sender.send(allowed.url(host="rebind.test"), "{}", HEADERS)
+        second = await sender.send(forbidden.url(host="rebind.test"), "{}", HEADERS)
+        # One lookup per attempt: the name cannot change between the check and the connection.
         assert (first.succeeded, second.error_code) == (True, "forbidden_address")
         assert (await allowed.got()).headers["host"] == f"rebind.test:{allowed.port}"
         assert (allowed.connections, forbidden.connections) == (1, 0)
 
 
-async def test_one_inside_address_among_others_forbids_the_host() -> None:
+async def test_host_with_one_forbidden_address_is_refused() -> None:
     async with receiver() as server:
-        mixed = names(["127.0.0.1", "10.0.0.1"])
+        mixed = resolver(["127.0.0.1", "10.0.0.1"])
         assert (await send(server.url(host="mixed.test"), resolve=mixed)).error_code == "forbidden_address"
         assert server.connections == 0
 
 
-async def test_the_next_address_is_tried_when_one_refuses() -> None:
+async def test_next_address_is_tried_if_one_refuses_the_connection() -> None:
     async with receiver() as server:
-        sender = Sender((ip_network("127.0.0.1/32"), ip_network("::1/128")), resolve=names(["::1", "127.0.0.1"]))
+        sender = Sender((ip_network("127.0.0.1/32"), ip_network("::1/128")), resolve=resolver(["::1", "127.0.0.1"]))
         assert (await sender.send(server.url(host="two.test"), "{}", HEADERS)).succeeded
 
 
@@ -117,7 +117,7 @@ async def test_redirects_are_not_followed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "code", "retry_after_s"),
+    ("response", "code", "retry_after_s"),
     [
         (status(200), None, None),
         (status(299), None, None),
@@ -131,13 +131,13 @@ async def test_redirects_are_not_followed() -> None:
         (b"", "bad_answer", None),
     ],
 )
-async def test_the_status_decides(answer: bytes, code: str | None, retry_after_s: float | None) -> None:
-    async with receiver("127.0.0.1", answer) as server:
+async def test_status_decides_the_result(response: bytes, code: str | None, retry_after_s: float | None) -> None:
+    async with receiver("127.0.0.1", response) as server:
         attempt = await send(server.url())
     assert (attempt.error_code, attempt.retry_after_s) == (code, retry_after_s)
 
 
-async def test_little_is_kept_of_an_answer_and_an_endless_one_ends() -> None:
+async def test_response_is_read_and_stored_within_limits() -> None:
     endless = b"HTTP/1.1 200 OK\r\n\r\n" + b"\0\xffx" * MAX_READ_BYTES
     async with receiver("127.0.0.1", endless) as server:
         attempt = await send(server.url())
@@ -147,19 +147,19 @@ async def test_little_is_kept_of_an_answer_and_an_endless_one_ends() -> None:
     assert "\0" not in attempt.response_excerpt
 
 
-async def test_a_server_that_does_not_answer_in_time_is_given_up() -> None:
+async def test_slow_server_gives_a_timeout() -> None:
     async with receiver("127.0.0.1", None) as server:
         attempt = await send(server.url(), timeout_s=0.2)
     assert (attempt.error_code, attempt.response_status) == ("timeout", None)
     assert attempt.duration_ms < 5000
 
 
-async def test_a_status_counts_even_if_its_body_never_ends() -> None:
+async def test_status_counts_even_if_the_body_is_incomplete() -> None:
     async with receiver("127.0.0.1", b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc") as server:
         assert (await send(server.url())).succeeded
 
 
-async def test_nobody_listening_and_no_such_name_are_told_apart() -> None:
+async def test_connection_errors_have_different_codes() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         assert (await send(f"http://127.0.0.1:{unused.getsockname()[1]}/")).error_code == "connection_failed"
@@ -168,7 +168,7 @@ async def test_nobody_listening_and_no_such_name_are_told_apart() -> None:
     assert (await send("http://[x]@host/")).error_code == "bad_url"
 
 
-async def test_name_servers_that_stall_are_given_up() -> None:
+async def test_slow_name_resolution_gives_a_timeout() -> None:
     async def stall(_host: str, _port: int) -> Sequence[str]:
         await asyncio.Event().wait()
         return []
@@ -176,7 +176,7 @@ async def test_name_servers_that_stall_are_given_up() -> None:
     assert (await send("http://slow.test/", timeout_s=0.1, resolve=stall)).error_code == "timeout"
 
 
-async def test_tls_asks_for_the_name_although_the_address_was_connected_to() -> None:
+async def test_tls_uses_the_name_of_the_host() -> None:
     hello = asyncio.get_running_loop().create_future()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -185,13 +185,13 @@ async def test_tls_asks_for_the_name_although_the_address_was_connected_to() -> 
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    attempt = await send(f"https://hooks.test:{port}/", resolve=names(["127.0.0.1"]))
+    attempt = await send(f"https://hooks.test:{port}/", resolve=resolver(["127.0.0.1"]))
     server.close()
     assert b"hooks.test" in await hello
     assert attempt.error_code in {"tls_failed", "connection_failed"}
 
 
-async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_proxies_of_the_environment_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     async with receiver() as server, receiver() as proxy:
         for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
             monkeypatch.setenv(name, proxy.url(""))
