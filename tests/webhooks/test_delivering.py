@@ -63,7 +63,7 @@ async def test_final_job_is_sent_with_a_signature(
         expected = json.loads(encode((await find_job(session, queue.client_id, job)).job))
     event = Webhook(secret).verify(got.body, got.headers)
     assert event["type"] == f"job.{outcome}"
-    assert event["data"] == {name: value for name, value in shown.items() if not name.startswith("files")}
+    assert event["data"] == {name: value for name, value in expected.items() if not name.startswith("files")}
     assert event["timestamp"] == event["data"]["finished_at"]
     (delivery,) = await deliveries(queue)
     assert got.headers["webhook-id"] == str(delivery.id)
