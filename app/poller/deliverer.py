@@ -14,7 +14,7 @@ from app.db import transaction
 from app.poller.context import PollerContext
 from app.poller.metrics import DELIVERY_ATTEMPTS
 from app.webhooks.messages import signed_headers
-from app.webhooks.outbox import MAX_AT_ONCE, Claim, claim, record
+from app.webhooks.outbox import MAX_AT_ONCE, ClaimedDelivery, claim, record
 
 # How soon a new event is found while attempts to slow servers are in flight.
 CLAIM_EVERY_S = 0.2
@@ -27,7 +27,7 @@ class Deliverer:
 
     def __init__(self, context: PollerContext) -> None:
         self._context = context
-        self._in_flight: dict[UUID, Claim] = {}
+        self._in_flight: dict[UUID, ClaimedDelivery] = {}
         self._attempts: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -42,19 +42,19 @@ class Deliverer:
                 return
             await asyncio.wait(self._attempts, timeout=CLAIM_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
 
-    async def _claim(self) -> list[Claim]:
+    async def _claim(self) -> list[ClaimedDelivery]:
         if len(self._in_flight) >= MAX_AT_ONCE:
             return []
         async with transaction(self._context.sessions) as session:
             return await claim(session, self._in_flight.values())
 
-    async def _deliver(self, claimed: Claim) -> None:
+    async def _deliver(self, claimed: ClaimedDelivery) -> None:
         try:
             await self._attempt(claimed)
         finally:
             del self._in_flight[claimed.id]
 
-    async def _attempt(self, claimed: Claim) -> None:
+    async def _attempt(self, claimed: ClaimedDelivery) -> None:
         headers = signed_headers(
             claimed.secrets, message_id=str(claimed.id), sent_at=datetime.now(UTC), body=claimed.body
         )

@@ -37,7 +37,7 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class ClaimedDelivery:
     """A delivery leased for one attempt."""
 
     id: UUID
@@ -87,14 +87,14 @@ async def enqueue(session: AsyncSession, events: Sequence[Event]) -> None:
             "client_ids": [event.client_id for event in events],
             "types": [event.type for event in events],
             "urls": [event.url for event in events],
-            "hashes": [url_sha256(event.url) for event in events],
+            "hashes": [_url_sha256(event.url) for event in events],
             "hosts": [_host(event.url) for event in events],
             "bodies": [event.body for event in events],
         },
     )
 
 
-async def claim(session: AsyncSession, in_flight: Collection[Claim]) -> list[Claim]:
+async def claim(session: AsyncSession, in_flight: Collection[ClaimedDelivery]) -> list[ClaimedDelivery]:
     """Lease due deliveries up to the limits for this process and per host. Clients are served in turn.
 
     `in_flight` are the claims whose attempts are in progress in this process.
@@ -116,10 +116,10 @@ async def claim(session: AsyncSession, in_flight: Collection[Claim]) -> list[Cla
     if not rows:
         return []
     secrets = await signing_secrets(session, {row["client_id"] for row in rows})
-    return [Claim(**row, token=token, secrets=secrets[row["client_id"]]) for row in rows]
+    return [ClaimedDelivery(**row, token=token, secrets=secrets[row["client_id"]]) for row in rows]
 
 
-async def record(session: AsyncSession, claim: Claim, attempt: Attempt) -> bool:
+async def record(session: AsyncSession, claim: ClaimedDelivery, attempt: Attempt) -> bool:
     """Log the attempt and set the next status. Returns False, and logs nothing, if the lease was lost."""
     status, wait_s = _next(claim, attempt)
     values = {"id": claim.id, "token": claim.token, "status": status, "wait_s": wait_s}
@@ -131,21 +131,21 @@ async def record(session: AsyncSession, claim: Claim, attempt: Attempt) -> bool:
         await enable_url(session, claim.client_id, claim.url)
     elif attempt.error_code == "gone":
         disabled = {"client_id": claim.client_id, "host": claim.host, "url": claim.url}
-        await session.execute(_DISABLE, {**disabled, "url_sha256": url_sha256(claim.url)})
+        await session.execute(_DISABLE, {**disabled, "url_sha256": _url_sha256(claim.url)})
         await session.execute(_DISABLE_WAITING, disabled)
     return True
 
 
 async def enable_url(session: AsyncSession, client_id: UUID, url: str) -> None:
     """Send new events to the URL again. Deliveries that were disabled stay disabled until a manual retry."""
-    await session.execute(_ENABLE, {"client_id": client_id, "url_sha256": url_sha256(url)})
+    await session.execute(_ENABLE, {"client_id": client_id, "url_sha256": _url_sha256(url)})
 
 
-def url_sha256(url: str) -> bytes:
+def _url_sha256(url: str) -> bytes:
     return hashlib.sha256(url.encode()).digest()
 
 
-def _next(claim: Claim, attempt: Attempt) -> tuple[str, float]:
+def _next(claim: ClaimedDelivery, attempt: Attempt) -> tuple[str, float]:
     """The status of the delivery after the attempt, and the seconds until the next attempt."""
     if attempt.succeeded:
         return "succeeded", 0

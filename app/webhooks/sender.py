@@ -55,6 +55,7 @@ class Sender:
         self._timeout_s = timeout_s
 
     async def send(self, url: str, body: str, headers: Mapping[str, str]) -> Attempt:
+        """Make one attempt within `timeout_s` seconds. Raises nothing for a failure of the server or the network."""
         received = _Response()
         started = perf_counter()
         error: Exception | None = None
