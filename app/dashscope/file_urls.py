@@ -28,7 +28,7 @@ _REPLACED = re.compile("[\udc80-\udcff\ufffd]+")
 def file_key(url: str) -> str:
     """The URL without escapes, with scheme, host, port and dot segments normalised.
 
-    URLs with equal keys cannot be told apart in a response. A plus sign becomes a blank, as form decoders do it.
+    URLs with equal keys cannot be told apart in a response. A plus sign becomes a blank, as in form data.
     """
     text = _unescaped(url)
     parts = _PARTS.fullmatch(text)

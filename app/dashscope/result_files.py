@@ -33,7 +33,7 @@ _SAFE = "/?:@!$&'()*+,;=-._~%[]"
 
 
 class FetchFailureKind(StrEnum):
-    """Why a result could not be fetched."""
+    """The reason of a failed fetch."""
 
     UNAVAILABLE = "unavailable"  # no response, or a 5xx: the URL may work later
     EXPIRED = "expired"  # 403, 404 or 410: the URL will not work again, but a query of the task may give a new one

@@ -32,7 +32,7 @@ class UnknownHost(Exception):
 async def resolve(host: str, port: int) -> Sequence[str]:
     """All addresses of a host, in the order of the operating system. Raises UnknownHost.
 
-    Each lookup runs in a daemon thread of its own, so a slow name server delays neither other lookups nor the exit.
+    Each lookup runs in its own daemon thread, so a slow name server delays neither other lookups nor the exit.
     """
     loop = asyncio.get_running_loop()
     found: asyncio.Future[Sequence[str]] = loop.create_future()

@@ -66,7 +66,7 @@ async def rotate_webhook_secret(client: ClientDep, sessions: SessionsDep, respon
 async def send_test_webhook(
     body: WebhookTest, *, client: ClientDep, sessions: SessionsDep, sender: SenderDep, limit: PingLimitDep
 ) -> WebhookTestResult:
-    """Send a signed event of type `webhook.test` to the URL, once and at once. The response reports the result.
+    """Send a signed event of type `webhook.test` to the URL, once and without delay. The response has the result.
 
     If the URL was disabled because it answered 410 Gone, a 2xx to the ping enables the URL again. A client may send
     60 pings at once, and then one per second. Pings to addresses that webhooks may not reach do not count.
