@@ -4,7 +4,7 @@ Files, and the functions of this package that move them:
 
     (new) -> queued                                create_jobs
     queued -> submitting                           claim_files
-    queued -> failed                               record_unknown_model: no account has the model
+    queued -> failed                               fail_unknown_model: no account has the model
     submitting -> running                          mark_running: upstream accepted the task
     submitting -> queued                           requeue, split_group: upstream has no such task
     submitting -> failed                           fail_files: upstream refused the files
@@ -12,19 +12,19 @@ Files, and the functions of this package that move them:
     running -> queued                              store_results: the file is submitted once more
     queued, submitting, running -> canceled        cancel_job
     failed, canceled -> queued                     retry_job
-    succeeded, failed, canceled -> (deleted)       delete_job, and the purge of old jobs
+    succeeded, failed, canceled -> (deleted)       delete_job, purge_jobs
 
 Tasks:
 
     (new) -> submitting                            claim_files: the row is written before the call to upstream
     submitting -> running                          mark_running
-    submitting -> unsure                           mark_unsure: the response was lost. EXPIRE_SUBMITTING: the poller is
-                                                   gone
-    submitting, unsure -> done                     fail_files, split_group
+    submitting -> unsure                           mark_unsure: the response was lost
+                                                   expire_submitting: the poller was killed
+    submitting, unsure -> done                     fail_files, fail_ambiguous, split_group
     submitting, unsure -> (deleted)                requeue
     unsure -> running                              mark_running: the reconciler found the task upstream
-    running -> done                                close_if_done, and the canceller
-    done -> (deleted)                              maintenance, when upstream no longer lists the task
+    running -> done                                close_if_done; close_unwanted after a cancel
+    done -> (deleted)                              delete_task_rows: upstream no longer lists the task
 
 The status of a job follows from the number of its files in each status: see `job_status`.
 """

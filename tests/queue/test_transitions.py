@@ -1,6 +1,7 @@
 """Transitions of jobs, files and tasks, in the sequences that hypothesis generates.
 
-After each sequence the counters match the files, the states of files and tasks agree, and every job can be finished.
+After each sequence the counters match the files, the states of files and tasks agree, every job can be finished, and
+only declared transitions were made.
 """
 
 import asyncio
@@ -27,6 +28,7 @@ from app.queue.claiming import SubmitQueue, claim_files
 from app.queue.commands import cancel_job, delete_job, retry_job
 from app.queue.creation import NewJob
 from app.queue.due_work import expire_submitting
+from app.queue.lifecycle import FILE_TRANSITIONS, JOB_TRANSITIONS, TASK_TRANSITIONS
 from app.queue.polling import open_files
 from app.queue.results import Result, close_if_done, lock_for_result, store_results
 from app.queue.submissions import fail_files, mark_running, mark_unsure, requeue, split_group
@@ -34,6 +36,7 @@ from app.transcripts.normalise import empty_document
 from app.transcripts.storage import prepare_transcript
 from tests.conftest import with_database
 from tests.jobs.rows import create
+from tests.queue.transition_log import record_transitions, recorded_transitions
 
 T = TypeVar("T")
 REFUSED = Failure(FailureKind.PERMANENT, "file_url_refused", "no")
@@ -81,6 +84,7 @@ class Lifecycle(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.run(self._finish_all())
+        self.run(self._only_declared_transitions())
         self.run(self.engine.dispose())
         self.runner.close()
 
@@ -209,6 +213,12 @@ class Lifecycle(RuleBasedStateMachine):
             await store_results(session, task, results)
             await close_if_done(session, task, token)
 
+    async def _only_declared_transitions(self) -> None:
+        async with transaction(self.sessions) as session:
+            assert await recorded_transitions(session, "jobs") <= JOB_TRANSITIONS
+            assert await recorded_transitions(session, "files") <= FILE_TRANSITIONS
+            assert await recorded_transitions(session, "tasks") <= TASK_TRANSITIONS
+
     async def _finish_all(self) -> None:
         """Every job can be finished, whatever hypothesis did before."""
         submit_queue = SubmitQueue("beijing/default", "beijing", "fun-asr", 100, 1)
@@ -249,6 +259,13 @@ async def _rows(session: AsyncSession, query: Any) -> list[Any]:
     return list(await session.execute(query))
 
 
+async def _record_transitions(database_url: str) -> None:
+    engine = create_engine(database_url, pool_size=1)
+    async with transaction(create_sessions(engine)) as session:
+        await record_transitions(session)
+    await engine.dispose()
+
+
 def test_counters_and_states_agree_after_any_sequence_of_transitions(
     server_url: str, template: str, request: pytest.FixtureRequest
 ) -> None:
@@ -260,6 +277,7 @@ def test_counters_and_states_agree_after_any_sequence_of_transitions(
     name = f"{template}_lifecycle"
     asyncio.run(sql(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
     Lifecycle.database_url = with_database(server_url, name)
+    asyncio.run(_record_transitions(Lifecycle.database_url))
     run_state_machine_as_test(
         Lifecycle,
         settings=settings(
