@@ -141,7 +141,7 @@ async def _arrivals(database_url: str, results_url: str) -> AsyncIterator[Arriva
 
 
 _JOB = {
-    "model": "fun-asr", "region": "beijing", "requested_region": "auto", "parameters": {}, "labels": {},
+    "model": "fun-asr", "region": "beijing", "requested_region": "auto", "parameters": {}, "metadata_": {},
     "files_total": 1, "files_queued": 1,
 }  # fmt: skip
 

@@ -275,7 +275,7 @@ async def _fill(url: str, raw: bytes, room: Path) -> tuple[PreparedTranscript, l
 
 
 _JOB: dict[str, Any] = {
-    "model": "fun-asr", "region": "beijing", "requested_region": "auto", "parameters": {}, "labels": {},
+    "model": "fun-asr", "region": "beijing", "requested_region": "auto", "parameters": {}, "metadata_": {},
     "files_total": 1, "files_queued": 1,
 }  # fmt: skip
 

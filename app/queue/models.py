@@ -1,7 +1,7 @@
-"""Jobs, their files, and the upstream tasks that carry them.
+"""The tables of jobs, files and tasks. `app.queue.lifecycle` has their states.
 
-A job is what a client asked for; a file is one URL of it; a task is one submit to DashScope and carries files of
-one or several jobs. The job row holds counters so that reading a job never counts files.
+A job is one request of a client, a file is one URL of a job, and a task is one submit to DashScope with files of one
+or several jobs. The job row holds counters, so that reading a job does not count files.
 """
 
 from datetime import datetime
@@ -30,7 +30,7 @@ from app.identifiers import new_id
 
 
 class Job(Base):
-    """`files_*` count the job's files by status; they change in the same transaction as the files."""
+    """`files_*` count the job's files by status. They change in the same transaction as the files."""
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -51,8 +51,8 @@ class Job(Base):
             unique=True,
             postgresql_where=text("idempotency_key IS NOT NULL"),
         ),
-        # Lists of what is open or went wrong, which is rare: without it they read all jobs of the client. Costs 10 µs
-        # for each job, whose two changes of status are no longer HOT.
+        # For lists of open, failed and canceled jobs, which are rare: without the index such a list reads all jobs of
+        # the client. It costs 10 µs per job, because the two changes of its status are no longer HOT.
         Index("ix_jobs_unusual", "client_id", text("id DESC"), postgresql_where=text("status <> 'succeeded'")),
         Index(
             "ix_jobs_metadata",
@@ -60,7 +60,7 @@ class Job(Base):
             postgresql_using="gin",
             postgresql_ops={"metadata": "jsonb_path_ops"},
         ),
-        # Counters change with every file: room on the page keeps those updates HOT (no index entry to write).
+        # Counters change with every file. Free space on the page keeps these updates HOT: they write no index entry.
         {"postgresql_with": {"fillfactor": "70", "autovacuum_vacuum_scale_factor": "0.02"}},
     )
 
@@ -69,11 +69,11 @@ class Job(Base):
     status: Mapped[str] = mapped_column(Text, default="queued", server_default="queued")
     model: Mapped[str] = mapped_column(Text)
     region: Mapped[str] = mapped_column(Text)
-    # What the client asked for: `auto` lets files that wait go to another region while this one refuses the account.
+    # The region in the request. With `auto`, queued files may move to another region while an account is blocked.
     requested_region: Mapped[str] = mapped_column(Text)
     parameters: Mapped[dict[str, Any]]
-    # `metadata` is taken by SQLAlchemy's declarative base.
-    labels: Mapped[dict[str, str]] = mapped_column("metadata")
+    # SQLAlchemy's declarative base has an attribute `metadata`.
+    metadata_: Mapped[dict[str, str]] = mapped_column("metadata")
     webhook_url: Mapped[str | None] = mapped_column(Text)
     idempotency_key: Mapped[str | None] = mapped_column(Text)
     request_sha256: Mapped[bytes | None] = mapped_column(LargeBinary)
@@ -88,12 +88,12 @@ class Job(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
-    # Counts every change: the ETag of a job and the id of its events.
+    # Incremented by every change: part of the ETag of a job, and the id of its events.
     version: Mapped[int] = mapped_column(Integer, default=1, server_default="1")
 
 
 class File(Base):
-    """One URL of a job. `submitting` (claimed, not yet accepted upstream) is shown to clients as `queued`."""
+    """One URL of a job. The API shows `submitting` (claimed, not yet accepted upstream) as `queued`."""
 
     __tablename__ = "files"
     __table_args__ = (
@@ -106,7 +106,7 @@ class File(Base):
         ),
         CheckConstraint("(status IN ('submitting', 'running')) <= (task_id IS NOT NULL)", name="under_way_has_task"),
         CheckConstraint("(status = 'failed') = (error_code IS NOT NULL)", name="failed_has_error"),
-        # The queue. Open rows only, in the order of claiming: finished rows never slow a claim.
+        # The queue, in the order of claiming. It has queued rows only, so finished rows do not slow down claims.
         Index(
             "ix_files_queue",
             "region",
@@ -116,9 +116,9 @@ class File(Base):
             "job_id",
             "index",
             postgresql_where=text("status = 'queued'"),
-            postgresql_include=["not_before"],  # so that picking need not look at rows that it does not take
+            postgresql_include=["not_before"],  # a claim reads only the rows that it takes
         ),
-        # The same files as each client sees them: who waits, and what is its oldest.
+        # The queue by client: which clients have queued files, and the oldest file of each.
         Index(
             "ix_files_turns",
             "region",
@@ -138,17 +138,17 @@ class File(Base):
     client_id: Mapped[UUID]
     region: Mapped[str] = mapped_column(Text)
     model: Mapped[str] = mapped_column(Text)
-    # Files with the same key have the same parameters: within a region and model they may share a task.
+    # Files with the same key have the same parameters, and may share a task within a region and model.
     group_key: Mapped[UUID]
     url: Mapped[str] = mapped_column(Text)
     status: Mapped[str] = mapped_column(Text, default="queued", server_default="queued")
-    # The last task that carried the file. None once the file is canceled or retried, or its submit never arrived.
+    # The last task that carried the file. NULL after a cancel, a retry, or a submit that did not reach upstream.
     task_id: Mapped[UUID | None] = mapped_column(ForeignKey("tasks.id"))
-    # Submits that upstream accepted. A 429, a refusal of the group or a deploy is no attempt.
+    # Submits that upstream accepted. A 429, a refused group and a deploy do not count.
     attempts: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
-    # Set when a group was refused: the file next goes out in a group no larger than this.
+    # Set after a refused group: the largest group for the next submit of this file.
     group_limit: Mapped[int | None] = mapped_column(SmallInteger)
-    # The refused group itself, until each of its files was accepted in a smaller one: then the size was to blame.
+    # The task of the refused group. When all its files have been accepted in smaller groups, its size was the cause.
     suspect_task_id: Mapped[UUID | None]
     not_before: Mapped[datetime | None]
     queued_at: Mapped[datetime] = mapped_column(server_default=func.now())
@@ -156,7 +156,7 @@ class File(Base):
     error_message: Mapped[str | None] = mapped_column(Text)
     error_retryable: Mapped[bool | None]
     error_upstream_code: Mapped[str | None] = mapped_column(Text)
-    # Times that the file's result was there and could not be had: an expired link, no JSON, truncated.
+    # Failed fetches of a result that upstream reports as available: expired link, no JSON, truncated.
     result_failures: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
     transcript_id: Mapped[UUID | None]
     audio_duration_ms: Mapped[int | None] = mapped_column(BigInteger)
@@ -164,10 +164,10 @@ class File(Base):
 
 
 class Task(Base):
-    """One submit to DashScope: the write-ahead record of the attempt first, then what is known of the task.
+    """One submit to DashScope. The row is written before the call, and then follows the task.
 
-    `submitting`: the POST may be under way, its holder has the lease. `unsure`: its answer was lost, upstream may
-    or may not have the task. `running`: accepted, watched until it ends and its results are collected. `done`.
+    `submitting`: the call may be under way, by the holder of the lease. `unsure`: the response was lost, so upstream
+    may or may not have the task. `running`: accepted, until the task has ended and its results are stored. `done`.
     """
 
     __tablename__ = "tasks"
@@ -204,24 +204,24 @@ class Task(Base):
     upstream_task_id: Mapped[str | None] = mapped_column(Text)
     lease_token: Mapped[UUID | None]
     lease_until: Mapped[datetime | None]
-    # The window in which upstream may have made the task: from the claim to the moment the answer was given up.
+    # Upstream may have created the task between `created_at` and `lost_at`, when the call was given up.
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     lost_at: Mapped[datetime | None]
     submitted_at: Mapped[datetime | None]
-    # `running`: when to look at the task; `unsure`: when to reconcile it.
+    # `running`: time of the next poll; `unsure`: time of the next reconciliation.
     next_poll_at: Mapped[datetime | None]
     polls: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     upstream_status: Mapped[str | None] = mapped_column(Text)
-    # When the list or a query first said that it ended; its 24 hours run from about then.
+    # When the list or a poll first reported the end. Upstream keeps the results for about 24 hours from then.
     ended_at: Mapped[datetime | None]
-    # Since when nobody waits for any file of it: upstream shall cancel it, should it still be PENDING.
+    # When its last open file was canceled. The poller then cancels the task upstream if it is still PENDING.
     cancel_wanted_at: Mapped[datetime | None]
-    # Of files that were canceled while the submit's answer was open: upstream's task has them all the same.
+    # URLs of files that were canceled during the submit. The upstream task contains them nevertheless.
     canceled_urls: Mapped[list[str]] = mapped_column(ARRAY(Text), default=list, server_default="{}")
-    # The upstream's own figure for the whole task, for usage reports.
+    # Upstream's figure for the whole task, for usage reports.
     usage_s: Mapped[int | None] = mapped_column(Integer)
     done_at: Mapped[datetime | None]
-    # Why the last look did not finish it, in one line without secrets; for whoever polls into it.
+    # Why the last poll did not finish the task: one line without secrets, for operators.
     last_error: Mapped[str | None] = mapped_column(Text)
 
 

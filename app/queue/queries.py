@@ -250,7 +250,7 @@ _CONDITIONS: Mapping[str, ColumnElement[bool]] = {
     "lowest_id_at": Job.id >= bindparam("lowest_id_at"),
     "created_before": Job.created_at < bindparam("created_before"),
     "end_id": Job.id < bindparam("end_id"),
-    "metadata": Job.labels.contains(bindparam("metadata", type_=JSONB)),
+    "metadata": Job.metadata_.contains(bindparam("metadata", type_=JSONB)),
     "before_id": Job.id < bindparam("before_id"),
 }
 _FIND = _JOBS.where(Job.id == bindparam("job_id"), Job.client_id == bindparam("client_id"))

@@ -155,14 +155,14 @@ async def test_files_are_filtered_by_what_clients_see(
 
 
 async def test_filters_narrow_each_other(api: httpx.AsyncClient, client_id: UUID, sessions: Sessions) -> None:
-    a = await add_job(sessions, client_id, created_at=NOW, labels={"call": "1", "team": "x", "a.b": "c"})
+    a = await add_job(sessions, client_id, created_at=NOW, metadata_={"call": "1", "team": "x", "a.b": "c"})
     b = await add_job(sessions, client_id, [SUCCEEDED], region="singapore", created_at=NOW + timedelta(hours=1))
     c = await add_job(
         sessions,
         client_id,
         [FAILED],
         model="paraformer-v2",
-        labels={"call": "1"},
+        metadata_={"call": "1"},
         created_at=NOW + timedelta(hours=2),
     )
 

@@ -52,7 +52,7 @@ async def job(sessions: Sessions) -> tuple[UUID, UUID]:
             "region": "beijing",
             "requested_region": "auto",
             "parameters": {},
-            "labels": {},
+            "metadata_": {},
         }
         await session.execute(insert(Job).values(id=job_id, files_total=2, files_queued=2, **row))
     return job_id, client_id

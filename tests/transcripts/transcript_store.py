@@ -40,6 +40,6 @@ async def store(
 
 
 JOB: dict[str, Any] = {
-    "model": "fun-asr", "region": "beijing", "requested_region": "auto", "parameters": {}, "labels": {},
+    "model": "fun-asr", "region": "beijing", "requested_region": "auto", "parameters": {}, "metadata_": {},
     "files_total": 1, "files_queued": 1,
 }  # fmt: skip
