@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.identifiers import standard_uuid
 from app.queue.leases import LEASE_IS_FREE, RELEASE_LEASE, TAKE_LEASE
 
 # A task is not expected in the task list until upstream has had this long to list it.
@@ -114,8 +115,7 @@ async def mark_ended(session: AsyncSession, task_ids: Collection[UUID]) -> None:
 
 def _file(row: Row[Any]) -> TaskFile:
     return TaskFile(
-        # JSON encoders do not accept asyncpg's own UUID class.
-        job_id=UUID(int=row.job_id.int),
+        job_id=standard_uuid(row.job_id),
         index=row.number,
         client_id=row.client_id,
         url=row.url,
