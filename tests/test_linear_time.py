@@ -60,7 +60,9 @@ Read = Callable[[Any], object]
 
 SMALL, LARGE = 32 * 1024, 64 * 1024
 MAX_TIMES, FLOOR_S = 3, 0.002
-TRIES = 5
+# A single good try ends a case, so only doubtful cases take more. Five tries took half a second, and a busy machine can
+# be slow for longer than that.
+TRIES = 20
 
 
 def seconds(read: Read, value: Any) -> float:
