@@ -63,7 +63,7 @@ class Index(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Written(msgspec.Struct, frozen=True):
-    """A compressed document. `sha256` and `size_bytes` are those of the JSON; `end_time`: end of the last sentence."""
+    """A compressed document. `sha256` and `size_bytes` are those of the JSON; `end_time`: latest end of a sentence."""
 
     gzip: bytes
     sha256: bytes
