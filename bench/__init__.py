@@ -1,1 +1,1 @@
-"""Benchmarks against the bundled sandbox and real PostgreSQL. They measure and print; they never bend a limit."""
+"""Benchmarks against the bundled sandbox and real PostgreSQL. They measure and print."""

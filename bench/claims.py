@@ -1,6 +1,6 @@
-"""`make bench-claims`: what a claim costs among 1,000,000 finished and 100,000 waiting files, and by which plans.
+"""`make bench-claims`: the cost of a claim among 1,000,000 finished and 100,000 waiting files, and its plans.
 
-Real PostgreSQL with its usual durability, the gateway's own `claim_files`, a commit after each claim.
+Real PostgreSQL with its usual durability and the gateway's `claim_files`, with a commit after each claim.
 """
 
 import asyncio
@@ -21,16 +21,16 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.db import Sessions, create_engine, create_sessions, transaction
 from app.logs import configure_logging
 from app.queue.claiming import SubmitQueue, claim_files
-from bench.figures import percentile
 from bench.gateway import stage
+from bench.statistics import percentile
 
 FINISHED, WAITING, FILES_PER_JOB = 1_000_000, 100_000, 50
-CLIENTS, LANES = 20, 7
+CLIENTS, GROUPS = 20, 7
 GOAL_MS = 5.0
-START_S = 4.0  # for processes to be ready
-WARM_UP = 20  # connecting, and the six executions until PostgreSQL settles on a plan
+START_S = 4.0  # start-up time of the processes
+WARM_UP = 20  # connecting, and the six executions until PostgreSQL uses a generic plan
 
-# Job ids in the order of time, as UUIDv7 are. Clients and groups take turns, so that each pair of them waits.
+# Job ids ordered by time like UUIDv7. Every pair of client and group has waiting files.
 _FILL = f"""
     INSERT INTO clients (id, name, token_sha256)
     SELECT lpad(to_hex(n), 32, '0')::uuid, 'client ' || n, decode(lpad(to_hex(n), 8, '0'), 'hex')
@@ -52,7 +52,7 @@ _FILL = f"""
     INSERT INTO files (job_id, index, client_id, region, model, group_key, url, status, attempts, task_id, finished_at)
     SELECT lpad(to_hex(n / {FILES_PER_JOB}), 32, '0')::uuid, n % {FILES_PER_JOB},
            lpad(to_hex(n / {FILES_PER_JOB} % {CLIENTS}), 32, '0')::uuid, 'beijing', 'fun-asr',
-           lpad(to_hex(n / {FILES_PER_JOB} % {LANES}), 32, '0')::uuid, 'https://example.com/' || n || '.wav',
+           lpad(to_hex(n / {FILES_PER_JOB} % {GROUPS}), 32, '0')::uuid, 'https://example.com/' || n || '.wav',
            CASE WHEN waits THEN 'queued' ELSE 'succeeded' END, CASE WHEN waits THEN 0 ELSE 1 END,
            CASE WHEN waits THEN NULL ELSE lpad(to_hex(n / 100), 32, '0')::uuid END,
            CASE WHEN waits THEN NULL ELSE now() END
@@ -82,7 +82,7 @@ async def _bench() -> None:
         try:
             await _fill(engine)
             for files_per_task in (1, 100):
-                await _show_plans(engine, _lot(files_per_task))
+                await _show_plans(engine, _submit_queue(files_per_task))
         finally:
             await engine.dispose()
         print(f"\nload of the machine: {os.getloadavg()[0]:.1f}\n", flush=True)
@@ -91,7 +91,7 @@ async def _bench() -> None:
 
 
 async def _fill(engine: AsyncEngine) -> None:
-    print(f"{FINISHED:,} finished and {WAITING:,} waiting files of {CLIENTS} clients in {LANES} groups …", flush=True)
+    print(f"{FINISHED:,} finished and {WAITING:,} waiting files of {CLIENTS} clients in {GROUPS} groups …", flush=True)
     since = time.monotonic()
     async with engine.connect() as connection:
         raw = (await connection.get_raw_connection()).driver_connection
@@ -101,12 +101,12 @@ async def _fill(engine: AsyncEngine) -> None:
     print(f"filled in {time.monotonic() - since:.0f} s", flush=True)
 
 
-def _lot(files_per_task: int) -> SubmitQueue:
+def _submit_queue(files_per_task: int) -> SubmitQueue:
     return SubmitQueue("beijing/bench", "beijing", "fun-asr", max_files=files_per_task, submits_per_s=10)
 
 
 async def _show_plans(engine: AsyncEngine, submit_queue: SubmitQueue) -> None:
-    """Each statement of one claim as it ran, then its plan; the claim itself is rolled back."""
+    """Print each statement of a claim with its plan. The claim is rolled back."""
     async with engine.connect() as connection:
         with _recorded(engine) as statements:
             async with create_sessions(engine)(bind=connection) as session:
@@ -138,7 +138,7 @@ def _recorded(engine: AsyncEngine) -> Iterator[list[tuple[str, Any]]]:
 
 
 def _time(database_url: str, each: Round) -> None:
-    """Every connection is a process of its own, as pollers are."""
+    """Time claims. Each connection belongs to a separate process, like those of pollers."""
     start_at = time.time() + START_S
     with ProcessPoolExecutor(each.connections, mp_context=get_context("spawn")) as pool:
         claiming = [pool.submit(_claim_repeatedly, database_url, each, start_at) for _ in range(each.connections)]
@@ -158,7 +158,7 @@ def _claim_repeatedly(database_url: str, each: Round, start_at: float) -> tuple[
 
 
 async def _claims(database_url: str, each: Round, start_at: float) -> tuple[list[float], int]:
-    """Milliseconds of each claim, its commit included, and how many failed. The first ones only warm up."""
+    """Milliseconds of each claim including its commit, and the number of failures. Excludes the warm-up."""
     engine = create_engine(database_url, pool_size=1)
     taken_ms, failures = [], 0
     await asyncio.sleep(start_at - time.time())
@@ -175,9 +175,9 @@ async def _claims(database_url: str, each: Round, start_at: float) -> tuple[list
 
 
 async def _claim(sessions: Sessions, files_per_task: int) -> bool:
-    """Whether there was something to claim that no claim at the same time was just taking."""
+    """Whether a claim found files that no concurrent claim had locked."""
     async with transaction(sessions) as session:
-        return await claim_files(session, _lot(files_per_task), token=uuid4()) is not None
+        return await claim_files(session, _submit_queue(files_per_task), token=uuid4()) is not None
 
 
 if __name__ == "__main__":

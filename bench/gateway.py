@@ -1,4 +1,4 @@
-"""A gateway of real processes on a database of its own: jobs are posted over HTTP, outcomes read from its tables."""
+"""A gateway of real processes on its own database: jobs are posted over HTTP, results are read from its tables."""
 
 import asyncio
 import itertools
@@ -25,26 +25,29 @@ CONNECTIONS = 32
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A folder for everything temporary, with one embedded PostgreSQL server in it."""
+    """A temporary folder with an embedded PostgreSQL server."""
 
     folder: Path
     server_url: str
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
-    def room(self, name: str) -> Path:
-        room = self.folder / f"{next(self._numbers)}-{name}"
-        room.mkdir()
-        return room
+    def new_folder(self, name: str) -> Path:
+        folder = self.folder / f"{next(self._numbers)}-{name}"
+        folder.mkdir()
+        return folder
 
     async def database(self) -> str:
         """The URL of a new database with the gateway's tables."""
+        url = await self.empty_database()
+        await asyncio.to_thread(migrate_database, url)
+        return url
+
+    async def empty_database(self) -> str:
         name = f"bench_{next(self._numbers)}"
         connection = await asyncpg.connect(self.server_url)  # type: ignore[no-untyped-call]
         await connection.execute(f"CREATE DATABASE {name}")
         await connection.close()
-        url = urlunsplit(urlsplit(self.server_url)._replace(path=f"/{name}"))
-        await asyncio.to_thread(migrate_database, url)
-        return url
+        return urlunsplit(urlsplit(self.server_url)._replace(path=f"/{name}"))
 
     def postgres_cpu_s(self) -> float:
         pid = (self.folder / "postgres" / "postmaster.pid").read_text().split()[0]
@@ -60,12 +63,12 @@ async def stage() -> AsyncIterator[Stage]:
 @dataclass(frozen=True, slots=True)
 class Gateway:
     url: str
-    poller: Running  # in `serve` the API's process too
+    poller: Running  # with `serve` the process of the API too
     database: Any
     http: aiohttp.ClientSession
 
     async def post(self, file_urls: Iterable[str]) -> None:
-        """A job of one file for each URL, as fast as CONNECTIONS connections carry them."""
+        """Create a job for each URL, over CONNECTIONS connections."""
         waiting = iter(file_urls)
 
         async def connection() -> None:
@@ -75,19 +78,19 @@ class Gateway:
         await asyncio.gather(*(connection() for _ in range(CONNECTIONS)))
 
     async def post_one(self, file_url: str) -> None:
-        async with self.http.post("/v1/jobs", json={"file_urls": [file_url]}) as answer:
-            if answer.status != 202:
-                raise RuntimeError(f"POST /v1/jobs answered {answer.status}: {await answer.text()}")
+        async with self.http.post("/v1/jobs", json={"file_urls": [file_url]}) as response:
+            if response.status != 202:
+                raise RuntimeError(f"POST /v1/jobs: HTTP {response.status}: {await response.text()}")
 
     async def finish(self, jobs: int, cap_s: float) -> None:
-        """Return once so many jobs are final, or after `cap_s`."""
+        """Return once `jobs` jobs are final, or after `cap_s` seconds."""
         deadline = time.monotonic() + cap_s
         final = "SELECT count(*) FROM jobs WHERE finished_at IS NOT NULL"
         while await self.database.fetchval(final) < jobs and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.25)
 
     async def stored(self) -> dict[str, float]:
-        """By URL, when the transaction that stored its transcript began; its commit follows within milliseconds."""
+        """By URL, the Unix time at which the transaction that stored its transcript began."""
         rows = await self.database.fetch(
             "SELECT url, extract(epoch FROM finished_at)::float8 AS at FROM files WHERE status = 'succeeded'"
         )
@@ -99,9 +102,9 @@ class Gateway:
 
 @asynccontextmanager
 async def gateway(
-    stage: Stage, room: Path, served: Upstream, *, apart: bool = False, options: Mapping[str, str] | None = None
+    stage: Stage, folder: Path, served: Upstream, *, apart: bool = False, options: Mapping[str, str] | None = None
 ) -> AsyncIterator[Gateway]:
-    """`python -m app serve`; or, to tell their CPU `apart`, `api` and `poller` as two processes."""
+    """`python -m app serve`, or with `apart` two processes `api` and `poller`, so that their CPU can be measured."""
     database_url = await stage.database()
     settings = {
         "DATABASE_URL": database_url,
@@ -112,14 +115,14 @@ async def gateway(
         **(options or {}),
     }
     front = "api" if apart else "serve"
-    async with running(front, room, "-m", "app", front, **settings) as api:
+    async with running(front, folder, "-m", "app", front, **settings) as api:
         url = await api.url()
         async with _database(database_url) as database, _http(url) as http:
             if not apart:
                 yield Gateway(url, api, database, http)
                 return
-            async with running("poller", room, "-m", "app", "poller", "--port", "0", **settings) as poller:
-                await poller.told('"listening"')
+            async with running("poller", folder, "-m", "app", "poller", "--port", "0", **settings) as poller:
+                await poller.line_with('"listening"')
                 yield Gateway(url, poller, database, http)
 
 
@@ -144,7 +147,7 @@ class Cpu:
 
 
 class Meter:
-    """CPU of the poller's process and of PostgreSQL since the meter was made."""
+    """CPU of the poller's process and of PostgreSQL since the creation of the meter."""
 
     def __init__(self, stage: Stage, under_test: Gateway) -> None:
         self._stage = stage

@@ -1,8 +1,7 @@
-"""A load generator that costs little beside what it loads: raw connections, requests made once, answers counted.
+"""A cheap load generator: raw connections, prepared requests, counted responses.
 
-Closed loop: each connection sends its next request when it has the answer to the last one. Open loop: requests are
-due at fixed times, and an answer's time counts from when its request was due, so that a server that stalls cannot
-hide it by slowing the generator down.
+Closed loop: each connection sends its next request when the previous response has arrived. Open loop: requests are due
+at fixed times, and the time of a response counts from there, so a stalled server cannot slow the generator down.
 """
 
 import asyncio
@@ -11,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from bench.figures import percentile
+from bench.statistics import percentile
 
 _END_OF_HEAD = b"\r\n\r\n"
 _LENGTH = b"content-length:"
@@ -19,7 +18,7 @@ _LENGTH = b"content-length:"
 
 @dataclass(slots=True)
 class Load:
-    """What came of it. Times in seconds, from when a request was due to the last byte of its answer."""
+    """The outcome. Times in seconds, from the time at which a request was due to the last byte of its response."""
 
     wanted: int
     times_s: list[float] = field(default_factory=list)
@@ -41,10 +40,10 @@ class Load:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection with one request at a time on it. Reads answers that have a Content-Length, and no others."""
+    """A connection with one request at a time. Responses must have a Content-Length."""
 
-    def __init__(self, on_answer: "Callable[[_Connection, int, bytes], None]") -> None:
-        self._on_answer = on_answer
+    def __init__(self, on_response: "Callable[[_Connection, int, bytes], None]") -> None:
+        self._on_response = on_response
         self._received = bytearray()
         self.due_at = 0.0
 
@@ -63,9 +62,9 @@ class _Connection(asyncio.Protocol):
         body = head + len(_END_OF_HEAD)
         end = body + _content_length(self._received[:head])
         if len(self._received) >= end:
-            status, answer = int(self._received[9:12]), bytes(self._received[body:end])
+            status, response = int(self._received[9:12]), bytes(self._received[body:end])
             self._received.clear()
-            self._on_answer(self, status, answer)
+            self._on_response(self, status, response)
 
 
 def request(method: str, path: str, token: str, body: bytes = b"") -> bytes:
@@ -85,7 +84,7 @@ async def closed_loop(
     seconds: float = float("inf"),
     keep: list[bytes] | None = None,
 ) -> Load:
-    """Until the requests or the seconds are over. `keep` collects the bodies of the wanted answers."""
+    """Run until the requests or the seconds are used up. `keep` collects the bodies of the wanted responses."""
     load = Load(wanted)
     left = connections
     over = asyncio.get_running_loop().create_future()
@@ -102,13 +101,13 @@ async def closed_loop(
         if not left:
             over.set_result(None)
 
-    def on_answer(connection: _Connection, status: int, body: bytes) -> None:
+    def on_response(connection: _Connection, status: int, body: bytes) -> None:
         load.count(status, time.perf_counter() - connection.due_at)
         if keep is not None and status == wanted:
             keep.append(body)
         next_request(connection)
 
-    opened = await _open(host, port, connections, on_answer)
+    opened = await _open(host, port, connections, on_response)
     began = time.perf_counter()
     for connection in opened:
         next_request(connection)
@@ -121,13 +120,13 @@ async def closed_loop(
 async def open_loop(
     host: str, port: int, requests: Iterator[bytes], *, connections: int, wanted: int, per_s: float, seconds: float
 ) -> Load:
-    """`per_s` requests in each second, evenly. One that finds no connection free waits, and its time runs."""
+    """Send `per_s` evenly spaced requests per second. The time of a request that waits for a connection counts."""
     load = Load(wanted)
     total = int(per_s * seconds)
     over = asyncio.get_running_loop().create_future()
     answered = 0
 
-    def on_answer(connection: _Connection, status: int, _body: bytes) -> None:
+    def on_response(connection: _Connection, status: int, _body: bytes) -> None:
         nonlocal answered
         answered += 1
         load.count(status, time.perf_counter() - connection.due_at)
@@ -135,7 +134,7 @@ async def open_loop(
         if answered == total:
             over.set_result(None)
 
-    opened = await _open(host, port, connections, on_answer)
+    opened = await _open(host, port, connections, on_response)
     free: asyncio.Queue[_Connection] = asyncio.Queue()
     for connection in opened:
         free.put_nowait(connection)
@@ -151,10 +150,10 @@ async def open_loop(
 
 
 async def _open(
-    host: str, port: int, connections: int, on_answer: Callable[[_Connection, int, bytes], None]
+    host: str, port: int, connections: int, on_response: Callable[[_Connection, int, bytes], None]
 ) -> Sequence[_Connection]:
     loop = asyncio.get_running_loop()
-    opened = [loop.create_connection(lambda: _Connection(on_answer), host, port) for _ in range(connections)]
+    opened = [loop.create_connection(lambda: _Connection(on_response), host, port) for _ in range(connections)]
     return [connection for _, connection in await asyncio.gather(*opened)]
 
 

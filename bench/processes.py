@@ -1,4 +1,4 @@
-"""Real processes with their output in a file, and what CPU they took."""
+"""Real processes: their output in a file, and their CPU time."""
 
 import asyncio
 import json
@@ -21,20 +21,21 @@ class Running:
     process: asyncio.subprocess.Process
     output: Path
 
-    async def told(self, text: str) -> str:
-        """The first line of the output that has `text` in it."""
+    async def line_with(self, text: str) -> str:
+        """The first line of the output that contains `text`. Waits for it."""
         async with asyncio.timeout(START_S):
             while True:
                 lines = self.output.read_text().splitlines()
                 if found := next((line for line in lines if text in line), None):
                     return found
                 if self.process.returncode is not None:
-                    raise RuntimeError(f"{self.output.name} ended without saying {text!r}:\n" + "\n".join(lines[-20:]))
+                    tail = "\n".join(lines[-20:])
+                    raise RuntimeError(f"{self.output.name} ended without the line {text!r}:\n{tail}")
                 await asyncio.sleep(0.05)
 
     async def url(self) -> str:
-        """Where a gateway listens, as its log says."""
-        address: str = json.loads(await self.told('"listening"'))["url"]
+        """The address of a gateway, from its log."""
+        address: str = json.loads(await self.line_with('"listening"'))["url"]
         return address
 
     def cpu_s(self) -> float:
@@ -43,7 +44,7 @@ class Running:
 
 @asynccontextmanager
 async def running(name: str, folder: Path, *arguments: str, **settings: str) -> AsyncIterator[Running]:
-    """`python ARGUMENTS…` in the folder, where no `.env` is. Stopped with SIGTERM at the end of the block."""
+    """`python ARGUMENTS` in `folder`, which has no `.env`. Stopped with SIGTERM at the end of the block."""
     output = folder / f"{name}.log"
     with output.open("wb") as log:
         process = await asyncio.create_subprocess_exec(
@@ -60,6 +61,13 @@ async def running(name: str, folder: Path, *arguments: str, **settings: str) -> 
         await _stop(process)
 
 
+async def run(name: str, folder: Path, *arguments: str, **settings: str) -> None:
+    """Run `python ARGUMENTS` to its end. Raises RuntimeError with its output if it fails."""
+    async with running(name, folder, *arguments, **settings) as state:
+        if await state.process.wait():
+            raise RuntimeError(f"{name} failed:\n{state.output.read_text()}")
+
+
 async def _stop(process: asyncio.subprocess.Process) -> None:
     with suppress(ProcessLookupError):
         process.terminate()
@@ -72,15 +80,15 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
 
 
 def _environment(settings: Mapping[str, str]) -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("HOME", "LANG", "PATH", "TMPDIR") if name in os.environ}
-    return kept | {"PYTHONPATH": str(ROOT)} | dict(settings)
+    inherited = {name: os.environ[name] for name in ("HOME", "LANG", "PATH", "TMPDIR") if name in os.environ}
+    return inherited | {"PYTHONPATH": str(ROOT)} | dict(settings)
 
 
 def family_cpu_s(pid: int) -> float:
-    """CPU seconds, user and system, of a process and all its descendants, the ended ones included."""
+    """CPU seconds, user and system, of a process and all its descendants, ended ones included."""
     parent = psutil.Process(pid)
     total = 0.0
     for process in (parent, *parent.children(recursive=True)):
         with suppress(psutil.NoSuchProcess):
-            total += sum(process.cpu_times()[:4])  # user, system, and both of the children that ended
+            total += sum(process.cpu_times()[:4])  # user and system, of the process and of its ended children
     return total

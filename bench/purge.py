@@ -1,6 +1,6 @@
-"""`python -m bench.purge`: purging 10,000 finished jobs with their transcripts, and what a claim notices of it.
+"""`python -m bench.purge`: purges 10,000 finished jobs with their transcripts, and measures concurrent claims.
 
-Real PostgreSQL with its usual durability, the poller's own steps and pauses; claims of one file each go on meanwhile.
+Real PostgreSQL with its usual durability, and the poller's own steps and pauses.
 """
 
 import asyncio
@@ -16,14 +16,14 @@ from app.logs import configure_logging
 from app.poller.maintenance import PURGE_PAUSE_S
 from app.queue.claiming import SubmitQueue, claim_files
 from app.queue.retention import PurgeStep, delete_task_rows, purge_jobs
-from bench.figures import percentile
 from bench.gateway import stage
+from bench.statistics import percentile
 
 JOBS, WAITING, BODY_BYTES = 10_000, 20_000, 4_000
 DAYS = 30
 CLAIM_EVERY_S = 0.01
 
-# Job ids in the order of time, as UUIDv7 are: what is old begins with zeros, what waits with an f.
+# Job ids ordered by time like UUIDv7: old ones begin with zeros, waiting ones with an f.
 _FILL = f"""
     INSERT INTO clients (id, name, token_sha256) VALUES (lpad('', 32, '0')::uuid, 'bench', 'bench');
 
@@ -74,7 +74,7 @@ async def _bench() -> None:
         sessions = create_sessions(engine)
         try:
             await _fill(engine)
-            await _claims(sessions, until=asyncio.create_task(asyncio.sleep(2)))  # connecting, and settling on plans
+            await _claims(sessions, until=asyncio.create_task(asyncio.sleep(2)))  # connecting, and the first plans
             await _show("alone", sessions, asyncio.create_task(asyncio.sleep(10)))
             steps: list[float] = []
             await _show("while purging", sessions, asyncio.create_task(_purge(sessions, steps)))

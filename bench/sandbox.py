@@ -1,7 +1,7 @@
-"""The sandbox as a process of its own, with the few options that benchmarks need: `python -m bench.sandbox --help`.
+"""The sandbox as a separate process: `python -m bench.sandbox --help`.
 
-Its limits are the strict ones of `app.sandbox`: a benchmark may lift the limit of submits to get many tasks in
-flight at once, and says so; queries, lists and cancels are never lifted.
+It has the limits of `app.sandbox`. A benchmark may lift the limit of submits to get many tasks in flight quickly; the
+limits of queries, lists and cancels always apply.
 """
 
 import argparse
@@ -16,10 +16,10 @@ def main() -> None:
     parser.add_argument("--unlimited-submits", action="store_true", help="accept submits at any rate")
     lifted = parser.parse_args().unlimited_submits
     config = SandboxConfig(submit_rps=math.inf if lifted else None)
-    asyncio.run(serve_sandbox(config, port=0, results_port=0, on_ready=_say_where))
+    asyncio.run(serve_sandbox(config, port=0, results_port=0, on_ready=_print_address))
 
 
-def _say_where(running: RunningSandbox) -> None:
+def _print_address(running: RunningSandbox) -> None:
     print(f"sandbox at {running.api_origin}", flush=True)
 
 

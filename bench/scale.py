@@ -1,7 +1,7 @@
-"""`make bench-scale`: what one file costs the database, so that a day of a million can be reckoned.
+"""`make bench-scale`: the cost of a file in the database, from which the cost of a million files per day follows.
 
-The poller and the sandbox in one process, their limits lifted; statements are counted where they leave, rows and
-bytes where PostgreSQL counts them.
+The poller and the sandbox run in one process without limits. Statements are counted in the process, rows and bytes by
+PostgreSQL.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ TABLES = ("files", "jobs", "tasks", "budgets", "turns")
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one file, but for `tasks`."""
+    """Cost of one file. `tasks` is the total number of tasks."""
 
     tasks: int
     statements: float
@@ -48,7 +48,7 @@ def main() -> None:
 async def _bench() -> None:
     async with stage() as on:
         idle = await _idle(await on.database())
-        print(f"An idle poller with one account sends {idle:.0f} statements a second.")
+        print(f"An idle poller with one account sends {idle:.0f} statements per second.")
         for most in (1, 100):
             cost = await _run(await on.database(), most)
             _show(most, cost, idle)
@@ -94,13 +94,13 @@ async def _run(database_url: str, most: int) -> Cost:
 
 def _show(most: int, cost: Cost, idle: float) -> None:
     a_second = FILES_A_DAY / 86400
-    print(f"\nUp to {most} files a task: {FILES} files in {cost.tasks} tasks. One file costs")
+    print(f"\nUp to {most} files per task: {FILES} files in {cost.tasks} tasks. Cost of one file:")
     print(f"  {cost.statements:6.1f} statements")
     print(f"  {cost.wal_bytes / 1024:6.1f} kB of write-ahead log")
     for table, dead in cost.dead.items():
         print(f"  {dead:6.2f} row versions of {table} for vacuum")
     busy = a_second * cost.statements
-    print(f"  {FILES_A_DAY:,} files a day: {busy:.0f} statements/s, and {POLLERS} idle pollers {POLLERS * idle:.0f}/s")
+    print(f"  {FILES_A_DAY:,} files per day: {busy:.0f} statements/s; {POLLERS} idle pollers {POLLERS * idle:.0f}/s")
 
 
 def _count_statements(engine: AsyncEngine) -> Counter[str]:
@@ -130,7 +130,7 @@ def _settings(base_url: str, most: int) -> Settings:
 
 
 async def _post(sessions: Sessions) -> UUID:
-    """As many jobs of one file each: the dearest way to ask for them."""
+    """Create a job for each file, which is the most expensive way."""
     client_id = new_id()
     asked = validate_job(model="fun-asr", region="beijing", parameters={}, served=["beijing"])
     async with transaction(sessions) as session:
@@ -160,7 +160,7 @@ async def _wal(sessions: Sessions) -> int:
 
 
 async def _dead(sessions: Sessions, table: str) -> int:
-    """Row versions that updates and deletes left behind, whether vacuum has been there by now or not."""
+    """Dead row versions of updates and deletes, including those that vacuum has removed."""
     async with transaction(sessions) as session:
         await session.execute(text("SELECT pg_stat_force_next_flush()"))
     return await _scalar(sessions, f"SELECT n_tup_upd + n_tup_del FROM pg_stat_user_tables WHERE relname = '{table}'")  # noqa: S608

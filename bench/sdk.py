@@ -1,7 +1,7 @@
-"""The official SDK as the peer, in 64 threads: submit, wait, fetch the result. `python -m bench.sdk --help`.
+"""The official SDK in 64 threads: submit, wait, fetch the result. `python -m bench.sdk --help`.
 
-As its samples do it, the first 429 loses the job: `async_call` answers without a task, and `wait` gives up. With
-`--persistent` every call is repeated until it succeeds, after about a second. One file a task, as the samples submit.
+Used as in its samples, with one file per task. There the first 429 loses the job: `async_call` returns no task, and
+`wait` fails. With `--persistent` each call is repeated after about a second until it succeeds.
 """
 
 import argparse
@@ -24,7 +24,7 @@ MODEL = "fun-asr"
 
 
 class Lost(Exception):
-    """The SDK gave the job up."""
+    """A call of the SDK failed."""
 
 
 class Peer:
@@ -36,7 +36,7 @@ class Peer:
             self._waiting.put(file_url(number, run_s))
 
     def run(self, cap_s: float) -> None:
-        """Until all jobs are finished or lost, or for `cap_s`: what is under way then counts as lost."""
+        """Run until all jobs are finished or lost. Jobs that take longer than `cap_s` count as lost."""
         threads = [threading.Thread(target=self._work, daemon=True) for _ in range(THREADS)]
         deadline = time.monotonic() + cap_s
         for thread in threads:
@@ -52,7 +52,7 @@ class Peer:
                 return
             try:
                 self._transcribe(url)
-            except Exception:  # noqa: BLE001, S112 - whatever it is, the job is lost, and the count says so
+            except Exception:  # noqa: BLE001, S112 - the job is lost, which the count of results shows
                 continue
             self.finished[url] = time.time()
 
@@ -62,34 +62,34 @@ class Peer:
         if output["task_status"] != "SUCCEEDED":
             raise Lost
         for result in output["results"]:
-            with urllib.request.urlopen(result["transcription_url"]) as answer:  # noqa: S310 - the sandbox's own
-                json.load(answer)
+            with urllib.request.urlopen(result["transcription_url"]) as response:  # noqa: S310 - a URL of the sandbox
+                json.load(response)
 
     def _repeated(self, call: Any, **arguments: Any) -> Any:
         while True:
-            answer = call(**arguments)
-            if answer.status_code == HTTPStatus.OK:
-                return answer.output
+            response = call(**arguments)
+            if response.status_code == HTTPStatus.OK:
+                return response.output
             if not self._persistent:
                 raise Lost
             time.sleep(random.uniform(0.5, 1.5))  # noqa: S311 - jitter
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Transcribe files with the official SDK; print what came of it.")
+    parser = argparse.ArgumentParser(description="Transcribe files with the official SDK and print the results.")
     parser.add_argument("--base-url", required=True)
     parser.add_argument("--files", type=int, required=True)
     parser.add_argument("--run-s", type=float, required=True)
     parser.add_argument("--cap-s", type=float, required=True)
-    parser.add_argument("--persistent", action="store_true", help="repeat what fails")
-    asked = parser.parse_args()
-    dashscope.base_http_api_url = asked.base_url
+    parser.add_argument("--persistent", action="store_true", help="repeat failed calls")
+    arguments = parser.parse_args()
+    dashscope.base_http_api_url = arguments.base_url
     dashscope.api_key = KEY
-    peer = Peer(asked.files, asked.run_s, persistent=asked.persistent)
+    peer = Peer(arguments.files, arguments.run_s, persistent=arguments.persistent)
     since = time.time()
-    peer.run(asked.cap_s)
-    told = {"since": since, "until": time.time(), "cpu_s": time.process_time(), "finished": dict(peer.finished)}
-    print(f"peer: {json.dumps(told)}", flush=True)
+    peer.run(arguments.cap_s)
+    result = {"since": since, "until": time.time(), "cpu_s": time.process_time(), "finished": dict(peer.finished)}
+    print(f"peer: {json.dumps(result)}", flush=True)
 
 
 if __name__ == "__main__":

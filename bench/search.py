@@ -1,6 +1,6 @@
-"""`python -m bench.search`: what a search finds among 20,000 transcripts of 1,500 characters, and how soon.
+"""`python -m bench.search`: recall, precision and latency of searches in 20,000 transcripts of 1,500 characters.
 
-Real PostgreSQL, the gateway's own code; once without HTTP and once through a process of `python -m app api`.
+Real PostgreSQL and the gateway's own code, without HTTP and through a process of `python -m app api`.
 """
 
 import asyncio
@@ -28,10 +28,10 @@ from app.search.searching import Hit, HitPosition, search
 from app.search.segments import Segments
 from app.transcripts.normalise import Document, normalise
 from app.transcripts.storage import PreparedTranscript, insert_transcripts, prepare_transcript
-from bench.figures import percentile
 from bench.gateway import Stage, stage
 from bench.processes import running
-from bench.speech import COMMON, RARE, WORDS, Speaker, Speech
+from bench.statistics import percentile
+from bench.synthetic_speech import COMMON, RARE, WORDS, Speaker, Speech
 
 TRANSCRIPTS, CHARACTERS = 20_000, 1500
 SMALL_CLIENTS_EVERY = 1000  # one in so many is the small client's
@@ -39,7 +39,7 @@ RARE_MODEL_EVERY = 500
 COLLECTED, COLLECTED_AT_ONCE = 2000, 10
 PHRASES, PLANTED_EACH = 20, 5  # of each kind
 ROUNDS = 5
-GOAL_MS, GOAL_SLOWDOWN = 100.0, 0.20
+TARGET_MS, TARGET_SLOWDOWN = 100.0, 0.20
 TSVECTOR_ROWS = 2000
 
 
@@ -53,7 +53,7 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Queries of one kind: how many hits they had together, and the time of each request."""
+    """Queries of one kind: their total number of hits and the time of each request."""
 
     kind: str
     hits: int
@@ -88,7 +88,7 @@ async def _bench() -> None:
 
 
 async def _measure_collecting(on: Stage) -> float:
-    """How much more CPU, of Python and PostgreSQL, it takes to store a result that can be searched."""
+    """The additional CPU of Python and PostgreSQL to store a searchable result, as a share."""
     sessions = create_sessions(create_engine(await on.database()))
     client = await _new_client(sessions, "collecting")
     speaker = Speaker()
@@ -104,7 +104,7 @@ async def _measure_collecting(on: Stage) -> float:
         async with transaction(sessions) as session:
             await insert_transcripts(session, prepared)
         now = _cpu_s(on)
-        # `prepare_transcript` makes segments in any case: what they take is measured apart, and taken off.
+        # `prepare_transcript` always creates segments: their cost is measured separately and subtracted.
         spent[0] += now[0] - since[0] - (_segments_cpu_s(documents) if way == "without" else 0)
         spent[1] += now[1] - since[1]
     since = _cpu_s(on)
@@ -117,7 +117,7 @@ async def _measure_collecting(on: Stage) -> float:
 
 
 def _segments_cpu_s(documents: Iterable[Document]) -> float:
-    """Without reading the sentences, which has to be done for the transcript anyway."""
+    """CPU of the segments, without parsing the sentences, which the transcript needs anyway."""
     said = [document.transcripts for document in documents]
     since = time.process_time()
     for channels in said:
@@ -177,7 +177,7 @@ async def _fill(sessions: Sessions) -> tuple[Client, Client, dict[str, list[str]
 
 
 def _phrases(speaker: Speaker) -> dict[str, list[str]]:
-    """Of rare and of everyday characters and words; what else has them by chance counts as well."""
+    """Phrases of rare and of common characters and words. Chance occurrences count too."""
     return {
         "1 character": RARE[:PHRASES],
         "2 characters": [speaker.characters(2) for _ in range(PHRASES)],
@@ -204,7 +204,7 @@ async def _show_sizes(sessions: Sessions) -> None:
 @asynccontextmanager
 async def _api(on: Stage, database_url: str) -> AsyncIterator[aiohttp.ClientSession]:
     settings = {"DATABASE_URL": database_url, "PORT": "0", "API_TOKEN": "a-token-of-the-benchmark"}
-    async with running("api", on.room("api"), "-m", "app", "api", **settings) as api:
+    async with running("api", on.new_folder("api"), "-m", "app", "api", **settings) as api:
         url = await api.url()
         async with aiohttp.ClientSession(base_url=url) as http:
             yield http
@@ -232,17 +232,17 @@ async def _measure(
 async def _planted(
     sessions: Sessions, http: aiohttp.ClientSession, kind: str, phrases: Sequence[str], client: Client
 ) -> Line:
-    """Recall and precision over all pages, against a plain look through everything that was said."""
+    """Recall and precision over all pages, compared with a plain scan of all transcripts."""
     right = found = wanted = 0
     for phrase in phrases:
-        there = _look_through(client, phrase)
+        there = _scan(client, phrase)
         hits = {(hit.transcript_id, hit.match.begin_time) for hit in await _all_pages(sessions, client, phrase)}
         right, found, wanted = right + len(hits & there), found + len(hits), wanted + len(there)
     timed = await _line(sessions, http, kind, client, phrases)
     return replace(timed, recall=right / wanted, precision=right / found)
 
 
-def _look_through(client: Client, phrase: str) -> set[tuple[UUID, int]]:
+def _scan(client: Client, phrase: str) -> set[tuple[UUID, int]]:
     words = phrase.strip('"')
     ahead = r"(?<![a-z])" if words[0].isascii() else ""
     pattern = re.compile(rf"\b{words}\b" if words.isascii() else ahead + words)
@@ -261,7 +261,7 @@ async def _all_pages(sessions: Sessions, client: Client, q: str) -> list[Hit]:
     while position is not None:
         async with transaction(sessions) as session:
             found = await search(session, client.id, parse(q), TranscriptFilters(), limit=200, start=position)
-        # Over two sentences: right, but nothing that the plain look sees.
+        # Skip correct hits across two sentences, which the plain scan does not find.
         hits += [hit for hit in found.hits if hit.match.end_time - hit.match.begin_time < 1000]
         position = found.next
     return hits
@@ -294,7 +294,7 @@ async def _line(
 
 
 async def _deep(sessions: Sessions, http: aiohttp.ClientSession, client: Client) -> Line:
-    """The pages of a common word from the first to the hundredth."""
+    """The first hundred pages of a common word."""
     position, cursor, hits = HitPosition(), "", 0
 
     async def straight(q: str) -> None:
@@ -316,14 +316,14 @@ async def _deep(sessions: Sessions, http: aiohttp.ClientSession, client: Client)
 
 async def _get(http: aiohttp.ClientSession, client: Client, parameters: dict[str, str]) -> dict[str, Any]:
     headers = {"Authorization": f"Bearer {client.token}"}
-    async with http.get("/v1/search", params=parameters, headers=headers) as answer:
-        if answer.status != 200:
-            raise RuntimeError(f"GET /v1/search answered {answer.status}: {await answer.text()}")
-        return dict(await answer.json())
+    async with http.get("/v1/search", params=parameters, headers=headers) as response:
+        if response.status != 200:
+            raise RuntimeError(f"GET /v1/search failed with HTTP {response.status}: {await response.text()}")
+        return dict(await response.json())
 
 
 async def _timed(ask: Callable[[str], Awaitable[None]], queries: Sequence[str]) -> list[float]:
-    """Milliseconds of each, in order of length."""
+    """Milliseconds of each query, sorted."""
     times = []
     for q in queries:
         since = time.perf_counter()
@@ -347,18 +347,18 @@ def _judge(lines: Sequence[Line], slowdown: float) -> None:
     print()
     for line in lines:
         p95 = percentile(line.over_http, 0.95) or 0
-        _say(p95 < GOAL_MS, f"{line.kind}: p95 over HTTP {p95:.0f} ms (at most {GOAL_MS:.0f})")
+        _print(p95 < TARGET_MS, f"{line.kind}: p95 over HTTP {p95:.0f} ms (at most {TARGET_MS:.0f})")
         if line.recall is not None and line.precision is not None:
-            _say(line.recall == line.precision == 1, f"{line.kind}: recall and precision (100 %)")
-    _say(slowdown < GOAL_SLOWDOWN, f"collecting takes {slowdown:+.1%} CPU (at most {GOAL_SLOWDOWN:+.0%})")
+            _print(line.recall == line.precision == 1, f"{line.kind}: recall and precision (100 %)")
+    _print(slowdown < TARGET_SLOWDOWN, f"collecting takes {slowdown:+.1%} CPU (at most {TARGET_SLOWDOWN:+.0%})")
 
 
-def _say(met: bool, what: str) -> None:
+def _print(met: bool, what: str) -> None:
     print(f"{'met   ' if met else 'MISSED'}  {what}")
 
 
 async def _compare_with_tsvector(on: Stage, engine: AsyncEngine) -> None:
-    """The same terms as words of a tsvector: what a row costs to write, and what it takes."""
+    """The same terms as a tsvector: CPU and size of a row."""
     print()
     for kind, make in (("int[]", "terms"), ("tsvector", "array_to_tsvector(ARRAY(SELECT to_hex(unnest(terms))))")):
         async with engine.begin() as connection:

@@ -1,4 +1,4 @@
-"""The gateway's API in one uvicorn with its peers: Starlette's FileResponse, and the design that comes to mind first.
+"""The gateway's API and its peers in one uvicorn process: Starlette's FileResponse and a naive design.
 
 `python -m bench.transcript_server FOLDER`, with the same variables as `python -m app api`.
 """

@@ -1,7 +1,7 @@
-"""`make bench-transcripts`: a transcript of 150,000 words, stored and served; each figure beside its limit or peer.
+"""`make bench-transcripts`: storing and serving a transcript of 150,000 words, with targets and peers.
 
-Peers answer from the same uvicorn in the same run: Starlette's FileResponse of the same bytes, and the design that
-comes to mind first: jsonb in the database, a pydantic model, FastAPI's JSON.
+The peers run in the same uvicorn process: Starlette's FileResponse of the same bytes, and a naive design with jsonb, a
+pydantic model and FastAPI's JSON.
 """
 
 import asyncio
@@ -27,11 +27,11 @@ from app.queue.models import Job
 from app.transcripts.models import Transcript
 from app.transcripts.normalise import normalise
 from app.transcripts.storage import PreparedTranscript, insert_transcripts, prepare_transcript
-from bench.arrivals import LARGE, SMALL
+from bench.collection import LARGE, SMALL
 from bench.gateway import TOKEN, Stage, stage
+from bench.http_readers import MB, Server, growth_of
 from bench.long_recording import WORDS, recording
 from bench.processes import running
-from bench.readers import MB, Server, growth_of
 
 ROUNDS = 5
 FORMS = ("/text", "/text?speakers=true", "/srt", "/vtt", "/words.csv", "/sentences.tsv", "/paragraphs", "/markdown")
@@ -43,9 +43,9 @@ PAGE = "/sentences?limit=50&from_ms={}"
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One figure. `limit`: what it may be at most, or must be at least."""
+    """A measured value with its upper or lower limit."""
 
-    what: str
+    name: str
     value: float
     unit: str
     most: float | None = None
@@ -55,7 +55,7 @@ class Line:
         bound = "" if self.most is None else f"at most {self.most:g}"
         bound = bound if self.least is None else f"at least {self.least:g}"
         verdict = ("met" if self.met else "MISSED") if bound else ""
-        return f"| {self.what:66} | {self.value:9.2f} {self.unit:5} | {bound:13} | {verdict:6} |"
+        return f"| {self.name:66} | {self.value:9.2f} {self.unit:5} | {bound:13} | {verdict:6} |"
 
     @property
     def met(self) -> bool:
@@ -63,11 +63,11 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class UnderTest:
     database_url: str
     server: Server
     transcript: PreparedTranscript
-    others: Sequence[UUID]  # transcripts of the same size
+    others: Sequence[UUID]  # further transcripts of the same size
 
     @property
     def path(self) -> str:
@@ -83,17 +83,17 @@ def main() -> None:
 
 async def _bench() -> list[Line]:
     lines: list[Line] = []
-    async with stage() as on, _place(on) as place:
-        document = place.transcript.document
+    async with stage() as on, _under_test(on) as under_test:
+        document = under_test.transcript.document
         print(f"{WORDS:,} words: {document.size_bytes / MB:.1f} MB, {len(document.gzip) / MB:.1f} MB compressed\n")
         for measure in (_memory, _speed, _forms, _pages):
-            lines += await asyncio.to_thread(_shown, measure(place))
-        lines += _shown(await _storing(place))
-        lines += _shown(await _arriving(on, place))
+            lines += await asyncio.to_thread(_printed, measure(under_test))
+        lines += _printed(await _storing(under_test))
+        lines += _printed(await _collecting(on, under_test))
     return lines
 
 
-def _shown(lines: Iterable[Line]) -> list[Line]:
+def _printed(lines: Iterable[Line]) -> list[Line]:
     shown = []
     for line in lines:
         print(line, flush=True)
@@ -101,92 +101,96 @@ def _shown(lines: Iterable[Line]) -> list[Line]:
     return shown
 
 
-def _memory(place: Place) -> Iterator[Line]:
-    """First of all, while the process has not grown yet."""
-    read = place.server.read_at_once
-    small = f"{place.path}{PAGE.format(0)}"
+def _memory(under_test: UnderTest) -> Iterator[Line]:
+    """Measured first, before the process has grown."""
+    read = under_test.server.read_at_once
+    small = f"{under_test.path}{PAGE.format(0)}"
     read(small, READERS)
     for coding, slowly in (("gzip", False), ("identity", False), ("gzip", True), ("identity", True)):
-        with growth_of(place.server.pid) as grown:
-            read(place.path, READERS, coding=coding, slowly=slowly)
+        with growth_of(under_test.server.pid) as grown:
+            read(under_test.path, READERS, coding=coding, slowly=slowly)
         yield Line(f"memory that {READERS} {'slow ' * slowly}readers take, {coding}", grown[0], "MB", most=64)
     for form in ("/srt", "/text?speakers=true"):
-        with growth_of(place.server.pid) as grown:
-            read(place.path + form, READERS)
+        with growth_of(under_test.server.pid) as grown:
+            read(under_test.path + form, READERS)
         yield Line(f"memory that {READERS} readers of {form} take", grown[0], "MB", most=64)
-    with growth_of(place.server.pid) as grown:
+    with growth_of(under_test.server.pid) as grown:
         read("/peer/naive", 1)
     yield Line("memory that one reader of the naive design takes", grown[0], "MB")
 
 
-def _speed(place: Place) -> Iterator[Line]:
+def _speed(under_test: UnderTest) -> Iterator[Line]:
     for readers in (1, READERS):
-        yield from _against_file(place, readers, "gzip", "/peer/gzip", least=1.0)
-        yield from _against_file(place, readers, "identity", "/peer/file/document.json")
-    yield from _none_kept(place)
-    yield Line("the naive design, one reader", place.server.read_at_once("/peer/naive", 1), "/s")
+        yield from _against_file(under_test, readers, "gzip", "/peer/gzip", least=1.0)
+        yield from _against_file(under_test, readers, "identity", "/peer/file/document.json")
+    yield from _uncached(under_test)
+    yield Line("the naive design, one reader", under_test.server.read_at_once("/peer/naive", 1), "/s")
 
 
-def _against_file(place: Place, readers: int, coding: str, peer: str, *, least: float | None = None) -> Iterator[Line]:
-    """Turn by turn, so that what else the machine does meets both. CPU is that of the one process which serves both."""
-    rates: dict[str, list[float]] = {place.path: [], peer: []}
+def _against_file(
+    under_test: UnderTest, readers: int, coding: str, peer: str, *, least: float | None = None
+) -> Iterator[Line]:
+    """Interleaved, so that disturbances affect both. CPU is that of the one process that serves both."""
+    rates: dict[str, list[float]] = {under_test.path: [], peer: []}
     cpu_s = dict.fromkeys(rates, 0.0)
     for _ in range(ROUNDS):
         for path, found in rates.items():
-            before = place.server.cpu_s()
-            found.append(place.server.read_at_once(path, readers, coding=coding, times=TIMES))
-            cpu_s[path] += place.server.cpu_s() - before
+            before = under_test.server.cpu_s()
+            found.append(under_test.server.read_at_once(path, readers, coding=coding, times=TIMES))
+            cpu_s[path] += under_test.server.cpu_s() - before
     name = f"{coding}, {readers} reader{'s' * (readers > 1)}"
     ours, files = rates.values()
     yield Line(f"{name}: transcripts", median(ours), "/s")
     yield Line(f"{name}: FileResponse of the same bytes", median(files), "/s")
     ratio = median(mine / theirs for mine, theirs in zip(ours, files, strict=True))
     yield Line(f"{name}: as fast as FileResponse", ratio, "×", least=least)
-    yield Line(f"{name}: its CPU to that of FileResponse", cpu_s[place.path] / cpu_s[peer], "×", most=least and 1.1)
+    yield Line(
+        f"{name}: its CPU to that of FileResponse", cpu_s[under_test.path] / cpu_s[peer], "×", most=least and 1.1
+    )
 
 
-def _none_kept(place: Place) -> Iterator[Line]:
-    """More transcripts in turn than the gateway keeps slices of, so that each comes from PostgreSQL."""
+def _uncached(under_test: UnderTest) -> Iterator[Line]:
+    """Reads more transcripts than the gateway's cache holds, so that each comes from PostgreSQL."""
     ours, files = [], []
     for _ in range(ROUNDS):
-        ours.append(median(place.server.read(f"/v1/transcripts/{other}")[0].wall_s for other in place.others))
-        files.append(median(place.server.read("/peer/gzip")[0].wall_s for _ in place.others))
+        ours.append(median(under_test.server.read(f"/v1/transcripts/{other}")[0].wall_s for other in under_test.others))
+        files.append(median(under_test.server.read("/peer/gzip")[0].wall_s for _ in under_test.others))
     ratio = median(theirs / mine for mine, theirs in zip(ours, files, strict=True))
-    yield Line("gzip, 1 reader, none read lately: as fast as FileResponse", ratio, "×", least=1.0)
+    yield Line("gzip, 1 reader, none cached: as fast as FileResponse", ratio, "×", least=1.0)
 
 
-def _forms(place: Place) -> Iterator[Line]:
+def _forms(under_test: UnderTest) -> Iterator[Line]:
     for form in FORMS:
         for coding in ("identity", "gzip"):
-            answers = [place.server.read(place.path + form, coding=coding)[0] for _ in range(ROUNDS)]
-            wall_s = median(answer.wall_s for answer in answers)
-            first_s = median(answer.first_byte_s for answer in answers)
+            responses = [under_test.server.read(under_test.path + form, coding=coding)[0] for _ in range(ROUNDS)]
+            wall_s = median(response.wall_s for response in responses)
+            first_s = median(response.first_byte_s for response in responses)
             yield Line(f"{form}, {coding}: to the last byte", wall_s, "s", most=1)
             yield Line(f"{form}, {coding}: to the first byte", first_s, "s")
 
 
-def _pages(place: Place) -> Iterator[Line]:
-    last_ms = place.transcript.audio_duration_ms
-    paths = [place.path + PAGE.format(last_ms * number // 20) for number in range(20)]
-    took = sorted(place.server.read(path)[0].wall_s for path in paths)
+def _pages(under_test: UnderTest) -> Iterator[Line]:
+    last_ms = under_test.transcript.audio_duration_ms
+    paths = [under_test.path + PAGE.format(last_ms * number // 20) for number in range(20)]
+    took = sorted(under_test.server.read(path)[0].wall_s for path in paths)
     yield Line("a page of 50 sentences anywhere, half of them within", median(took) * 1000, "ms")
     yield Line("a page of 50 sentences anywhere, all within", took[-1] * 1000, "ms", most=100)
 
 
-async def _storing(place: Place) -> list[Line]:
-    """The same document: ours with the upstream's bytes beside it, jsonb, and what a restore of a dump does."""
-    engine = create_engine(place.database_url)
+async def _storing(under_test: UnderTest) -> list[Line]:
+    """Storing the same document: with the upstream's bytes, as jsonb, and with COPY like a restored dump."""
+    engine = create_engine(under_test.database_url)
     sessions = create_sessions(engine)
-    connection = await asyncpg.connect(place.database_url)  # type: ignore[no-untyped-call]
-    document = zlib.decompress(place.transcript.document.gzip, 31).decode()
-    gzip = place.transcript.document.gzip, place.transcript.raw.gzip
+    connection = await asyncpg.connect(under_test.database_url)  # type: ignore[no-untyped-call]
+    document = zlib.decompress(under_test.transcript.document.gzip, 31).decode()
+    gzip = under_test.transcript.document.gzip, under_test.transcript.raw.gzip
     await connection.execute("CREATE TABLE copied (document bytea, raw bytea)")
     for column in ("document", "raw"):
         await connection.execute(f"ALTER TABLE copied ALTER COLUMN {column} SET STORAGE EXTERNAL")
 
     async def ours() -> None:
         async with transaction(sessions) as session:
-            await insert_transcripts(session, [place.transcript])
+            await insert_transcripts(session, [under_test.transcript])
 
     async def jsonb() -> None:
         await connection.execute("INSERT INTO naive (body) VALUES ($1::jsonb)", document)
@@ -213,10 +217,10 @@ async def _storing(place: Place) -> list[Line]:
     ]
 
 
-async def _arriving(on: Stage, place: Place) -> list[Line]:
-    arguments = ("-m", "bench.arrivals", place.database_url, f"{place.server.url}/peer/file")
-    async with running("arrivals", on.room("arrivals"), *arguments) as process:
-        found: dict[str, dict[str, float]] = json.loads(await process.told('"alone"'))
+async def _collecting(on: Stage, under_test: UnderTest) -> list[Line]:
+    arguments = ("-m", "bench.collection", under_test.database_url, f"{under_test.server.url}/peer/file")
+    async with running("collection", on.new_folder("collection"), *arguments) as process:
+        found: dict[str, dict[str, float]] = json.loads(await process.line_with('"alone"'))
     alone, beside = found["alone"], found["beside"]
     long = f"while {LARGE} of 14 MB arrive"
     return [
@@ -231,20 +235,20 @@ async def _arriving(on: Stage, place: Place) -> list[Line]:
 
 
 @asynccontextmanager
-async def _place(on: Stage) -> AsyncIterator[Place]:
-    url, room = await on.database(), on.room("transcripts")
+async def _under_test(on: Stage) -> AsyncIterator[UnderTest]:
+    url, folder = await on.database(), on.new_folder("transcripts")
     raw = recording()
-    (room / "large.json").write_bytes(raw)
-    (room / "small.json").write_bytes(recording(250))
+    (folder / "large.json").write_bytes(raw)
+    (folder / "small.json").write_bytes(recording(250))
     settings = {"DATABASE_URL": url, "PORT": "0", "API_TOKEN": TOKEN}
-    async with running("server", room, "-m", "bench.transcript_server", str(room), **settings) as process:
-        server_url = (await process.told("listening at ")).removeprefix("listening at ")
-        transcript, others = await _fill(url, raw, room)
+    async with running("server", folder, "-m", "bench.transcript_server", str(folder), **settings) as process:
+        server_url = (await process.line_with("listening at ")).removeprefix("listening at ")
+        transcript, others = await _fill(url, raw, folder)
         server = Server(server_url, process.process.pid, {"Authorization": f"Bearer {TOKEN}"})
-        yield Place(url, server, transcript, others)
+        yield UnderTest(url, server, transcript, others)
 
 
-async def _fill(url: str, raw: bytes, room: Path) -> tuple[PreparedTranscript, list[UUID]]:
+async def _fill(url: str, raw: bytes, folder: Path) -> tuple[PreparedTranscript, list[UUID]]:
     engine = create_engine(url)
     job_id = new_id()
     async with transaction(create_sessions(engine)) as session:
@@ -265,8 +269,8 @@ async def _fill(url: str, raw: bytes, room: Path) -> tuple[PreparedTranscript, l
         await insert_transcripts(session, [transcript, *others])
     await engine.dispose()
     document = zlib.decompress(transcript.document.gzip, 31)
-    (room / "document.json").write_bytes(document)
-    (room / "document.json.gz").write_bytes(transcript.document.gzip)
+    (folder / "document.json").write_bytes(document)
+    (folder / "document.json.gz").write_bytes(transcript.document.gzip)
     connection = await asyncpg.connect(url)  # type: ignore[no-untyped-call]
     await connection.execute("CREATE TABLE naive (body jsonb)")
     await connection.execute("INSERT INTO naive VALUES ($1::jsonb)", document.decode())

@@ -1,6 +1,6 @@
-"""The peer of `bench.api`: the same API written as FastAPI's and SQLAlchemy's tutorials do, an ORM session a request.
+"""The peer of `bench.api`: the same API written like the tutorials of FastAPI and SQLAlchemy, with an ORM session each.
 
-`python -m bench.tutorial PORT` with `DATABASE_URL` set. Kept plain on purpose; nothing in the gateway uses it.
+`python -m bench.tutorial PORT` with `DATABASE_URL` set. Simple on purpose; the gateway does not use it.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""A sandbox process and what it recorded: calls, 429s, files transcribed twice, and when each file's task ended."""
+"""A sandbox process and its records: calls, 429s, files transcribed twice, and the end of each task."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -19,7 +19,7 @@ class Stats:
     queries: int
     lists: int
     throttled_kinds: Mapping[str, int]
-    twice: int  # files transcribed, and so billed, more than once
+    twice: int  # files that were transcribed, and billed, more than once
 
     @property
     def throttled(self) -> int:
@@ -37,7 +37,7 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """A task that upstream took: instants are Unix seconds."""
+    """An accepted task. Times are Unix seconds."""
 
     at: float
     ends_at: float
@@ -53,42 +53,44 @@ class Upstream:
         return f"{self.origin}/beijing/api/v1"
 
     async def stats(self) -> Stats:
-        told = await self._control("stats")
-        calls = {row["kind"]: row["count"] for row in told["calls"] if row["region"] == "beijing"}
+        stats = await self._control("stats")
+        calls = {row["kind"]: row["count"] for row in stats["calls"] if row["region"] == "beijing"}
         return Stats(
             queries=calls.get("query", 0),
             lists=calls.get("list", 0),
-            throttled_kinds={row["kind"]: row["count"] for row in told["throttled"] if row["region"] == "beijing"},
-            twice=len(told["duplicate_transcriptions"]),
+            throttled_kinds={row["kind"]: row["count"] for row in stats["throttled"] if row["region"] == "beijing"},
+            twice=len(stats["duplicate_transcriptions"]),
         )
 
     async def submitted(self) -> list[Submitted]:
         return [_submitted(row) for row in await self._control("submits")]
 
-    async def _control(self, what: str) -> Any:
-        async with aiohttp.ClientSession() as http, http.get(f"{self.origin}/control/{what}") as answer:
-            return await answer.json()
+    async def _control(self, page: str) -> Any:
+        async with aiohttp.ClientSession() as http, http.get(f"{self.origin}/control/{page}") as response:
+            return await response.json()
 
 
 @asynccontextmanager
 async def upstream(folder: Path, *options: str) -> AsyncIterator[Upstream]:
     async with running("sandbox", folder, "-m", "bench.sandbox", *options) as process:
-        line = await process.told("sandbox at ")
+        line = await process.line_with("sandbox at ")
         yield Upstream(line.removeprefix("sandbox at "))
 
 
 def file_url(number: int, run_s: float, *, queue_s: float = 0) -> str:
-    """A file of which the sandbox makes a task that is PENDING for `queue_s` and RUNNING for `run_s`."""
+    """A file whose task is PENDING for `queue_s` and RUNNING for `run_s` in the sandbox."""
     return f"https://example.com/{number}.wav?sandbox=queue:{queue_s:g},run:{run_s:g}"
 
 
 def ends_of_files(tasks: list[Submitted]) -> Mapping[str, float]:
-    """By URL, when its last task ended upstream."""
+    """By URL, the end of its last task."""
     return {url: task.ends_at for task in tasks for url in task.file_urls}
 
 
 def _submitted(row: Mapping[str, Any]) -> Submitted:
-    # A task takes as long as its slowest file. The sandbox goes by the same URLs.
-    wishes = [behaviour_of(url) for url in row["file_urls"]]
-    longest = max(wish.queue_s or 0 for wish in wishes) + max(wish.run_s or 0 for wish in wishes)
+    # A task takes as long as its slowest file. The sandbox reads the same directives.
+    directives = [behaviour_of(url) for url in row["file_urls"]]
+    longest = max(directive.queue_s or 0 for directive in directives) + max(
+        directive.run_s or 0 for directive in directives
+    )
     return Submitted(row["at"], row["at"] + longest, row["file_urls"])

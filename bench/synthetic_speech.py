@@ -1,4 +1,4 @@
-"""Made-up speech for benchmarks: Chinese and English in the frequencies of languages, with phrases planted in it."""
+"""Synthetic Chinese and English speech with the word frequencies of natural language and planted phrases."""
 
 import random
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ COMMON = (
 )
 _OTHERS = [chr(code) for code in range(0x4E00, 0x5E00) if chr(code) not in COMMON]
 CHARACTERS = COMMON + "".join(_OTHERS[:3500])
-# Nobody says these but who is asked to.
+# Characters that occur only in planted phrases.
 RARE = [chr(code) for code in range(0x9000, 0x9400)]
 _COMMON_WORDS = [
     "the",
@@ -37,7 +37,7 @@ _COMMON_WORDS = [
 
 
 def _made_up_words(count: int) -> list[str]:
-    letters = random.Random(1).choices("etaoinshrdlucmfwypvbgk", k=6 * count)  # noqa: S311 - chance, no secret
+    letters = random.Random(1).choices("etaoinshrdlucmfwypvbgk", k=6 * count)  # noqa: S311 - not a secret
     return ["".join(letters[at : at + 6]) for at in range(0, len(letters), 6)]
 
 
@@ -45,13 +45,13 @@ WORDS = _COMMON_WORDS + _made_up_words(4000)
 
 
 def _zipf(count: int) -> list[float]:
-    """Cumulated weights: the n-th is said 1/n times as often as the first."""
+    """Cumulative weights: the n-th item is 1/n times as frequent as the first."""
     return [*accumulate(1 / (place + 1) for place in range(count))]
 
 
 @dataclass(frozen=True)
 class Speech:
-    """Sentences of one transcript, a second each."""
+    """The sentences of a transcript, each one second long."""
 
     sentences: Sequence[str]
 
@@ -60,7 +60,7 @@ class Speech:
         return "\n".join(self.sentences)
 
     def document(self, file_url: str) -> bytes:
-        """As Fun-ASR sends it, with a word for each two characters."""
+        """The result of Fun-ASR, with a word for every two characters."""
         timed = [_timed(number * 1000, text) for number, text in enumerate(self.sentences)]
         channel = {"channel_id": 0, "text": "".join(self.sentences), "sentences": timed}
         properties = {"original_duration_in_milliseconds": 1000 * len(timed)}
@@ -68,19 +68,19 @@ class Speech:
 
 
 class Speaker:
-    """Says the same at every run."""
+    """Generates the same speech in each run."""
 
     def __init__(self, seed: int = 7) -> None:
-        self._random = random.Random(seed)  # noqa: S311 - chance, no secret
+        self._random = random.Random(seed)  # noqa: S311 - not a secret
         self._characters = _zipf(len(CHARACTERS))
         self._words = _zipf(len(WORDS))
 
     def speech(self, characters: int, planted: Sequence[str] = ()) -> Speech:
         sentences: list[str] = []
-        said = 0
-        while said < characters:
+        length = 0
+        while length < characters:
             sentences.append(self._sentence())
-            said += len(sentences[-1])
+            length += len(sentences[-1])
         for phrase in planted:
             place = self._random.randrange(len(sentences))
             sentences[place] = self._with(sentences[place], phrase)
@@ -109,11 +109,11 @@ class Speaker:
 
 def _timed(begin: int, text: str) -> dict[str, Any]:
     pieces = [text[at : at + 2] for at in range(0, len(text), 2)]
-    current_rate = 900 // len(pieces)
+    word_ms = 900 // len(pieces)
     words = [
         {
-            "begin_time": begin + at * current_rate,
-            "end_time": begin + (at + 1) * current_rate,
+            "begin_time": begin + at * word_ms,
+            "end_time": begin + (at + 1) * word_ms,
             "text": piece,
             "punctuation": "",
         }

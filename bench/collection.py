@@ -1,6 +1,6 @@
-"""How results come in: short ones alone, and while long ones arrive. A process of its own, which prints JSON.
+"""Fetches results as the poller does: short ones alone, and while long ones arrive. A separate process, prints JSON.
 
-`python -m bench.arrivals DATABASE_URL RESULTS_URL`: receives as the poller does, and stores.
+`python -m bench.collection DATABASE_URL RESULTS_URL`.
 """
 
 import asyncio
@@ -33,8 +33,8 @@ from app.queue.results import Result
 from app.settings import load_settings
 from app.transcripts.storage import insert_transcripts
 from app.webhooks.sender import Sender
-from bench.figures import percentile
-from bench.readers import growth_of
+from bench.http_readers import growth_of
+from bench.statistics import percentile
 
 SMALL = 50
 EVERY_S = 0.05
@@ -42,8 +42,8 @@ LARGE = 4
 _LAG_STEP_S = 0.001
 
 
-class Arrivals:
-    """Results that arrive, for a job of their own."""
+class Collection:
+    """Fetches and stores results for a job of its own."""
 
     def __init__(self, fetcher: ResultFetcher, context: PollerContext, results_url: str) -> None:
         self._fetcher = fetcher
@@ -53,7 +53,7 @@ class Arrivals:
         self._index = 0
 
     async def one(self, name: str) -> float:
-        """Seconds from the start of the download until it is stored."""
+        """Fetch and store one result. Returns the seconds it took."""
         self._index += 1
         file = TaskFile(self.job_id, self._index, self.client_id, "https://example.com/a.wav", 1, 0)
         task = PolledTask(uuid4(), uuid4(), "task", "fun-asr", "beijing", 2, 0.0, 0.0, [file], [])
@@ -65,7 +65,7 @@ class Arrivals:
         return time.perf_counter() - began
 
     async def some(self) -> list[float]:
-        """Short ones, a new one every EVERY_S."""
+        """Fetch SMALL short results, one every EVERY_S. Returns the sorted times."""
         arriving = []
         for _ in range(SMALL):
             arriving.append(asyncio.create_task(self.one("small.json")))
@@ -80,19 +80,19 @@ class Arrivals:
 
 
 async def _bench(database_url: str, results_url: str) -> None:
-    async with _arrivals(database_url, results_url) as arrivals:
-        await asyncio.gather(*(arrivals.one("small.json") for _ in range(20)))
-        alone = await _timed(arrivals, large=0)
-        beside = await _timed(arrivals, large=LARGE)
+    async with _collection(database_url, results_url) as collection:
+        await asyncio.gather(*(collection.one("small.json") for _ in range(20)))
+        alone = await _timed(collection, large=0)
+        beside = await _timed(collection, large=LARGE)
     print(json.dumps({"alone": alone, "beside": beside}))
 
 
-async def _timed(arrivals: Arrivals, *, large: int) -> dict[str, float]:
+async def _timed(collection: Collection, *, large: int) -> dict[str, float]:
     lags: list[float] = []
     probe = asyncio.create_task(_probe(lags))
     with growth_of(psutil.Process().pid) as grown:
-        long = [asyncio.create_task(arrivals.one("large.json")) for _ in range(large)]
-        took = await arrivals.some()
+        long = [asyncio.create_task(collection.one("large.json")) for _ in range(large)]
+        took = await collection.some()
         took_long = [await each for each in long]
     probe.cancel()
     return {
@@ -106,7 +106,7 @@ async def _timed(arrivals: Arrivals, *, large: int) -> dict[str, float]:
 
 
 async def _probe(lags: list[float]) -> None:
-    """How much later than asked for the event loop comes back."""
+    """Measure the delay of the event loop: the lateness of a timer."""
     while True:
         began = time.perf_counter()
         await asyncio.sleep(_LAG_STEP_S)
@@ -114,7 +114,7 @@ async def _probe(lags: list[float]) -> None:
 
 
 @asynccontextmanager
-async def _arrivals(database_url: str, results_url: str) -> AsyncIterator[Arrivals]:
+async def _collection(database_url: str, results_url: str) -> AsyncIterator[Collection]:
     settings = load_settings({"dashscope_beijing_api_key": "sk-bench", "dashscope_beijing_base_url": results_url})
     engine = create_engine(database_url)
     sessions = create_sessions(engine)
@@ -132,11 +132,11 @@ async def _arrivals(database_url: str, results_url: str) -> AsyncIterator[Arriva
             sender=Sender(settings.webhook_allowed_networks),
             stopping=asyncio.Event(),
         )
-        arrivals = Arrivals(ResultFetcher(context, client), context, results_url)
+        collection = Collection(ResultFetcher(context, client), context, results_url)
         async with transaction(sessions) as session:
-            await session.execute(insert(Client).values(id=arrivals.client_id, name="arrivals", token_sha256=b"bench"))
-            await session.execute(insert(Job).values(id=arrivals.job_id, client_id=arrivals.client_id, **_JOB))
-        yield arrivals
+            await session.execute(insert(Client).values(id=collection.client_id, name="bench", token_sha256=b"bench"))
+            await session.execute(insert(Job).values(id=collection.job_id, client_id=collection.client_id, **_JOB))
+        yield collection
     await engine.dispose()
 
 

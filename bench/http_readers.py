@@ -1,4 +1,4 @@
-"""Readers of an HTTP server as threads, cheap enough to leave the machine to the server, and its memory meanwhile."""
+"""HTTP clients in threads that cost little CPU, and the growth of a server's memory."""
 
 import http.client
 import threading
@@ -31,15 +31,15 @@ class Server:
     headers: Mapping[str, str]
 
     def read(self, path: str, *, coding: str = "gzip", times: int = 1, slowly: bool = False) -> list[Answer]:
-        """On one connection, one answer after the other."""
+        """Request the path `times` times, one after the other on one connection."""
         connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=120)
-        answers = []
+        responses = []
         for _ in range(times):
             began = time.perf_counter()
             connection.request("GET", path, headers={**self.headers, "Accept-Encoding": coding})
-            answers.append(_drain(connection.getresponse(), began, slowly=slowly))
+            responses.append(_drain(connection.getresponse(), began, slowly=slowly))
         connection.close()
-        return answers
+        return responses
 
     def cpu_s(self) -> float:
         return sum(psutil.Process(self.pid).cpu_times()[:2])
@@ -47,7 +47,7 @@ class Server:
     def read_at_once(
         self, path: str, readers: int, *, coding: str = "gzip", times: int = 1, slowly: bool = False
     ) -> float:
-        """Answers a second."""
+        """Responses per second of `readers` concurrent readers."""
         with ThreadPoolExecutor(readers) as pool:
             began = time.perf_counter()
             reading = [pool.submit(self.read, path, coding=coding, times=times, slowly=slowly) for _ in range(readers)]
@@ -56,13 +56,13 @@ class Server:
             return readers * times / (time.perf_counter() - began)
 
 
-def _drain(answer: http.client.HTTPResponse, began: float, *, slowly: bool) -> Answer:
-    if answer.status != 200:
-        raise RuntimeError(f"HTTP {answer.status}: {answer.read(500)!r}")
+def _drain(response: http.client.HTTPResponse, began: float, *, slowly: bool) -> Answer:
+    if response.status != 200:
+        raise RuntimeError(f"HTTP {response.status}: {response.read(500)!r}")
     buffer = memoryview(bytearray(_SLOW_BYTES if slowly else _BUFFER_BYTES))
-    size_bytes = answer.readinto(buffer[:1])
+    size_bytes = response.readinto(buffer[:1])
     first_byte_s = time.perf_counter() - began
-    while read := answer.readinto(buffer):
+    while read := response.readinto(buffer):
         size_bytes += read
         if slowly:
             time.sleep(_SLOW_S)
@@ -71,7 +71,7 @@ def _drain(answer: http.client.HTTPResponse, began: float, *, slowly: bool) -> A
 
 @contextmanager
 def growth_of(pid: int) -> Iterator[list[float]]:
-    """How many MB the process grew at most during the block: the list's one number, after it."""
+    """Peak growth of a process in MB during the block, appended to the list at its end."""
     process = psutil.Process(pid)
     before = process.memory_info().rss
     grown: list[float] = []

@@ -1,4 +1,4 @@
-"""What a run comes to, the theoretical optimum beside it, and the table of both."""
+"""Statistics of a run, its theoretical optimum, and the table of both."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,30 +7,30 @@ from bench.upstream import Stats
 
 
 def optimum_s(*, tasks: int, submits_per_s: float, task_s: float) -> float:
-    """Seconds from the first submit to the end of the last task, if nothing took any time but upstream.
+    """Seconds from the first submit to the end of the last task, if only upstream took time.
 
-    Submits evenly at the limit: the last of `tasks` goes out after (tasks - 1) / submits_per_s and runs for
-    `task_s`. 500 tasks of 20 s at 10/s: 49.9 + 20 = 69.9 s; the same files in 5 tasks of 100: 0.4 + 20 = 20.4 s.
-    (Bursts of 10 at each full second would save 0.9 s of it, and meet a 429 at the first jitter.)
+    With evenly spaced submits the last of `tasks` is sent after (tasks - 1) / submits_per_s and runs for `task_s`.
+    500 tasks of 20 s at 10/s: 49.9 + 20 = 69.9 s. The same files in 5 tasks of 100: 0.4 + 20 = 20.4 s.
+    Bursts of 10 at each full second would save 0.9 s, but any jitter would cause a 429.
     """
     return (tasks - 1) / submits_per_s + task_s
 
 
 def lags_s(stored: Mapping[str, float], ended: Mapping[str, float]) -> list[float]:
-    """From the end of each file's task upstream until the file was stored; in order of length."""
+    """Seconds from the end of each file's task upstream to its stored transcript, sorted."""
     return sorted(at - ended[url] for url, at in stored.items() if url in ended)
 
 
 def percentile(ordered: Sequence[float], share: float) -> float | None:
-    """The nearest-rank percentile of what is in order already."""
+    """The nearest-rank percentile of sorted values."""
     return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
-    """One line of the table. None: does not apply."""
+class RunStatistics:
+    """A line of the table. None: does not apply."""
 
-    way: str
+    label: str
     wall_s: float | None = None
     optimum_s: float | None = None
     submits_per_s: float | None = None
@@ -48,7 +48,7 @@ class Figures:
     def cells(self) -> list[str]:
         stats = self.stats
         return [
-            self.way,
+            self.label,
             _number(self.wall_s, 1),
             _number(self.ratio, 3),
             _number(self.submits_per_s, 2),
@@ -66,13 +66,13 @@ class Figures:
 
 
 HEADINGS = [
-    "way", "wall s", "× optimum", "submits/s", "queries", "list calls", "429s", "lost", "twice",
+    "run", "wall s", "× optimum", "submits/s", "queries", "list calls", "429s", "lost", "twice",
     "lag p50 s", "lag p95 s", "CPU s", "cores", "cores of PostgreSQL",
 ]  # fmt: skip
 
 
-def table(lines: Iterable[Figures]) -> str:
-    """As Markdown that is also readable as it is."""
+def table(lines: Iterable[RunStatistics]) -> str:
+    """The runs as an aligned Markdown table."""
     rows = [HEADINGS, *(line.cells() for line in lines)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]

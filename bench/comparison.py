@@ -1,0 +1,80 @@
+"""The API of this checkout and of another commit under the same load, interleaved: CPU per request and rates."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from bench.api_server import BODY, CONNECTIONS, KINDS, Server, gateway_server, vacuum
+from bench.gateway import Stage
+from bench.pgbench import PgBench
+from bench.processes import ROOT, run
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One kind of request in one round. CPU is that of the API process, for each request."""
+
+    this_us: float
+    other_us: float
+    this_share: float
+    other_share: float
+
+
+async def compare(stage: Stage, commit: str, *, seconds: float, rounds: int) -> None:
+    """Print the table. Each round has pgbench, this checkout and the commit one after the other for each kind."""
+    with _checkout(stage, commit) as source:
+        this_url, other_url = await stage.database(), await stage.empty_database()
+        settings = {"DATABASE_URL": other_url, "PYTHONPATH": str(source)}
+        await run("migrate", stage.new_folder("migrate"), "-m", "app", "migrate", **settings)
+        async with (
+            gateway_server(stage, this_url, name="this") as this,
+            gateway_server(stage, other_url, name="other", source=source) as other,
+        ):
+            pgbench = PgBench(this_url, BODY.decode(), seconds=seconds)
+            await pgbench.prepare()
+            ids = {server.name: await server.fill() for server in (this, other)}
+            for url in (this_url, other_url):
+                await vacuum(url)
+            samples: dict[str, list[Sample]] = {kind: [] for kind in KINDS}
+            for _ in range(rounds):
+                for kind in KINDS:
+                    reference = await pgbench.per_s(kind, CONNECTIONS)
+                    this_us, this_per_s = await _measure(this, kind, ids["this"], seconds)
+                    other_us, other_per_s = await _measure(other, kind, ids["other"], seconds)
+                    samples[kind].append(Sample(this_us, other_us, this_per_s / reference, other_per_s / reference))
+    _print_table(commit, samples, rounds=rounds, seconds=seconds)
+
+
+async def _measure(server: Server, kind: str, ids: list[str], seconds: float) -> tuple[float, float]:
+    """CPU for each request in microseconds, and requests per second."""
+    before = server.process.cpu_s()
+    load = await server.measure(kind, ids, seconds=seconds)
+    return (server.process.cpu_s() - before) * 1e6 / len(load.times_s), load.per_s
+
+
+def _print_table(commit: str, samples: dict[str, list[Sample]], *, rounds: int, seconds: float) -> None:
+    print(f"CPU of the API for each request, {CONNECTIONS} connections; medians of {rounds} rounds of {seconds:g} s")
+    print(f"{'':14} {'here':>8} {commit[:10]:>10} {'ratio':>6}   shares of pgbench: here, {commit[:10]}")
+    for kind, rows in samples.items():
+        here_us, there_us = median(row.this_us for row in rows), median(row.other_us for row in rows)
+        ratio = median(row.this_us / row.other_us for row in rows)
+        shares = f"{median(row.this_share for row in rows):.3f}, {median(row.other_share for row in rows):.3f}"
+        print(f"{kind:14} {here_us:5.0f} µs {there_us:7.0f} µs {ratio:6.3f}   {shares}")
+
+
+@contextmanager
+def _checkout(stage: Stage, commit: str) -> Iterator[Path]:
+    """A worktree of the commit in the stage's temporary folder."""
+    source = stage.new_folder("checkout") / "source"
+    _git("worktree", "add", "--quiet", "--detach", str(source), commit)
+    try:
+        yield source
+    finally:
+        _git("worktree", "remove", "--force", str(source))
+
+
+def _git(*arguments: str) -> None:
+    subprocess.run(["git", "-C", str(ROOT), *arguments], check=True)  # noqa: S603, S607 - the developer's git
