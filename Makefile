@@ -9,12 +9,14 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r
 RUNTIME := $(VENV)/.runtime-stamp
 DEV := $(VENV)/.dev-stamp
+# Half of the time of the tests is waiting: four workers keep two cores busy.
+PYTEST := $(BIN)/pytest -n 4 --dist worksteal
 # The tools that read the OpenAPI document hold back libraries of the gateway, so they live apart.
 CHECK_VENV := .venv-check
 CHECK := $(CHECK_VENV)/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check openapi chaos bench-poller bench-claims bench-waiters bench-scale bench-api bench-transcripts format lock clean
+.PHONY: help setup demo serve test test-fast check openapi chaos bench-poller bench-claims bench-waiters bench-scale bench-api bench-transcripts format lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,15 +29,18 @@ demo: $(RUNTIME) ## Transcribe two sample recordings on embedded defaults and pr
 serve: $(RUNTIME) ## Run the gateway on http://127.0.0.1:8000, database in ./data
 	@$(BIN)/python -m app serve
 
-test: $(DEV) ## Run all tests, against real PostgreSQL
-	$(BIN)/pytest -n 2 --dist worksteal
+test: $(DEV) ## Run all tests against a real PostgreSQL
+	$(PYTEST)
+
+test-fast: $(DEV) ## Run the tests that start no process and no poller
+	$(PYTEST) -m "not slow"
 
 check: $(DEV) $(CHECK) ## What CI runs: format, lint, types, import contracts, tests, generated clients
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(wildcard app tests migrations bench)
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(PYTEST)
 	$(BIN)/pytest -n 2 --dist worksteal tests/generated/check_*.py
 
 openapi: $(DEV) ## Write docs/openapi.json anew, after a change to the API that is meant

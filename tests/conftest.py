@@ -1,17 +1,15 @@
-"""Real PostgreSQL for every test that wants one: a database of its own, cloned from a migrated template."""
+"""Fixtures of all tests: a clean environment, cheap log lines, and an empty PostgreSQL database for each test."""
 
 import asyncio
 import atexit
-import itertools
 import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
-import asyncpg
 import pytest
+import structlog
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -20,12 +18,33 @@ from app import migrate
 from app.db import Sessions, create_engine, create_sessions
 from app.embedded.server import start_embedded
 from app.settings import Settings
+from tests.databases import Databases, on_server, with_database
 
-_numbers = itertools.count(1)
+SLOW_FOLDERS = {"chaos", "field"}
+SLOW_FILES = {
+    "test_api_page_runs",
+    "test_cli",
+    "test_doctor",
+    "test_embedded",
+    "test_lifecycle",
+    "test_linear_time",
+    "test_migrations",
+    "test_no_trace",
+}
 
 # No example fails because the machine is busy.
 hypothesis_settings.register_profile("asr-gateway", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hypothesis_settings.load_profile("asr-gateway")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Set the markers that follow from the file or the fixtures of a test."""
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        if item.path.parent.name in SLOW_FOLDERS or item.path.stem in SLOW_FILES or "start_poller" in fixtures:
+            item.add_marker(pytest.mark.slow)
+        if "statements" in fixtures:
+            item.add_marker(pytest.mark.query_budget)
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +53,19 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _plain_log_lines() -> None:
+    """One line for each event. structlog's default prints tracebacks with all variables: 4 s of CPU for one of ASGI."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.format_exc_info,
+            structlog.processors.KeyValueRenderer(key_order=["event"]),
+        ]
+    )
 
 
 @pytest.fixture(scope="session")
@@ -50,21 +82,28 @@ def server_url() -> str:
 def template(server_url: str) -> str:
     """The name of a database that has the newest schema and is never connected to again."""
     name = f"asr_template_{os.getpid()}"
-    asyncio.run(_on_server(server_url, f'CREATE DATABASE "{name}"'))
-    migrate.upgrade(with_database(server_url, name))
     if "TEST_DATABASE_URL" not in os.environ:
         # Tests do not survive a power failure, and need not.
-        asyncio.run(_on_server(server_url, "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()"))
+        settings = [
+            f"ALTER SYSTEM SET {setting} = off" for setting in ("fsync", "synchronous_commit", "full_page_writes")
+        ]
+        asyncio.run(on_server(server_url, *settings, "SELECT pg_reload_conf()"))
+    asyncio.run(on_server(server_url, f'CREATE DATABASE "{name}"'))
+    migrate.upgrade(with_database(server_url, name))
     return name
 
 
+@pytest.fixture(scope="session")
+def _databases(server_url: str, template: str) -> Databases:
+    return Databases(server_url, template)
+
+
 @pytest.fixture
-async def database_url(server_url: str, template: str) -> AsyncIterator[str]:
+async def database_url(_databases: Databases) -> AsyncIterator[str]:
     """An empty database of this test's own: several connections and processes may use it at once."""
-    name = f"asr_test_{os.getpid()}_{next(_numbers)}"
-    await _on_server(server_url, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
-    yield with_database(server_url, name)
-    await _on_server(server_url, f'DROP DATABASE "{name}" WITH (FORCE)')
+    url = await _databases.take()
+    yield url
+    await _databases.give_back(url)
 
 
 @pytest.fixture
@@ -77,16 +116,3 @@ async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
 @pytest.fixture
 def sessions(engine: AsyncEngine) -> Sessions:
     return create_sessions(engine)
-
-
-def with_database(url: str, name: str) -> str:
-    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
-
-
-async def _on_server(url: str, *statements: str) -> None:
-    connection = await asyncpg.connect(url)  # type: ignore[no-untyped-call]
-    try:
-        for statement in statements:
-            await connection.execute(statement)
-    finally:
-        await connection.close()

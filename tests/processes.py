@@ -53,7 +53,8 @@ class Running:
         async with asyncio.timeout(PATIENCE_S):
             return await self.process.wait()
 
-    async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+    async def stop(self, number: signal.Signals = signal.SIGINT) -> int:
+        """The exit code. SIGINT ends a process in order, without the 3 s that SIGTERM leaves to load balancers."""
         self.process.send_signal(number)
         return await self.ended()
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from app.embedded.server import start_embedded
 print(start_embedded(Path(sys.argv[1])), flush=True)
 """
-STAY = "import signal; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); signal.pause()"
+STAY = "import signal; signal.signal(signal.SIGINT, lambda *_: sys.exit(0)); signal.pause()"
 DIE = "os.kill(os.getpid(), 9)"
 # A first start in a process group of its own, as a terminal or a container has it.
 FIRST_START = "import os; os.setpgid(0, 0)" + START

@@ -5,6 +5,7 @@ Each test connects as a role of its own, since the limits of PostgreSQL do not h
 
 import asyncio
 import json
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -237,4 +238,4 @@ async def test_sigterm_ends_a_gateway_in_order_while_its_database_hangs(server: 
             await until(stranger, "/readyz", 200)
             gate.silent = True
             await until(stranger, "/readyz", 503, "timeout")
-        assert await process.stop() == 0
+        assert await process.stop(signal.SIGTERM) == 0

@@ -24,7 +24,7 @@ SERVE = """
 import signal, sys
 from pathlib import Path
 from app.embedded.server import EmbeddedError, start_embedded
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
 try:
     print(start_embedded(Path(sys.argv[1])), flush=True)
 except EmbeddedError as error:

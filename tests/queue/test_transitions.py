@@ -34,7 +34,7 @@ from app.queue.results import Result, close_if_done, lock_for_result, store_resu
 from app.queue.submissions import fail_files, mark_running, mark_unsure, requeue, split_group
 from app.transcripts.normalise import empty_document
 from app.transcripts.storage import prepare_transcript
-from tests.conftest import with_database
+from tests.databases import with_database
 from tests.jobs.rows import create
 from tests.queue.transition_log import record_transitions, recorded_transitions
 

@@ -1,0 +1,112 @@
+"""Databases of the tests of one process: cloned from a migrated template, emptied after a test and used again.
+
+A clone and its removal cost 34 ms, emptying 6 ms. A test still has its database to itself while it runs.
+"""
+
+import itertools
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+
+Result = TypeVar("Result")
+
+# A database that has grown beyond this is dropped: deleting many rows takes longer than a clone and leaves them there.
+MAX_BYTES = 1 << 20
+
+# The schema as far as tests change it: tables, columns, indexes, rights, constraints, triggers, functions, version.
+_SCHEMA = """
+    SELECT ARRAY(
+        SELECT (relname, xmin::text, reltuples > 0)::text FROM pg_class
+        WHERE relnamespace = 'public'::regnamespace ORDER BY oid
+    ) || ARRAY(
+        SELECT (oid, xmin::text)::text FROM pg_constraint WHERE connamespace = 'public'::regnamespace ORDER BY oid
+    ) || ARRAY(
+        SELECT (oid, xmin::text)::text FROM pg_proc WHERE pronamespace = 'public'::regnamespace ORDER BY oid
+    ) || ARRAY(SELECT (oid, xmin::text, tgenabled)::text FROM pg_trigger ORDER BY oid)
+    || ARRAY(SELECT version_num::text FROM alembic_version)
+"""
+_BYTES = """
+    SELECT sum(pg_relation_size(oid)) FROM pg_class
+    WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND relpersistence = 'p'
+"""
+# Waits until they have ended. Most are ending already: a client does not wait for that when it closes a connection.
+_END_CONNECTIONS = """
+    SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+"""
+_TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+
+
+class Databases:
+    """`take` gives an empty database with the newest schema, `give_back` ends its use."""
+
+    def __init__(self, server_url: str, template: str) -> None:
+        self._server_url = server_url
+        self._template = template
+        self._numbers = itertools.count(1)
+        self._schema: list[str] | None = None
+        self._delete_all = ""
+        self._free: list[str] = []
+
+    async def take(self) -> str:
+        """The URL."""
+        if self._free:
+            return self._free.pop()
+        name = f"asr_test_{os.getpid()}_{next(self._numbers)}"
+        await on_server(self._server_url, f'CREATE DATABASE "{name}" TEMPLATE "{self._template}"')
+        url = with_database(self._server_url, name)
+        if self._schema is None:
+            self._schema, tables = await _connected(url, self._read_schema)
+            self._delete_all = "; ".join(f'DELETE FROM "{table}"' for table in tables)  # noqa: S608 - own names
+        return url
+
+    async def give_back(self, url: str) -> None:
+        if await self._emptied(url):
+            self._free.append(url)
+        else:
+            await on_server(self._server_url, f'DROP DATABASE "{urlsplit(url).path[1:]}" WITH (FORCE)')
+
+    async def _emptied(self, url: str) -> bool:
+        """False if the test changed the schema or wrote much."""
+        try:
+            return await _connected(url, self._empty)
+        except (OSError, asyncpg.PostgresError):
+            return False
+
+    async def _empty(self, connection: Any) -> bool:
+        await connection.execute(_END_CONNECTIONS)
+        if await connection.fetchval(_BYTES) > MAX_BYTES or await connection.fetchval(_SCHEMA) != self._schema:
+            return False
+        # Foreign keys need no order within a transaction without them.
+        await connection.execute(f"BEGIN; SET LOCAL session_replication_role = replica; {self._delete_all}; COMMIT")
+        await connection.execute("SELECT pg_stat_reset()")
+        return True
+
+    async def _read_schema(self, connection: Any) -> tuple[list[str], list[str]]:
+        tables = await connection.fetch(_TABLES)
+        return await connection.fetchval(_SCHEMA), [row["tablename"] for row in tables]
+
+
+async def on_server(url: str, *statements: str) -> None:
+    """Each statement is a transaction of its own."""
+
+    async def run(connection: Any) -> None:
+        for statement in statements:
+            await connection.execute(statement)
+
+    await _connected(url, run)
+
+
+def with_database(url: str, name: str) -> str:
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+async def _connected(url: str, use: Callable[[Any], Awaitable[Result]]) -> Result:
+    connection = await asyncpg.connect(url)  # type: ignore[no-untyped-call]
+    try:
+        return await use(connection)
+    finally:
+        await connection.close()
