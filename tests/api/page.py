@@ -46,7 +46,7 @@ def operation_of(call: Call, operations: Operations) -> tuple[str, str]:
 
 def _parse(command: str) -> Call:
     words = shlex.split(command, comments=True)
-    address = next(urlsplit(word.removeprefix("$URL")) for word in words if word.startswith("$URL"))
+    address = next(urlsplit(word.removeprefix("$GATEWAY")) for word in words if word.startswith("$GATEWAY"))
     method = words[words.index("-X") + 1] if "-X" in words else "GET"
     body = words[words.index("-d") + 1] if "-d" in words else None
     status = re.search(r"  # (\d{3})$", command)
