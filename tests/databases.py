@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+from asyncpg import exceptions as pg
 
 Result = TypeVar("Result")
 
@@ -73,7 +74,7 @@ class Databases:
         """False if the test changed the schema or wrote much."""
         try:
             return await _connected(url, self._empty)
-        except (OSError, asyncpg.PostgresError):
+        except (OSError, pg.PostgresError):
             return False
 
     async def _empty(self, connection: Any) -> bool:
