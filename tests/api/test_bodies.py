@@ -146,7 +146,7 @@ async def test_json_in_a_string_is_counted_too(api: httpx.AsyncClient) -> None:
     body = {"file_urls": [URL], "parameters": {"special_word_filter": "[" + "[]," * 30_000 + "1]"}}
     answer = await api.post("/v1/jobs", json=body)
     assert await refused(answer) == (422, "validation_failed", ["/parameters/special_word_filter"])
-    assert "more than 25,000 values" in answer.json()["detail"]
+    assert "more than 25,000 JSON values" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(("path", "schema"), BODIES)

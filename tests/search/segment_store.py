@@ -51,7 +51,7 @@ async def add_transcripts(
                 region="beijing",
             )
         )
-    job = {"model": model, "region": "beijing", "requested_region": "auto", "parameters": {}, "labels": {}}
+    job = {"model": model, "region": "beijing", "requested_region": "auto", "parameters": {}, "metadata_": {}}
     async with transaction(sessions) as session:
         await session.execute(insert(Job).values(id=job_id, client_id=client_id, files_total=1, files_queued=1, **job))
         await insert_transcripts(session, prepared)
