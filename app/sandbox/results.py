@@ -22,7 +22,7 @@ def results_app(state: SandboxState) -> ASGIApp:
 
 
 def _respond(state: SandboxState, request: Request) -> Response:
-    path, query = _raw_target(request.scope)
+    path, query = request.scope["raw_path"].decode("latin-1"), request.scope["query_string"].decode("latin-1")
     if "authorization" in request.headers:
         state.authorization_leaks += 1
         return _refusal(400, "InvalidArgument", "Only one auth mechanism allowed; only the query string.")
@@ -51,10 +51,6 @@ def _serve_object(state: SandboxState, stored: StoredResult) -> Response:
     if state.chance("truncate_result", faults.truncate_result_rate):
         return Response(response.body[: len(response.body) // 2], media_type=response.media_type)
     return response
-
-
-def _raw_target(scope: Scope) -> tuple[str, str]:
-    return scope["raw_path"].decode("latin-1"), scope["query_string"].decode("latin-1")
 
 
 def _expired(state: SandboxState, stored: StoredResult) -> Response:

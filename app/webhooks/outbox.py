@@ -121,12 +121,21 @@ async def claim(session: AsyncSession, in_flight: Collection[ClaimedDelivery]) -
 
 async def record(session: AsyncSession, claim: ClaimedDelivery, attempt: Attempt) -> bool:
     """Log the attempt and set the next status. Returns False, and logs nothing, if the lease was lost."""
-    status, wait_s = _next(claim, attempt)
+    status, wait_s = _next_status(claim, attempt)
     values = {"id": claim.id, "token": claim.token, "status": status, "wait_s": wait_s}
     number = await session.scalar(_RECORD, values)
     if number is None:
         return False
-    await session.execute(_LOG, {"id": claim.id, "number": number, **_columns(attempt)})
+    logged = {
+        "id": claim.id,
+        "number": number,
+        "duration_ms": attempt.duration_ms,
+        "response_status": attempt.response_status,
+        "response_excerpt": attempt.response_excerpt,
+        "error_code": attempt.error_code,
+        "error_message": attempt.error_message,
+    }
+    await session.execute(_LOG, logged)
     if attempt.succeeded:
         await enable_url(session, claim.client_id, claim.url)
     elif attempt.error_code == "gone":
@@ -145,7 +154,7 @@ def _url_sha256(url: str) -> bytes:
     return hashlib.sha256(url.encode()).digest()
 
 
-def _next(claim: ClaimedDelivery, attempt: Attempt) -> tuple[str, float]:
+def _next_status(claim: ClaimedDelivery, attempt: Attempt) -> tuple[str, float]:
     """The status of the delivery after the attempt, and the seconds until the next attempt."""
     if attempt.succeeded:
         return "succeeded", 0
@@ -158,16 +167,6 @@ def _next(claim: ClaimedDelivery, attempt: Attempt) -> tuple[str, float]:
 def _host(url: str) -> str:
     parts = urlsplit(url)  # `app.urls` has validated the URL
     return f"{parts.hostname}:{parts.port or parts.scheme}"
-
-
-def _columns(attempt: Attempt) -> dict[str, object]:
-    return {
-        "duration_ms": attempt.duration_ms,
-        "response_status": attempt.response_status,
-        "response_excerpt": attempt.response_excerpt,
-        "error_code": attempt.error_code,
-        "error_message": attempt.error_message,
-    }
 
 
 _ENQUEUE = text("""
