@@ -11,7 +11,6 @@ from app.batching import Batcher
 from app.db import RawConnection, Sessions, raw_connection
 from app.errors import NotFound
 from app.identifiers import UUID_MAX
-from app.outages import translate_outages
 from app.queue.creation import CreatedJob, NewJob, create_jobs
 from app.queue.job_json import JobSnapshot, JobVersion, job_bytes
 from app.queue.queries import (
@@ -38,15 +37,13 @@ JobFinder = Batcher[RawConnection, tuple[UUID, UUID], JobSnapshot]
 
 def job_creator(sessions: Sessions, *, waiting_limit: int | None = None) -> JobCreator:
     """Calls return the durable job. They raise the errors of `create_jobs`, or DatabaseUnavailable."""
-
-    async def create(connection: RawConnection, jobs: Sequence[NewJob]) -> Sequence[CreatedJob | Exception]:
-        with translate_outages():
-            return await create_jobs(connection, jobs, waiting_limit=waiting_limit)
-
-    connect = partial(raw_connection, sessions)
     return Batcher(
-        connect, create, at_once=BATCHES_AT_ONCE, most=FILES_PER_BATCH, weight=lambda new: len(new.urls)
-    )  # fmt: skip
+        partial(raw_connection, sessions),
+        partial(create_jobs, waiting_limit=waiting_limit),
+        at_once=BATCHES_AT_ONCE,
+        most=FILES_PER_BATCH,
+        weight=lambda new: len(new.urls),
+    )
 
 
 def job_finder(sessions: Sessions) -> JobFinder:
@@ -55,8 +52,7 @@ def job_finder(sessions: Sessions) -> JobFinder:
 
 
 async def _find(connection: RawConnection, keys: Sequence[tuple[UUID, UUID]]) -> Sequence[JobSnapshot | NotFound]:
-    with translate_outages():
-        found = await find_own_jobs(connection, keys)
+    found = await find_own_jobs(connection, keys)
     return [found.get(key) or job_not_found(key[1]) for key in keys]
 
 
@@ -103,6 +99,5 @@ class JobListCache:
 
 
 async def _list_newest(connection: RawConnection, lists: Sequence[UnfilteredList]) -> Sequence[Sequence[JobVersion]]:
-    with translate_outages():
-        found = await list_newest_versions(connection, set(lists))
+    found = await list_newest_versions(connection, set(lists))
     return [found[each] for each in lists]
