@@ -1,4 +1,4 @@
-"""The HTTP API over a real database, and the statements that it sends there."""
+"""The HTTP API over a real database, and the statements that it sends to the database."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -21,24 +21,24 @@ def client_id(api_client: tuple[CurrentClient, str]) -> UUID:
 
 @pytest.fixture
 def statements(engine: AsyncEngine) -> Iterator[list[str]]:
-    """All statements that this test sends, also those of the application, but for BEGIN and the like.
+    """All statements that the test and the application send, without BEGIN and the like.
 
-    What the driver runs is there a turn of the event loop later.
+    Statements on raw connections appear one iteration of the event loop later.
     """
     sent: list[str] = []
-    heard: WeakSet[Any] = WeakSet()
+    listening: WeakSet[Any] = WeakSet()
 
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         sent.append(statement)
 
-    # The driver tells nobody of what SQLAlchemy has prepared, and SQLAlchemy knows nothing of what the driver runs.
+    # asyncpg does not log statements that SQLAlchemy prepared, and SQLAlchemy does not see those on raw connections.
     def note_driver(logged: LoggedQuery) -> None:
         if not logged.query.startswith(("BEGIN", "COMMIT", "ROLLBACK")):
             sent.append(logged.query)
 
     def listen(adapted: Any, *_: Any) -> None:
-        if adapted.driver_connection not in heard:
-            heard.add(adapted.driver_connection)
+        if adapted.driver_connection not in listening:
+            listening.add(adapted.driver_connection)
             adapted.driver_connection.add_query_logger(note_driver)
 
     event.listen(engine.sync_engine, "before_cursor_execute", note)

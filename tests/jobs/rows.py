@@ -1,4 +1,4 @@
-"""Jobs as the poller would leave them, put into the database by tests."""
+"""Puts jobs into the database in the states that the poller leaves."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -38,7 +38,7 @@ RUNNING: dict[str, Any] = {"status": "running", "attempts": 1}
 
 
 async def create(session: AsyncSession, new: NewJob) -> UUID:
-    """As the API does it, in a transaction that may stay open."""
+    """Create a job as the API does, in a transaction that may stay open."""
     await session.execute(text("SELECT"))  # begins the transaction
     [created] = await create_jobs(await raw_connection_of(session), [new])
     assert isinstance(created, CreatedJob)
@@ -46,7 +46,7 @@ async def create(session: AsyncSession, new: NewJob) -> UUID:
 
 
 async def add_job(sessions: Sessions, client_id: UUID, files: Sequence[dict[str, Any]] = (QUEUED,), **job: Any) -> UUID:
-    """A job whose counters and status are those of its files."""
+    """Insert a job with counters and a status that match its files."""
     job_id, task_id = _id(job.get("created_at")), new_id()
     counts = _counts(files)
     final = job_status(counts).final
@@ -76,7 +76,7 @@ async def add_job(sessions: Sessions, client_id: UUID, files: Sequence[dict[str,
 
 
 async def finish(sessions: Sessions, job_id: UUID) -> None:
-    """What the end of the last file does to a job of one file."""
+    """Change a job of one file as the end of that file does."""
     ended = {"status": "succeeded", "files_queued": 0, "files_succeeded": 1, "finished_at": func.now()}
     async with transaction(sessions) as session:
         await session.execute(update(Job).where(Job.id == job_id).values(version=Job.version + 1, **ended))
@@ -88,7 +88,7 @@ async def count(sessions: Sessions, table: type[Job | File]) -> int:
 
 
 def _id(created_at: Any) -> UUID:
-    """As it would have been made at that instant, if that is known here."""
+    """An id of that time, or of now if the time is an SQL expression."""
     if not isinstance(created_at, datetime):
         return new_id()
     return UUID(int=lowest_id_at(created_at).int | new_id().int % (1 << 80))

@@ -20,14 +20,14 @@ async def rows(sessions: Sessions, statement: str, **values: Any) -> list[tuple[
         return [tuple(row) for row in await session.execute(text(statement), values)]
 
 
-async def test_cancel_ends_what_is_not_finished_and_keeps_the_rest(
+async def test_cancel_ends_open_files_and_keeps_finished_ones(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
 ) -> None:
     job_id = await add_job(sessions, client_id, [SUCCEEDED, FAILED, RUNNING, SUBMITTING, QUEUED], started_at=NOW)
     before = await api.get(f"/v1/jobs/{job_id}")
-    answer = await api.post(f"/v1/jobs/{job_id}/cancel")
-    job = answer.json()
-    assert (answer.status_code, job["status"]) == (200, "canceled")
+    response = await api.post(f"/v1/jobs/{job_id}/cancel")
+    job = response.json()
+    assert (response.status_code, job["status"]) == (200, "canceled")
     assert job["file_counts"] == {"total": 5, "queued": 0, "running": 0, "succeeded": 1, "failed": 1, "canceled": 3}
     assert [file["status"] for file in job["files"]] == ["succeeded", "failed", *["canceled"] * 3]
     assert job["finished_at"] is not None
@@ -35,16 +35,14 @@ async def test_cancel_ends_what_is_not_finished_and_keeps_the_rest(
     assert before.headers["etag"] != (await api.get(f"/v1/jobs/{job_id}")).headers["etag"]
 
 
-async def test_a_job_that_was_canceled_before_upstream_took_it_has_never_started(
+async def test_job_canceled_before_upstream_accepted_it_has_no_start_time(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
 ) -> None:
     job_id = await add_job(sessions, client_id, [QUEUED, SUBMITTING])
     assert (await api.post(f"/v1/jobs/{job_id}/cancel")).json()["started_at"] is None
 
 
-async def test_who_waits_for_a_job_is_woken_by_its_cancel(
-    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
-) -> None:
+async def test_cancel_ends_the_wait_for_a_job(api: httpx.AsyncClient, client_id: UUID, sessions: Sessions) -> None:
     job_id = await add_job(sessions, client_id)
     waiting = asyncio.create_task(api.get(f"/v1/jobs/{job_id}?wait=30"))
     await api.post(f"/v1/jobs/{job_id}/cancel")
@@ -52,22 +50,22 @@ async def test_who_waits_for_a_job_is_woken_by_its_cancel(
 
 
 @pytest.mark.parametrize("files", [[SUCCEEDED], [FAILED], [CANCELED], [SUCCEEDED, FAILED]])
-async def test_a_final_job_cannot_be_canceled(
+async def test_cancel_of_a_final_job_is_refused(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, files: list[dict[str, Any]]
 ) -> None:
     job_id = await add_job(sessions, client_id, files)
-    answer = await api.post(f"/v1/jobs/{job_id}/cancel")
-    assert (answer.status_code, answer.json()["code"]) == (409, "job_final")
+    response = await api.post(f"/v1/jobs/{job_id}/cancel")
+    assert (response.status_code, response.json()["code"]) == (409, "job_final")
 
 
 async def test_retry_queues_failed_and_canceled_files_again(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
 ) -> None:
     job_id = await add_job(sessions, client_id, [SUCCEEDED, FAILED, CANCELED], cost=1, started_at=NOW)
-    answer = await api.post(f"/v1/jobs/{job_id}/retry")
-    job = answer.json()
-    assert (answer.status_code, job["status"], job["finished_at"]) == (202, "running", None)
-    assert answer.headers["retry-after"]
+    response = await api.post(f"/v1/jobs/{job_id}/retry")
+    job = response.json()
+    assert (response.status_code, job["status"], job["finished_at"]) == (202, "running", None)
+    assert response.headers["retry-after"]
     assert job["file_counts"] == {"total": 3, "queued": 2, "running": 0, "succeeded": 1, "failed": 0, "canceled": 0}
     assert job["cost"]["amount"] == "1.00000"
     seen = [(file["status"], file["error"], file["attempts"]) for file in job["files"]]
@@ -75,41 +73,37 @@ async def test_retry_queues_failed_and_canceled_files_again(
     assert job["started_at"] == "2026-11-23T08:00:00Z"
 
 
-async def test_a_job_that_failed_altogether_is_queued_by_a_retry(
-    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
-) -> None:
+async def test_retry_of_a_failed_job_queues_it(api: httpx.AsyncClient, client_id: UUID, sessions: Sessions) -> None:
     job_id = await add_job(sessions, client_id, [FAILED, CANCELED])
     assert (await api.post(f"/v1/jobs/{job_id}/retry")).json()["status"] == "queued"
 
 
-async def test_failed_files_are_retried_while_others_still_run(
-    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
-) -> None:
+async def test_retry_works_while_other_files_run(api: httpx.AsyncClient, client_id: UUID, sessions: Sessions) -> None:
     job_id = await add_job(sessions, client_id, [RUNNING, FAILED])
     job = (await api.post(f"/v1/jobs/{job_id}/retry")).json()
     assert [file["status"] for file in job["files"]] == ["running", "queued"]
 
 
 @pytest.mark.parametrize("files", [[SUCCEEDED], [QUEUED], [RUNNING, SUCCEEDED]])
-async def test_where_nothing_failed_there_is_nothing_to_retry(
+async def test_retry_without_failed_files_is_refused(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, files: list[dict[str, Any]]
 ) -> None:
     job_id = await add_job(sessions, client_id, files)
-    answer = await api.post(f"/v1/jobs/{job_id}/retry")
-    assert (answer.status_code, answer.json()["code"]) == (409, "nothing_to_retry")
+    response = await api.post(f"/v1/jobs/{job_id}/retry")
+    assert (response.status_code, response.json()["code"]) == (409, "nothing_to_retry")
 
 
-async def test_of_many_retries_at_once_one_takes_effect(
+async def test_one_of_many_concurrent_retries_takes_effect(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
 ) -> None:
     job_id = await add_job(sessions, client_id, [FAILED] * 20)
-    answers = await asyncio.gather(*(api.post(f"/v1/jobs/{job_id}/retry") for _ in range(5)))
-    assert sorted(answer.status_code for answer in answers) == [202, 409, 409, 409, 409]
+    responses = await asyncio.gather(*(api.post(f"/v1/jobs/{job_id}/retry") for _ in range(5)))
+    assert sorted(response.status_code for response in responses) == [202, 409, 409, 409, 409]
     job = (await api.get(f"/v1/jobs/{job_id}")).json()
     assert (job["status"], job["file_counts"]["queued"]) == ("queued", 20)
 
 
-async def test_delete_takes_the_job_its_files_and_its_transcripts(
+async def test_delete_removes_the_job_its_files_and_its_transcripts(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
 ) -> None:
     body = {"file_urls": ["https://example.com/a.wav"]}
@@ -124,8 +118,8 @@ async def test_delete_takes_the_job_its_files_and_its_transcripts(
         job=UUID(job_id),
     )
     await api.post(f"/v1/jobs/{job_id}/cancel")
-    answer = await api.delete(f"/v1/jobs/{job_id}")
-    assert (answer.status_code, answer.content) == (204, b"")
+    response = await api.delete(f"/v1/jobs/{job_id}")
+    assert (response.status_code, response.content) == (204, b"")
     for table, column in JOB_TABLES.items():
         assert await rows(sessions, f"SELECT 1 FROM {table} WHERE {column} = :id", id=UUID(job_id)) == []  # noqa: S608
     assert (await api.get(f"/v1/jobs/{job_id}")).status_code == 404
@@ -136,16 +130,16 @@ async def test_delete_takes_the_job_its_files_and_its_transcripts(
 
 
 @pytest.mark.parametrize("files", [[QUEUED], [RUNNING, SUCCEEDED], [SUBMITTING]])
-async def test_a_job_that_is_not_final_cannot_be_deleted(
+async def test_delete_of_an_open_job_is_refused(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, files: list[dict[str, Any]]
 ) -> None:
     job_id = await add_job(sessions, client_id, files)
-    answer = await api.delete(f"/v1/jobs/{job_id}")
-    assert (answer.status_code, answer.json()["code"]) == (409, "job_not_final")
+    response = await api.delete(f"/v1/jobs/{job_id}")
+    assert (response.status_code, response.json()["code"]) == (409, "job_not_final")
     assert (await api.get(f"/v1/jobs/{job_id}")).status_code == 200
 
 
-async def test_retry_and_delete_at_once_leave_a_queued_job_or_none(
+async def test_concurrent_retry_and_delete_leave_a_queued_job_or_none(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
 ) -> None:
     for _ in range(10):
@@ -155,21 +149,21 @@ async def test_retry_and_delete_at_once_leave_a_queued_job_or_none(
 
 
 @pytest.mark.parametrize("call", [("POST", "/cancel"), ("POST", "/retry"), ("DELETE", "")])
-async def test_the_job_of_another_client_is_not_there_to_be_changed(
+async def test_commands_do_not_find_the_job_of_another_client(
     api: httpx.AsyncClient, other_api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, call: tuple[str, str]
 ) -> None:
     method, path = call
     for files in ([QUEUED], [FAILED]):
         job_id = await add_job(sessions, client_id, files)
         before = (await api.get(f"/v1/jobs/{job_id}")).json()
-        answer = await other_api.request(method, f"/v1/jobs/{job_id}{path}")
-        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+        response = await other_api.request(method, f"/v1/jobs/{job_id}{path}")
+        assert (response.status_code, response.json()["code"]) == (404, "not_found")
         assert (await api.get(f"/v1/jobs/{job_id}")).json() == before
     assert (await api.request(method, f"/v1/jobs/{new_id()}{path}")).status_code == 404
 
 
 @pytest.mark.parametrize("action", ["cancel", "retry"])
-async def test_the_poller_hears_of_a_cancel_and_of_a_retry(
+async def test_cancel_and_retry_wake_the_poller(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, app: Any, action: str
 ) -> None:
     job_id = await add_job(sessions, client_id, [QUEUED, FAILED])
@@ -177,7 +171,7 @@ async def test_the_poller_hears_of_a_cancel_and_of_a_retry(
     assert await app.state.services.wakeup.wait(0)
 
 
-async def test_changes_are_documented_with_their_conflicts(app: Any) -> None:
+async def test_conflicts_of_commands_are_documented(app: Any) -> None:
     paths = app.openapi()["paths"]
     documented = {
         "cancelJob": (paths["/v1/jobs/{job_id}/cancel"]["post"], "job_final"),

@@ -20,19 +20,19 @@ from tests.jobs.rows import count, finish
 URL = "https://example.com/a.wav"
 
 
-def pointers(answer: httpx.Response) -> list[str]:
-    return [place["pointer"] for place in answer.json()["errors"]]
+def pointers(response: httpx.Response) -> list[str]:
+    return [place["pointer"] for place in response.json()["errors"]]
 
 
-async def test_a_job_is_accepted_and_shown_as_the_contract_shows_it(api: httpx.AsyncClient) -> None:
-    answer = await api.post(
+async def test_accepted_job_has_all_fields_of_the_contract(api: httpx.AsyncClient) -> None:
+    response = await api.post(
         "/v1/jobs",
         json={"file_urls": [URL], "parameters": {"language_hints": ["zh"]}, "metadata": {"call": "4711"}},
     )
-    assert answer.status_code == 202
-    job = answer.json()
-    assert answer.headers["location"] == f"/v1/jobs/{job['id']}"
-    assert answer.headers["retry-after"] == "2"
+    assert response.status_code == 202
+    job = response.json()
+    assert response.headers["location"] == f"/v1/jobs/{job['id']}"
+    assert response.headers["retry-after"] == "2"
     assert job.pop("created_at").endswith("Z")
     assert job.pop("id")
     assert job == {
@@ -62,7 +62,7 @@ async def test_a_job_is_accepted_and_shown_as_the_contract_shows_it(api: httpx.A
     }
 
 
-async def test_the_accepted_job_reads_back_as_it_was_shown(api: httpx.AsyncClient) -> None:
+async def test_get_returns_the_job_as_post_returned_it(api: httpx.AsyncClient) -> None:
     body = {"file_urls": [f"https://example.com/{n}.wav" for n in range(150)], "metadata": {"a": "é", "b": "录音"}}
     accepted = await api.post("/v1/jobs", json=body)
     read = await api.get(accepted.headers["location"])
@@ -71,7 +71,7 @@ async def test_the_accepted_job_reads_back_as_it_was_shown(api: httpx.AsyncClien
     assert read.json()["files_truncated"] is True
 
 
-async def test_the_files_carry_what_the_queue_needs(
+async def test_files_are_stored_with_the_columns_of_the_queue(
     api: httpx.AsyncClient, api_client: tuple[CurrentClient, str], sessions: Sessions
 ) -> None:
     parameters = {"language_hints": ["zh"]}
@@ -85,25 +85,25 @@ async def test_the_files_carry_what_the_queue_needs(
     assert {(file.region, file.model, file.status) for file in files} == {("beijing", "fun-asr", "queued")}
 
 
-async def test_ten_thousand_files_are_one_statement(
+async def test_ten_thousand_files_are_inserted_in_one_statement(
     api: httpx.AsyncClient, sessions: Sessions, statements: list[str]
 ) -> None:
-    await api.post("/v1/jobs", json={"file_urls": [URL]})  # the first look at the pace of jobs
+    await api.post("/v1/jobs", json={"file_urls": [URL]})  # reads the typical durations
     statements.clear()
-    answer = await api.post("/v1/jobs", json={"file_urls": [f"{URL}?{n}" for n in range(10_000)]})
-    assert answer.status_code == 202
-    assert answer.json()["file_counts"]["total"] == 10_000
+    response = await api.post("/v1/jobs", json={"file_urls": [f"{URL}?{n}" for n in range(10_000)]})
+    assert response.status_code == 202
+    assert response.json()["file_counts"]["total"] == 10_000
     assert await count(sessions, File) == 10_001
     assert len([statement for statement in statements if "jobs" in statement]) == 1
 
 
-async def test_the_webhook_url_is_kept_encoded(api: httpx.AsyncClient, sessions: Sessions) -> None:
+async def test_webhook_url_is_stored_encoded(api: httpx.AsyncClient, sessions: Sessions) -> None:
     await api.post("/v1/jobs", json={"file_urls": [URL], "webhook_url": "https://example.com/呼?x=1"})
     async with transaction(sessions) as session:
         assert await session.scalar(select(Job.webhook_url)) == "https://example.com/%E5%91%BC?x=1"
 
 
-async def test_auto_picks_a_region_and_a_region_asked_for_is_taken(api: httpx.AsyncClient) -> None:
+async def test_auto_picks_a_region_and_a_requested_region_is_used(api: httpx.AsyncClient) -> None:
     jobs = [
         (await api.post("/v1/jobs", json={"file_urls": [URL], "model": "fun-asr", "region": region})).json()
         for region in ("auto", "beijing", "singapore")
@@ -149,22 +149,22 @@ async def test_auto_picks_a_region_and_a_region_asked_for_is_taken(api: httpx.As
         ),
     ],
 )
-async def test_what_is_wrong_is_told_with_its_place_and_leaves_nothing_behind(
+async def test_invalid_request_names_its_faults_and_creates_nothing(
     api: httpx.AsyncClient, sessions: Sessions, changes: dict[str, Any], code: str, wrong: list[str]
 ) -> None:
-    answer = await api.post("/v1/jobs", json={"file_urls": [URL], **changes}, headers={"Idempotency-Key": "k"})
-    assert (answer.status_code, answer.json()["code"]) == (422, code)
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert pointers(answer) == wrong
+    response = await api.post("/v1/jobs", json={"file_urls": [URL], **changes}, headers={"Idempotency-Key": "k"})
+    assert (response.status_code, response.json()["code"]) == (422, code)
+    assert response.headers["content-type"] == "application/problem+json"
+    assert pointers(response) == wrong
     assert (await count(sessions, Job), await count(sessions, File)) == (0, 0)
 
 
-async def test_the_twenty_first_bad_url_is_only_counted(api: httpx.AsyncClient) -> None:
-    answer = await api.post("/v1/jobs", json={"file_urls": ["x"] * 10_000})
-    assert answer.json()["errors"][-1]["detail"] == "9,980 more of its URLs are not valid"
+async def test_invalid_urls_after_the_twentieth_are_counted(api: httpx.AsyncClient) -> None:
+    response = await api.post("/v1/jobs", json={"file_urls": ["x"] * 10_000})
+    assert response.json()["errors"][-1]["detail"] == "9,980 more of its URLs are not valid"
 
 
-async def test_a_lone_surrogate_is_refused_wherever_it_stands(api: httpx.AsyncClient, sessions: Sessions) -> None:
+async def test_lone_surrogate_is_refused_in_every_field(api: httpx.AsyncClient, sessions: Sessions) -> None:
     for body in (
         '{"file_urls": ["https://example.com/\\ud800"]}',
         '{"file_urls": ["https://example.com/"], "metadata": {"a": "\\ud800"}}',
@@ -174,27 +174,29 @@ async def test_a_lone_surrogate_is_refused_wherever_it_stands(api: httpx.AsyncCl
         '{"file_urls": ["https://example.com/"], "model": "\\ud800"}',
         '{"file_urls": ["https://example.com/"], "\\ud800": "\\ud800"}',
     ):
-        answer = await api.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
-        assert answer.status_code == 422, body
+        response = await api.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
+        assert response.status_code == 422, body
     assert await count(sessions, Job) == 0
 
 
 @pytest.mark.parametrize("body", [b"{", b"", b"[]", b'"a"', b"\xff", b'{"file_urls": [NaN]}'])
-async def test_what_is_no_json_object_is_refused(api: httpx.AsyncClient, sessions: Sessions, body: bytes) -> None:
-    answer = await api.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
-    assert answer.status_code in {400, 422}
+async def test_body_that_is_not_a_json_object_is_refused(
+    api: httpx.AsyncClient, sessions: Sessions, body: bytes
+) -> None:
+    response = await api.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
+    assert response.status_code in {400, 422}
     assert await count(sessions, Job) == 0
 
 
-async def test_nobody_creates_jobs_without_a_token(stranger: httpx.AsyncClient, sessions: Sessions) -> None:
+async def test_create_without_a_token_is_refused(stranger: httpx.AsyncClient, sessions: Sessions) -> None:
     assert (await stranger.post("/v1/jobs", json={"file_urls": [URL]})).status_code == 401
     assert await count(sessions, Job) == 0
 
 
-async def test_the_same_key_with_the_same_body_is_the_same_job(api: httpx.AsyncClient, sessions: Sessions) -> None:
+async def test_same_key_and_same_body_return_the_same_job(api: httpx.AsyncClient, sessions: Sessions) -> None:
     key = {"Idempotency-Key": "call 4711"}
     first = await api.post("/v1/jobs", json={"file_urls": [URL]}, headers=key)
-    # Defaults that are spelt out mean the same.
+    # A body with explicit defaults has the same meaning.
     again = await api.post("/v1/jobs", json={"model": "fun-asr", "file_urls": [URL], "metadata": {}}, headers=key)
     assert "idempotency-replayed" not in first.headers
     assert (again.status_code, again.headers["idempotency-replayed"]) == (202, "true")
@@ -203,7 +205,7 @@ async def test_the_same_key_with_the_same_body_is_the_same_job(api: httpx.AsyncC
     assert (await count(sessions, Job), await count(sessions, File)) == (1, 1)
 
 
-async def test_a_replay_shows_the_job_as_it_is_now(api: httpx.AsyncClient, sessions: Sessions) -> None:
+async def test_replay_returns_the_current_state_of_the_job(api: httpx.AsyncClient, sessions: Sessions) -> None:
     first = await api.post("/v1/jobs", json={"file_urls": [URL]}, headers={"Idempotency-Key": "k"})
     await finish(sessions, first.json()["id"])
     again = await api.post("/v1/jobs", json={"file_urls": [URL]}, headers={"Idempotency-Key": "k"})
@@ -223,18 +225,18 @@ async def test_a_replay_shows_the_job_as_it_is_now(api: httpx.AsyncClient, sessi
         {"file_urls": [URL], "webhook_url": "https://example.com/"},
     ],
 )
-async def test_the_same_key_with_another_body_is_refused(
+async def test_same_key_with_another_body_is_refused(
     api: httpx.AsyncClient, sessions: Sessions, other: dict[str, Any]
 ) -> None:
     key = {"Idempotency-Key": "k"}
     await api.post("/v1/jobs", json={"file_urls": [URL]}, headers=key)
-    answer = await api.post("/v1/jobs", json=other, headers=key)
-    assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
-    assert pointers(answer) == ["/header/Idempotency-Key"]
+    response = await api.post("/v1/jobs", json=other, headers=key)
+    assert (response.status_code, response.json()["code"]) == (422, "idempotency_key_reused")
+    assert pointers(response) == ["/header/Idempotency-Key"]
     assert await count(sessions, Job) == 1
 
 
-async def test_a_key_belongs_to_its_client(api: httpx.AsyncClient, other_api: httpx.AsyncClient) -> None:
+async def test_clients_may_use_the_same_key(api: httpx.AsyncClient, other_api: httpx.AsyncClient) -> None:
     key = {"Idempotency-Key": "k"}
     mine = await api.post("/v1/jobs", json={"file_urls": [URL]}, headers=key)
     theirs = await other_api.post("/v1/jobs", json={"file_urls": [URL, URL]}, headers=key)
@@ -243,43 +245,41 @@ async def test_a_key_belongs_to_its_client(api: httpx.AsyncClient, other_api: ht
 
 
 @pytest.mark.parametrize("key", [b"", b"k" * 256, "键".encode() * 256, b"a\tb", b"\x7f", b"\x85", "\x85".encode()])
-async def test_a_key_of_another_length_or_with_control_characters_is_refused(
-    api: httpx.AsyncClient, key: bytes
-) -> None:
-    answer = await api.post("/v1/jobs", json={"file_urls": [URL]}, headers=[(b"Idempotency-Key", key)])
-    assert (answer.status_code, pointers(answer)) == (422, ["/header/Idempotency-Key"])
-    assert "\\" not in answer.json()["detail"], "no regular expression"
+async def test_key_that_is_too_long_or_has_control_characters_is_refused(api: httpx.AsyncClient, key: bytes) -> None:
+    response = await api.post("/v1/jobs", json={"file_urls": [URL]}, headers=[(b"Idempotency-Key", key)])
+    assert (response.status_code, pointers(response)) == (422, ["/header/Idempotency-Key"])
+    assert "\\" not in response.json()["detail"], "no regular expression"
 
 
 @pytest.mark.parametrize("key", ["键" * 255, "clé d'été", "🔑", "a/b:c=4711;~"])
-async def test_a_key_may_have_any_characters(api: httpx.AsyncClient, sessions: Sessions, key: str) -> None:
+async def test_key_may_contain_any_other_character(api: httpx.AsyncClient, sessions: Sessions, key: str) -> None:
     for replayed in (None, "true"):
-        answer = await api.post("/v1/jobs", json={"file_urls": [URL]}, headers=[(b"Idempotency-Key", key.encode())])
-        assert (answer.status_code, answer.headers.get("idempotency-replayed")) == (202, replayed)
+        response = await api.post("/v1/jobs", json={"file_urls": [URL]}, headers=[(b"Idempotency-Key", key.encode())])
+        assert (response.status_code, response.headers.get("idempotency-replayed")) == (202, replayed)
     async with transaction(sessions) as session:
         assert await session.scalar(select(Job.idempotency_key)) == key
 
 
-async def test_a_key_in_latin_1_is_taken_too(api: httpx.AsyncClient, sessions: Sessions) -> None:
+async def test_key_in_latin_1_is_accepted(api: httpx.AsyncClient, sessions: Sessions) -> None:
     await api.post("/v1/jobs", json={"file_urls": [URL]}, headers=[(b"Idempotency-Key", "clé".encode("latin-1"))])
     async with transaction(sessions) as session:
         assert await session.scalar(select(Job.idempotency_key)) == "clé"
 
 
-async def test_of_twenty_equal_requests_at_once_one_makes_the_job(api: httpx.AsyncClient, sessions: Sessions) -> None:
+async def test_twenty_concurrent_equal_requests_create_one_job(api: httpx.AsyncClient, sessions: Sessions) -> None:
     async def post() -> httpx.Response:
         return await api.post(
             "/v1/jobs", json={"file_urls": [URL, URL]}, headers={"Idempotency-Key": "k" * 255}
         )  # fmt: skip
 
-    answers = await asyncio.gather(*(post() for _ in range(20)))
-    assert {answer.status_code for answer in answers} == {202}
-    assert len({answer.json()["id"] for answer in answers}) == 1
-    assert Counter(answer.headers.get("idempotency-replayed") for answer in answers) == {None: 1, "true": 19}
+    responses = await asyncio.gather(*(post() for _ in range(20)))
+    assert {response.status_code for response in responses} == {202}
+    assert len({response.json()["id"] for response in responses}) == 1
+    assert Counter(response.headers.get("idempotency-replayed") for response in responses) == {None: 1, "true": 19}
     assert (await count(sessions, Job), await count(sessions, File)) == (1, 2)
 
 
-async def test_the_doorbell_rings_after_the_commit_and_for_new_jobs_only(app: FastAPI, api: httpx.AsyncClient) -> None:
+async def test_new_job_wakes_the_poller_and_a_replay_does_not(app: FastAPI, api: httpx.AsyncClient) -> None:
     wakeup: WakeUp = app.state.services.wakeup
     await api.post("/v1/jobs", json={"file_urls": [URL]}, headers={"Idempotency-Key": "k"})
     assert await wakeup.wait(0)
@@ -287,13 +287,13 @@ async def test_the_doorbell_rings_after_the_commit_and_for_new_jobs_only(app: Fa
     assert not await wakeup.wait(0)
 
 
-async def test_a_body_in_latin_1_is_told_to_be_unicode(api: httpx.AsyncClient) -> None:
+async def test_body_in_latin_1_is_refused(api: httpx.AsyncClient) -> None:
     body = json.dumps({"file_urls": ["https://example.com/é"]}, ensure_ascii=False).encode("latin-1")
-    answer = await api.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
-    assert answer.status_code == 400
+    response = await api.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
+    assert response.status_code == 400
 
 
-async def test_the_detail_counts_what_is_wrong_elsewhere_too(api: httpx.AsyncClient) -> None:
+async def test_detail_counts_the_faults_outside_the_parameters(api: httpx.AsyncClient) -> None:
     body = {"file_urls": ["ftp://example.com/a.wav"], "parameters": {"speaker_count": 1000}}
     problem = (await api.post("/v1/jobs", json=body)).json()
     assert problem["detail"] == "2 places in the parameters are wrong (and 1 more elsewhere)"

@@ -24,12 +24,12 @@ from app.queue.models import Job
 from tests.jobs.rows import SUCCEEDED, add_job, finish
 from tests.live_server import live_server
 
-PATIENCE_S = 20
+TIMEOUT_S = 20
 
 
 @pytest.fixture
 async def waiters(app: FastAPI, sessions: Sessions) -> AsyncIterator[JobWaiters]:
-    """The application's, looking more often than in earnest. Closed before the server is: as in `app.server.run`."""
+    """The application's waiters with a short interval. Closed before the server, as in `app.server.run`."""
     waiters = app.state.services.waiters = JobWaiters(sessions, interval_s=0.01)
     yield waiters
     waiters.close()
@@ -41,20 +41,20 @@ async def live(
 ) -> AsyncIterator[httpx.AsyncClient]:
     headers = {"Authorization": f"Bearer {api_client[1]}"}
     async with live_server(app) as url:
-        async with httpx.AsyncClient(base_url=url, headers=headers, timeout=PATIENCE_S) as http:
+        async with httpx.AsyncClient(base_url=url, headers=headers, timeout=TIMEOUT_S) as http:
             yield http
         waiters.close()
 
 
 @dataclass
 class Stream:
-    """The answer and its blocks: what stands between empty lines."""
+    """A response and its blocks, which empty lines separate."""
 
-    answer: httpx.Response
+    response: httpx.Response
     blocks: AsyncIterator[str]
 
     async def event(self) -> tuple[int, dict[str, Any]]:
-        """Id and job of the next event, comments left out."""
+        """Id and job of the next event. Comments are skipped."""
         async for block in self.blocks:
             fields = dict(line.partition(": ")[::2] for line in block.splitlines())
             if fields.get("event") == "job":
@@ -68,14 +68,14 @@ class Stream:
 @asynccontextmanager
 async def following(http: httpx.AsyncClient, job_id: UUID, seen: int | None = None) -> AsyncIterator[Stream]:
     headers = {"Accept": "text/event-stream"} | ({} if seen is None else {"Last-Event-ID": str(seen)})
-    async with asyncio.timeout(PATIENCE_S), http.stream("GET", f"/v1/jobs/{job_id}/events", headers=headers) as answer:
-        assert answer.status_code == 200
-        yield Stream(answer, _blocks(answer))
+    async with asyncio.timeout(TIMEOUT_S), http.stream("GET", f"/v1/jobs/{job_id}/events", headers=headers) as response:
+        assert response.status_code == 200
+        yield Stream(response, _blocks(response))
 
 
-async def _blocks(answer: httpx.Response) -> AsyncIterator[str]:
+async def _blocks(response: httpx.Response) -> AsyncIterator[str]:
     block = ""
-    async for line in answer.aiter_lines():
+    async for line in response.aiter_lines():
         if not line:
             yield block
             block = ""
@@ -97,19 +97,19 @@ async def finish_running(sessions: Sessions, job_id: UUID) -> None:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while not condition():  # noqa: ASYNC110 - what ends a connection sets no event of ours
             await asyncio.sleep(0.005)
 
 
-async def test_the_job_comes_at_each_change_until_it_is_final(
+async def test_stream_sends_the_job_at_each_change_until_it_is_final(
     live: httpx.AsyncClient, client_id: UUID, sessions: Sessions
 ) -> None:
     job_id = await add_job(sessions, client_id)
     async with following(live, job_id) as stream:
-        assert stream.answer.headers["content-type"].startswith("text/event-stream")
-        assert stream.answer.headers["cache-control"] == "no-store"
-        assert stream.answer.headers["x-accel-buffering"] == "no"
+        assert stream.response.headers["content-type"].startswith("text/event-stream")
+        assert stream.response.headers["cache-control"] == "no-store"
+        assert stream.response.headers["x-accel-buffering"] == "no"
         first = await stream.event()
         assert (first[0], first[1]) == (1, (await live.get(f"/v1/jobs/{job_id}")).json())
         await start(sessions, job_id)
@@ -121,16 +121,16 @@ async def test_the_job_comes_at_each_change_until_it_is_final(
         assert await stream.rest() == []
 
 
-async def test_a_final_job_is_one_event(api: httpx.AsyncClient, client_id: UUID, sessions: Sessions) -> None:
+async def test_stream_of_a_final_job_has_one_event(api: httpx.AsyncClient, client_id: UUID, sessions: Sessions) -> None:
     job_id = await add_job(sessions, client_id, [SUCCEEDED], version=5)
-    answer = await api.get(f"/v1/jobs/{job_id}/events")
-    blocks = answer.text.split("\n\n")
+    response = await api.get(f"/v1/jobs/{job_id}/events")
+    blocks = response.text.split("\n\n")
     assert blocks[0] == "retry: 2000"
     assert blocks[1].splitlines()[:2] == ["event: job", "id: 5"]
     assert blocks[2:] == [""]
 
 
-async def test_who_comes_back_gets_what_is_newer_at_once_and_waits_otherwise(
+async def test_reconnect_gets_a_newer_version_at_once_or_waits_for_it(
     live: httpx.AsyncClient, client_id: UUID, sessions: Sessions, waiters: JobWaiters
 ) -> None:
     job_id = await add_job(sessions, client_id, version=3)
@@ -144,43 +144,45 @@ async def test_who_comes_back_gets_what_is_newer_at_once_and_waits_otherwise(
 
 
 @pytest.mark.parametrize("seen", ["6", str(2**80)])
-async def test_an_id_that_the_job_never_had_hides_nothing(
+async def test_last_event_id_above_the_version_is_ignored(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, seen: str
 ) -> None:
     job_id = await add_job(sessions, client_id, [SUCCEEDED], version=5)
-    answer = await api.get(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": seen})
-    assert answer.status_code == 200
-    assert "event: job\nid: 5\n" in answer.text
+    response = await api.get(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": seen})
+    assert response.status_code == 200
+    assert "event: job\nid: 5\n" in response.text
 
 
-async def test_who_has_seen_the_end_is_told_not_to_come_back(
+async def test_reconnect_after_the_last_event_is_204(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
 ) -> None:
     job_id = await add_job(sessions, client_id, [SUCCEEDED], version=5)
-    answer = await api.get(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": "5"})
-    assert (answer.status_code, answer.content) == (204, b"")
-    answer = await api.get(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": "4"})
-    assert answer.status_code == 200
+    response = await api.get(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": "5"})
+    assert (response.status_code, response.content) == (204, b"")
+    response = await api.get(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": "4"})
+    assert response.status_code == 200
 
 
 @pytest.mark.parametrize("seen", ["x", "-1", "1.5", "", "1_0", "1.0", "+1"])
-async def test_what_is_no_id_is_refused(api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, seen: str) -> None:
+async def test_invalid_last_event_id_is_refused(
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, seen: str
+) -> None:
     job_id = await add_job(sessions, client_id, [SUCCEEDED])
-    answer = await api.get(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": seen})
-    assert answer.status_code == 422
-    assert [place["pointer"] for place in answer.json()["errors"]] == ["/header/Last-Event-ID"]
+    response = await api.get(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": seen})
+    assert response.status_code == 422
+    assert [place["pointer"] for place in response.json()["errors"]] == ["/header/Last-Event-ID"]
 
 
-async def test_what_is_no_own_job_has_no_events(
+async def test_stream_does_not_find_unknown_jobs_and_jobs_of_other_clients(
     api: httpx.AsyncClient, other_api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
 ) -> None:
     job_id = await add_job(sessions, client_id)
     for http, path in ((other_api, job_id), (api, new_id()), (api, "4711")):
-        answer = await http.get(f"/v1/jobs/{path}/events")
-        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+        response = await http.get(f"/v1/jobs/{path}/events")
+        assert (response.status_code, response.json()["code"]) == (404, "not_found")
 
 
-async def test_silence_is_broken_by_comments(
+async def test_silent_stream_sends_comments(
     live: httpx.AsyncClient, client_id: UUID, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(event_stream, "KEEP_ALIVE_S", 0.02)
@@ -189,17 +191,17 @@ async def test_silence_is_broken_by_comments(
         assert [await anext(stream.blocks) for _ in range(3)] == [": keep-alive\n"] * 3
 
 
-async def test_head_answers_without_waiting(
+async def test_head_does_not_wait(
     live: httpx.AsyncClient, client_id: UUID, sessions: Sessions, waiters: JobWaiters
 ) -> None:
     job_id = await add_job(sessions, client_id)
-    answer = await live.head(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": "1"})
-    assert (answer.status_code, answer.content) == (200, b"")
-    assert answer.headers["content-type"].startswith("text/event-stream")
+    response = await live.head(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": "1"})
+    assert (response.status_code, response.content) == (200, b"")
+    assert response.headers["content-type"].startswith("text/event-stream")
     await until(lambda: waiters.waiting == 0)
 
 
-async def test_the_stream_of_a_revoked_client_ends(
+async def test_stream_of_a_revoked_client_ends(
     live: httpx.AsyncClient, client_id: UUID, sessions: Sessions, waiters: JobWaiters
 ) -> None:
     async with following(live, await add_job(sessions, client_id)) as stream:
@@ -211,14 +213,14 @@ async def test_the_stream_of_a_revoked_client_ends(
     assert waiters.waiting == 0
 
 
-async def test_the_stream_of_a_deleted_job_ends(
+async def test_stream_of_a_deleted_job_ends(
     live: httpx.AsyncClient, client_id: UUID, sessions: Sessions, waiters: JobWaiters
 ) -> None:
     job_id = await add_job(sessions, client_id)
     async with following(live, job_id) as stream:
         await stream.event()
         await until(lambda: waiters.waiting == 1)
-        # In one transaction: nobody sees it final.
+        # One transaction, so that the job is never seen as final.
         async with transaction(sessions) as session:
             ended = {"status": "canceled", "files_queued": 0, "files_canceled": 1, "finished_at": Job.created_at}
             await session.execute(update(Job).where(Job.id == job_id).values(**ended))
@@ -236,7 +238,7 @@ async def test_streams_end_when_the_gateway_stops(
         assert set(await stream.rest()) <= {": keep-alive\n"}
 
 
-async def test_two_hundred_watchers_hold_no_connection_and_leave_nothing_behind(
+async def test_two_hundred_streams_hold_no_connection_and_release_their_waits(
     live: httpx.AsyncClient, client_id: UUID, sessions: Sessions, waiters: JobWaiters, engine: AsyncEngine
 ) -> None:
     job_id = await add_job(sessions, client_id)
@@ -248,19 +250,19 @@ async def test_two_hundred_watchers_hold_no_connection_and_leave_nothing_behind(
             await stream.event()
             await stream.rest()
 
-    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=PATIENCE_S, limits=limits) as http:
+    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=TIMEOUT_S, limits=limits) as http:
         watches = [asyncio.create_task(watch(http)) for _ in range(200)]
         await until(lambda: waiters.waiting == 200)
         assert engine.pool.checkedout() <= 1  # type: ignore[attr-defined]
-        for hanging_up in watches[:100]:
-            hanging_up.cancel()
+        for disconnecting in watches[:100]:
+            disconnecting.cancel()
         await until(lambda: waiters.waiting == 100)
         await finish(sessions, job_id)
         await asyncio.gather(*watches[100:])
     assert waiters.waiting == 0
 
 
-def test_the_document_shows_what_a_stream_looks_like(app: FastAPI) -> None:
+def test_document_has_an_example_of_a_stream(app: FastAPI) -> None:
     operation = app.openapi()["paths"]["/v1/jobs/{job_id}/events"]["get"]
     assert list(operation["responses"]["200"]["content"]) == ["text/event-stream"]
     assert "event: job" in operation["responses"]["200"]["content"]["text/event-stream"]["example"]

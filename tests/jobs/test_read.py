@@ -19,12 +19,12 @@ from app.queue.queries import JobFilters
 from tests.jobs.rows import FAILED, NOW, QUEUED, RUNNING, SUBMITTING, SUCCEEDED, add_job, finish
 
 
-def ids(answer: httpx.Response) -> list[str]:
-    assert answer.status_code == 200, answer.text
-    return [item["id"] for item in answer.json()["items"]]
+def ids(response: httpx.Response) -> list[str]:
+    assert response.status_code == 200, response.text
+    return [item["id"] for item in response.json()["items"]]
 
 
-async def test_a_job_under_way_shows_counts_cost_and_files(
+async def test_running_job_shows_counts_cost_and_files(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
 ) -> None:
     transcript_id = new_id()
@@ -58,7 +58,7 @@ async def test_a_job_under_way_shows_counts_cost_and_files(
     }
 
 
-async def test_the_etag_changes_with_the_job_and_saves_the_answer(
+async def test_etag_changes_with_the_job_and_gives_304_before(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
 ) -> None:
     job_id = await add_job(sessions, client_id)
@@ -72,15 +72,15 @@ async def test_the_etag_changes_with_the_job_and_saves_the_answer(
     assert "retry-after" not in changed.headers
 
 
-async def test_what_is_no_own_job_is_not_there(
+async def test_reads_do_not_find_unknown_jobs_and_jobs_of_other_clients(
     api: httpx.AsyncClient, other_api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
 ) -> None:
     job_id = await add_job(sessions, client_id)
     for path in (f"/v1/jobs/{job_id}", f"/v1/jobs/{job_id}/files"):
         assert (await other_api.get(path)).json()["code"] == "not_found"
     for path in (f"/v1/jobs/{new_id()}", "/v1/jobs/4711", "/v1/jobs/4711/files", f"/v1/jobs/{new_id()}/files"):
-        answer = await api.get(path)
-        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+        response = await api.get(path)
+        assert (response.status_code, response.json()["code"]) == (404, "not_found")
     assert ids(await other_api.get("/v1/jobs")) == []
 
 
@@ -88,24 +88,24 @@ async def test_each_read_is_one_statement_besides_the_token(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, statements: list[str]
 ) -> None:
     jobs = [await add_job(sessions, client_id, [QUEUED, FAILED]) for _ in range(3)]
-    await api.get(f"/v1/jobs/{jobs[0]}")  # the token's first use is recorded, the pace of jobs looked at
-    await api.get("/v1/jobs")  # shows jobs that this process has not seen yet
+    await api.get(f"/v1/jobs/{jobs[0]}")  # records the first use of the token, and reads the typical durations
+    await api.get("/v1/jobs")  # fills the cache
     for path in ("/v1/jobs", f"/v1/jobs/{jobs[0]}", f"/v1/jobs/{jobs[0]}/files"):
-        await asyncio.sleep(0)  # for the statements of the call before
+        await asyncio.sleep(0)  # the statements of the call before are logged now
         statements.clear()
         assert (await api.get(path)).status_code == 200
         await asyncio.sleep(0)
         assert len(statements) == 2, (path, statements)
 
 
-async def test_the_list_is_newest_first_and_shows_each_job_as_it_is(
+async def test_list_is_newest_first_and_shows_each_job_as_get_does(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
 ) -> None:
     jobs = [await add_job(sessions, client_id, [QUEUED, FAILED]) for _ in range(3)]
-    answer = await api.get("/v1/jobs")
-    assert ids(answer) == [str(job_id) for job_id in reversed(jobs)]
-    assert answer.json()["items"][0] == (await api.get(f"/v1/jobs/{jobs[2]}")).json()
-    assert answer.json()["next_cursor"] is None
+    response = await api.get("/v1/jobs")
+    assert ids(response) == [str(job_id) for job_id in reversed(jobs)]
+    assert response.json()["items"][0] == (await api.get(f"/v1/jobs/{jobs[2]}")).json()
+    assert response.json()["next_cursor"] is None
 
 
 async def test_pages_are_stable_while_jobs_arrive(api: httpx.AsyncClient, client_id: UUID, sessions: Sessions) -> None:
@@ -113,15 +113,15 @@ async def test_pages_are_stable_while_jobs_arrive(api: httpx.AsyncClient, client
     seen: list[str] = []
     cursor: dict[str, str] = {}
     for _ in range(3):
-        answer = await api.get("/v1/jobs", params={"limit": 2, **cursor})
-        seen += ids(answer)
-        cursor = {"cursor": answer.json()["next_cursor"]}
+        response = await api.get("/v1/jobs", params={"limit": 2, **cursor})
+        seen += ids(response)
+        cursor = {"cursor": response.json()["next_cursor"]}
         await add_job(sessions, client_id)
     assert seen == jobs[::-1]
     assert cursor == {"cursor": None}
 
 
-async def test_a_hundred_files_are_shown_and_all_are_listed(
+async def test_job_shows_a_hundred_files_and_the_list_has_all(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
 ) -> None:
     job_id = await add_job(sessions, client_id, [QUEUED] * 101)
@@ -130,9 +130,9 @@ async def test_a_hundred_files_are_shown_and_all_are_listed(
     indexes: list[int] = []
     cursor: dict[str, str] = {}
     while cursor != {"cursor": None}:
-        answer = (await api.get(f"/v1/jobs/{job_id}/files", params={"limit": 50, **cursor})).json()
-        indexes += [file["index"] for file in answer["items"]]
-        cursor = {"cursor": answer["next_cursor"]}
+        response = (await api.get(f"/v1/jobs/{job_id}/files", params={"limit": 50, **cursor})).json()
+        indexes += [file["index"] for file in response["items"]]
+        cursor = {"cursor": response["next_cursor"]}
     assert indexes == [*range(101)]
 
 
@@ -146,15 +146,15 @@ async def test_a_hundred_files_are_shown_and_all_are_listed(
         ([], [0, 1, 2, 3, 4]),
     ],
 )
-async def test_files_are_filtered_by_what_clients_see(
+async def test_files_are_filtered_by_their_status_in_the_api(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, statuses: list[str], indexes: list[int]
 ) -> None:
     job_id = await add_job(sessions, client_id, [QUEUED, SUBMITTING, RUNNING, SUCCEEDED, FAILED])
-    answer = await api.get(f"/v1/jobs/{job_id}/files", params={"status": statuses})
-    assert [file["index"] for file in answer.json()["items"]] == indexes
+    response = await api.get(f"/v1/jobs/{job_id}/files", params={"status": statuses})
+    assert [file["index"] for file in response.json()["items"]] == indexes
 
 
-async def test_filters_narrow_each_other(api: httpx.AsyncClient, client_id: UUID, sessions: Sessions) -> None:
+async def test_jobs_match_all_filters(api: httpx.AsyncClient, client_id: UUID, sessions: Sessions) -> None:
     a = await add_job(sessions, client_id, created_at=NOW, metadata_={"call": "1", "team": "x", "a.b": "c"})
     b = await add_job(sessions, client_id, [SUCCEEDED], region="singapore", created_at=NOW + timedelta(hours=1))
     c = await add_job(
@@ -189,7 +189,7 @@ async def test_filters_narrow_each_other(api: httpx.AsyncClient, client_id: UUID
     assert await found(("created_before", "9999-12-31T23:59:59Z")) == [str(c), str(b), str(a)]
 
 
-async def test_ids_of_an_api_whose_clock_is_off_by_hours_do_not_hide_jobs(
+async def test_time_filters_find_jobs_whose_ids_are_hours_off(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
 ) -> None:
     job_id = await add_job(sessions, client_id, created_at=NOW)
@@ -203,10 +203,10 @@ async def test_ids_of_an_api_whose_clock_is_off_by_hours_do_not_hide_jobs(
     ("filters", "index"),
     [
         (JobFilters(statuses=[JobStatus.FAILED, JobStatus.QUEUED]), "ix_jobs_unusual"),
-        (JobFilters(metadata={"call": "nobody's"}), "ix_jobs_metadata"),
+        (JobFilters(metadata={"call": "rare"}), "ix_jobs_metadata"),
     ],
 )
-async def test_a_rare_filter_reads_only_what_it_finds(
+async def test_filter_for_rare_jobs_uses_its_index(
     client_id: UUID, database_url: str, filters: JobFilters, index: str
 ) -> None:
     engine = create_engine(database_url, pool_size=1)
@@ -214,7 +214,7 @@ async def test_a_rare_filter_reads_only_what_it_finds(
     async with transaction(sessions) as session:
         await session.execute(_MANY_JOBS, {"client_id": client_id})
         await session.execute(text("ANALYZE jobs"))
-    for _ in range(10):  # more than PostgreSQL takes to prefer a plan for any values
+    for _ in range(10):  # PostgreSQL switches to a generic plan after five
         async with raw_connection(sessions) as connection:
             assert await queries.list_versions(connection, client_id, filters, 51) == []
     async with transaction(sessions) as session:
@@ -259,29 +259,29 @@ _MANY_JOBS = text("""
         ("state=queued", "/query/state"),
     ],
 )
-async def test_a_wrong_filter_is_refused_with_its_name(api: httpx.AsyncClient, query: str, pointer: str) -> None:
-    answer = await api.get(f"/v1/jobs?{query}")
-    assert (answer.status_code, [place["pointer"] for place in answer.json()["errors"]]) == (422, [pointer])
+async def test_invalid_filter_is_refused_by_name(api: httpx.AsyncClient, query: str, pointer: str) -> None:
+    response = await api.get(f"/v1/jobs?{query}")
+    assert (response.status_code, [place["pointer"] for place in response.json()["errors"]]) == (422, [pointer])
 
 
-async def test_a_cursor_of_another_list_is_refused(api: httpx.AsyncClient, client_id: UUID, sessions: Sessions) -> None:
+async def test_cursor_of_another_list_is_refused(api: httpx.AsyncClient, client_id: UUID, sessions: Sessions) -> None:
     job_id = await add_job(sessions, client_id, [QUEUED, QUEUED])
     files = await api.get(f"/v1/jobs/{job_id}/files?limit=1")
-    answer = await api.get("/v1/jobs", params={"cursor": files.json()["next_cursor"]})
-    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_cursor")
+    response = await api.get("/v1/jobs", params={"cursor": files.json()["next_cursor"]})
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_cursor")
 
 
-async def test_a_cursor_of_another_jobs_files_is_refused(
+async def test_cursor_of_the_files_of_another_job_is_refused(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
 ) -> None:
     jobs = [await add_job(sessions, client_id, [QUEUED, QUEUED]) for _ in range(2)]
     cursor = (await api.get(f"/v1/jobs/{jobs[0]}/files?limit=1")).json()["next_cursor"]
-    answers = [await api.get(f"/v1/jobs/{job_id}/files", params={"cursor": cursor}) for job_id in jobs]
-    assert [answer.status_code for answer in answers] == [200, 422]
-    assert answers[1].json()["code"] == "invalid_cursor"
+    responses = [await api.get(f"/v1/jobs/{job_id}/files", params={"cursor": cursor}) for job_id in jobs]
+    assert [response.status_code for response in responses] == [200, 422]
+    assert responses[1].json()["code"] == "invalid_cursor"
 
 
-async def test_a_cursor_is_worth_nothing_to_another_client_or_changed(
+async def test_cursor_of_another_client_and_changed_cursor_are_refused(
     api: httpx.AsyncClient, other_api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
 ) -> None:
     for _ in range(2):
@@ -290,19 +290,17 @@ async def test_a_cursor_is_worth_nothing_to_another_client_or_changed(
     assert (await api.get("/v1/jobs", params={"cursor": cursor})).status_code == 200
     changed = cursor[:30] + ("A" if cursor[30] == "B" else "B") + cursor[31:]
     for caller, tried in ((other_api, cursor), (api, changed)):
-        answer = await caller.get("/v1/jobs", params={"cursor": tried})
-        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_cursor")
+        response = await caller.get("/v1/jobs", params={"cursor": tried})
+        assert (response.status_code, response.json()["code"]) == (422, "invalid_cursor")
 
 
-async def test_an_offset_whose_plus_was_not_escaped_is_understood(
+async def test_offset_with_an_unescaped_plus_is_accepted(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
 ) -> None:
     await add_job(sessions, client_id, created_at=NOW)
     assert len(ids(await api.get("/v1/jobs?created_after=2026-11-23T15:59:59+08:00"))) == 1
 
 
-async def test_a_job_outlives_its_model_in_the_catalogue(
-    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
-) -> None:
+async def test_job_of_a_removed_model_is_shown(api: httpx.AsyncClient, client_id: UUID, sessions: Sessions) -> None:
     job_id = await add_job(sessions, client_id, model="gone")
     assert (await api.get(f"/v1/jobs/{job_id}")).json()["cost"]["currency"] == "CNY"

@@ -1,4 +1,4 @@
-"""`waiting_reason`: why queued files cannot go out, in all that shows a job."""
+"""`waiting_reason` in all responses that show a job."""
 
 import json
 from collections.abc import AsyncIterator
@@ -46,7 +46,7 @@ async def reason_of(api: httpx.AsyncClient, job_id: UUID) -> Any:
     return job["waiting_reason"]
 
 
-async def test_a_new_job_says_at_once_why_it_waits(api: httpx.AsyncClient, sessions: Sessions) -> None:
+async def test_new_job_has_the_waiting_reason(api: httpx.AsyncClient, sessions: Sessions) -> None:
     await block(sessions)
     posted = (await api.post("/v1/jobs", json={"file_urls": ["https://example.com/a.wav"]})).json()
     assert posted["waiting_reason"] == REASON
@@ -55,7 +55,7 @@ async def test_a_new_job_says_at_once_why_it_waits(api: httpx.AsyncClient, sessi
     assert await reason_of(api, posted["id"]) is None
 
 
-async def test_the_etag_and_the_list_change_with_the_reason_although_the_version_does_not(
+async def test_etag_and_list_change_with_the_reason_alone(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
 ) -> None:
     job_id = await add_job(sessions, client_id)
@@ -64,10 +64,10 @@ async def test_the_etag_and_the_list_change_with_the_reason_although_the_version
     for change in (None, "account_key_refused", "account_unpaid"):
         if change:
             await block(sessions, code=change)
-        answer = await api.get(path)
-        etags.append(answer.headers["etag"])
-        assert (answer.json()["waiting_reason"] or {}).get("code") == change
-        assert await reason_of(api, job_id) == answer.json()["waiting_reason"]
+        response = await api.get(path)
+        etags.append(response.headers["etag"])
+        assert (response.json()["waiting_reason"] or {}).get("code") == change
+        assert await reason_of(api, job_id) == response.json()["waiting_reason"]
         assert (await api.get(path, headers={"If-None-Match": etags[-1]})).status_code == 304
     assert len(set(etags)) == 3
     filtered = (await api.get("/v1/jobs?status=queued")).json()["items"]
@@ -80,7 +80,7 @@ async def test_the_etag_and_the_list_change_with_the_reason_although_the_version
     ("everywhere", "job", "files", "waits"),
     [
         (True, {}, [{}], True),
-        (False, {}, [{}], False),  # it goes to another region
+        (False, {}, [{}], False),  # another region takes it
         (False, {"requested_region": "beijing"}, [{}], True),
         (False, {"parameters": {"vocabulary_id": "vocab-x-1"}}, [{}], True),
         (False, {}, [{}, OSS], True),  # an upload stays with its account
@@ -92,7 +92,7 @@ async def test_the_etag_and_the_list_change_with_the_reason_although_the_version
         (True, {}, [SUCCEEDED], False),
     ],
 )
-async def test_only_jobs_with_files_that_no_account_takes_have_a_reason(
+async def test_reason_is_set_only_if_no_account_takes_the_queued_files(
     api: httpx.AsyncClient,
     client_id: UUID,
     sessions: Sessions,
@@ -114,19 +114,19 @@ async def waiters(app: FastAPI, sessions: Sessions) -> AsyncIterator[JobWaiters]
     waiters.close()
 
 
-async def test_a_stream_of_events_tells_that_a_reason_came_and_went(
+async def test_stream_sends_changes_of_the_reason(
     app: FastAPI, waiters: JobWaiters, api_client: tuple[CurrentClient, str], sessions: Sessions
 ) -> None:
     job_id = await add_job(sessions, api_client[0].id)
     headers = {"Authorization": f"Bearer {api_client[1]}"}
     async with live_server(app) as url, httpx.AsyncClient(base_url=url, headers=headers, timeout=20) as http:
         path = f"/v1/jobs/{job_id}/events"
-        async with http.stream("GET", path) as answer:
-            lines = answer.aiter_lines()
+        async with http.stream("GET", path) as response:
+            lines = response.aiter_lines()
             assert await _next_reason(lines) is None
             await block(sessions)
             assert await _next_reason(lines) == REASON
-            # Who comes back has perhaps not seen it: the version is the same.
+            # A client that reconnects may not have received the reason: the version is the same.
             async with http.stream("GET", path, headers={"Last-Event-ID": "1"}) as again:
                 assert await _next_reason(again.aiter_lines()) == REASON
             await unblock(sessions)
@@ -141,9 +141,7 @@ async def _next_reason(lines: AsyncIterator[str]) -> Any:
     raise AssertionError("the stream ended")
 
 
-async def test_a_wait_for_the_end_is_not_over_because_of_a_reason(
-    client_id: UUID, sessions: Sessions, waiters: JobWaiters
-) -> None:
+async def test_reason_does_not_end_a_wait_for_the_end(client_id: UUID, sessions: Sessions, waiters: JobWaiters) -> None:
     job_id = await add_job(sessions, client_id)
     await block(sessions)
     assert await waiters.until_final(job_id, 0.2) is None
