@@ -75,28 +75,30 @@ async def stream_job_events(
     One statement, and the token's.
     """
     services = job_services(request)
-    job = await services.find_job((client.id, job_id))
+    snapshot = await services.find_job((client.id, job_id))
     seen = last_event_id or 0
-    if seen > job.version.number:
+    if seen > snapshot.version.number:
         seen = 0  # an id of another job must not hide this job's last event
-    if job.final and seen == job.version.number:
+    if snapshot.final and seen == snapshot.version.number:
         return Response(status_code=204, headers=_HEADERS)
-    return StreamingResponse(_events(services.waiters, job, seen), headers=_HEADERS, media_type="text/event-stream")
+    return StreamingResponse(
+        _events(services.waiters, snapshot, seen), headers=_HEADERS, media_type="text/event-stream"
+    )
 
 
-async def _events(waiters: JobWaiters, job: JobSnapshot, seen: int) -> AsyncIterator[bytes]:
+async def _events(waiters: JobWaiters, snapshot: JobSnapshot, seen: int) -> AsyncIterator[bytes]:
     yield _RECONNECT
     # The waiting reason may appear within a version: the client may have seen the version without it.
-    if job.version.number > seen or job.version.waiting_reason:
-        yield _event(job)
-    while not (job.final or waiters.closed):
+    if snapshot.version.number > seen or snapshot.version.waiting_reason:
+        yield _event(snapshot)
+    while not (snapshot.final or waiters.closed):
         try:
-            changed = await waiters.until_changed(job.version, KEEP_ALIVE_S)
+            changed = await waiters.until_changed(snapshot.version, KEEP_ALIVE_S)
         except NotFound:
             return
-        job = changed or job
-        yield _event(job) if changed else _KEEP_ALIVE
+        snapshot = changed or snapshot
+        yield _event(snapshot) if changed else _KEEP_ALIVE
 
 
-def _event(job: JobSnapshot) -> bytes:
-    return b"event: job\nid: %d\ndata: %b\n\n" % (job.version.number, job_bytes(job))
+def _event(snapshot: JobSnapshot) -> bytes:
+    return b"event: job\nid: %d\ndata: %b\n\n" % (snapshot.version.number, job_bytes(snapshot))

@@ -44,14 +44,14 @@ from app.queue.queries import JobFilters
 from app.webhooks import deliveries
 from app.webhooks.schemas import Delivery, DeliveryPage
 
-# The calls that get most requests.
+# The endpoints with the most requests.
 request_router = APIRouter(prefix="/v1/jobs", route_class=AuthenticatedRequestRoute, tags=["jobs"])
 router = APIRouter(prefix="/v1/jobs", route_class=AuthenticatedRoute)
 
 _RETRY_AFTER = {
     "Retry-After": {
         "description": "Seconds, 1 to 60, after which to read the job again; only while the job is not final."
-        " Estimated from the job's own progress, or from similar jobs that finished recently. Prefer `wait`.",
+        " Estimated from the job's progress, or from similar jobs that finished recently. `wait` needs fewer requests.",
         "schema": {"type": "integer", "minimum": 1, "maximum": 60},
     }
 }
@@ -116,16 +116,16 @@ async def create_job(request: Request) -> Response:
         values.body, client_id=client.id, idempotency_key=values.header.idempotency_key, served=services.served
     )
     created = await services.create_job(new)
-    job = created.snapshot
+    snapshot = created.snapshot
     if not created.replayed:
         services.wakeup.notify()
     # The job is durable: an error now would make the client send it again.
     with suppress(DatabaseUnavailable, NotFound):
-        job = await _wait(request, job, wait_s(request, values.query.wait, values.header.prefer))
-    headers = {"Location": f"/v1/jobs/{job.version.job_id}", **await services.retry_after(job)}
+        snapshot = await _wait(request, snapshot, wait_s(request, values.query.wait, values.header.prefer))
+    headers = {"Location": f"/v1/jobs/{snapshot.job.id}", **await services.retry_after(snapshot)}
     if created.replayed:
         headers["Idempotency-Replayed"] = "true"
-    return _json(job_bytes(job), headers | preference_applied(request), status_code=202)
+    return _json(job_bytes(snapshot), headers | preference_applied(request), status_code=202)
 
 
 @request_router.get(
@@ -184,11 +184,11 @@ async def get_job(request: Request) -> Response:
         GET_JOB, job_id=request.path_params["job_id"], query=query_values(request), header=_headers(request)
     )
     services = job_services(request)
-    job = await services.find_job((client.id, values.job_id))
-    job = await _wait(request, job, wait_s(request, values.query.wait, values.header.prefer))
-    etag = job_etag(job)
-    more = await services.retry_after(job) | preference_applied(request)
-    return not_modified(request, etag, more) or _json(job_bytes(job), validator_headers(etag) | more)
+    snapshot = await services.find_job((client.id, values.job_id))
+    snapshot = await _wait(request, snapshot, wait_s(request, values.query.wait, values.header.prefer))
+    etag = job_etag(snapshot)
+    more = await services.retry_after(snapshot) | preference_applied(request)
+    return not_modified(request, etag, more) or _json(job_bytes(snapshot), validator_headers(etag) | more)
 
 
 @router.get(
@@ -241,9 +241,9 @@ async def cancel_job(request: Request, job_id: UUID, client: ClientDep) -> Respo
     Six statements, five if no file is in a task, and the token's.
     """
     services = job_services(request)
-    job = await commands.cancel_job(services.sessions, client.id, job_id)
+    snapshot = await commands.cancel_job(services.sessions, client.id, job_id)
     services.wakeup.notify()
-    return _json(job_bytes(job))
+    return _json(job_bytes(snapshot))
 
 
 @router.post(
@@ -268,9 +268,9 @@ async def retry_job(request: Request, job_id: UUID, client: ClientDep) -> Respon
     """
     services = job_services(request)
     async with transaction(services.sessions) as session:
-        job = await commands.retry_job(session, client.id, job_id, waiting_limit=services.waiting_limit)
+        snapshot = await commands.retry_job(session, client.id, job_id, waiting_limit=services.waiting_limit)
     services.wakeup.notify()
-    return _json(job_bytes(job), await services.retry_after(job), status_code=202)
+    return _json(job_bytes(snapshot), await services.retry_after(snapshot), status_code=202)
 
 
 @router.delete(
@@ -320,11 +320,11 @@ async def list_job_deliveries(
     return DeliveryPage(items=[Delivery.of(log) for log in page], next_cursor=next_cursor)
 
 
-async def _wait(request: Request, job: JobSnapshot, timeout_s: int) -> JobSnapshot:
+async def _wait(request: Request, snapshot: JobSnapshot, timeout_s: int) -> JobSnapshot:
     """The job after the wait, which holds no connection to the database."""
-    if not timeout_s or job.final:
-        return job
-    services, job_id = job_services(request), job.version.job_id
+    if not timeout_s or snapshot.final:
+        return snapshot
+    services, job_id = job_services(request), snapshot.job.id
     final = await wait_for_job(request, services.waiters, job_id, timeout_s)
     return final or await services.find_job((request.state.client.id, job_id))
 
