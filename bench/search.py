@@ -134,7 +134,7 @@ def _cpu_s(on: Stage) -> tuple[float, float]:
 
 async def _new_client(sessions: Sessions, name: str) -> Client:
     job_id = new_id()
-    job = {"model": "fun-asr", "region": "beijing", "requested_region": "auto", "parameters": {}, "labels": {}}
+    job = {"model": "fun-asr", "region": "beijing", "requested_region": "auto", "parameters": {}, "metadata_": {}}
     async with transaction(sessions) as session:
         client, token = await create_client(session, name)
         await session.execute(insert(Job).values(id=job_id, client_id=client.id, files_total=1, files_queued=1, **job))
