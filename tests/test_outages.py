@@ -1,4 +1,4 @@
-"""Which errors of PostgreSQL mean "not now", on both ways to a connection."""
+"""Classification of database errors, with sessions and with raw connections."""
 
 import asyncio
 import ssl
@@ -57,7 +57,7 @@ async def execute(way: Way, sessions: Sessions, statement: str) -> None:
         ("58030", "system_error"),
     ],
 )
-async def test_what_the_server_cannot_do_now_is_unavailable(
+async def test_sqlstates_of_outages_raise_database_unavailable(
     sessions: Sessions, way: Way, sqlstate: str, reason: str
 ) -> None:
     with pytest.raises(DatabaseUnavailable) as caught:
@@ -70,7 +70,7 @@ async def test_what_the_server_cannot_do_now_is_unavailable(
 
 @WAYS
 @pytest.mark.parametrize("sqlstate", ["22003", "23505", "42703", "42501", "P0001", "XX000"])
-async def test_a_wrong_statement_is_no_outage(sessions: Sessions, way: Way, sqlstate: str) -> None:
+async def test_an_invalid_statement_is_not_an_outage(sessions: Sessions, way: Way, sqlstate: str) -> None:
     with pytest.raises((DBAPIError, PostgresError)) as caught:
         await execute(way, sessions, raising(sqlstate))
     assert not is_outage(caught.value)
@@ -86,7 +86,7 @@ async def test_a_statement_that_takes_too_long_is_an_outage(database_url: str, w
 
 
 @WAYS
-async def test_a_plan_that_a_migration_made_invalid_is_prepared_anew(sessions: Sessions, way: Way) -> None:
+async def test_a_plan_that_a_migration_invalidated_is_prepared_again(sessions: Sessions, way: Way) -> None:
     await execute(way, sessions, "CREATE TABLE changed (id int)")
     async with transaction(sessions) as session:
         await session.execute(text("SELECT * FROM changed"))
@@ -98,14 +98,14 @@ async def test_a_plan_that_a_migration_made_invalid_is_prepared_anew(sessions: S
 
 
 @pytest.mark.parametrize("url", ["postgresql://u:p/w@127.0.0.1/x", "postgresql://u:pw@127.0.0.1:port/x"])
-async def test_no_reason_shows_the_password_or_a_piece_of_it(url: str) -> None:
+async def test_explanations_do_not_show_the_password(url: str) -> None:
     engine = create_engine(url.replace("p/w", "p/secret").replace("port", "secret"))
     with pytest.raises(DatabaseUnavailable) as caught:
         await execute(transaction, create_sessions(engine), "SELECT 1")
     assert "secret" not in caught.value.explanation + caught.value.detail
 
 
-def test_a_refused_certificate_is_called_so() -> None:
+def test_a_refused_certificate_is_explained() -> None:
     error = ssl.SSLCertVerificationError()
     error.verify_message = "certificate has expired"
     assert explain(error) == "the server's TLS certificate is not accepted: certificate has expired"
@@ -113,7 +113,7 @@ def test_a_refused_certificate_is_called_so() -> None:
 
 @pytest.fixture
 async def read_only(database_url: str, sessions: Sessions) -> AsyncIterator[Sessions]:
-    """A pool of connections to a server that took no writes when they were opened, and takes them again."""
+    """A pool with connections that were opened while the server was read-only. It accepts writes again."""
     name = database_url.partition("?")[0].rpartition("/")[2]
     await execute(transaction, sessions, f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
     engine = create_engine(database_url, pool_size=3)
@@ -126,7 +126,7 @@ async def read_only(database_url: str, sessions: Sessions) -> AsyncIterator[Sess
 
 
 @WAYS
-async def test_one_refused_write_replaces_all_connections_that_can_only_read(read_only: Sessions, way: Way) -> None:
+async def test_a_refused_write_replaces_all_read_only_connections(read_only: Sessions, way: Way) -> None:
     with pytest.raises(DatabaseUnavailable):
         await execute(way, read_only, "CREATE TABLE written ()")
     await execute(way, read_only, "CREATE TABLE written ()")
@@ -134,7 +134,7 @@ async def test_one_refused_write_replaces_all_connections_that_can_only_read(rea
         assert [await each.fetchval("SHOW transaction_read_only") for each in (one, two)] == ["off"] * 2
 
 
-async def test_the_check_of_a_read_only_server_fails_and_changes_nothing(read_only: Sessions) -> None:
+async def test_the_write_check_fails_on_a_read_only_server_without_a_change(read_only: Sessions) -> None:
     with pytest.raises(DatabaseUnavailable) as caught:
         async with transaction(read_only) as session:
             await check_writable(session)
@@ -144,7 +144,7 @@ async def test_the_check_of_a_read_only_server_fails_and_changes_nothing(read_on
         assert await session.scalar(text("SELECT pg_current_xact_id_if_assigned() IS NULL"))
 
 
-async def test_a_pool_that_cannot_grow_waits_for_a_connection_of_its_own(
+async def test_a_pool_that_cannot_grow_waits_for_its_own_connections(
     database_url: str, sessions: Sessions, server_url: str
 ) -> None:
     name = database_url.partition("?")[0].rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""What ships beside the code agrees with the code: locks, image, compose file, make targets, documents."""
+"""Locks, image, compose file, make targets and documents agree with the code."""
 
 import os
 import re
@@ -39,12 +39,12 @@ def test_every_locked_package_has_hashes() -> None:
         assert all("--hash=sha256:" in entry for entry in entries if entry), lock
 
 
-def test_compose_passes_every_setting_on() -> None:
+def test_compose_passes_every_setting() -> None:
     for role in ("migrate", "api", "poller"):
         assert COMPOSE["services"][role]["environment"].keys() == SETTINGS - SET_BY_THE_IMAGE
 
 
-def test_compose_gives_every_lasting_service_a_health_check() -> None:
+def test_every_permanent_service_of_compose_has_a_health_check() -> None:
     image = (ROOT / "Dockerfile").read_text()
     assert "HEALTHCHECK" in image
     for name, service in COMPOSE["services"].items():
@@ -62,7 +62,7 @@ def test_the_sandbox_of_compose_gets_sandbox_keys_and_no_settings() -> None:
     assert values.keys() <= SETTINGS | {"COMPOSE_PROFILES"}
 
 
-def test_the_image_copies_only_what_there_is_and_what_the_build_may_see() -> None:
+def test_the_image_copies_existing_paths_of_the_build_context() -> None:
     seen = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     copied = re.findall(r"^COPY (?!--from)(\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     assert set(copied) == seen
@@ -77,11 +77,11 @@ def test_make_lists_every_target() -> None:
     assert {line.split()[0] for line in listed.splitlines()} == set(targets[1].split())
 
 
-def test_ci_can_be_run() -> None:
+def test_the_ci_script_is_executable() -> None:
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
 
 
-def test_links_between_documents_lead_somewhere() -> None:
+def test_links_between_documents_exist() -> None:
     for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
         for link in re.findall(r"\]\((?!https?://|#|/)([^)#]+)", document.read_text()):
             assert (document.parent / link).exists(), f"{document.name}: {link}"

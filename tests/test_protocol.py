@@ -1,6 +1,4 @@
-"""What the server itself does: requests that offer an upgrade, as Java's HttpClient sends them, are answered as if they
-offered none, and what is no HTTP is a problem as everything else that is wrong, heads without end among it.
-"""
+"""The HTTP protocol: upgrade offers are ignored, and invalid or oversized requests get a problem document."""
 
 import asyncio
 import itertools
@@ -27,7 +25,7 @@ async def slow(scope: Scope, receive: Receive, send: Send) -> None:
     await echo(scope, receive, send)
 
 
-async def test_a_refusal_is_never_taken_for_an_earlier_answer() -> None:
+async def test_a_400_is_not_sent_while_an_earlier_response_is_pending() -> None:
     async with live_server(slow) as url:
         reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(url).port)
         writer.write(SIZED + b"GET /without-a-host HTTP/1.1\r\n\r\n")
@@ -42,8 +40,7 @@ async def large(_scope: Scope, _receive: Receive, send: Send) -> None:
         await send({"type": "http.response.body", "body": piece, "more_body": bool(piece)})
 
 
-async def test_an_answer_goes_out_at_once() -> None:
-    """Head and body are one packet: who reads a first time has read all."""
+async def test_head_and_body_of_a_response_are_one_packet() -> None:
     async with live_server(echo) as url:
         reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(url).port)
         for _ in range(20):
@@ -54,7 +51,7 @@ async def test_an_answer_goes_out_at_once() -> None:
         writer.close()
 
 
-async def test_large_pieces_keep_their_place() -> None:
+async def test_large_and_small_pieces_keep_their_order() -> None:
     async with live_server(large) as url:
         reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(url).port)
         writer.write(b"GET / HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n")
@@ -64,7 +61,7 @@ async def test_large_pieces_keep_their_place() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 7, 100, 10_000])
-async def test_an_offered_upgrade_is_declined_and_the_body_read(size: int) -> None:
+async def test_an_upgrade_offer_is_ignored_and_the_body_is_read(size: int) -> None:
     async with live_server(echo) as url:
         reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(url).port)
         for start in range(0, len(REQUESTS), size):
@@ -77,7 +74,7 @@ async def test_an_offered_upgrade_is_declined_and_the_body_read(size: int) -> No
     assert said.count("HTTP/1.1 200 OK") == len(ANSWERS)
 
 
-async def test_a_broken_body_after_an_offer_is_refused() -> None:
+async def test_an_invalid_body_after_an_upgrade_offer_is_a_400() -> None:
     async with live_server(echo) as url:
         reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(url).port)
         writer.write(b"POST / HTTP/1.1\r\n" + OFFER + b"Transfer-Encoding: chunked\r\n\r\nnot a length\r\n")
@@ -96,7 +93,7 @@ async def test_a_broken_body_after_an_offer_is_refused() -> None:
         b"\x16\x03\x01",
     ],
 )
-async def test_what_is_no_http_is_a_problem(said: bytes) -> None:
+async def test_invalid_http_is_a_400_problem(said: bytes) -> None:
     async with live_server(echo) as url:
         reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(url).port)
         writer.write(said)
@@ -113,7 +110,7 @@ async def test_what_is_no_http_is_a_problem(said: bytes) -> None:
 
 
 @pytest.mark.parametrize("target", ["/v1/search?q=你好", "/录音", "/\x00"])
-async def test_a_url_beyond_ascii_is_told_how_to_become_one(target: str) -> None:
+async def test_a_url_beyond_ascii_is_a_400_with_advice(target: str) -> None:
     async with live_server(echo) as url:
         said = f"GET {target} HTTP/1.1\r\nHost: gateway\r\n\r\n".encode()
         head, _, body = (await asyncio.to_thread(say, said, urlsplit(url).port)).partition(b"\r\n\r\n")
@@ -126,7 +123,7 @@ async def test_a_url_beyond_ascii_is_told_how_to_become_one(target: str) -> None
     ("version", "hosts", "status"),
     [("1.1", 0, 400), ("1.1", 1, 200), ("1.1", 2, 400), ("1.0", 0, 200), ("1.0", 1, 200), ("1.0", 2, 400)],
 )
-async def test_a_request_has_one_host(version: str, hosts: int, status: int) -> None:
+async def test_a_request_needs_exactly_one_host(version: str, hosts: int, status: int) -> None:
     lines = [f"GET / HTTP/{version}", *["HOST: gateway"] * hosts, "Connection: close", "", ""]
     async with live_server(echo) as url:
         heard = await asyncio.to_thread(say, "\r\n".join(lines).encode(), urlsplit(url).port)
@@ -151,7 +148,7 @@ async def test_a_request_has_one_host(version: str, hosts: int, status: int) -> 
         ("gateway\x80", 400),
     ],
 )
-async def test_a_host_is_a_name_or_an_address(host: str, status: int) -> None:
+async def test_host_must_be_a_name_or_an_address(host: str, status: int) -> None:
     said = f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode("latin-1")
     async with live_server(echo) as url:
         heard = await asyncio.to_thread(say, said, urlsplit(url).port)
@@ -172,7 +169,7 @@ async def test_a_host_is_a_name_or_an_address(host: str, status: int) -> None:
         ("1.0", "Transfer-Encoding: chunked", 400),
     ],
 )
-async def test_a_body_has_one_framing(version: str, framing: str, status: int) -> None:
+async def test_only_unambiguous_body_framing_is_accepted(version: str, framing: str, status: int) -> None:
     head = f"POST / HTTP/{version}\r\nHost: gateway\r\nConnection: close\r\n{framing}\r\n\r\n"
     async with live_server(echo) as url:
         heard = await asyncio.to_thread(say, head.encode() + b"5\r\nhello\r\n0\r\n\r\n", urlsplit(url).port)
@@ -188,7 +185,7 @@ async def show_headers(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @pytest.mark.parametrize("offer", [b"", b"Connection: Upgrade\r\nUpgrade: h2c\r\n"], ids=["plain", "with an offer"])
-async def test_trailers_are_no_headers(offer: bytes) -> None:
+async def test_trailers_do_not_become_headers(offer: bytes) -> None:
     head = b"POST / HTTP/1.1\r\nHost: gateway\r\nTransfer-Encoding: chunked\r\n" + offer
     trailers = b"Authorization: Bearer secret\r\nX-Request-ID: made-up\r\n"
     last = b"GET / HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n"
@@ -201,7 +198,7 @@ async def test_trailers_are_no_headers(offer: bytes) -> None:
 
 
 @pytest.mark.parametrize("trailer", ["Connection: close", "Upgrade: h2c", "Content-Length: 5", "Transfer-Encoding: x"])
-async def test_trailers_control_nothing(trailer: str) -> None:
+async def test_framing_headers_in_trailers_are_a_400(trailer: str) -> None:
     said = CHUNKS + b"1\r\na\r\n0\r\n" + trailer.encode() + b"\r\n\r\n"
     async with live_server(echo) as url:
         heard = await asyncio.to_thread(say, said, urlsplit(url).port)
@@ -234,7 +231,7 @@ CHUNKS = b"POST / HTTP/1.1\r\nHost: gateway\r\nTransfer-Encoding: chunked\r\n\r\
         "an extension of a chunk that does not end",
     ],
 )
-async def test_heads_have_a_limit(said: bytes) -> None:
+async def test_a_head_over_the_limit_is_a_431(said: bytes) -> None:
     async with live_server(echo) as url:
         head, _, body = (await asyncio.to_thread(say, said, urlsplit(url).port)).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 431 ")
@@ -242,7 +239,7 @@ async def test_heads_have_a_limit(said: bytes) -> None:
     assert (problem["status"], problem["code"]) == (431, "head_too_large")
 
 
-async def test_heads_are_counted_one_by_one_and_bodies_not_at_all() -> None:
+async def test_the_limit_applies_to_each_head_and_not_to_bodies() -> None:
     almost = b"X-Pad: " + TOO_MUCH[:-100] + b"\r\nContent-Length: 100000\r\n"
     long = b"POST /long HTTP/1.1\r\nHost: gateway\r\n" + almost + b"\r\n" + b"b" * 100_000
     last = b"GET /last HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n"
@@ -253,12 +250,12 @@ async def test_heads_are_counted_one_by_one_and_bodies_not_at_all() -> None:
 
 
 @pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\nHost: gate"], ids=["silent", "half a head"])
-async def test_who_never_ends_a_head_is_given_up(said: bytes) -> None:
+async def test_a_connection_without_a_complete_head_is_closed(said: bytes) -> None:
     async with live_server(echo, keep_alive_s=1) as url:
         assert await asyncio.to_thread(say, said, urlsplit(url).port) == b""
 
 
-async def test_a_head_in_drips_has_the_same_time_as_one_that_stops() -> None:
+async def test_a_slow_head_has_the_same_deadline_as_a_stalled_one() -> None:
     async with live_server(echo, keep_alive_s=1) as url:
         reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(url).port)
         writer.write(b"GET /")
@@ -268,7 +265,7 @@ async def test_a_head_in_drips_has_the_same_time_as_one_that_stops() -> None:
         writer.close()
 
 
-async def test_an_answer_may_take_longer_than_a_head() -> None:
+async def test_a_response_may_take_longer_than_the_deadline_of_a_head() -> None:
     async def slow(scope: Scope, receive: Receive, send: Send) -> None:
         await asyncio.sleep(1.5)
         await echo(scope, receive, send)

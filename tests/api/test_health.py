@@ -9,7 +9,7 @@ from app.db import Sessions, create_engine, create_sessions, transaction
 from app.main import create_app
 from app.settings import Settings
 from tests.api_fixtures import caller
-from tests.database_gate import database_gate
+from tests.database_proxy import database_proxy
 
 
 async def test_probes_need_no_token(stranger: httpx.AsyncClient) -> None:
@@ -51,31 +51,31 @@ async def test_a_newer_schema_is_no_reason_to_turn_callers_away(
 async def test_an_outage_turns_readiness_red_and_requests_503_until_the_database_is_back(
     database_url: str, settings: Settings, api_client: tuple[object, str]
 ) -> None:
-    async with database_gate(database_url) as gate:
-        engine = create_engine(gate.url)
+    async with database_proxy(database_url) as proxy:
+        engine = create_engine(proxy.url)
         async with caller(create_app(settings, sessions=create_sessions(engine)), api_client[1]) as api:
             assert (await api.get("/readyz")).status_code == 200
-            await gate.shut()
+            await proxy.stop()
             for _ in range(2):  # once with a connection that was cut, once without any
                 for path in ("/readyz", "/v1/models", "/v1/jobs"):
                     answer = await api.get(path)
                     assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
                     assert answer.headers["retry-after"]
             assert (await api.get("/livez")).status_code == 200
-            await gate.open()
+            await proxy.start()
             assert (await api.get("/readyz")).status_code == 200
             assert (await api.get("/v1/jobs")).status_code == 200
         await engine.dispose()
 
 
 async def test_a_database_that_does_not_answer_is_not_waited_for(database_url: str, settings: Settings) -> None:
-    async with database_gate(database_url) as gate:
-        gate.silent = True
-        engine = create_engine(gate.url)
+    async with database_proxy(database_url) as proxy:
+        proxy.silent = True
+        engine = create_engine(proxy.url)
         async with caller(create_app(settings, sessions=create_sessions(engine))) as stranger:
             answer = await stranger.get("/readyz")
             assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
-            gate.silent = False
+            proxy.silent = False
             assert (await stranger.get("/readyz")).status_code == 200
         await engine.dispose()
 

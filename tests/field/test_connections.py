@@ -1,4 +1,4 @@
-"""Real processes whose connections or files run out, and that are told to stop while clients are connected."""
+"""Real processes that reach their limit of connections or files, or stop while clients are connected."""
 
 import asyncio
 import resource
@@ -44,7 +44,7 @@ async def connected(url: str) -> AsyncIterator[tuple[asyncio.StreamReader, async
 
 
 async def status(url: str) -> int:
-    """Of `/readyz`, on a connection of its own. 0 when there is no answer."""
+    """The status of `/readyz` on a new connection, 0 without a response."""
     try:
         async with httpx.AsyncClient() as client:
             return (await client.get(f"{url}/readyz")).status_code
@@ -60,7 +60,7 @@ async def becomes_ready(url: str) -> bool:
     return False
 
 
-async def test_idle_connections_of_strangers_do_not_end_the_process(data_dir: Path) -> None:
+async def test_many_idle_connections_do_not_end_the_process(data_dir: Path) -> None:
     settings = {"DATA_DIR": str(data_dir), "PORT": "0", "API_TOKEN": TOKEN, **AWAY}
     async with running_python("-c", WITH_FEW_FILES, **settings) as serve:
         url = await serve.url()
@@ -69,19 +69,19 @@ async def test_idle_connections_of_strangers_do_not_end_the_process(data_dir: Pa
                 for _ in range(FILES):
                     address = ("127.0.0.1", urlsplit(url).port or 0)
                     strangers.enter_context(socket.create_connection(address, timeout=20))
-                # Longer than the gateway takes to look at its database again.
+                # Longer than the interval of the database check.
                 for _ in range(25):
                     writer.write(READYZ)
                     assert b" 200 " in await reader.readuntil(b"}")
                     await asyncio.sleep(0.1)
                 assert await serve.told("connections refused")
             assert await becomes_ready(url)
-        assert serve.stderr.count("turned away") == 1
+        assert serve.stderr.count("connections refused") == 1
         assert await serve.stop(signal.SIGINT) == 0
 
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits of another process can be set on Linux only")
-async def test_files_that_run_out_do_not_end_the_process(data_dir: Path) -> None:
+async def test_reaching_the_file_limit_does_not_end_the_process(data_dir: Path) -> None:
     async with running("serve", DATA_DIR=str(data_dir), PORT="0", API_TOKEN=TOKEN, **AWAY) as serve:
         url = await serve.url()
         _, hard = resource.prlimit(serve.process.pid, resource.RLIMIT_NOFILE)
@@ -103,7 +103,7 @@ async def test_files_that_run_out_do_not_end_the_process(data_dir: Path) -> None
 
 
 def open_files(serve: Running) -> int:
-    """The lowest limit under which the process can open no file more."""
+    """The limit at which the process cannot open another file."""
     descriptors = (entry.name for entry in Path(f"/proc/{serve.process.pid}/fd").iterdir())
     return min(set(range(10_000)) - {int(name) for name in descriptors})
 

@@ -1,4 +1,4 @@
-"""What commands say at the start about a database that does not let them in."""
+"""Messages of commands that cannot connect to the database."""
 
 import asyncio
 import shutil
@@ -21,7 +21,7 @@ needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="open
 
 @asynccontextmanager
 async def tls_server(folder: Path) -> AsyncIterator[str]:
-    """The URL of a server that answers PostgreSQL's request for TLS with a certificate that nobody signed."""
+    """The URL of a server that accepts PostgreSQL's request for TLS and has a self-signed certificate."""
     certificate, key = folder / "certificate.pem", folder / "key.pem"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
     subprocess.run([*command, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)  # noqa: ASYNC221 - nothing else runs yet
@@ -48,7 +48,7 @@ async def tls_server(folder: Path) -> AsyncIterator[str]:
 
 
 @needs_openssl
-async def test_a_certificate_that_is_not_accepted_is_told_as_such(
+async def test_an_untrusted_certificate_is_reported(
     tmp_path: Path,
 ) -> None:
     async with tls_server(tmp_path) as url:
@@ -63,9 +63,7 @@ async def test_a_certificate_that_is_not_accepted_is_told_as_such(
 
 
 @needs_openssl
-async def test_a_certificate_that_is_not_accepted_is_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_start_waits_for_a_trusted_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tries: list[float] = []
     monkeypatch.setattr("app.server.startup.time.sleep", tries.append)
     async with tls_server(tmp_path) as url:
@@ -74,7 +72,7 @@ async def test_a_certificate_that_is_not_accepted_is_waited_for(
     assert tries
 
 
-async def test_a_full_server_is_told_with_the_setting_that_lowers_the_need(database_url: str) -> None:
+async def test_a_full_server_is_reported_with_the_setting_of_the_pool_size(database_url: str) -> None:
     owner = await asyncpg.connect(database_url)  # type: ignore[no-untyped-call]
     await owner.execute(f"CREATE ROLE full_server LOGIN PASSWORD '{ROLE_PASSWORD}' CONNECTION LIMIT 0")
     try:
@@ -86,7 +84,7 @@ async def test_a_full_server_is_told_with_the_setting_that_lowers_the_need(datab
         await owner.close()
 
 
-async def test_a_refused_login_stops_the_start_with_the_servers_words(database_url: str) -> None:
+async def test_a_refused_login_stops_the_start_with_the_message_of_the_server(database_url: str) -> None:
     code, _, err = await run("migrate", DATABASE_URL=as_user(database_url, "stranger"))
     assert code == 2
     assert err.count("\n") == 1

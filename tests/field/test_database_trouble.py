@@ -1,6 +1,6 @@
-"""A database that refuses logins, changes its role or is short of something: callers get 503, and work goes on after.
+"""Outages of a real database: callers get a 503, and work continues afterwards.
 
-Each test connects as a role of its own, since the limits of PostgreSQL do not hold for superusers.
+Each test connects as its own role, because superusers are exempt from the limits of PostgreSQL.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from app.main import create_app
 from app.readiness import watch_database
 from app.settings import Settings
 from tests.api_fixtures import caller, new_client
-from tests.database_gate import database_gate
+from tests.database_proxy import database_proxy
 from tests.processes import run, running, running_sandbox
 from tests.test_outages import ROLE_PASSWORD, as_user
 
@@ -33,7 +33,7 @@ CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100'; END $$;
 CREATE TRIGGER refuse BEFORE INSERT ON jobs FOR EACH ROW EXECUTE FUNCTION refuse();
 """
-# How each trouble begins, and how it ends.
+# The statements that begin and end each outage.
 TROUBLES = {
     "login_refused": ('ALTER ROLE "{role}" NOLOGIN', 'ALTER ROLE "{role}" LOGIN'),
     "closed": ('ALTER DATABASE "{name}" ALLOW_CONNECTIONS false', 'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true'),
@@ -74,7 +74,7 @@ class Server:
             await self.rename()
 
     async def rename(self) -> None:
-        """Nobody may be connected meanwhile, and the gateway connects all the time."""
+        """Renaming needs a database without connections, and the gateway connects continuously."""
         await self.run('ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
         async with asyncio.timeout(10):
             while True:
@@ -114,7 +114,7 @@ async def server(database_url: str, server_url: str) -> AsyncIterator[Server]:
 
 @asynccontextmanager
 async def gateway(server: Server, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    """The API, with connections open, and the watch over its database."""
+    """The API with open connections, and the watch of its database."""
     engine = create_engine(server.url)
     sessions = create_sessions(engine)
     stop = asyncio.Event()
@@ -145,7 +145,7 @@ async def until(api: httpx.AsyncClient, path: str, status: int, words: str = "")
         ("read_only", "read_only", "read-only"),
     ],
 )
-async def test_a_refusing_database_is_a_503_with_the_reason_until_it_lets_in_again(
+async def test_an_outage_is_a_503_with_its_reason_until_it_ends(
     server: Server, settings: Settings, trouble: str, reason: str, words: str
 ) -> None:
     async with gateway(server, settings) as api:
@@ -161,9 +161,7 @@ async def test_a_refusing_database_is_a_503_with_the_reason_until_it_lets_in_aga
         assert (await api.post("/v1/jobs", json=JOB)).status_code == 202
 
 
-async def test_a_full_disk_refuses_jobs_turns_readiness_red_and_leaves_reading_as_it_is(
-    server: Server, settings: Settings
-) -> None:
+async def test_a_full_disk_refuses_jobs_and_readiness_but_not_reads(server: Server, settings: Settings) -> None:
     async with gateway(server, settings) as api:
         await server.in_database(FULL_DISK)
         answer = await api.post("/v1/jobs", json=JOB)
@@ -175,14 +173,14 @@ async def test_a_full_disk_refuses_jobs_turns_readiness_red_and_leaves_reading_a
         await until(api, "/readyz", 200)
 
 
-async def test_readiness_is_no_500_where_the_role_may_not_read(server: Server, settings: Settings) -> None:
+async def test_readiness_is_a_503_without_permission_to_read_the_revision(server: Server, settings: Settings) -> None:
     async with gateway(server, settings) as api:
         await server.in_database(f'REVOKE ALL ON alembic_version FROM "{server.role}"')
         assert (await api.get("/readyz")).status_code == 503
 
 
 @pytest.mark.parametrize("trouble", ["login_refused", "too_many_connections", "read_only"])
-async def test_serve_outlives_the_trouble_and_finishes_its_jobs(server: Server, trouble: str) -> None:
+async def test_serve_survives_an_outage_and_finishes_its_jobs(server: Server, trouble: str) -> None:
     async with (
         running_sandbox() as upstream,
         running("serve", PORT="0", DATABASE_URL=server.url, API_TOKEN=TOKEN, **upstream) as process,
@@ -208,7 +206,7 @@ async def test_serve_outlives_the_trouble_and_finishes_its_jobs(server: Server, 
     assert "Traceback" not in process.stderr
 
 
-async def test_a_process_never_has_more_connections_than_the_setting_says(server: Server) -> None:
+async def test_a_process_has_at_most_database_pool_size_connections(server: Server) -> None:
     async with (
         running_sandbox() as upstream,
         running(
@@ -228,14 +226,14 @@ async def test_a_process_never_has_more_connections_than_the_setting_says(server
         assert max(counts) <= 3
 
 
-async def test_sigterm_ends_a_gateway_in_order_while_its_database_hangs(server: Server) -> None:
+async def test_sigterm_stops_a_gateway_while_its_database_hangs(server: Server) -> None:
     async with (
-        database_gate(server.url) as gate,
+        database_proxy(server.url) as proxy,
         running_sandbox() as upstream,
-        running("serve", PORT="0", DATABASE_URL=gate.url, API_TOKEN=TOKEN, **upstream) as process,
+        running("serve", PORT="0", DATABASE_URL=proxy.url, API_TOKEN=TOKEN, **upstream) as process,
     ):
         async with httpx.AsyncClient(base_url=await process.url()) as stranger:
             await until(stranger, "/readyz", 200)
-            gate.silent = True
+            proxy.silent = True
             await until(stranger, "/readyz", 503, "timeout")
         assert await process.stop(signal.SIGTERM) == 0

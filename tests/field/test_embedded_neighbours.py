@@ -1,4 +1,4 @@
-"""Other users of the same machine beside the embedded PostgreSQL. Only root can play them."""
+"""Access of other users of the machine to the embedded PostgreSQL. The tests need root."""
 
 import json
 import os
@@ -31,7 +31,7 @@ except EmbeddedError as error:
     sys.exit(f"no postgresql://: {error}")
 signal.pause()
 """
-# Changes its user itself: other users may be unable to run this interpreter.
+# Changes its user after the start, because other users may be unable to run this interpreter.
 INTRUDE = """
 import json, os, socket, sys
 from pathlib import Path
@@ -72,7 +72,7 @@ async def test_no_other_user_reaches_the_database(data_dir: Path, name: str, use
         assert await _intrude("0", *private, *inside) == [str(path) for path in (*private, *inside)]
 
 
-async def test_a_folder_that_others_may_read_holds_no_secret_of_the_database(data_dir: Path) -> None:
+async def test_a_public_data_dir_exposes_no_secret_of_the_database(data_dir: Path) -> None:
     _make_for("0", data_dir, 0o755)
     async with _serving(data_dir) as url:
         files = [Path(folder) / name for folder, _, names in os.walk(data_dir) for name in names]
@@ -82,7 +82,7 @@ async def test_a_folder_that_others_may_read_holds_no_secret_of_the_database(dat
 
 
 @pytest.mark.parametrize(("mode", "own_mode"), [(0o711, 0o700), (0o755, 0o755), (0o700, 0o700), (0o711, 0o750)])
-async def test_root_opens_no_folder_above_and_makes_no_account(data_dir: Path, mode: int, own_mode: int) -> None:
+async def test_root_changes_no_parent_folder_and_creates_no_account(data_dir: Path, mode: int, own_mode: int) -> None:
     if (mode == 0o700 or own_mode == 0o750) and not _has_capability(CAP_SYS_ADMIN):
         pytest.skip("root of this container may not make a mount namespace")
     _make_for("0", data_dir, own_mode)
@@ -97,7 +97,7 @@ async def test_root_opens_no_folder_above_and_makes_no_account(data_dir: Path, m
     assert pwd.getpwall() == accounts
 
 
-async def test_root_without_mount_namespaces_says_which_folder_is_closed(data_dir: Path) -> None:
+async def test_root_without_mount_namespaces_reports_the_inaccessible_folder(data_dir: Path) -> None:
     data_dir.parent.chmod(0o700)
     drop = f"import ctypes, os, sys; ctypes.CDLL(None).prctl(24, {CAP_SYS_ADMIN}); "  # PR_CAPBSET_DROP
     drop += "os.execv(sys.executable, [sys.executable, '-c', *sys.argv[1:]])"
@@ -122,7 +122,7 @@ async def test_root_runs_the_server_of_another_user_as_that_user(data_dir: Path,
 
 @pytest.mark.parametrize("name", ["postgres.private", "postgres.run"])
 @pytest.mark.parametrize("kind", ["folder", "link"])
-def test_a_folder_that_another_user_made_is_refused(data_dir: Path, name: str, kind: str) -> None:
+def test_a_folder_of_another_user_is_refused(data_dir: Path, name: str, kind: str) -> None:
     data_dir.mkdir()
     made = data_dir / name
     made.symlink_to(data_dir.parent) if kind == "link" else made.mkdir(mode=0o777)
@@ -131,7 +131,7 @@ def test_a_folder_that_another_user_made_is_refused(data_dir: Path, name: str, k
         start_embedded(data_dir)
 
 
-async def test_a_socket_folder_that_another_user_made_meanwhile_is_not_taken(data_dir: Path) -> None:
+async def test_a_socket_folder_of_another_user_is_not_used(data_dir: Path) -> None:
     folder = data_dir.with_name("x" * 100)
     async with _serving(folder) as url:
         known = Path(url.partition("host=")[2])
@@ -143,7 +143,7 @@ async def test_a_socket_folder_that_another_user_made_meanwhile_is_not_taken(dat
         shutil.rmtree(known)
 
 
-async def test_a_user_without_an_entry_in_passwd_has_a_database_or_one_line(data_dir: Path) -> None:
+async def test_a_user_without_an_entry_in_passwd_gets_a_database_or_one_line(data_dir: Path) -> None:
     _make_for(STRANGER, data_dir)
     become = f"import os; os.setgroups([]); os.setgid({STRANGER}); os.setuid({STRANGER})"
     async with running_python("-c", f"{become}; os.execv(os.sys.executable, ['python', '-c', ''])") as interpreter:
@@ -161,7 +161,7 @@ async def _serving(data_dir: Path) -> AsyncIterator[str]:
 
 
 async def _intrude(user: str, *paths: Path) -> list[str]:
-    """Those of the paths that the user can list, read or connect to."""
+    """The paths that the user can list, read or connect to."""
     state: Running
     async with running_python("-c", INTRUDE, user, *map(str, paths)) as state:
         assert await state.ended() == 0, state.stderr

@@ -1,4 +1,4 @@
-"""Where in a database, and where in a folder, something that was said can still be found."""
+"""Searches a database and a folder for text that should have been deleted."""
 
 import zlib
 from itertools import pairwise
@@ -14,8 +14,8 @@ _COLUMNS = """
 """
 
 
-async def traces_in_database(database_url: str, phrase: str) -> set[str]:
-    """The columns of all tables that have the phrase, plain or compressed, or as the tokens of a search index."""
+async def leaks_in_database(database_url: str, phrase: str) -> set[str]:
+    """The columns that contain the phrase: plain, compressed, or as the tokens of a search index."""
     connection = await asyncpg.connect(database_url)  # type: ignore[no-untyped-call]
     try:
         found = set()
@@ -29,8 +29,8 @@ async def traces_in_database(database_url: str, phrase: str) -> set[str]:
         await connection.close()
 
 
-def traces_in_folder(folder: Path, phrase: str) -> set[str]:
-    """The files that have the phrase in plain text. What is compressed in there is the database's to find."""
+def leaks_in_folder(folder: Path, phrase: str) -> set[str]:
+    """The files that contain the phrase uncompressed. Compressed values are found in the database."""
     forms = _forms(phrase)
     return {
         str(path.relative_to(folder))
@@ -42,7 +42,7 @@ def traces_in_folder(folder: Path, phrase: str) -> set[str]:
 def _holds(value: str | bytes, phrase: str) -> bool:
     if isinstance(value, bytes):
         return any(form in text for text in (value, _inflated(value)) for form in _forms(phrase))
-    # A search index has pairs of characters instead of the text.
+    # A search index contains pairs of characters.
     return any(form in value.encode() for form in _forms(phrase)) or all(
         f"{left}{right}" in value for left, right in pairwise(phrase)
     )
@@ -53,7 +53,7 @@ def _forms(phrase: str) -> list[bytes]:
 
 
 def _inflated(value: bytes) -> bytes:
-    """All gzip or zlib members one after the other, or a bare deflate stream; nothing if it is none of them."""
+    """The decompressed gzip or zlib members or raw deflate stream; empty for other data."""
     for bits in (zlib.MAX_WBITS | 32, -zlib.MAX_WBITS):
         text, rest = b"", value
         try:

@@ -1,4 +1,4 @@
-"""A door before PostgreSQL that tests can shut: the database is down, and back again, without harm to the server."""
+"""A proxy in front of PostgreSQL that simulates outages without stopping the server."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,8 +8,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-class DatabaseGate:
-    """A TCP proxy. `shut` refuses new connections and cuts those under way; `silent` accepts and never answers."""
+class DatabaseProxy:
+    """A TCP proxy. `stop` closes all connections and refuses new ones; while `silent`, it forwards no data."""
 
     def __init__(self, database_url: str) -> None:
         self._parts = urlsplit(database_url)
@@ -26,11 +26,11 @@ class DatabaseGate:
         netloc = f"{credentials}@127.0.0.1:{self._port}" if credentials else f"127.0.0.1:{self._port}"
         return f"postgresql://{netloc}{parts.path}?sslmode=disable"
 
-    async def open(self) -> None:
+    async def start(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
         self._port = self._server.sockets[0].getsockname()[1]
 
-    async def shut(self) -> None:
+    async def stop(self) -> None:
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -39,7 +39,7 @@ class DatabaseGate:
         await asyncio.gather(*self._visits)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # A task of our own: `shut` has to wait for it.
+        # A separate task, so that `stop` can wait for it.
         visit = asyncio.create_task(self._visit(reader, writer))
         self._visits.add(visit)
         visit.add_done_callback(self._visits.discard)
@@ -74,10 +74,10 @@ class DatabaseGate:
 
 
 @asynccontextmanager
-async def database_gate(database_url: str) -> AsyncIterator[DatabaseGate]:
-    gate = DatabaseGate(database_url)
-    await gate.open()
+async def database_proxy(database_url: str) -> AsyncIterator[DatabaseProxy]:
+    proxy = DatabaseProxy(database_url)
+    await proxy.start()
     try:
-        yield gate
+        yield proxy
     finally:
-        await gate.shut()
+        await proxy.stop()
