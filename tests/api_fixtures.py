@@ -63,7 +63,7 @@ async def api(app: FastAPI, api_client: tuple[CurrentClient, str]) -> AsyncItera
 
 @pytest.fixture
 async def other_api(app: FastAPI, sessions: Sessions) -> AsyncIterator[httpx.AsyncClient]:
-    _, token = await new_client(sessions, "somebody-else")
+    _, token = await new_client(sessions, "other-client")
     async with caller(app, token) as http:
         yield http
 

@@ -56,12 +56,12 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     await PlainTextResponse(f"<{request.method} {request.url.path} {body}>")(scope, receive, send)
 
 
-def say(said: bytes, port: int | None) -> bytes:
+def exchange(sent: bytes, port: int | None) -> bytes:
     """Send bytes and return everything received. asyncio would lose data that arrived before a reset."""
-    heard = b""
+    received = b""
     with socket.create_connection(("127.0.0.1", port or 0), timeout=20) as connection, suppress(ConnectionError):
         with suppress(ConnectionError):
-            connection.sendall(said)
+            connection.sendall(sent)
         while part := connection.recv(65536):
-            heard += part
-    return heard
+            received += part
+    return received

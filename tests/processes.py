@@ -36,7 +36,7 @@ class Running:
     def stderr(self) -> str:
         return "".join(self.err)
 
-    async def told(self, text: str) -> str:
+    async def line_with(self, text: str) -> str:
         """The first line of either stream that contains `text`. Waits for it."""
         async with asyncio.timeout(PATIENCE_S):
             while not (found := [line for line in [*self.out, *self.err] if text in line]):
@@ -46,7 +46,7 @@ class Running:
         return found[0]
 
     async def url(self) -> str:
-        address: str = json.loads(await self.told('"listening"'))["url"]
+        address: str = json.loads(await self.line_with('"listening"'))["url"]
         return address
 
     async def ended(self) -> int:
@@ -75,7 +75,7 @@ def running(*command: str, **settings: str) -> AbstractAsyncContextManager[Runni
 async def running_sandbox() -> AsyncIterator[dict[str, str]]:
     """A sandbox on free ports. Yields the settings of a gateway that uses it."""
     async with running("sandbox", "--port", "0", "--results-port", "0") as sandbox:
-        await sandbox.told("DASHSCOPE_SINGAPORE_API_KEY=")
+        await sandbox.line_with("DASHSCOPE_SINGAPORE_API_KEY=")
         lines = (line.strip().removeprefix("export ") for line in sandbox.out if "export " in line)
         yield dict(line.split("=", 1) for line in lines)
 

@@ -118,7 +118,7 @@ async def test_serve_restarts_its_embedded_database(data_dir: Path) -> None:
         url = await serve.url()
         async with httpx.AsyncClient(base_url=url) as client:
             kill_postgres(data_dir)
-            await serve.told("restarting")
+            await serve.line_with("restarting")
             assert (await client.get("/readyz")).status_code in {200, 503}
             for _ in range(300):
                 if (await client.get("/readyz")).status_code == 200:
@@ -162,12 +162,12 @@ async def test_serve_survives_kill_9_of_everything(data_dir: Path) -> None:
 
 
 async def test_files_that_other_users_can_read_cause_a_warning(database_url: str, data_dir: Path) -> None:
-    for name, mode, told in ((".env", 0o644, 1), (".env", 0o640, 0), (".env", 0o600, 0)):
+    for name, mode, warnings in ((".env", 0o644, 1), (".env", 0o640, 0), (".env", 0o600, 0)):
         _write(Path(name), mode)
         async with running("poller", "--port", "0", DATABASE_URL=database_url, DATA_DIR="/", **AWAY) as poller:
             await poller.url()
-        assert poller.stderr.count("other users of this machine can read .env: chmod 600 .env") == told
-        assert poller.stderr.count("other users") == told
+        assert poller.stderr.count("other users of this machine can read .env: chmod 600 .env") == warnings
+        assert poller.stderr.count("other users") == warnings
     _make_public(data_dir)
     async with running("serve", PORT="0", DATA_DIR=str(data_dir), **AWAY) as gateway:
         await gateway.url()
@@ -176,7 +176,7 @@ async def test_files_that_other_users_can_read_cause_a_warning(database_url: str
 
 async def test_serve_without_a_key_says_which_variables_to_set(database_url: str) -> None:
     async with running("serve", PORT="0", DATABASE_URL=database_url) as gateway:
-        assert "DASHSCOPE_BEIJING_API_KEY" in await gateway.told("no region has a key")
+        assert "DASHSCOPE_BEIJING_API_KEY" in await gateway.line_with("no region has a key")
         assert _get(f"{await gateway.url()}/readyz", "") == 200
 
 
@@ -195,9 +195,9 @@ async def test_serve_ends_long_polls_and_event_streams_on_sigterm(database_url: 
                 while "event: job" not in await anext(received):
                     pass
                 gateway.process.send_signal(signal.SIGTERM)
-                answer = await waiting
+                response = await waiting
                 assert "event: job" not in [line async for line in received]
-        assert (answer.status_code, answer.json()["status"]) == (202, "queued")
+        assert (response.status_code, response.json()["status"]) == (202, "queued")
         assert await gateway.ended() == 0
 
 
@@ -206,7 +206,7 @@ async def test_serve_survives_a_schema_that_its_poller_cannot_use(database_url: 
         url = await gateway.url()
         connection = await asyncpg.connect(database_url)  # type: ignore[no-untyped-call]
         await connection.execute("ALTER TABLE files RENAME TO gone")
-        assert "Traceback" in await gateway.told("round failed")
+        assert "Traceback" in await gateway.line_with("round failed")
         await connection.execute("ALTER TABLE gone RENAME TO files")
         await connection.close()
         assert _get(f"{url}/readyz") == 200
@@ -219,7 +219,7 @@ async def test_api_starts_without_a_database_and_recovers(database_url: str) -> 
         async with running("api", PORT="0", DATABASE_URL=proxy.url, API_TOKEN=TOKEN) as api:
             url = await api.url()
             assert (_get(f"{url}/livez"), _get(f"{url}/readyz")) == (200, 503)
-            await api.told("waits for the database")
+            await api.line_with("waits for the database")
             await proxy.start()
             async with asyncio.timeout(10), httpx.AsyncClient(base_url=url, headers=_auth(TOKEN)) as client:
                 while (await client.get("/readyz")).status_code != 200:
@@ -233,7 +233,7 @@ async def test_poller_waits_for_the_migrations_and_serves_health_routes(server_u
     connection = await asyncpg.connect(database_url)  # type: ignore[no-untyped-call]
     await connection.execute("ALTER TABLE alembic_version RENAME TO later")
     async with running("poller", "--port", "0", DATABASE_URL=database_url, **AWAY) as poller:
-        await poller.told("python -m app migrate")
+        await poller.line_with("python -m app migrate")
         await connection.execute("ALTER TABLE later RENAME TO alembic_version")
         await connection.close()
         url = await poller.url()
@@ -255,7 +255,7 @@ async def test_migrate_check_finds_undeclared_columns(database_url: str) -> None
 
 async def test_sandbox_prints_the_settings_of_a_gateway() -> None:
     async with running("sandbox", "--port", "0", "--results-port", "0") as sandbox:
-        line = await sandbox.told("DASHSCOPE_SINGAPORE_BASE_URL=")
+        line = await sandbox.line_with("DASHSCOPE_SINGAPORE_BASE_URL=")
         url = line.strip().partition("=")[2]
         assert _get(f"{url}/tasks", "sk-sandbox-singapore") == 200
         assert await sandbox.stop() == 0
@@ -272,9 +272,9 @@ async def test_demo_prints_both_transcripts_as_text_and_srt() -> None:
 
 
 def _post_job(url: str) -> str:
-    answer = httpx.post(f"{url}/v1/jobs", headers=_auth(TOKEN), json={"file_urls": ["https://example.com/a.wav"]})
-    assert answer.status_code == 202, json.dumps(answer.json())
-    return answer.headers["Location"]
+    response = httpx.post(f"{url}/v1/jobs", headers=_auth(TOKEN), json={"file_urls": ["https://example.com/a.wav"]})
+    assert response.status_code == 202, json.dumps(response.json())
+    return response.headers["Location"]
 
 
 def _write(path: Path, mode: int) -> None:

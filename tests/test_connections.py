@@ -17,7 +17,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from app.server.http_protocol import MAX_REJECTIONS, Deadlines, HttpProtocol
-from tests.live_server import echo, live_server, say
+from tests.live_server import echo, exchange, live_server
 
 PATIENCE_S = 20
 HEAD = b"POST / HTTP/1.1\r\nHost: gateway\r\n"
@@ -47,20 +47,20 @@ async def drip(writer: StreamWriter, piece: bytes, every_s: float = 0.05) -> Non
         await asyncio.sleep(every_s)
 
 
-@pytest.mark.parametrize("said", [SIZED, SIZED + b"a", CHUNKED, CHUNKED + b"5\r\nab", CHUNKED + b"0\r\nX-A: b\r\n"])
-async def test_a_body_that_stalls_is_a_408(said: bytes) -> None:
+@pytest.mark.parametrize("sent", [SIZED, SIZED + b"a", CHUNKED, CHUNKED + b"5\r\nab", CHUNKED + b"0\r\nX-A: b\r\n"])
+async def test_a_body_that_stalls_is_a_408(sent: bytes) -> None:
     async with live_server(echo, protocol=Impatient) as url, connected(url) as (reader, writer):
-        writer.write(said)
+        writer.write(sent)
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 408 ")
     assert b"connection: close" in head.lower()
     assert json.loads(body)["code"] == "request_timeout"
 
 
-@pytest.mark.parametrize(("said", "piece"), [(SIZED, b"a"), (CHUNKED, b"1\r\na\r\n"), (CHUNKED + b"1;", b"a" * 100)])
-async def test_a_body_that_arrives_too_slowly_is_a_408(said: bytes, piece: bytes) -> None:
+@pytest.mark.parametrize(("sent", "piece"), [(SIZED, b"a"), (CHUNKED, b"1\r\na\r\n"), (CHUNKED + b"1;", b"a" * 100)])
+async def test_a_body_that_arrives_too_slowly_is_a_408(sent: bytes, piece: bytes) -> None:
     async with live_server(echo, protocol=Impatient) as url, connected(url) as (reader, writer):
-        writer.write(said)
+        writer.write(sent)
         dripping = asyncio.create_task(drip(writer, piece))
         assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
         dripping.cancel()
@@ -128,13 +128,13 @@ async def large(scope: Scope, receive: Receive, send: Send) -> None:
     await PlainTextResponse("a" * 10_000_000)(scope, receive, send)
 
 
-def small_window(port: int | None, said: bytes) -> socket.socket:
+def small_window(port: int | None, sent: bytes) -> socket.socket:
     """A connection with a small receive buffer."""
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.settimeout(PATIENCE_S)
     connection.connect(("127.0.0.1", port or 0))
-    connection.sendall(said)
+    connection.sendall(sent)
     return connection
 
 
@@ -152,11 +152,11 @@ def is_cut_off(connection: socket.socket) -> bool:
             return False
 
 
-@pytest.mark.parametrize("said", [WHOLE, LAST], ids=["kept alive", "closing"])
+@pytest.mark.parametrize("sent", [WHOLE, LAST], ids=["kept alive", "closing"])
 @pytest.mark.parametrize("app", [large, stream])
-async def test_a_response_that_is_not_read_is_aborted(app: Any, said: bytes) -> None:
+async def test_a_response_that_is_not_read_is_aborted(app: Any, sent: bytes) -> None:
     async with live_server(app, protocol=Impatient) as url:
-        with await asyncio.to_thread(small_window, urlsplit(url).port, said) as connection:
+        with await asyncio.to_thread(small_window, urlsplit(url).port, sent) as connection:
             assert await asyncio.to_thread(is_cut_off, connection)
 
 
@@ -165,11 +165,11 @@ async def test_a_response_that_is_read_slowly_arrives() -> None:
     async with live_server(large, protocol=Impatient) as url:
         with await asyncio.to_thread(small_window, urlsplit(url).port, LAST) as connection:
             connection.setblocking(False)
-            loop, heard = asyncio.get_running_loop(), 0
+            loop, received = asyncio.get_running_loop(), 0
             while piece := await loop.sock_recv(connection, 1_000_000):
-                heard += len(piece)
+                received += len(piece)
                 await asyncio.sleep(0.0002)
-    assert heard > 10_000_000
+    assert received > 10_000_000
 
 
 async def test_a_reset_connection_is_freed_at_once() -> None:
@@ -186,8 +186,8 @@ async def test_a_reset_connection_is_freed_at_once() -> None:
             await reader.readuntil(b"<GET /whole >")
             linger = struct.pack("ii", 1, 0)
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        await asyncio.to_thread(say, LAST, urlsplit(url).port)
-        await asyncio.to_thread(say, LAST, urlsplit(url).port)
+        await asyncio.to_thread(exchange, LAST, urlsplit(url).port)
+        await asyncio.to_thread(exchange, LAST, urlsplit(url).port)
         gc.collect()
         assert made[0]() is None
 
@@ -195,13 +195,13 @@ async def test_a_reset_connection_is_freed_at_once() -> None:
 async def test_connections_over_the_limit_get_a_503_and_the_others_are_served() -> None:
     async with live_server(echo, max_connections=2) as url:
         async with connected(url) as (reader, writer), connected(url):
-            head, _, body = (await asyncio.to_thread(say, WHOLE, urlsplit(url).port)).partition(b"\r\n\r\n")
+            head, _, body = (await asyncio.to_thread(exchange, WHOLE, urlsplit(url).port)).partition(b"\r\n\r\n")
             assert head.startswith(b"HTTP/1.1 503 ")
             assert b"retry-after: 5" in head.lower()
             assert json.loads(body)["code"] == "too_many_connections"
             writer.write(LAST)
             assert (await reader.read()).endswith(b"<GET /last >")
-        assert (await asyncio.to_thread(say, LAST, urlsplit(url).port)).endswith(b"<GET /last >")
+        assert (await asyncio.to_thread(exchange, LAST, urlsplit(url).port)).endswith(b"<GET /last >")
 
 
 async def test_idle_connections_over_the_limit_are_closed() -> None:

@@ -34,7 +34,7 @@ def data_dir() -> Iterator[Path]:
 
 async def test_processes_share_one_server_and_the_last_stops_it(data_dir: Path) -> None:
     async with running_python("-c", START + STAY, str(data_dir)) as first:
-        url = await first.told("postgresql://")
+        url = await first.line_with("postgresql://")
         assert await _run(START, data_dir) == (0, url)
         assert is_running(data_dir)
         assert await first.stop() == 0
@@ -52,7 +52,7 @@ async def test_a_killed_process_does_not_keep_the_server_running(data_dir: Path)
 async def test_lock_files_with_a_reused_process_id_are_removed(data_dir: Path, other: str) -> None:
     await _run(START, data_dir)
     async with running_python("-c", START + STAY, str(data_dir.with_name("other"))) as neighbour:
-        await neighbour.told("postgresql://")
+        await neighbour.line_with("postgresql://")
         pid = (
             str(os.getpid()) if "no server" in other else _lock_file(data_dir.with_name("other")).read_text().split()[0]
         )
@@ -101,7 +101,7 @@ async def test_a_start_that_was_killed_can_be_repeated(data_dir: Path) -> None:
 @pytest.mark.parametrize("locale", ["tr_TR.UTF-8", "zh_CN.GB18030"])
 async def test_the_locale_of_the_environment_does_not_matter(data_dir: Path, locale: str) -> None:
     async with running_python("-c", START + STAY, str(data_dir), LANG=locale, LC_ALL=locale) as state:
-        url = (await state.told("postgresql://")).strip()
+        url = (await state.line_with("postgresql://")).strip()
         assert await _ask(url, "SELECT current_setting('server_encoding') || lower('ÄI')") == ["UTF8äi"]
 
 
@@ -112,7 +112,7 @@ async def test_the_locale_of_the_environment_does_not_matter(data_dir: Path, loc
 async def test_any_printable_path_works_and_keeps_its_address(data_dir: Path, name: str) -> None:
     folder = data_dir.parent / name
     async with running_python("-c", START + STAY, str(folder)) as first:
-        url = (await first.told("postgresql://")).strip()
+        url = (await first.line_with("postgresql://")).strip()
         await _ask(url, "CREATE TABLE kept (number int)")
         kill_postgres(folder)
         assert (await _run(START, folder))[1].strip() == url
@@ -127,7 +127,7 @@ def test_a_path_with_control_characters_is_refused(data_dir: Path) -> None:
 
 async def test_the_server_requires_a_password_and_listens_only_on_its_socket(data_dir: Path) -> None:
     async with running_python("-c", START + STAY, str(data_dir)) as first:
-        url = (await first.told("postgresql://")).strip()
+        url = (await first.line_with("postgresql://")).strip()
         password = url.split(":")[2].split("@")[0]
         settings = await _ask(
             url,
@@ -145,7 +145,7 @@ async def test_a_cluster_of_an_earlier_version_keeps_its_rows_and_gets_a_passwor
     data_dir: Path,
 ) -> None:
     async with running_python("-c", START + STAY, str(data_dir)) as first:
-        url = (await first.told("postgresql://")).strip()
+        url = (await first.line_with("postgresql://")).strip()
         await _ask(url, "CREATE TABLE kept AS SELECT 42 AS number")
         await _ask(url, "ALTER ROLE postgres PASSWORD NULL")
         await first.stop()
@@ -154,7 +154,7 @@ async def test_a_cluster_of_an_earlier_version_keeps_its_rows_and_gets_a_passwor
     shutil.rmtree(data_dir / "postgres.run")
     assert "trust" in (data_dir / "postgres" / "pg_hba.conf").read_text()
     async with running_python("-c", START + STAY, str(data_dir)) as second:
-        new = (await second.told("postgresql://")).strip()
+        new = (await second.line_with("postgresql://")).strip()
         assert await _ask(new, "SELECT number FROM kept") == [42]
         with pytest.raises(asyncpg.InvalidPasswordError):
             await _ask(url, "SELECT 1")
@@ -163,7 +163,7 @@ async def test_a_cluster_of_an_earlier_version_keeps_its_rows_and_gets_a_passwor
 async def test_the_server_does_not_inherit_the_environment_of_the_gateway(data_dir: Path) -> None:
     secret = "sk-0123456789abcdef"
     async with running_python("-c", START + STAY, str(data_dir), ADMIN_TOKEN=secret, PGPORT="1", PGDATA="/") as state:
-        await state.told("postgresql://")
+        await state.line_with("postgresql://")
         server = psutil.Process(int(_lock_file(data_dir).read_text().split()[0]))
         assert secret not in str(server.environ())
 

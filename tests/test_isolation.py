@@ -49,7 +49,7 @@ def _calls() -> list[Call]:
 
 
 CALLS = _calls()
-OF_ONE_THING = [call for call in CALLS if call.parameters - SHARED]
+WITH_AN_ID = [call for call in CALLS if call.parameters - SHARED]
 LISTS = [call for call in CALLS if call.method == "GET" and not call.parameters and call.name != "listClients"]
 
 
@@ -71,32 +71,32 @@ async def send(http: httpx.AsyncClient, call: Call, ids: dict[str, UUID]) -> htt
     return await http.request(call.method, path, params=QUERIES.get(call.name), json=BODIES.get(call.name))
 
 
-def named(call: Call) -> str:
+def call_name(call: Call) -> str:
     return call.name
 
 
-@pytest.mark.parametrize("call", CALLS, ids=named)
+@pytest.mark.parametrize("call", CALLS, ids=call_name)
 async def test_every_operation_needs_a_token(stranger: httpx.AsyncClient, call: Call) -> None:
-    answer = await send(stranger, call, {name: new_id() for name in call.parameters - SHARED})
-    assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
+    response = await send(stranger, call, {name: new_id() for name in call.parameters - SHARED})
+    assert (response.status_code, response.json()["code"]) == (401, "unauthorized")
 
 
-@pytest.mark.parametrize("call", OF_ONE_THING, ids=named)
+@pytest.mark.parametrize("call", WITH_AN_ID, ids=call_name)
 async def test_resources_of_another_client_are_not_found(
     api: httpx.AsyncClient, other_api: httpx.AsyncClient, own_ids: dict[str, UUID], call: Call
 ) -> None:
     assert call.parameters <= own_ids.keys() | SHARED
     expected = (403, "forbidden") if call.parameters & ADMINS else (404, "not_found")
-    theirs = await send(other_api, call, own_ids)
-    assert (theirs.status_code, theirs.json()["code"]) == expected
+    other = await send(other_api, call, own_ids)
+    assert (other.status_code, other.json()["code"]) == expected
     mine = await send(api, call, own_ids)
     assert call.parameters & ADMINS or mine.status_code in {200, 202, 204, 409}, mine.text
 
 
-@pytest.mark.parametrize("call", LISTS, ids=named)
+@pytest.mark.parametrize("call", LISTS, ids=call_name)
 async def test_lists_do_not_show_resources_of_another_client(
     other_api: httpx.AsyncClient, own_ids: dict[str, UUID], call: Call
 ) -> None:
-    answer = await send(other_api, call, {})
-    assert answer.status_code == 200
-    assert not [name for name, own in own_ids.items() if str(own) in answer.text]
+    response = await send(other_api, call, {})
+    assert response.status_code == 200
+    assert not [name for name, own in own_ids.items() if str(own) in response.text]

@@ -15,8 +15,8 @@ from tests.api_fixtures import *  # noqa: F403 - fixtures are found by their nam
 async def test_every_operation_under_v1_needs_a_token(app: FastAPI, stranger: httpx.AsyncClient) -> None:
     for path, operations in app.openapi()["paths"].items():
         for method in operations:
-            answer = await stranger.request(method, path.replace("{", "").replace("}", ""))
-            assert (answer.status_code == 401) == path.startswith("/v1/"), (method, path)
+            response = await stranger.request(method, path.replace("{", "").replace("}", ""))
+            assert (response.status_code == 401) == path.startswith("/v1/"), (method, path)
 
 
 async def test_every_operation_refuses_unknown_query_parameters(
@@ -25,15 +25,15 @@ async def test_every_operation_refuses_unknown_query_parameters(
     for path, operations in app.openapi()["paths"].items():
         for method in operations if path.startswith("/v1/") else ():
             http = admin if path.startswith("/v1/clients") else api
-            answer = await http.request(method, path.replace("{", "").replace("}", ""), params={"surprise": "1"})
-            assert answer.status_code == 422, (method, path, answer.text)
-            assert {"pointer": "/query/surprise"}.items() <= answer.json()["errors"][0].items()
+            response = await http.request(method, path.replace("{", "").replace("}", ""), params={"surprise": "1"})
+            assert response.status_code == 422, (method, path, response.text)
+            assert {"pointer": "/query/surprise"}.items() <= response.json()["errors"][0].items()
 
 
 @pytest.mark.parametrize("path", ["/", "/v1x", "//v1/models", "/docs/", "/%00"])
 async def test_unknown_paths_are_404_without_a_redirect(stranger: httpx.AsyncClient, path: str) -> None:
-    answer = await stranger.get(path)
-    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    response = await stranger.get(path)
+    assert (response.status_code, response.json()["code"]) == (404, "not_found")
 
 
 @pytest.mark.parametrize(
@@ -61,9 +61,9 @@ async def test_unknown_paths_under_v1_are_401_without_a_token(
     for caller in (api, admin):
         assert (await caller.request(method, path)).status_code == status
     for headers in ({}, {"Authorization": "Bearer guessed"}):
-        answer = await stranger.request(method, path, headers=headers)
-        assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
-        assert "allow" not in answer.headers
+        response = await stranger.request(method, path, headers=headers)
+        assert (response.status_code, response.json()["code"]) == (401, "unauthorized")
+        assert "allow" not in response.headers
 
 
 def test_the_routes_use_the_given_wakeup_and_waiters(settings: Settings, sessions: Sessions) -> None:

@@ -28,8 +28,8 @@ TOKEN = "a-token-of-the-test"
 FORMS = [path for path in any_app().openapi()["paths"] if path.startswith("/v1/transcripts/{transcript_id}")]
 
 
-class AtWork(NamedTuple):
-    gateway: Running
+class RunningGateway(NamedTuple):
+    process: Running
     http: httpx.AsyncClient
     hook: Receiver
     data_dir: Path
@@ -42,10 +42,10 @@ class AtWork(NamedTuple):
 
     @property
     def log(self) -> str:
-        return self.gateway.stdout + self.gateway.stderr
+        return self.process.stdout + self.process.stderr
 
 
-class Place(NamedTuple):
+class Deployment(NamedTuple):
     """An empty DATA_DIR, a sandbox and a webhook receiver."""
 
     data_dir: Path
@@ -53,7 +53,7 @@ class Place(NamedTuple):
     hook: Receiver
 
     @asynccontextmanager
-    async def serve(self, **settings: str) -> AsyncIterator[AtWork]:
+    async def serve(self, **settings: str) -> AsyncIterator[RunningGateway]:
         """Run `serve` with debug logs."""
         async with (
             running(
@@ -71,66 +71,66 @@ class Place(NamedTuple):
                 base_url=await gateway.url(), headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60
             ) as http,
         ):
-            yield AtWork(gateway, http, self.hook, self.data_dir)
+            yield RunningGateway(gateway, http, self.hook, self.data_dir)
 
 
 @pytest.fixture
-async def place() -> AsyncIterator[Place]:
+async def deployment() -> AsyncIterator[Deployment]:
     with data_folder() as data_dir:
         async with running_sandbox(SandboxConfig(queue_s=0.05, run_s=0.05)) as sandbox, receiver() as hook:
-            yield Place(data_dir, sandbox.base_url("beijing"), hook)
+            yield Deployment(data_dir, sandbox.base_url("beijing"), hook)
 
 
-async def transcribe(at_work: AtWork) -> tuple[str, str]:
+async def transcribe(gateway: RunningGateway) -> tuple[str, str]:
     """Transcribe a file. Returns the paths of the job and of its transcript."""
     request = {
         "file_urls": [f"{RECORDING}?Signature={SIGNATURE}"],
         "metadata": {"call": LABEL},
-        "webhook_url": at_work.hook.url(),
+        "webhook_url": gateway.hook.url(),
     }
-    job = (await at_work.http.post("/v1/jobs?wait=60", json=request)).json()
+    job = (await gateway.http.post("/v1/jobs?wait=60", json=request)).json()
     assert job["status"] == "succeeded"
-    await at_work.hook.got()
+    await gateway.hook.got()
     return f"/v1/jobs/{job['id']}", f"/v1/transcripts/{job['files'][0]['transcript_id']}"
 
 
-async def read_all_forms(at_work: AtWork, transcript: str) -> None:
+async def read_all_forms(gateway: RunningGateway, transcript: str) -> None:
     for form in FORMS:
-        answer = await at_work.http.get(form.replace("/v1/transcripts/{transcript_id}", transcript))
-        assert answer.status_code == 200, form
-    assert PHRASE in (await at_work.http.get(transcript)).text
-    assert await leaks_in_database(at_work.database_url, PHRASE), "the scan finds nothing"
+        response = await gateway.http.get(form.replace("/v1/transcripts/{transcript_id}", transcript))
+        assert response.status_code == 200, form
+    assert PHRASE in (await gateway.http.get(transcript)).text
+    assert await leaks_in_database(gateway.database_url, PHRASE), "the scan finds nothing"
 
 
 @pytest.mark.parametrize("way", ["job", "transcript"])
-async def test_deleted_data_leaves_no_trace(place: Place, way: str) -> None:
-    async with place.serve() as at_work:
-        job, transcript = await transcribe(at_work)
-        await read_all_forms(at_work, transcript)
-        assert (await at_work.http.delete(job if way == "job" else transcript)).status_code == 204
+async def test_deleted_data_leaves_no_trace(deployment: Deployment, way: str) -> None:
+    async with deployment.serve() as gateway:
+        job, transcript = await transcribe(gateway)
+        await read_all_forms(gateway, transcript)
+        assert (await gateway.http.delete(job if way == "job" else transcript)).status_code == 204
         for mark in (PHRASE, SIGNATURE, LABEL) if way == "job" else (PHRASE,):
-            assert await leaks_in_database(at_work.database_url, mark) == set()
-        assert PHRASE not in at_work.hook.received[0].body
-        assert await at_work.gateway.stop() == 0
-    assert leaks_in_folder(place.data_dir, PHRASE) == set()
+            assert await leaks_in_database(gateway.database_url, mark) == set()
+        assert PHRASE not in gateway.hook.received[0].body
+        assert await gateway.process.stop() == 0
+    assert leaks_in_folder(deployment.data_dir, PHRASE) == set()
     for mark in (PHRASE, SIGNATURE, LABEL):
-        assert mark not in at_work.log
+        assert mark not in gateway.log
 
 
-async def test_purged_data_leaves_no_trace(place: Place) -> None:
-    async with place.serve() as before:
+async def test_purged_data_leaves_no_trace(deployment: Deployment) -> None:
+    async with deployment.serve() as before:
         job, transcript = await transcribe(before)
         await read_all_forms(before, transcript)
         await make_older(before.database_url, UUID(job.rpartition("/")[2]), timedelta(days=2))
-        assert await before.gateway.stop() == 0
-    async with place.serve(RETENTION_DAYS="1") as after:
-        await after.gateway.told('"jobs purged"')
+        assert await before.process.stop() == 0
+    async with deployment.serve(RETENTION_DAYS="1") as after:
+        await after.process.line_with('"jobs purged"')
         assert (await after.http.get(transcript)).status_code == 404
         assert (await after.http.get("/v1/search", params={"q": PHRASE})).json()["items"] == []
         for mark in (PHRASE, SIGNATURE, LABEL):
             assert await leaks_in_database(after.database_url, mark) == set()
-        assert await after.gateway.stop() == 0
-    assert leaks_in_folder(place.data_dir, PHRASE) == set()
+        assert await after.process.stop() == 0
+    assert leaks_in_folder(deployment.data_dir, PHRASE) == set()
     for mark in (PHRASE, SIGNATURE, LABEL):
         assert mark not in before.log + after.log
 

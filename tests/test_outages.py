@@ -177,8 +177,6 @@ async def test_an_outage_is_logged_when_it_begins_and_when_it_ends(capsys: pytes
         availability.failed(DatabaseUnavailable("away", reason=reason, explanation="words"))
     availability.recovered()
     availability.recovered()
-    said = capsys.readouterr()
-    assert [(said.out + said.err).count(line) for line in ("database unavailable", "database available again")] == [
-        1,
-        1,
-    ]
+    captured = capsys.readouterr()
+    output = captured.out + captured.err
+    assert [output.count(event) for event in ("database unavailable", "database available again")] == [1, 1]

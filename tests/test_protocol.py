@@ -9,7 +9,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from app.server.http_protocol import MAX_HEAD_BYTES
-from tests.live_server import echo, live_server, say
+from tests.live_server import echo, exchange, live_server
 
 OFFER = b"Host: gateway\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAA\r\n"
 SIZED = b"POST /sized HTTP/1.1\r\n" + OFFER + b"Content-Length: 5\r\n\r\nhello"
@@ -17,7 +17,7 @@ CHUNKED = b"POST /chunked HTTP/1.1\r\n" + OFFER + b"Transfer-Encoding: chunked\r
 BARE = b"GET /bare HTTP/1.1\r\n" + OFFER + b"\r\n"
 PLAIN = b"POST /plain HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\nContent-Length: 3\r\n\r\nend"
 REQUESTS = SIZED + CHUNKED + BARE + SIZED + PLAIN
-ANSWERS = ["POST /sized hello", "POST /chunked abcde", "GET /bare ", "POST /sized hello", "POST /plain end"]
+RESPONSES = ["POST /sized hello", "POST /chunked abcde", "GET /bare ", "POST /sized hello", "POST /plain end"]
 
 
 async def slow(scope: Scope, receive: Receive, send: Send) -> None:
@@ -29,9 +29,9 @@ async def test_a_400_is_not_sent_while_an_earlier_response_is_pending() -> None:
     async with live_server(slow) as url:
         reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(url).port)
         writer.write(SIZED + b"GET /without-a-host HTTP/1.1\r\n\r\n")
-        said = await reader.read()
+        received = await reader.read()
         writer.close()
-    assert b"HTTP/1.1 400" not in said
+    assert b"HTTP/1.1 400" not in received
 
 
 async def large(_scope: Scope, _receive: Receive, send: Send) -> None:
@@ -68,10 +68,10 @@ async def test_an_upgrade_offer_is_ignored_and_the_body_is_read(size: int) -> No
             writer.write(REQUESTS[start : start + size])
             await writer.drain()
             await asyncio.sleep(0)  # so that small pieces arrive as such
-        said = (await reader.read()).decode()
+        received = (await reader.read()).decode()
         writer.close()
-    assert [part.partition(">")[0] for part in said.split("<")[1:]] == ANSWERS
-    assert said.count("HTTP/1.1 200 OK") == len(ANSWERS)
+    assert [part.partition(">")[0] for part in received.split("<")[1:]] == RESPONSES
+    assert received.count("HTTP/1.1 200 OK") == len(RESPONSES)
 
 
 async def test_an_invalid_body_after_an_upgrade_offer_is_a_400() -> None:
@@ -83,7 +83,7 @@ async def test_an_invalid_body_after_an_upgrade_offer_is_a_400() -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "sent",
     [
         b"hello\r\n\r\n",
         b"GET / HTTP/9.9\r\n\r\n",
@@ -93,10 +93,10 @@ async def test_an_invalid_body_after_an_upgrade_offer_is_a_400() -> None:
         b"\x16\x03\x01",
     ],
 )
-async def test_invalid_http_is_a_400_problem(said: bytes) -> None:
+async def test_invalid_http_is_a_400_problem(sent: bytes) -> None:
     async with live_server(echo) as url:
         reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(url).port)
-        writer.write(said)
+        writer.write(sent)
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
         writer.close()
     assert head.startswith(b"HTTP/1.1 400 ")
@@ -112,8 +112,8 @@ async def test_invalid_http_is_a_400_problem(said: bytes) -> None:
 @pytest.mark.parametrize("target", ["/v1/search?q=你好", "/录音", "/\x00"])
 async def test_a_url_beyond_ascii_is_a_400_with_advice(target: str) -> None:
     async with live_server(echo) as url:
-        said = f"GET {target} HTTP/1.1\r\nHost: gateway\r\n\r\n".encode()
-        head, _, body = (await asyncio.to_thread(say, said, urlsplit(url).port)).partition(b"\r\n\r\n")
+        sent = f"GET {target} HTTP/1.1\r\nHost: gateway\r\n\r\n".encode()
+        head, _, body = (await asyncio.to_thread(exchange, sent, urlsplit(url).port)).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 ")
     assert json.loads(body)["code"] == "malformed_request"
     assert "Percent-encode" in json.loads(body)["detail"]
@@ -126,9 +126,9 @@ async def test_a_url_beyond_ascii_is_a_400_with_advice(target: str) -> None:
 async def test_a_request_needs_exactly_one_host(version: str, hosts: int, status: int) -> None:
     lines = [f"GET / HTTP/{version}", *["HOST: gateway"] * hosts, "Connection: close", "", ""]
     async with live_server(echo) as url:
-        heard = await asyncio.to_thread(say, "\r\n".join(lines).encode(), urlsplit(url).port)
-    assert heard.startswith(f"HTTP/1.1 {status} ".encode())
-    assert (b"malformed_request" in heard) == (status == 400)
+        received = await asyncio.to_thread(exchange, "\r\n".join(lines).encode(), urlsplit(url).port)
+    assert received.startswith(f"HTTP/1.1 {status} ".encode())
+    assert (b"malformed_request" in received) == (status == 400)
 
 
 @pytest.mark.parametrize(
@@ -149,10 +149,10 @@ async def test_a_request_needs_exactly_one_host(version: str, hosts: int, status
     ],
 )
 async def test_host_must_be_a_name_or_an_address(host: str, status: int) -> None:
-    said = f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode("latin-1")
+    sent = f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode("latin-1")
     async with live_server(echo) as url:
-        heard = await asyncio.to_thread(say, said, urlsplit(url).port)
-    assert heard.startswith(f"HTTP/1.1 {status} ".encode())
+        received = await asyncio.to_thread(exchange, sent, urlsplit(url).port)
+    assert received.startswith(f"HTTP/1.1 {status} ".encode())
 
 
 @pytest.mark.parametrize(
@@ -172,8 +172,8 @@ async def test_host_must_be_a_name_or_an_address(host: str, status: int) -> None
 async def test_only_unambiguous_body_framing_is_accepted(version: str, framing: str, status: int) -> None:
     head = f"POST / HTTP/{version}\r\nHost: gateway\r\nConnection: close\r\n{framing}\r\n\r\n"
     async with live_server(echo) as url:
-        heard = await asyncio.to_thread(say, head.encode() + b"5\r\nhello\r\n0\r\n\r\n", urlsplit(url).port)
-    assert heard.startswith(f"HTTP/1.1 {status} ".encode())
+        received = await asyncio.to_thread(exchange, head.encode() + b"5\r\nhello\r\n0\r\n\r\n", urlsplit(url).port)
+    assert received.startswith(f"HTTP/1.1 {status} ".encode())
 
 
 async def show_headers(scope: Scope, receive: Receive, send: Send) -> None:
@@ -190,19 +190,19 @@ async def test_trailers_do_not_become_headers(offer: bytes) -> None:
     trailers = b"Authorization: Bearer secret\r\nX-Request-ID: made-up\r\n"
     last = b"GET / HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n"
     async with live_server(show_headers) as url:
-        said = head + b"\r\n1\r\na\r\n0\r\n" + trailers + b"\r\n" + last
-        heard = await asyncio.to_thread(say, said, urlsplit(url).port)
-    assert heard.count(b"HTTP/1.1 200 OK") == 2
-    assert b"authorization" not in heard
-    assert b"x-request-id" not in heard
+        sent = head + b"\r\n1\r\na\r\n0\r\n" + trailers + b"\r\n" + last
+        received = await asyncio.to_thread(exchange, sent, urlsplit(url).port)
+    assert received.count(b"HTTP/1.1 200 OK") == 2
+    assert b"authorization" not in received
+    assert b"x-request-id" not in received
 
 
 @pytest.mark.parametrize("trailer", ["Connection: close", "Upgrade: h2c", "Content-Length: 5", "Transfer-Encoding: x"])
 async def test_framing_headers_in_trailers_are_a_400(trailer: str) -> None:
-    said = CHUNKS + b"1\r\na\r\n0\r\n" + trailer.encode() + b"\r\n\r\n"
+    sent = CHUNKS + b"1\r\na\r\n0\r\n" + trailer.encode() + b"\r\n\r\n"
     async with live_server(echo) as url:
-        heard = await asyncio.to_thread(say, said, urlsplit(url).port)
-    assert heard.startswith(b"HTTP/1.1 400 ")
+        received = await asyncio.to_thread(exchange, sent, urlsplit(url).port)
+    assert received.startswith(b"HTTP/1.1 400 ")
 
 
 TOO_MUCH = b"a" * MAX_HEAD_BYTES
@@ -211,7 +211,7 @@ CHUNKS = b"POST / HTTP/1.1\r\nHost: gateway\r\nTransfer-Encoding: chunked\r\n\r\
 
 
 @pytest.mark.parametrize(
-    "said",
+    "sent",
     [
         b"GET / HTTP/1.1\r\nHost: gateway\r\n" + LONG + b"\r\n",
         b"GET / HTTP/1.1\r\nHost: gateway\r\n" + b"X-Many: a\r\n" * (MAX_HEAD_BYTES // 7) + b"\r\n",
@@ -231,9 +231,9 @@ CHUNKS = b"POST / HTTP/1.1\r\nHost: gateway\r\nTransfer-Encoding: chunked\r\n\r\
         "an extension of a chunk that does not end",
     ],
 )
-async def test_a_head_over_the_limit_is_a_431(said: bytes) -> None:
+async def test_a_head_over_the_limit_is_a_431(sent: bytes) -> None:
     async with live_server(echo) as url:
-        head, _, body = (await asyncio.to_thread(say, said, urlsplit(url).port)).partition(b"\r\n\r\n")
+        head, _, body = (await asyncio.to_thread(exchange, sent, urlsplit(url).port)).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 431 ")
     problem = json.loads(body)
     assert (problem["status"], problem["code"]) == (431, "head_too_large")
@@ -244,15 +244,15 @@ async def test_the_limit_applies_to_each_head_and_not_to_bodies() -> None:
     long = b"POST /long HTTP/1.1\r\nHost: gateway\r\n" + almost + b"\r\n" + b"b" * 100_000
     last = b"GET /last HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n"
     async with live_server(echo) as url:
-        heard = await asyncio.to_thread(say, long + long + last, urlsplit(url).port)
-    assert heard.count(b"HTTP/1.1 200 OK") == 3
-    assert heard.endswith(b"<GET /last >")
+        received = await asyncio.to_thread(exchange, long + long + last, urlsplit(url).port)
+    assert received.count(b"HTTP/1.1 200 OK") == 3
+    assert received.endswith(b"<GET /last >")
 
 
-@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\nHost: gate"], ids=["silent", "half a head"])
-async def test_a_connection_without_a_complete_head_is_closed(said: bytes) -> None:
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHost: gate"], ids=["silent", "half a head"])
+async def test_a_connection_without_a_complete_head_is_closed(sent: bytes) -> None:
     async with live_server(echo, keep_alive_s=1) as url:
-        assert await asyncio.to_thread(say, said, urlsplit(url).port) == b""
+        assert await asyncio.to_thread(exchange, sent, urlsplit(url).port) == b""
 
 
 async def test_a_slow_head_has_the_same_deadline_as_a_stalled_one() -> None:

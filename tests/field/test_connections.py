@@ -74,7 +74,7 @@ async def test_many_idle_connections_do_not_end_the_process(data_dir: Path) -> N
                     writer.write(READYZ)
                     assert b" 200 " in await reader.readuntil(b"}")
                     await asyncio.sleep(0.1)
-                assert await serve.told("connections refused")
+                assert await serve.line_with("connections refused")
             assert await becomes_ready(url)
         assert serve.stderr.count("connections refused") == 1
         assert await serve.stop(signal.SIGINT) == 0
@@ -89,7 +89,7 @@ async def test_reaching_the_file_limit_does_not_end_the_process(data_dir: Path) 
             writer.write(LIVEZ)
             await reader.readuntil(b"}")
             resource.prlimit(serve.process.pid, resource.RLIMIT_NOFILE, (open_files(serve), hard))
-            await serve.told("cannot be checked")
+            await serve.line_with("cannot be checked")
             assert await status(url) == 0
             writer.write(LIVEZ)
             assert b" 200 " in await reader.readuntil(b"}")
@@ -117,12 +117,12 @@ async def test_connections_get_their_last_response_after_sigterm(database_url: s
             half_writer.write(LIVEZ[:-10])
             assert await becomes_ready(url)
             api.process.send_signal(signal.SIGTERM)
-            await api.told("stopping")
+            await api.line_with("stopping")
             kept_writer.write(READYZ)
             half_writer.write(LIVEZ[-10:])
             async with connected(url) as (new, new_writer):
                 new_writer.write(LIVEZ)
-                answers = [await reader.read() for reader in (kept, half, new)]
+                responses = [await reader.read() for reader in (kept, half, new)]
         assert await api.ended() == 0
-    assert [answer.split(b" ")[1] for answer in answers] == [b"503", b"200", b"200"]
-    assert all(b"connection: close" in answer.lower() for answer in answers)
+    assert [response.split(b" ")[1] for response in responses] == [b"503", b"200", b"200"]
+    assert all(b"connection: close" in response.lower() for response in responses)

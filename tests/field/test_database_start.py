@@ -30,7 +30,7 @@ async def tls_server(folder: Path) -> AsyncIterator[str]:
     other = folder / "other.pem"
     subprocess.run([*command, "-keyout", str(folder / "k.pem"), "-out", str(other)], check=True, capture_output=True)  # noqa: ASYNC221
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await reader.readexactly(8)
             writer.write(b"S")
@@ -41,7 +41,7 @@ async def tls_server(folder: Path) -> AsyncIterator[str]:
         finally:
             writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with server:
         yield f"postgresql://u:secret@localhost:{port}/x?sslmode=verify-full&sslrootcert={other}"

@@ -102,8 +102,8 @@ async def test_root_without_mount_namespaces_reports_the_inaccessible_folder(dat
     drop = f"import ctypes, os, sys; ctypes.CDLL(None).prctl(24, {CAP_SYS_ADMIN}); "  # PR_CAPBSET_DROP
     drop += "os.execv(sys.executable, [sys.executable, '-c', *sys.argv[1:]])"
     async with running_python("-c", drop, SERVE, str(data_dir)) as state:
-        said = await state.told("postgresql://")
-    assert f"cannot enter {data_dir.parent}, and a mount namespace is not permitted here" in said
+        line = await state.line_with("postgresql://")
+    assert f"cannot enter {data_dir.parent}, and a mount namespace is not permitted here" in line
     assert stat.S_IMODE(data_dir.parent.stat().st_mode) == 0o700
 
 
@@ -111,9 +111,9 @@ async def test_root_without_mount_namespaces_reports_the_inaccessible_folder(dat
 async def test_root_runs_the_server_of_another_user_as_that_user(data_dir: Path, user: str) -> None:
     _make_for(user, data_dir)
     async with running_python("-c", SERVE, str(data_dir)) as state:
-        if user == STRANGER and "/etc/passwd" in await state.told("postgresql://"):
+        if user == STRANGER and "/etc/passwd" in await state.line_with("postgresql://"):
             pytest.skip("initdb needs a name for this user, and this system has no user namespaces")
-        await state.told("postgresql://")
+        await state.line_with("postgresql://")
         assert _owner(data_dir / "postgres" / "PG_VERSION") == int(user)
         assert _owner(data_dir / "postgres.private" / "password") == int(user)
         assert _owner(data_dir / "postgres.run" / ".s.PGSQL.5432") == int(user)
@@ -150,13 +150,15 @@ async def test_a_user_without_an_entry_in_passwd_gets_a_database_or_one_line(dat
         if await interpreter.ended():
             pytest.skip("other users cannot run this interpreter")
     async with running_python("-c", f"{become}\n{SERVE}", str(data_dir)) as state:
-        assert re.search("postgresql://|user ID 12321 needs an entry in /etc/passwd", await state.told("postgresql://"))
+        assert re.search(
+            "postgresql://|user ID 12321 needs an entry in /etc/passwd", await state.line_with("postgresql://")
+        )
 
 
 @asynccontextmanager
 async def _serving(data_dir: Path) -> AsyncIterator[str]:
     async with running_python("-c", SERVE, str(data_dir)) as state:
-        yield (await state.told("postgresql://")).strip()
+        yield (await state.line_with("postgresql://")).strip()
         assert await state.stop() == 0, state.stderr
 
 

@@ -34,7 +34,7 @@ $$ BEGIN RAISE EXCEPTION 'could not extend file: No space left on device' USING 
 CREATE TRIGGER refuse BEFORE INSERT ON jobs FOR EACH ROW EXECUTE FUNCTION refuse();
 """
 # The statements that begin and end each outage.
-TROUBLES = {
+OUTAGES = {
     "login_refused": ('ALTER ROLE "{role}" NOLOGIN', 'ALTER ROLE "{role}" LOGIN'),
     "closed": ('ALTER DATABASE "{name}" ALLOW_CONNECTIONS false', 'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true'),
     "unknown_database": ('ALTER DATABASE "{name}" RENAME TO "{name}_"', 'ALTER DATABASE "{name}_" RENAME TO "{name}"'),
@@ -60,17 +60,17 @@ class Server:
         await self.owner.execute(statement.format(role=self.role, name=self.name))
 
     @asynccontextmanager
-    async def trouble(self, trouble: str) -> AsyncIterator[None]:
-        await self.begin(trouble)
+    async def outage(self, outage: str) -> AsyncIterator[None]:
+        await self.begin(outage)
         try:
             yield
         finally:
-            await self.end(trouble)
+            await self.end(outage)
 
-    async def begin(self, trouble: str) -> None:
-        await self.run(TROUBLES[trouble][0] if trouble != "unknown_database" else "SELECT 1")
+    async def begin(self, outage: str) -> None:
+        await self.run(OUTAGES[outage][0] if outage != "unknown_database" else "SELECT 1")
         await self.run(LOGOUT)
-        if trouble == "unknown_database":
+        if outage == "unknown_database":
             await self.rename()
 
     async def rename(self) -> None:
@@ -80,15 +80,15 @@ class Server:
             while True:
                 await self.run(LOGOUT)
                 try:
-                    await self.run(TROUBLES["unknown_database"][0])
+                    await self.run(OUTAGES["unknown_database"][0])
                 except asyncpg.ObjectInUseError:
                     await asyncio.sleep(0.05)
                 else:
                     return
 
-    async def end(self, trouble: str) -> None:
-        await self.run(TROUBLES[trouble][1])
-        if trouble == "unknown_database":
+    async def end(self, outage: str) -> None:
+        await self.run(OUTAGES[outage][1])
+        if outage == "unknown_database":
             await self.run('ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
 
     async def in_database(self, script: str) -> None:
@@ -130,13 +130,13 @@ async def gateway(server: Server, settings: Settings) -> AsyncIterator[httpx.Asy
 
 async def until(api: httpx.AsyncClient, path: str, status: int, words: str = "") -> httpx.Response:
     async with asyncio.timeout(15):
-        while (answer := await api.get(path)).status_code != status or words not in answer.text:  # noqa: ASYNC110 - the gateway sends no signal
+        while (response := await api.get(path)).status_code != status or words not in response.text:  # noqa: ASYNC110 - the gateway sends no signal
             await asyncio.sleep(0.05)
-    return answer
+    return response
 
 
 @pytest.mark.parametrize(
-    ("trouble", "reason", "words"),
+    ("outage", "reason", "words"),
     [
         ("login_refused", "login_refused", "is not permitted to log in"),
         ("closed", "login_refused", "is not currently accepting connections"),
@@ -146,15 +146,15 @@ async def until(api: httpx.AsyncClient, path: str, status: int, words: str = "")
     ],
 )
 async def test_an_outage_is_a_503_with_its_reason_until_it_ends(
-    server: Server, settings: Settings, trouble: str, reason: str, words: str
+    server: Server, settings: Settings, outage: str, reason: str, words: str
 ) -> None:
     async with gateway(server, settings) as api:
-        async with server.trouble(trouble):
+        async with server.outage(outage):
             await until(api, "/readyz", 503, reason)
             for _ in range(3):
-                answer = await api.post("/v1/jobs", json=JOB)
-                assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
-                assert answer.headers["retry-after"]
+                response = await api.post("/v1/jobs", json=JOB)
+                assert (response.status_code, response.json()["code"]) == (503, "database_unavailable")
+                assert response.headers["retry-after"]
             assert words in (await run("doctor", DATABASE_URL=server.url))[1]
         await until(api, "/readyz", 200)
         await until(api, "/v1/jobs", 200)
@@ -164,8 +164,8 @@ async def test_an_outage_is_a_503_with_its_reason_until_it_ends(
 async def test_a_full_disk_refuses_jobs_and_readiness_but_not_reads(server: Server, settings: Settings) -> None:
     async with gateway(server, settings) as api:
         await server.in_database(FULL_DISK)
-        answer = await api.post("/v1/jobs", json=JOB)
-        assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+        response = await api.post("/v1/jobs", json=JOB)
+        assert (response.status_code, response.json()["code"]) == (503, "database_unavailable")
         await until(api, "/readyz", 503, "disk_full")
         assert (await api.get("/v1/jobs")).status_code == 200
         await server.in_database("DROP TRIGGER refuse ON jobs")
@@ -179,8 +179,8 @@ async def test_readiness_is_a_503_without_permission_to_read_the_revision(server
         assert (await api.get("/readyz")).status_code == 503
 
 
-@pytest.mark.parametrize("trouble", ["login_refused", "too_many_connections", "read_only"])
-async def test_serve_survives_an_outage_and_finishes_its_jobs(server: Server, trouble: str) -> None:
+@pytest.mark.parametrize("outage", ["login_refused", "too_many_connections", "read_only"])
+async def test_serve_survives_an_outage_and_finishes_its_jobs(server: Server, outage: str) -> None:
     async with (
         running_sandbox() as upstream,
         running("serve", PORT="0", DATABASE_URL=server.url, API_TOKEN=TOKEN, **upstream) as process,
@@ -188,21 +188,21 @@ async def test_serve_survives_an_outage_and_finishes_its_jobs(server: Server, tr
         headers = {"Authorization": f"Bearer {TOKEN}"}
         async with httpx.AsyncClient(base_url=await process.url(), headers=headers, timeout=30) as api:
             jobs = [(await api.post("/v1/jobs", json=JOB)).json()["id"]]
-            async with server.trouble(trouble):
-                await process.told(f'"reason":"{trouble}"')
-                await until(api, "/readyz", 503, trouble)
-            await process.told("database available again")
+            async with server.outage(outage):
+                await process.line_with(f'"reason":"{outage}"')
+                await until(api, "/readyz", 503, outage)
+            await process.line_with("database available again")
             await until(api, "/readyz", 200)
-            answer = await api.post("/v1/jobs", json=JOB)
-            assert answer.status_code == 202
-            for job in [*jobs, answer.json()["id"]]:
+            response = await api.post("/v1/jobs", json=JOB)
+            assert response.status_code == 202
+            for job in [*jobs, response.json()["id"]]:
                 assert (await api.get(f"/v1/jobs/{job}?wait=20")).json()["status"] in {"succeeded", "failed"}
         assert await process.stop() == 0
     lines = [json.loads(line) for line in process.err if line.startswith("{")]
-    told = [line for line in lines if line["event"] in {"database unavailable", "database available again"}]
-    assert [line["event"] for line in told] == ["database unavailable", "database available again"]
-    assert told[0]["reason"]
-    assert told[0]["error"]
+    events = [line for line in lines if line["event"] in {"database unavailable", "database available again"}]
+    assert [line["event"] for line in events] == ["database unavailable", "database available again"]
+    assert events[0]["reason"]
+    assert events[0]["error"]
     assert "Traceback" not in process.stderr
 
 
