@@ -45,7 +45,7 @@ class Availability:
         self._level = logging.WARNING if log_changes else logging.DEBUG
         self.outage: DatabaseUnavailable | None = None
         # Set during an outage.
-        self.away = asyncio.Event()
+        self.outage_began = asyncio.Event()
         # The last time the database was found writable, by time.monotonic.
         self.checked_at = -math.inf
         self._began_at = 0.0
@@ -57,7 +57,7 @@ class Availability:
         """Seconds since the last failure."""
         return time.monotonic() - self._failed_at
 
-    def failed(self, outage: DatabaseUnavailable) -> None:
+    def record_failure(self, outage: DatabaseUnavailable) -> None:
         OUTAGES.labels(outage.reason).inc()
         if outage.reason in PASSING:
             log.debug("transaction failed", reason=outage.reason, error=outage.explanation)
@@ -68,14 +68,14 @@ class Availability:
             self._logged_reasons = set()
             AVAILABLE.set(0)
             log.log(self._level, "database unavailable", reason=outage.reason, error=outage.explanation)
-            self.away.set()
+            self.outage_began.set()
         elif outage.reason not in self._logged_reasons:
             # The first error is often a lost connection; the next connect reports the cause.
             log.log(self._level, "database still unavailable", reason=outage.reason, error=outage.explanation)
         self._logged_reasons.add(outage.reason)
         self.outage = outage
 
-    def recovered(self) -> None:
+    def record_recovery(self) -> None:
         if self.outage is None:
             return
         log.info(
@@ -83,7 +83,7 @@ class Availability:
         )
         AVAILABLE.set(1)
         self.outage = None
-        self.away.clear()
+        self.outage_began.clear()
 
 
 class Connections:
@@ -146,7 +146,7 @@ class Connections:
         except Exception as error:
             outage = as_outage(error)
             if isinstance(outage, DatabaseUnavailable):
-                self.availability.failed(outage)
+                self.availability.record_failure(outage)
             if outage is error:
                 raise
             raise outage from error

@@ -91,11 +91,11 @@ async def watch_database(sessions: Sessions, stop: asyncio.Event) -> None:
     stopped = asyncio.create_task(stop.wait())
     try:
         while not stop.is_set():
-            outage = asyncio.create_task(availability.away.wait())
+            outage = asyncio.create_task(availability.outage_began.wait())
             await asyncio.wait({outage, stopped}, return_when=asyncio.FIRST_COMPLETED)
             outage.cancel()
             if await _is_back(sessions, availability):
-                availability.recovered()
+                availability.record_recovery()
             await asyncio.wait({stopped}, timeout=WATCH_EVERY_S)
     finally:
         stopped.cancel()

@@ -171,12 +171,12 @@ def as_user(url: str, role: str) -> str:
     return f"{scheme}://{role}:{ROLE_PASSWORD}@{address}"
 
 
-async def test_an_outage_is_logged_when_it_begins_and_when_it_ends(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_the_begin_and_the_end_of_an_outage_are_logged(capsys: pytest.CaptureFixture[str]) -> None:
     availability = Availability()
     for reason in ("conflict", "unreachable", "starting", "unreachable"):
-        availability.failed(DatabaseUnavailable("away", reason=reason, explanation="words"))
-    availability.recovered()
-    availability.recovered()
+        availability.record_failure(DatabaseUnavailable("away", reason=reason, explanation="words"))
+    availability.record_recovery()
+    availability.record_recovery()
     captured = capsys.readouterr()
     output = captured.out + captured.err
     assert [output.count(event) for event in ("database unavailable", "database available again")] == [1, 1]

@@ -74,7 +74,7 @@ class CoalescingTransport:
         self._check = None
         unacked_bytes = self._unacked_bytes()
         if unacked_bytes and self._flushed_bytes - unacked_bytes <= acked_bytes:
-            log.info("connection_stalled", unacked_bytes=unacked_bytes)
+            log.info("connection stalled", unacked_bytes=unacked_bytes)
             self._transport.abort()
         else:
             self._expect_progress()
