@@ -15,7 +15,7 @@ from app.clients.authentication import AuthenticatedRoute, require_token
 from app.clients.rate_limits import rate_limit_policy_header, rate_limiter
 from app.clients.recognition import Authenticator
 from app.db import Sessions
-from app.jobs import event_stream, webhook_docs
+from app.jobs import event_stream, transcript_deletion, webhook_docs
 from app.jobs import routes as jobs
 from app.jobs.dependencies import JobServices
 from app.jobs.long_poll import JobWaiters
@@ -84,7 +84,7 @@ def create_app(
 
 def _add_routes(app: FastAPI) -> None:
     """Routes are matched in this order."""
-    for room in (jobs, event_stream, transcripts, exports, search, webhooks):
+    for room in (jobs, event_stream, transcripts, transcript_deletion, exports, search, webhooks):
         app.include_router(room.router)
     app.include_router(models_routes.models_router(AuthenticatedRoute))
     for router in (clients.router, health.router, docs.router):

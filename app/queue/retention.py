@@ -1,4 +1,4 @@
-"""Deletes rows that are no longer needed: old jobs, task rows without files, learned limits and circuits.
+"""Deletes transcripts, old jobs, task rows without files, old group limits and old circuits.
 
 All functions take a session and run in the caller's transaction.
 """
@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.identifiers import UUID_MIN, lowest_id_at
 from app.queue.leases import LEASE_IS_FREE, TAKE_LEASE
+from app.transcripts.queries import transcript_not_found
 
 # Files whose jobs one transaction deletes. A transcript of 12 hours has thousands of chunks to delete, so a
 # transaction takes a second at most.
@@ -50,12 +51,20 @@ async def purge_jobs(session: AsyncSession, days: int, *, after: UUID = UUID_MIN
     first = due[0]
     if first.files_total > FILES_PER_STEP:
         values = {"job_id": first.id, "batch": FILES_PER_STEP}
-        if await session.scalar(_DELETE_TRANSCRIPTS, values):
+        if await session.scalar(_DELETE_TRANSCRIPTS_OF_JOB, values):
             return PurgeStep(0, after)
     together = accumulate(job.files_total for job in due)
     chosen = [job.id for job, files in zip(due, together, strict=True) if job is first or files <= FILES_PER_STEP]
     await session.execute(_DELETE_JOBS, {"ids": chosen})
     return PurgeStep(len(chosen), chosen[-1])
+
+
+async def delete_transcript(session: AsyncSession, client_id: UUID, transcript_id: UUID) -> None:
+    """Delete a transcript, clear it from its file and raise the version of its job. Two statements. Raises NotFound."""
+    own = {"transcript_id": transcript_id, "client_id": client_id}
+    await session.execute(_LOCK_JOB, own)
+    if not await session.scalar(_DELETE_TRANSCRIPT, own):
+        raise transcript_not_found(transcript_id)
 
 
 async def delete_task_rows(session: AsyncSession, *, min_hours: int = TASK_HOURS, max_hours: int | None = None) -> int:
@@ -106,18 +115,28 @@ _DUE_JOBS = text("""
 
 _DELETE_JOBS = text("DELETE FROM jobs WHERE id = ANY(:ids)")
 
-_DELETE_TRANSCRIPTS = text("""
+# Every deletion locks the job first, then its files and transcripts.
+_LOCK_JOB = text("""
+    SELECT FROM jobs
+    WHERE id = (SELECT job_id FROM transcripts WHERE id = :transcript_id AND client_id = :client_id)
+    FOR NO KEY UPDATE
+""")
+
+_DELETE_TRANSCRIPTS = """
     WITH deleted AS (
-        DELETE FROM transcripts WHERE id IN (SELECT id FROM transcripts WHERE job_id = :job_id LIMIT :batch)
-        RETURNING id, file_index
+        DELETE FROM transcripts WHERE {where} RETURNING id, job_id, file_index
     ), job AS (
-        UPDATE jobs SET version = version + 1 WHERE id = :job_id AND EXISTS (SELECT FROM deleted)
+        UPDATE jobs SET version = version + 1 WHERE id IN (SELECT job_id FROM deleted)
     ), file AS (
         UPDATE files SET transcript_id = NULL FROM deleted
-        WHERE job_id = :job_id AND index = deleted.file_index AND transcript_id = deleted.id
+        WHERE files.job_id = deleted.job_id AND files.index = deleted.file_index AND files.transcript_id = deleted.id
     )
     SELECT count(*) FROM deleted
-""")
+"""
+_DELETE_TRANSCRIPT = text(_DELETE_TRANSCRIPTS.format(where="id = :transcript_id AND client_id = :client_id"))
+_DELETE_TRANSCRIPTS_OF_JOB = text(
+    _DELETE_TRANSCRIPTS.format(where="id IN (SELECT id FROM transcripts WHERE job_id = :job_id LIMIT :batch)")
+)
 
 _DELETE_TASKS = text("""
     DELETE FROM tasks WHERE id IN (

@@ -17,7 +17,7 @@ from app.clients.authentication import AuthenticatedRoute, ClientDep
 from app.db import transaction
 from app.errors import Fault, InvalidCursor, InvalidRequest, NotFound
 from app.search.filters import TranscriptQueryDep
-from app.transcripts import captions, queries, storage
+from app.transcripts import captions, queries
 from app.transcripts.captions import MAX_CHARS_PER_LINE, MAX_LINES, CaptionOptions
 from app.transcripts.document_reader import SentenceFilters, SentencePosition, StoredDocument, find_sentences
 from app.transcripts.responses import (
@@ -263,21 +263,3 @@ def _page_of_sentences(document: StoredDocument, filters: SentenceFilters, limit
     found = find_sentences(document, filters, limit + 1)
     page, next_cursor = paginate(found, limit, lambda each: ("sentences", *each[0]), key)
     yield orjson.dumps({"items": [sentence for _, sentence in page], "next_cursor": next_cursor}).decode()
-
-
-@router.delete(
-    "/{transcript_id}",
-    operation_id="deleteTranscript",
-    summary="Delete a transcript",
-    status_code=204,
-    responses={204: {"description": "The transcript was deleted."}, **responses(NotFound)},
-)
-async def delete_transcript(transcript_id: UUID, client: ClientDep, bodies: StoredBodiesDep) -> Response:
-    """Delete it for good. Its file stays `succeeded`, without a `transcript_id`.
-    \f
-    Two statements.
-    """
-    async with transaction(bodies.sessions) as session:
-        await storage.delete_transcript(session, client.id, transcript_id)
-    bodies.slices.forget_transcript(transcript_id)
-    return Response(status_code=204)

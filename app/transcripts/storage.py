@@ -1,4 +1,4 @@
-"""Stores and deletes transcripts. Bodies are compressed before the transaction and served as they are stored."""
+"""Stores transcripts. Bodies are compressed before the transaction and served as they are stored."""
 
 import asyncio
 import gzip
@@ -19,7 +19,6 @@ from app.search.indexing import insert_segments
 from app.search.segments import PreparedSegment, Segments
 from app.transcripts.models import Transcript, TranscriptBody
 from app.transcripts.normalise import Document, write_document
-from app.transcripts.queries import transcript_not_found
 from app.transcripts.seekable_gzip import GzipWriter, Written, pack
 
 # Documents up to this size are compressed at level 6.
@@ -109,15 +108,6 @@ async def insert_transcripts(session: AsyncSession, transcripts: Sequence[Prepar
     await insert_segments(session, [(each.id, each.client_id, each.segments) for each in transcripts])
 
 
-async def delete_transcript(session: AsyncSession, client_id: UUID, transcript_id: UUID) -> None:
-    """Also clears `transcript_id` of its file and raises the job's version. Two statements. Raises NotFound."""
-    own = {"transcript_id": transcript_id, "client_id": client_id}
-    await session.execute(_LOCK_JOB, own)
-    deleted = await session.execute(_DELETE, own)
-    if not deleted.rowcount:  # type: ignore[attr-defined]
-        raise transcript_not_found(transcript_id)
-
-
 async def segment_old_transcripts(session: AsyncSession) -> None:
     """Make search segments for some transcripts from before there was search, each with a placeholder segment."""
     stop_at = time.monotonic() + _OLD_S
@@ -163,24 +153,6 @@ def _body_columns(transcript: PreparedTranscript) -> dict[str, Any]:
         "document_index": pack(transcript.document.index),
     }
 
-
-# Lock order of every deletion: the job first, then its files and transcripts.
-_LOCK_JOB = text("""
-    SELECT FROM jobs
-    WHERE id = (SELECT job_id FROM transcripts WHERE id = :transcript_id AND client_id = :client_id)
-    FOR NO KEY UPDATE
-""")
-
-_DELETE = text("""
-    WITH deleted AS (
-        DELETE FROM transcripts WHERE id = :transcript_id AND client_id = :client_id RETURNING job_id, file_index
-    ), file AS (
-        UPDATE files SET transcript_id = NULL FROM deleted
-        WHERE files.job_id = deleted.job_id AND files.index = deleted.file_index
-          AND files.transcript_id = :transcript_id
-    )
-    UPDATE jobs SET version = version + 1 FROM deleted WHERE jobs.id = deleted.job_id
-""")
 
 # SKIP LOCKED: waits neither for another poller nor for a deletion.
 _UNSEGMENTED = text("""
