@@ -3,7 +3,8 @@
 Such a refusal says nothing about the files: they return to the queue or fail over. A probe tests whether the circuit
 can close, without cost. The probe first makes a query, which every accepted key may make. If the query passes, one
 file is submitted, because upstream checks bills, quotas and grants only at a submit. If the submit is refused again,
-the file returns to the queue. An accepted submit closes the circuit.
+the file returns to the queue. An accepted submit closes the circuit. A circuit that opens again soon after that waits
+longer before its first probe, so that a circuit cannot open and close at a high rate.
 """
 
 from collections.abc import Sequence
@@ -26,19 +27,35 @@ FIRST_PROBE_DELAY_S = 5
 MAX_PROBE_DELAY_S = 60
 # Longer than a query and a submit. After it, another poller may probe in place of one that crashed.
 PROBE_LEASE_S = 90
+# A circuit that opens again within this time after it closed continues its delay instead of starting at the first.
+KEEP_CLOSED_S = 600
 
 # Submits that were in flight when the circuit opened are refused too. They do not postpone the first probe.
 _OPEN = text("""
-    INSERT INTO circuits (account, model, code, message, upstream_code, probe_at)
+    INSERT INTO circuits AS circuit (account, model, code, message, upstream_code, probe_at)
     VALUES (:account, :model, :code, :message, :upstream_code, now() + make_interval(secs => :first_s))
     ON CONFLICT (account, model) DO UPDATE
-        SET code = excluded.code, message = excluded.message, upstream_code = excluded.upstream_code
-    RETURNING xmax = 0
+        SET code = excluded.code, message = excluded.message, upstream_code = excluded.upstream_code, closed_at = NULL,
+            opened_at = CASE
+                WHEN circuit.closed_at IS NULL AND circuit.code = excluded.code THEN circuit.opened_at
+                ELSE excluded.opened_at END,
+            refused_probes = CASE
+                WHEN circuit.closed_at IS NULL THEN circuit.refused_probes
+                WHEN circuit.closed_at > now() - make_interval(secs => :keep_s)
+                    THEN least(circuit.refused_probes + 1, 10)
+                ELSE 0 END,
+            probe_at = CASE
+                WHEN circuit.closed_at IS NULL THEN circuit.probe_at
+                WHEN circuit.closed_at > now() - make_interval(secs => :keep_s)
+                    THEN now() + make_interval(
+                        secs => least(:max_s, :first_s * 2 ^ least(circuit.refused_probes + 1, 10)))
+                ELSE excluded.probe_at END
+    RETURNING opened_at = now()
 """)
 
 _TAKE_PROBE = text("""
     UPDATE circuits SET probe_lease_until = now() + make_interval(secs => :lease_s)
-    WHERE account = :account AND model = :model AND probe_at <= now()
+    WHERE account = :account AND model = :model AND closed_at IS NULL AND probe_at <= now()
       AND (probe_lease_until IS NULL OR probe_lease_until < now())
     RETURNING account
 """)
@@ -47,7 +64,7 @@ _POSTPONE = text("""
     UPDATE circuits SET refused_probes = least(refused_probes + :refusals, 10), probe_lease_until = NULL,
         probe_at = now() + make_interval(
             secs => least(:max_s, :first_s * 2 ^ least(refused_probes + :refusals, 10)))
-    WHERE account = :account AND model = :model
+    WHERE account = :account AND model = :model AND closed_at IS NULL
 """)
 
 _MAKE_PROBES_DUE = text("""
@@ -55,17 +72,21 @@ _MAKE_PROBES_DUE = text("""
     WHERE account = ANY(:accounts)
 """)
 
-_CLOSE = text("DELETE FROM circuits WHERE account = :account AND model = :model RETURNING account")
+_CLOSE = text("""
+    UPDATE circuits SET closed_at = now(), probe_lease_until = NULL
+    WHERE account = :account AND model = :model AND closed_at IS NULL
+    RETURNING account
+""")
 
 _READ = text("""
     SELECT account, model, code, message, upstream_code, opened_at, probe_at <= now() AS probe_due
-    FROM circuits ORDER BY account, model
+    FROM circuits WHERE closed_at IS NULL ORDER BY account, model
 """)
 
 
 @dataclass(frozen=True, slots=True)
 class Circuit:
-    """An open circuit. A closed circuit has no row. `model` is empty if the circuit is about the whole account."""
+    """An open circuit. `model` is empty if the circuit is about the whole account."""
 
     account: str
     model: str
@@ -77,7 +98,10 @@ class Circuit:
 
 
 async def open_circuit(session: AsyncSession, account: str, model: str, failure: Failure) -> bool:
-    """Stop submits. An empty `model` means the whole account. Returns True if the circuit was closed before."""
+    """Stop submits. An empty `model` means the whole account.
+
+    Returns True if the circuit was closed before, or open with another code.
+    """
     opened = await session.scalar(
         _OPEN,
         {
@@ -87,6 +111,8 @@ async def open_circuit(session: AsyncSession, account: str, model: str, failure:
             "message": failure.message,
             "upstream_code": failure.upstream_code,
             "first_s": FIRST_PROBE_DELAY_S,
+            "max_s": MAX_PROBE_DELAY_S,
+            "keep_s": KEEP_CLOSED_S,
         },
     )
     return bool(opened)
@@ -118,7 +144,7 @@ async def make_probes_due(session: AsyncSession, accounts: Sequence[str]) -> Non
 
 
 async def close_circuit(session: AsyncSession, account: str, model: str) -> bool:
-    """Remove the row. Returns True if the circuit was open."""
+    """Returns True if the circuit was open. The row stays for a while, see KEEP_CLOSED_S."""
     return await session.scalar(_CLOSE, {"account": account, "model": model}) is not None
 
 

@@ -25,7 +25,7 @@ class Budget(Base):
 
 
 class Circuit(Base):
-    """An account, or one model of an account, that upstream refuses. See `app.dashscope.circuits`."""
+    """An account, or one model of an account, that upstream refuses or refused. See `app.dashscope.circuits`."""
 
     __tablename__ = "circuits"
 
@@ -40,3 +40,5 @@ class Circuit(Base):
     # The end of the lease under which one poller probes.
     probe_lease_until: Mapped[datetime | None]
     refused_probes: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
+    # None while the circuit is open. A closed circuit is kept, so that it continues its delay if it opens again soon.
+    closed_at: Mapped[datetime | None]

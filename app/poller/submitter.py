@@ -17,13 +17,26 @@ from app.poller.circuits import close, open_for
 from app.poller.context import PollerContext, unreachable_pause_s
 from app.poller.metrics import CALLS, GROUP_FILES
 from app.queue.claiming import Claim, SubmitQueue, claim_any_file, claim_files
-from app.queue.submissions import UpstreamTaskTaken, fail_files, mark_running, mark_unsure, requeue, split_group
+from app.queue.submissions import (
+    UpstreamTaskTaken,
+    fail_files,
+    mark_running,
+    mark_unsure,
+    requeue,
+    requeue_suspects,
+    split_group,
+)
 
 MAX_IN_FLIGHT = 64
 # The task list usually shows a new task within a second.
 RECONCILE_AFTER_S = 1.5
 QUOTA_PAUSE_S = 30.0
 RETRY_S = 1.0
+# An account that was accepted this recently may be refused because of a file.
+ACCEPTED_LATELY_S = 600.0
+# After this many refusals in a row the account counts as refused. A file that was refused alone this often says
+# nothing about the account any more.
+MAX_REFUSALS = 3
 
 log = structlog.get_logger()
 
@@ -42,6 +55,9 @@ class Submitter:
         self._failures = 0
         self._resume_at = 0.0
         self._refused = False
+        self._accepted_at = float("-inf")
+        # Refusals of the account since it was accepted last.
+        self._refusals_in_row = 0
 
     async def run(self) -> None:
         """Claim, wait for the budget and send. One group at a time waits for the budget; responses may overlap."""
@@ -86,10 +102,12 @@ class Submitter:
     ) -> None:
         with self._context.leases.hold(claim.token):
             outcome = await self._send(claim, sent)
+            suspect = False
             if outcome is not None:
-                self._count(claim, outcome)
+                suspect = self._is_suspect(claim, outcome)
+                self._count(claim, outcome, suspect=suspect)
                 await self._throttle(outcome)
-            await self._store(claim, outcome, probe=probe is not None)
+            await self._store(claim, outcome, probe=probe is not None, suspect=suspect)
             if outcome is None:
                 return
             if probe is not None:
@@ -116,11 +134,27 @@ class Submitter:
         finally:
             sent.set()
 
-    def _count(self, claim: Claim, outcome: SubmitOutcome) -> None:
+    def _is_suspect(self, claim: Claim, outcome: SubmitOutcome) -> bool:
+        """Whether the account is refused with these files although it is accepted with others.
+
+        DashScope has codes that may mean the account or a file, such as `AccessDenied`. While submits of other files
+        are accepted, a refusal is about a file of the group.
+        """
+        if isinstance(outcome, Accepted):
+            self._accepted_at, self._refusals_in_row = time.monotonic(), 0
+        if not (isinstance(outcome, Failure) and outcome.concerns_account):
+            return False
+        if claim.refusals >= MAX_REFUSALS:
+            return True
+        self._refusals_in_row += 1
+        accepted_lately = time.monotonic() - self._accepted_at < ACCEPTED_LATELY_S
+        return accepted_lately and self._refusals_in_row < MAX_REFUSALS
+
+    def _count(self, claim: Claim, outcome: SubmitOutcome, *, suspect: bool) -> None:
         CALLS.labels(self._submit_queue.account, "submit", _label(outcome)).inc()
         if isinstance(outcome, Accepted):
             GROUP_FILES.labels(self._submit_queue.model).observe(len(claim.file_urls))
-        if isinstance(outcome, Failure) and outcome.concerns_account:
+        if isinstance(outcome, Failure) and outcome.concerns_account and not suspect:
             self._refused = True
         transient = isinstance(outcome, Failure) and outcome.kind is FailureKind.TRANSIENT
         if isinstance(outcome, OutcomeUnknown) or transient:
@@ -135,7 +169,7 @@ class Submitter:
             with suppress(DatabaseUnavailable):  # the outcome itself is stored in any case
                 await self._context.throttled(self._call, pause_s=QUOTA_PAUSE_S if quota else 1.0)
 
-    async def _store(self, claim: Claim, outcome: SubmitOutcome | None, *, probe: bool) -> None:
+    async def _store(self, claim: Claim, outcome: SubmitOutcome | None, *, probe: bool, suspect: bool) -> None:
         """Store the outcome; None requeues the files. Retries until the database accepts it.
 
         This process has the only copy of upstream's response. The lease is renewed meanwhile.
@@ -151,7 +185,7 @@ class Submitter:
                     case OutcomeUnknown(reason):
                         await self._store_unsure(claim, reason)
                     case Failure():
-                        await self._store_failure(claim, outcome)
+                        await self._store_failure(claim, outcome, suspect=suspect)
             except DatabaseUnavailable:
                 await asyncio.sleep(RETRY_S)
             else:
@@ -180,10 +214,10 @@ class Submitter:
         async with transaction(self._context.sessions) as session:
             await mark_unsure(session, claim.task_id, last_error=reason, poll_in_s=RECONCILE_AFTER_S)
 
-    async def _store_failure(self, claim: Claim, failure: Failure) -> None:
+    async def _store_failure(self, claim: Claim, failure: Failure, *, suspect: bool) -> None:
         # A failure of the account is logged once, when its circuit opens. A line per task would be hundreds.
         log.log(
-            logging.DEBUG if failure.concerns_account else logging.WARNING,
+            logging.DEBUG if failure.concerns_account and not suspect else logging.WARNING,
             "submit refused",
             task=str(claim.task_id),
             account=self._submit_queue.account,
@@ -195,6 +229,8 @@ class Submitter:
             match failure.kind:
                 case FailureKind.THROTTLED | FailureKind.TRANSIENT:
                     await requeue(session, claim.task_id)
+                case _ if suspect:
+                    await requeue_suspects(session, claim.task_id)
                 case _ if failure.concerns_account:  # the files are not to blame
                     await requeue(session, claim.task_id)
                     await open_for(session, self._submit_queue.account, self._submit_queue.model, failure)

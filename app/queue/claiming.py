@@ -46,6 +46,8 @@ class Claim:
     token: UUID
     parameters: dict[str, Any]
     file_urls: list[str]
+    refusals: int = 0
+    """Of a single file: how often upstream refused it alone although the account was accepted with others."""
 
 
 async def claim_files(session: AsyncSession, submit_queue: SubmitQueue, *, token: UUID) -> Claim | None:
@@ -135,7 +137,8 @@ async def _write_task(
     )
     # Sorted, because concurrent claims serve many of the same clients: no deadlocks.
     await session.execute(_MARK_SERVED, {**submit_queue.key, "clients": sorted({row.client_id for row in chosen})})
-    return Claim(task_id, token, parameters, [row.url for row in chosen])
+    refusals = chosen[0].refusals if len(chosen) == 1 else 0
+    return Claim(task_id, token, parameters, [row.url for row in chosen], refusals)
 
 
 # The clients with queued files, and the oldest file of each: one index probe a client (a loose scan). Counting or
@@ -175,7 +178,7 @@ _COUNT = text("""
 # The oldest files of each client, by the index alone; of these one of each client in turn; only the chosen ones are
 # locked. Rows that another poller is claiming are skipped, so a few more rows are read than are taken.
 _PICK = text("""
-    SELECT files.job_id, files.index AS number, files.client_id, files.url, files.group_limit
+    SELECT files.job_id, files.index AS number, files.client_id, files.url, files.group_limit, files.refusals
     FROM (
         SELECT job_id, index, turn, row_number() OVER (PARTITION BY turn ORDER BY job_id, index) AS round
         FROM unnest(CAST(:clients AS uuid[])) WITH ORDINALITY AS clients (client_id, turn)
@@ -195,13 +198,13 @@ _PICK = text("""
 """)
 
 # For a probe. The file is random: if the oldest one were always tried, one bad file that upstream refuses with the
-# code of a missing grant would keep the circuit open for all files.
+# code of a missing grant would keep the circuit open for all files. Files that are known for it come last.
 _PICK_ANY = text("""
-    SELECT files.job_id, files.index AS number, files.client_id, files.url, files.group_limit
+    SELECT files.job_id, files.index AS number, files.client_id, files.url, files.group_limit, files.refusals
     FROM (
         SELECT job_id, index FROM files
         WHERE status = 'queued' AND region = :region AND model = :model AND (not_before IS NULL OR not_before <= now())
-        ORDER BY random() LIMIT 1
+        ORDER BY refusals, random() LIMIT 1
     ) AS chosen
     JOIN files ON files.job_id = chosen.job_id AND files.index = chosen.index
     WHERE files.status = 'queued'

@@ -151,6 +151,8 @@ class File(Base):
     # The task of the refused group. When all its files have been accepted in smaller groups, its size was the cause.
     suspect_task_id: Mapped[UUID | None]
     not_before: Mapped[datetime | None]
+    # Submits of this file alone that upstream refused for the account, although the account was accepted with others.
+    refusals: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
     queued_at: Mapped[datetime] = mapped_column(server_default=func.now())
     error_code: Mapped[str | None] = mapped_column(Text)
     error_message: Mapped[str | None] = mapped_column(Text)
@@ -272,5 +274,6 @@ class Blockage(Base):
     # Whether files that may change their region are blocked too: no other region can take them.
     everywhere: Mapped[bool]
     code: Mapped[str] = mapped_column(Text)
-    account: Mapped[str] = mapped_column(Text)
+    # None if the region has no account.
+    account: Mapped[str | None] = mapped_column(Text)
     since: Mapped[datetime]

@@ -79,7 +79,10 @@ async def delete_task_rows(session: AsyncSession, *, min_hours: int = TASK_HOURS
 
 
 async def delete_old_limits(session: AsyncSession) -> None:
-    """Delete group limits that were learned over 7 days ago and circuits without a probe for a day. Two statements."""
+    """Delete group limits that were learned over 7 days ago, and circuits that are no longer needed.
+
+    These are closed for an hour, or without a probe for a day. Two statements.
+    """
     await session.execute(_DELETE_GROUP_LIMITS)
     await session.execute(_DELETE_CIRCUITS)
 
@@ -152,7 +155,9 @@ _DELETE_TASKS = text("""
 _DELETE_GROUP_LIMITS = text("DELETE FROM group_limits WHERE learnt_at < now() - interval '7 days'")
 
 # Circuits of accounts that are no longer configured and of models without queued files. A refusal opens them again.
-_DELETE_CIRCUITS = text("DELETE FROM circuits WHERE probe_at < now() - interval '1 day'")
+_DELETE_CIRCUITS = text("""
+    DELETE FROM circuits WHERE probe_at < now() - interval '1 day' OR closed_at < now() - interval '1 hour'
+""")
 
 _CLAIM_ABANDONED = text(f"""
     UPDATE tasks SET {TAKE_LEASE}

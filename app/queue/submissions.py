@@ -25,6 +25,11 @@ from app.queue.lifecycle import FileCounts
 
 # Queued files that one transaction moves to another region or fails.
 BATCH = 1000
+# The wait of a file that was refused alone although the account is accepted with others. It doubles with each refusal.
+FIRST_REFUSED_WAIT_S = 1
+MAX_REFUSED_WAIT_S = 600
+# The wait of the files of a refused group. Other files are submitted meanwhile, which tests the account.
+REFUSED_GROUP_WAIT_S = 1
 
 log = structlog.get_logger()
 
@@ -87,6 +92,24 @@ async def requeue(session: AsyncSession, task_id: UUID, *, token: UUID | None = 
     Two statements. With a `token`, does nothing if the lease was lost.
     """
     await session.execute(_REQUEUE, {"id": task_id, "token": token})
+    await session.execute(_DELETE_TASK, {"id": task_id})
+
+
+async def requeue_suspects(session: AsyncSession, task_id: UUID) -> None:
+    """The account is refused with these files but is accepted with others, so one of the files may be the reason.
+
+    The files are queued again for groups of half the size, and the attempt does not count. A single file waits, and
+    waits longer after each refusal. Two statements.
+    """
+    await session.execute(
+        _REQUEUE_SUSPECTS,
+        {
+            "id": task_id,
+            "group_s": REFUSED_GROUP_WAIT_S,
+            "first_s": FIRST_REFUSED_WAIT_S,
+            "max_s": MAX_REFUSED_WAIT_S,
+        },
+    )
     await session.execute(_DELETE_TASK, {"id": task_id})
 
 
@@ -210,7 +233,7 @@ _ACCEPT = text(f"""
 
 _FILES_ACCEPTED = text("""
     UPDATE files SET status = 'running', attempts = least(attempts + 1, 32767),
-        group_limit = NULL, suspect_task_id = NULL
+        group_limit = NULL, suspect_task_id = NULL, refusals = 0
     FROM (SELECT job_id, index, suspect_task_id FROM files WHERE task_id = :id) AS before
     WHERE files.job_id = before.job_id AND files.index = before.index
       AND files.task_id = :id AND files.status = 'submitting'
@@ -234,6 +257,18 @@ _REQUEUE = text("""
     )
     UPDATE files SET status = 'queued', task_id = NULL
     WHERE task_id = (SELECT id FROM given_up) AND status = 'submitting'
+""")
+
+_REQUEUE_SUSPECTS = text("""
+    WITH refused AS (
+        SELECT id, file_count FROM tasks WHERE id = :id AND state IN ('submitting', 'unsure') FOR UPDATE
+    )
+    UPDATE files SET status = 'queued', task_id = NULL, group_limit = greatest(refused.file_count / 2, 1),
+        refusals = files.refusals + CASE WHEN refused.file_count = 1 AND files.refusals < 20 THEN 1 ELSE 0 END,
+        not_before = now() + make_interval(secs => CASE
+            WHEN refused.file_count > 1 THEN :group_s
+            ELSE least(:max_s, :first_s * 2 ^ files.refusals) END)
+    FROM refused WHERE files.task_id = refused.id AND files.status = 'submitting'
 """)
 
 _DELETE_TASK = text("""

@@ -14,6 +14,7 @@ The query of a file's URL controls its outcome, with directives separated by com
 | `fail_once:CODE` | the file fails at its first submit and succeeds afterwards |
 | `silent` | the file fails with SUCCESS_WITH_NO_VALID_FRAGMENT, like audio without speech |
 | `refuse` | the whole submit is refused with 400 InvalidParameter |
+| `deny` | the whole submit is refused with 403 AccessDenied, as for an account without a grant |
 | `queue:S`, `run:S` | the task stays PENDING, then RUNNING, for S seconds |
 | `seconds:S` | the audio lasts S seconds |
 | `words:N` | the result has N words |

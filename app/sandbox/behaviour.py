@@ -17,6 +17,7 @@ class Behaviour:
     """The directives of a file. None means the value of the configuration or of the recording."""
 
     refuse: bool = False
+    deny: bool = False
     fail_code: str | None = None
     fail_once_code: str | None = None
     audio_s: float | None = None
@@ -41,8 +42,8 @@ def _parse_directive(directive: str) -> dict[str, Any]:
     name, _, value = directive.partition(":")
     try:
         match name:
-            case "refuse":
-                return {"refuse": True}
+            case "refuse" | "deny":
+                return {name: True}
             case "silent":
                 return {"fail_code": NO_SPEECH}
             case "fail" | "fail_once" if value:

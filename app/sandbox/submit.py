@@ -140,6 +140,8 @@ def _file(state: SandboxState, model: Model, url: str, *, resolves_oss: bool) ->
         raise Refused(errors.INVALID_PARAMETER.with_message(str(error))) from None
     if behaviour.refuse:
         raise Refused(errors.BAD_URL)
+    if behaviour.deny:
+        raise Refused(errors.ACCESS_DENIED)
     code = _url_failure(url, resolves_oss=resolves_oss) or behaviour.fail_code
     if code is None and behaviour.fail_once_code is not None and url not in state.failed_once:
         state.failed_once.add(url)

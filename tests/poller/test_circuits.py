@@ -7,7 +7,8 @@ from uuid import UUID
 import pytest
 from structlog.testing import capture_logs
 
-from app.dashscope.circuits import read_circuits, take_probe
+from app.dashscope.circuits import close_circuit, open_circuit, read_circuits, take_probe
+from app.dashscope.failures import Failure, FailureKind
 from app.db import transaction
 from app.sandbox import RunningSandbox
 from app.sandbox.faults import Faults, RefusedKey
@@ -70,7 +71,7 @@ async def test_wrong_key_fails_no_file_and_the_right_key_submits_all(
     async with start_poller():
         assert await queue.final(job) == ["succeeded"]
     assert {file.attempts for file in await queue.files(job)} == {1}
-    assert not await queue.rows("SELECT account FROM circuits")
+    assert not await queue.rows("SELECT account FROM circuits WHERE closed_at IS NULL")
 
 
 async def test_probe_of_a_refused_key_submits_nothing(
@@ -129,9 +130,9 @@ async def test_query_alone_closes_a_circuit_without_queued_files(queue: QueueCli
         " RETURNING account"
     )
     async with start_poller():
-        await queue.until("SELECT 1 FROM circuits HAVING count(*) = 1")
+        await queue.until("SELECT 1 FROM circuits WHERE closed_at IS NULL HAVING count(*) = 1")
     # No query shows whether a bill is paid.
-    (circuit,) = await queue.rows("SELECT account, refused_probes FROM circuits")
+    (circuit,) = await queue.rows("SELECT account, refused_probes FROM circuits WHERE closed_at IS NULL")
     assert tuple(circuit) == ("singapore/default", 0)
 
 
@@ -163,7 +164,7 @@ async def test_probe_continues_with_the_next_file_after_a_bad_one(
     async with start_poller():
         assert await queue.final(bad) == ["failed"]
         await all_succeed(queue, good)
-    assert not await queue.rows("SELECT account FROM circuits")
+    assert not await queue.rows("SELECT account FROM circuits WHERE closed_at IS NULL")
 
 
 @pytest.mark.parametrize(
@@ -189,7 +190,7 @@ async def test_files_that_one_account_may_not_submit_are_submitted_by_another(
     async with start_poller(dashscope_beijing_api_key=TWO_KEYS):
         assert await queue.final(*jobs, other) == ["succeeded"] * 5
     assert {submit.key for submit in sandbox.state.submits if submit.model == "fun-asr"} == {"sk-second"}
-    circuits = await queue.rows("SELECT account, code FROM circuits")
+    circuits = await queue.rows("SELECT account, code FROM circuits WHERE closed_at IS NULL")
     assert {tuple(circuit) for circuit in circuits} <= {("beijing/first", circuit_code)}
 
 
@@ -217,7 +218,7 @@ async def test_model_that_is_not_granted_blocks_no_other_model(
         await assert_all_wait(queue, job)
         refuse(sandbox)
         await all_succeed(queue, job)
-    assert not await queue.rows("SELECT account FROM circuits")
+    assert not await queue.rows("SELECT account FROM circuits WHERE closed_at IS NULL")
 
 
 @pytest.mark.usefixtures("second_account")
@@ -248,7 +249,7 @@ async def test_model_unknown_to_one_account_and_not_granted_to_another_fails_no_
     job = await queue.post(*urls(20), region="beijing")
     async with start_poller(dashscope_beijing_api_key=TWO_KEYS):
         await queue.until("SELECT 1 FROM blockages WHERE region = 'beijing' AND model = 'fun-asr'")
-        await queue.until("SELECT 1 FROM circuits HAVING count(*) = 2")
+        await queue.until("SELECT 1 FROM circuits WHERE closed_at IS NULL HAVING count(*) = 2")
         await assert_all_wait(queue, job)
         refuse(sandbox, unknown)
         await all_succeed(queue, job)
@@ -289,7 +290,7 @@ async def test_key_refused_while_tasks_run_fails_no_file(
         assert [file.status for file in await queue.files(running)] == ["running"]
         refuse(sandbox)
         await all_succeed(queue, running)
-        await queue.until("SELECT 1 WHERE NOT EXISTS (SELECT FROM circuits)")
+        await queue.until("SELECT 1 WHERE NOT EXISTS (SELECT FROM circuits WHERE closed_at IS NULL)")
 
 
 async def test_lost_submit_is_kept_while_the_key_is_refused_for_the_list(
@@ -392,4 +393,65 @@ async def test_circuit_closes_although_all_files_may_move(queue: QueueClient, st
     job = await queue.post(*urls(3), region="auto")
     async with start_poller():
         assert await queue.final(job) == ["succeeded"]
-        await queue.until("SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM circuits)")
+        await queue.until("SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM circuits WHERE closed_at IS NULL)")
+
+
+async def test_file_that_upstream_refuses_for_the_account_holds_up_no_other(
+    queue: QueueClient, start_poller: StartPoller
+) -> None:
+    """Upstream responds 403 to each submit with the oldest file, and accepts all others."""
+    poison = await queue.post("https://example.com/poison.wav?sandbox=deny", region="beijing")
+    good = await queue.post(*urls(300), region="beijing")
+    async with start_poller():
+        assert await queue.final(good) == ["succeeded"]
+        await queue.until("SELECT 1 FROM files WHERE job_id = :id AND refusals >= 3", id=poison)
+        await queue.until("SELECT 1 WHERE NOT EXISTS (SELECT FROM circuits WHERE closed_at IS NULL)")
+        later = await queue.post(*urls(20), region="beijing")
+        await queue.rows("UPDATE files SET not_before = now() WHERE job_id = :id RETURNING index", id=poison)
+        assert await queue.final(later) == ["succeeded"]
+        await queue.until("SELECT 1 FROM files WHERE job_id = :id AND refusals >= 4", id=poison)
+    (file,) = await queue.files(poison)
+    assert (file.status, file.attempts, file.group_limit) == ("queued", 0, 1)
+    assert not await queue.rows("SELECT account FROM circuits WHERE closed_at IS NULL")
+
+
+async def test_account_that_is_refused_after_it_was_accepted_opens_its_circuit(
+    queue: QueueClient, start_poller: StartPoller, sandbox: RunningSandbox
+) -> None:
+    first = await queue.post(*urls(3), region="beijing")
+    async with start_poller():
+        assert await queue.final(first) == ["succeeded"]
+        refuse(sandbox, {"key": KEY_OF_BEIJING, "code": "AccessDenied", "model": "fun-asr"})
+        job = await queue.post(*urls(1), region="beijing")
+        await queue.until("SELECT 1 FROM blockages WHERE code = 'model_not_granted' AND region = 'beijing'")
+        await assert_all_wait(queue, job)
+        refuse(sandbox)
+        await queue.rows("UPDATE files SET not_before = NULL RETURNING index")
+        await all_succeed(queue, job)
+
+
+async def test_circuit_that_opens_again_soon_continues_its_delay(queue: QueueClient) -> None:
+    failure = Failure(FailureKind.GRANT, "model_not_granted", "no")
+
+    async def reopen() -> float:
+        async with transaction(queue.sessions) as session:
+            await close_circuit(session, "beijing/default", "fun-asr")
+        async with transaction(queue.sessions) as session:
+            assert await open_circuit(session, "beijing/default", "fun-asr", failure)
+        (row,) = await queue.rows("SELECT extract(epoch FROM probe_at - opened_at)::float8 AS delay_s FROM circuits")
+        return float(row.delay_s)
+
+    assert [await reopen() for _ in range(6)] == [5, 10, 20, 40, 60, 60]
+    await queue.rows("UPDATE circuits SET closed_at = now() - interval '11 min' RETURNING account")
+    assert await reopen() == 5
+
+
+async def test_circuit_whose_code_changes_is_open_since_the_change(queue: QueueClient) -> None:
+    opened = []
+    for code in ("account_key_refused", "account_key_refused", "account_unpaid"):
+        failure = Failure(FailureKind.ACCOUNT_BLOCKED, code, "no")
+        async with transaction(queue.sessions) as session:
+            await open_circuit(session, "beijing/default", "", failure)
+            (circuit,) = await read_circuits(session)
+            opened.append(circuit.opened_at)
+    assert opened[0] == opened[1] < opened[2]

@@ -45,7 +45,7 @@ async def test_files_wait_with_a_reason_while_upstream_is_unreachable(
         sandbox.state.faults = Faults()
         assert await queue.final(job) == ["succeeded"]
         await queue.rows("UPDATE circuits SET probe_at = now() RETURNING account")
-        await queue.until("SELECT 1 WHERE NOT EXISTS (SELECT FROM circuits)")
+        await queue.until("SELECT 1 WHERE NOT EXISTS (SELECT FROM circuits WHERE closed_at IS NULL)")
         await queue.until("SELECT 1 WHERE NOT EXISTS (SELECT FROM blockages)")
     assert set(sandbox.state.submitted_files().values()) == {1}
 
