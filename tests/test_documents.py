@@ -1,0 +1,62 @@
+"""The documents agree with the code: packages, layers, files, functions and make targets."""
+
+import ast
+import re
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+APP = ROOT / "app"
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+PACKAGES = re.findall(r"^\| `app/(\w+)` \| ", ARCHITECTURE.partition("## The way of")[0], re.MULTILINE)
+
+
+def test_architecture_describes_every_package_once() -> None:
+    assert sorted(PACKAGES) == sorted(path.parent.name for path in APP.glob("*/__init__.py"))
+
+
+def test_architecture_lists_the_packages_in_the_order_of_their_layers() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    contracts = project["tool"]["importlinter"]["contracts"]
+    (layers,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
+    place = {name: number for number, layer in enumerate(layers) for name in re.findall(r"\w+", layer)}
+    assert sorted(PACKAGES, key=lambda package: place[package]) == PACKAGES
+
+
+def test_files_named_in_the_documents_exist() -> None:
+    known = {path.relative_to(ROOT).as_posix() for path in [*APP.rglob("*.py"), *(ROOT / "tests").rglob("*.py")]}
+    for text in (ARCHITECTURE, CONTRIBUTING):
+        for name in re.findall(r"`([\w/]+\.py)`", text):
+            assert any(f"/{path}".endswith(f"/{name}") for path in known), name
+
+
+def test_functions_named_in_architecture_exist() -> None:
+    defined = {
+        node.name
+        for path in APP.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    named = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", ARCHITECTURE))
+    assert named
+    assert named <= defined
+
+
+def test_make_targets_named_in_the_documents_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
+        named = set(re.findall(r"`make ([a-z-]+)`", document.read_text()))
+        assert named <= targets, document.name
+
+
+def test_links_to_headings_lead_to_a_heading() -> None:
+    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
+        for link, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", document.read_text()):
+            target = document.parent / link if link else document
+            assert anchor in _anchors(target.read_text()), f"{document.name}: {link}#{anchor}"
+
+
+def _anchors(text: str) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
