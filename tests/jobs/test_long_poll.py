@@ -20,7 +20,7 @@ from app.jobs.batched_calls import job_finder
 from app.jobs.long_poll import JobWaiters
 from app.queue.job_json import JobVersion
 from app.queue.models import Job
-from tests.database_gate import database_gate
+from tests.database_proxy import database_proxy
 from tests.jobs.rows import SUCCEEDED, add_job, finish
 
 LONG_S = 30
@@ -311,11 +311,11 @@ async def test_close_ends_all_waits_and_later_ones_return_at_once(client_id: UUI
 
 
 async def test_wait_survives_an_outage(database_url: str, client_id: UUID, sessions: Sessions) -> None:
-    async with database_gate(database_url) as gate:
-        engine = create_engine(gate.url)
+    async with database_proxy(database_url) as proxy:
+        engine = create_engine(proxy.url)
         waiters = JobWaiters(create_sessions(engine), interval_s=0.01)
         job_id = await add_job(sessions, client_id)
-        await gate.shut()
+        await proxy.stop()
         with capture_logs() as logs:
             wait = asyncio.create_task(waiters.until_final(job_id, LONG_S))
             async with asyncio.timeout(LONG_S):
@@ -323,6 +323,6 @@ async def test_wait_survives_an_outage(database_url: str, client_id: UUID, sessi
                     await asyncio.sleep(0.005)
         assert not wait.done()
         await finish(sessions, job_id)
-        await gate.open()
+        await proxy.start()
         assert await wait is not None
         await engine.dispose()
