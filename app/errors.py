@@ -6,6 +6,8 @@ They are independent of HTTP: `app.api.problems` maps each class to a status, a 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+MAX_STEP_LENGTH = 200
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -13,6 +15,16 @@ class Fault:
 
     pointer: str
     detail: str
+
+
+def json_pointer(parent: str, step: str | int) -> str:
+    """The RFC 6901 pointer `parent` extended by one step.
+
+    The step is cut to MAX_STEP_LENGTH characters: a client may send field names of megabytes. Lone surrogates, which
+    have no UTF-8, become `?`.
+    """
+    text = str(step)[:MAX_STEP_LENGTH].encode(errors="replace").decode()
+    return f"{parent}/{text.replace('~', '~0').replace('/', '~1')}"
 
 
 class GatewayError(Exception):

@@ -11,9 +11,7 @@ from app.api.middleware import add_middleware
 from app.api.openapi.document import build_openapi, operation_id
 from app.api.openapi.v30 import to_openapi_30
 from app.clients import routes as clients
-from app.clients.authentication import AuthenticatedRoute, require_token
-from app.clients.rate_limits import rate_limit_policy_header, rate_limiter
-from app.clients.recognition import Authenticator
+from app.clients.authentication import AuthenticatedRoute, Authenticator
 from app.db import Sessions
 from app.jobs import event_stream, transcript_deletion, webhook_docs
 from app.jobs import routes as jobs
@@ -69,14 +67,11 @@ def create_app(
     app.state.settings = settings
     app.state.sessions = sessions
     app.state.stopping = False
-    app.state.recognition = Authenticator(sessions)
-    app.state.require_token = require_token
-    app.state.request_limit = rate_limiter(settings)
-    app.state.policy_fields = rate_limit_policy_header(settings)
+    app.state.authenticator = authenticator = Authenticator(settings, sessions)
     app.state.services = JobServices(settings, sessions, waiters=waiters, wakeup=wakeup)
     app.state.stored_bodies = StoredBodies(sessions)
     app.state.ping_limit = webhooks.ping_limit()
-    add_problem_handlers(app)
+    add_problem_handlers(app, require_token=authenticator.require_token)
     add_middleware(app)
     _add_routes(app)
     return app

@@ -20,17 +20,16 @@ from fastapi import Request
 from structlog.typing import Processor
 
 from app import logs
-from app.api.bodies import require_json
 from app.api.conditional import matches as matches_tag
-from app.api.exception_handlers import _translate
-from app.api.instants import parse_instant
-from app.api.integers import plain_digits
+from app.api.exception_handlers import validation_problem
 from app.api.middleware import MAX_LOGGED_PATH_CHARS
 from app.api.negotiation import accepts, accepts_gzip
 from app.api.pagination import decode_cursor
+from app.api.parameters import parse_instant, require_digits
+from app.api.request_body import require_json
 from app.api.strict_route import StrictRoute, prefixed_query
 from app.catalogue import validate_job
-from app.clients.authentication import _bearer
+from app.clients.authentication import bearer_token
 from app.dashscope.failures import classify_call, classify_file
 from app.dashscope.file_urls import file_key, share_key, upload_path
 from app.dashscope.quoted_urls import hide_other_urls
@@ -156,11 +155,11 @@ NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
 HEADERS: dict[str, Read] = {
     "Accept": lambda text: accepts([text], "application/json"),
     "Accept-Encoding": lambda text: accepts_gzip(asked(accept_encoding=text)),
-    "Authorization": lambda text: _bearer(asked(authorization=text)),
+    "Authorization": lambda text: bearer_token(asked(authorization=text)),
     "Content-Type": lambda text: require_json(asked(content_type=text, transfer_encoding="chunked")),
     "Idempotency-Key": decode_idempotency_key,
     "If-None-Match": lambda text: matches_tag(text, '"abc"'),
-    "Last-Event-ID": plain_digits,
+    "Last-Event-ID": require_digits,
     "Prefer": lambda text: preferred_wait_s(asked(prefer=text)),
     "Retry-After": lambda text: parse_retry_after(text, now=NOW),
     "instants": parse_instant,
@@ -305,7 +304,7 @@ def test_validation_of_parameters(case: str) -> None:
 
 def test_pointers_of_faults() -> None:
     def read(step: str) -> None:
-        _translate([{"type": "extra_forbidden", "loc": ("body", step), "msg": ""}] * 100)
+        validation_problem([{"type": "extra_forbidden", "loc": ("body", step), "msg": ""}] * 100)
 
     assert_linear_in(read, ["~", "/", "a", "\ud800"])
 

@@ -16,7 +16,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api import metrics
-from app.api.exception_handlers import problem_for
 from app.api.problems import problem_response
 from app.errors import BodyTooLarge, GatewayError
 from app.logs import cut
@@ -50,7 +49,7 @@ class RequestContextMiddleware:
     """What every request gets, in one layer, because layers cost: its id, a log line and a measurement, the headers
     that all answers have, and a last resort.
 
-    The id is the caller's X-Request-ID when that is sane. What stands in `request.state.answer_headers` is added too,
+    The id is the caller's X-Request-ID when that is sane. What stands in `request.state.response_headers` is added too,
     whoever makes the answer. Log lines have paths only: query strings and headers may hold secrets.
     """
 
@@ -184,14 +183,15 @@ def _is_plain(path: str) -> bool:
 
 async def _answer_no_such_path(scope: Scope, receive: Receive, send: Send) -> None:
     """No path has control characters. `$` in the patterns of routes would match before a newline at their end."""
-    answer = await problem_for(Request(scope, receive), HTTPException(404))
-    await answer(scope, receive, send)
+    handle = scope["app"].exception_handlers[HTTPException]
+    response = await handle(Request(scope, receive), HTTPException(404))
+    await response(scope, receive, send)
 
 
 def _common_headers(state: Mapping[str, Any]) -> Iterator[tuple[bytes, bytes]]:
     yield b"x-request-id", state["request_id"].encode()
     yield _NO_SNIFFING
-    for name, value in state.get("answer_headers", {}).items():
+    for name, value in state.get("response_headers", {}).items():
         yield name.lower().encode(), value.encode()
 
 

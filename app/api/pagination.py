@@ -16,7 +16,7 @@ from fastapi import Query
 from pydantic import BaseModel, Field
 from typing_extensions import TypeForm
 
-from app.api.integers import DIGITS
+from app.api.parameters import DIGITS
 from app.errors import Fault, InvalidCursor
 
 MAX_CURSOR_LENGTH = 512

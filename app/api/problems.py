@@ -20,7 +20,6 @@ from app import errors
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
 MAX_FAULTS = 100  # more than anyone mends at once; a hostile body must not buy an endless answer
-MAX_STEP_LENGTH = 200  # of a pointer, which repeats names that the caller made up
 
 
 class MalformedRequest(errors.GatewayError):

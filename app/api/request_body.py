@@ -1,45 +1,122 @@
-"""What all bodies of requests have in common: they hold nothing unknown, and no floods."""
+"""Request bodies: JSON in UTF-8 of bounded size where a call takes one, none where it does not."""
 
+import json
 from collections.abc import Sequence
+from email.message import Message
 from typing import Any
 
 from annotated_types import MaxLen
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, model_validator
+from starlette.exceptions import HTTPException
 
+from app.api.problems import InvalidJson, UnsupportedMediaType
 from app.errors import Fault, InvalidRequest
+from app.json_values import has_more_values
 
-# More than anyone mistypes, and more than any field may hold that does not say so itself.
+# A job has at most 10,000 URLs and two lists of 10,000 words.
+MAX_VALUES = 50_000
+# Members of an object, and items of a list whose field sets no limit of its own.
 MAX_ITEMS = 100
+# Shorter bodies cannot hold enough values to matter.
+_COUNTED_FROM_BYTES = 64 * 1024
+# No media type is as long. The standard library takes seconds to parse one of 60 KB.
+_MAX_CONTENT_TYPE = 256
 
 
 class RequestBody(BaseModel):
-    """Every model of a request's body comes from this one."""
+    """Base class of all request bodies. Unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid")
 
     @model_validator(mode="before")
     @classmethod
-    def _reject_oversized(cls, body: Any) -> Any:
-        """One complaint, before anything is looked at: one for each of a million fields takes ten seconds to write.
+    def reject_oversized(cls, body: Any) -> Any:
+        """Runs before the fields are validated: one error per field takes ten seconds for a million fields.
 
-        Raises InvalidRequest, and not what pydantic would collect: then FastAPI reads no body of megabytes again.
+        Raises InvalidRequest. A ValueError would make pydantic go on, and FastAPI would read megabytes again.
         """
         if isinstance(body, dict):
             _limit("", body, MAX_ITEMS)
             for name, value in body.items():
-                # Few have so many that their field's own limit has to be looked up.
                 if isinstance(value, dict | list) and len(value) > MAX_ITEMS and name in cls.model_fields:
-                    _limit(f"/{name}", value, _most(cls.model_fields[name].metadata))
+                    _limit(f"/{name}", value, _max_items(cls.model_fields[name].metadata))
         return body
 
 
-def _limit(pointer: str, value: dict[str, Any] | list[Any], most: int) -> None:
-    if len(value) <= most:
+def require_json(request: Request) -> None:
+    """Raises UnsupportedMediaType if the headers announce something other than JSON. Does not read the body."""
+    if not has_body(request):
+        return  # the fault to report is then the missing body
+    if request.headers.get("content-encoding", "identity").strip().lower() not in {"identity", ""}:
+        raise UnsupportedMediaType("Send the JSON as it is, without a Content-Encoding.")
+    content_type = request.headers.get("content-type", "")
+    if content_type == "application/json":
         return
-    members = "fields" if isinstance(value, dict) else "items"
-    detail = f"has {len(value):,} {members}; more than {most:,} are not looked at"
-    raise InvalidRequest(f"{pointer or 'The body'} {detail}.", faults=[Fault(pointer, detail)])
+    fields = Message()
+    fields["content-type"] = content_type[:_MAX_CONTENT_TYPE]
+    kind, _, subtype = fields.get_content_type().partition("/")
+    is_json = kind == "application" and (subtype == "json" or subtype.endswith("+json"))
+    if "content-type" not in request.headers or len(content_type) > _MAX_CONTENT_TYPE or not is_json:
+        raise UnsupportedMediaType("Send JSON, with `Content-Type: application/json`.")
+    if fields.get_content_charset("utf-8") not in {"utf-8", "utf8", "us-ascii"}:
+        raise UnsupportedMediaType("Send JSON in UTF-8.")
 
 
-def _most(metadata: Sequence[Any]) -> int:
+async def read_json(request: Request) -> Any:
+    """The decoded body; None for an empty one.
+
+    Raises as `check_json`, and for invalid JSON RequestValidationError or HTTPException, as FastAPI does.
+    """
+    body = await request.body()
+    text = check_json(body)
+    try:
+        return json.loads(text) if text else None
+    except json.JSONDecodeError as error:
+        fault = {"type": "json_invalid", "loc": ("body", error.pos), "msg": error.msg, "ctx": {"error": error.msg}}
+        raise RequestValidationError([fault]) from error
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(400) from error
+
+
+def check_json(body: bytes) -> str:
+    """The text of the body, before its JSON is decoded.
+
+    Raises InvalidJson if it is not UTF-8, because Python's JSON reader would also accept UTF-16 and UTF-32, and
+    InvalidRequest if it has more values than any call takes.
+    """
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        raise InvalidJson("The body is not JSON in UTF-8.") from None
+    if "\0" in text:
+        raise InvalidJson("The body is not JSON in UTF-8.")
+    if len(body) >= _COUNTED_FROM_BYTES and has_more_values(body, MAX_VALUES):
+        detail = f"has more than {MAX_VALUES:,} values, or numbers of that many digits; no call takes so many"
+        raise InvalidRequest(f"The body {detail}.", faults=[Fault("", detail)])
+    return text
+
+
+async def require_no_body(request: Request) -> None:
+    """Raises InvalidRequest for a body that the call would ignore. An empty object counts as no body."""
+    if has_body(request) and (await request.body()).strip() not in {b"", b"{}"}:
+        detail = "is not empty, and this call takes no body"
+        raise InvalidRequest(f"The body {detail}.", faults=[Fault("", detail)])
+
+
+def has_body(request: Request) -> bool:
+    """True if the headers announce a body."""
+    length = request.headers.get("content-length")
+    return "transfer-encoding" in request.headers if length is None else length != "0"
+
+
+def _limit(pointer: str, value: dict[str, Any] | list[Any], max_items: int) -> None:
+    if len(value) > max_items:
+        members = "fields" if isinstance(value, dict) else "items"
+        detail = f"has {len(value):,} {members}; at most {max_items:,} are possible"
+        raise InvalidRequest(f"{pointer or 'The body'} {detail}.", faults=[Fault(pointer, detail)])
+
+
+def _max_items(metadata: Sequence[Any]) -> int:
     return next((each.max_length for each in metadata if isinstance(each, MaxLen)), MAX_ITEMS)

@@ -17,12 +17,12 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter, ValidationError
 
-from app.api.bodies import decode_utf8, require_few_values, require_json, require_no_body
 from app.api.negotiation import accepts
-from app.api.problems import MAX_FAULTS, MAX_STEP_LENGTH, NotAcceptable
-from app.errors import Fault, InvalidRequest
+from app.api.problems import MAX_FAULTS, NotAcceptable
+from app.api.request_body import check_json, require_json, require_no_body
+from app.errors import Fault, InvalidRequest, json_pointer
+from app.urls import find_control_character
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 T = TypeVar("T")
 
 
@@ -64,9 +64,7 @@ class StrictRoute(APIRoute):
         async def authorize_first(request: Request) -> Response:
             await self.authorize(request)
             if self.takes_json:
-                body = await request.body()
-                decode_utf8(body)
-                require_few_values(body)
+                check_json(await request.body())
             return await handle(request)
 
         return authorize_first
@@ -168,12 +166,12 @@ def _query_faults(request: Request, known: QueryParameters) -> Iterator[Fault]:
     for name, count in Counter(name for name, _ in pairs).items():
         if name not in known:
             listed = f"; there are {known}" if str(known) else ""
-            yield Fault(_pointer(name), f"is not a parameter of this call{listed}")
+            yield Fault(json_pointer("/query", name), f"is not a parameter of this call{listed}")
         elif count > 1 and not known.repeatable.get(name):
-            yield Fault(_pointer(name), "may be given once only")
+            yield Fault(json_pointer("/query", name), "may be given once only")
     for name, value in pairs:
-        if _CONTROL.search(name + value):
-            yield Fault(_pointer(name), "must not contain control characters")
+        if find_control_character(name + value):
+            yield Fault(json_pointer("/query", name), "must not contain control characters")
 
 
 def _is_array(schema: Mapping[str, Any]) -> bool:
@@ -183,7 +181,3 @@ def _is_array(schema: Mapping[str, Any]) -> bool:
 def _location(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
     """FastAPI names the part of each location; the fields beside the parts are path parameters."""
     return loc if loc[0] in {"query", "header", "body"} else ("path", *loc)
-
-
-def _pointer(name: str) -> str:
-    return "/query/" + _CONTROL.sub("?", name[:MAX_STEP_LENGTH]).replace("~", "~0").replace("/", "~1")

@@ -4,14 +4,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from app.errors import Fault
+from app.errors import Fault, json_pointer
 from app.urls import find_control_character
 
 JsonType = Literal["boolean", "integer", "string", "array", "object"]
 
 _WHITESPACE = str.maketrans("", "", "\t\n\r")
 _MAX_QUOTED_CHARS = 40
-_MAX_TOKEN_CHARS = 200
 _NAMES = {"boolean": "true or false", "array": "an array", "object": "an object"}
 
 
@@ -70,12 +69,6 @@ def expectation(schema: ValueSchema) -> str:
             return f"an array of {schema.items.type}s"
         case other:
             return _NAMES[other]
-
-
-def json_pointer(pointer: str, token: str | int) -> str:
-    """The pointer of a member or element, with the escapes of RFC 6901. Long tokens are cut, surrogates become `?`."""
-    text = str(token)[:_MAX_TOKEN_CHARS].encode(errors="replace").decode()
-    return f"{pointer}/{text.replace('~', '~0').replace('/', '~1')}"
 
 
 def quoted(text: str) -> str:

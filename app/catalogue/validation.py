@@ -16,8 +16,8 @@ import orjson
 from app.catalogue.model import Model, Parameter, RegionName
 from app.catalogue.parameters import canonical
 from app.catalogue.registry import MODELS, find_model
-from app.catalogue.schema import json_pointer, validate
-from app.errors import Fault, InvalidRequest, ModelNotInRegion, RegionNotServed
+from app.catalogue.schema import validate
+from app.errors import Fault, InvalidRequest, ModelNotInRegion, RegionNotServed, json_pointer
 from app.json_values import has_more_values
 
 # Limits the time and the response of a body with many faults.

@@ -1,20 +1,24 @@
-"""Who calls: the bearer token of the request, checked against the database every time, so that revoking works at once.
+"""Authentication: the bearer token of a request, checked in the database every time, so that revoking works at once.
 
-`request.state.client` keeps the answer for the rest of the request, and for its access log line.
+`request.state.client` holds the client for the rest of the request and for its log line.
 """
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
 from app.api.strict_route import RequestRoute, StrictRoute
-from app.clients.rate_limits import RateLimiter, rate_limit_header
-from app.clients.recognition import Authenticator
-from app.clients.service import CurrentClient
+from app.batching import Batcher
+from app.clients.rate_limits import rate_limit_header, rate_limit_policy_header, rate_limiter
+from app.clients.service import CurrentClient, find_clients
+from app.clients.tokens import hash_token
+from app.db import RawConnection, Sessions, raw_connection
 from app.errors import AdminDisabled, Forbidden, RateLimited, Unauthorized
+from app.outages import translate_outages
 from app.settings import Settings
 
 HOW_TO = "send it as `Authorization: Bearer <token>`"
@@ -25,18 +29,74 @@ client_scheme = HTTPBearer(
 admin_scheme = HTTPBearer(scheme_name="adminToken", auto_error=False, description="ADMIN_TOKEN.")
 
 
+class Authenticator:
+    """Checks tokens and counts the requests of each client. One per process, at `app.state.authenticator`.
+
+    Requests that arrive together share one statement. A result is never cached.
+    """
+
+    def __init__(self, settings: Settings, sessions: Sessions) -> None:
+        self._admin_token = settings.admin_token.get_secret_value().encode() if settings.admin_token else None
+        self._clients = Batcher(partial(raw_connection, sessions), self._find_all)
+        self.rate_limiter = rate_limiter(settings)
+        self._policy = rate_limit_policy_header(settings)
+
+    async def current_client(self, request: Request) -> CurrentClient:
+        """Raises Unauthorized or RateLimited."""
+        known: CurrentClient | None = getattr(request.state, "client", None)
+        if known is not None:
+            return known
+        client = await self._clients(hash_token(bearer_token(request)))
+        if client is None:
+            raise Unauthorized(f"This token is unknown or revoked; {HOW_TO}.")
+        request.state.client = client
+        self._count_request(request, client)
+        return client
+
+    async def require_token(self, request: Request) -> None:
+        """Accepts ADMIN_TOKEN too. Raises as `current_client`."""
+        if not self._is_admin(bearer_token(request)):
+            await self.current_client(request)
+
+    async def require_admin(self, request: Request) -> None:
+        """Raises AdminDisabled, Unauthorized, or Forbidden for the token of a client."""
+        if self._admin_token is None:
+            raise AdminDisabled("Set ADMIN_TOKEN to manage clients over HTTP, or use `python -m app clients`.")
+        token = bearer_token(request)
+        if self._is_admin(token):
+            return
+        if await self._clients(hash_token(token)):
+            raise Forbidden("This is a client's token; clients are managed with ADMIN_TOKEN.")
+        raise Unauthorized(f"This is not ADMIN_TOKEN; {HOW_TO}.")
+
+    def _is_admin(self, token: bytes) -> bool:
+        return self._admin_token is not None and hmac.compare_digest(token, self._admin_token)
+
+    def _count_request(self, request: Request, client: CurrentClient) -> None:
+        """Every response has the headers, including the 429."""
+        if not self._policy:
+            return
+        request.state.response_headers = self._policy
+        if self.rate_limiter is None:
+            return
+        remaining = self.rate_limiter.take(client.id)
+        request.state.response_headers = self._policy | rate_limit_header(remaining)
+        if remaining is None:
+            raise RateLimited(
+                f"A client may make {self.rate_limiter.limit} requests per second; try again in one second."
+            )
+
+    async def _find_all(
+        self, connection: RawConnection, digests: Sequence[bytes]
+    ) -> Sequence[CurrentClient | None]:  # fmt: skip
+        with translate_outages():
+            return await find_clients(connection, digests)
+
+
 async def current_client(request: Request) -> CurrentClient:
     """Raises Unauthorized or RateLimited."""
-    state = request.scope["state"]  # of `request.state`, whose attributes take a microsecond each
-    known: CurrentClient | None = state.get("client")
-    if known is not None:
-        return known
-    client = await _find(request, _bearer(request))
-    if client is None:
-        raise Unauthorized(f"This token is unknown or revoked; {HOW_TO}.")
-    state["client"] = client
-    _count(request, client)
-    return client
+    authenticator: Authenticator = request.app.state.authenticator
+    return await authenticator.current_client(request)
 
 
 ClientDep = Annotated[CurrentClient, Depends(current_client)]
@@ -56,59 +116,27 @@ class AuthenticatedRoute(StrictRoute):
 
 
 class AuthenticatedRequestRoute(AuthenticatedRoute, RequestRoute):
-    """A RequestRoute of clients: its endpoint gets the client from `current_client`."""
+    """A RequestRoute for clients. Its endpoint calls `current_client`, which then costs no statement."""
 
 
-async def require_token(request: Request) -> None:
-    """Any valid one, for paths and methods that are not there. Raises as `current_client`."""
-    if not _is_admins(request, _bearer(request)):
-        await current_client(request)
+class AdminRoute(StrictRoute):
+    """Requires ADMIN_TOKEN before the body is read."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        options["dependencies"] = [Depends(admin_scheme), *(options.get("dependencies") or ())]
+        super().__init__(path, endpoint, **options)
+
+    async def authorize(self, request: Request) -> None:
+        authenticator: Authenticator = request.app.state.authenticator
+        await authenticator.require_admin(request)
+        await super().authorize(request)
 
 
-async def require_admin(request: Request) -> None:
-    """Raises AdminDisabled, Unauthorized, or Forbidden for what is a client's token."""
-    settings: Settings = request.app.state.settings
-    if settings.admin_token is None:
-        raise AdminDisabled("Set ADMIN_TOKEN to manage clients over HTTP, or use `python -m app clients`.")
-    token = _bearer(request)
-    if _is_admins(request, token):
-        return
-    if await _find(request, token):
-        raise Forbidden("This is a client's token; clients are managed with ADMIN_TOKEN.")
-    raise Unauthorized(f"This is not ADMIN_TOKEN; {HOW_TO}.")
-
-
-def _is_admins(request: Request, token: bytes) -> bool:
-    settings: Settings = request.app.state.settings
-    expected = settings.admin_token
-    return expected is not None and hmac.compare_digest(token, expected.get_secret_value().encode())
-
-
-def _count(request: Request, client: CurrentClient) -> None:
-    """One request of the client. All answers say what is left, the refusal too."""
-    policy: dict[str, str] = request.app.state.policy_fields
-    if not policy:
-        return
-    request.state.answer_headers = policy
-    limit: RateLimiter | None = request.app.state.request_limit
-    if limit is None:
-        return
-    left = limit.take(client.id)
-    request.state.answer_headers = policy | rate_limit_header(left)
-    if left is None:
-        raise RateLimited(f"A client may make {limit.most} requests in a second; try again in one.")
-
-
-def _bearer(request: Request) -> bytes:
-    """The token. Raises Unauthorized. FastAPI's schemes read it alike; here they only fill the document."""
+def bearer_token(request: Request) -> bytes:
+    """The token of the Authorization header. Raises Unauthorized."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     token = token.strip()
     if scheme.lower() != "bearer" or not token:
         raise Unauthorized(f"A token is needed; {HOW_TO}.")
-    # Starlette reads headers as Latin-1: back to the bytes that were sent.
+    # Starlette decodes headers as Latin-1; this restores the bytes that were sent.
     return token.encode("latin-1")
-
-
-async def _find(request: Request, token: bytes) -> CurrentClient | None:
-    recognition: Authenticator = request.app.state.recognition
-    return await recognition.client(token)

@@ -4,35 +4,25 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from app.api.dependencies import SessionsDep, SettingsDep
 from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, Page, decode_cursor, paginate
 from app.api.problems import responses
 from app.api.request_body import RequestBody
-from app.api.strict_route import StrictRoute
 from app.clients import service
-from app.clients.authentication import admin_scheme, require_admin
-from app.clients.tokens import NAME_PATTERN, cursor_key, hash_token
+from app.clients.authentication import AdminRoute
+from app.clients.service import NAME_PATTERN
+from app.clients.tokens import cursor_key, hash_token
 from app.db import transaction
 from app.errors import AdminDisabled, ClientExists, Forbidden, NotFound
 from app.settings import Settings
-
-
-class AdminRoute(StrictRoute):
-    """Asks for ADMIN_TOKEN before it polls at the request: FastAPI would first parse 16 MB of a stranger's JSON."""
-
-    async def authorize(self, request: Request) -> None:
-        await require_admin(request)
-        await super().authorize(request)
-
 
 router = APIRouter(
     prefix="/v1/clients",
     route_class=AdminRoute,
     tags=["clients"],
-    dependencies=[Depends(admin_scheme)],  # for the document alone
     responses=responses(AdminDisabled, Forbidden),
 )
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from fastapi import Header, Query, Request
 
-from app.api.integers import DIGITS
+from app.api.parameters import DIGITS
 from app.db import Sessions
 from app.jobs.batched_calls import JobListCache, job_creator, job_finder
 from app.jobs.long_poll import JobWaiters

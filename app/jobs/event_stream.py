@@ -10,7 +10,7 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import StreamingResponse
 
-from app.api.integers import DIGITS
+from app.api.parameters import DIGITS
 from app.api.problems import responses
 from app.clients.authentication import AuthenticatedRoute, ClientDep
 from app.errors import InvalidRequest, NotFound

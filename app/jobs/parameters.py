@@ -7,8 +7,8 @@ from uuid import UUID
 from fastapi import Header, Query
 from pydantic import BaseModel, TypeAdapter
 
-from app.api.filters import CreatedAfter, CreatedBefore, ModelFilter, RegionFilter
 from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit
+from app.api.parameters import CreatedAfter, CreatedBefore, ModelFilter, RegionFilter
 from app.jobs.dependencies import PreferHeader, WaitParameter
 from app.jobs.schemas import JobRequest
 from app.jobs.validation import IdempotencyKey

@@ -10,11 +10,11 @@ from uuid import UUID
 import msgspec
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from app.api.bodies import read_json
 from app.api.conditional import not_modified, validator_headers
 from app.api.dependencies import SessionsDep
 from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, decode_cursor, paginate, scoped_key
 from app.api.problems import responses
+from app.api.request_body import read_json
 from app.api.strict_route import prefixed_query, query_prefix, query_values, validate_request
 from app.clients.authentication import AuthenticatedRequestRoute, AuthenticatedRoute, ClientDep, current_client
 from app.db import transaction

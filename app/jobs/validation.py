@@ -11,8 +11,7 @@ from fastapi import Header
 from pydantic import BeforeValidator
 
 from app.catalogue import RegionName, ValidatedJob, validate_job
-from app.catalogue.schema import json_pointer
-from app.errors import Fault, InvalidRequest
+from app.errors import Fault, InvalidRequest, json_pointer
 from app.jobs.schemas import JobRequest
 from app.queue.creation import NewJob
 from app.urls import FILE_URL, WEBHOOK_URL, UrlKind, encode_url, find_control_character

@@ -7,8 +7,8 @@ from uuid import UUID
 
 from fastapi import Depends
 
-from app.api.filters import CreatedAfter, CreatedBefore, JobFilter, ModelFilter, RegionFilter
 from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit
+from app.api.parameters import CreatedAfter, CreatedBefore, JobFilter, ModelFilter, RegionFilter
 
 
 @dataclass(frozen=True, slots=True)

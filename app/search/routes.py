@@ -7,8 +7,8 @@ import msgspec
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from app.api.conditional import ETAG_RESPONSES, json_response
 from app.api.dependencies import SessionsDep
-from app.api.json_answers import ETAG_RESPONSES, json_response
 from app.api.pagination import Page, decode_cursor, encode_cursor
 from app.api.problems import responses
 from app.clients.authentication import AuthenticatedRoute, ClientDep

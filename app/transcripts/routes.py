@@ -8,10 +8,10 @@ from uuid import UUID
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 
+from app.api.conditional import ETAG_RESPONSES, json_response
 from app.api.dependencies import SessionsDep
-from app.api.integers import DIGITS
-from app.api.json_answers import ETAG_RESPONSES, json_response
 from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, decode_cursor, paginate, scoped_key
+from app.api.parameters import DIGITS
 from app.api.problems import responses
 from app.clients.authentication import AuthenticatedRoute, ClientDep
 from app.db import transaction

@@ -29,7 +29,7 @@ async def _sender(request: Request, settings: SettingsDep) -> Sender:
 
 
 def ping_limit() -> RateLimiter:
-    return RateLimiter(MAX_PINGS, over_s=PINGS_OVER_S)
+    return RateLimiter(MAX_PINGS, per_s=PINGS_OVER_S)
 
 
 async def _ping_limit(request: Request) -> RateLimiter:

@@ -35,7 +35,7 @@ def app(settings: Settings, sessions: Sessions, limits: dict[str, int]) -> FastA
     app = create_app(settings.model_copy(update=limits), sessions=sessions)
     if "client_requests_per_s" in limits:
         app.state.clock = Clock()
-        app.state.request_limit = RateLimiter(limits["client_requests_per_s"], clock=app.state.clock)
+        app.state.authenticator.rate_limiter = RateLimiter(limits["client_requests_per_s"], clock=app.state.clock)
     return app
 
 

@@ -69,7 +69,7 @@ async def test_rotation_replaces_the_secret(api: httpx.AsyncClient) -> None:
 
 async def test_pings_are_limited_per_client(app: FastAPI, api: httpx.AsyncClient, other_api: httpx.AsyncClient) -> None:
     now = 100.0
-    app.state.ping_limit = RateLimiter(MAX_PINGS, over_s=PINGS_OVER_S, clock=lambda: now)
+    app.state.ping_limit = RateLimiter(MAX_PINGS, per_s=PINGS_OVER_S, clock=lambda: now)
     async with receiver("127.0.0.1") as server:
         body = {"url": server.url()}
         statuses = [(await api.post("/v1/webhooks/test", json=body)).status_code for _ in range(MAX_PINGS)]
@@ -84,13 +84,13 @@ async def test_pings_are_limited_per_client(app: FastAPI, api: httpx.AsyncClient
 
 
 async def test_invalid_url_does_not_count_as_a_ping(app: FastAPI, api: httpx.AsyncClient) -> None:
-    app.state.ping_limit = RateLimiter(1, over_s=PINGS_OVER_S)
+    app.state.ping_limit = RateLimiter(1, per_s=PINGS_OVER_S)
     for _ in range(3):
         assert (await api.post("/v1/webhooks/test", json={"url": "nowhere"})).status_code == 422
 
 
 async def test_ping_to_a_forbidden_address_does_not_count(app: FastAPI, api: httpx.AsyncClient) -> None:
-    app.state.ping_limit = RateLimiter(1, over_s=PINGS_OVER_S)
+    app.state.ping_limit = RateLimiter(1, per_s=PINGS_OVER_S)
     for _ in range(3):
         response = await api.post("/v1/webhooks/test", json={"url": "http://10.0.0.1/hook"})
         assert response.json()["error"]["code"] == "forbidden_address"

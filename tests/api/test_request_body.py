@@ -96,7 +96,7 @@ async def test_a_flood_of_unknown_fields_is_one_complaint(
     caller = admin if path.startswith("/v1/clients") else api
     answer = await caller.post(path, json={f"f{number}": 1 for number in range(101)})
     assert await refused(answer) == (422, "validation_failed", [""])
-    assert answer.json()["detail"] == "The body has 101 fields; more than 100 are not looked at."
+    assert answer.json()["detail"] == "The body has 101 fields; at most 100 are possible."
 
 
 @pytest.mark.parametrize(("path", "schema"), BODIES)
@@ -123,7 +123,7 @@ async def test_a_body_of_more_values_than_any_call_takes_is_not_decoded(
         answer = await caller.post(path, content=f'{{"{name}": [{flood}', headers=JSON)
         assert await refused(answer) == (422, "validation_failed", [""])
         assert answer.json()["detail"] == (
-            "The body holds more than 50,000 values, or numbers of that many digits; no call takes as many."
+            "The body has more than 50,000 values, or numbers of that many digits; no call takes so many."
         )
 
 
