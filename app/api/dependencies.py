@@ -1,7 +1,7 @@
-"""What routes take from the application's state.
+"""Dependencies of routes on the application's state.
 
-There is no session per request: a route writes `async with transaction(sessions) as session:` around exactly what
-must be one transaction, so that the commit visibly happens before the answer.
+There is no session per request: a route opens `transaction(sessions)` around the statements of one transaction, so
+that the commit happens before the response.
 """
 
 from typing import Annotated, cast
@@ -12,7 +12,7 @@ from app.db import Sessions
 from app.settings import Settings
 
 
-# Async, though they await nothing: FastAPI would run plain functions in a thread each time.
+# Async although they await nothing: FastAPI runs plain functions in a thread.
 async def _settings(request: Request) -> Settings:
     return cast("Settings", request.app.state.settings)
 

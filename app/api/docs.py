@@ -1,4 +1,4 @@
-"""`/docs`: Swagger UI from the `fastapi-offline` wheel, and the page on errors. Neither loads anything from outside."""
+"""`/docs`: Swagger UI from the `fastapi-offline` wheel, and the page of errors. Neither loads external resources."""
 
 from collections.abc import Iterator
 from html import escape
@@ -11,13 +11,13 @@ from fastapi.staticfiles import StaticFiles
 from app.api.problems import problem_type
 from app.errors import GatewayError
 
-# Relative to /docs, so that they hold behind a proxy that adds a prefix.
+# Relative to /docs, so that the page works behind a proxy that adds a path prefix.
 _ASSETS = "docs/assets"
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>asr-gateway errors</title>
 <style>body{{font:16px/1.5 system-ui;max-width:48rem;margin:2rem auto;padding:0 1rem}}:target{{background:#ffc}}</style>
 <h1>Errors</h1>
-<p>Every error is <code>application/problem+json</code> (RFC 9457). Programs decide by <code>code</code>.</p>
+<p>Every error is <code>application/problem+json</code> (RFC 9457). Programs use <code>code</code>.</p>
 {entries}
 """
 _ENTRY = '<h2 id="{code}"><code>{code}</code></h2><p><b>{status}</b> {title}.</p>'
@@ -37,7 +37,7 @@ async def show_docs() -> HTMLResponse:
         swagger_js_url=f"{_ASSETS}/swagger-ui-bundle.js",
         swagger_css_url=f"{_ASSETS}/swagger-ui.css",
         swagger_favicon_url=f"{_ASSETS}/favicon.png",
-        # Without this Swagger UI would send the document to a validator on the internet.
+        # By default Swagger UI sends the document to a validator on the internet.
         swagger_ui_parameters={"validatorUrl": None, "persistAuthorization": True},
     )
 

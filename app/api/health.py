@@ -30,21 +30,23 @@ class Health(BaseModel):
     status: Literal["ok"] = "ok"
 
 
-@router.get("/livez", summary="Ask whether the process is alive")
+@router.get("/livez", summary="Check that the process is alive")
 async def get_liveness() -> Health:
-    """200 as long as the process answers at all. Whether it can do its work is what `/readyz` says."""
+    """200 as long as the process responds. `/readyz` reports whether it can do its work."""
     return Health()
 
 
 @router.get(
-    "/readyz", summary="Ask whether it can do its work", responses=responses(ServiceUnavailable, DatabaseUnavailable)
+    "/readyz",
+    summary="Check that the gateway can do its work",
+    responses=responses(ServiceUnavailable, DatabaseUnavailable),
 )
 async def get_readiness(request: Request, sessions: SessionsDep) -> Health:
-    """200 when the database answers within a second, can be written and has the tables that this code needs.
+    """200 if the database responds within a second, accepts writes and has the tables that this version needs.
 
-    The 503 names the reason in one word, such as `unreachable`, `login_refused`, `read_only` or `disk_full`.
-    503 as soon as the gateway is told to stop; it still answers for some seconds then.
-    A schema newer than the code counts: else the old replicas would all turn away their callers during a rollout.
+    The 503 has the reason in one word, such as `unreachable`, `login_refused`, `read_only` or `disk_full`.
+    A gateway that was told to stop reports 503 and still responds for some seconds. A schema that is newer than the
+    code is accepted, so that old replicas keep serving during a rollout.
     """
     if request.app.state.stopping:
         raise ServiceUnavailable("The gateway is stopping.")
@@ -54,12 +56,12 @@ async def get_readiness(request: Request, sessions: SessionsDep) -> Health:
 
 @router.get(
     "/metrics",
-    summary="Get measurements",
+    summary="Get metrics",
     response_class=Response,
     responses={200: {"content": {"text/plain": _METRICS}}},
 )
 async def get_metrics(request: Request) -> Response:
-    """Prometheus' text format, or OpenMetrics when it is asked for."""
+    """Prometheus text format, or OpenMetrics if the Accept header requests it."""
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
     return Response(encode(REGISTRY), headers={"Content-Type": content_type})
 

@@ -1,4 +1,4 @@
-"""Measurements of the HTTP API, in Prometheus' default registry beside those of the other rooms."""
+"""Metrics of the HTTP API, in the default registry of prometheus_client."""
 
 from functools import cache
 
@@ -6,25 +6,23 @@ from prometheus_client import Counter, Histogram
 
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
-requests = Counter(
-    "asr_gateway_http_requests", "Answered HTTP requests by route template.", ["method", "route", "status"]
-)
+requests = Counter("asr_gateway_http_requests", "HTTP requests by route template.", ["method", "route", "status"])
 durations = Histogram(
     "asr_gateway_http_request_duration_seconds",
-    "Time from the request to the end of its answer; long polls and event streams included.",
+    "Time from the request to the end of the response, including long polls and event streams.",
     ["method", "route"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60),
 )
 
 
 def record_request(method: str, route: str, status: int, duration_s: float) -> None:
-    # Callers may invent methods; every label value lives as long as the process.
+    # Bounds the label values: callers can send any method.
     method = method if method in _METHODS else "other"
     _count(method, route, status).inc()
     _duration(method, route).observe(duration_s)
 
 
-# Looking one up by its labels takes longer than counting. There are as many as Prometheus keeps anyway.
+# Finding a child by its labels takes longer than counting. Prometheus keeps every child too.
 @cache
 def _count(method: str, route: str, status: int) -> Counter:
     return requests.labels(method, route, str(status))

@@ -34,23 +34,23 @@ class ModelSampleRates(BaseModel):
 class ModelLimits(BaseModel):
     max_file_bytes: int
     max_duration_s: int | None = Field(description="Null: no limit.")
-    max_files_per_task: int = Field(description="Of an upstream task; a job may have more, the gateway splits it.")
+    max_files_per_task: int = Field(description="Per upstream task. A job may have more files: the gateway splits it.")
 
 
 class ModelRateLimits(BaseModel):
-    """Calls per second and account, upstream. The gateway keeps to them by itself."""
+    """Upstream limits, in calls per second and account. The gateway keeps to them."""
 
     submit_rps: float
     query_rps: float
 
 
 class ModelParameter(BaseModel):
-    """A field of a job's `parameters`. For arrays the bounds and `values` are those of the elements."""
+    """A field of a job's `parameters`. For arrays, the bounds and `values` apply to the elements."""
 
     name: str
     type: JsonType
     items: JsonType | None
-    default: Any = Field(description="What holds when the parameter is absent.")
+    default: Any = Field(description="The value used if the parameter is absent.")
     minimum: int | None
     maximum: int | None
     values: list[str] | None
@@ -65,7 +65,7 @@ class ModelDeprecation(BaseModel):
 
 
 class ModelScenario(BaseModel):
-    """What the model is recommended for, and why."""
+    """A use for which the model is recommended, and the reason."""
 
     scenario: str
     reason: str
@@ -76,13 +76,13 @@ def _add_example(schema: dict[str, Any]) -> None:
 
 
 class Model(BaseModel):
-    """A speech recognition model as upstream documents it."""
+    """A speech recognition model, as documented by DashScope."""
 
     model_config = ConfigDict(json_schema_extra=_add_example)
 
     id: str
     family: Family
-    alias_of: str | None = Field(description="The snapshot that this stable name equals now.")
+    alias_of: str | None = Field(description="The snapshot that this stable name currently refers to.")
     regions: list[ModelRegion]
     languages: list[str]
     dialects: str | None
@@ -105,11 +105,11 @@ async def list_models() -> Page[Model]:
 async def get_model(model_id: str) -> Model:
     if model := _described().get(model_id):
         return model
-    raise NotFound("The catalogue has no such model; `GET /v1/models` lists those that it has.")
+    raise NotFound("The catalogue has no such model; `GET /v1/models` lists all models.")
 
 
 def models_router(route_class: type[APIRoute]) -> APIRouter:
-    """The routes. `route_class` authenticates clients, which this package knows nothing about."""
+    """The router with `route_class`, the class that authenticates clients: it belongs to a higher layer."""
     router = APIRouter(prefix="/v1/models", route_class=route_class, tags=["models"])
     router.get("", summary="List the models")(list_models)
     router.get("/{model_id}", summary="Get a model", responses=responses(NotFound))(get_model)

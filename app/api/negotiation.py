@@ -1,4 +1,4 @@
-"""What a caller can read, by its headers Accept and Accept-Encoding (RFC 9110, sections 12.5.1 and 12.5.3)."""
+"""Content negotiation: the headers Accept and Accept-Encoding (RFC 9110, sections 12.5.1 and 12.5.3)."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -11,29 +11,29 @@ _CODING = re.compile(
 
 
 def accepts(headers: Sequence[str], media_type: str) -> bool:
-    """Whether the media type may be sent. The range that names it most exactly decides; no range at all allows all."""
+    """True if the Accept headers allow the media type. The most specific range decides; no range allows every type."""
     if not headers:
         return True
     ranges = list(_ranges(headers))
     kind = media_type.partition("/")[0]
-    for wanted in (media_type, f"{kind}/*", "*/*"):
-        weights = [weight for name, weight in ranges if name == wanted]
+    for candidate in (media_type, f"{kind}/*", "*/*"):
+        weights = [weight for name, weight in ranges if name == candidate]
         if weights:
             return max(weights) > 0
     return not ranges
 
 
 def accepts_gzip(request: Request) -> bool:
-    """Whether gzip may be sent and the contents as they are would not be liked better. Who says nothing gets those."""
+    """True if gzip is allowed and not less preferred than no coding. Without Accept-Encoding there is no coding."""
     header = ",".join(request.headers.getlist("accept-encoding"))
     weights = {found[1].lower(): float(found[2] or 1) for found in _CODING.finditer(header)}
-    # `*` is for what is not named.
+    # `*` stands for the codings that are not named.
     weight = weights.get("gzip", weights.get("*", 0))
     return weight > 0 and weight >= weights.get("identity", 0)
 
 
 def _ranges(headers: Sequence[str]) -> Iterator[tuple[str, float]]:
-    """Each media range and its weight. What is no media range is left out: a preference is no order."""
+    """Each media range and its weight. Elements that are not media ranges are ignored."""
     for element in ",".join(headers).lower().split(","):
         name, *parameters = (part.strip() for part in element.split(";"))
         if "/" in name:

@@ -1,7 +1,7 @@
-"""Pages by keyset: an opaque cursor names the last item seen, so pages stay stable while rows arrive.
+"""Keyset pagination: an opaque cursor names the last item of a page, so pages stay stable while rows arrive.
 
-A cursor is sealed with a key of its client's, which all replicas know: what is changed, invented or another client's
-is no cursor.
+A cursor is signed with a key of its client that all replicas compute: changed or invented cursors and those of other
+clients are refused.
 """
 
 import base64
@@ -20,13 +20,13 @@ from app.api.parameters import DIGITS
 from app.errors import Fault, InvalidCursor
 
 MAX_CURSOR_LENGTH = 512
-_SEAL_BYTES = 16
+_SIGNATURE_BYTES = 16
 
 T = TypeVar("T")
 
-Limit = Annotated[int, Query(ge=1, le=200, description="How many items the page may hold."), DIGITS]
+Limit = Annotated[int, Query(ge=1, le=200, description="Maximum number of items in the page."), DIGITS]
 Cursor = Annotated[
-    str | None, Query(description="`next_cursor` of the page before; absent for the first page.", examples=[None])
+    str | None, Query(description="`next_cursor` of the previous page; absent for the first page.", examples=[None])
 ]
 DEFAULT_LIMIT = 50
 
@@ -35,51 +35,51 @@ class Page(BaseModel, Generic[T]):
     """One page of a list. `next_cursor` is null on the last page."""
 
     items: list[T]
-    next_cursor: str | None = Field(description="Pass it as `cursor` to get the next page; null: this is the last.")
+    next_cursor: str | None = Field(description="Pass it as `cursor` to get the next page; null on the last page.")
 
 
 def encode_cursor(position: Any, key: bytes) -> str:
-    """`position`: a tuple of what the list is ordered by, led by the list's name so that lists do not mix cursors.
+    """`position` is a tuple of the list's name and the sort key of an item: cursors of other lists are refused.
 
-    `key`: the client's, its `cursor_key`, or the `scoped_key` made of it.
+    `key` is the client's `cursor_key` or a `scoped_key` derived from it.
     """
-    written = msgspec.json.encode(position)
-    return base64.urlsafe_b64encode(_sign(written, key) + written).rstrip(b"=").decode()
+    encoded = msgspec.json.encode(position)
+    return base64.urlsafe_b64encode(_sign(encoded, key) + encoded).rstrip(b"=").decode()
 
 
 def scoped_key(key: bytes, owner_id: UUID) -> bytes:
-    """The key of a list that belongs to one thing, as files do to a job: a cursor is none of another's list."""
+    """Key for a list inside one resource, such as the files of a job: cursors of another job are refused."""
     return hmac.digest(key, owner_id.bytes, "sha256")
 
 
 def decode_cursor(cursor: str, shape: TypeForm[T], key: bytes) -> T:
     """The position, checked against its type, such as `tuple[Literal["jobs"], UUID]`. Raises InvalidCursor."""
     try:
-        position: T = msgspec.json.decode(_unsealed(_decode_base64(cursor), key), type=shape)
+        position: T = msgspec.json.decode(_verify(_decode_base64(cursor), key), type=shape)
     except (ValueError, msgspec.MsgspecError, binascii.Error, RecursionError):
         raise _invalid_cursor() from None
-    if encode_cursor(position, key) != cursor:  # the same bytes in other letters
+    if encode_cursor(position, key) != cursor:  # another spelling of the same bytes
         raise _invalid_cursor()
     return position
 
 
 def paginate(rows: Sequence[T], limit: int, position: Callable[[T], Any], key: bytes) -> tuple[Sequence[T], str | None]:
-    """The page's rows and the next cursor, out of up to `limit + 1` rows that the query returned."""
+    """The rows of the page and the next cursor. `rows` has up to `limit + 1` rows."""
     if len(rows) <= limit:
         return rows, None
     page = rows[:limit]
     return page, encode_cursor(position(page[-1]), key)
 
 
-def _sign(written: bytes, key: bytes) -> bytes:
-    return hmac.digest(key, written, "sha256")[:_SEAL_BYTES]
+def _sign(encoded: bytes, key: bytes) -> bytes:
+    return hmac.digest(key, encoded, "sha256")[:_SIGNATURE_BYTES]
 
 
-def _unsealed(sealed: bytes, key: bytes) -> bytes:
-    seal, written = sealed[:_SEAL_BYTES], sealed[_SEAL_BYTES:]
-    if not hmac.compare_digest(seal, _sign(written, key)):
-        raise ValueError("not of this client")
-    return written
+def _verify(signed: bytes, key: bytes) -> bytes:
+    signature, encoded = signed[:_SIGNATURE_BYTES], signed[_SIGNATURE_BYTES:]
+    if not hmac.compare_digest(signature, _sign(encoded, key)):
+        raise ValueError("signed with another key")
+    return encoded
 
 
 def _decode_base64(cursor: str) -> bytes:
@@ -89,5 +89,5 @@ def _decode_base64(cursor: str) -> bytes:
 
 
 def _invalid_cursor() -> InvalidCursor:
-    detail = "is no cursor of this list; pass a next_cursor exactly as it came"
+    detail = "is not a cursor of this list; pass a next_cursor unchanged"
     return InvalidCursor(f"The cursor {detail}.", faults=[Fault("/query/cursor", detail)])

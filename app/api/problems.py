@@ -1,7 +1,7 @@
-"""RFC 9457 problems: the one table from what can go wrong to what a caller is told.
+"""RFC 9457 problems: maps each error class to a status, a title and headers.
 
-`type` is a link into `/docs/errors`, which is made from this table. A pointer is an RFC 6901 pointer into the JSON
-body (`/file_urls/0`; the empty one is the whole body), or names a place outside it: `/query/limit`,
+`type` links to `/docs/errors`, which is generated from this table. A pointer is an RFC 6901 pointer into the JSON
+body (`/file_urls/0`; an empty one is the whole body) or names another part of the request: `/query/limit`,
 `/header/Idempotency-Key`.
 """
 
@@ -19,7 +19,7 @@ from app import errors
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
-MAX_FAULTS = 100  # more than anyone mends at once; a hostile body must not buy an endless answer
+MAX_FAULTS = 100  # bounds the response to a hostile body
 
 
 class MalformedRequest(errors.GatewayError):
@@ -60,7 +60,7 @@ class UnsupportedMediaType(errors.GatewayError):
 
 @dataclass(frozen=True, slots=True)
 class ProblemType:
-    """What all problems of one error class have in common."""
+    """Status, title and headers of all problems of one error class."""
 
     status: int
     title: str
@@ -69,9 +69,9 @@ class ProblemType:
 
 _RETRY = {"Retry-After": str(RETRY_AFTER_S)}
 
-# A class that has no row takes that of its nearest base.
+# A class without a row uses the row of its nearest base class.
 PROBLEM_TYPES: dict[type[errors.GatewayError], ProblemType] = {
-    errors.GatewayError: ProblemType(500, "The gateway made a mistake"),
+    errors.GatewayError: ProblemType(500, "The gateway failed"),
     errors.InvalidRequest: ProblemType(422, "The request is not valid"),
     errors.UnknownModel: ProblemType(422, "The catalogue has no such model"),
     errors.ModelNotInRegion: ProblemType(422, "The region does not have the model"),
@@ -84,40 +84,40 @@ PROBLEM_TYPES: dict[type[errors.GatewayError], ProblemType] = {
     errors.Forbidden: ProblemType(403, "This token may not do that"),
     errors.AdminDisabled: ProblemType(403, "Admin calls are switched off"),
     errors.NotFound: ProblemType(404, "There is nothing here"),
-    errors.Conflict: ProblemType(409, "The present state does not allow that"),
+    errors.Conflict: ProblemType(409, "The current state does not allow that"),
     errors.ClientExists: ProblemType(409, "A client has that name already"),
-    errors.JobFinal: ProblemType(409, "The job is final already"),
+    errors.JobFinal: ProblemType(409, "The job is already final"),
     errors.JobNotFinal: ProblemType(409, "The job is not final yet"),
     errors.NothingToRetry: ProblemType(409, "The job has no file to retry"),
     errors.BodyTooLarge: ProblemType(413, "The body is too large"),
     errors.RateLimited: ProblemType(429, "Too many requests", {"Retry-After": "1"}),
     errors.TooManyWaitingFiles: ProblemType(429, "Too many files of this client wait", _RETRY),
     errors.TooManyTestPings: ProblemType(429, "Too many test pings", {"Retry-After": "1"}),
-    errors.ServiceUnavailable: ProblemType(503, "Not available for the moment", _RETRY),
-    errors.DatabaseUnavailable: ProblemType(503, "The database is away for the moment", _RETRY),
-    MalformedRequest: ProblemType(400, "The request is not HTTP"),
-    RequestTimeout: ProblemType(408, "The request came too slowly"),
+    errors.ServiceUnavailable: ProblemType(503, "Temporarily unavailable", _RETRY),
+    errors.DatabaseUnavailable: ProblemType(503, "The database is temporarily unavailable", _RETRY),
+    MalformedRequest: ProblemType(400, "The request is not valid HTTP"),
+    RequestTimeout: ProblemType(408, "The request arrived too slowly"),
     HeadTooLarge: ProblemType(431, "The path and the headers are too large"),
     TooManyConnections: ProblemType(503, "All connections are in use", _RETRY),
     MalformedBody: ProblemType(400, "The body cannot be read"),
     InvalidJson: ProblemType(400, "The body is not JSON"),
     MethodNotAllowed: ProblemType(405, "This path has no such method"),
-    NotAcceptable: ProblemType(406, "The answer would be JSON"),
+    NotAcceptable: ProblemType(406, "The response would be JSON"),
     UnsupportedMediaType: ProblemType(415, "The body has to be JSON"),
 }
 
 
 class ProblemPlace(BaseModel):
-    """One wrong place in the request."""
+    """One fault of the request."""
 
     pointer: str = Field(
         description="RFC 6901 pointer into the body, or `/query/…`, `/header/…`.", examples=["/file_urls/0"]
     )
-    detail: str = Field(description="What is wrong there, and what would be right.")
+    detail: str = Field(description="The fault, and the correct form.")
 
 
 class Problem(BaseModel):
-    """An error as RFC 9457 describes it. Programs decide by `code`; `title` and `detail` are for people."""
+    """An error in the form of RFC 9457. Programs use `code`; `title` and `detail` are for people."""
 
     model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
@@ -126,9 +126,9 @@ class Problem(BaseModel):
     status: int
     detail: str
     instance: str = Field(description="The path of the request.")
-    code: str = Field(description="Stable word for this kind of error.", examples=["validation_failed"])
-    request_id: str = Field(description="The answer's X-Request-ID; the gateway's log lines carry it too.")
-    errors: list[ProblemPlace] = Field(default=[], description="The wrong places, when the request is not valid.")
+    code: str = Field(description="Stable identifier of this kind of error.", examples=["validation_failed"])
+    request_id: str = Field(description="The X-Request-ID of the response; the gateway's log lines have it too.")
+    errors: list[ProblemPlace] = Field(default=[], description="The faults of an invalid request.")
 
 
 def problem_type(error_class: type[errors.GatewayError]) -> ProblemType:
@@ -150,21 +150,21 @@ def problem(error: errors.GatewayError, *, instance: str, request_id: str) -> Pr
 
 
 def problem_response(scope: Scope, error: errors.GatewayError, *, headers: Mapping[str, str] | None = None) -> Response:
-    """The answer to the request of `scope`. The query string stays out: it may hold what nobody should repeat."""
+    """The problem as response to the request of `scope`. The query string is left out: it may hold secrets."""
     kind = problem_type(type(error))
     body = problem(error, instance=quote(scope["path"], safe="/:@!$&'()*+,;=~"), request_id=request_id(scope))
-    # Details repeat the caller's words, which may hold lone surrogates: they go out as the escapes they came in as.
+    # Details may repeat lone surrogates from the request, which have no UTF-8: they are sent as JSON escapes.
     content = json.dumps(body.model_dump(mode="python"), ensure_ascii=False).encode("utf-8", "backslashreplace")
     return Response(content, kind.status, {**kind.headers, **(headers or {})}, MEDIA_TYPE)
 
 
 def request_id(scope: Scope) -> str:
-    """The id that the request-id middleware gave to the request."""
+    """The id that RequestContextMiddleware gave to the request."""
     return cast("str", scope.get("state", {}).get("request_id", ""))
 
 
 def responses(*error_classes: type[errors.GatewayError]) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI's `responses` of a route for errors of its own. `app.api.openapi.document` adds those of all routes."""
+    """OpenAPI responses for the errors of one route. `app.api.openapi.document` adds the errors of all routes."""
     by_status: dict[int | str, list[type[errors.GatewayError]]] = {}
     for error_class in error_classes:
         by_status.setdefault(problem_type(error_class).status, []).append(error_class)
@@ -185,6 +185,6 @@ def _response(classes: Sequence[type[errors.GatewayError]]) -> dict[str, Any]:
 
 def _example(error_class: type[errors.GatewayError]) -> dict[str, Any]:
     kind = problem_type(error_class)
-    faults = [errors.Fault("/file_urls/0", "What would be right here.")] if kind.status == 422 else []
+    faults = [errors.Fault("/file_urls/0", "The correct form.")] if kind.status == 422 else []
     error = error_class(f"{kind.title}.", faults=faults)
     return problem(error, instance="/v1/jobs", request_id="0198c9f2").model_dump()

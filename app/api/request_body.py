@@ -64,15 +64,15 @@ def require_json(request: Request) -> None:
         raise UnsupportedMediaType("Send JSON in UTF-8.")
 
 
-async def read_json(request: Request) -> Any:
-    """The decoded body; None for an empty one.
+async def read_json(request: Request) -> dict[str, Any]:
+    """The decoded body as the part `body` for `validate_request`; no part for an empty body.
 
     Raises as `check_json`, and for invalid JSON RequestValidationError or HTTPException, as FastAPI does.
     """
     body = await request.body()
-    text = check_json(body)
+    check_json(body)
     try:
-        return json.loads(text) if text else None
+        return {"body": json.loads(body)} if body else {}
     except json.JSONDecodeError as error:
         fault = {"type": "json_invalid", "loc": ("body", error.pos), "msg": error.msg, "ctx": {"error": error.msg}}
         raise RequestValidationError([fault]) from error
@@ -80,22 +80,21 @@ async def read_json(request: Request) -> Any:
         raise HTTPException(400) from error
 
 
-def check_json(body: bytes) -> str:
-    """The text of the body, before its JSON is decoded.
+def check_json(body: bytes) -> None:
+    """Checks a body before its JSON is decoded.
 
     Raises InvalidJson if it is not UTF-8, because Python's JSON reader would also accept UTF-16 and UTF-32, and
     InvalidRequest if it has more values than any call takes.
     """
     try:
-        text = body.decode()
+        body.decode()
     except UnicodeDecodeError:
         raise InvalidJson("The body is not JSON in UTF-8.") from None
-    if "\0" in text:
+    if b"\0" in body:
         raise InvalidJson("The body is not JSON in UTF-8.")
     if len(body) >= _COUNTED_FROM_BYTES and has_more_values(body, MAX_VALUES):
         detail = f"has more than {MAX_VALUES:,} values, or numbers of that many digits; no call takes so many"
         raise InvalidRequest(f"The body {detail}.", faults=[Fault("", detail)])
-    return text
 
 
 async def require_no_body(request: Request) -> None:

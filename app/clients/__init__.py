@@ -1,1 +1,1 @@
-"""Who may call the gateway."""
+"""Clients of the gateway: their tokens, authentication and rate limits."""

@@ -1,4 +1,4 @@
-"""The clients table: who may call, by the hash of a token that is shown once and never stored."""
+"""The clients table. It holds the hash of each token; the token itself is shown once and never stored."""
 
 from datetime import datetime
 from uuid import UUID
@@ -13,7 +13,7 @@ from app.identifiers import new_id
 class Client(Base):
     __tablename__ = "clients"
     __table_args__ = (
-        # A revoked name is free again: the new client gets a new id and sees none of the old one's jobs.
+        # The name of a revoked client may be used again. The new client has a new id and sees none of the old jobs.
         Index("uq_clients_name_active", "name", unique=True, postgresql_where=text("revoked_at IS NULL")),
         Index("uq_clients_token_sha256", "token_sha256", unique=True),
     )

@@ -1,4 +1,4 @@
-"""`/v1/clients`: managing tokens over HTTP, with ADMIN_TOKEN only."""
+"""`/v1/clients`: manages clients and their tokens. Requires ADMIN_TOKEN."""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -35,36 +35,36 @@ _EXAMPLE: dict[str, JsonValue] = {
 }
 
 _CREATED: dict[str, Any] = {
-    "description": "The client may call from now on.",
-    "headers": {"Location": {"description": "Where the client is.", "schema": {"type": "string"}}},
+    "description": "The client was created, and its token is valid.",
+    "headers": {"Location": {"description": "URL of the client.", "schema": {"type": "string"}}},
 }
 
 
 class NewClient(RequestBody):
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "call-centre"}]})
 
-    # Checked by `create_client`, in words.
+    # `create_client` checks the pattern, with a better message.
     name: str = Field(
         description="Unique among the active clients.", json_schema_extra={"pattern": f"^{NAME_PATTERN}$"}
     )
 
 
 class Client(BaseModel):
-    """Someone who may call the gateway, and sees only what is their own."""
+    """A tenant of the gateway. A client sees only its own jobs, transcripts and deliveries."""
 
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"examples": [_EXAMPLE]})
 
     id: UUID
     name: str
     created_at: datetime
-    last_used_at: datetime | None = Field(description="Exact to the minute.")
+    last_used_at: datetime | None = Field(description="Recorded once per minute.")
     revoked_at: datetime | None
 
 
 class CreatedClient(Client):
     model_config = ConfigDict(json_schema_extra={"examples": [{**_EXAMPLE, "token": "asr_shown-this-once"}]})
 
-    token: str = Field(description="Shown this once: the gateway stores its hash only.")
+    token: str = Field(description="Shown only in this response: the gateway stores a hash of the token.")
 
 
 @router.post("", summary="Create a client", status_code=201, responses={201: _CREATED, **responses(ClientExists)})
@@ -79,7 +79,7 @@ async def create_client(new: NewClient, sessions: SessionsDep, response: Respons
 async def list_clients(
     sessions: SessionsDep, settings: SettingsDep, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
 ) -> Page[Client]:
-    """The revoked ones too."""
+    """Includes revoked clients."""
     key = _cursor_key(settings)
     before = decode_cursor(cursor, tuple[Literal["clients"], UUID], key)[1] if cursor is not None else None
     async with transaction(sessions) as session:
@@ -90,7 +90,7 @@ async def list_clients(
 
 @router.get("/{client_id}", summary="Get a client", responses=responses(NotFound))
 async def get_client(client_id: UUID, sessions: SessionsDep) -> Client:
-    """A revoked one too."""
+    """Includes revoked clients."""
     async with transaction(sessions) as session:
         return Client.model_validate(await service.get_client(session, client_id))
 
@@ -99,15 +99,15 @@ async def get_client(client_id: UUID, sessions: SessionsDep) -> Client:
     "/{client_id}",
     summary="Revoke a client",
     status_code=204,
-    responses={204: {"description": "The client may not call any more."}},
+    responses={204: {"description": "The client is revoked."}},
 )
 async def revoke_client(client_id: UUID, sessions: SessionsDep) -> Response:
-    """The token is refused from now on. Jobs go on; nobody can read them over the API any more."""
+    """The token is refused at once and permanently. The client's jobs continue; the API no longer shows them."""
     async with transaction(sessions) as session:
         await service.revoke_client_by_id(session, client_id)
     return Response(status_code=204)
 
 
 def _cursor_key(settings: Settings) -> bytes:
-    """That of ADMIN_TOKEN, which is set: without it nobody comes here."""
+    """Derived from ADMIN_TOKEN, which is set: AdminRoute refuses requests without it."""
     return cursor_key(hash_token(settings.admin_token.get_secret_value() if settings.admin_token else ""))

@@ -1,4 +1,4 @@
-"""Creating, listing, revoking and recognising clients. Each function works inside the caller's transaction."""
+"""Creates, lists, finds and revokes clients. Each function runs in the caller's transaction."""
 
 import hmac
 import re
@@ -25,7 +25,7 @@ _USE_RECORDED_EVERY = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True)
 class CurrentClient:
-    """Who sent the request."""
+    """The authenticated client of a request."""
 
     id: UUID
     name: str
@@ -33,12 +33,12 @@ class CurrentClient:
 
 
 async def create_client(session: AsyncSession, name: str) -> tuple[Client, str]:
-    """The new client and its token, which is nowhere else. Raises InvalidRequest or ClientExists."""
+    """The new client and its token, which is not stored. Raises InvalidRequest or ClientExists."""
     if re.fullmatch(NAME_PATTERN, name) is None:
         detail = "needs 1 to 64 letters, digits, dots, underscores or hyphens"
         raise InvalidRequest(f"The name {detail}.", faults=[Fault("/name", detail)])
     if name == DEFAULT_CLIENT:
-        raise ClientExists(f"The name {DEFAULT_CLIENT} belongs to the built-in client, whose token is API_TOKEN.")
+        raise ClientExists(f"The name {DEFAULT_CLIENT} is reserved for the built-in client of API_TOKEN.")
     token = new_token()
     statement = insert(Client).values(name=name, token_sha256=hash_token(token)).on_conflict_do_nothing()
     client = await session.scalar(statement.returning(Client))
@@ -50,7 +50,7 @@ async def create_client(session: AsyncSession, name: str) -> tuple[Client, str]:
 async def list_clients(
     session: AsyncSession, *, limit: int | None = None, before: UUID | None = None
 ) -> Sequence[Client]:
-    """Newest first, the revoked ones too. `before`: only those older than that id."""
+    """Newest first, including revoked clients. With `before`, only clients older than that id."""
     statement = select(Client).order_by(Client.id.desc()).limit(limit)
     if before is not None:
         statement = statement.where(Client.id < before)
@@ -58,7 +58,7 @@ async def list_clients(
 
 
 async def get_client(session: AsyncSession, client_id: UUID) -> Client:
-    """Revoked ones too. Raises NotFound."""
+    """Finds revoked clients too. Raises NotFound."""
     client = await session.get(Client, client_id)
     if client is None:
         raise NotFound("There is no client with this id.")
@@ -66,9 +66,9 @@ async def get_client(session: AsyncSession, client_id: UUID) -> Client:
 
 
 async def revoke_client(session: AsyncSession, name: str) -> Client:
-    """From the commit on its token is refused, for good; its jobs run on. Raises NotFound.
+    """Refuses the token permanently, from the commit on; the client's jobs continue. Raises NotFound.
 
-    The built-in client is active again after the next start, with another token.
+    The built-in client becomes active again at the next start with another API_TOKEN.
     """
     return await _revoke(session, Client.name == name, f"There is no active client named {name}.")
 
@@ -78,22 +78,22 @@ async def revoke_client_by_id(session: AsyncSession, client_id: UUID) -> Client:
 
 
 async def is_revoked(session: AsyncSession, token: str) -> bool:
-    """Whether it was the token of a client, of any name, that is revoked."""
+    """True if a client with this token was revoked."""
     statement = select(Client.id).where(Client.token_sha256 == hash_token(token), Client.revoked_at.is_not(None))
     return await session.scalar(statement) is not None
 
 
 async def ensure_default_client(session: AsyncSession, token: str) -> None:
-    """Make `token` the built-in client's token. The client keeps its id, and so its jobs.
+    """Sets the built-in client's token. The client keeps its id and so its jobs.
 
-    Raises Conflict for a token that was revoked, ClientExists for one of another client.
+    Raises Conflict for a revoked token, ClientExists for a token of another client.
     """
     digest = hash_token(token)
-    # The oldest is the client itself; the others keep tokens of it that were revoked.
+    # The oldest row is the client itself; the other rows hold its revoked tokens.
     own = select(Client).where(Client.name == DEFAULT_CLIENT).order_by(Client.id).limit(1).with_for_update()
     created = insert(Client).values(name=DEFAULT_CLIENT, token_sha256=digest).on_conflict_do_nothing()
-    # Several replicas may start at once, on an empty database: those that do not create the client find it next time.
-    # A conflict of names alone would not do: the same token of the other replica is another conflict.
+    # Several replicas may start at once on an empty database: those that lose the race find the client in the next
+    # round. ON CONFLICT covers both unique indexes: that of the name and that of the token.
     while True:
         client = await session.scalar(own)
         await _check_default_token(session, token)
@@ -106,38 +106,39 @@ async def ensure_default_client(session: AsyncSession, token: str) -> None:
 
 async def _check_default_token(session: AsyncSession, token: str) -> None:
     if await is_revoked(session, token):
-        raise Conflict("API_TOKEN is a token that was revoked; it needs a new value.")
+        raise Conflict("API_TOKEN is a revoked token; set a new value.")
     owner = await session.scalar(select(Client.name).where(Client.token_sha256 == hash_token(token)))
     if owner not in {None, DEFAULT_CLIENT}:
-        raise ClientExists(f"API_TOKEN is the token of the client {owner}; it needs a value of its own.")
+        raise ClientExists(f"API_TOKEN is the token of the client {owner}; set another value.")
 
 
 async def _set_token(session: AsyncSession, client: Client, digest: bytes) -> None:
-    """Give the client another token. A revoked one is kept as a revoked client, so that it is never accepted again."""
-    dead = None
+    """Sets another token. A revoked token stays in a revoked client, so that it is never accepted again."""
+    revoked = None
     if client.revoked_at is not None:
-        kept = ("name", "token_sha256", "created_at", "last_used_at", "revoked_at")
-        dead = Client(**{field: getattr(client, field) for field in kept})
+        columns = ("name", "token_sha256", "created_at", "last_used_at", "revoked_at")
+        revoked = Client(**{column: getattr(client, column) for column in columns})
     client.token_sha256, client.revoked_at = digest, None
     await session.flush()
-    if dead is not None:
-        session.add(dead)
+    if revoked is not None:
+        session.add(revoked)
         await session.flush()
 
 
 async def find_clients(connection: RawConnection, digests: Collection[bytes]) -> list[CurrentClient | None]:
-    """The active client with each of these hashes of tokens. One statement; once a minute one more for each client,
-    which records that it was used.
+    """The active client for each token hash, None if there is none.
+
+    One statement; for clients whose use was not recorded within a minute, a second one records it.
     """
     rows = await _FIND.fetch(connection, digests=set(digests))
     if unrecorded := [row["id"] for row in rows if row["unrecorded"]]:
         try:
             await _RECORD_USE.fetch(connection, ids=unrecorded)
         except Exception as error:
-            if not is_write_failure(error):  # else what is asked for may need no write
+            if not is_write_failure(error):  # the request itself may not need to write
                 raise
     by_digest = {row["token_sha256"]: row for row in rows}
-    # Requests of one moment are mostly those of few clients.
+    # Concurrent requests come from few clients: each CurrentClient is built once.
     clients = {digest: _client(by_digest.get(digest), digest) for digest in {*digests}}
     return [clients[digest] for digest in digests]
 
@@ -148,11 +149,11 @@ def _client(row: Record | None, digest: bytes) -> CurrentClient | None:
     return CurrentClient(row["id"], row["name"], cursor_key(digest))
 
 
-async def _revoke(session: AsyncSession, condition: ColumnElement[bool], complaint: str) -> Client:
+async def _revoke(session: AsyncSession, condition: ColumnElement[bool], detail: str) -> Client:
     statement = update(Client).where(condition, Client.revoked_at.is_(None)).values(revoked_at=func.now())
     client: Client | None = await session.scalar(statement.returning(Client))
     if client is None:
-        raise NotFound(complaint)
+        raise NotFound(detail)
     return client
 
 
@@ -161,7 +162,7 @@ _FIND = CompiledQuery(
     select(Client.id, Client.name, Client.token_sha256, _unrecorded.label("unrecorded")).where(
         Client.token_sha256 == any_(bindparam("digests", type_=ARRAY(LargeBinary))), Client.revoked_at.is_(None)
     ),
-    # It comes before the statements of a request: both together are to take less than proxies wait.
+    # Runs before the statements of a request: together they must end before the timeouts of proxies.
     timeout_s=5,
 )
 _RECORD_USE = CompiledQuery(

@@ -106,7 +106,7 @@ async def create_job(request: Request) -> Response:
         CREATE_JOB,
         query=query_values(request),
         header=_headers(request),
-        body=await read_json(request),
+        **await read_json(request),
     )
     if len(request.headers.getlist("idempotency-key")) > 1:
         detail = "may be given once only"

@@ -1,4 +1,4 @@
-"""The curls of `docs/api.md`, with the status that the page says each of them has."""
+"""The curl commands of `docs/api.md`, each with its documented status."""
 
 import re
 import shlex
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 _BLOCKS = re.findall(r"```sh\n(.*?)```", (Path(__file__).parents[2] / "docs" / "api.md").read_text(), re.DOTALL)
-# What the reader sets first: address and tokens.
+# Variables that the reader sets first: address and tokens.
 VARIABLES = _BLOCKS[0]
 
 Operations = dict[tuple[str, str], dict[str, Any]]
@@ -34,7 +34,7 @@ def operations_of(document: dict[str, Any]) -> Operations:
 
 
 def operation_of(call: Call, operations: Operations) -> tuple[str, str]:
-    """The one without a variable in its path first: `/v1/webhooks/secret` is no id."""
+    """Paths without a variable match first: in `/v1/webhooks/secret`, `secret` is not an id."""
     found = [
         (method, path)
         for method, path in operations

@@ -1,4 +1,4 @@
-"""An application with one router and the furniture that all routes share, without rooms or database."""
+"""An application with one router and the middleware and error handlers of the gateway, without a database."""
 
 import httpx
 from fastapi import APIRouter, FastAPI

@@ -1,4 +1,4 @@
-"""`docs/openapi.json`: the document as it was committed. `make openapi` writes it anew."""
+"""`docs/openapi.json`: the committed OpenAPI document. `make openapi` writes it."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ SNAPSHOT = Path(__file__).parents[2] / "docs" / "openapi.json"
 
 
 def any_app() -> FastAPI:
-    """The application over a database that nobody asks: the document needs none."""
+    """The application without a database, which the document does not need."""
     return create_app(load_settings({}), sessions=create_sessions(create_engine("postgresql://nobody@127.0.0.1/none")))
 
 

@@ -1,4 +1,4 @@
-"""`docs/api.md` has a curl for every call, and none for a call that is not there."""
+"""`docs/api.md` has a curl command for every call and no other."""
 
 import json
 
@@ -24,7 +24,7 @@ def test_every_call_has_a_curl_and_every_curl_a_call(operations: Operations) -> 
     assert {operation_of(call, operations) for call in calls()} == operations.keys()
 
 
-def test_every_curl_uses_what_the_call_knows(operations: Operations) -> None:
+def test_every_curl_uses_documented_parameters(operations: Operations) -> None:
     for call in calls():
         operation = operations[operation_of(call, operations)]
         known = {each["name"] for each in operation.get("parameters", ())}
@@ -34,6 +34,6 @@ def test_every_curl_uses_what_the_call_knows(operations: Operations) -> None:
             json.loads(call.body)
 
 
-def test_every_curl_has_a_status_that_the_document_knows(operations: Operations) -> None:
+def test_status_of_every_curl_is_documented(operations: Operations) -> None:
     for call in calls():
         assert str(call.status) in operations[operation_of(call, operations)]["responses"], call

@@ -1,4 +1,4 @@
-"""Every curl of `docs/api.md` does what the page says: run by a shell, against a live gateway over a live sandbox."""
+"""Runs every curl command of `docs/api.md` in a shell, against a live gateway and sandbox."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ from tests.webhooks.receiver import Receiver, receiver
 
 PATIENCE_S = 60
 HOOK = "https://example.com/hooks/asr"
-# What curl itself is to tell: the body where the page has it, the status beside it.
+# Makes curl print the status after the body.
 CURLRC = 'silent\nshow-error\nwrite-out = "%{stderr}%{http_code}"\n'
 
 pytestmark = pytest.mark.skipif(
@@ -28,13 +28,13 @@ pytestmark = pytest.mark.skipif(
 
 @dataclass
 class Reader:
-    """Somebody who tries the page out, in the folder where the gateway was started."""
+    """Runs the commands in the folder where the gateway was started."""
 
     http: httpx.AsyncClient
     hook: Receiver
 
     async def ids_for(self, operation: str, ids: dict[str, str]) -> dict[str, str]:
-        """Things in the state that the call is about; `ids` are for calls that change nothing."""
+        """Creates resources in the state that the call needs; `ids` are used for calls that change nothing."""
         match operation:
             case "streamJobEvents":
                 return {"JOB": await self.job()}
@@ -68,7 +68,7 @@ class Reader:
         return str(created.json()["id"])
 
     async def run(self, call: Call, ids: dict[str, str]) -> str:
-        """What curl says: the status, or why there is none."""
+        """The status that curl prints, or its error."""
         variables = VARIABLES.replace("http://127.0.0.1:8000", str(self.http.base_url).rstrip("/"))
         process = await asyncio.create_subprocess_exec(
             *("sh", "-euc", f"{variables}\n{call.command.replace(HOOK, self.hook.url())}"),
@@ -84,7 +84,7 @@ class Reader:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where gateway and curl run, as each test does."""
+    """Working folder of gateway and curl."""
     (tmp_path / ".curlrc").write_text(CURLRC)
     return tmp_path
 

@@ -1,4 +1,4 @@
-"""If-None-Match as RFC 9110 has it."""
+"""If-None-Match as defined by RFC 9110."""
 
 import pytest
 from fastapi import Request
@@ -26,19 +26,19 @@ def test_if_none_match_is_compared_weakly_over_lists(if_none_match: str, *, matc
     assert matches(if_none_match, '"a"') is matching
 
 
-def test_an_etag_is_strong_and_the_same_for_the_same_parts_only() -> None:
+def test_etag_is_strong_and_depends_on_all_parts() -> None:
     assert strong_etag("job", 1) == strong_etag("job", 1)
     assert strong_etag("job", 1) != strong_etag("job", 2)
     assert strong_etag("ab", "c") != strong_etag("a", "bc")
     assert strong_etag("a").startswith('"')
 
 
-def test_a_caller_who_has_it_gets_304_with_the_etag() -> None:
+def test_matching_etag_gives_304_with_the_etag() -> None:
     def request(*values: bytes) -> Request:
         return Request({"type": "http", "headers": [(b"if-none-match", value) for value in values]})
 
-    answer = not_modified(request(b'"x"', b'"a"'), '"a"')
-    assert answer is not None
-    assert (answer.status_code, answer.headers["etag"]) == (304, '"a"')
+    response = not_modified(request(b'"x"', b'"a"'), '"a"')
+    assert response is not None
+    assert (response.status_code, response.headers["etag"]) == (304, '"a"')
     assert not_modified(request(b'"x"'), '"a"') is None
     assert not_modified(request(), '"a"') is None

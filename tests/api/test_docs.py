@@ -1,4 +1,4 @@
-"""Documentation for people, without internet."""
+"""`/docs` works without internet access."""
 
 import re
 from urllib.parse import urljoin
@@ -8,7 +8,7 @@ import httpx
 from app.errors import GatewayError
 
 
-async def test_the_documentation_page_loads_nothing_from_elsewhere(stranger: httpx.AsyncClient) -> None:
+async def test_docs_page_loads_no_external_resources(stranger: httpx.AsyncClient) -> None:
     page = await stranger.get("/docs")
     assert page.status_code == 200
     loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text) + re.findall(r"url: '([^']+)'", page.text)
@@ -19,26 +19,26 @@ async def test_the_documentation_page_loads_nothing_from_elsewhere(stranger: htt
     assert "://" not in page.text
 
 
-async def test_the_example_that_the_page_offers_to_try_is_accepted(api: httpx.AsyncClient) -> None:
+async def test_example_of_the_docs_page_is_accepted(api: httpx.AsyncClient) -> None:
     document = (await api.get("/openapi.json")).json()
     for example in document["components"]["schemas"]["JobRequest"]["examples"]:
-        answer = await api.post("/v1/jobs", json=example)
-        assert answer.status_code == 202, answer.text
+        response = await api.post("/v1/jobs", json=example)
+        assert response.status_code == 202, response.text
 
 
-async def test_the_page_on_errors_explains_every_code(stranger: httpx.AsyncClient) -> None:
+async def test_errors_page_has_every_code(stranger: httpx.AsyncClient) -> None:
     page = await stranger.get("/docs/errors")
     errors: list[type[GatewayError]] = [GatewayError, *GatewayError.__subclasses__()]
     for error in errors:
         assert f'id="{error.code}"' in page.text
 
 
-async def test_a_problem_links_to_its_explanation(stranger: httpx.AsyncClient) -> None:
+async def test_problem_type_links_to_its_explanation(stranger: httpx.AsyncClient) -> None:
     problem = (await stranger.get("/v1/models")).json()
     path, _, anchor = problem["type"].partition("#")
     assert f'id="{anchor}"' in (await stranger.get(path)).text
 
 
-async def test_what_the_pages_load_can_be_read_only(stranger: httpx.AsyncClient) -> None:
-    answer = await stranger.post("/docs/assets/swagger-ui.css")
-    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
+async def test_assets_of_the_docs_page_allow_only_get(stranger: httpx.AsyncClient) -> None:
+    response = await stranger.post("/docs/assets/swagger-ui.css")
+    assert (response.status_code, response.headers["allow"]) == (405, "GET, HEAD")

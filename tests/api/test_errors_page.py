@@ -1,4 +1,4 @@
-"""`docs/errors.md` says what the code says: every code, and its status."""
+"""`docs/errors.md` has every error code of the gateway with its status."""
 
 import re
 from collections.abc import Iterator
@@ -15,29 +15,29 @@ ROOT = Path(__file__).parents[2]
 PROBLEMS, _, FILES = (ROOT / "docs" / "errors.md").read_text().partition("## Why a file failed")
 FILES, _, WAITING = FILES.partition("## Why files wait")
 FAILING, _, HARMLESS = FILES.partition("never fail a file")
-# Failures that no table lists are made where they are found.
+# Failures that are in no table are created where they are detected.
 _MADE = re.compile(r'\bFailure\(\s*FailureKind\.\w+,\s*"(\w+)"')
 
 
-def test_every_problem_is_documented_with_its_status_and_no_other_is() -> None:
+def test_documented_problems_match_the_code() -> None:
     documented = re.findall(r"^\| `(\w+)` \| (\d{3}) \|", PROBLEMS, re.MULTILINE)
     assert sorted(documented) == sorted(
         (error.code, str(problem_type(error).status)) for error in _family(GatewayError)
     )
 
 
-def test_every_reason_why_a_file_fails_is_documented_and_no_other_is() -> None:
+def test_documented_file_errors_match_the_code() -> None:
     documented = re.findall(r"^\| `(\w+)` \|", FILES + WAITING, re.MULTILINE)
     assert sorted(set(documented)) == sorted(set(_words_of_failures()))
 
 
-def test_the_document_lists_what_fails_a_file_and_nothing_that_never_does() -> None:
+def test_documented_failures_are_those_that_fail_a_file() -> None:
     documented = re.findall(r"^\| `(\w+)` \|", FAILING, re.MULTILINE)
     assert documented == sorted(FileErrorCode)
     assert re.findall(r"^\| `(\w+)` \|", HARMLESS, re.MULTILINE) == ["no_speech", "throttled"]
 
 
-def test_every_reason_to_wait_is_documented_and_no_other_is() -> None:
+def test_documented_waiting_reasons_match_the_code() -> None:
     assert re.findall(r"^\| `(\w+)` \|", WAITING, re.MULTILINE) == sorted(WaitingCode)
     made = {
         word
@@ -47,13 +47,13 @@ def test_every_reason_to_wait_is_documented_and_no_other_is() -> None:
     assert made | {UPSTREAM_UNAVAILABLE} == set(WaitingCode)
 
 
-def test_the_example_is_what_is_answered() -> None:
+def test_documented_problem_has_the_fields_of_a_response() -> None:
     fields = re.findall(r'^  "(\w+)":', PROBLEMS, re.MULTILINE)
     assert fields == ["type", "title", "status", "detail", "instance", "code", "request_id", "errors"]
 
 
 def _family(cls: type[GatewayError]) -> Iterator[type[GatewayError]]:
-    if cls.__module__.startswith("app.") and cls.__module__ != "app.demo":  # that one speaks to a terminal
+    if cls.__module__.startswith("app.") and cls.__module__ != "app.demo":  # the demo prints to a terminal
         yield cls
     for child in cls.__subclasses__():
         yield from _family(child)

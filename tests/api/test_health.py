@@ -1,4 +1,4 @@
-"""Probes tell the truth about the database, and mend by themselves."""
+"""Probes report the state of the database and recover with it."""
 
 import httpx
 import pytest
@@ -14,13 +14,13 @@ from tests.database_proxy import database_proxy
 
 async def test_probes_need_no_token(stranger: httpx.AsyncClient) -> None:
     for path in ("/livez", "/readyz"):
-        answer = await stranger.get(path)
-        assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+        response = await stranger.get(path)
+        assert (response.status_code, response.json()) == (200, {"status": "ok"})
 
 
 async def test_metrics_are_prometheus_text_or_openmetrics(stranger: httpx.AsyncClient) -> None:
-    answer = await stranger.get("/metrics")
-    assert answer.headers["content-type"].startswith("text/plain; version=")
+    response = await stranger.get("/metrics")
+    assert response.headers["content-type"].startswith("text/plain; version=")
     await stranger.get("/livez")
     assert (
         'asr_gateway_http_requests_total{method="GET",route="/livez",status="200"}'
@@ -35,20 +35,18 @@ async def test_metrics_are_prometheus_text_or_openmetrics(stranger: httpx.AsyncC
 async def test_readiness_needs_the_migrations(stranger: httpx.AsyncClient, sessions: Sessions, change: str) -> None:
     async with transaction(sessions) as session:
         await session.execute(text(change))
-    answer = await stranger.get("/readyz")
-    assert (answer.status_code, answer.json()["code"]) == (503, "service_unavailable")
-    assert str(migrate.head()) in answer.json()["detail"]
+    response = await stranger.get("/readyz")
+    assert (response.status_code, response.json()["code"]) == (503, "service_unavailable")
+    assert str(migrate.head()) in response.json()["detail"]
 
 
-async def test_a_newer_schema_is_no_reason_to_turn_callers_away(
-    stranger: httpx.AsyncClient, sessions: Sessions
-) -> None:
+async def test_newer_schema_counts_as_ready(stranger: httpx.AsyncClient, sessions: Sessions) -> None:
     async with transaction(sessions) as session:
         await session.execute(text("UPDATE alembic_version SET version_num = 'of a later release'"))
     assert (await stranger.get("/readyz")).status_code == 200
 
 
-async def test_an_outage_turns_readiness_red_and_requests_503_until_the_database_is_back(
+async def test_readiness_and_requests_are_503_during_an_outage(
     database_url: str, settings: Settings, api_client: tuple[object, str]
 ) -> None:
     async with database_proxy(database_url) as proxy:
@@ -56,11 +54,11 @@ async def test_an_outage_turns_readiness_red_and_requests_503_until_the_database
         async with caller(create_app(settings, sessions=create_sessions(engine)), api_client[1]) as api:
             assert (await api.get("/readyz")).status_code == 200
             await proxy.stop()
-            for _ in range(2):  # once with a connection that was cut, once without any
+            for _ in range(2):  # first with a lost connection, then without a connection
                 for path in ("/readyz", "/v1/models", "/v1/jobs"):
-                    answer = await api.get(path)
-                    assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
-                    assert answer.headers["retry-after"]
+                    response = await api.get(path)
+                    assert (response.status_code, response.json()["code"]) == (503, "database_unavailable")
+                    assert response.headers["retry-after"]
             assert (await api.get("/livez")).status_code == 200
             await proxy.start()
             assert (await api.get("/readyz")).status_code == 200
@@ -68,18 +66,18 @@ async def test_an_outage_turns_readiness_red_and_requests_503_until_the_database
         await engine.dispose()
 
 
-async def test_a_database_that_does_not_answer_is_not_waited_for(database_url: str, settings: Settings) -> None:
+async def test_readiness_does_not_wait_for_a_silent_database(database_url: str, settings: Settings) -> None:
     async with database_proxy(database_url) as proxy:
         proxy.silent = True
         engine = create_engine(proxy.url)
         async with caller(create_app(settings, sessions=create_sessions(engine))) as stranger:
-            answer = await stranger.get("/readyz")
-            assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+            response = await stranger.get("/readyz")
+            assert (response.status_code, response.json()["code"]) == (503, "database_unavailable")
             proxy.silent = False
             assert (await stranger.get("/readyz")).status_code == 200
         await engine.dispose()
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/docs", "/docs/errors", "/openapi.json"])
-async def test_pages_without_a_token_ignore_what_probes_and_caches_add(stranger: httpx.AsyncClient, path: str) -> None:
+async def test_public_pages_ignore_extra_query_parameters(stranger: httpx.AsyncClient, path: str) -> None:
     assert (await stranger.get(f"{path}?_=1795420804")).status_code == 200

@@ -1,4 +1,4 @@
-"""What happens around every request."""
+"""Middleware of every request."""
 
 from collections.abc import AsyncIterator
 
@@ -45,7 +45,7 @@ async def count_body(request: Request) -> int:
 
 
 @router.post("/deaf")
-async def answer_unread() -> None: ...
+async def ignore_body() -> None: ...
 
 
 @pytest.fixture
@@ -54,24 +54,24 @@ def small() -> httpx.AsyncClient:
 
 
 @pytest.mark.parametrize("request_id", ["abc", "A.b_c-9", "x" * 128])
-async def test_a_sane_request_id_is_taken_over(small: httpx.AsyncClient, request_id: str) -> None:
-    answer = await small.get("/things/x", headers={"X-Request-ID": request_id})
-    assert answer.headers["x-request-id"] == request_id
+async def test_valid_request_id_is_kept(small: httpx.AsyncClient, request_id: str) -> None:
+    response = await small.get("/things/x", headers={"X-Request-ID": request_id})
+    assert response.headers["x-request-id"] == request_id
 
 
 @pytest.mark.parametrize("request_id", ["", "a b", "x" * 129, "a\tb", "<script>", "é"])
-async def test_another_request_id_is_replaced(small: httpx.AsyncClient, request_id: str) -> None:
-    answer = await small.get("/things/x", headers=[(b"X-Request-ID", request_id.encode())])
-    assert len(answer.headers["x-request-id"]) == 32
+async def test_invalid_request_id_is_replaced(small: httpx.AsyncClient, request_id: str) -> None:
+    response = await small.get("/things/x", headers=[(b"X-Request-ID", request_id.encode())])
+    assert len(response.headers["x-request-id"]) == 32
 
 
-async def test_every_answer_has_an_id_of_its_own_and_forbids_sniffing(small: httpx.AsyncClient) -> None:
-    answers = [await small.get(path) for path in ("/things/x", "/nowhere", "/things/x?y=1")]
-    assert len({answer.headers["x-request-id"] for answer in answers}) == 3
-    assert {answer.headers["x-content-type-options"] for answer in answers} == {"nosniff"}
+async def test_every_response_has_its_own_id_and_nosniff(small: httpx.AsyncClient) -> None:
+    responses = [await small.get(path) for path in ("/things/x", "/nowhere", "/things/x?y=1")]
+    assert len({response.headers["x-request-id"] for response in responses}) == 3
+    assert {response.headers["x-content-type-options"] for response in responses} == {"nosniff"}
 
 
-async def test_the_access_log_has_the_path_but_no_query_and_no_token(small: httpx.AsyncClient) -> None:
+async def test_log_line_has_no_query_and_no_token(small: httpx.AsyncClient) -> None:
     with capture_logs() as logs:
         await small.get("/things/x?signature=hidden", headers={"Authorization": "Bearer hidden"})
     assert len(logs) == 1
@@ -87,7 +87,7 @@ async def test_the_access_log_has_the_path_but_no_query_and_no_token(small: http
     }
 
 
-async def test_the_access_log_has_a_bounded_part_of_the_path(small: httpx.AsyncClient) -> None:
+async def test_log_line_has_a_bounded_part_of_the_path(small: httpx.AsyncClient) -> None:
     with capture_logs() as logs:
         await small.get("/things/" + "x" * 60_000)
         await small.get("/nowhere/" + "sk-0123456789abcdef" * 100)
@@ -98,17 +98,15 @@ async def test_the_access_log_has_a_bounded_part_of_the_path(small: httpx.AsyncC
 
 @pytest.mark.parametrize("character", ["%0a", "%0d", "%00", "%1b", "%7f", "%c2%9b", "%c2%85"])
 @pytest.mark.parametrize("path", ["/things/x{}", "/things{}/x", "/{}things/x"])
-async def test_a_path_with_control_characters_leads_nowhere(
-    small: httpx.AsyncClient, path: str, character: str
-) -> None:
-    answer = await small.get(path.format(character))
-    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
-    assert answer.headers["x-request-id"] == answer.json()["request_id"]
+async def test_path_with_control_characters_is_404(small: httpx.AsyncClient, path: str, character: str) -> None:
+    response = await small.get(path.format(character))
+    assert (response.status_code, response.json()["code"]) == (404, "not_found")
+    assert response.headers["x-request-id"] == response.json()["request_id"]
 
 
-async def test_cookies_are_not_read(small: httpx.AsyncClient) -> None:
-    answer = await small.get("/cookies", headers={"Cookie": 'a="' + "\\" * 1000 + '"; b=1'})
-    assert answer.json() == {}
+async def test_cookies_are_ignored(small: httpx.AsyncClient) -> None:
+    response = await small.get("/cookies", headers={"Cookie": 'a="' + "\\" * 1000 + '"; b=1'})
+    assert response.json() == {}
 
 
 async def test_requests_are_counted_by_route_template(small: httpx.AsyncClient) -> None:
@@ -127,7 +125,7 @@ async def test_requests_are_counted_by_route_template(small: httpx.AsyncClient) 
     assert count("other", "unmatched", "404") == unmatched + 1
 
 
-async def test_head_is_get_without_the_body(small: httpx.AsyncClient) -> None:
+async def test_head_is_get_without_a_body(small: httpx.AsyncClient) -> None:
     got, head = await small.get("/things/x"), await small.head("/things/x")
     assert head.content == b""
     assert head.headers["content-length"] == got.headers["content-length"]
@@ -135,8 +133,8 @@ async def test_head_is_get_without_the_body(small: httpx.AsyncClient) -> None:
 
 async def test_head_of_a_stream_ends_the_stream(small: httpx.AsyncClient) -> None:
     made_chunks.clear()
-    answer = await small.head("/stream")
-    assert (answer.status_code, answer.headers["etag"], answer.content) == (200, '"stream"', b"")
+    response = await small.head("/stream")
+    assert (response.status_code, response.headers["etag"], response.content) == (200, '"stream"', b"")
     assert made_chunks == [0]
 
 
@@ -154,23 +152,23 @@ async def _bytes_in_chunks(total: int) -> AsyncIterator[bytes]:
 
 
 @pytest.mark.parametrize("path", ["/bodies", "/deaf"])
-async def test_an_announced_body_over_the_limit_is_a_413_that_the_caller_can_read(path: str) -> None:
+async def test_caller_can_read_the_413_of_an_announced_body(path: str) -> None:
     async with live_server(small_app(router)) as url, httpx.AsyncClient(base_url=url) as http:
-        answer = await http.post(path, content=bytes(20 * 1024 * 1024))
-        assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
-        assert answer.headers["x-request-id"] == answer.json()["request_id"]
+        response = await http.post(path, content=bytes(20 * 1024 * 1024))
+        assert (response.status_code, response.json()["code"]) == (413, "body_too_large")
+        assert response.headers["x-request-id"] == response.json()["request_id"]
         assert (await http.get("/things/x")).status_code == 200
 
 
-async def test_a_chunked_body_over_the_limit_is_a_413_that_the_caller_can_read() -> None:
+async def test_caller_can_read_the_413_of_a_chunked_body() -> None:
     async with live_server(small_app(router)) as url, httpx.AsyncClient(base_url=url) as http:
-        answer = await http.post("/bodies", content=_bytes_in_chunks(20 * 1024 * 1024))
-        assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+        response = await http.post("/bodies", content=_bytes_in_chunks(20 * 1024 * 1024))
+        assert (response.status_code, response.json()["code"]) == (413, "body_too_large")
         assert (await http.get("/things/x")).status_code == 200
 
 
 @pytest.mark.parametrize(("path", "limit"), [("/bodies", MAX_BODY_BYTES), ("/v1/jobs", MAX_JOB_BYTES)])
-async def test_a_body_of_exactly_the_limit_passes(small: httpx.AsyncClient, path: str, limit: int) -> None:
+async def test_body_of_exactly_the_limit_is_accepted(small: httpx.AsyncClient, path: str, limit: int) -> None:
     assert (await small.post(path, content=bytes(limit))).json() == limit
     assert (await small.post(path, content=bytes(limit + 1))).status_code == 413
     assert (await small.post(path, content=_bytes_in_chunks(limit))).json() == limit
@@ -178,14 +176,14 @@ async def test_a_body_of_exactly_the_limit_passes(small: httpx.AsyncClient, path
 
 
 @pytest.mark.parametrize("length", ["9" * 19, "9" * 21, "9" * 5000])
-async def test_a_length_beyond_all_integers_is_a_413(small: httpx.AsyncClient, length: str) -> None:
-    answer = await small.post("/bodies", content=b"", headers={"Content-Length": length})
-    assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+async def test_overlong_content_length_is_413(small: httpx.AsyncClient, length: str) -> None:
+    response = await small.post("/bodies", content=b"", headers={"Content-Length": length})
+    assert (response.status_code, response.json()["code"]) == (413, "body_too_large")
 
 
-async def test_a_length_of_many_zeros_is_none(small: httpx.AsyncClient) -> None:
+async def test_content_length_of_many_zeros_is_zero(small: httpx.AsyncClient) -> None:
     assert (await small.post("/bodies", content=b"", headers={"Content-Length": "0" * 5000})).json() == 0
 
 
-async def test_uploads_have_limits_of_their_own(small: httpx.AsyncClient) -> None:
+async def test_uploads_are_not_limited_by_the_middleware(small: httpx.AsyncClient) -> None:
     assert (await small.post("/v1/uploads", content=bytes(MAX_BODY_BYTES + 1))).json() == MAX_BODY_BYTES + 1

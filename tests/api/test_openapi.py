@@ -1,4 +1,4 @@
-"""The document from which people generate clients."""
+"""The OpenAPI document, from which clients are generated."""
 
 import json
 import re
@@ -27,10 +27,10 @@ def operations(app: FastAPI) -> Operations:
     return [(path, method, operation) for path, methods in paths.items() for method, operation in methods.items()]
 
 
-async def test_the_document_is_served_without_a_token(stranger: httpx.AsyncClient) -> None:
-    answer = await stranger.get("/openapi.json")
-    assert answer.status_code == 200
-    assert answer.json()["openapi"].startswith("3.1")
+async def test_document_is_served_without_a_token(stranger: httpx.AsyncClient) -> None:
+    response = await stranger.get("/openapi.json")
+    assert response.status_code == 200
+    assert response.json()["openapi"].startswith("3.1")
 
 
 def test_operation_ids_are_unique_and_camel_case(operations: Operations) -> None:
@@ -45,7 +45,7 @@ def test_every_operation_has_one_tag_that_is_described(operations: Operations, a
     assert {operation["tags"][0] for _, _, operation in operations} <= known
 
 
-def test_summaries_are_written_not_derived(operations: Operations) -> None:
+def test_summaries_are_not_the_generated_ones(operations: Operations) -> None:
     for _, _, operation in operations:
         assert operation["summary"] != re.sub(r"([A-Z])", r" \1", operation["operationId"]).title()
 
@@ -66,7 +66,7 @@ def test_every_error_is_a_problem_with_examples(operations: Operations) -> None:
                 assert {example["value"]["status"] for example in content["examples"].values()} == {int(status)}
 
 
-def test_every_operation_documents_what_any_of_its_form_can_answer(operations: Operations) -> None:
+def test_every_operation_documents_the_errors_of_its_form(operations: Operations) -> None:
     for path, method, operation in operations:
         documented = operation["responses"].keys()
         assert "500" in documented
@@ -77,7 +77,7 @@ def test_every_operation_documents_what_any_of_its_form_can_answer(operations: O
             assert {"400", "413", "415", "422"} <= documented, path
 
 
-def test_all_references_lead_somewhere(app: FastAPI) -> None:
+def test_all_references_resolve(app: FastAPI) -> None:
     document = app.openapi()
     for name in re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document)):
         assert name in document["components"]["schemas"]
@@ -90,8 +90,8 @@ def test_schemas_have_names_that_read_well_in_generated_clients(app: FastAPI) ->
     assert all(re.fullmatch(r"([A-Z][a-z]+)+", name) for name in schemas), list(schemas)
 
 
-def test_the_document_is_the_committed_one(app: FastAPI) -> None:
-    """People generate clients from it. A change that is meant: `make openapi`, and look at the diff."""
+def test_document_equals_the_committed_snapshot(app: FastAPI) -> None:
+    """For an intended change, run `make openapi` and review the diff."""
     assert as_text(app.openapi()) == SNAPSHOT.read_text(encoding="utf-8")
 
 
@@ -108,7 +108,7 @@ def test_enumerations_that_may_grow_are_strings_to_generated_clients(app: FastAP
         assert len(schemas[name]["x-extensible-enum"]) > 1
 
 
-def test_every_answer_says_which_headers_it_can_have(operations: Operations, app: FastAPI) -> None:
+def test_every_response_documents_its_headers(operations: Operations, app: FastAPI) -> None:
     described = app.openapi()["components"]["headers"]
     for path, method, operation in operations:
         for status, response in operation["responses"].items():
@@ -135,14 +135,14 @@ def test_every_parameter_is_described(operations: Operations) -> None:
             assert parameter.get("description"), (method, path, parameter["name"])
 
 
-def test_answers_have_all_their_fields(app: FastAPI) -> None:
+def test_response_schemas_require_all_fields(app: FastAPI) -> None:
     schemas = app.openapi()["components"]["schemas"]
-    # Upstream's result document leaves out what a model does not tell; requests leave out what has a default.
+    # DashScope's result document omits fields that a model does not report; requests omit fields with a default.
     for name in schemas.keys() - {"ChannelSentence", "ChannelTranscript", "Sentence", "Word", "JobRequest"}:
         assert schemas[name].get("properties", {}).keys() == set(schemas[name].get("required", ())), name
 
 
-def test_fields_have_their_defaults_in_words(app: FastAPI) -> None:
+def test_defaults_are_in_the_descriptions(app: FastAPI) -> None:
     region = app.openapi()["components"]["schemas"]["JobRequest"]["properties"]["region"]
     assert region["description"].endswith("Default: `auto`.")
     assert "default" not in region
@@ -151,12 +151,12 @@ def test_fields_have_their_defaults_in_words(app: FastAPI) -> None:
 def test_every_body_has_an_example(operations: Operations, app: FastAPI) -> None:
     for path, method, operation in operations:
         bodies = [operation["requestBody"]] if "requestBody" in operation else []
-        bodies += [answer for status, answer in operation["responses"].items() if status < "300"]
+        bodies += [response for status, response in operation["responses"].items() if status < "300"]
         for content in (content for body in bodies for content in body.get("content", {}).items()):
             assert _has_example(app, *content), (path, method)
 
 
-def test_examples_have_all_their_fields_in_the_order_of_answers(app: FastAPI) -> None:
+def test_examples_have_all_fields_in_schema_order(app: FastAPI) -> None:
     schemas = app.openapi()["components"]["schemas"]
     job = schemas["Job"]["examples"][0]
     assert list(job) == list(schemas["Job"]["properties"])
@@ -166,13 +166,13 @@ def test_examples_have_all_their_fields_in_the_order_of_answers(app: FastAPI) ->
             assert set(schema["required"]) <= example.keys(), name
 
 
-def test_pages_show_their_items(app: FastAPI) -> None:
+def test_page_examples_have_the_example_of_their_items(app: FastAPI) -> None:
     schemas = app.openapi()["components"]["schemas"]
     assert schemas["JobPage"]["examples"] == [{"items": schemas["Job"]["examples"], "next_cursor": None}]
     assert schemas["Paragraphs"]["examples"] == [{"items": schemas["Paragraph"]["examples"]}]
 
 
-async def test_a_document_for_older_generators_is_derived(stranger: httpx.AsyncClient, app: FastAPI) -> None:
+async def test_openapi_3_0_document_is_served(stranger: httpx.AsyncClient, app: FastAPI) -> None:
     document = (await stranger.get("/openapi-3.0.json")).json()
     assert document == to_openapi_30(app.openapi())
     assert document["openapi"] == "3.0.3"
@@ -185,7 +185,7 @@ async def test_a_document_for_older_generators_is_derived(stranger: httpx.AsyncC
         assert "$ref" not in schema or len(schema) == 1
 
 
-def test_the_older_document_says_null_and_bounds_in_its_own_words() -> None:
+def test_openapi_3_0_document_uses_nullable_and_boolean_bounds() -> None:
     schema = {"anyOf": [{"type": "integer", "exclusiveMinimum": 0}, {"type": "null"}], "examples": [1], "title": "T"}
     upload = {"type": "string", "contentMediaType": "application/octet-stream"}
     document = to_openapi_30({"components": {"schemas": {"A": schema, "B": upload}}})

@@ -1,4 +1,4 @@
-"""Cursors come back as they went out, and nothing else is taken for one."""
+"""Cursors decode to the encoded position, and everything else is refused."""
 
 import base64
 import string
@@ -18,7 +18,7 @@ KEY = b"of the client whose list it is"
 
 
 @given(st.uuids(), st.integers(-(2**63), 2**63 - 1))
-def test_a_cursor_comes_back_as_it_went_out(key: UUID, number: int) -> None:
+def test_cursor_decodes_to_the_encoded_position(key: UUID, number: int) -> None:
     assert decode_cursor(encode_cursor(("jobs", key, number), KEY), Position, KEY) == ("jobs", key, number)
 
 
@@ -35,7 +35,7 @@ def test_garbled_cursors_are_refused(cursor: str) -> None:
 
 
 @given(st.data())
-def test_a_changed_character_is_refused(data: st.DataObject) -> None:
+def test_cursor_with_a_changed_character_is_refused(data: st.DataObject) -> None:
     cursor = encode_cursor(("jobs", UUID(int=1), 7), KEY)
     index = data.draw(st.integers(0, len(cursor) - 1))
     other = data.draw(st.characters(codec="ascii", exclude_characters=cursor[index]))
@@ -43,7 +43,7 @@ def test_a_changed_character_is_refused(data: st.DataObject) -> None:
         decode_cursor(cursor[:index] + other + cursor[index + 1 :], Position, KEY)
 
 
-def test_a_cursor_of_another_client_is_refused() -> None:
+def test_cursor_of_another_client_is_refused() -> None:
     with pytest.raises(InvalidCursor):
         decode_cursor(encode_cursor(("jobs", new_id(), 7), b"another key"), Position, KEY)
 
@@ -59,19 +59,19 @@ def test_cursors_of_other_lists_are_refused(position: object) -> None:
 def test_padding_and_other_spellings_are_refused() -> None:
     cursor = encode_cursor(("jobs", UUID(int=1), 1), KEY)
     letters = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
-    other = cursor[:-1] + letters[letters.index(cursor[-1]) + 1]  # the same bytes: the last letter has bits to spare
+    other = cursor[:-1] + letters[letters.index(cursor[-1]) + 1]  # the same bytes: the last letter has unused bits
     assert base64.urlsafe_b64decode(other + "=") == base64.urlsafe_b64decode(cursor + "=")
     for spelling in (cursor + "=", cursor + "\n", " " + cursor, other):
         with pytest.raises(InvalidCursor):
             decode_cursor(spelling, Position, KEY)
 
 
-def test_the_last_page_has_no_next_cursor() -> None:
+def test_last_page_has_no_next_cursor() -> None:
     assert paginate([1, 2], 2, lambda row: (row,), KEY) == ([1, 2], None)
     assert paginate([], 2, lambda row: (row,), KEY) == ([], None)
 
 
-def test_a_page_with_more_behind_it_names_its_last_item() -> None:
+def test_next_cursor_names_the_last_item_of_the_page() -> None:
     page, cursor = paginate([1, 2, 3], 2, lambda row: (row,), KEY)
     assert page == [1, 2]
     assert cursor is not None

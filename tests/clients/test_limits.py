@@ -1,4 +1,4 @@
-"""What a client may do: requests in a second, files that wait."""
+"""Limits of a client: requests per second and waiting files."""
 
 from collections.abc import AsyncIterator
 
@@ -45,7 +45,7 @@ async def strict_api(app: FastAPI, api_client: tuple[CurrentClient, str]) -> Asy
         yield http
 
 
-def test_a_second_of_silence_fills_the_bucket_and_a_part_of_it_a_part() -> None:
+def test_bucket_refills_evenly_within_a_second() -> None:
     clock, client_id = Clock(), new_id()
     limit = RateLimiter(3, clock=clock)
     assert [limit.take(client_id) for _ in range(5)] == [2, 1, 0, None, None]
@@ -56,7 +56,7 @@ def test_a_second_of_silence_fills_the_bucket_and_a_part_of_it_a_part() -> None:
     assert limit.take(new_id()) == 2
 
 
-def test_what_is_given_back_can_be_taken_again() -> None:
+def test_give_back_undoes_a_take() -> None:
     clock, client_id = Clock(), new_id()
     limit = RateLimiter(2, clock=clock)
     assert [limit.take(client_id) for _ in range(3)] == [1, 0, None]
@@ -65,7 +65,7 @@ def test_what_is_given_back_can_be_taken_again() -> None:
 
 
 @pytest.mark.parametrize("per_s", [1, 7, 1000, 100_000])
-def test_all_of_the_limit_can_be_used_second_after_second(per_s: int) -> None:
+def test_full_limit_is_usable_in_every_second(per_s: int) -> None:
     clock, client_id = Clock(), new_id()
     limit = RateLimiter(per_s, clock=clock)
     taken = 0
@@ -76,19 +76,19 @@ def test_all_of_the_limit_can_be_used_second_after_second(per_s: int) -> None:
     assert taken == 3 * per_s
 
 
-async def test_too_many_requests_are_refused_until_time_has_passed(app: FastAPI, strict_api: httpx.AsyncClient) -> None:
-    answers = [await strict_api.get("/v1/models") for _ in range(6)]
-    assert [answer.status_code for answer in answers] == [200] * 5 + [429]
-    assert [answer.headers["ratelimit"] for answer in answers] == [
+async def test_requests_over_the_limit_are_refused(app: FastAPI, strict_api: httpx.AsyncClient) -> None:
+    responses = [await strict_api.get("/v1/models") for _ in range(6)]
+    assert [response.status_code for response in responses] == [200] * 5 + [429]
+    assert [response.headers["ratelimit"] for response in responses] == [
         f'"requests";r={left};t=1' for left in (4, 3, 2, 1, 0, 0)
     ]
-    assert {answer.headers["ratelimit-policy"] for answer in answers} == {'"requests";q=5;w=1'}
-    assert (answers[5].json()["code"], answers[5].headers["retry-after"]) == ("rate_limited", "1")
+    assert {response.headers["ratelimit-policy"] for response in responses} == {'"requests";q=5;w=1'}
+    assert (responses[5].json()["code"], responses[5].headers["retry-after"]) == ("rate_limited", "1")
     app.state.clock.now += 1
     assert (await strict_api.get("/v1/models")).status_code == 200
 
 
-async def test_each_client_has_a_limit_of_its_own_and_admins_have_none(
+async def test_limit_is_per_client_and_does_not_apply_to_admins(
     strict_api: httpx.AsyncClient, other_api: httpx.AsyncClient, admin: httpx.AsyncClient
 ) -> None:
     for _ in range(6):
@@ -98,22 +98,22 @@ async def test_each_client_has_a_limit_of_its_own_and_admins_have_none(
         assert (await admin.get("/v1/clients")).status_code == 200
 
 
-async def test_errors_tell_what_is_left_too(strict_api: httpx.AsyncClient) -> None:
+async def test_error_responses_have_rate_limit_headers(strict_api: httpx.AsyncClient) -> None:
     for path, status in ((f"/v1/jobs/{new_id()}", 404), ("/v1/jobs?limit=x", 422)):
-        answer = await strict_api.get(path)
-        assert (answer.status_code, "ratelimit" in answer.headers) == (status, True)
+        response = await strict_api.get(path)
+        assert (response.status_code, "ratelimit" in response.headers) == (status, True)
 
 
 @pytest.mark.parametrize("limits", [{}])
-async def test_without_a_limit_nothing_is_said_of_one(strict_api: httpx.AsyncClient) -> None:
-    answers = [await strict_api.get("/v1/models") for _ in range(10)]
-    assert {answer.status_code for answer in answers} == {200}
-    assert not [name for answer in answers for name in answer.headers if "ratelimit" in name]
+async def test_without_a_limit_there_are_no_rate_limit_headers(strict_api: httpx.AsyncClient) -> None:
+    responses = [await strict_api.get("/v1/models") for _ in range(10)]
+    assert {response.status_code for response in responses} == {200}
+    assert not [name for response in responses for name in response.headers if "ratelimit" in name]
 
 
 @pytest.mark.parametrize("limits", [{"client_waiting_files": 3}])
 class TestWaitingFiles:
-    async def test_files_that_are_under_way_make_room(
+    async def test_running_files_do_not_count_against_the_quota(
         self, strict_api: httpx.AsyncClient, api_client: tuple[CurrentClient, str], sessions: Sessions
     ) -> None:
         await add_job(sessions, api_client[0].id, [QUEUED, RUNNING, SUBMITTING, FAILED])
@@ -124,23 +124,23 @@ class TestWaitingFiles:
         assert refused.headers["ratelimit-policy"] == '"waiting-files";q=3;qu="files"'
         assert len((await strict_api.get("/v1/jobs")).json()["items"]) == 2
 
-    async def test_what_waits_for_others_does_not_count(
+    async def test_waiting_files_of_other_clients_do_not_count(
         self, strict_api: httpx.AsyncClient, other_api: httpx.AsyncClient
     ) -> None:
         assert [(await post(http, 3)).status_code for http in (strict_api, other_api)] == [202, 202]
 
-    async def test_more_than_can_ever_wait_is_told_to_be_split(self, strict_api: httpx.AsyncClient) -> None:
-        answer = await post(strict_api, 4)
-        assert (answer.status_code, answer.json()["code"]) == (422, "validation_failed")
-        assert [place["pointer"] for place in answer.json()["errors"]] == ["/file_urls"]
+    async def test_job_larger_than_the_quota_is_told_to_split(self, strict_api: httpx.AsyncClient) -> None:
+        response = await post(strict_api, 4)
+        assert (response.status_code, response.json()["code"]) == (422, "validation_failed")
+        assert [place["pointer"] for place in response.json()["errors"]] == ["/file_urls"]
 
-    async def test_a_replay_needs_no_room(self, strict_api: httpx.AsyncClient) -> None:
+    async def test_replayed_job_needs_no_quota(self, strict_api: httpx.AsyncClient) -> None:
         first = await post(strict_api, 3, key="k")
         again = await post(strict_api, 3, key="k")
         assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
         assert (await post(strict_api, 3, key="other")).status_code == 429
 
-    async def test_a_retry_that_finds_no_room_changes_nothing(
+    async def test_retry_over_the_quota_changes_nothing(
         self, strict_api: httpx.AsyncClient, api_client: tuple[CurrentClient, str], sessions: Sessions
     ) -> None:
         job_id = await add_job(sessions, api_client[0].id, [FAILED, FAILED])
@@ -149,7 +149,7 @@ class TestWaitingFiles:
         assert (await strict_api.post(f"/v1/jobs/{job_id}/retry")).status_code == 429
         assert (await strict_api.get(f"/v1/jobs/{job_id}")).json() == before
 
-    async def test_a_retry_of_more_than_may_wait_goes_when_nothing_else_waits(
+    async def test_retry_larger_than_the_quota_is_accepted_if_no_file_waits(
         self, strict_api: httpx.AsyncClient, api_client: tuple[CurrentClient, str], sessions: Sessions
     ) -> None:
         job_id = await add_job(sessions, api_client[0].id, [FAILED] * 4)

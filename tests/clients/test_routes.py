@@ -10,7 +10,7 @@ from app.settings import load_settings
 from tests.api_fixtures import ADMIN_TOKEN, caller
 
 
-async def test_a_created_client_can_call_until_it_is_revoked(app: FastAPI, admin: httpx.AsyncClient) -> None:
+async def test_created_client_can_call_until_it_is_revoked(app: FastAPI, admin: httpx.AsyncClient) -> None:
     created = await admin.post("/v1/clients", json={"name": "alice"})
     assert created.status_code == 201
     assert created.headers["cache-control"] == "no-store"
@@ -25,14 +25,14 @@ async def test_a_created_client_can_call_until_it_is_revoked(app: FastAPI, admin
         assert (await alice.get("/v1/models")).status_code == 401
 
 
-async def test_the_token_is_shown_once(admin: httpx.AsyncClient) -> None:
+async def test_token_is_shown_only_at_creation(admin: httpx.AsyncClient) -> None:
     created = (await admin.post("/v1/clients", json={"name": "alice"})).json()
     listed = await admin.get("/v1/clients")
     assert listed.json()["items"] == [{key: value for key, value in created.items() if key != "token"}]
     assert created["token"] not in listed.text
 
 
-async def test_a_client_is_where_its_creation_said_also_when_it_is_revoked(admin: httpx.AsyncClient) -> None:
+async def test_location_of_a_created_client_works_after_revocation(admin: httpx.AsyncClient) -> None:
     created = await admin.post("/v1/clients", json={"name": "alice"})
     assert created.headers["location"] == f"/v1/clients/{created.json()['id']}"
     found = await admin.get(created.headers["location"])
@@ -41,7 +41,7 @@ async def test_a_client_is_where_its_creation_said_also_when_it_is_revoked(admin
     assert (await admin.get(created.headers["location"])).json()["revoked_at"] is not None
 
 
-async def test_the_list_comes_in_pages(admin: httpx.AsyncClient) -> None:
+async def test_list_is_paginated(admin: httpx.AsyncClient) -> None:
     for name in ("a", "b", "c"):
         await admin.post("/v1/clients", json={"name": name})
     first = (await admin.get("/v1/clients?limit=2")).json()
@@ -51,10 +51,10 @@ async def test_the_list_comes_in_pages(admin: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("query", ["cursor=", "cursor=x", "limit=0", "name=alice"])
-async def test_a_wrong_parameter_of_the_list_is_refused(admin: httpx.AsyncClient, query: str) -> None:
-    answer = await admin.get(f"/v1/clients?{query}")
-    pointers = [place["pointer"] for place in answer.json()["errors"]]
-    assert (answer.status_code, pointers) == (422, [f"/query/{query.partition('=')[0]}"])
+async def test_invalid_list_parameter_is_refused(admin: httpx.AsyncClient, query: str) -> None:
+    response = await admin.get(f"/v1/clients?{query}")
+    pointers = [place["pointer"] for place in response.json()["errors"]]
+    assert (response.status_code, pointers) == (422, [f"/query/{query.partition('=')[0]}"])
 
 
 @pytest.mark.parametrize(
@@ -69,15 +69,15 @@ async def test_a_wrong_parameter_of_the_list_is_refused(admin: httpx.AsyncClient
         ({}, 422, "validation_failed"),
     ],
 )
-async def test_what_cannot_be_created_is_refused(
+async def test_invalid_clients_are_refused(
     admin: httpx.AsyncClient, body: dict[str, object], status: int, code: str
 ) -> None:
     await admin.post("/v1/clients", json={"name": "taken"})
-    answer = await admin.post("/v1/clients", json=body)
-    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    response = await admin.post("/v1/clients", json=body)
+    assert (response.status_code, response.json()["code"]) == (status, code)
 
 
-async def test_a_wrong_name_is_told_in_words(admin: httpx.AsyncClient) -> None:
+async def test_invalid_name_has_a_readable_message(admin: httpx.AsyncClient) -> None:
     problem = (await admin.post("/v1/clients", json={"name": "a b"})).json()
     detail = "needs 1 to 64 letters, digits, dots, underscores or hyphens"
     assert problem["errors"] == [{"pointer": "/name", "detail": detail}]
@@ -85,39 +85,39 @@ async def test_a_wrong_name_is_told_in_words(admin: httpx.AsyncClient) -> None:
 
 @pytest.mark.parametrize("client_id", ["01980000-0000-7000-8000-000000000000", "no-uuid", "%00"])
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
-async def test_an_unknown_client_is_a_404(admin: httpx.AsyncClient, client_id: str, method: str) -> None:
-    answer = await admin.request(method, f"/v1/clients/{client_id}")
-    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+async def test_unknown_client_is_404(admin: httpx.AsyncClient, client_id: str, method: str) -> None:
+    response = await admin.request(method, f"/v1/clients/{client_id}")
+    assert (response.status_code, response.json()["code"]) == (404, "not_found")
 
 
 @pytest.mark.parametrize("query", ["", "?unknown=1"])
 @pytest.mark.parametrize("content_type", ["application/json", "text/plain"])
-async def test_the_token_is_asked_for_before_anything_is_read(
+async def test_token_is_checked_before_the_request_is_read(
     stranger: httpx.AsyncClient, query: str, content_type: str
 ) -> None:
     headers = {"Content-Type": content_type, "Authorization": "Bearer guessed"}
-    answer = await stranger.post(f"/v1/clients{query}", content="{", headers=headers)
-    assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
+    response = await stranger.post(f"/v1/clients{query}", content="{", headers=headers)
+    assert (response.status_code, response.json()["code"]) == (401, "unauthorized")
 
 
-async def test_a_clients_token_is_not_enough(api: httpx.AsyncClient) -> None:
-    answer = await api.get("/v1/clients")
-    assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+async def test_client_token_is_refused(api: httpx.AsyncClient) -> None:
+    response = await api.get("/v1/clients")
+    assert (response.status_code, response.json()["code"]) == (403, "forbidden")
 
 
-async def test_no_and_wrong_tokens_are_401(app: FastAPI, stranger: httpx.AsyncClient) -> None:
+async def test_missing_and_wrong_tokens_are_401(app: FastAPI, stranger: httpx.AsyncClient) -> None:
     assert (await stranger.get("/v1/clients")).status_code == 401
     async with caller(app, ADMIN_TOKEN + "x") as somebody:
         assert (await somebody.get("/v1/clients")).status_code == 401
 
 
-async def test_without_admin_token_nobody_manages_clients(sessions: Sessions) -> None:
+async def test_without_admin_token_client_management_is_disabled(sessions: Sessions) -> None:
     app = create_app(load_settings({}), sessions=sessions)
     for token in (None, "", ADMIN_TOKEN):
         async with caller(app, token) as http:
-            answer = await http.get("/v1/clients")
-            assert (answer.status_code, answer.json()["code"]) == (403, "admin_disabled")
+            response = await http.get("/v1/clients")
+            assert (response.status_code, response.json()["code"]) == (403, "admin_disabled")
 
 
-async def test_the_admin_token_is_no_clients_token(admin: httpx.AsyncClient) -> None:
+async def test_admin_token_is_not_a_client_token(admin: httpx.AsyncClient) -> None:
     assert (await admin.get("/v1/models")).status_code == 401

@@ -1,4 +1,4 @@
-"""Clients in the database."""
+"""Clients in the database: creation, tokens, revocation."""
 
 import asyncio
 from datetime import timedelta
@@ -28,7 +28,7 @@ async def find_client(sessions: Sessions, token: bytes) -> CurrentClient | None:
     return found
 
 
-async def test_a_token_is_found_and_stored_as_a_hash_only(sessions: Sessions) -> None:
+async def test_only_the_hash_of_a_token_is_stored(sessions: Sessions) -> None:
     async with transaction(sessions) as session:
         client, token = await create_client(session, "alice")
     async with transaction(sessions) as session:
@@ -39,7 +39,7 @@ async def test_a_token_is_found_and_stored_as_a_hash_only(sessions: Sessions) ->
     assert token not in row
 
 
-async def test_the_key_of_cursors_is_the_tokens_own_and_is_not_what_is_stored(sessions: Sessions) -> None:
+async def test_cursor_key_differs_per_token_and_from_the_stored_hash(sessions: Sessions) -> None:
     async with transaction(sessions) as session:
         tokens = [(await create_client(session, name))[1] for name in ("alice", "bob")]
     first, again, other = [await find_client(sessions, token.encode()) for token in (tokens[0], *tokens)]
@@ -54,7 +54,7 @@ async def test_the_key_of_cursors_is_the_tokens_own_and_is_not_what_is_stored(se
     ("name", "error"),
     [("alice", ClientExists), ("default", ClientExists), ("a b", InvalidRequest), ("", InvalidRequest)],
 )
-async def test_names_are_valid_and_unique_among_the_active(
+async def test_names_are_valid_and_unique_among_active_clients(
     sessions: Sessions, name: str, error: type[GatewayError]
 ) -> None:
     async with transaction(sessions) as session:
@@ -64,7 +64,7 @@ async def test_names_are_valid_and_unique_among_the_active(
             await create_client(session, name)
 
 
-async def test_of_two_who_create_a_name_at_once_one_gets_it(sessions: Sessions) -> None:
+async def test_concurrent_creation_of_a_name_succeeds_once(sessions: Sessions) -> None:
     async def create() -> str:
         async with transaction(sessions) as session:
             return (await create_client(session, "alice"))[1]
@@ -73,7 +73,7 @@ async def test_of_two_who_create_a_name_at_once_one_gets_it(sessions: Sessions) 
     assert sorted(type(result).__name__ for result in results) == ["ClientExists", "ClientExists", "str"]
 
 
-async def test_a_revoked_token_is_unknown_and_its_name_free_for_somebody_new(sessions: Sessions) -> None:
+async def test_revoked_token_is_unknown_and_its_name_can_be_reused(sessions: Sessions) -> None:
     async with transaction(sessions) as session:
         old, token = await create_client(session, "alice")
         await revoke_client(session, "alice")
@@ -83,7 +83,7 @@ async def test_a_revoked_token_is_unknown_and_its_name_free_for_somebody_new(ses
     assert new.id != old.id
 
 
-async def test_who_is_not_there_or_revoked_already_cannot_be_revoked(sessions: Sessions) -> None:
+async def test_missing_or_revoked_client_cannot_be_revoked(sessions: Sessions) -> None:
     async with transaction(sessions) as session:
         client, _ = await create_client(session, "alice")
         await revoke_client_by_id(session, client.id)
@@ -94,7 +94,7 @@ async def test_who_is_not_there_or_revoked_already_cannot_be_revoked(sessions: S
             await revoke_client(session, "alice")
 
 
-async def test_the_list_is_newest_first_with_the_revoked(sessions: Sessions) -> None:
+async def test_list_is_newest_first_and_includes_revoked_clients(sessions: Sessions) -> None:
     async with transaction(sessions) as session:
         for name in ("a", "b", "c"):
             await create_client(session, name)
@@ -119,7 +119,7 @@ async def test_use_is_recorded_once_a_minute(sessions: Sessions) -> None:
     assert await used_at() != first
 
 
-async def test_another_api_token_replaces_the_first_and_keeps_the_client(sessions: Sessions) -> None:
+async def test_new_api_token_replaces_the_old_one_and_keeps_the_client(sessions: Sessions) -> None:
     ids = set()
     for token in ("first", "second", "second"):
         async with transaction(sessions) as session:
@@ -131,7 +131,7 @@ async def test_another_api_token_replaces_the_first_and_keeps_the_client(session
     assert len(ids) == 1
 
 
-async def test_replicas_that_start_at_once_make_one_default_client(sessions: Sessions) -> None:
+async def test_replicas_starting_together_create_one_default_client(sessions: Sessions) -> None:
     async def start() -> None:
         async with transaction(sessions) as session:
             await ensure_default_client(session, "token")
@@ -141,7 +141,7 @@ async def test_replicas_that_start_at_once_make_one_default_client(sessions: Ses
         assert (await session.scalars(select(Client.token_sha256))).all() == [hash_token("token")]
 
 
-async def test_a_revoked_default_client_is_back_with_another_token_only(sessions: Sessions) -> None:
+async def test_revoked_default_client_returns_only_with_another_token(sessions: Sessions) -> None:
     ids = []
     for token in ("first", "second", "third"):
         async with transaction(sessions) as session:
@@ -166,7 +166,7 @@ async def test_a_revoked_default_client_is_back_with_another_token_only(sessions
     assert [client.revoked_at for client in listed if client.id == ids[0]] == [None]
 
 
-async def test_replicas_that_start_at_once_after_a_revocation_agree(sessions: Sessions) -> None:
+async def test_replicas_starting_together_after_a_revocation_agree(sessions: Sessions) -> None:
     async with transaction(sessions) as session:
         await ensure_default_client(session, "leaked")
         await revoke_client(session, "default")
@@ -181,7 +181,7 @@ async def test_replicas_that_start_at_once_after_a_revocation_agree(sessions: Se
         assert len(await list_clients(session)) == 2
 
 
-async def test_the_token_of_a_revoked_client_is_never_the_api_token(sessions: Sessions) -> None:
+async def test_token_of_a_revoked_client_is_refused_as_api_token(sessions: Sessions) -> None:
     async with transaction(sessions) as session:
         _, token = await create_client(session, "alice")
         await revoke_client(session, "alice")
@@ -190,7 +190,7 @@ async def test_the_token_of_a_revoked_client_is_never_the_api_token(sessions: Se
             await ensure_default_client(session, token)
 
 
-async def test_the_api_token_may_not_be_that_of_another_client(sessions: Sessions) -> None:
+async def test_api_token_of_another_client_is_refused(sessions: Sessions) -> None:
     async with transaction(sessions) as session:
         _, token = await create_client(session, "alice")
     with pytest.raises(ClientExists):

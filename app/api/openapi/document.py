@@ -1,4 +1,4 @@
-"""The OpenAPI document, from which people generate clients: stable operationIds and every error as a Problem."""
+"""Builds the OpenAPI document for generated clients: stable operationIds, and every error as a Problem."""
 
 import json
 import re
@@ -28,13 +28,13 @@ _TEMPLATE = "#/components/schemas/{model}"
 
 
 def operation_id(route: APIRoute) -> str:
-    """`create_job` is `createJob`: the name of the method in generated clients."""
+    """`create_job` becomes `createJob`, the method name in generated clients."""
     head, *rest = route.name.split("_")
     return head + "".join(word.title() for word in rest)
 
 
 def build_openapi(app: FastAPI) -> dict[str, Any]:
-    """A drop-in for `app.openapi`, made once per application."""
+    """Replaces `app.openapi`. The document is built once per application."""
     if app.openapi_schema is None:
         document = get_openapi(
             title=app.title,
@@ -55,18 +55,18 @@ def build_openapi(app: FastAPI) -> dict[str, Any]:
 
 
 def _describe_ids(document: dict[str, Any]) -> None:
-    """Those in paths, which all say the same."""
+    """Describes the ids in paths, which have no description of their own."""
     for operations in document["paths"].values():
         for parameter in (each for operation in operations.values() for each in operation.get("parameters", ())):
-            thing, is_id, _ = parameter["name"].partition("_id")
+            resource, is_id, _ = parameter["name"].partition("_id")
             if parameter["in"] == "path" and is_id:
-                parameter.setdefault("description", f"The {thing}'s `id`.")
+                parameter.setdefault("description", f"The {resource}'s `id`.")
 
 
 def _add_problems(document: dict[str, Any]) -> None:
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    for fastapis_own in ("HTTPValidationError", "ValidationError"):
-        schemas.pop(fastapis_own, None)
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
     problem = Problem.model_json_schema(mode="serialization", ref_template=_TEMPLATE)
     schemas.update(problem.pop("$defs"), Problem=problem)
     for path, operations in document["paths"].items():
@@ -75,7 +75,7 @@ def _add_problems(document: dict[str, Any]) -> None:
 
 
 def _common_errors(method: str, path: str, operation: dict[str, Any]) -> Iterator[type[GatewayError]]:
-    """What can happen to any operation of this form."""
+    """Errors that any operation of this form can return."""
     yield GatewayError
     if "security" in operation:
         yield Unauthorized
@@ -86,23 +86,23 @@ def _common_errors(method: str, path: str, operation: dict[str, Any]) -> Iterato
         yield NotFound
     if "security" in operation or "parameters" in operation or "requestBody" in operation:
         yield InvalidRequest
-    if "security" in operation and _answers_json(operation):
+    if "security" in operation and _responds_with_json(operation):
         yield NotAcceptable
     if method != "get":
-        yield BodyTooLarge  # also where none is expected: it is counted before anything is asked
+        yield BodyTooLarge  # also without a request body: the limit is checked first
     if "application/json" in operation.get("requestBody", {}).get("content", {}):
         yield InvalidJson
         yield UnsupportedMediaType
 
 
-def _answers_json(operation: dict[str, Any]) -> bool:
-    answers = (response for status, response in operation["responses"].items() if status.startswith("2"))
-    return any("application/json" in answer.get("content", {}) for answer in answers)
+def _responds_with_json(operation: dict[str, Any]) -> bool:
+    successes = (response for status, response in operation["responses"].items() if status.startswith("2"))
+    return any("application/json" in response.get("content", {}) for response in successes)
 
 
 def _document_errors(operation: dict[str, Any], common: dict[int | str, dict[str, Any]]) -> None:
     documented = operation["responses"]
-    if _is_fastapis(documented.get("422", {})):
+    if "HTTPValidationError" in str(documented.get("422")):
         del documented["422"]
     for status, response in common.items():
         own = documented.setdefault(str(status), {"description": "", "content": response["content"]})
@@ -110,7 +110,3 @@ def _document_errors(operation: dict[str, Any], common: dict[int | str, dict[str
         own_examples = next(iter(own["content"].values())).setdefault("examples", {})
         own_examples.update({**next(iter(response["content"].values()))["examples"], **own_examples})
     operation["responses"] = dict(sorted(documented.items()))
-
-
-def _is_fastapis(response: dict[str, Any]) -> bool:
-    return "HTTPValidationError" in str(response)

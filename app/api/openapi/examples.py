@@ -1,5 +1,7 @@
-"""Examples in the OpenAPI document as they were written: pydantic sorts their keys, and FastAPI drops what is null.
-Those of pages are made of their items'.
+"""Examples of the OpenAPI document.
+
+pydantic sorts the keys of examples and FastAPI drops null values: both are restored. Examples of pages are built from
+the examples of their items.
 """
 
 from typing import Any
@@ -10,7 +12,7 @@ _NULL = {"type": "null"}
 
 
 def add_page_examples(schemas: dict[str, Schema]) -> None:
-    """What has `items` shows those that their own schema shows."""
+    """Adds an example to schemas with `items`, from the example of the items' schema."""
     for schema in schemas.values():
         items = schema.get("properties", {}).get("items", {}).get("items", {})
         if "$ref" in items and (examples := _resolved(items, schemas).get("examples")):
@@ -18,7 +20,7 @@ def add_page_examples(schemas: dict[str, Schema]) -> None:
 
 
 def restore_examples(schemas: dict[str, Schema]) -> None:
-    """Of all components that have some: the keys in the order of the schema's, required ones that are missing null."""
+    """Orders the keys as the schema does, and sets missing required keys to null."""
     for schema in schemas.values():
         if "examples" in schema:
             schema["examples"] = [_restored(example, schema, schemas) for example in schema["examples"]]
@@ -28,8 +30,8 @@ def _restored(example: Any, schema: Schema, schemas: dict[str, Schema]) -> Any:
     schema = _resolved(schema, schemas)
     match example:
         case dict() if "properties" in schema:
-            shown = example.keys() | set(schema.get("required", ()))
-            fields = {name: field for name, field in schema["properties"].items() if name in shown}
+            names = example.keys() | set(schema.get("required", ()))
+            fields = {name: field for name, field in schema["properties"].items() if name in names}
             return {name: _restored(example.get(name), field, schemas) for name, field in fields.items()}
         case list() if "items" in schema:
             return [_restored(each, schema["items"], schemas) for each in example]
@@ -38,7 +40,7 @@ def _restored(example: Any, schema: Schema, schemas: dict[str, Schema]) -> Any:
 
 
 def _resolved(schema: Schema, schemas: dict[str, Schema]) -> Schema:
-    """The one schema behind references and `anyOf` with null."""
+    """Follows a reference and an `anyOf` with null to the schema itself."""
     options = [option for option in schema.get("anyOf", ()) if option != _NULL]
     if len(options) == 1:
         schema = options[0]

@@ -1,4 +1,4 @@
-"""Headers of answers in the OpenAPI document: described once, in its components, and referred to where they occur."""
+"""Response headers of the OpenAPI document: described once in the components, and referenced from responses."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,30 +8,30 @@ from app.api.problems import PROBLEM_TYPES
 _STRING = {"type": "string"}
 _HEADERS: dict[str, dict[str, Any]] = {
     "X-Request-ID": {
-        "description": "The request's own X-Request-ID if it was sane, else a new one; the gateway's log has it too.",
+        "description": "The X-Request-ID of the request if it was valid, else a new one. The gateway's log has it too.",
         "schema": _STRING,
     },
     "Retry-After": {
-        "description": "After so many seconds it is worth trying again.",
+        "description": "Seconds to wait before the next attempt.",
         "schema": {"type": "integer", "minimum": 0},
     },
     "RateLimit": {
-        "description": "What is left of `requests`, and that it is whole again after `t` seconds. Only when the gateway"
-        " limits its clients' requests.",
+        "description": "The remaining `requests`; the quota is full again after `t` seconds. Only if the gateway limits"
+        " requests.",
         "schema": _STRING,
         "example": '"requests";r=19;t=1',
     },
     "RateLimit-Policy": {
-        "description": "The limits of a client: requests in a second, files that wait. Only when there are limits.",
+        "description": "The limits of a client: requests per second, waiting files. Only if there are limits.",
         "schema": _STRING,
         "example": '"requests";q=20;w=1, "waiting-files";q=10000;qu="files"',
     },
-    "WWW-Authenticate": {"description": "How to send the token.", "schema": _STRING},
+    "WWW-Authenticate": {"description": "The authentication scheme.", "schema": _STRING},
 }
 
 
 def add_headers(document: dict[str, Any]) -> None:
-    """Those that any answer of its kind can have. What a route says of its own answers stays as it is."""
+    """Adds the headers common to all responses of a kind. Headers that a route documents stay unchanged."""
     document["components"]["headers"] = _HEADERS
     for operations in document["paths"].values():
         for operation in operations.values():
@@ -43,9 +43,9 @@ def add_headers(document: dict[str, Any]) -> None:
 
 def _names(status: str, *, limited: bool) -> Iterator[str]:
     yield "X-Request-ID"
-    if limited and status != "401":  # whose limits they were is not known then
+    if limited and status != "401":  # the client is unknown
         yield from ("RateLimit", "RateLimit-Policy")
-    yield from sorted({name for kind in PROBLEM_TYPES.values() if str(kind.status) == status for name in kind.headers})
+    yield from sorted({name for each in PROBLEM_TYPES.values() if str(each.status) == status for name in each.headers})
 
 
 def _reference(name: str) -> dict[str, str]:

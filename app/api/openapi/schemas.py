@@ -1,4 +1,4 @@
-"""What code generators need of schemas beyond what FastAPI writes: enumerations with names, parameters without null."""
+"""Adapts the schemas that FastAPI writes to code generators: named enumerations, parameters without null."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, get_args
@@ -18,8 +18,8 @@ _NAMES = {
     frozenset(get_args(Feature)): "Feature",
     frozenset(get_args(JsonType)): "JsonType",
 }
-# Values may be added to these without a new version of the API. Generated clients get strings for them, where for a
-# closed enumeration many of them throw the whole answer away at the first value that they do not know.
+# Values may be added to these enumerations without a new version of the API. They are strings in generated clients:
+# many clients reject a whole response if a closed enumeration has an unknown value.
 _OPEN = {"Availability", "DeliveryStatus", "EventType", "Family", "Feature", "FileErrorCode", "JsonType", "WaitingCode"}
 
 _SCHEMAS_BY_NAME = {"properties", "patternProperties", "$defs"}
@@ -28,14 +28,16 @@ _ONE_SCHEMA = {"items", "additionalProperties", "propertyNames", "not"}
 
 
 def prepare_schemas(document: Schema) -> Schema:
-    """The document with a name for every enumeration, with open enumerations, and without parameters that are null."""
+    """Names every enumeration, opens those that may grow, and removes null from parameters."""
     found: dict[str, Schema] = {}
     document = map_schemas(document, lambda schema: _without_defaults(_named(schema, found)))
     schemas = document["components"]["schemas"]
     schemas |= {name: schema for name, schema in found.items() if name not in schemas}
     for name in _OPEN & schemas.keys():
         schemas[name] = _open(schemas[name])
-    schemas["ProblemCode"] = _open_enum((error.code for error in PROBLEM_TYPES), "Stable word for a kind of error.")
+    schemas["ProblemCode"] = _open_enum(
+        (error.code for error in PROBLEM_TYPES), "Stable identifier of a kind of error."
+    )
     schemas["Problem"]["properties"]["code"] = {"$ref": "#/components/schemas/ProblemCode"}
     for operations in document["paths"].values():
         for operation in operations.values():
@@ -45,7 +47,7 @@ def prepare_schemas(document: Schema) -> Schema:
 
 
 def map_schemas(node: Any, change: Change) -> Any:
-    """The document with `change` applied to each of its schemas, the inner ones first. Examples stay as they are."""
+    """The document with `change` applied to each schema, inner schemas first. Examples stay unchanged."""
     match node:
         case list():
             return [map_schemas(each, change) for each in node]
@@ -82,12 +84,12 @@ def _named(schema: Schema, found: dict[str, Schema]) -> Schema:
     if name is None:
         return schema
     found[name] = {"type": "string", "enum": schema["enum"], "title": name}
-    said = {key: value for key, value in schema.items() if key in {"description", "default"}}
-    return {"$ref": f"#/components/schemas/{name}", **said}
+    annotations = {key: value for key, value in schema.items() if key in {"description", "default"}}
+    return {"$ref": f"#/components/schemas/{name}", **annotations}
 
 
 def _without_defaults(schema: Schema) -> Schema:
-    """Defaults of fields go into words: openapi-typescript takes a field that has one for a field that is required."""
+    """Moves defaults into descriptions: openapi-typescript makes a field with a default required."""
     for field in schema.get("properties", {}).values():
         if default := field.pop("default", None):
             field["description"] = f"{field.get('description', '')} Default: `{default}`.".strip()
@@ -100,12 +102,12 @@ def _open(schema: Schema) -> Schema:
 
 def _open_enum(values: Iterable[str], description: str) -> Schema:
     known = list(values)
-    description = f"{description} Open: there may be more than these.".strip()
+    description = f"{description} Open: more values may be added.".strip()
     return {"type": "string", "description": description, "x-extensible-enum": known, "examples": known[:1]}
 
 
 def _without_null(schema: Schema) -> Schema:
-    """A parameter is there or it is not; `null` in a URL is a word of four letters."""
+    """A parameter is present or absent; a URL cannot express null."""
     options = [option for option in schema.get("anyOf", ()) if option != {"type": "null"}]
     if len(options) != 1:
         return schema

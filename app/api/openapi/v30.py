@@ -1,6 +1,6 @@
-"""The OpenAPI document as 3.0.3, for generators and gateways that know nothing newer.
+"""Converts the OpenAPI document to 3.0.3, for generators and gateways without support for 3.1.
 
-3.0 has its own dialect of JSON Schema. What it cannot say is left out; nothing is said that 3.1 does not say.
+3.0 has its own dialect of JSON Schema. Keywords that it lacks are left out; nothing is added.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ _NULL = {"type": "null"}
 
 
 def to_openapi_30(document: dict[str, Any]) -> dict[str, Any]:
-    """Webhooks go to `x-webhooks`, where Redoc and others look for them."""
+    """Webhooks move to `x-webhooks`, which Redoc and other tools read."""
     derived: dict[str, Any] = map_schemas({**document, "openapi": "3.0.3"}, _to_30)
     if webhooks := derived.pop("webhooks", None):
         derived["x-webhooks"] = webhooks
@@ -39,7 +39,7 @@ def _single_example(schema: Schema) -> Schema:
 
 
 def _one_type(schema: Schema) -> Schema:
-    """Of several types only null can be said."""
+    """Replaces a list of types: 3.0 has one type, which may be nullable."""
     types = schema.get("type")
     if not isinstance(types, list):
         return schema
@@ -51,7 +51,7 @@ def _one_type(schema: Schema) -> Schema:
 
 
 def _nullable(schema: Schema) -> Schema:
-    """`anyOf` with null becomes `nullable`. A reference takes nothing beside it, but inside an `allOf`."""
+    """`anyOf` with null becomes `nullable`. A reference with siblings moves into an `allOf`."""
     if _NULL in schema.get("anyOf", ()):
         options = [option for option in schema.pop("anyOf") if option != _NULL]
         schema = {**(options[0] if len(options) == 1 else {"anyOf": options}), **schema, "nullable": True}
