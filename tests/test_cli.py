@@ -144,7 +144,7 @@ async def test_a_revoked_default_token_stays_revoked_and_the_next_start_has_a_ne
     for role in ("serve", "api"):
         code, out, err = await run(role, PORT="0", API_TOKEN=leaked, **own)
         assert (code, out) == (1, "")
-        assert "API_TOKEN is a token that was revoked; it needs a new value.\n" in err
+        assert "API_TOKEN is a revoked token; set a new value.\n" in err
         assert leaked not in err
         assert "Traceback" not in err
 

@@ -10,7 +10,8 @@ EXEMPT = ROOT / "app" / "server" / "http_protocol.py"
 # Modules without an underscore that their libraries do not document.
 INTERNAL_MODULES = ("fastapi.dependencies", "sqlalchemy.util", "uvicorn.protocols.http.httptools_impl")
 # Documented methods of named tuples.
-PUBLIC = {"_asdict", "_replace"}
+# The names that namedtuple and enum document.
+PUBLIC = {"_asdict", "_name_", "_replace", "_value_"}
 
 
 def test_no_private_name_of_a_library_is_used() -> None:

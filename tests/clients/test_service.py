@@ -154,7 +154,7 @@ async def test_revoked_default_client_returns_only_with_another_token(sessions: 
     assert len(set(ids)) == 1
     for token in ("first", "second", "third"):
         assert await find_client(sessions, token.encode()) is None
-        with pytest.raises(Conflict, match="API_TOKEN is a token that was revoked"):
+        with pytest.raises(Conflict, match="API_TOKEN is a revoked token"):
             async with transaction(sessions) as session:
                 await ensure_default_client(session, token)
     async with transaction(sessions) as session:
