@@ -78,7 +78,7 @@ async def run_poller(
             stopped.cancel()
             await context.supervisor.drain(grace_s)
             renewal.cancel()
-            # Before the cancel: cancelled work drops its leases from `Leases` without ending them in the database.
+            # Before the cancel: canceled work drops its leases from `Leases` without ending them in the database.
             with suppress(TimeoutError):
                 async with asyncio.timeout(EXPIRE_LEASES_S):
                     await context.leases.expire()

@@ -120,7 +120,7 @@ class Reconciler:
         if ambiguous and not undecided and submit.lost_s >= MAX_AMBIGUOUS_S:
             await self._fail(submit)
         elif undecided or ambiguous:
-            await self._retry([submit], token, RETRY_S, "several tasks may be of this submit")
+            await self._retry([submit], token, RETRY_S, "it is not certain which upstream task belongs to this submit")
         elif submit.lost_s < MIN_LOST_S:
             await self._retry([submit], token, RETRY_S, "not in the task list yet")
         else:

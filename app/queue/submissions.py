@@ -135,7 +135,7 @@ async def fail_files(session: AsyncSession, task_id: UUID, *, failure: Failure) 
     """
     if not await _close(session, task_id, failure.message):
         return
-    # The files may be of several clients, and the message may quote their URLs.
+    # The files may belong to several clients, and the message may quote their URLs.
     urls = list(await session.scalars(_URLS, {"id": task_id})) if "://" in failure.message else []
     messages = [hide_other_urls(failure.message, url) for url in urls]
     values = {"id": task_id, "urls": urls, "messages": messages, **_error(failure)}

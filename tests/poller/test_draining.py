@@ -10,10 +10,10 @@ from app.sandbox import Faults, RunningSandbox
 from tests.poller.conftest import QueueClient, settings_for
 
 
-async def test_lease_of_cancelled_work_is_ended(
+async def test_lease_of_canceled_work_is_ended(
     queue: QueueClient, engine: AsyncEngine, sandbox: RunningSandbox
 ) -> None:
-    """The response to a submit comes later than the poller may wait, so the submit is cancelled."""
+    """The response to a submit comes later than the poller may wait, so the submit is canceled."""
     sandbox.state.faults = Faults(slow_s=30)
     await queue.post("https://example.com/a.wav")
     stop = asyncio.Event()
