@@ -156,12 +156,12 @@ _FILE_EXAMPLE: dict[str, JsonValue] = {
 
 @dataclass(slots=True)
 class JobFile:
-    """One URL of a job and what became of it."""
+    """One URL of a job and its result."""
 
     __pydantic_config__ = ConfigDict(json_schema_extra={"examples": [_FILE_EXAMPLE]})
 
     index: Annotated[int, Field(description="The place in `file_urls`, from 0.")]
-    url: Annotated[str, Field(description="The URL as it goes upstream: percent-encoded.")]
+    url: Annotated[str, Field(description="The URL as it is sent upstream: percent-encoded.")]
     status: Annotated[
         FileStatus,
         Column("CASE files.status WHEN 'submitting' THEN 'queued' ELSE files.status END"),
@@ -172,7 +172,7 @@ class JobFile:
         Column(f"CASE WHEN files.error_code IS NOT NULL THEN {json_object(sql_columns(FileError, 'files'))} END"),
     ]
     audio_duration_ms: int | None
-    attempts: Annotated[int, Field(description="How often upstream accepted the file.")]
+    attempts: Annotated[int, Field(description="How many times upstream accepted the file.")]
 
     @classmethod
     def queued(cls, index: int, url: str) -> "JobFile":
@@ -247,10 +247,10 @@ class JobSummary:
     ]
     waiting_reason: Annotated[
         WaitingReason | None,
-        Field(description="Why queued files cannot go out now; null while an account can take them or none is queued."),
+        Field(description="Why queued files cannot be submitted; null if an account can take them or none is queued."),
         Column(WAITING_REASON, _waiting_reason),
     ]
-    audio_duration_ms: Annotated[int, Field(description="The sum over the files that succeeded.")]
+    audio_duration_ms: Annotated[int, Field(description="Sum over the files that succeeded.")]
     cost: Annotated[
         Cost,
         Column("jobs.cost", lambda row: Cost(_amount(row["cost"]), _currency(row["model"], row["region"]))),
@@ -268,14 +268,11 @@ class Job(JobSummary):
     files: Annotated[
         list[JobFile],
         Field(description=f"The first {FILES_SHOWN} files in order; `GET /v1/jobs/{{id}}/files` has all."),
-        Column(
-            _FIRST_FILES,
-            lambda row: _FILES.decode(row["files"]),
-        ),
+        Column(_FIRST_FILES, lambda row: _FILES.decode(row["files"])),
     ]
     files_truncated: Annotated[
         bool,
-        Field(description="Whether the job has more files than are shown."),
+        Field(description="Whether the job has more files than `files` shows."),
         Column(f"jobs.files_total > {FILES_SHOWN}"),
     ]
 
