@@ -27,7 +27,7 @@ from app.transcripts.seekable_gzip import GZIP_WBITS, ReadBytes, unpack
 
 # Part of the ETag of every rendered response. Raise it with every change of the output of `captions`, `csv_tsv`,
 # `paragraphs`, `text` or a module that they use; otherwise clients with the old output get a 304.
-RENDER_VERSION = 3
+RENDER_VERSION = 4
 
 # Documents of this size take tenths of a second of CPU to render. Their pieces are rendered one at a time.
 LARGE_BYTES = 1024 * 1024
