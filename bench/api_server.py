@@ -7,7 +7,6 @@ import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,7 +15,7 @@ import psutil
 
 from bench.gateway import TOKEN, Stage
 from bench.load import Load, closed_loop, request
-from bench.processes import ROOT, Running, running
+from bench.processes import Running, running
 from bench.upstream import KEY
 
 CONNECTIONS = 32
@@ -62,13 +61,11 @@ class Server:
 
 
 @asynccontextmanager
-async def gateway_server(
-    stage: Stage, database_url: str, *, name: str = "gateway", source: Path = ROOT
-) -> AsyncIterator[Server]:
-    """`python -m app api` of the checkout `source`."""
+async def gateway_server(stage: Stage, database_url: str, *, name: str = "gateway") -> AsyncIterator[Server]:
+    """`python -m app api`."""
     settings = {"DATABASE_URL": database_url, "PORT": "0", "API_TOKEN": TOKEN, "DASHSCOPE_BEIJING_API_KEY": KEY}
     folder = stage.new_folder(name)
-    async with running("api", folder, "-m", "app", "api", PYTHONPATH=str(source), **settings) as api:
+    async with running("api", folder, "-m", "app", "api", **stage.environment, **settings) as api:
         address = urlsplit(await api.url())
         server = Server(name, address.hostname or "", address.port or 0, api)
         await _wait_until_ready(server)

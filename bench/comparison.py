@@ -1,16 +1,11 @@
 """The API of this checkout and of another commit under the same load, interleaved: CPU per request and rates."""
 
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 
 from bench.api_server import BODY, CONNECTIONS, KINDS, Server, gateway_server, vacuum
 from bench.gateway import Stage
 from bench.pgbench import PgBench
-from bench.processes import ROOT, run
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +20,11 @@ class Sample:
 
 async def compare(stage: Stage, commit: str, *, seconds: float, rounds: int) -> None:
     """Print the table. Each round has pgbench, this checkout and the commit one after the other for each kind."""
-    with _checkout(stage, commit) as source:
-        this_url, other_url = await stage.database(), await stage.empty_database()
-        settings = {"DATABASE_URL": other_url, "PYTHONPATH": str(source)}
-        await run("migrate", stage.new_folder("migrate"), "-m", "app", "migrate", **settings)
+    with stage.at_commit(commit) as other_stage:
+        this_url, other_url = await stage.database(), await other_stage.database()
         async with (
             gateway_server(stage, this_url, name="this") as this,
-            gateway_server(stage, other_url, name="other", source=source) as other,
+            gateway_server(other_stage, other_url, name="other") as other,
         ):
             pgbench = PgBench(this_url, BODY.decode(), seconds=seconds)
             await pgbench.prepare()
@@ -63,18 +56,3 @@ def _print_table(commit: str, samples: dict[str, list[Sample]], *, rounds: int, 
         ratio = median(row.this_us / row.other_us for row in rows)
         shares = f"{median(row.this_share for row in rows):.3f}, {median(row.other_share for row in rows):.3f}"
         print(f"{kind:14} {here_us:5.0f} µs {there_us:7.0f} µs {ratio:6.3f}   {shares}")
-
-
-@contextmanager
-def _checkout(stage: Stage, commit: str) -> Iterator[Path]:
-    """A worktree of the commit in the stage's temporary folder."""
-    source = stage.new_folder("checkout") / "source"
-    _git("worktree", "add", "--quiet", "--detach", str(source), commit)
-    try:
-        yield source
-    finally:
-        _git("worktree", "remove", "--force", str(source))
-
-
-def _git(*arguments: str) -> None:
-    subprocess.run(["git", "-C", str(ROOT), *arguments], check=True)  # noqa: S603, S607 - the developer's git

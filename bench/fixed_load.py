@@ -92,7 +92,7 @@ async def _run_gateway(
             flush=True,
         )
         return RunStatistics(
-            label=label,
+            label=f"{label}{stage.suffix}",
             wall_s=max(stored.values()) - since,
             optimum_s=best_s,
             submits_per_s=_submit_rate(tasks),

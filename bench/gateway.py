@@ -2,11 +2,12 @@
 
 import asyncio
 import itertools
+import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -15,8 +16,7 @@ import aiohttp
 import asyncpg
 
 from app.embedded.server import start_embedded
-from app.server.startup import migrate_database
-from bench.processes import Running, family_cpu_s, running
+from bench.processes import ROOT, Running, family_cpu_s, run, running
 from bench.upstream import KEY, Upstream
 
 TOKEN = "a-token-of-the-benchmark"  # noqa: S105
@@ -25,10 +25,12 @@ CONNECTIONS = 32
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A temporary folder with an embedded PostgreSQL server."""
+    """A temporary folder with an embedded PostgreSQL server, and the checkout of the gateway."""
 
     folder: Path
     server_url: str
+    source: Path = ROOT  # the checkout whose gateway runs
+    suffix: str = ""  # of the labels of its runs
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
     def new_folder(self, name: str) -> Path:
@@ -38,16 +40,28 @@ class Stage:
 
     async def database(self) -> str:
         """The URL of a new database with the gateway's tables."""
-        url = await self.empty_database()
-        await asyncio.to_thread(migrate_database, url)
-        return url
-
-    async def empty_database(self) -> str:
         name = f"bench_{next(self._numbers)}"
         connection = await asyncpg.connect(self.server_url)  # type: ignore[no-untyped-call]
         await connection.execute(f"CREATE DATABASE {name}")
         await connection.close()
-        return urlunsplit(urlsplit(self.server_url)._replace(path=f"/{name}"))
+        url = urlunsplit(urlsplit(self.server_url)._replace(path=f"/{name}"))
+        await run("migrate", self.new_folder("migrate"), "-m", "app", "migrate", DATABASE_URL=url, **self.environment)
+        return url
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variable that makes a process import the gateway of `source`."""
+        return {"PYTHONPATH": str(self.source)}
+
+    @contextmanager
+    def at_commit(self, commit: str) -> Iterator["Stage"]:
+        """The same stage with the gateway of another commit, in a temporary git worktree."""
+        source = self.new_folder("checkout") / "source"
+        _git("worktree", "add", "--quiet", "--detach", str(source), commit)
+        try:
+            yield replace(self, source=source, suffix=f" at {commit[:10]}")
+        finally:
+            _git("worktree", "remove", "--force", str(source))
 
     def postgres_cpu_s(self) -> float:
         pid = (self.folder / "postgres" / "postmaster.pid").read_text().split()[0]
@@ -58,6 +72,10 @@ class Stage:
 async def stage() -> AsyncIterator[Stage]:
     with tempfile.TemporaryDirectory(prefix="asr-gateway-bench-", ignore_cleanup_errors=True) as folder:
         yield Stage(Path(folder), await asyncio.to_thread(start_embedded, Path(folder)))
+
+
+def _git(*arguments: str) -> None:
+    subprocess.run(["git", "-C", str(ROOT), *arguments], check=True)  # noqa: S603, S607 - the developer's git
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +130,7 @@ async def gateway(
         "API_TOKEN": TOKEN,
         "DASHSCOPE_BEIJING_API_KEY": KEY,
         "DASHSCOPE_BEIJING_BASE_URL": served.base_url,
+        **stage.environment,
         **(options or {}),
     }
     front = "api" if apart else "serve"

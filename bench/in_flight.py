@@ -88,7 +88,7 @@ async def _window(stage: Stage, under_test: Gateway, served: Upstream, load: InF
     ended = {url: at for url, at in ends_of_files(await served.submitted()).items() if since <= at < until}
     lags = lags_s(await under_test.stored(), ended)
     return RunStatistics(
-        label=label,
+        label=f"{label}{stage.suffix}",
         stats=after.since(before),
         lost=len(ended) - len(lags),
         lags_s=lags,

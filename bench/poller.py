@@ -3,12 +3,15 @@
 Each run has its own sandbox process with the limits of DashScope: 10 submits/s, 20 queries/s and 20 list calls/s. The
 SDK with retries takes four minutes, mostly asleep, so the runs of 500 files go on meanwhile. Runs that measure
 milliseconds or CPU have the machine for themselves.
+
+`python -m bench.poller --beside COMMIT` repeats each run with the gateway of another commit.
 """
 
 import argparse
 import asyncio
 import os
 import time
+from contextlib import nullcontext
 
 from app.logs import configure_logging
 from bench.fixed_load import run_one_by_one, run_one_file_per_task, run_sdk, run_shared_tasks
@@ -28,20 +31,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the poller against the sandbox's limits.")
     parser.add_argument("--only", choices=[*GROUPS, "large"], action="append", help="only these runs; repeatable")
     parser.add_argument("--large", action="store_true", help="also 10,000 tasks in flight, which takes seven minutes")
+    parser.add_argument("--beside", metavar="COMMIT", help="run the gateway of this commit too, after each run")
     arguments = parser.parse_args()
     wanted = set(arguments.only or GROUPS) | ({"large"} if arguments.large else set())
     configure_logging("error")
-    asyncio.run(_bench(wanted))
+    asyncio.run(_bench(wanted, arguments.beside))
 
 
-async def _bench(wanted: set[str]) -> None:
+async def _bench(wanted: set[str], commit: str | None) -> None:
     since = time.monotonic()
+    lines: list[RunStatistics] = []
     async with stage() as on:
-        lines = [
-            *await _files_of_20_s(on, wanted),
-            *await _posted_one_by_one(on, wanted),
-            *await _in_flight(on, wanted),
-        ]
+        with on.at_commit(commit) if commit else nullcontext() as other:
+            for runs in (_files_of_20_s, _posted_one_by_one, _in_flight):
+                lines += await runs(on, wanted)
+                if other is not None:
+                    lines += await runs(other, wanted - {"sdk"})
     print(f"\nAll runs took {time.monotonic() - since:.0f} s; load of the machine now: {os.getloadavg()[0]:.1f}\n")
     print(table(lines))
     print()
