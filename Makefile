@@ -1,17 +1,17 @@
-# `make` lists the targets. Everything is installed into .venv from hashed locks; nothing else is needed than Python 3.11+.
+# `make` lists the targets. They need Python 3.11+ only, and install everything else into .venv from hashed locks.
 
 VENV := .venv
 BIN := $(VENV)/bin
-# The first Python on the path that is new enough; `make PYTHON=/path/to/python` takes another one.
+# The first Python on the path that is new enough. `make PYTHON=/path/to/python` uses another Python.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
-# The locks are complete: without resolving anything pip takes 25 s instead of 34.
+# The locks are complete, so pip need not resolve dependencies: that saves 9 of 34 s.
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r
 RUNTIME := $(VENV)/.runtime-stamp
 DEV := $(VENV)/.dev-stamp
 # Half of the time of the tests is waiting: four workers keep two cores busy.
 PYTEST := $(BIN)/pytest -n 4 --dist worksteal
-# The tools that read the OpenAPI document hold back libraries of the gateway, so they live apart.
+# The tools that read the OpenAPI document need older versions of the gateway's libraries, so they have their own venv.
 CHECK_VENV := .venv-check
 CHECK := $(CHECK_VENV)/.stamp
 
@@ -23,19 +23,19 @@ help: ## List the targets
 
 setup: $(DEV) ## Make .venv with everything that development needs
 
-demo: $(RUNTIME) ## Transcribe two sample recordings on embedded defaults and print them
+demo: $(RUNTIME) ## Transcribe two sample recordings and print them; no key needed
 	@$(BIN)/python -m app demo
 
-serve: $(RUNTIME) ## Run the gateway on http://127.0.0.1:8000, database in ./data
+serve: $(RUNTIME) ## Run the gateway on http://127.0.0.1:8000, with its database in ./data
 	@$(BIN)/python -m app serve
 
 test: $(DEV) ## Run all tests against a real PostgreSQL
 	$(PYTEST)
 
 test-fast: $(DEV) ## Run the tests that start no process and no poller
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow" --hypothesis-profile=fast
 
-check: $(DEV) $(CHECK) ## What CI runs: format, lint, types, import contracts, tests, generated clients
+check: $(DEV) $(CHECK) ## Run what CI runs: format, lint, types, import contracts, tests, generated clients
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(wildcard app tests migrations bench)
@@ -43,36 +43,36 @@ check: $(DEV) $(CHECK) ## What CI runs: format, lint, types, import contracts, t
 	$(PYTEST)
 	$(BIN)/pytest -n 2 --dist worksteal tests/generated/check_*.py
 
-openapi: $(DEV) ## Write docs/openapi.json anew, after a change to the API that is meant
+openapi: $(DEV) ## Write docs/openapi.json after an intended change of the API
 	$(BIN)/python -m tests.api.snapshot
 
-chaos: $(DEV) ## Kill pollers at random for CHAOS_S seconds, 300 unless set, and count what upstream transcribed
+chaos: $(DEV) ## Kill pollers at random for CHAOS_S seconds (default 300), and count transcriptions
 	CHAOS_S=$${CHAOS_S:-300} $(BIN)/pytest tests/chaos
 
-bench-poller: $(DEV) ## Measure the poller beside the official SDK and the optimum, some eight minutes
+bench-poller: $(DEV) ## Measure the poller, the official SDK and the optimum; takes eight minutes
 	@$(BIN)/python -m bench.poller
 
-bench-scale: $(DEV) ## Measure what one file costs the database, to reckon a day of a million
+bench-scale: $(DEV) ## Measure what one file costs the database
 	@$(BIN)/python -m bench.scale
 
-bench-waiters: $(DEV) ## Measure how soon 2,000 who wait for jobs have their answers
+bench-waiters: $(DEV) ## Measure how soon 2,000 long polls get their responses
 	@$(BIN)/python -m bench.waiters
 
-bench-transcripts: $(DEV) ## Measure a transcript of 150,000 words, stored and served, beside files and the naive design
+bench-transcripts: $(DEV) ## Measure a transcript of 150,000 words, and search
 	@$(BIN)/python -m bench.transcripts
 	@$(BIN)/python -m bench.search
 
-bench-api: $(DEV) ## Measure the API beside pgbench and beside the tutorials' way
+bench-api: $(DEV) ## Measure the API, pgbench, and an API as in tutorials
 	@$(BIN)/python -m bench.api
 
-bench-claims: $(DEV) ## Measure claims among 1,100,000 files, with the plans
+bench-claims: $(DEV) ## Measure claims among 1,100,000 files, and print their plans
 	@$(BIN)/python -m bench.claims
 
-format: $(DEV) ## Format the code and mend what the linter can
+format: $(DEV) ## Format the code, and fix what the linter can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock: ## Compile the locks anew from pyproject.toml (needs uv)
+lock: ## Compile the locks from pyproject.toml (needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv on the path: python3 -m pip install uv" >&2; exit 1; }
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate pyproject.toml -o requirements.lock
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --group dev -c requirements.lock \
@@ -80,7 +80,7 @@ lock: ## Compile the locks anew from pyproject.toml (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --group pyproject.toml:check \
 		-o requirements-check.lock
 
-clean: ## Remove .venv and the tools' caches, but no data
+clean: ## Remove .venv and the caches of the tools; data stays
 	rm -rf $(VENV) $(CHECK_VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find app tests migrations -name __pycache__ -prune -exec rm -rf {} +
 
@@ -95,7 +95,7 @@ $(RUNTIME): requirements.lock | $(BIN)/python
 	@$(INSTALL) $<
 	@touch $@
 
-# What the runtime needs is part of what development needs.
+# Development needs everything that the runtime needs.
 $(DEV): requirements-dev.lock requirements.lock | $(BIN)/python
 	@echo "Installing $<"
 	@$(INSTALL) $<

@@ -32,8 +32,10 @@ SLOW_FILES = {
     "test_no_trace",
 }
 
-# No example fails because the machine is busy.
-hypothesis_settings.register_profile("asr-gateway", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# No example fails because the machine is busy. `make test-fast` tries a quarter of the examples.
+PROFILE = hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.register_profile("asr-gateway", PROFILE)
+hypothesis_settings.register_profile("fast", PROFILE, max_examples=25)
 hypothesis_settings.load_profile("asr-gateway")
 
 
