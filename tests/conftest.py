@@ -26,10 +26,10 @@ SLOW_FILES = {
     "test_cli",
     "test_doctor",
     "test_embedded",
-    "test_lifecycle",
     "test_linear_time",
     "test_migrations",
     "test_no_trace",
+    "test_transitions",
 }
 
 # No example fails because the machine is busy. `make test-fast` tries a quarter of the examples.

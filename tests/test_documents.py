@@ -1,9 +1,11 @@
-"""The documents agree with the code: packages, layers, files, functions and make targets."""
+"""The documents and the test settings agree with the code: packages, layers, files, functions, make targets."""
 
 import ast
 import re
 import tomllib
 from pathlib import Path
+
+from tests.conftest import SLOW_FILES, SLOW_FOLDERS
 
 ROOT = Path(__file__).resolve().parent.parent
 APP = ROOT / "app"
@@ -48,6 +50,12 @@ def test_make_targets_named_in_the_documents_exist() -> None:
     for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
         named = set(re.findall(r"`make ([a-z-]+)`", document.read_text()))
         assert named <= targets, document.name
+
+
+def test_files_and_folders_marked_as_slow_exist() -> None:
+    paths = [*(ROOT / "tests").rglob("*")]
+    assert {path.stem for path in paths if path.suffix == ".py"} >= SLOW_FILES
+    assert {path.name for path in paths if path.is_dir()} >= SLOW_FOLDERS
 
 
 def test_links_to_headings_lead_to_a_heading() -> None:
