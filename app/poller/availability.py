@@ -1,10 +1,13 @@
 """The accounts and regions that can take files of a model now, derived from the open circuits. Pure."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from app.catalogue import MODELS
 from app.dashscope.circuits import MODEL_UNAVAILABLE, UPSTREAM_UNAVAILABLE, Circuit
 from app.queue.submissions import Blocked
+
+# Code of files whose region has no configured account any more.
+REGION_NOT_SERVED = "region_not_served"
 
 
 class Availability:
@@ -46,8 +49,12 @@ class Availability:
         return [other for other in self._regions(model) if other != region and self.works(other, model)]
 
     def unknown_model(self, region: str, model: str) -> Circuit | None:
-        """The circuit with upstream's message, if upstream knows no such model for any account of the region."""
-        circuits = [self._circuits.get((account, model)) for account in self._accounts.get(region, ())]
+        """The circuit with upstream's message, if upstream knows no such model for any account of the region.
+
+        Accounts that are refused for all models are left out, because upstream tells them nothing about the model.
+        """
+        accounts = [account for account in self._accounts.get(region, ()) if (account, "") not in self._circuits]
+        circuits = [self._circuits.get((account, model)) for account in accounts]
         unknown = [circuit for circuit in circuits if circuit and circuit.code == MODEL_UNAVAILABLE]
         return unknown[0] if unknown and len(unknown) == len(circuits) else None
 
@@ -56,14 +63,23 @@ class Availability:
         unknown = [self.unknown_model(region, model) for region in self._regions(model)]
         return unknown[0] if unknown and all(unknown) else None
 
-    def blocked(self) -> Iterator[Blocked]:
-        """All regions and models without an account that takes files, sorted."""
-        if not self._circuits:
-            return
-        for region in sorted(self._accounts):
-            for model in sorted(MODELS):
-                if region in MODELS[model].regions and self._accounts[region] and not self.works(region, model):
-                    yield self._blocked(region, model)
+    def blocked(self, waiting: Collection[tuple[str, str]]) -> list[Blocked]:
+        """All regions and models without an account that takes files, sorted.
+
+        A region without any account is included only for the models of `waiting`: no new files may be posted there.
+        """
+        found = [self._not_served(region, model) for region, model in waiting if not self._accounts.get(region)]
+        if self._circuits:
+            for region, accounts in self._accounts.items():
+                models = [model for model in MODELS if region in MODELS[model].regions]
+                found += [
+                    self._blocked(region, model) for model in models if accounts and not self.works(region, model)
+                ]
+        return sorted(found, key=lambda blocked: (blocked.region, blocked.model))
+
+    def _not_served(self, region: str, model: str) -> Blocked:
+        everywhere = not self.alternatives(region, model)
+        return Blocked(region, model, everywhere, REGION_NOT_SERVED, account=None, since=None)
 
     def _blocked(self, region: str, model: str) -> Blocked:
         circuits = [circuit for account in self._accounts[region] if (circuit := self.circuit(account, model))]

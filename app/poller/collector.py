@@ -1,7 +1,7 @@
 """Polls tasks one by one and collects the results of those that ended."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import aclosing
 from functools import partial
 from uuid import UUID, uuid4
@@ -17,7 +17,7 @@ from app.poller.circuits import open_for
 from app.poller.context import PollerContext, unreachable_pause_s
 from app.poller.list_watcher import Watcher
 from app.poller.metrics import CALLS, FILES, TASK_SECONDS
-from app.poller.outcomes import Wait, outcomes
+from app.poller.outcomes import Wait, account_failures, outcomes
 from app.poller.result_fetcher import FetchedFile, ResultFetcher
 from app.queue.leases import LeaseLost
 from app.queue.polling import PolledTask, claim_poll, schedule_poll
@@ -151,11 +151,12 @@ class Collector:
                 ended_s=task.ended_s,
             )
         )
+        refusals = account_failures(found)
         waits: list[Wait] = []
         release_slot = partial(self._release_slot, task.token)
         async with aclosing(self._fetcher.fetch(task, found, snapshot.usage_s, before_large=release_slot)) as batches:
             async for batch in batches:
-                await self._store(task, snapshot, batch)
+                await self._store(task, snapshot, batch, refusals)
                 waits += [each for _, each in batch if isinstance(each, Wait)]
         async with transaction(self._context.sessions) as session:
             if not await close_if_done(session, task.task_id, task.token):
@@ -169,7 +170,9 @@ class Collector:
             duration_s = task.age_s if snapshot.ran_s is None else snapshot.ran_s
             self._context.durations(self._call.account, task.model).add(duration_s)
 
-    async def _store(self, task: PolledTask, snapshot: TaskSnapshot, batch: Sequence[FetchedFile]) -> None:
+    async def _store(
+        self, task: PolledTask, snapshot: TaskSnapshot, batch: Sequence[FetchedFile], refusals: Collection[Failure]
+    ) -> None:
         results = [each for _, each in batch if isinstance(each, Result)]
         failures = [file for file, each in batch if isinstance(each, Wait) and each.counted]
         async with transaction(self._context.sessions) as session:
@@ -178,7 +181,7 @@ class Collector:
             )
             stored = await store_results(session, task.task_id, results)
             await count_result_failures(session, task.task_id, failures)
-            for failure in {result.failure for result in results if result.failure and result.failure.concerns_account}:
+            for failure in refusals:
                 await open_for(session, self._call.account, task.model, failure)
         for result in stored:
             FILES.labels(task.model, task.region, result.status).inc()

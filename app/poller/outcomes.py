@@ -12,6 +12,8 @@ from app.queue.polling import TaskFile
 
 # A file that failed because of upstream's engine is submitted once more. Failed files are not billed.
 MAX_ATTEMPTS = 2
+# A file whose results have had the code of an account this often says nothing about the account any more.
+MAX_ACCOUNT_FAILURES = 3
 # A result that exists but cannot be used is fetched this often, and for at least this long after the task's end.
 MAX_RESULT_FAILURES = 6
 MIN_RESULT_WAIT_S = 30
@@ -94,6 +96,20 @@ def outcomes(
                 yield file, Failed(CANCELED)
             case _:
                 yield file, _outcome(item, file, ended_s)
+
+
+def account_failures(found: Sequence[tuple[TaskFile, Outcome]]) -> set[Failure]:
+    """The failures of an ended task that open a circuit.
+
+    None of them do if other files of the task ended well, because the account is then accepted.
+    """
+    if any(isinstance(outcome, Fetch | Silent) for _, outcome in found):
+        return set()
+    return {
+        outcome.failure
+        for file, outcome in found
+        if isinstance(outcome, Resubmit) and outcome.failure.concerns_account and file.attempts <= MAX_ACCOUNT_FAILURES
+    }
 
 
 def after_fetch(error: FetchFailed, file: TaskFile, *, ended_s: float) -> Failed | Wait:

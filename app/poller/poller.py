@@ -170,7 +170,7 @@ class Poller:
             )
             availability = Availability(self._accounts, due_work.circuits)
             await reroute(session, due_work.waiting, availability)
-            blocked = list(availability.blocked())
+            blocked = availability.blocked(due_work.waiting)
             if blocked != self._blocked:
                 await publish_blockages(session, blocked)
         self._has_begun, self._blocked = True, blocked

@@ -92,6 +92,7 @@ class WaitingCode(_OpenEnum):
     ACCOUNT_UNPAID = "account_unpaid"
     MODEL_NOT_GRANTED = "model_not_granted"
     MODEL_UNAVAILABLE = "model_unavailable"
+    REGION_NOT_SERVED = "region_not_served"
     UPSTREAM_UNAVAILABLE = "upstream_unavailable"
 
 
@@ -112,9 +113,15 @@ class WaitingReason:
     """Why no account can take the job's queued files now. They are submitted as soon as an account can take them."""
 
     code: WaitingCode
-    account: Annotated[str, Field(description="The account that was blocked last. Before that, it could take files.")]
+    account: Annotated[
+        str | None,
+        Field(
+            description="The account that was blocked last. Before that, it could take files. Null if the region has no"
+            " account."
+        ),
+    ]
     region: RegionName
-    since: Annotated[datetime, Field(description="When that account was blocked.")]
+    since: Annotated[datetime, Field(description="When that account was blocked, or when the region had no account.")]
 
 
 @dataclass(slots=True)

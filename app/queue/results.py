@@ -16,7 +16,9 @@ from app.queue.leases import RELEASE_LEASE, LeaseLost
 from app.queue.polling import TaskFile
 from app.transcripts.storage import PreparedTranscript, insert_transcripts
 
+# The wait of a file that is queued again because of its result. It doubles with each attempt.
 RESUBMIT_AFTER_S = 2.0
+MAX_RESUBMIT_AFTER_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ async def store_results(session: AsyncSession, task_id: UUID, results: Sequence[
     """
     if not results:
         return []
-    stored = await session.execute(_SET_FILES, {"id": task_id, "wait_s": RESUBMIT_AFTER_S, **_columns(results)})
+    stored = await session.execute(_SET_FILES, {**_WAITS, "id": task_id, **_columns(results)})
     keys = {tuple(row) for row in stored}
     effective = [result for result in results if (result.file.job_id, result.file.index) in keys]
     await insert_transcripts(session, [result.transcript for result in effective if result.transcript])
@@ -100,6 +102,8 @@ def _changes(results: Sequence[Result]) -> dict[UUID, JobChange]:
     return changes
 
 
+_WAITS = {"wait_s": RESUBMIT_AFTER_S, "max_s": MAX_RESUBMIT_AFTER_S}
+
 _LOCK = text("""
     UPDATE tasks SET upstream_status = :status, ended_at = coalesce(ended_at, now()), usage_s = :usage_s
     WHERE id = :id AND lease_token = :token AND state = 'running'
@@ -116,7 +120,8 @@ _SET_FILES = text("""
         error_upstream_code = new.error_upstream_code,
         result_failures = 0,
         finished_at = CASE WHEN new.status <> 'queued' THEN now() END,
-        not_before = CASE WHEN new.status = 'queued' THEN now() + make_interval(secs => :wait_s) END,
+        not_before = CASE WHEN new.status = 'queued' THEN now() + make_interval(
+            secs => least(:max_s, :wait_s * 2 ^ least(greatest(files.attempts - 1, 0), 20))) END,
         queued_at = CASE WHEN new.status = 'queued' THEN now() ELSE files.queued_at END
     FROM unnest(
         CAST(:job_ids AS uuid[]), CAST(:indexes AS int[]), CAST(:statuses AS text[]), CAST(:transcript_ids AS uuid[]),

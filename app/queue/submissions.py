@@ -52,14 +52,15 @@ class Blocked:
     """A region and model that no account takes files for. `everywhere`: no other region takes them either.
 
     `code`, `account` and `since` are those of the circuit that opened last. Until then one account was left.
+    `account` and `since` are None if the region has no account. It is then blocked since it was published first.
     """
 
     region: str
     model: str
     everywhere: bool
     code: str
-    account: str
-    since: datetime
+    account: str | None
+    since: datetime | None
 
 
 async def mark_running(
@@ -327,11 +328,14 @@ _UNBLOCK = text("""
 
 _BLOCK = text("""
     INSERT INTO blockages (region, model, everywhere, code, account, since)
-    SELECT * FROM unnest(
+    SELECT region, model, everywhere, code, account, coalesce(since, now()) FROM unnest(
         CAST(:regions AS text[]), CAST(:models AS text[]), CAST(:everywhere AS bool[]), CAST(:codes AS text[]),
         CAST(:accounts AS text[]), CAST(:since AS timestamptz[]))
+        AS blocked (region, model, everywhere, code, account, since)
     ON CONFLICT (region, model) DO UPDATE
-        SET everywhere = excluded.everywhere, code = excluded.code, account = excluded.account, since = excluded.since
+        SET everywhere = excluded.everywhere, code = excluded.code, account = excluded.account,
+            since = CASE WHEN blockages.account IS NULL AND excluded.account IS NULL THEN blockages.since
+                    ELSE excluded.since END
         WHERE (blockages.everywhere, blockages.code, blockages.account, blockages.since)
             IS DISTINCT FROM (excluded.everywhere, excluded.code, excluded.account, excluded.since)
 """)

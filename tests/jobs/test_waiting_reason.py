@@ -34,6 +34,16 @@ async def block(sessions: Sessions, *, everywhere: bool = True, code: str = "acc
         )
 
 
+async def test_region_without_an_account_is_a_reason_with_a_null_account(
+    api: httpx.AsyncClient, sessions: Sessions
+) -> None:
+    await block(sessions, code="region_not_served")
+    async with transaction(sessions) as session:
+        await session.execute(text("UPDATE blockages SET account = NULL"))
+    posted = (await api.post("/v1/jobs", json={"file_urls": ["https://example.com/a.wav"]})).json()
+    assert await reason_of(api, posted["id"]) == {**REASON, "code": "region_not_served", "account": None}
+
+
 async def unblock(sessions: Sessions) -> None:
     async with transaction(sessions) as session:
         await session.execute(text("DELETE FROM blockages"))
@@ -131,6 +141,8 @@ async def test_stream_sends_changes_of_the_reason(
                 assert await _next_reason(again.aiter_lines()) == REASON
             await unblock(sessions)
             assert await _next_reason(lines) is None
+            async with http.stream("GET", path, headers={"Last-Event-ID": "1"}) as again:
+                assert await _next_reason(again.aiter_lines()) is None
         waiters.close()
 
 

@@ -278,6 +278,22 @@ async def test_account_failure_of_a_running_task_fails_no_file(queue: QueueClien
         await all_succeed(queue, job, attempts=2)
 
 
+async def test_file_whose_results_always_name_the_account_waits_longer_each_time(
+    queue: QueueClient, start_poller: StartPoller
+) -> None:
+    job = await queue.post("https://example.com/a.wav?sandbox=fail:Arrearage", region="beijing")
+    async with start_poller():
+        for attempts in range(1, 5):
+            await queue.until("SELECT 1 FROM files WHERE attempts = :attempts AND status = 'queued'", attempts=attempts)
+            (file,) = await queue.rows("SELECT extract(epoch FROM not_before - queued_at)::float8 AS wait_s FROM files")
+            assert file.wait_s == 2**attempts
+            opened = await queue.rows("SELECT 1 FROM circuits WHERE closed_at IS NULL AND code = 'account_unpaid'")
+            assert bool(opened) is (attempts <= 3)
+            await queue.rows("UPDATE files SET not_before = NULL RETURNING index")
+            await probe_now(queue)
+    assert [file.status for file in await queue.files(job)] != ["failed"]
+
+
 @pytest.mark.parametrize("kind", ["query", "list"])
 async def test_key_refused_while_tasks_run_fails_no_file(
     queue: QueueClient, start_poller: StartPoller, sandbox: RunningSandbox, kind: str
@@ -372,6 +388,36 @@ async def test_files_of_a_region_without_a_key_move_to_another_region(
     job = await queue.post(*urls(5), region="auto")
     async with start_poller(dashscope_beijing_api_key=None):
         assert await queue.final(job) == ["succeeded"]
+
+
+async def test_files_of_a_region_that_is_no_longer_served_say_so_and_continue_once_it_is(
+    queue: QueueClient, start_poller: StartPoller
+) -> None:
+    bound = await queue.post(*urls(2), region="beijing")
+    published = (
+        "SELECT account, everywhere, since FROM blockages WHERE region = 'beijing' AND code = 'region_not_served'"
+    )
+    seen = []
+    for _ in range(2):  # `since` survives a restart
+        async with start_poller(dashscope_beijing_api_key=None):
+            await queue.until(published)
+            seen += await queue.rows(published)
+    assert seen[0] == seen[1]
+    assert tuple(seen[0])[:2] == (None, False)
+    async with start_poller():
+        assert await queue.final(bound) == ["succeeded"]
+        await queue.until("SELECT 1 WHERE NOT EXISTS (SELECT FROM blockages)")
+
+
+@pytest.mark.usefixtures("second_account")
+async def test_files_of_a_model_that_is_unknown_fail_although_another_account_has_a_wrong_key(
+    queue: QueueClient, start_poller: StartPoller, sandbox: RunningSandbox
+) -> None:
+    refuse(sandbox, {"key": KEY_OF_BEIJING, "code": "ModelNotFound", "model": "fun-asr"})
+    job = await queue.post(*urls(3), region="beijing")
+    async with start_poller(dashscope_beijing_api_key="first=sk-sandbox-beijing,second=sk-wrong"):
+        assert await queue.final(job) == ["failed"]
+    assert {file.error_code for file in await queue.files(job)} == {"model_unavailable"}
 
 
 async def test_uploads_and_hot_words_stay_in_their_region(queue: QueueClient, start_poller: StartPoller) -> None:

@@ -4,6 +4,7 @@ from uuid import UUID
 
 import pytest
 
+from app.dashscope.failures import Failure, FailureKind
 from app.dashscope.result_files import FetchFailed, FetchFailureKind
 from app.dashscope.wire import FileOutcome, TaskSnapshot, TaskStatus
 from app.poller.outcomes import (
@@ -15,6 +16,7 @@ from app.poller.outcomes import (
     Resubmit,
     Silent,
     Wait,
+    account_failures,
     after_fetch,
     after_reading,
     outcomes,
@@ -50,6 +52,15 @@ def test_items_are_assigned_by_url_and_never_by_position() -> None:
     )
     found = dict(outcomes(snapshot, files, file_count=2, age_s=1, ended_s=0))
     assert [found[one] for one in files] == [Fetch("https://r/a"), Fetch("https://r/b")]
+
+
+def test_account_failure_of_a_result_opens_no_circuit_while_other_files_of_the_task_succeed() -> None:
+    refused = Resubmit(Failure(FailureKind.ACCOUNT_BLOCKED, "account_unpaid", "Arrearage"))
+    a, b = file(0, "https://e/a.wav"), file(1, "https://e/b.wav")
+    assert account_failures([(a, refused), (b, refused)]) == {refused.failure}
+    assert account_failures([(a, refused), (b, Fetch("https://r/b"))]) == set()
+    assert account_failures([(file(0, "https://e/a.wav", attempts=3), refused)]) == {refused.failure}
+    assert account_failures([(file(0, "https://e/a.wav", attempts=4), refused)]) == set()
 
 
 def test_result_of_a_single_file_needs_no_url() -> None:
