@@ -46,7 +46,7 @@ router = APIRouter(prefix="/v1/jobs", route_class=AuthenticatedRoute, tags=["job
 
 LastEventId = Annotated[
     int | None,
-    Header(alias="Last-Event-ID", ge=0, description="The `id` of the last event received: only newer events are sent."),
+    Header(alias="Last-Event-ID", ge=0, description="The `id` of the last event received."),
     DIGITS,
 ]
 
@@ -70,27 +70,21 @@ async def stream_job_events(
     Changes within 0.1 s are one event, so ids may skip numbers; each event holds the whole job. A change of
     `waiting_reason` alone is an event with the same id. The stream also ends when the gateway stops, when the job is
     deleted and when the token is revoked: reconnect with `Last-Event-ID`, as browsers do by themselves. A comment
-    every 15 s keeps the connection alive.
+    every 15 s keeps the connection alive. The first event after a reconnect may be one that was sent before.
     \f
     One statement, and the token's.
     """
     services = job_services(request)
     snapshot = await services.find_job((client.id, job_id))
-    seen = last_event_id or 0
-    if seen > snapshot.version.number:
-        seen = 0  # an id of another job must not hide this job's last event
-    if snapshot.final and seen == snapshot.version.number:
+    if snapshot.final and last_event_id == snapshot.version.number:
         return Response(status_code=204, headers=_HEADERS)
-    return StreamingResponse(
-        _events(services.waiters, snapshot, seen), headers=_HEADERS, media_type="text/event-stream"
-    )
+    return StreamingResponse(_events(services.waiters, snapshot), headers=_HEADERS, media_type="text/event-stream")
 
 
-async def _events(waiters: JobWaiters, snapshot: JobSnapshot, seen: int) -> AsyncIterator[bytes]:
+async def _events(waiters: JobWaiters, snapshot: JobSnapshot) -> AsyncIterator[bytes]:
     yield _RECONNECT
-    # The waiting reason may appear within a version: the client may have seen the version without it.
-    if snapshot.version.number > seen or snapshot.version.waiting_reason:
-        yield _event(snapshot)
+    # Also if the client has seen this version: the waiting reason may have changed within it.
+    yield _event(snapshot)
     while not (snapshot.final or waiters.closed):
         try:
             changed = await waiters.until_changed(snapshot.version, KEEP_ALIVE_S)

@@ -130,13 +130,14 @@ async def test_stream_of_a_final_job_has_one_event(api: httpx.AsyncClient, clien
     assert blocks[2:] == [""]
 
 
-async def test_reconnect_gets_a_newer_version_at_once_or_waits_for_it(
+async def test_resumed_stream_begins_with_the_job_as_it_is_now(
     live: httpx.AsyncClient, client_id: UUID, sessions: Sessions, waiters: JobWaiters
 ) -> None:
     job_id = await add_job(sessions, client_id, version=3)
     async with following(live, job_id, seen=2) as stream:
         assert (await stream.event())[0] == 3
     async with following(live, job_id, seen=3) as stream:
+        assert (await stream.event())[0] == 3
         await until(lambda: waiters.waiting == 1)
         await start(sessions, job_id)
         assert (await stream.event())[1]["status"] == "running"
