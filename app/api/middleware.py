@@ -1,5 +1,6 @@
 """ASGI middleware: request id, log line, metrics, common headers, unexpected errors, HEAD and the limit of bodies."""
 
+import asyncio
 import re
 from collections.abc import Iterator, Mapping
 from random import getrandbits
@@ -14,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api import metrics
 from app.api.problems import problem_response
-from app.errors import BodyTooLarge, GatewayError
+from app.errors import BodyTooLarge, GatewayError, ServiceUnavailable
 from app.logs import cut
 from app.urls import find_control_character
 
@@ -32,6 +33,7 @@ UPLOAD_PATHS = ("/v1/uploads", "/v1/audio/transcriptions")
 CLIENT_CLOSED_REQUEST = 499
 _PROBES = {"/livez", "/readyz", "/metrics"}  # called every few seconds: logged at level debug
 _NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+_CLOSE = {"Connection": "close"}
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 log = structlog.get_logger(__name__)
 
@@ -82,6 +84,13 @@ class RequestContextMiddleware:
             await app(scope, receive, send_on)
         except ClientDisconnect:
             log.debug("client_disconnected")
+        except asyncio.CancelledError:
+            if not _is_stopping(scope):
+                raise
+            # The server cancels requests that do not end within its shutdown time. It closes an incomplete response.
+            if status == CLIENT_CLOSED_REQUEST:
+                error = ServiceUnavailable("The gateway stops; send the request again.")
+                await problem_response(scope, error, headers=_CLOSE)(scope, receive, send_on)
         except Exception:
             if status != CLIENT_CLOSED_REQUEST:
                 raise  # the server closes the connection, so that the caller notices the truncated response
@@ -173,6 +182,10 @@ def _announced_bytes(scope: Scope) -> int:
     """The Content-Length, or 0. The value of an overlong one is wrong, but exceeds every limit."""
     length = _header(scope, b"content-length").lstrip("0")
     return int(length[:_MAX_LENGTH_DIGITS]) if length.isdecimal() else 0
+
+
+def _is_stopping(scope: Scope) -> bool:
+    return "app" in scope and getattr(scope["app"].state, "stopping", False)
 
 
 async def _respond_not_found(scope: Scope, receive: Receive, send: Send) -> None:
