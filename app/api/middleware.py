@@ -89,8 +89,8 @@ class RequestContextMiddleware:
                 raise
             # The server cancels requests that do not end within its shutdown time. It closes an incomplete response.
             if status == CLIENT_CLOSED_REQUEST:
-                error = ServiceUnavailable("The gateway stops; send the request again.")
-                await problem_response(scope, error, headers=_CLOSE)(scope, receive, send_on)
+                stopping = ServiceUnavailable("The gateway stops; send the request again.")
+                await problem_response(scope, stopping, headers=_CLOSE)(scope, receive, send_on)
         except Exception:
             if status != CLIENT_CLOSED_REQUEST:
                 raise  # the server closes the connection, so that the caller notices the truncated response

@@ -397,7 +397,7 @@ async def test_files_of_a_region_that_is_no_longer_served_say_so_and_continue_on
     published = (
         "SELECT account, everywhere, since FROM blockages WHERE region = 'beijing' AND code = 'region_not_served'"
     )
-    seen = []
+    seen: list[Any] = []
     for _ in range(2):  # `since` survives a restart
         async with start_poller(dashscope_beijing_api_key=None):
             await queue.until(published)
