@@ -4,7 +4,7 @@
 """
 
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any
 
@@ -16,9 +16,8 @@ from app.batching import Batcher
 from app.clients.rate_limits import rate_limit_header, rate_limit_policy_header, rate_limiter
 from app.clients.service import CurrentClient, find_clients
 from app.clients.tokens import hash_token
-from app.db import RawConnection, Sessions, raw_connection
+from app.db import Sessions, raw_connection
 from app.errors import AdminDisabled, Forbidden, RateLimited, Unauthorized
-from app.outages import translate_outages
 from app.settings import Settings
 
 HOW_TO = "send it as `Authorization: Bearer <token>`"
@@ -37,7 +36,7 @@ class Authenticator:
 
     def __init__(self, settings: Settings, sessions: Sessions) -> None:
         self._admin_token = settings.admin_token.get_secret_value().encode() if settings.admin_token else None
-        self._clients = Batcher(partial(raw_connection, sessions), self._find_all)
+        self._clients = Batcher(partial(raw_connection, sessions), find_clients)
         self.rate_limiter = rate_limiter(settings)
         self._policy = rate_limit_policy_header(settings)
 
@@ -85,12 +84,6 @@ class Authenticator:
             raise RateLimited(
                 f"A client may make {self.rate_limiter.limit} requests per second; try again in one second."
             )
-
-    async def _find_all(
-        self, connection: RawConnection, digests: Sequence[bytes]
-    ) -> Sequence[CurrentClient | None]:  # fmt: skip
-        with translate_outages():
-            return await find_clients(connection, digests)
 
 
 async def current_client(request: Request) -> CurrentClient:
