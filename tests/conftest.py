@@ -5,7 +5,7 @@ import atexit
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -81,7 +81,7 @@ def server_url() -> str:
 
 
 @pytest.fixture(scope="session")
-def template(server_url: str) -> str:
+def template(server_url: str) -> Iterator[str]:
     """The name of a database that has the newest schema and is never connected to again."""
     name = f"asr_template_{os.getpid()}"
     if "TEST_DATABASE_URL" not in os.environ:
@@ -92,12 +92,15 @@ def template(server_url: str) -> str:
         asyncio.run(on_server(server_url, *settings, "SELECT pg_reload_conf()"))
     asyncio.run(on_server(server_url, f'CREATE DATABASE "{name}"'))
     migrate.upgrade(with_database(server_url, name))
-    return name
+    yield name
+    asyncio.run(on_server(server_url, f'DROP DATABASE "{name}"'))
 
 
 @pytest.fixture(scope="session")
-def _databases(server_url: str, template: str) -> Databases:
-    return Databases(server_url, template)
+def _databases(server_url: str, template: str) -> Iterator[Databases]:
+    databases = Databases(server_url, template)
+    yield databases
+    asyncio.run(databases.drop_all())
 
 
 @pytest.fixture
