@@ -53,8 +53,13 @@ async def status(url: str) -> int:
 
 
 async def becomes_ready(url: str) -> bool:
+    return await has_status(url, 200)
+
+
+async def has_status(url: str, expected: int) -> bool:
+    """Whether `/readyz` has this status within 10 s."""
     for _ in range(100):
-        if await status(url) == 200:
+        if await status(url) == expected:
             return True
         await asyncio.sleep(0.1)
     return False
@@ -117,7 +122,7 @@ async def test_connections_get_their_last_response_after_sigterm(database_url: s
             half_writer.write(LIVEZ[:-10])
             assert await becomes_ready(url)
             api.process.send_signal(signal.SIGTERM)
-            await api.line_with("stopping")
+            assert await has_status(url, 503)
             kept_writer.write(READYZ)
             half_writer.write(LIVEZ[-10:])
             async with connected(url) as (new, new_writer):
