@@ -84,7 +84,7 @@ async def _guarded(work: Work, *, name: str) -> Exception | None:
     try:
         await work
     except DatabaseUnavailable as error:
-        log.debug("database away", worker=name, reason=error.reason)
+        log.debug("database unavailable", worker=name, reason=error.reason)
         return error
     except Exception as error:
         log.exception("worker failed", worker=name)
