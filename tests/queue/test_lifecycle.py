@@ -31,12 +31,11 @@ from app.queue.lifecycle import (
 )
 from app.queue.models import File, Job, Task
 from app.queue.polling import open_files
-from app.queue.results import Result, close_if_done, lock_for_result, store_results
+from app.queue.results import close_if_done, lock_for_result, store_results
 from app.queue.retention import delete_task_rows
 from app.queue.submissions import fail_files, fail_unknown_model, mark_running, mark_unsure, requeue
-from app.transcripts.normalise import empty_document
-from app.transcripts.storage import prepare_transcript
 from tests.jobs.rows import create
+from tests.queue.results import result_of
 from tests.queue.transition_log import record_transitions, recorded_transitions
 
 REFUSED = Failure(FailureKind.PERMANENT, "file_url_refused", "no")
@@ -85,7 +84,7 @@ class Walk:
             )
             await lock_for_result(session, task_id, token, status="SUCCEEDED", usage_s=1)
             files = await open_files(session, task_id)
-            results = [_result(file, status) for file, status in zip(files, statuses, strict=True)]
+            results = [result_of(file, status, REFUSED) for file, status in zip(files, statuses, strict=True)]
             await store_results(session, task_id, results)
             await close_if_done(session, task_id, token)
 
@@ -97,22 +96,6 @@ class Walk:
 
     async def delete(self, job_id: UUID) -> None:
         await self.do(delete_job, self.client_id, job_id)
-
-
-def _result(file: Any, status: str) -> Result:
-    if status != "succeeded":
-        return Result(file, status, failure=REFUSED)
-    transcript = prepare_transcript(
-        raw=b"{}",
-        document=empty_document(file.url),
-        client_id=file.client_id,
-        job_id=file.job_id,
-        file_index=file.index,
-        file_url=file.url,
-        model="fun-asr",
-        region="beijing",
-    )
-    return Result(file, status, transcript=transcript)
 
 
 @pytest.fixture

@@ -30,12 +30,11 @@ from app.queue.creation import NewJob
 from app.queue.due_work import expire_submitting
 from app.queue.lifecycle import FILE_TRANSITIONS, JOB_TRANSITIONS, TASK_TRANSITIONS
 from app.queue.polling import open_files
-from app.queue.results import Result, close_if_done, lock_for_result, store_results
+from app.queue.results import close_if_done, lock_for_result, store_results
 from app.queue.submissions import fail_files, mark_running, mark_unsure, requeue, split_group
-from app.transcripts.normalise import empty_document
-from app.transcripts.storage import prepare_transcript
 from tests.databases import with_database
 from tests.jobs.rows import create
+from tests.queue.results import result_of
 from tests.queue.transition_log import record_transitions, recorded_transitions
 
 T = TypeVar("T")
@@ -206,7 +205,7 @@ class Lifecycle(RuleBasedStateMachine):
             )
             await lock_for_result(session, task, token, status="SUCCEEDED", usage_s=1)
             results = [
-                _result(file, statuses[number % len(statuses)])
+                result_of(file, statuses[number % len(statuses)], BROKEN)
                 for number, file in enumerate(await open_files(session, task))
                 if statuses[number % len(statuses)] != "open"
             ]
@@ -233,22 +232,6 @@ class Lifecycle(RuleBasedStateMachine):
             await self._finish(task, ["succeeded"])
         async with transaction(self.sessions) as session:
             assert not await _scalars(session, "SELECT id FROM jobs WHERE finished_at IS NULL")
-
-
-def _result(file: Any, status: str) -> Result:
-    if status != "succeeded":
-        return Result(file, status, failure=BROKEN)
-    transcript = prepare_transcript(
-        raw=b"{}",
-        document=empty_document(file.url),
-        client_id=file.client_id,
-        job_id=file.job_id,
-        file_index=file.index,
-        file_url=file.url,
-        model="fun-asr",
-        region="beijing",
-    )
-    return Result(file, status, transcript=transcript)
 
 
 async def _scalars(session: AsyncSession, query: str) -> list[Any]:
