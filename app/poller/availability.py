@@ -6,8 +6,9 @@ from app.catalogue import MODELS
 from app.dashscope.circuits import MODEL_UNAVAILABLE, UPSTREAM_UNAVAILABLE, Circuit
 from app.queue.submissions import Blocked
 
-# Code of files whose region has no configured account any more.
+# Code of files whose region, or whose only account, is not configured any more.
 REGION_NOT_SERVED = "region_not_served"
+ACCOUNT_NOT_CONFIGURED = "account_not_configured"
 
 
 class Availability:
@@ -63,10 +64,13 @@ class Availability:
         unknown = [self.unknown_model(region, model) for region in self._regions(model)]
         return unknown[0] if unknown and all(unknown) else None
 
-    def blocked(self, waiting: Collection[tuple[str, str]]) -> list[Blocked]:
+    def blocked(
+        self, waiting: Collection[tuple[str, str]], waiting_for_account: Collection[tuple[str, str, str]] = ()
+    ) -> list[Blocked]:
         """All regions and models without an account that takes files, sorted.
 
         A region without any account is included only for the models of `waiting`: no new files may be posted there.
+        `waiting_for_account`: region, model and account of files that only this account may submit.
         """
         found = [self._not_served(region, model) for region, model in waiting if not self._accounts.get(region)]
         if self._circuits:
@@ -75,7 +79,8 @@ class Availability:
                 found += [
                     self._blocked(region, model) for model in models if accounts and not self.works(region, model)
                 ]
-        return sorted(found, key=lambda blocked: (blocked.region, blocked.model))
+        found += [blocked for key in waiting_for_account if (blocked := self._blocked_for_account(*key))]
+        return sorted(found, key=lambda blocked: (blocked.region, blocked.model, blocked.only_account))
 
     def _not_served(self, region: str, model: str) -> Blocked:
         everywhere = not self.alternatives(region, model)
@@ -86,6 +91,14 @@ class Availability:
         last = max(circuits, key=lambda circuit: (circuit.opened_at, circuit.account))
         everywhere = not self.alternatives(region, model)
         return Blocked(region, model, everywhere, last.code, last.account, last.opened_at)
+
+    def _blocked_for_account(self, region: str, model: str, account: str) -> Blocked | None:
+        if account not in self._accounts.get(region, ()):
+            return Blocked(region, model, True, ACCOUNT_NOT_CONFIGURED, account, since=None, only_account=account)
+        circuit = self.circuit(account, model)
+        if circuit is None:
+            return None
+        return Blocked(region, model, True, circuit.code, account, circuit.opened_at, only_account=account)
 
     def _regions(self, model: str) -> list[str]:
         offered = MODELS[model].regions if model in MODELS else {}

@@ -128,7 +128,7 @@ class Poller:
         self._cancellers = {account: Canceller(context, upstream) for account, upstream in upstreams.items()}
         self._probers = {account: Prober(context, upstream) for account, upstream in upstreams.items()}
         self._deliverer = Deliverer(context)
-        self._submitters: dict[tuple[str, str], Submitter] = {}
+        self._submitters: dict[tuple[str, str, bool], Submitter] = {}
         self._accounts: dict[str, set[str]] = {region: context.accounts_of(region) for region in context.regions}
         self._has_begun = False
         # The blockages that were published last. None: not known.
@@ -170,7 +170,7 @@ class Poller:
             )
             availability = Availability(self._accounts, due_work.circuits)
             await reroute(session, due_work.waiting, availability)
-            blocked = availability.blocked(due_work.waiting)
+            blocked = availability.blocked(due_work.waiting, due_work.waiting_for_account)
             if blocked != self._blocked:
                 await publish_blockages(session, blocked)
         self._has_begun, self._blocked = True, blocked
@@ -205,10 +205,16 @@ class Poller:
     def _start_submitters(self, due_work: DueWork, availability: Availability) -> None:
         for region_name, model in due_work.waiting:
             for account, upstream in self._context.upstreams.items():
-                if upstream.account.region == region_name and model in MODELS:
-                    submitter = self._submitter(upstream, model)
-                    if availability.circuit(account, model) is None:
-                        self._context.supervisor.ensure_running(("submit", account, model), submitter.run)
+                if upstream.account.region == region_name:
+                    self._start_submitter(account, model, availability)
+        for _, model, account in due_work.waiting_for_account:
+            if account in self._context.upstreams:
+                self._start_submitter(account, model, availability, own=True)
+
+    def _start_submitter(self, account: str, model: str, availability: Availability, *, own: bool = False) -> None:
+        if model in MODELS and availability.circuit(account, model) is None:
+            submitter = self._submitter(self._context.upstreams[account], model, own=own)
+            self._context.supervisor.ensure_running(("submit", account, model, own), submitter.run)
 
     def _start_probers(self, due_work: DueWork, availability: Availability) -> None:
         for circuit in availability.open_circuits:
@@ -227,10 +233,16 @@ class Poller:
             waiting = [model for model in waiting if model == circuit.model]
         else:
             waiting = [model for model in waiting if not availability.has_own_circuit(circuit.account, model)]
-        return [self._submitter(upstream, model) for model in waiting]
+        own = [model for _, model, account in due_work.waiting_for_account if account == circuit.account]
+        return [
+            self._submitter(upstream, model, own=only)
+            for model in waiting
+            for only in ((False, True) if model in own else (False,))
+        ]
 
-    def _submitter(self, upstream: DashScope, model: str) -> Submitter:
-        key = (upstream.account.id, model)
+    def _submitter(self, upstream: DashScope, model: str, *, own: bool = False) -> Submitter:
+        """`own`: of the files that only this account may submit."""
+        key = (upstream.account.id, model, own)
         if key not in self._submitters:
             region, known = self._context.region_of(upstream), MODELS[model]
             max_files = known.max_files_per_task
@@ -239,7 +251,8 @@ class Poller:
                 region=region.name,
                 model=model,
                 max_files=max_files if max_files == 1 else region.max_files_per_task or max_files,
-                submits_per_s=len(region.accounts) * (region.submit_rps or known.submit_rps),
+                submits_per_s=(1 if own else len(region.accounts)) * (region.submit_rps or known.submit_rps),
+                own=own,
             )
             self._submitters[key] = Submitter(self._context, upstream, submit_queue)
         return self._submitters[key]

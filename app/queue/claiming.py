@@ -25,17 +25,21 @@ DRAIN_S = 0.3
 
 @dataclass(frozen=True, slots=True)
 class SubmitQueue:
-    """The queued files of one region and model, as one account takes them, with the limits that apply."""
+    """The queued files of one region and model, as one account takes them, with the limits that apply.
+
+    `own`: the files that only this account may submit. They are a queue beside that of the files for any account.
+    """
 
     account: str
     region: str
     model: str
     max_files: int  # per task
-    submits_per_s: float  # of all accounts of the region together
+    submits_per_s: float  # of all accounts that take these files together
+    own: bool = False
 
     @property
     def key(self) -> dict[str, str]:
-        return {"region": self.region, "model": self.model}
+        return {"region": self.region, "model": self.model, "only_account": self.account if self.own else ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +164,7 @@ WAITING = text("""
     CROSS JOIN LATERAL (
         SELECT group_key, job_id, queued_at FROM files
         WHERE status = 'queued' AND region = :region AND model = :model AND client_id = waiting.client_id
-          AND (not_before IS NULL OR not_before <= now())
+          AND account = :only_account AND (not_before IS NULL OR not_before <= now())
         ORDER BY job_id, index LIMIT 1
     ) AS head
     LEFT JOIN turns ON turns.region = :region AND turns.model = :model AND turns.client_id = waiting.client_id
@@ -203,7 +207,8 @@ _PICK_ANY = text("""
     SELECT files.job_id, files.index AS number, files.client_id, files.url, files.group_limit, files.refusals
     FROM (
         SELECT job_id, index FROM files
-        WHERE status = 'queued' AND region = :region AND model = :model AND (not_before IS NULL OR not_before <= now())
+        WHERE status = 'queued' AND region = :region AND model = :model AND account = :only_account
+          AND (not_before IS NULL OR not_before <= now())
         ORDER BY refusals, random() LIMIT 1
     ) AS chosen
     JOIN files ON files.job_id = chosen.job_id AND files.index = chosen.index

@@ -20,7 +20,10 @@ from app.queue.queries import find_by_keys
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A validated request. `request_sha256`: its hash, which a replay must match; None without an idempotency key."""
+    """A validated request. `request_sha256`: its hash, which a replay must match; None without an idempotency key.
+
+    `accounts`: for each URL the only account that may submit it, or an empty string; empty if there is none.
+    """
 
     client_id: UUID
     validated: ValidatedJob
@@ -30,6 +33,7 @@ class NewJob:
     webhook_url: str | None
     idempotency_key: str | None
     request_sha256: bytes | None
+    accounts: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +157,8 @@ def _row(job_id: UUID, new: NewJob) -> dict[str, Any]:
         "request_sha256": rf"\x{new.request_sha256.hex()}" if new.request_sha256 else None,
         "group_key": group_key(validated.parameters),
         "urls": new.urls,
+        "accounts": new.accounts or None,
+        "group_keys": [group_key(validated.parameters, account) for account in new.accounts] or None,
     }
 
 
@@ -166,7 +172,7 @@ _INSERT = CompiledQuery(
             FROM json_to_recordset(CAST(:jobs AS json)) AS given (
                 id uuid, client_id uuid, model text, region text, requested_region text, parameters jsonb,
                 metadata jsonb, webhook_url text, idempotency_key text, request_sha256 bytea,
-                group_key uuid, urls text[]
+                group_key uuid, urls text[], accounts text[], group_keys uuid[]
             )
         ), job AS (
             INSERT INTO jobs (id, client_id, model, region, requested_region, parameters, metadata, webhook_url,
@@ -177,9 +183,12 @@ _INSERT = CompiledQuery(
             ON CONFLICT (client_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
             RETURNING {_NEW_JOB_COLUMNS}
         ), inserted AS (
-            INSERT INTO files (job_id, index, client_id, region, model, group_key, url)
-            SELECT given.id, file.number - 1, given.client_id, given.region, given.model, given.group_key, file.url
-            FROM given JOIN job USING (id), unnest(given.urls) WITH ORDINALITY AS file (url, number)
+            INSERT INTO files (job_id, index, client_id, region, model, account, group_key, url)
+            SELECT given.id, file.number - 1, given.client_id, given.region, given.model, coalesce(file.account, ''),
+                   coalesce(file.group_key, given.group_key), file.url
+            FROM given JOIN job USING (id),
+                 unnest(given.urls, given.accounts, given.group_keys)
+                     WITH ORDINALITY AS file (url, account, group_key, number)
         )
         SELECT * FROM job
     """)  # noqa: S608 - constants

@@ -32,6 +32,7 @@ class AccountDueWork:
 @dataclass(frozen=True, slots=True)
 class DueWork:
     waiting: list[tuple[str, str]]  # (region, model) of queued files
+    waiting_for_account: list[tuple[str, str, str]]  # (region, model, account) of queued files that it alone may submit
     accounts: list[AccountDueWork]
     circuits: Sequence[Circuit]  # open ones
     deliveries: bool  # a webhook delivery is due
@@ -40,15 +41,17 @@ class DueWork:
 async def read_due_work(session: AsyncSession, accounts: Mapping[str, float]) -> DueWork:
     """Read what is due. Also turns `submitting` tasks of pollers that stopped into `unsure` ones.
 
-    Five statements, each an index probe or a few, so an idle poller costs little.
+    Six statements, each an index probe or a few, so an idle poller costs little.
     `accounts` maps an account to the seconds by which a poll must be overdue if the task list has not shown the end
     of the task.
     """
     await expire_submitting(session)
     waiting = await session.execute(_WAITING)
+    for_account = await session.execute(_WAITING_FOR_ACCOUNT)
     tasks = await session.execute(_TASKS, {"accounts": list(accounts), "late_s": list(accounts.values())})
     return DueWork(
         waiting=[(row.region, row.model) for row in waiting],
+        waiting_for_account=[(row.region, row.model, row.account) for row in for_account],
         accounts=[AccountDueWork(row.account, row.poll, row.reconcile, row.cancel, row.running) for row in tasks],
         circuits=await read_circuits(session),
         deliveries=bool(await session.scalar(_DELIVERIES)),
@@ -166,6 +169,22 @@ _WAITING = text("""
         ) AS following
     )
     SELECT region, model FROM submit_queue
+""")
+
+# The same for the files that only one account may submit: most queues have none.
+_WAITING_FOR_ACCOUNT = text("""
+    WITH RECURSIVE submit_queue AS (
+        (SELECT region, model, account FROM files WHERE status = 'queued' AND account <> ''
+         ORDER BY region, model, account LIMIT 1)
+        UNION ALL
+        SELECT following.region, following.model, following.account FROM submit_queue CROSS JOIN LATERAL (
+            SELECT region, model, account FROM files
+            WHERE status = 'queued' AND account <> ''
+              AND (region, model, account) > (submit_queue.region, submit_queue.model, submit_queue.account)
+            ORDER BY region, model, account LIMIT 1
+        ) AS following
+    )
+    SELECT region, model, account FROM submit_queue
 """)
 
 _TASKS = text(f"""

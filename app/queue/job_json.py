@@ -87,6 +87,7 @@ class FileErrorCode(_OpenEnum):
 class WaitingCode(_OpenEnum):
     """Stable word for why queued files cannot be submitted."""
 
+    ACCOUNT_NOT_CONFIGURED = "account_not_configured"
     ACCOUNT_KEY_REFUSED = "account_key_refused"
     ACCOUNT_QUOTA = "account_quota"
     ACCOUNT_UNPAID = "account_unpaid"

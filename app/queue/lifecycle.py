@@ -193,9 +193,9 @@ def stored_statuses(statuses: Sequence[FileStatus]) -> list[StoredFileStatus]:
     return [stored for stored in StoredFileStatus if visible_status(stored) in statuses]
 
 
-def group_key(parameters: Mapping[str, Any]) -> UUID:
-    """The same id for all files that may share a task within a region and model."""
-    return _hash(orjson.dumps(parameters, option=orjson.OPT_SORT_KEYS))
+def group_key(parameters: Mapping[str, Any], account: str = "") -> UUID:
+    """The same id for all files that may share a task within a region and model. `account`: `File.account`."""
+    return _hash(orjson.dumps([parameters, account] if account else parameters, option=orjson.OPT_SORT_KEYS))
 
 
 @lru_cache(maxsize=1024)

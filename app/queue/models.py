@@ -124,9 +124,18 @@ class File(Base):
             "region",
             "model",
             "client_id",
+            "account",
             "job_id",
             "index",
             postgresql_where=text("status = 'queued'"),
+        ),
+        # The accounts that own queued files.
+        Index(
+            "ix_files_account",
+            "region",
+            "model",
+            "account",
+            postgresql_where=text("status = 'queued' AND account <> ''"),
         ),
         Index("ix_files_task", "task_id", postgresql_where=text("task_id IS NOT NULL")),
         Index("ix_files_suspect", "suspect_task_id", postgresql_where=text("suspect_task_id IS NOT NULL")),
@@ -138,7 +147,9 @@ class File(Base):
     client_id: Mapped[UUID]
     region: Mapped[str] = mapped_column(Text)
     model: Mapped[str] = mapped_column(Text)
-    # Files with the same key have the same parameters, and may share a task within a region and model.
+    # The only account that may submit the file, because an upload or a hot-word list belongs to it. Empty: any account.
+    account: Mapped[str] = mapped_column(Text, default="", server_default="")
+    # Files with the same key have the same parameters and account, and may share a task within a region and model.
     group_key: Mapped[UUID]
     url: Mapped[str] = mapped_column(Text)
     status: Mapped[str] = mapped_column(Text, default="queued", server_default="queued")
@@ -264,6 +275,8 @@ class ListLease(Base):
 class Blockage(Base):
     """A region and model that no account can serve now: the `waiting_reason` of the jobs that wait there.
 
+    With an `only_account`, the row is about the files that only this account may submit.
+
     Pollers derive the rows from the circuits. The API only reads the rows, without a poller or the settings.
     """
 
@@ -271,6 +284,7 @@ class Blockage(Base):
 
     region: Mapped[str] = mapped_column(Text, primary_key=True)
     model: Mapped[str] = mapped_column(Text, primary_key=True)
+    only_account: Mapped[str] = mapped_column(Text, primary_key=True, default="", server_default="")
     # Whether files that may change their region are blocked too: no other region can take them.
     everywhere: Mapped[bool]
     code: Mapped[str] = mapped_column(Text)

@@ -51,8 +51,11 @@ class LearnedLimit:
 class Blocked:
     """A region and model that no account takes files for. `everywhere`: no other region takes them either.
 
+    With an `only_account`, this is about the files that only this account may submit.
+
     `code`, `account` and `since` are those of the circuit that opened last. Until then one account was left.
-    `account` and `since` are None if the region has no account. It is then blocked since it was published first.
+    `account` is None if the region has no account. `since` is None if the region or the account is not configured: the
+    files are then blocked since this was published first.
     """
 
     region: str
@@ -61,6 +64,7 @@ class Blocked:
     code: str
     account: str | None
     since: datetime | None
+    only_account: str = ""
 
 
 async def mark_running(
@@ -185,7 +189,11 @@ async def move_waiting_files(session: AsyncSession, region: str, model: str, *, 
 
 async def publish_blockages(session: AsyncSession, blocked: Collection[Blocked]) -> None:
     """Replace the rows of `blockages`, which the API shows as `waiting_reason`. Two statements."""
-    keys = {"regions": [each.region for each in blocked], "models": [each.model for each in blocked]}
+    keys = {
+        "regions": [each.region for each in blocked],
+        "models": [each.model for each in blocked],
+        "only_accounts": [each.only_account for each in blocked],
+    }
     await session.execute(_UNBLOCK, keys)
     await session.execute(
         _BLOCK,
@@ -220,8 +228,8 @@ def _changes(files: Sequence[Row[Any]], counts: FileCounts) -> dict[UUID, JobCha
     return changes
 
 
-# Files whose job lets the gateway choose the region. Uploads belong to an account and its region.
-_MOVABLE = f"NOT {KEEPS_REGION} AND files.url NOT LIKE 'oss://%'"
+# Files whose job lets the gateway choose the region, and which belong to no account.
+_MOVABLE = f"NOT {KEEPS_REGION} AND files.account = '' AND files.url NOT LIKE 'oss://%'"
 
 # A task row is one attempt: upstream's response to it is true no matter which poller has the lease now. Only an
 # attempt that was given up, so that its files were queued again, can no longer be accepted.
@@ -322,19 +330,23 @@ _MOVE_JOBS = text("""
 _UNBLOCK = text("""
     DELETE FROM blockages
     WHERE NOT EXISTS (
-        SELECT FROM unnest(CAST(:regions AS text[]), CAST(:models AS text[])) AS blocked (region, model)
-        WHERE blocked.region = blockages.region AND blocked.model = blockages.model)
+        SELECT FROM unnest(CAST(:regions AS text[]), CAST(:models AS text[]), CAST(:only_accounts AS text[]))
+            AS blocked (region, model, only_account)
+        WHERE blocked.region = blockages.region AND blocked.model = blockages.model
+          AND blocked.only_account = blockages.only_account)
 """)
 
 _BLOCK = text("""
-    INSERT INTO blockages (region, model, everywhere, code, account, since)
-    SELECT region, model, everywhere, code, account, coalesce(since, now()) FROM unnest(
-        CAST(:regions AS text[]), CAST(:models AS text[]), CAST(:everywhere AS bool[]), CAST(:codes AS text[]),
-        CAST(:accounts AS text[]), CAST(:since AS timestamptz[]))
-        AS blocked (region, model, everywhere, code, account, since)
-    ON CONFLICT (region, model) DO UPDATE
+    INSERT INTO blockages (region, model, only_account, everywhere, code, account, since)
+    SELECT region, model, only_account, everywhere, code, account, coalesce(since, now()) FROM unnest(
+        CAST(:regions AS text[]), CAST(:models AS text[]), CAST(:only_accounts AS text[]),
+        CAST(:everywhere AS bool[]), CAST(:codes AS text[]), CAST(:accounts AS text[]),
+        CAST(:since AS timestamptz[]))
+        AS blocked (region, model, only_account, everywhere, code, account, since)
+    ON CONFLICT (region, model, only_account) DO UPDATE
         SET everywhere = excluded.everywhere, code = excluded.code, account = excluded.account,
-            since = CASE WHEN blockages.account IS NULL AND excluded.account IS NULL THEN blockages.since
+            since = CASE WHEN blockages.code = excluded.code
+                          AND excluded.code IN ('region_not_served', 'account_not_configured') THEN blockages.since
                     ELSE excluded.since END
         WHERE (blockages.everywhere, blockages.code, blockages.account, blockages.since)
             IS DISTINCT FROM (excluded.everywhere, excluded.code, excluded.account, excluded.since)

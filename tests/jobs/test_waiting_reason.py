@@ -28,7 +28,7 @@ async def block(sessions: Sessions, *, everywhere: bool = True, code: str = "acc
             text(
                 "INSERT INTO blockages (region, model, everywhere, code, account, since)"
                 " VALUES ('beijing', 'fun-asr', :everywhere, :code, 'beijing/default', :since)"
-                " ON CONFLICT (region, model) DO UPDATE SET code = excluded.code"
+                " ON CONFLICT (region, model, only_account) DO UPDATE SET code = excluded.code"
             ),
             {"everywhere": everywhere, "code": code, "since": datetime.fromisoformat(SINCE)},
         )
