@@ -252,7 +252,11 @@ def _start() -> Settings:
 
 def _warn(settings: Settings) -> None:
     """Log the warnings of `serve`, `api` and `poller` at their start."""
-    _warn_without_keys(settings)
+    if not settings.served_regions:
+        log.warning(
+            "no region has a key, so every job is refused: set DASHSCOPE_BEIJING_API_KEY or"
+            " DASHSCOPE_SINGAPORE_API_KEY; `python -m app sandbox` prints settings that need no key"
+        )
     _warn_of_readable_files(settings)
 
 
@@ -266,14 +270,6 @@ def _secrets(settings: Settings) -> Iterator[str]:
     if settings.database_url is not None:
         password = urlsplit(settings.database_url.get_secret_value()).password or ""
         yield from {password, unquote(password)}
-
-
-def _warn_without_keys(settings: Settings) -> None:
-    if not settings.served_regions:
-        log.warning(
-            "no region has a key, so every job is refused: set DASHSCOPE_BEIJING_API_KEY or"
-            " DASHSCOPE_SINGAPORE_API_KEY; `python -m app sandbox` prints settings that need no key"
-        )
 
 
 def _warn_of_readable_files(settings: Settings) -> None:

@@ -87,7 +87,8 @@ def _check_text(url: str) -> None:
 
 
 def _scheme_error(scheme: str | None, kind: UrlKind) -> str:
-    needs = f"needs a URL that starts with {_listed([f'{name}://' for name in kind.schemes])}"
+    *others, last = (f"{name}://" for name in kind.schemes)
+    needs = f"needs a URL that starts with {', '.join(others)} or {last}"
     reason = dict(kind.hints).get((scheme or "").lower())
     return f"{needs}; {reason}" if reason else f"{needs}, such as {kind.example}"
 
@@ -133,7 +134,3 @@ def _punycode(host: str) -> str:
 
 def _encode(text: str) -> str:
     return _TO_ENCODE.sub(lambda found: quote(found[0], safe=""), text)
-
-
-def _listed(names: list[str]) -> str:
-    return f"{', '.join(names[:-1])} or {names[-1]}"

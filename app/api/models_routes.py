@@ -71,14 +71,10 @@ class ModelScenario(BaseModel):
     reason: str
 
 
-def _add_example(schema: dict[str, Any]) -> None:
-    schema["examples"] = [jsonable_encoder(describe(MODELS["fun-asr"]))]
-
-
 class Model(BaseModel):
     """A speech recognition model, as documented by DashScope."""
 
-    model_config = ConfigDict(json_schema_extra=_add_example)
+    model_config = ConfigDict(json_schema_extra={"examples": [jsonable_encoder(describe(MODELS["fun-asr"]))]})
 
     id: str
     family: Family

@@ -1,7 +1,7 @@
 """Content negotiation: the headers Accept and Accept-Encoding (RFC 9110, sections 12.5.1 and 12.5.3)."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from fastapi import Request
 
@@ -14,7 +14,9 @@ def accepts(headers: Sequence[str], media_type: str) -> bool:
     """True if the Accept headers allow the media type. The most specific range decides; no range allows every type."""
     if not headers:
         return True
-    ranges = list(_ranges(headers))
+    elements = [[part.strip() for part in element.split(";")] for element in ",".join(headers).lower().split(",")]
+    # Elements that are not media ranges are ignored.
+    ranges = [(name, _weight(parameters)) for name, *parameters in elements if "/" in name]
     kind = media_type.partition("/")[0]
     for candidate in (media_type, f"{kind}/*", "*/*"):
         weights = [weight for name, weight in ranges if name == candidate]
@@ -30,14 +32,6 @@ def accepts_gzip(request: Request) -> bool:
     # `*` stands for the codings that are not named.
     weight = weights.get("gzip", weights.get("*", 0))
     return weight > 0 and weight >= weights.get("identity", 0)
-
-
-def _ranges(headers: Sequence[str]) -> Iterator[tuple[str, float]]:
-    """Each media range and its weight. Elements that are not media ranges are ignored."""
-    for element in ",".join(headers).lower().split(","):
-        name, *parameters = (part.strip() for part in element.split(";"))
-        if "/" in name:
-            yield name, _weight(parameters)
 
 
 def _weight(parameters: Sequence[str]) -> float:

@@ -1,7 +1,6 @@
 """Request bodies: JSON in UTF-8 of bounded size where a call takes one, none where it does not."""
 
 import json
-from collections.abc import Sequence
 from email.message import Message
 from typing import Any
 
@@ -41,7 +40,9 @@ class RequestBody(BaseModel):
             _limit("", body, MAX_ITEMS)
             for name, value in body.items():
                 if isinstance(value, dict | list) and len(value) > MAX_ITEMS and name in cls.model_fields:
-                    _limit(f"/{name}", value, _max_items(cls.model_fields[name].metadata))
+                    metadata = cls.model_fields[name].metadata
+                    max_items = next((each.max_length for each in metadata if isinstance(each, MaxLen)), MAX_ITEMS)
+                    _limit(f"/{name}", value, max_items)
         return body
 
 
@@ -115,7 +116,3 @@ def _limit(pointer: str, value: dict[str, Any] | list[Any], max_items: int) -> N
         members = "fields" if isinstance(value, dict) else "items"
         detail = f"has {len(value):,} {members}; at most {max_items:,} are possible"
         raise InvalidRequest(f"{pointer or 'The body'} {detail}.", faults=[Fault(pointer, detail)])
-
-
-def _max_items(metadata: Sequence[Any]) -> int:
-    return next((each.max_length for each in metadata if isinstance(each, MaxLen)), MAX_ITEMS)

@@ -17,7 +17,6 @@ from app.clients.service import NAME_PATTERN
 from app.clients.tokens import cursor_key, hash_token
 from app.db import transaction
 from app.errors import AdminDisabled, ClientExists, Forbidden, NotFound
-from app.settings import Settings
 
 router = APIRouter(
     prefix="/v1/clients",
@@ -80,7 +79,8 @@ async def list_clients(
     sessions: SessionsDep, settings: SettingsDep, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
 ) -> Page[Client]:
     """Includes revoked clients."""
-    key = _cursor_key(settings)
+    # ADMIN_TOKEN is set: AdminRoute refuses requests without it.
+    key = cursor_key(hash_token(settings.admin_token.get_secret_value() if settings.admin_token else ""))
     before = decode_cursor(cursor, tuple[Literal["clients"], UUID], key)[1] if cursor is not None else None
     async with transaction(sessions) as session:
         rows = await service.list_clients(session, limit=limit + 1, before=before)
@@ -106,8 +106,3 @@ async def revoke_client(client_id: UUID, sessions: SessionsDep) -> Response:
     async with transaction(sessions) as session:
         await service.revoke_client_by_id(session, client_id)
     return Response(status_code=204)
-
-
-def _cursor_key(settings: Settings) -> bytes:
-    """Derived from ADMIN_TOKEN, which is set: AdminRoute refuses requests without it."""
-    return cursor_key(hash_token(settings.admin_token.get_secret_value() if settings.admin_token else ""))

@@ -91,7 +91,9 @@ async def send_once(
         async with asyncio.timeout(deadline_s):
             return await _receive(http, request, max_bytes)
     except (httpx.HTTPError, aiohttp.ClientError, TimeoutError, OSError, UnusableBody) as error:
-        reason = f"no response ({_error_name(error)})"
+        cause = error.__cause__ if isinstance(error.__cause__, aiohttp.ClientError) else error
+        # The name only: the message of the exception may hold the URL, and its request holds the key.
+        reason = f"no response ({type(cause).__name__})"
         return NotSent(reason) if _never_sent(error) else NoResponse(reason)
 
 
@@ -133,8 +135,3 @@ def _never_sent(error: Exception) -> bool:
         return True
     # Transports other than aiohttp's, as in tests, raise httpx's own exception.
     return isinstance(error, httpx.ConnectError) and error.__cause__ is None
-
-
-def _error_name(error: Exception) -> str:
-    """The name of the exception. Its message may hold the URL, and its request holds the key."""
-    return type(error.__cause__ if isinstance(error.__cause__, aiohttp.ClientError) else error).__name__

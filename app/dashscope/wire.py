@@ -135,7 +135,16 @@ def parse_page(body: bytes) -> TaskPage:
     rows = response.get("data", response.get("tasks"))
     if not isinstance(rows, list):
         raise MalformedResponse("the response has no list of tasks")
-    tasks = tuple(_listed(row) for row in rows if isinstance(row, dict) and _is_task_id(row.get("task_id")))
+    tasks = tuple(
+        ListedTask(
+            task_id=row["task_id"],
+            status=_listed_status(row),
+            model=_text(row.get("model_name")),
+            created_ms=_int(row.get("gmt_create")) or _int(row.get("start_time")),
+        )
+        for row in rows
+        if isinstance(row, dict) and _is_task_id(row.get("task_id"))
+    )
     return TaskPage(tasks, _total_pages(response))
 
 
@@ -181,15 +190,6 @@ def _item(row: Mapping[str, Any]) -> FileOutcome:
         code=None if url else code,
         message=_text(row.get("message")),
         ended=not running and not without_outcome,
-    )
-
-
-def _listed(row: Mapping[str, Any]) -> ListedTask:
-    return ListedTask(
-        task_id=row["task_id"],
-        status=_listed_status(row),
-        model=_text(row.get("model_name")),
-        created_ms=_int(row.get("gmt_create")) or _int(row.get("start_time")),
     )
 
 

@@ -153,7 +153,8 @@ class ListDiff:
 
         A task that no sweep has shown, and that may be unread, counts as ended only after the next sweep.
         """
-        listed = _listed(sweep)
+        tasks = [task for pages in sweep for page in pages for task in page.tasks]
+        listed = {task.task_id: task.created_ms or 0 for task in tasks if not task.status.ended}
         known = self._created_ms | listed
         unread = [span for pages in sweep for span in unread_spans(pages)]
         missing = {row_id: task_id for row_id, task_id in running.items() if task_id not in listed}
@@ -163,7 +164,7 @@ class ListDiff:
         return [
             row_id
             for row_id, task_id in missing.items()
-            if task_id not in doubtful and not _within(unread, known.get(task_id, 0))
+            if task_id not in doubtful and not any(since <= known.get(task_id, 0) <= until for since, until in unread)
         ]
 
 
@@ -172,17 +173,3 @@ def unread_spans(pages: Sequence[TaskPage]) -> Iterator[tuple[int, int]]:
     times = [[task.created_ms for task in page.tasks if task.created_ms] for page in pages]
     for older, newer in pairwise(each for each in times if each):
         yield max(older), min(newer)
-
-
-def _listed(sweep: Sequence[Sequence[TaskPage]]) -> dict[str, int]:
-    return {
-        task.task_id: task.created_ms or 0
-        for pages in sweep
-        for page in pages
-        for task in page.tasks
-        if not task.status.ended
-    }
-
-
-def _within(spans: Sequence[tuple[int, int]], created_ms: int) -> bool:
-    return any(since <= created_ms <= until for since, until in spans)

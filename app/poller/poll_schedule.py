@@ -34,14 +34,12 @@ class DurationEstimate:
         """Seconds until the next poll of a task that was submitted `elapsed_s` ago."""
         earliest = elapsed_s + MIN_WAIT_S if elapsed_s else 0.0
         ends = self._expected_ends()
+        agree = len(self._recent) >= MIN_DURATIONS and ends[-1] <= ends[0] * AGREEMENT
         for expected in ends:
             if expected > max(elapsed_s, earliest):
-                max_wait_s = MAX_WAIT_S if self._agree(ends) else max(MAX_WAIT_IN_DOUBT_S, elapsed_s * GROWTH)
+                max_wait_s = MAX_WAIT_S if agree else max(MAX_WAIT_IN_DOUBT_S, elapsed_s * GROWTH)
                 return min(expected - elapsed_s, max_wait_s, MAX_WAIT_S)
         return min(max(elapsed_s * GROWTH, MIN_WAIT_S), MAX_WAIT_S)
-
-    def _agree(self, ends: list[float]) -> bool:
-        return len(self._recent) >= MIN_DURATIONS and ends[-1] <= ends[0] * AGREEMENT
 
     def _expected_ends(self) -> list[float]:
         ordered = sorted(self._recent)

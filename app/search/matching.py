@@ -59,18 +59,14 @@ def matches(segment: Segment, query: Query, first_row: int = 0) -> Iterator[Matc
         found = _in_channel(text, query)
         if found:
             overlap, rows = segment.read_head()
-            seen = {} if at else _in_overlap(text, overlap, query)
             sentences = text.split(BORDER)
+            # The previous segment has reported the matches of the overlap already.
+            seen = _in_channel(BORDER.join(sentences[:overlap]), query) if overlap and not at else {}
             for row, (first, last) in found.items():
                 if at + row >= first_row and row not in seen:
                     passage = BORDER.join(sentences[first : last + 1])
                     yield _match(rows[at + first : at + last + 1], passage, query, row=at + row)
         at += text.count(BORDER) + 1
-
-
-def _in_overlap(text: str, rows: int, query: Query) -> dict[int, tuple[int, int]]:
-    """The matches that the previous segment has reported already."""
-    return _in_channel(BORDER.join(text.split(BORDER)[:rows]), query) if rows else {}
 
 
 def _in_channel(text: str, query: Query) -> dict[int, tuple[int, int]]:
@@ -127,13 +123,9 @@ def _snippet_of(text: str, query: Query) -> str:
     places = origins(text)
     if places is None:
         return snippet(texts.folded.replace(BORDER, " "), ranges)
-    marks = [(places[start], _end(places, stop)) for start, stop in ranges]
+    # A match extends to the end of its last letter: `ﬀ` and `㎏` fold to two characters each.
+    marks = [(places[start], places[bisect_right(places, places[stop - 1], stop)]) for start, stop in ranges]
     return snippet(text.replace(BORDER, " "), marks)
-
-
-def _end(places: Sequence[int], stop: int) -> int:
-    """Extends a match to the end of its last letter: `ﬀ` and `㎏` fold to two characters each."""
-    return places[bisect_right(places, places[stop - 1], stop)]
 
 
 def snippet(text: str, marks: Iterable[TextRange]) -> str:

@@ -92,14 +92,19 @@ async def search(
     read, stop_at = 0, time.monotonic() + READ_S
     async with aclosing(_candidates(session, parameters, start)) as batches:
         async for candidates in batches:
-            rows = (await session.execute(_READ, _pointers(candidates) | parameters)).all()
+            pointers = {
+                "transcript_ids": [each.transcript_id for each in candidates],
+                "numbers": [each.number for each in candidates],
+            }
+            rows = (await session.execute(_READ, pointers | parameters)).all()
             limits = _ReadLimits(
                 query=query, start=start, max_hits=limit + 1 - len(hits), min_rows=MIN_READ - read, stop_at=stop_at
             )
             found, unread = await asyncio.to_thread(_read, rows, limits)
             hits += found
             if len(hits) > limit:
-                return SearchResult(hits[:limit], _after(hits[limit - 1]))
+                hit = hits[limit - 1]
+                return SearchResult(hits[:limit], HitPosition(hit.transcript_id, hit.number, hit.match.row + 1))
             if unread is not None:
                 return SearchResult(hits, _position(unread))
             read += len(candidates)
@@ -162,19 +167,8 @@ def _parameters(client_id: UUID, query: Query, filters: TranscriptFilters) -> di
     }
 
 
-def _after(hit: Hit) -> HitPosition:
-    return HitPosition(hit.transcript_id, hit.number, hit.match.row + 1)
-
-
 def _from(start: HitPosition, limit: int) -> dict[str, Any]:
     return {"transcript_id": start.transcript_id, "number": start.number, "limit": limit}
-
-
-def _pointers(candidates: Sequence[HitPosition]) -> dict[str, Any]:
-    return {
-        "transcript_ids": [each.transcript_id for each in candidates],
-        "numbers": [each.number for each in candidates],
-    }
 
 
 def _position(row: Row[Any]) -> HitPosition:

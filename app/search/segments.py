@@ -89,7 +89,8 @@ class Segments:
         return self._prepared
 
     def _close(self, *, next_channel: int | None) -> None:
-        channels = [BORDER.join(text for _, text in group) for _, group in groupby(self._rows, key=_channel_of)]
+        by_channel = groupby(self._rows, key=lambda row: row[0][0])
+        channels = [BORDER.join(text for _, text in group) for _, group in by_channel]
         head = msgspec.json.encode((self._overlap, [row for row, _ in self._rows]))
         self._prepared.append(PreparedSegment(len(self._prepared), pack(Segment(head, channels))))
         self._rows = self._last_rows(next_channel)
@@ -120,10 +121,6 @@ def unpack(texts: bytes) -> Segment:
 
 def segment_terms(segment: Segment) -> set[int]:
     return set().union(*(text_terms(fold(channel)) for channel in segment.channels))
-
-
-def _channel_of(row: tuple[SentenceRow, str]) -> int:
-    return row[0][0]
 
 
 # Old segments repeat at most one sentence and store a boolean.

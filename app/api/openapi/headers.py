@@ -37,7 +37,7 @@ def add_headers(document: dict[str, Any]) -> None:
         for operation in operations.values():
             limited = {"clientToken": []} in operation.get("security", ())
             for status, response in operation["responses"].items():
-                common = {name: _reference(name) for name in _names(status, limited=limited)}
+                common = {name: {"$ref": f"#/components/headers/{name}"} for name in _names(status, limited=limited)}
                 response["headers"] = common | response.get("headers", {})
 
 
@@ -46,7 +46,3 @@ def _names(status: str, *, limited: bool) -> Iterator[str]:
     if limited and status != "401":  # the client is unknown
         yield from ("RateLimit", "RateLimit-Policy")
     yield from sorted({name for each in PROBLEM_TYPES.values() if str(each.status) == status for name in each.headers})
-
-
-def _reference(name: str) -> dict[str, str]:
-    return {"$ref": f"#/components/headers/{name}"}

@@ -34,7 +34,7 @@ def prepare_schemas(document: Schema) -> Schema:
     schemas = document["components"]["schemas"]
     schemas |= {name: schema for name, schema in found.items() if name not in schemas}
     for name in _OPEN & schemas.keys():
-        schemas[name] = _open(schemas[name])
+        schemas[name] = _open_enum(schemas[name].get("enum", ()), schemas[name].get("description", ""))
     schemas["ProblemCode"] = _open_enum(
         (error.code for error in PROBLEM_TYPES), "Stable identifier of a kind of error."
     )
@@ -94,10 +94,6 @@ def _without_defaults(schema: Schema) -> Schema:
         if default := field.pop("default", None):
             field["description"] = f"{field.get('description', '')} Default: `{default}`.".strip()
     return schema
-
-
-def _open(schema: Schema) -> Schema:
-    return _open_enum(schema.get("enum", ()), schema.get("description", ""))
 
 
 def _open_enum(values: Iterable[str], description: str) -> Schema:
