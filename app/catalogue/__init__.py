@@ -1,6 +1,5 @@
 """DashScope's models, regions, parameters, limits and prices as data, and the validation of jobs. Pure."""
 
-from app.catalogue.description import describe
 from app.catalogue.model import (
     REGIONS,
     Deprecation,
@@ -11,6 +10,7 @@ from app.catalogue.model import (
     RegionName,
     SampleRates,
     Scenario,
+    describe,
 )
 from app.catalogue.registry import MODELS, cost, find_model
 from app.catalogue.scenarios import SCENARIOS

@@ -1,11 +1,11 @@
-"""The types of the catalogue: models, parameters and prices, without data and behaviour."""
+"""The types of the catalogue: models, parameters and prices. The data is in the modules of the families."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from app.catalogue.schema import ValueSchema
 
@@ -114,3 +114,60 @@ class Model:
     scenarios: tuple[Scenario, ...]
     notes: tuple[str, ...]
     input_style: InputStyle = "file_urls"
+
+
+def describe(model: Model) -> dict[str, Any]:
+    """The JSON of a model in `GET /v1/models`.
+
+    Sizes are in bytes, durations in seconds, rates per second. Prices are decimal strings. Null means no limit.
+    """
+    return {
+        "id": model.id,
+        "family": model.family.value,
+        "alias_of": model.alias_of,
+        "regions": [
+            {"region": region, "price_per_second": f"{price.price_per_second:f}", "currency": price.currency}
+            for region, price in model.regions.items()
+        ],
+        "languages": list(model.languages),
+        "dialects": model.dialects,
+        "sample_rates": {
+            "minimum_hz": model.sample_rates.minimum_hz,
+            "maximum_hz": model.sample_rates.maximum_hz,
+        },
+        "formats": list(model.formats),
+        "limits": {
+            "max_file_bytes": model.max_file_bytes,
+            "max_duration_s": model.max_duration_s,
+            "max_files_per_task": model.max_files_per_task,
+        },
+        "rate_limits": {"submit_rps": round(model.submit_rps, 3), "query_rps": model.query_rps},
+        "features": dict(model.features),
+        "parameters": [_describe_parameter(parameter) for parameter in model.parameters],
+        "deprecation": model.deprecation
+        and {
+            "retires_at": model.deprecation.retires_at.isoformat(),
+            "replacement": model.deprecation.replacement,
+        },
+        "scenarios": [{"scenario": row.scenario, "reason": row.reason} for row in model.scenarios],
+        "notes": list(model.notes),
+    }
+
+
+def _describe_parameter(parameter: Parameter) -> dict[str, Any]:
+    """For arrays, `minimum`, `maximum`, `values` and `max_length` apply to the elements."""
+    schema = parameter.schema
+    leaf = schema.items or schema
+    default = parameter.default
+    return {
+        "name": parameter.name,
+        "type": schema.type,
+        "items": schema.items.type if schema.items else None,
+        "default": list(default) if isinstance(default, tuple) else default,
+        "minimum": leaf.minimum,
+        "maximum": leaf.maximum,
+        "values": list(leaf.values) or None,
+        "max_length": leaf.max_length,
+        "max_items": schema.max_items,
+        "description": parameter.description,
+    }
