@@ -10,9 +10,8 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
 from app.api.openapi.examples import add_page_examples, restore_examples
-from app.api.openapi.headers import add_headers
 from app.api.openapi.schemas import prepare_schemas
-from app.api.problems import InvalidJson, NotAcceptable, Problem, UnsupportedMediaType, responses
+from app.api.problems import PROBLEM_TYPES, InvalidJson, NotAcceptable, Problem, UnsupportedMediaType, responses
 from app.errors import (
     BodyTooLarge,
     DatabaseUnavailable,
@@ -25,6 +24,29 @@ from app.errors import (
 
 _GENERIC_PAGE = re.compile(r"\bPage_(\w+)_\b")  # `JobPage` reads better in generated clients than `Page_Job_`
 _TEMPLATE = "#/components/schemas/{model}"
+_STRING = {"type": "string"}
+_HEADERS: dict[str, dict[str, Any]] = {
+    "X-Request-ID": {
+        "description": "The X-Request-ID of the request if it was valid, else a new one. The gateway's log has it too.",
+        "schema": _STRING,
+    },
+    "Retry-After": {
+        "description": "Seconds to wait before the next attempt.",
+        "schema": {"type": "integer", "minimum": 0},
+    },
+    "RateLimit": {
+        "description": "The remaining `requests`; the quota is full again after `t` seconds. Only if the gateway limits"
+        " requests.",
+        "schema": _STRING,
+        "example": '"requests";r=19;t=1',
+    },
+    "RateLimit-Policy": {
+        "description": "The limits of a client: requests per second, waiting files. Only if there are limits.",
+        "schema": _STRING,
+        "example": '"requests";q=20;w=1, "waiting-files";q=10000;qu="files"',
+    },
+    "WWW-Authenticate": {"description": "The authentication scheme.", "schema": _STRING},
+}
 
 
 def operation_id(route: APIRoute) -> str:
@@ -47,7 +69,7 @@ def build_openapi(app: FastAPI) -> dict[str, Any]:
         )
         _describe_ids(document)
         _add_problems(document)
-        add_headers(document)
+        _add_headers(document)
         add_page_examples(document["components"]["schemas"])
         restore_examples(document["components"]["schemas"])
         app.openapi_schema = json.loads(_GENERIC_PAGE.sub(r"\1Page", json.dumps(prepare_schemas(document))))
@@ -110,3 +132,23 @@ def _document_errors(operation: dict[str, Any], common: dict[int | str, dict[str
         own_examples = next(iter(own["content"].values())).setdefault("examples", {})
         own_examples.update({**next(iter(response["content"].values()))["examples"], **own_examples})
     operation["responses"] = dict(sorted(documented.items()))
+
+
+def _add_headers(document: dict[str, Any]) -> None:
+    """Adds the headers common to all responses of a kind. Headers that a route documents stay unchanged."""
+    document["components"]["headers"] = _HEADERS
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            limited = {"clientToken": []} in operation.get("security", ())
+            for status, response in operation["responses"].items():
+                common = {
+                    name: {"$ref": f"#/components/headers/{name}"} for name in _header_names(status, limited=limited)
+                }
+                response["headers"] = common | response.get("headers", {})
+
+
+def _header_names(status: str, *, limited: bool) -> Iterator[str]:
+    yield "X-Request-ID"
+    if limited and status != "401":  # the client is unknown
+        yield from ("RateLimit", "RateLimit-Policy")
+    yield from sorted({name for each in PROBLEM_TYPES.values() if str(each.status) == status for name in each.headers})
