@@ -30,9 +30,8 @@ from app.api.request_body import require_json
 from app.api.strict_route import StrictRoute, prefixed_query
 from app.catalogue import validate_job
 from app.clients.authentication import bearer_token
-from app.dashscope.failures import classify_call, classify_file
+from app.dashscope.failures import classify_call, classify_file, hide_other_urls
 from app.dashscope.file_urls import file_key, share_key, upload_path
-from app.dashscope.quoted_urls import hide_other_urls
 from app.dashscope.result_files import is_result_host
 from app.dashscope.transport import no_cookies
 from app.dashscope.wire import parse_error, parse_page, parse_result_url, parse_submitted, parse_task

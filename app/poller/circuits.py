@@ -1,17 +1,42 @@
-"""Opens and closes circuits, and logs each change once."""
+"""Opens and closes circuits, logs each change once, and tells an outage of upstream from single lost calls."""
 
+import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import structlog
 
 from app.dashscope.circuits import close_circuit, open_circuit
-from app.dashscope.failures import Failure, FailureKind
-from app.dashscope.quoted_urls import hide_other_urls
+from app.dashscope.failures import Failure, FailureKind, hide_other_urls
 from app.db import Session
 
 log = structlog.get_logger()
 
+# Upstream counts as unreachable after this many failed calls in a row that span at least this time. Either alone may
+# be an accident: 64 submits in flight lose their responses together, and an idle account makes few calls a minute.
+UNREACHABLE_CALLS = 3
+UNREACHABLE_AFTER_S = 10.0
 _WHOLE_ACCOUNT = frozenset({FailureKind.ACCOUNT_BLOCKED, FailureKind.TRANSIENT})
+
+
+class Reachability:
+    """Whether upstream responds to the calls of one account, as this process has seen it."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._failures = 0
+        self._since = 0.0
+
+    def succeeded(self) -> None:
+        """Note a usable response, which may be a refusal."""
+        self._failures = 0
+
+    def failed(self) -> bool:
+        """Note a call without a usable response. Returns whether upstream counts as unreachable."""
+        if not self._failures:
+            self._since = self._clock()
+        self._failures += 1
+        return self._failures >= UNREACHABLE_CALLS and self._clock() - self._since >= UNREACHABLE_AFTER_S
 
 
 async def open_for(session: Session, account: str, model: str, failure: Failure) -> None:

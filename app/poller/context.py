@@ -13,10 +13,9 @@ from app.dashscope.circuits import UPSTREAM_UNAVAILABLE
 from app.dashscope.client import DashScope, OutcomeUnknown
 from app.dashscope.failures import Failure, FailureKind
 from app.db import Sessions, transaction
-from app.poller.circuits import open_for
+from app.poller.circuits import Reachability, open_for
 from app.poller.metrics import THROTTLED
 from app.poller.poll_schedule import DurationEstimate
-from app.poller.reachability import Reachability
 from app.poller.supervisor import Supervisor
 from app.queue.leases import Leases
 from app.settings import Region

@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from app.dashscope.failures import Failure, FailureKind, classify_file
-from app.dashscope.quoted_urls import hide_other_urls
+from app.dashscope.failures import Failure, FailureKind, classify_file, hide_other_urls
 from app.dashscope.result_files import FetchFailed, FetchFailureKind
 from app.dashscope.wire import FileOutcome, TaskSnapshot, TaskStatus
 from app.poller.assignment import assign

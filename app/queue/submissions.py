@@ -16,8 +16,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.dashscope.failures import Failure
-from app.dashscope.quoted_urls import hide_other_urls
+from app.dashscope.failures import Failure, hide_other_urls
 from app.queue.counters import JobChange, apply_changes
 from app.queue.job_json import KEEPS_REGION
 from app.queue.leases import RELEASE_LEASE

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.dashscope.failures import classify_file
-from app.dashscope.quoted_urls import hide_other_urls
+from app.dashscope.failures import classify_file, hide_other_urls
 
 OWN = "https://own.example/a%2Fb.wav?Signature=s%3D"
 SHOWN = "https://own.example/a%2Fb.wav"

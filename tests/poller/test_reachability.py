@@ -2,8 +2,8 @@
 
 import pytest
 
-from app.poller import reachability
-from app.poller.reachability import Reachability
+from app.poller import circuits
+from app.poller.circuits import Reachability
 from app.sandbox import RunningSandbox
 from app.sandbox.faults import Faults
 from tests.poller.conftest import QueueClient, StartPoller
@@ -26,7 +26,7 @@ def test_upstream_is_unreachable_after_several_failed_calls_over_some_seconds() 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reachability, "UNREACHABLE_AFTER_S", 0.0)
+    monkeypatch.setattr(circuits, "UNREACHABLE_AFTER_S", 0.0)
 
 
 @pytest.mark.usefixtures("impatient")
