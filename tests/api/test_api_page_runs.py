@@ -47,13 +47,13 @@ class Reader:
             case _:
                 return ids
 
-    async def job(self, wish: str = "") -> str:
-        body = {"file_urls": [f"https://example.com/a.wav{wish}"], "webhook_url": self.hook.url()}
+    async def job(self, directive: str = "") -> str:
+        body = {"file_urls": [f"https://example.com/a.wav{directive}"], "webhook_url": self.hook.url()}
         created = await self.http.post("/v1/jobs", json=body)
         return str(created.json()["id"])
 
-    async def done(self, wish: str = "") -> dict[str, str]:
-        job = (await self.http.get(f"/v1/jobs/{await self.job(wish)}?wait=60")).json()
+    async def done(self, directive: str = "") -> dict[str, str]:
+        job = (await self.http.get(f"/v1/jobs/{await self.job(directive)}?wait=60")).json()
         assert job["finished_at"], job
         deliveries = (await self.http.get(f"/v1/jobs/{job['id']}/deliveries")).json()["items"]
         return {
@@ -78,8 +78,8 @@ class Reader:
             env={"PATH": os.environ["PATH"], "CURL_HOME": str(Path.cwd()), "ADMIN_TOKEN": ADMIN_TOKEN, **ids},
         )
         async with asyncio.timeout(PATIENCE_S):
-            _, said = await process.communicate()
-        return said.decode() if process.returncode == 0 else f"exit {process.returncode}: {said.decode()}"
+            _, output = await process.communicate()
+        return output.decode() if process.returncode == 0 else f"exit {process.returncode}: {output.decode()}"
 
 
 @pytest.fixture
@@ -110,9 +110,9 @@ async def test_every_curl_does_what_the_page_says(reader: Reader, folder: Path) 
     wrong = []
     for call in calls():
         operation = operations[operation_of(call, operations)]["operationId"]
-        said = await reader.run(call, await reader.ids_for(operation, ids))
-        if said != str(call.status):
-            wrong.append(f"{call.command}\n→ {said}")
+        status = await reader.run(call, await reader.ids_for(operation, ids))
+        if status != str(call.status):
+            wrong.append(f"{call.command}\n→ {status}")
     assert not wrong, "\n\n".join(wrong)
     assert (folder / "captions.srt").read_text().startswith("1\n")
     assert (folder / "captions.vtt").read_text().startswith("WEBVTT")

@@ -1,4 +1,4 @@
-"""Three generators make clients from both documents; each client does submit, wait, transcript and 422, unedited."""
+"""Clients from three generators and both documents submit, wait, read a transcript and get a 422, without edits."""
 
 import shutil
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.generated.commands import run
 from tests.generated.conftest import TOOLS, Gateway, need
 
 HERE = Path(__file__).parent
-# For programs that end before optimised code pays: generator and compiler take 5 s of processor time instead of 11.
+# For short programs: without optimisation the generator and the compiler take 5 s of processor time instead of 11.
 BRIEF_JAVA = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
 DONE = "submitted, waited, read, refused"
 
@@ -22,8 +22,8 @@ documents = pytest.mark.parametrize("document", DOCUMENTS)
 async def test_the_document_is_valid(gateway: Gateway, tmp_path: Path, document: str) -> None:
     validate = need("openapi-spec-validator")
     async with httpx.AsyncClient() as http:
-        answer = await http.get(f"{gateway.url}/{document}")
-    (tmp_path / document).write_bytes(answer.content)
+        response = await http.get(f"{gateway.url}/{document}")
+    (tmp_path / document).write_bytes(response.content)
     await run(validate, document, cwd=tmp_path)
 
 
@@ -34,12 +34,12 @@ async def test_a_python_client(gateway: Gateway, tmp_path: Path, document: str) 
         *(generate, "generate", "--url", f"{gateway.url}/{document}", "--meta", "none", "--fail-on-warning"),
         *("--config", HERE / "python" / "config.yml", "--output-path", tmp_path / "asr_client"),
         cwd=tmp_path,
-        PATH=str(TOOLS),  # ruff tidies what is generated
+        PATH=str(TOOLS),  # the generator formats its output with ruff
     )
-    said = await run(
+    output = await run(
         *(TOOLS / "python", HERE / "python" / "run.py", gateway.url, gateway.token), cwd=tmp_path, PYTHONPATH="."
     )
-    assert DONE in said
+    assert DONE in output
 
 
 async def test_a_typescript_client(gateway: Gateway, tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ async def test_a_typescript_client(gateway: Gateway, tmp_path: Path) -> None:
     shutil.copytree(HERE / "typescript", project, ignore=shutil.ignore_patterns("node_modules"))
     await run(npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline", cwd=project)
     tools = project / "node_modules" / ".bin"
-    for document in DOCUMENTS:  # in one test, for the installation takes longer than all the rest
+    for document in DOCUMENTS:  # in one test, because the installation takes longer than the rest
         await run(tools / "openapi-typescript", f"{gateway.url}/{document}", "-o", "api.d.ts", cwd=project)
         await run(tools / "tsc", "--strict", "--project", ".", cwd=project)
         assert DONE in await run(node, "run.js", gateway.url, gateway.token, cwd=project)
@@ -64,7 +64,7 @@ async def test_a_java_client(gateway: Gateway, tmp_path: Path, document: str) ->
         cwd=tmp_path,
         **BRIEF_JAVA,
     )
-    # The generator's own jar has the Jackson that its clients need.
+    # The generator's jar includes Jackson, which its clients need.
     jar = next(TOOLS.parent.glob("lib/*/site-packages/openapi_generator_cli/openapi-generator.jar"))
     sources = [*(tmp_path / "src" / "main").rglob("*.java"), *(HERE / "java").rglob("*.java")]
     await run(javac, "-nowarn", "-encoding", "UTF-8", "-cp", jar, "-d", "classes", *sources, cwd=tmp_path, **BRIEF_JAVA)

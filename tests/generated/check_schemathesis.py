@@ -1,6 +1,6 @@
-"""schemathesis over the whole document: every operation, all checks, requests that are right and requests that are not.
+"""schemathesis over the whole document: every operation, all checks, valid and invalid requests.
 
-With fixed examples, so that the same code has the same result. What is left out says why: schemathesis.toml.
+The examples are fixed, so that the same code has the same result. schemathesis.toml gives the reason of each exception.
 """
 
 import re
@@ -19,21 +19,21 @@ MAX_EXAMPLES = "50"
 _SUCCESSES = re.compile(r'asr_gateway_http_requests_total\{method="(\w+)",route="([^"]+)",status="2\d\d"\}')
 
 
-async def test_each_call_does_what_the_document_says(gateway: Gateway, tmp_path: Path) -> None:
+async def test_each_call_conforms_to_the_document(gateway: Gateway, tmp_path: Path) -> None:
     config = tmp_path / "schemathesis.toml"
     config.write_text("".join((HERE / name).read_text() for name in ("schemathesis.toml", "schemathesis-ids.toml")))
     headers = {"Authorization": f"Bearer {gateway.token}"}
     async with receiver() as hook, httpx.AsyncClient(base_url=gateway.url, headers=headers, timeout=70) as http:
-        ids = await things(http, gateway, hook.url())
+        ids = await resources(http, gateway, hook.url())
         before = await successes(http)
         await schemathesis(gateway, config, phases="examples,coverage,fuzzing", **ids)
         paths = (await http.get("/openapi.json")).json()["paths"].items()
         reached = {call for call, count in (await successes(http)).items() if count > before.get(call, 0)}
-    # A check that never gets past a 401 or a 404 has nothing to say.
+    # An operation that responds only with 401 or 404 is not checked.
     assert {(method.upper(), path) for path, methods in paths for method in methods} - reached == set()
 
 
-async def test_calls_one_after_the_other_do_what_the_document_says(gateway: Gateway) -> None:
+async def test_sequences_of_calls_conform_to_the_document(gateway: Gateway) -> None:
     await schemathesis(gateway, HERE / "schemathesis.toml", phases="stateful")
 
 
@@ -48,8 +48,8 @@ async def schemathesis(gateway: Gateway, config: Path, *, phases: str, **ids: st
     )
 
 
-async def things(http: httpx.AsyncClient, gateway: Gateway, hook: str) -> dict[str, str]:
-    """What schemathesis-ids.toml names."""
+async def resources(http: httpx.AsyncClient, gateway: Gateway, hook: str) -> dict[str, str]:
+    """The ids that schemathesis-ids.toml names, of new resources."""
     done, dropped, deleted = [await job(http, hook) for _ in range(3)]
     deliveries = (await http.get(f"/v1/jobs/{done['id']}/deliveries")).json()["items"]
     admin = {"Authorization": f"Bearer {gateway.admin_token}"}
@@ -66,14 +66,14 @@ async def things(http: httpx.AsyncClient, gateway: Gateway, hook: str) -> dict[s
     }
 
 
-async def job(http: httpx.AsyncClient, hook: str, wish: str = "", *, wait_s: int = 60) -> dict[str, Any]:
-    body = {"file_urls": [SAMPLE + wish], "webhook_url": hook}
+async def job(http: httpx.AsyncClient, hook: str, directive: str = "", *, wait_s: int = 60) -> dict[str, Any]:
+    body = {"file_urls": [SAMPLE + directive], "webhook_url": hook}
     created: dict[str, Any] = (await http.post("/v1/jobs", params={"wait": wait_s}, json=body)).json()
     return created
 
 
 async def successes(http: httpx.AsyncClient) -> dict[tuple[str, str], float]:
-    """How often each call was answered with 2xx, by method and path."""
+    """The number of 2xx responses by method and path."""
     lines = (await http.get("/metrics")).text.splitlines()
     found = ((_SUCCESSES.match(line), line.rpartition(" ")[2]) for line in lines)
     return {(match[1], match[2]): float(count) for match, count in found if match}

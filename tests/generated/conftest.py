@@ -36,10 +36,10 @@ async def gateway(database_url: str) -> AsyncIterator[Gateway]:
 
 
 def need(command: str) -> str:
-    """The command's path. Without it the check is skipped and says so; in CI, which has everything, it fails."""
+    """The path of the command. A check without its command is skipped. In CI, which has all commands, it fails."""
     path = shutil.which(command, path=f"{TOOLS}:{os.environ['PATH']}")
     if path is None and os.environ.get("CHECK_SKIPS_NOTHING"):
-        pytest.fail(f"{command} is not on the path, and this run may skip nothing")
+        pytest.fail(f"{command} is not on the path, and CHECK_SKIPS_NOTHING is set")
     if path is None:
         pytest.skip(f"{command} is not on the path")
     return path
