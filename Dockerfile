@@ -9,7 +9,7 @@ RUN /opt/venv/bin/python -m pip install --no-cache-dir --disable-pip-version-che
     -r requirements.lock
 
 FROM ${PYTHON_IMAGE}
-# A fixed number, so that a mounted data directory can be given to it. PostgreSQL refuses to run as root.
+# A fixed number, so that a mounted data directory can be owned by it. PostgreSQL refuses to run as root.
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /data --shell /usr/sbin/nologin asr \
     && install --directory --owner=asr --group=asr --mode=0750 /data
 WORKDIR /srv/asr-gateway

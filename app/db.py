@@ -223,7 +223,7 @@ def _unwrap(pooled: PoolProxiedConnection) -> RawConnection:
 
 
 def _return_to_pool(pooled: PoolProxiedConnection, lost: bool) -> None:
-    """Discards the connection if it is lost, or if a transaction is open because its end was cancelled.
+    """Discards the connection if it is lost, or if a transaction is open because its end was canceled.
 
     Needs no await, and so none of SQLAlchemy's greenlets: the pool's reset finds nothing to roll back, because it
     does not see transactions that were begun on the raw connection.

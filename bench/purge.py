@@ -120,11 +120,11 @@ async def _show(when: str, sessions: Sessions, until: "asyncio.Task[None]") -> N
     median, late = percentile(taken, 0.5), percentile(taken, 0.95)
     assert median is not None
     assert late is not None
-    shown = ", ".join(
+    times = ", ".join(
         f"{name} {seconds * 1000:.1f} ms"
         for name, seconds in (("median", median), ("p95", late), ("longest", taken[-1]))
     )
-    print(f"a claim {when:14} {shown} ({len(taken)} claims)", flush=True)
+    print(f"a claim {when:14} {times} ({len(taken)} claims)", flush=True)
 
 
 async def _claims(sessions: Sessions, *, until: "asyncio.Task[None]") -> list[float]:

@@ -132,11 +132,11 @@ def _settings(base_url: str, most: int) -> Settings:
 async def _post(sessions: Sessions) -> UUID:
     """Create a job for each file, which is the most expensive way."""
     client_id = new_id()
-    asked = validate_job(model="fun-asr", region="beijing", parameters={}, served=["beijing"])
+    validated = validate_job(model="fun-asr", region="beijing", parameters={}, served=["beijing"])
     async with transaction(sessions) as session:
         await session.execute(insert(Client).values(id=client_id, name="bench", token_sha256=b"bench"))
         urls = [f"https://example.com/{number}.wav" for number in range(FILES)]
-        jobs = [NewJob(client_id, asked, "beijing", [url], {}, None, None, b"") for url in urls]
+        jobs = [NewJob(client_id, validated, "beijing", [url], {}, None, None, b"") for url in urls]
         await create_jobs(await raw_connection_of(session), jobs)
     return client_id
 

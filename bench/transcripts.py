@@ -94,11 +94,11 @@ async def _bench() -> list[Line]:
 
 
 def _printed(lines: Iterable[Line]) -> list[Line]:
-    shown = []
+    lines = []
     for line in lines:
         print(line, flush=True)
-        shown.append(line)
-    return shown
+        lines.append(line)
+    return lines
 
 
 def _memory(under_test: UnderTest) -> Iterator[Line]:

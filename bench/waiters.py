@@ -127,8 +127,8 @@ async def _measure(server: Server, name: str, suffix: str, *, jobs: int, at_once
     memory = psutil.Process(server.api.process.pid).memory_info().rss / 2**20
     await _close(waiters)
     if name != "warm-up":
-        shown = " ".join(f"{(percentile(lags, share) or 0) * 1000:6.0f}" for share in (0.5, 0.95, 1))
-        print(f"{name:34} {shown}   {connections} connections, {memory:.0f} MB, {_open_files(server)} files")
+        columns = " ".join(f"{(percentile(lags, share) or 0) * 1000:6.0f}" for share in (0.5, 0.95, 1))
+        print(f"{name:34} {columns}   {connections} connections, {memory:.0f} MB, {_open_files(server)} files")
     return (percentile(lags, 0.95) or 0) <= TARGET_S
 
 

@@ -54,7 +54,7 @@ async def run() -> None:
 
 def main() -> None:
     if context.is_offline_mode():
-        raise SystemExit("Offline mode is not supported: migrations look at the database.")
+        raise SystemExit("Offline mode is not supported: migrations read the database.")
     asyncio.run(run())
 
 

@@ -9,8 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 EXEMPT = ROOT / "app" / "server" / "http_protocol.py"
 # Modules without an underscore that their libraries do not document.
 INTERNAL_MODULES = ("fastapi.dependencies", "sqlalchemy.util", "uvicorn.protocols.http.httptools_impl")
-# Documented methods of named tuples.
-# The names that namedtuple and enum document.
+# The names with an underscore that namedtuple and enum document.
 PUBLIC = {"_asdict", "_name_", "_replace", "_value_"}
 
 

@@ -261,7 +261,7 @@ async def test_a_slow_head_has_the_same_deadline_as_a_stalled_one() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(url).port)
         writer.write(b"GET /")
         dripping = asyncio.create_task(drip(writer))
-        with suppress(ConnectionResetError):  # the answer to a letter that was sent after the connection was closed
+        with suppress(ConnectionResetError):  # the server resets a connection that gets bytes after its end
             assert await reader.read() == b""
         dripping.cancel()
         writer.close()

@@ -1,1 +1,1 @@
-"""What all routes share; nothing of what they serve."""
+"""Parts of the HTTP API that all routes share. They do not know the resources that the routes serve."""

@@ -1,4 +1,4 @@
-"""What a poller has to do, and the claims of tasks that are to be reconciled or canceled upstream.
+"""The work that is due for a poller, and the claims of tasks that are to be reconciled or canceled upstream.
 
 All functions take a session and run in the caller's transaction, which should be short.
 """

@@ -115,7 +115,7 @@ async def find_by_keys(
 async def find_changed(connection: RawConnection, seen: Collection[JobVersion]) -> list[JobVersion]:
     """Those of the `seen` versions whose job has changed, is final or deleted, or whose client is revoked.
 
-    Versions with FINAL_VERSION ignore changes. One statement with a primary key look-up per job: 2,000 take 5 ms.
+    Versions with FINAL_VERSION ignore changes. One statement with a primary key lookup per job: 2,000 take 5 ms.
     """
     ids, versions, reasons = zip(*seen, strict=True)
     return [JobVersion(*row) for row in await _CHANGED.fetch(connection, ids=ids, versions=versions, reasons=reasons)]

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import app.main  # noqa: F401 - with it all rooms, and so all errors that callers may see
+import app.main  # noqa: F401 - imports all packages, and so all errors that callers may see
 from app.api.problems import problem_type
 from app.dashscope.circuits import UPSTREAM_UNAVAILABLE
 from app.dashscope.failures import CALL_FAILURES, FILE_FAILURES, FailureKind
@@ -64,6 +64,6 @@ def _words_of_failures() -> Iterator[str]:
     yield REGION_NOT_SERVED
     for table in (CALL_FAILURES, FILE_FAILURES):
         yield from (word for _, word in table.values())
-    for room in ("dashscope", "poller"):
-        for path in (ROOT / "app" / room).rglob("*.py"):
+    for package in ("dashscope", "poller"):
+        for path in (ROOT / "app" / package).rglob("*.py"):
             yield from _MADE.findall(path.read_text())

@@ -107,8 +107,8 @@ async def test_client_token_is_refused(api: httpx.AsyncClient) -> None:
 
 async def test_missing_and_wrong_tokens_are_401(app: FastAPI, stranger: httpx.AsyncClient) -> None:
     assert (await stranger.get("/v1/clients")).status_code == 401
-    async with caller(app, ADMIN_TOKEN + "x") as somebody:
-        assert (await somebody.get("/v1/clients")).status_code == 401
+    async with caller(app, ADMIN_TOKEN + "x") as other:
+        assert (await other.get("/v1/clients")).status_code == 401
 
 
 async def test_without_admin_token_client_management_is_disabled(sessions: Sessions) -> None:

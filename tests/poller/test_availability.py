@@ -30,7 +30,7 @@ KEY_OF_B = circuit("beijing/b", "account_key_refused")
         ([UNKNOWN_TO_A, circuit("beijing/a", "account_unpaid"), KEY_OF_B], False),
     ],
 )
-def test_model_is_unknown_if_all_accounts_with_a_word_about_it_say_so(
+def test_model_is_unknown_if_every_account_that_is_not_blocked_reports_it_unknown(
     circuits: list[Circuit], *, unknown: bool
 ) -> None:
     assert (Availability(ACCOUNTS, circuits).unknown_model("beijing", "fun-asr") is not None) is unknown

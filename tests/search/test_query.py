@@ -51,7 +51,7 @@ from tests.search.search_case import find, found, segmented, sentences
         ('"hello', "Hello world"),
     ],
 )
-def test_finds(q: str, text: str) -> None:
+def test_query_finds_a_sentence(q: str, text: str) -> None:
     (snippet,) = found(q, "Before。", text, "After.")
     assert "<mark>" in snippet
 
@@ -76,7 +76,7 @@ def test_finds(q: str, text: str) -> None:
         ("refund order", "refunds"),
     ],
 )
-def test_does_not_find(q: str, text: str) -> None:
+def test_query_does_not_find_a_sentence(q: str, text: str) -> None:
     assert found(q, text) == []
 
 
