@@ -46,7 +46,7 @@ _BY_STATUS: dict[int, tuple[type[GatewayError], str]] = {
     415: (UnsupportedMediaType, "Send JSON, with `Content-Type: application/json`."),
     503: (ServiceUnavailable, "Try again in a moment."),
 }
-# pydantic's words are for Python types; callers send JSON.
+# pydantic's messages name Python types, but callers send JSON.
 _WORDING = {
     "extra_forbidden": "is not a known field",
     "missing": "is required",
@@ -109,7 +109,7 @@ def _http_problem(request: Request, error: HTTPException) -> Response:
 
 
 def validation_problem(problems: Sequence[Mapping[str, Any]]) -> GatewayError:
-    """pydantic's errors in the gateway's words. Input values are never repeated: they may be secrets."""
+    """The problem of pydantic's errors, in the gateway's wording. Never has input values: they may be secrets."""
     first = problems[0]
     if first["type"] == "json_invalid":
         return InvalidJson(f"The body is not JSON: {first['ctx']['error']}, at character {first['loc'][-1]}.")

@@ -22,7 +22,7 @@ from app.settings import Region
 from app.webhooks.sender import Sender
 
 RESULT_SLOTS = 8
-# Pauses after calls in a row without a usable response. A single one is an accident and costs no pause.
+# Pauses after calls in a row without a usable response. A single one causes no pause.
 UNREACHABLE_PAUSES_S = (0.0, 0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 
 

@@ -98,7 +98,7 @@ async def finish_running(sessions: Sessions, job_id: UUID) -> None:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(TIMEOUT_S):
-        while not condition():  # noqa: ASYNC110 - what ends a connection sets no event of ours
+        while not condition():  # noqa: ASYNC110 - no event signals the end of a connection
             await asyncio.sleep(0.005)
 
 
