@@ -62,6 +62,28 @@ class IdempotencyKeyReused(InvalidRequest):
     code = "idempotency_key_reused"
 
 
+class UnsupportedFormat(InvalidRequest):
+    """The model does not take files with this extension."""
+
+    code = "unsupported_format"
+
+
+class UploadNotFound(InvalidRequest):
+    """A job names an upload that does not exist, or that belongs to another client."""
+
+    code = "upload_not_found"
+
+
+class UploadExpired(InvalidRequest):
+    code = "upload_expired"
+
+
+class UploadNotForModel(InvalidRequest):
+    """A file in DashScope's temporary storage belongs to one model."""
+
+    code = "upload_not_for_model"
+
+
 class Unauthorized(GatewayError):
     code = "unauthorized"
 
@@ -72,6 +94,10 @@ class NotFound(GatewayError):
 
 class BodyTooLarge(GatewayError):
     code = "body_too_large"
+
+
+class UploadTooLarge(BodyTooLarge):
+    code = "upload_too_large"
 
 
 class ServiceUnavailable(GatewayError):
@@ -94,6 +120,12 @@ class DatabaseUnavailable(ServiceUnavailable):
         super().__init__(detail, faults=faults)
         self.reason = reason
         self.explanation = explanation or detail
+
+
+class UploadUnavailable(ServiceUnavailable):
+    """No store takes the upload now."""
+
+    code = "upload_unavailable"
 
 
 class RateLimited(GatewayError):

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import httpx
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
@@ -23,6 +24,9 @@ from app.settings import Settings
 from app.transcripts import export_routes as exports
 from app.transcripts import routes as transcripts
 from app.transcripts.queries import StoredBodies
+from app.uploads import routes as uploads
+from app.uploads.stores import open_store
+from app.uploads.uploader import Uploader
 from app.webhooks import routes as webhooks
 
 VERSION = "0.1.0"
@@ -37,6 +41,7 @@ in `RateLimit`; a request that exceeds a limit is a 429 with `Retry-After`. HEAD
 TAGS = [
     {"name": "jobs", "description": "Up to 10,000 files that are transcribed with the same model and parameters."},
     {"name": "transcripts", "description": "The results of the files, stored until you delete them."},
+    {"name": "uploads", "description": "Local files, stored where DashScope can fetch them."},
     {"name": "models", "description": "The models of DashScope, with parameters, limits and prices."},
     {"name": "webhooks", "description": "Notifications of final jobs, in the form of Standard Webhooks 1.0."},
     {
@@ -49,9 +54,17 @@ TAGS = [
 
 
 def create_app(
-    settings: Settings, *, sessions: Sessions, waiters: JobWaiters | None = None, wakeup: WakeUp | None = None
+    settings: Settings,
+    *,
+    sessions: Sessions,
+    http: httpx.AsyncClient | None = None,
+    waiters: JobWaiters | None = None,
+    wakeup: WakeUp | None = None,
 ) -> FastAPI:
-    """The API over one database. Close `waiters` when the server stops; `wakeup` wakes a poller in this process."""
+    """The API over one database. Close `waiters` when the server stops; `wakeup` wakes a poller in this process.
+
+    `http` is for calls to DashScope, such as those of uploads. Without one, the application makes no such calls.
+    """
     app = FastAPI(
         title="asr-gateway",
         version=VERSION,
@@ -72,6 +85,9 @@ def create_app(
     app.state.stopping = False
     app.state.authenticator = authenticator = Authenticator(settings, sessions)
     app.state.services = JobServices(settings, sessions, waiters=waiters, wakeup=wakeup)
+    app.state.uploader = Uploader(
+        settings, sessions, http or httpx.AsyncClient(), open_store(settings.upload_store, settings.public_url)
+    )
     app.state.stored_bodies = StoredBodies(sessions)
     app.state.ping_limit = webhooks.ping_limit()
     add_problem_handlers(app, require_token=authenticator.require_token)
@@ -82,8 +98,10 @@ def create_app(
 
 def _add_routes(app: FastAPI) -> None:
     """Routes are matched in this order."""
-    for module in (jobs, event_stream, transcripts, transcript_deletion, exports, search, webhooks):
+    for module in (jobs, event_stream, transcripts, transcript_deletion, exports, search, webhooks, uploads):
         app.include_router(module.router)
+    for router in (uploads.upload_router, uploads.content_router):
+        app.include_router(router)
     app.include_router(models_routes.models_router(AuthenticatedRoute))
     for router in (clients.router, health.router, docs.router):
         app.include_router(router)

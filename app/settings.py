@@ -84,6 +84,11 @@ class Settings(BaseSettings):
     webhook_allowed_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
     client_requests_per_s: int | None = Field(None, ge=1, le=100_000)
     client_waiting_files: int | None = Field(None, ge=1, le=10_000_000)
+    # Where uploads are kept: s3://bucket/prefix or file:///folder. Unset: in DashScope's temporary storage.
+    upload_store: str | None = None
+    upload_retention_days: int = Field(7, ge=1, le=36500)
+    # The address under which DashScope reaches the gateway. Needed for an upload store in a folder.
+    public_url: str | None = None
     retention_days: int | None = Field(None, ge=1, le=36500)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -107,16 +112,33 @@ class Settings(BaseSettings):
     @field_validator("dashscope_beijing_base_url", "dashscope_singapore_base_url")
     @classmethod
     def _check_base_url(cls, value: str) -> str:
-        try:
-            parts = urlsplit(value)
-            port_fits = parts.port != 0
-        except ValueError:
-            port_fits = False
-        if not port_fits or parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None:
-            raise ValueError("needs an http or https URL such as https://dashscope.aliyuncs.com/api/v1")
-        if parts.query or parts.fragment:
-            raise ValueError("needs a URL without ? and #, such as https://dashscope.aliyuncs.com/api/v1")
+        return _check_http_url(value, "https://dashscope.aliyuncs.com/api/v1")
+
+    @field_validator("upload_store")
+    @classmethod
+    def _check_upload_store(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        is_bucket = parts.scheme == "s3" and parts.netloc
+        is_folder = parts.scheme == "file" and not parts.netloc and parts.path.startswith("/")
+        if not (is_bucket or is_folder) or parts.query or parts.fragment:
+            raise ValueError("needs s3://bucket/prefix or file:///folder")
         return value.rstrip("/")
+
+    @field_validator("public_url")
+    @classmethod
+    def _check_public_url(cls, value: str | None) -> str | None:
+        return value if value is None else _check_http_url(value, "https://asr.example.com")
+
+    @model_validator(mode="after")
+    def _check_upload_settings(self) -> "Settings":
+        if self.upload_store is not None and self.upload_store.startswith("file:") and self.public_url is None:
+            raise ValueError(
+                "PUBLIC_URL is not set, needs the URL under which DashScope reaches this gateway, because UPLOAD_STORE"
+                " is a folder"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_keys(self) -> "Settings":
@@ -150,6 +172,20 @@ class Settings(BaseSettings):
         if secret is None:
             return ()
         return tuple(_parse_accounts(region, secret.get_secret_value()))
+
+
+def _check_http_url(value: str, example: str) -> str:
+    """The URL without a slash at its end. Raises ValueError."""
+    try:
+        parts = urlsplit(value)
+        port_fits = parts.port != 0
+    except ValueError:
+        port_fits = False
+    if not port_fits or parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None:
+        raise ValueError(f"needs an http or https URL such as {example}")
+    if parts.query or parts.fragment:
+        raise ValueError(f"needs a URL without ? and #, such as {example}")
+    return value.rstrip("/")
 
 
 def load_settings(env: Mapping[str, Any] | None = None) -> Settings:

@@ -22,7 +22,7 @@ class UrlKind:
 
 
 FILE_URL = UrlKind(
-    ("http", "https", "oss"),
+    ("http", "https", "oss", "upload"),
     "https://example.com/audio.wav",
     (
         ("file", "DashScope cannot read local files: upload the file or serve it over HTTP"),

@@ -10,6 +10,7 @@ import app.dashscope.models
 import app.queue.models
 import app.search.models
 import app.transcripts.models
+import app.uploads.models
 import app.webhooks.models  # noqa: F401 - each import declares its tables
 from app.db import Base, create_engine
 from app.embedded.server import start_embedded

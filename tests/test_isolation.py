@@ -4,18 +4,20 @@ A new path parameter needs an entry in `own_ids`, a new body or required paramet
 """
 
 import re
+from datetime import timedelta
 from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 import httpx
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import func, insert
 
 from app.clients.service import CurrentClient
 from app.db import Sessions, transaction
 from app.identifiers import new_id
 from app.main import create_app
 from app.settings import load_settings
+from app.uploads.models import Upload
 from app.webhooks.models import Delivery
 from tests.api_fixtures import *  # noqa: F403 - fixtures are found by their names
 from tests.jobs.rows import SUCCEEDED, add_job
@@ -63,7 +65,17 @@ async def own_ids(api_client: tuple[CurrentClient, str], sessions: Sessions) -> 
     delivery = {"type": "job.succeeded", "url": "https://example.com/hook", "host": "example.com", "body": "{}"}
     async with transaction(sessions) as session:
         await session.execute(insert(Delivery).values(id=delivery_id, job_id=job_id, client_id=client_id, **delivery))
-    return {"job_id": job_id, "transcript_id": transcript.id, "delivery_id": delivery_id, "client_id": client_id}
+        upload = {"file_name": "a.wav", "size_bytes": 4, "sha256": b"", "model": "fun-asr", "region": "beijing"}
+        upload |= {"file_url": "oss://a.wav", "account": "beijing/default", "expires_at": func.now() + timedelta(1)}
+        upload_id = new_id()
+        await session.execute(insert(Upload).values(id=upload_id, client_id=client_id, **upload))
+    return {
+        "job_id": job_id,
+        "transcript_id": transcript.id,
+        "delivery_id": delivery_id,
+        "client_id": client_id,
+        "upload_id": upload_id,
+    }
 
 
 async def send(http: httpx.AsyncClient, call: Call, ids: dict[str, UUID]) -> httpx.Response:

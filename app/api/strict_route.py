@@ -44,6 +44,9 @@ class QueryParameters:
 class StrictRoute(APIRoute):
     """Checks the query and the headers, then lets FastAPI read the body and call the endpoint."""
 
+    # The endpoint reads the body itself, as a stream.
+    streams_body = False
+
     async def authorize(self, request: Request) -> None:
         """Runs before the body is read.
 
@@ -56,7 +59,7 @@ class StrictRoute(APIRoute):
             require_json(request)
         if self._responds_with_json and not accepts(request.headers.getlist("accept"), "application/json"):
             raise NotAcceptable("This call answers with JSON; accept `application/json`, or send no Accept at all.")
-        if self.body_field is None and request.method in {"POST", "DELETE"}:
+        if self.body_field is None and not self.streams_body and request.method in {"POST", "DELETE"}:
             await require_no_body(request)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

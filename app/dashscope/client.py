@@ -13,6 +13,7 @@ import orjson
 
 from app.dashscope import wire
 from app.dashscope.failures import Failure, FailureKind, classify_call
+from app.dashscope.temporary_storage import UploadPolicy, parse_policy
 from app.dashscope.transport import (
     CALL_TIMEOUT_S,
     MAX_RESPONSE_BYTES,
@@ -99,6 +100,13 @@ class DashScope:
     async def cancel(self, task_id: str) -> Failure | None:
         """Cancel a task that is still PENDING. Returns None on success. Source: protocol, section 5.2."""
         return await self._request("POST", f"/tasks/{quote(task_id, safe='')}/cancel", wire.parse_canceled)
+
+    async def upload_policy(self, model: str) -> UploadPolicy | Failure:
+        """A permission to send files for the model to temporary storage. Source: protocol, section 7.
+
+        Each file needs a policy that is at most five minutes old.
+        """
+        return await self._request("GET", "/uploads", parse_policy, params={"action": "getPolicy", "model": model})
 
     async def _request(
         self,

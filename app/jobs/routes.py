@@ -33,6 +33,7 @@ from app.errors import (
     TooManyWaitingFiles,
     UnknownModel,
 )
+from app.jobs.bound_accounts import bind_accounts
 from app.jobs.dependencies import job_services, preference_applied, wait_for_job, wait_s
 from app.jobs.parameters import CREATE_JOB, GET_JOB, LIST_JOBS, CreateJob, GetJob, ListJobs
 from app.jobs.schemas import MAX_FILES, JobFilePage, JobPage
@@ -115,7 +116,7 @@ async def create_job(request: Request) -> Response:
     new = validate_new_job(
         values.body, client_id=client.id, idempotency_key=values.header.idempotency_key, served=services.served
     )
-    created = await services.create_job(new)
+    created = await services.create_job(await bind_accounts(services.sessions, new))
     snapshot = created.snapshot
     if not created.replayed:
         services.wakeup.notify()

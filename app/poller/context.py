@@ -19,6 +19,7 @@ from app.poller.poll_schedule import DurationEstimate
 from app.poller.supervisor import Supervisor
 from app.queue.leases import Leases
 from app.settings import Region
+from app.uploads.links import UploadLinks
 from app.webhooks.sender import Sender
 
 RESULT_SLOTS = 8
@@ -42,6 +43,7 @@ class PollerContext:
     results_http: httpx.AsyncClient
     sender: Sender
     stopping: asyncio.Event
+    upload_links: UploadLinks
     # None: finished jobs are kept for ever.
     retention_days: int | None = None
     # Small results in memory at a time, from their first byte until they are compressed.

@@ -9,6 +9,7 @@ from uuid import uuid4
 import structlog
 
 from app.dashscope.circuits import read_circuits
+from app.dashscope.temporary_storage import StorageFailed
 from app.db import Sessions, transaction
 from app.identifiers import UUID_MIN
 from app.poller.context import PollerContext
@@ -30,20 +31,42 @@ from app.queue.retention import (
 from app.queue.submissions import requeue
 from app.search.indexing import index_segments
 from app.transcripts.storage import segment_old_transcripts
+from app.uploads.service import mark_deleted, obsolete_uploads
 
 CLEAN_UP_EVERY_S = 600.0
 PURGE_EVERY_S = 600.0
 MEASURE_EVERY_S = 15.0
 # With batches of 100 transcripts: more than one poller collects.
+DELETE_UPLOADS_EVERY_S = 60.0
 INDEX_EVERY_S = 0.5
 SEGMENT_OLD_EVERY_S = 1.0
 
+UPLOADS_PER_STEP = 100
 PURGE_PAUSE_S = 0.1
 # Without a purge most old tasks still have files, so each clean-up reads only this many hours beyond TASK_HOURS.
 # Rows that are missed while no poller runs stay; they do no harm.
 CLEAN_UP_SPAN_HOURS = 2
 
 log = structlog.get_logger()
+
+
+async def delete_uploads(context: PollerContext) -> None:
+    """Delete the bytes of uploads that have expired, and of those of revoked clients."""
+    store = context.upload_links.store
+    while store is not None and not context.stopping.is_set():
+        async with transaction(context.sessions) as session:
+            uploads = await obsolete_uploads(session, limit=UPLOADS_PER_STEP)
+        deleted = []
+        for upload in uploads:
+            try:
+                await store.delete(upload.object_key or "")
+                deleted.append(upload.id)
+            except StorageFailed as error:
+                log.warning("upload not deleted", upload=str(upload.id), reason=str(error))
+        async with transaction(context.sessions) as session:
+            await mark_deleted(session, deleted)
+        if len(deleted) < UPLOADS_PER_STEP:
+            return
 
 
 async def purge(context: PollerContext, days: int) -> None:

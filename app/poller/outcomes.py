@@ -144,7 +144,7 @@ def _items_of(
     snapshot: TaskSnapshot, files: Sequence[TaskFile], finished_urls: Sequence[str], file_count: int
 ) -> list[FileOutcome | None]:
     """The item of each file. Without items, the code of the task applies to every file."""
-    urls = [*(file.url for file in files), *finished_urls]
+    urls = [*(file.sent_as for file in files), *finished_urls]
     if not snapshot.items and snapshot.code:
         found: list[FileOutcome | None] = [
             FileOutcome(url, code=snapshot.code, message=snapshot.message) for url in urls

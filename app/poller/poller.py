@@ -34,6 +34,8 @@ from app.queue.leases import Leases
 from app.queue.submissions import Blocked, publish_blockages
 from app.queue.wakeup import WakeUp
 from app.settings import Settings
+from app.uploads.links import UploadLinks
+from app.uploads.stores import open_store
 from app.webhooks.sender import Sender
 
 ROUND_S = 0.2
@@ -109,6 +111,7 @@ async def poller_context(settings: Settings, engine: Engine, stop: asyncio.Event
             results_http=results_http,
             sender=Sender(settings.webhook_allowed_networks),
             stopping=stop,
+            upload_links=UploadLinks(sessions, open_store(settings.upload_store, settings.public_url)),
             retention_days=settings.retention_days,
         )
 
@@ -183,6 +186,11 @@ class Poller:
         self._periodic("measure", maintenance.measure, maintenance.MEASURE_EVERY_S)
         self._periodic("index", maintenance.index, maintenance.INDEX_EVERY_S)
         self._periodic("segment_old", maintenance.segment_old, maintenance.SEGMENT_OLD_EVERY_S)
+        self._periodic(
+            "delete_uploads",
+            lambda *_: maintenance.delete_uploads(self._context),
+            maintenance.DELETE_UPLOADS_EVERY_S,
+        )
         if days := self._context.retention_days:
             self._periodic("purge", lambda *_: maintenance.purge(self._context, days), maintenance.PURGE_EVERY_S)
 

@@ -130,7 +130,7 @@ class ResultFetcher:
             if MODELS[task.model].input_style == "file_url":
                 # The response to a query names no file for these models; only the result does.
                 named = await asyncio.to_thread(parse_result_url, raw)
-                if not is_of(file.url, named):
+                if not is_of(file.sent_as, named):
                     return _without_result(file, after_other_name(file, ended_s=task.ended_s))
             return await asyncio.to_thread(self._transcribed, task, file, raw, usage_s)
         except UnreadableResult as error:

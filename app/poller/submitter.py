@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from uuid import uuid4
 
@@ -20,12 +21,15 @@ from app.queue.claiming import Claim, SubmitQueue, claim_any_file, claim_files
 from app.queue.submissions import (
     UpstreamTaskTaken,
     fail_files,
+    fail_uploads,
     mark_running,
     mark_unsure,
+    record_sent_urls,
     requeue,
     requeue_suspects,
     split_group,
 )
+from app.uploads.links import EXPIRED, ExpiredUploads, FileLinks, LinksUnavailable
 
 MAX_IN_FLIGHT = 64
 # The task list usually shows a new task within a second.
@@ -101,7 +105,11 @@ class Submitter:
         self, claim: Claim, sent: asyncio.Event, *, probe: "asyncio.Future[SubmitOutcome] | None"
     ) -> None:
         with self._context.leases.hold(claim.token):
-            outcome = await self._send(claim, sent)
+            links = await self._links(claim)
+            if links is None:
+                sent.set()
+                return
+            outcome = await self._send(claim, links, sent)
             suspect = False
             if outcome is not None:
                 suspect = self._is_suspect(claim, outcome)
@@ -115,7 +123,28 @@ class Submitter:
             if await self._context.note_response(self._submit_queue.account, outcome):
                 self._refused = True
 
-    async def _send(self, claim: Claim, sent: asyncio.Event) -> SubmitOutcome | None:
+    async def _links(self, claim: Claim) -> Sequence[str] | None:
+        """The URLs to send, or None if the files are queued again because of their uploads."""
+        try:
+            links = await self._context.upload_links.links(claim.file_urls)
+            if isinstance(links, FileLinks) and not links.sent_as:
+                return links.urls
+            async with transaction(self._context.sessions) as session:
+                match links:
+                    case FileLinks(urls, sent_as):
+                        await record_sent_urls(session, claim.task_id, sent_as)
+                        return urls
+                    case ExpiredUploads(urls):
+                        await fail_uploads(session, claim.task_id, urls, failure=EXPIRED)
+                    case LinksUnavailable(reason):
+                        log.warning("links to uploads unavailable", task=str(claim.task_id), reason=reason)
+                        await requeue(session, claim.task_id)
+                        self._resume_at = time.monotonic() + RETRY_S
+        except DatabaseUnavailable:
+            await self._store(claim, None, probe=False, suspect=False)
+        return None
+
+    async def _send(self, claim: Claim, file_urls: Sequence[str], sent: asyncio.Event) -> SubmitOutcome | None:
         """Send the submit. None if it was not sent: no database, told to stop, or the lease may have expired."""
         try:
             # The checks come after the budget, so that nothing delays the call once the budget allows it.
@@ -126,7 +155,7 @@ class Submitter:
                 return await self._upstream.submit(
                     model=self._submit_queue.model,
                     input_style=MODELS[self._submit_queue.model].input_style,
-                    file_urls=claim.file_urls,
+                    file_urls=file_urls,
                     parameters=claim.parameters,
                 )
         except DatabaseUnavailable:

@@ -122,7 +122,8 @@ _LOCK_TASKS = text("""
 _DROP_FILES = text("""
     UPDATE tasks SET
         canceled_urls = canceled_urls || ARRAY(
-            SELECT url FROM files WHERE task_id = tasks.id AND job_id = :job_id AND status = 'submitting'),
+            SELECT coalesce(sent_as, url) FROM files
+            WHERE task_id = tasks.id AND job_id = :job_id AND status = 'submitting'),
         cancel_wanted_at = CASE WHEN others.wait THEN NULL ELSE now() END,
         next_poll_at = CASE WHEN others.wait OR state <> 'running' THEN next_poll_at END
     FROM (

@@ -205,7 +205,10 @@ _TASKS = text(f"""
 _DELIVERIES = text("SELECT EXISTS (SELECT FROM deliveries WHERE status = 'pending' AND due_at <= now())")
 
 # The files that were sent include those that were canceled since. Without them the upstream task would not match.
-_URLS = "ARRAY(SELECT url FROM files WHERE files.task_id = tasks.id UNION SELECT unnest(tasks.canceled_urls)) AS urls"
+_URLS = """
+    ARRAY(SELECT coalesce(sent_as, url) FROM files WHERE files.task_id = tasks.id
+          UNION SELECT unnest(tasks.canceled_urls)) AS urls
+"""
 
 _CLAIM_UNSURE = text(f"""
     UPDATE tasks SET {TAKE_LEASE}

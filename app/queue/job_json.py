@@ -80,6 +80,7 @@ class FileErrorCode(_OpenEnum):
     RESULT_MISSING = "result_missing"
     RESULT_TOO_LARGE = "result_too_large"
     RESULT_UNREADABLE = "result_unreadable"
+    UPLOAD_EXPIRED = "upload_expired"
     UPSTREAM_ERROR = "upstream_error"
     UPSTREAM_REFUSED = "upstream_refused"
 

@@ -8,6 +8,7 @@ Files, and the functions of this package that move them:
     submitting -> running                          mark_running: upstream accepted the task
     submitting -> queued                           requeue, split_group: upstream has no such task
     submitting -> failed                           fail_files: upstream refused the files
+                                                   fail_uploads: the upload has expired
     running -> succeeded, failed                   store_results
     running -> queued                              store_results: the file is submitted once more
     queued, submitting, running -> canceled        cancel_job

@@ -152,6 +152,8 @@ class File(Base):
     # Files with the same key have the same parameters and account, and may share a task within a region and model.
     group_key: Mapped[UUID]
     url: Mapped[str] = mapped_column(Text)
+    # How responses name the file if another URL was sent: `oss://` and the path of that URL. Set for `upload://` files.
+    sent_as: Mapped[str | None] = mapped_column(Text)
     status: Mapped[str] = mapped_column(Text, default="queued", server_default="queued")
     # The last task that carried the file. NULL after a cancel, a retry, or a submit that did not reach upstream.
     task_id: Mapped[UUID | None] = mapped_column(ForeignKey("tasks.id"))

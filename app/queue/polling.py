@@ -26,6 +26,7 @@ class TaskFile:
     index: int
     client_id: UUID
     url: str
+    sent_as: str  # how responses name the file: `url`, unless another URL was sent
     attempts: int
     result_failures: int
 
@@ -73,7 +74,7 @@ async def claim_poll(session: AsyncSession, account: str, *, token: UUID, late_s
         age_s=row.age_s,
         ended_s=row.ended_s,
         files=[_file(file) for file in files if file.open],
-        finished_urls=[file.url for file in files if not file.open],
+        finished_urls=[file.sent_as for file in files if not file.open],
     )
 
 
@@ -119,6 +120,7 @@ def _file(row: Row[Any]) -> TaskFile:
         index=row.number,
         client_id=row.client_id,
         url=row.url,
+        sent_as=row.sent_as,
         attempts=row.attempts,
         result_failures=row.result_failures,
     )
@@ -145,8 +147,9 @@ _CLAIM_DUE = text(
 )
 
 _FILES = text("""
-    SELECT job_id, index AS number, client_id, url, attempts, result_failures, status = 'running' AS open FROM files
-    WHERE task_id = :id ORDER BY job_id, index
+    SELECT job_id, index AS number, client_id, url, coalesce(sent_as, url) AS sent_as, attempts, result_failures,
+        status = 'running' AS open
+    FROM files WHERE task_id = :id ORDER BY job_id, index
 """)
 
 _SCHEDULE_POLL = text(f"""

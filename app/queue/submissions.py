@@ -5,7 +5,7 @@ does nothing, because each statement names the state that it starts from.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -159,6 +159,21 @@ async def fail_ambiguous(session: AsyncSession, task_id: UUID, *, failure: Failu
     await session.execute(_KEEP_URLS, {"id": task_id, "urls": list(file_urls)})
 
 
+async def record_sent_urls(session: AsyncSession, task_id: UUID, sent_as: Mapping[str, str]) -> None:
+    """Note how responses will name the files of a task that are sent with another URL. One statement."""
+    await session.execute(_RECORD_SENT, {"id": task_id, "urls": list(sent_as), "sent_as": list(sent_as.values())})
+
+
+async def fail_uploads(session: AsyncSession, task_id: UUID, urls: Collection[str], *, failure: Failure) -> None:
+    """The files with these URLs cannot be sent: they fail, and the others of the task are queued again.
+
+    Three statements and those of `apply_changes`.
+    """
+    rows = (await session.execute(_FAIL_UPLOADS, {"id": task_id, "urls": list(urls), **_error(failure)})).all()
+    await apply_changes(session, _changes(rows, FileCounts(queued=-1, failed=1)))
+    await requeue(session, task_id)
+
+
 async def fail_unknown_model(
     session: AsyncSession, *, region: str, model: str, bound: bool, movable: bool, failure: Failure
 ) -> int:
@@ -292,6 +307,20 @@ _FAIL = text("""
         error_retryable = :retryable, error_upstream_code = :upstream_code
     WHERE task_id = :id AND status = 'submitting'
     RETURNING job_id, suspect_task_id
+""")
+
+_RECORD_SENT = text("""
+    UPDATE files SET sent_as = sent.sent_as
+    FROM unnest(CAST(:urls AS text[]), CAST(:sent_as AS text[])) AS sent (url, sent_as)
+    WHERE files.task_id = :id AND files.status = 'submitting' AND files.url = sent.url
+""")
+
+# The task row is deleted, so the files leave it.
+_FAIL_UPLOADS = text("""
+    UPDATE files SET status = 'failed', task_id = NULL, finished_at = now(), error_code = :code,
+        error_message = :message, error_retryable = :retryable, error_upstream_code = :upstream_code
+    WHERE task_id = :id AND status = 'submitting' AND url = ANY(CAST(:urls AS text[]))
+    RETURNING job_id
 """)
 
 _URLS = text("SELECT DISTINCT url FROM files WHERE task_id = :id AND status = 'submitting'")

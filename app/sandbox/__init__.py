@@ -23,7 +23,7 @@ The query of a file's URL controls its outcome, with directives separated by com
 `POST /control/clock` with `{"advance_s": 90000}`, `GET /control/stats` (calls, 429s, duplicate transcriptions, leaked
 Authorization headers) and `GET /control/submits`.
 
-Temporary tokens and hot-word lists work. Temporary uploads do not, but every `oss://` URL is accepted.
+Temporary tokens, hot-word lists and temporary uploads work. An `oss://` URL from elsewhere is accepted.
 """
 
 from app.sandbox.app import Sandbox, SandboxTransport, create_sandbox

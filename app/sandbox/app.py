@@ -20,6 +20,7 @@ from app.sandbox.results import results_app
 from app.sandbox.state import Clock, SandboxState
 from app.sandbox.submit import submit
 from app.sandbox.tokens import create_token
+from app.sandbox.uploads import get_policy, store_file
 from app.sandbox.vocabularies import customize
 
 
@@ -50,8 +51,9 @@ class SandboxTransport(httpx.AsyncBaseTransport):
 def create_sandbox(config: SandboxConfig | None = None, *, clock: Clock = time.time) -> Sandbox:
     state = SandboxState(config or SandboxConfig(), clock)
     regions = [Mount(f"/{region}/api/v1", routes=_region_routes(state, region)) for region in REGIONS]
+    storage = Route("/oss", store_file(state), methods=["POST"])
     api = Starlette(
-        routes=[*control_routes(state), *regions], exception_handlers={404: _wrong_path, 405: _wrong_method}
+        routes=[*control_routes(state), storage, *regions], exception_handlers={404: _wrong_path, 405: _wrong_method}
     )
     return Sandbox(api, results_app(state), state)
 
@@ -61,6 +63,7 @@ def _region_routes(state: SandboxState, region: str) -> list[Route]:
     query_call = api_call(state, region, "query", limited(query, rps))
     list_call = api_call(state, region, "list", limited(list_tasks, rps))
     return [
+        Route("/uploads", api_call(state, region, "upload_policy", get_policy)),
         Route("/tokens", api_call(state, region, "token", create_token), methods=["POST"]),
         Route("/services/audio/asr/customization", api_call(state, region, "vocabulary", customize), methods=["POST"]),
         Route("/services/audio/asr/transcription", api_call(state, region, "submit", submit), methods=["POST"]),

@@ -61,6 +61,9 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     unescape_echo: bool = False
     """The `file_url` of responses and results is the submitted URL with its escapes decoded."""
 
+    error_upload_rate: Rate = 0.0
+    """The storage host of temporary uploads responds 500."""
+
     refused: tuple[RefusedKey, ...] = ()
     """Keys that are refused, for some or all calls and models."""
 

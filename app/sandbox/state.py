@@ -40,6 +40,16 @@ class Vocabulary:
     modified_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file in temporary storage. Only its account may use it, for its model, until it expires."""
+
+    account_id: str
+    model: str
+    size: int
+    expires_at: float
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class CallKind:
     """The key of the counters: the kind of a call (`submit`, `query`, …), its region and account."""
@@ -67,6 +77,8 @@ class SandboxState:
         self.tokens: dict[str, tuple[Caller, int]] = {}
         """Temporary token → its caller, and the Unix time of its expiry."""
         self.vocabularies: dict[str, Vocabulary] = {}
+        self.uploads: dict[str, StoredFile] = {}
+        """By key, without the contents."""
         self.failed_once: set[str] = set()
         self.advanced_s = 0.0
         self._clock = clock

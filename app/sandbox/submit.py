@@ -17,6 +17,7 @@ from app.sandbox.responses import DroppedConnection, JSONResponse, new_request_i
 from app.sandbox.signing import sign_results, signed_query
 from app.sandbox.state import SandboxState
 from app.sandbox.tasks import Failure, File, Task, failure
+from app.sandbox.uploads import url_failure
 
 _OSS_URL_TTL_S = 3600
 
@@ -76,7 +77,7 @@ def _task(call: Call, model: Model, body: Mapping[str, Any]) -> Task:
     if call.caller.region == "singapore" and config.require_parameters_singapore and "parameters" not in body:
         rejection = Failure("InvalidParameter", 'Required parameter "parameters" missing from request.')
     resolves_oss = call.request.headers.get("x-dashscope-ossresourceresolve", "").lower() == "enable"
-    files = [_file(state, model, url, resolves_oss=resolves_oss) for url in urls]
+    files = [_file(call, model, url, resolves_oss=resolves_oss) for url in urls]
     submitted_at = state.now()
     queue_s, run_s = _spans(state, files)
     task = Task(
@@ -133,7 +134,8 @@ def _file_urls(model: Model, input_: Any, limit: int | None) -> tuple[Sequence[s
     return urls, None
 
 
-def _file(state: SandboxState, model: Model, url: str, *, resolves_oss: bool) -> File:
+def _file(call: Call, model: Model, url: str, *, resolves_oss: bool) -> File:
+    state = call.state
     try:
         behaviour = behaviour_of(url)
     except UnknownDirective as error:
@@ -142,7 +144,8 @@ def _file(state: SandboxState, model: Model, url: str, *, resolves_oss: bool) ->
         raise Refused(errors.BAD_URL)
     if behaviour.deny:
         raise Refused(errors.ACCESS_DENIED)
-    code = _url_failure(url, resolves_oss=resolves_oss) or behaviour.fail_code
+    code = _url_failure(url, resolves_oss=resolves_oss)
+    code = code or url_failure(state, url, account_id=call.caller.account_id, model=model.id) or behaviour.fail_code
     if code is None and behaviour.fail_once_code is not None and url not in state.failed_once:
         state.failed_once.add(url)
         code = behaviour.fail_once_code

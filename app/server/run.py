@@ -24,6 +24,7 @@ from uvicorn.loops.auto import auto_loop_factory
 from app.api.health import create_health_app
 from app.clients.service import ensure_default_client
 from app.connections import Availability
+from app.dashscope.client import http_client
 from app.db import Sessions, create_engine, create_sessions, transaction
 from app.embedded import server
 from app.errors import DatabaseUnavailable
@@ -125,13 +126,18 @@ async def run_poller_alone(settings: Settings, database_url: str, listener: sock
 
 def _api(settings: Settings, sessions: Sessions, listener: socket.socket, *, wakeup: WakeUp | None = None) -> Service:
     waiters = JobWaiters(sessions)
-    app = create_app(settings, sessions=sessions, waiters=waiters, wakeup=wakeup)
 
-    def on_stop() -> None:
-        app.state.stopping = True
-        waiters.close()
+    async def serve(stop: Stop) -> None:
+        async with http_client() as http:
+            app = create_app(settings, sessions=sessions, http=http, waiters=waiters, wakeup=wakeup)
 
-    return lambda stop: serve_http(app, listener, stop, on_stop=on_stop)
+            def on_stop() -> None:
+                app.state.stopping = True
+                waiters.close()
+
+            await serve_http(app, listener, stop, on_stop=on_stop)
+
+    return serve
 
 
 def _embedded(settings: Settings) -> list[Service]:

@@ -19,6 +19,7 @@ class Call(NamedTuple):
     path: str
     query: frozenset[str]
     body: str | None
+    form: bool
     status: int
 
 
@@ -47,10 +48,17 @@ def operation_of(call: Call, operations: Operations) -> tuple[str, str]:
 def _parse(command: str) -> Call:
     words = shlex.split(command, comments=True)
     address = next(urlsplit(word.removeprefix("$GATEWAY")) for word in words if word.startswith("$GATEWAY"))
-    method = words[words.index("-X") + 1] if "-X" in words else "GET"
+    form = "-F" in words
+    method = words[words.index("-X") + 1] if "-X" in words else "POST" if form else "GET"
     body = words[words.index("-d") + 1] if "-d" in words else None
     status = re.search(r"  # (\d{3})$", command)
     assert status, f"the page does not say the status of {command}"
     return Call(
-        command, method, address.path, frozenset(name for name, _ in parse_qsl(address.query)), body, int(status[1])
+        command,
+        method,
+        address.path,
+        frozenset(name for name, _ in parse_qsl(address.query)),
+        body,
+        form,
+        int(status[1]),
     )

@@ -44,6 +44,9 @@ class Reader:
                 return {"JOB": (await self.done("?sandbox=fail:DECODE_ERROR"))["JOB"]}
             case "deleteJob" | "deleteTranscript":
                 return await self.done()
+            case "getUpload" | "deleteUpload":
+                created = await self.http.post("/v1/uploads", files={"file": ("a.wav", b"RIFF")})
+                return {"UPLOAD": str(created.json()["id"])}
             case _:
                 return ids
 
@@ -86,6 +89,7 @@ class Reader:
 def folder(tmp_path: Path) -> Path:
     """Working folder of gateway and curl."""
     (tmp_path / ".curlrc").write_text(CURLRC)
+    (tmp_path / "recording.wav").write_bytes(b"RIFF")
     return tmp_path
 
 

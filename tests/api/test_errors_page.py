@@ -9,7 +9,7 @@ from app.api.problems import problem_type
 from app.dashscope.circuits import UPSTREAM_UNAVAILABLE
 from app.dashscope.failures import CALL_FAILURES, FILE_FAILURES, FailureKind
 from app.errors import GatewayError
-from app.poller.availability import REGION_NOT_SERVED
+from app.poller.availability import ACCOUNT_NOT_CONFIGURED, REGION_NOT_SERVED
 from app.queue.job_json import FileErrorCode, WaitingCode
 
 ROOT = Path(__file__).parents[2]
@@ -45,7 +45,7 @@ def test_documented_waiting_reasons_match_the_code() -> None:
         for verdict, word in CALL_FAILURES.values()
         if verdict in {FailureKind.ACCOUNT_BLOCKED, FailureKind.GRANT, FailureKind.MODEL_UNAVAILABLE}
     }
-    assert made | {UPSTREAM_UNAVAILABLE, REGION_NOT_SERVED} == set(WaitingCode)
+    assert made | {UPSTREAM_UNAVAILABLE, REGION_NOT_SERVED, ACCOUNT_NOT_CONFIGURED} == set(WaitingCode)
 
 
 def test_documented_problem_has_the_fields_of_a_response() -> None:
@@ -61,9 +61,9 @@ def _family(cls: type[GatewayError]) -> Iterator[type[GatewayError]]:
 
 
 def _words_of_failures() -> Iterator[str]:
-    yield REGION_NOT_SERVED
+    yield from (REGION_NOT_SERVED, ACCOUNT_NOT_CONFIGURED)
     for table in (CALL_FAILURES, FILE_FAILURES):
         yield from (word for _, word in table.values())
-    for package in ("dashscope", "poller"):
+    for package in ("dashscope", "poller", "uploads"):
         for path in (ROOT / "app" / package).rglob("*.py"):
             yield from _MADE.findall(path.read_text())

@@ -1,0 +1,1 @@
+"""Files that clients send to the gateway, so that DashScope can fetch them."""

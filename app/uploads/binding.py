@@ -1,0 +1,80 @@
+"""Binds the files of a new job to the accounts of their uploads."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from app.catalogue import RegionName, ValidatedJob
+from app.db import Sessions, transaction
+from app.errors import Fault, InvalidRequest, UploadExpired, UploadNotForModel, UploadNotFound
+from app.uploads.service import OWN_SCHEME, TEMPORARY_SCHEME, KnownUpload, find_by_url
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """`accounts`: for each URL the account that its upload belongs to, or an empty string. `region`: theirs."""
+
+    accounts: Sequence[str]
+    region: RegionName
+
+
+async def bind_uploads(
+    sessions: Sessions, client_id: UUID, urls: Sequence[str], validated: ValidatedJob, requested_region: str
+) -> Binding | None:
+    """None if no file is an upload of the gateway. One statement if a URL may be one, else none.
+
+    Raises UploadNotFound, UploadExpired, UploadNotForModel, or InvalidRequest if the uploads belong to another region
+    than the job, or to two. An `oss://` URL that the gateway does not know comes from elsewhere, and is passed on.
+    """
+    stored = {url for url in urls if url.startswith((OWN_SCHEME, TEMPORARY_SCHEME))}
+    if not stored:
+        return None
+    async with transaction(sessions) as session:
+        known = await find_by_url(session, stored)
+    accounts = ["" for _ in urls]
+    for index, url in enumerate(urls):
+        if url in stored:
+            accounts[index] = _account(index, url, known.get(url), client_id, validated)
+    return _in_one_region(accounts, known, urls, requested_region)
+
+
+def _account(index: int, url: str, known: KnownUpload | None, client_id: UUID, validated: ValidatedJob) -> str:
+    pointer = f"/file_urls/{index}"
+    if known is None and url.startswith(TEMPORARY_SCHEME):
+        return ""
+    if known is None or known.upload.client_id != client_id:
+        raise _refused(UploadNotFound, pointer, "is no upload of this client; use the `file_url` of an upload")
+    if not known.usable:
+        deleted = known.upload.deleted_at is not None
+        raise _refused(UploadExpired, pointer, f"{'was deleted' if deleted else 'has expired'}; upload the file again")
+    if known.upload.account and known.upload.model != validated.model.id:
+        raise _refused(
+            UploadNotForModel,
+            pointer,
+            f"was uploaded for {known.upload.model}, but the job's model is {validated.model.id}; upload it once more",
+        )
+    return known.upload.account
+
+
+def _in_one_region(
+    accounts: Sequence[str],
+    known: Mapping[str, KnownUpload],
+    urls: Sequence[str],
+    requested_region: str,
+) -> Binding | None:
+    bound = {index: known[url].upload.region for index, url in enumerate(urls) if accounts[index]}
+    if not bound:
+        return None
+    first, region = next(iter(bound.items()))
+    for index, other in bound.items():
+        if other != region:
+            detail = f"is in {other}, but /file_urls/{first} is in {region}; send them in two jobs"
+            raise _refused(InvalidRequest, f"/file_urls/{index}", detail)
+    if requested_region not in {"auto", region}:
+        detail = f"is {requested_region}, but the uploads of the job are in {region}; use {region} or auto"
+        raise _refused(InvalidRequest, "/region", detail)
+    return Binding(accounts, region)  # type: ignore[arg-type]  # written from a RegionName
+
+
+def _refused(kind: type[InvalidRequest], pointer: str, detail: str) -> InvalidRequest:
+    return kind(f"{pointer} {detail}.", faults=[Fault(pointer, detail)])

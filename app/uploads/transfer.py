@@ -1,0 +1,113 @@
+"""Sends a file to its store while it arrives, and keeps it on disk until the store has it.
+
+The copy on disk is for what is known only at the end: the size, if the body has no Content-Length or the file is not
+its last part, and the fields that follow the file. It also allows a second try after the store failed. Memory holds a
+few chunks, whatever the size of the file.
+"""
+
+import asyncio
+import hashlib
+import tempfile
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import IO, Any, Generic, TypeVar
+
+CHUNK_BYTES = 1024 * 1024
+# Chunks between the client and the store.
+CHUNKS_IN_FLIGHT = 4
+
+T = TypeVar("T")
+
+Put = Callable[[AsyncIterator[bytes], int | None], Coroutine[Any, Any, T]]
+"""Sends chunks to a store; the number is their size in bytes, or None if it is not known."""
+
+
+class Spool:
+    """A file that arrives: its copy on disk, its size and its SHA-256."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.size = 0
+        self._file = file
+        self._hash = hashlib.sha256()
+        self._buffer = bytearray()
+
+    @property
+    def sha256(self) -> bytes:
+        return self._hash.digest()
+
+    async def add(self, data: bytes) -> bytes | None:
+        """Add data. Returns a chunk of CHUNK_BYTES or more when one is complete."""
+        self._buffer += data
+        return await self.flush() if len(self._buffer) >= CHUNK_BYTES else None
+
+    async def flush(self) -> bytes | None:
+        """Write the rest. Returns it, or None if there is none."""
+        if not self._buffer:
+            return None
+        chunk, self._buffer = bytes(self._buffer), bytearray()
+        self.size += len(chunk)
+        await asyncio.to_thread(self._write, chunk)
+        return chunk
+
+    def _write(self, chunk: bytes) -> None:
+        self._file.write(chunk)
+        self._hash.update(chunk)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The whole file, from the disk."""
+        await asyncio.to_thread(self._file.seek, 0)
+        while chunk := await asyncio.to_thread(self._file.read, CHUNK_BYTES):
+            yield chunk
+
+
+@asynccontextmanager
+async def open_spool(folder: Path | None) -> AsyncIterator[Spool]:
+    """A spool in `folder`, or in the folder for temporary files. The file has no name, so it never stays behind."""
+    with await asyncio.to_thread(tempfile.TemporaryFile, "w+b", dir=folder) as file:
+        yield Spool(file)
+
+
+class Incomplete(Exception):
+    """The file ended before its announced size, or the client went away."""
+
+
+class LiveTransfer(Generic[T]):
+    """A call to a store that runs while the chunks arrive. `size` is the announced size of the file."""
+
+    def __init__(self, put: Put[T], size: int | None) -> None:
+        self.size = size
+        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue(CHUNKS_IN_FLIGHT)
+        self._complete = False
+        self._task: asyncio.Task[T] = asyncio.ensure_future(put(self._chunks(), size))
+
+    async def add(self, chunk: bytes) -> None:
+        """Wait until the store takes the chunk. Does nothing if the store has failed: the file is sent again later."""
+        await self._put(chunk)
+
+    async def finish(self) -> T:
+        """The outcome of the call for the whole file. Raises as the call."""
+        self._complete = True
+        await self._put(None)
+        return await self._task
+
+    async def abandon(self) -> None:
+        """End the call before its end, so that the store keeps nothing."""
+        if not self._task.done():
+            await self._put(None)  # the iterator then raises Incomplete, and the store drops what it has
+        with suppress(TimeoutError):
+            async with asyncio.timeout(5):
+                await asyncio.wait([self._task])
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _put(self, item: bytes | None) -> None:
+        waiting = asyncio.ensure_future(self._queue.put(item))
+        await asyncio.wait([waiting, self._task], return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+
+    async def _chunks(self) -> AsyncIterator[bytes]:
+        while (chunk := await self._queue.get()) is not None:
+            yield chunk
+        if not self._complete:
+            raise Incomplete

@@ -1,0 +1,161 @@
+"""Stores the file of a form as an upload of its client, and deletes uploads."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import PurePosixPath
+from typing import cast
+from uuid import UUID
+
+import httpx
+from sqlalchemy import func
+
+from app.catalogue import Model, RegionName, find_model, validate_job
+from app.dashscope.circuits import read_circuits
+from app.dashscope.client import DashScope
+from app.dashscope.temporary_storage import LIFETIME, StorageFailed
+from app.db import Sessions, transaction
+from app.errors import Fault, InvalidRequest, UnsupportedFormat, UploadUnavailable
+from app.identifiers import new_id
+from app.settings import Settings
+from app.uploads.destinations import Blocked, Destination, Destinations
+from app.uploads.form import Event
+from app.uploads.models import Upload
+from app.uploads.receiving import Fields, ReceivedFile, receive
+from app.uploads.service import mark_deleted
+from app.uploads.stores import ObjectStore
+
+DEFAULT_MODEL = "fun-asr"
+REGIONS = ("auto", "beijing", "singapore")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The model of an upload, and the regions that it may go to in order of preference."""
+
+    model: Model
+    regions: Sequence[RegionName]
+
+
+ChooseTarget = Callable[[Fields], Target]
+"""Checks the fields of the form that have arrived. Raises InvalidRequest."""
+
+
+class Uploader:
+    """One per process. `store` is the gateway's own store, if it has one."""
+
+    def __init__(
+        self, settings: Settings, sessions: Sessions, http: httpx.AsyncClient, store: ObjectStore | None
+    ) -> None:
+        self.store = store
+        self._sessions = sessions
+        self._served = tuple(settings.served_regions)
+        self._retention = timedelta(days=settings.upload_retention_days)
+        self._spool_folder = settings.data_dir if settings.data_dir.is_dir() else None
+        upstreams = [
+            DashScope(account, region.base_url, http)
+            for region in settings.served_regions.values()
+            for account in region.accounts
+        ]
+        self._destinations = Destinations(http, upstreams, store)
+
+    async def upload(self, form: AsyncIterator[Event], client_id: UUID) -> Upload:
+        """Store the file of a form with the fields `file`, `model` and `region`.
+
+        Raises as `store_file`, and InvalidRequest for other fields.
+        """
+        return (await self.store_file(form, client_id, self._target))[0]
+
+    async def store_file(
+        self, form: AsyncIterator[Event], client_id: UUID, choose_target: ChooseTarget
+    ) -> tuple[Upload, ReceivedFile]:
+        """Raises the errors of `receive` and of `choose_target`, and UnsupportedFormat for the name of the file."""
+        upload_id = new_id()
+
+        async def open_destination(fields: Fields, file_name: str) -> Destination:
+            target = choose_target(fields)
+            _check_format(file_name, target.model)
+            return await self._destinations.open(
+                upload_id, file_name, target.model, target.regions, await self._blocked()
+            )
+
+        received = await receive(form, open_destination, spool_folder=self._spool_folder)
+        stored = received.stored
+        upload = Upload(
+            id=upload_id,
+            client_id=client_id,
+            file_url=stored.file_url,
+            file_name=received.name,
+            size_bytes=received.size,
+            sha256=received.sha256,
+            model=choose_target(received.fields).model.id,
+            region=stored.region,
+            account=stored.account,
+            object_key=stored.object_key,
+            expires_at=func.now() + (LIFETIME if stored.account else self._retention),
+        )
+        try:
+            async with transaction(self._sessions) as session:
+                session.add(upload)
+                await session.flush()
+                await session.refresh(upload)
+        except BaseException:
+            await self._remove(stored.object_key)
+            raise
+        return upload, received
+
+    async def delete(self, uploads: Sequence[Upload]) -> None:
+        """Delete the bytes, then mark the rows. Raises UploadUnavailable if the store does not respond."""
+        for upload in uploads:
+            try:
+                await self._remove(upload.object_key)
+            except StorageFailed as error:
+                raise UploadUnavailable(f"The upload is not deleted: {error}. Try again in a moment.") from error
+        async with transaction(self._sessions) as session:
+            await mark_deleted(session, [upload.id for upload in uploads])
+
+    def _target(self, fields: Fields) -> Target:
+        for name, values in fields.items():
+            if name not in {"model", "region"}:
+                raise _invalid(f"/{name}", "is not a field of this form, which has file, model and region")
+            if len(values) > 1:
+                raise _invalid(f"/{name}", "is there more than once")
+        return self.target(*(fields.get(name, [default])[0] for name, default in _DEFAULTS))
+
+    def target(self, model: str, region: str = "auto") -> Target:
+        """Raises UnknownModel, ModelNotInRegion, RegionNotServed or InvalidRequest."""
+        if region not in REGIONS:
+            raise _invalid("/region", f"needs one of {', '.join(REGIONS)}")
+        found = find_model(model)
+        first = validate_job(
+            model=model, region=cast("RegionName", region), parameters={}, served=self._served
+        ).region  # fmt: skip
+        others = [each for each in self._served if region == "auto" and each in found.regions and each != first]
+        return Target(found, [first, *others])
+
+    async def _remove(self, object_key: str | None) -> None:
+        if object_key is not None and self.store is not None:
+            await self.store.delete(object_key)
+
+    async def _blocked(self) -> Blocked:
+        async with transaction(self._sessions) as session:
+            circuits = await read_circuits(session)
+        blocked: dict[str, set[str]] = {}
+        for circuit in circuits:
+            blocked.setdefault(circuit.account, set()).add(circuit.model)
+        return blocked
+
+
+_DEFAULTS = (("model", DEFAULT_MODEL), ("region", "auto"))
+
+
+def _check_format(file_name: str, model: Model) -> None:
+    """Files without an extension are left to DashScope, which looks at their contents."""
+    extension = PurePosixPath(file_name).suffix[1:].lower()
+    if extension and extension not in model.formats:
+        detail = f"has the extension .{extension[:20]}; {model.id} takes {', '.join(model.formats)}"
+        raise UnsupportedFormat(f"/file {detail}.", faults=[Fault("/file", detail)])
+
+
+def _invalid(pointer: str, detail: str) -> InvalidRequest:
+    return InvalidRequest(f"{pointer} {detail}.", faults=[Fault(pointer, detail)])
