@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from random import getrandbits
 from time import perf_counter
 from typing import Any
@@ -195,11 +195,11 @@ async def _respond_not_found(scope: Scope, receive: Receive, send: Send) -> None
     await response(scope, receive, send)
 
 
-def _common_headers(state: Mapping[str, Any]) -> Iterator[tuple[bytes, bytes]]:
-    yield b"x-request-id", state["request_id"].encode()
-    yield _NO_SNIFFING
-    for name, value in state.get("response_headers", {}).items():
-        yield name.lower().encode(), value.encode()
+def _common_headers(state: Mapping[str, Any]) -> list[tuple[bytes, bytes]]:
+    headers = [(b"x-request-id", state["request_id"].encode()), _NO_SNIFFING]
+    if more := state.get("response_headers"):
+        headers += ((name.lower().encode(), value.encode()) for name, value in more.items())
+    return headers
 
 
 def _given_request_id(scope: Scope) -> str | None:

@@ -16,7 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter, ValidationError
-from starlette.routing import request_response
+from starlette.types import Receive, Scope, Send
 
 from app.api.negotiation import accepts
 from app.api.problems import MAX_FAULTS, NotAcceptable
@@ -109,16 +109,15 @@ class RequestRoute(StrictRoute):
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
-        # Starlette's wrapper: FastAPI's opens two exit stacks for dependencies that these routes do not have.
-        self.app = request_response(self.get_route_handler())
+        # An ASGI application, as Starlette's routes may have. FastAPI's own opens two exit stacks for dependencies that
+        # these routes do not have, and handles errors that the application's ExceptionMiddleware handles too.
+        self.app = self.respond
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        async def handle(request: Request) -> Response:
-            await self.authorize(request)
-            response: Response = await self.endpoint(request)
-            return response
-
-        return handle
+    async def respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send)
+        await self.authorize(request)
+        response: Response = await self.endpoint(request)
+        await response(scope, receive, send)
 
 
 def validate_request(model: TypeAdapter[T], **parts: Any) -> T:
