@@ -42,7 +42,7 @@ class Authenticator:
 
     async def current_client(self, request: Request) -> CurrentClient:
         """Raises Unauthorized or RateLimited."""
-        known: CurrentClient | None = getattr(request.state, "client", None)
+        known: CurrentClient | None = request.scope["state"].get("client")
         if known is not None:
             return known
         client = await self._clients(hash_token(bearer_token(request)))

@@ -1,11 +1,9 @@
 """Database calls that concurrent requests share: creating a job, reading a job, and listing jobs."""
 
+from collections import OrderedDict
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from functools import partial
 from uuid import UUID
-
-from cachetools import LRUCache
 
 from app.batching import Batcher
 from app.db import RawConnection, Sessions, raw_connection
@@ -60,12 +58,15 @@ class JobListCache:
     """Lists jobs as JSON, and keeps the JSON by version.
 
     A list reads the versions of its jobs, and then only the jobs whose version is not in the cache: a list of 50
-    takes a quarter of the time.
+    takes a quarter of the time. The versions that were read first leave the cache first: an order by use would have
+    to be kept at each of the 50 look-ups, and was a tenth of a list's time.
     """
 
     def __init__(self, sessions: Sessions, *, cache_bytes: int = LIST_CACHE_BYTES) -> None:
         self._sessions = sessions
-        self._cache: LRUCache[JobVersion, bytes] = LRUCache(cache_bytes, getsizeof=len)
+        self._max_bytes = cache_bytes
+        self._cached_bytes = 0
+        self._cache: OrderedDict[JobVersion, bytes] = OrderedDict()
         connect = partial(raw_connection, sessions)
         self._newest = Batcher(connect, _list_newest, at_once=BATCHES_AT_ONCE, most=LISTS_PER_BATCH)
 
@@ -93,9 +94,16 @@ class JobListCache:
         bodies: dict[UUID, bytes] = {}
         for snapshot in snapshots.values():
             bodies[snapshot.job.id] = body = job_bytes(snapshot)
-            with suppress(ValueError):  # larger than the whole cache
-                self._cache[snapshot.version] = body
+            self._put(snapshot.version, body)
         return bodies
+
+    def _put(self, version: JobVersion, body: bytes) -> None:
+        # Concurrent lists may read the same version.
+        self._cached_bytes += len(body) - len(self._cache.pop(version, b""))
+        self._cache[version] = body
+        while self._cached_bytes > self._max_bytes:
+            _, dropped = self._cache.popitem(last=False)
+            self._cached_bytes -= len(dropped)
 
 
 async def _list_newest(connection: RawConnection, lists: Sequence[UnfilteredList]) -> Sequence[Sequence[JobVersion]]:

@@ -155,8 +155,8 @@ async def list_newest_versions(
             client_ids=[each.client_id for each in same_length],
             before_ids=[each.before_id for each in same_length],
         )
-        for number, *version in rows:
-            found[same_length[number - 1]].append(JobVersion(*version))
+        for number, job_id, version, reason in rows:
+            found[same_length[number - 1]].append(JobVersion(job_id, version, reason))
     return found
 
 
