@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from fastapi import Request, Response
 
+from app.api.headers import all_headers
 from app.api.negotiation import accepts_gzip
 
 # Shorter bodies hardly shrink, and fit into one packet either way.
@@ -42,7 +43,8 @@ def validator_headers(etag: str) -> dict[str, str]:
 
 def not_modified(request: Request, etag: str, more: Mapping[str, str] | None = None) -> Response | None:
     """A 304 with the headers `more` if If-None-Match has the ETag, else None."""
-    if any(matches(value, etag) for value in request.headers.getlist("if-none-match")):
+    conditions = all_headers(request.scope, b"if-none-match")
+    if conditions and any(matches(value, etag) for value in conditions):
         return Response(status_code=304, headers={**validator_headers(etag), **(more or {})})
     return None
 

@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api import metrics
+from app.api.headers import first_header
 from app.api.problems import problem_response
 from app.errors import BodyTooLarge, GatewayError, ServiceUnavailable
 from app.logs import cut
@@ -180,7 +181,7 @@ class BodySizeLimitMiddleware:
 
 def _announced_bytes(scope: Scope) -> int:
     """The Content-Length, or 0. The value of an overlong one is wrong, but exceeds every limit."""
-    length = _header(scope, b"content-length").lstrip("0")
+    length = (first_header(scope, b"content-length") or "").lstrip("0")
     return int(length[:_MAX_LENGTH_DIGITS]) if length.isdecimal() else 0
 
 
@@ -203,19 +204,10 @@ def _common_headers(state: Mapping[str, Any]) -> list[tuple[bytes, bytes]]:
 
 
 def _given_request_id(scope: Scope) -> str | None:
-    request_id = _header(scope, b"x-request-id")
-    return request_id if _REQUEST_ID.fullmatch(request_id) else None
+    request_id = first_header(scope, b"x-request-id")
+    return request_id if request_id is not None and _REQUEST_ID.fullmatch(request_id) else None
 
 
 def _new_request_id() -> str:
     """Not a secret: the system's random source would take 6 µs of a request's 200."""
     return f"{getrandbits(128):032x}"
-
-
-def _header(scope: Scope, name: bytes) -> str:
-    """The first value of a header, or an empty string. Faster than Starlette's Headers."""
-    for key, value in scope["headers"]:
-        if key == name:
-            decoded: str = value.decode("latin-1")
-            return decoded
-    return ""

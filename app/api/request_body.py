@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, model_validator
 from starlette.exceptions import HTTPException
 
+from app.api.headers import first_header
 from app.api.problems import InvalidJson, UnsupportedMediaType
 from app.errors import Fault, InvalidRequest
 from app.json_values import has_more_values
@@ -50,16 +51,17 @@ def require_json(request: Request) -> None:
     """Raises UnsupportedMediaType if the headers announce something other than JSON. Does not read the body."""
     if not has_body(request):
         return  # the fault to report is then the missing body
-    if request.headers.get("content-encoding", "identity").strip().lower() not in {"identity", ""}:
+    coding = first_header(request.scope, b"content-encoding")
+    if coding is not None and coding.strip().lower() not in {"identity", ""}:
         raise UnsupportedMediaType("Send the JSON as it is, without a Content-Encoding.")
-    content_type = request.headers.get("content-type", "")
+    content_type = first_header(request.scope, b"content-type") or ""
     if content_type == "application/json":
         return
     fields = Message()
     fields["content-type"] = content_type[:_MAX_CONTENT_TYPE]
     kind, _, subtype = fields.get_content_type().partition("/")
     is_json = kind == "application" and (subtype == "json" or subtype.endswith("+json"))
-    if "content-type" not in request.headers or len(content_type) > _MAX_CONTENT_TYPE or not is_json:
+    if not content_type or len(content_type) > _MAX_CONTENT_TYPE or not is_json:
         raise UnsupportedMediaType("Send JSON, with `Content-Type: application/json`.")
     if fields.get_content_charset("utf-8") not in {"utf-8", "utf8", "us-ascii"}:
         raise UnsupportedMediaType("Send JSON in UTF-8.")
@@ -107,8 +109,10 @@ async def require_no_body(request: Request) -> None:
 
 def has_body(request: Request) -> bool:
     """True if the headers announce a body."""
-    length = request.headers.get("content-length")
-    return "transfer-encoding" in request.headers if length is None else length != "0"
+    length = first_header(request.scope, b"content-length")
+    if length is None:
+        return first_header(request.scope, b"transfer-encoding") is not None
+    return length != "0"
 
 
 def _limit(pointer: str, value: dict[str, Any] | list[Any], max_items: int) -> None:

@@ -18,6 +18,7 @@ from fastapi.routing import APIRoute
 from pydantic import TypeAdapter, ValidationError
 from starlette.types import Receive, Scope, Send
 
+from app.api.headers import all_headers
 from app.api.negotiation import accepts
 from app.api.problems import MAX_FAULTS, NotAcceptable
 from app.api.request_body import check_json, require_json, require_no_body
@@ -57,7 +58,7 @@ class StrictRoute(APIRoute):
             self._check_query(request)
         if self.takes_json:
             require_json(request)
-        if self._responds_with_json and not accepts(request.headers.getlist("accept"), "application/json"):
+        if self._responds_with_json and not accepts(all_headers(request.scope, b"accept"), "application/json"):
             raise NotAcceptable("This call answers with JSON; accept `application/json`, or send no Accept at all.")
         if self.body_field is None and not self.streams_body and request.method in {"POST", "DELETE"}:
             await require_no_body(request)

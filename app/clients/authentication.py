@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
+from app.api.headers import first_header
 from app.api.strict_route import RequestRoute, StrictRoute
 from app.batching import Batcher
 from app.clients.rate_limits import rate_limit_header, rate_limit_policy_header, rate_limiter
@@ -127,9 +128,9 @@ class AdminRoute(StrictRoute):
 
 def bearer_token(request: Request) -> bytes:
     """The token of the Authorization header. Raises Unauthorized."""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    scheme, _, token = (first_header(request.scope, b"authorization") or "").partition(" ")
     token = token.strip()
     if scheme.lower() != "bearer" or not token:
         raise Unauthorized(f"A token is needed; {HOW_TO}.")
-    # Starlette decodes headers as Latin-1; this restores the bytes that were sent.
+    # Restores the bytes that were sent.
     return token.encode("latin-1")

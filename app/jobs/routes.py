@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from app.api.conditional import not_modified, validator_headers
 from app.api.dependencies import SessionsDep
+from app.api.headers import all_headers, first_header
 from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, decode_cursor, paginate, scoped_key
 from app.api.problems import responses
 from app.api.request_body import read_json
@@ -77,6 +78,8 @@ _CREATED: dict[str, Any] = {
     },
 }
 
+_HEADERS = {"Prefer": b"prefer", "Idempotency-Key": b"idempotency-key"}
+
 FileIndex = Annotated[int, msgspec.Meta(ge=0, lt=MAX_FILES)]
 
 
@@ -109,7 +112,7 @@ async def create_job(request: Request) -> Response:
         header=_headers(request),
         **await read_json(request),
     )
-    if len(request.headers.getlist("idempotency-key")) > 1:
+    if len(all_headers(request.scope, b"idempotency-key")) > 1:
         detail = "may be given once only"
         raise InvalidRequest(f"The Idempotency-Key {detail}.", faults=[Fault("/header/Idempotency-Key", detail)])
     services = job_services(request)
@@ -294,8 +297,8 @@ async def delete_job(job_id: UUID, client: ClientDep, sessions: SessionsDep) -> 
 
 def _headers(request: Request) -> dict[str, str]:
     """The `header` part for `validate_request`."""
-    names = ("Prefer", "Idempotency-Key")
-    return {name: value for name in names if (value := request.headers.get(name)) is not None}
+    found = {name: first_header(request.scope, key) for name, key in _HEADERS.items()}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 @router.get(
