@@ -17,7 +17,7 @@ from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, decode_cursor, pagi
 from app.api.problems import responses
 from app.api.request_body import read_json
 from app.api.strict_route import prefixed_query, query_prefix, query_values, validate_request
-from app.clients.authentication import AuthenticatedRequestRoute, AuthenticatedRoute, ClientDep, current_client
+from app.clients.authentication import AuthenticatedRequestRoute, AuthenticatedRoute, ClientDep, authenticated_client
 from app.db import transaction
 from app.errors import (
     DatabaseUnavailable,
@@ -105,7 +105,7 @@ async def create_job(request: Request) -> Response:
     \f
     One statement, two for a replay, and the token's. A wait that times out adds one. Concurrent requests share them.
     """
-    client = await current_client(request)
+    client = authenticated_client(request)
     values = validate_request(
         CREATE_JOB,
         query=query_values(request),
@@ -146,7 +146,7 @@ async def list_jobs(request: Request) -> Response:
     \f
     One statement, one more if jobs changed since this process last listed them, and the token's.
     """
-    client = await current_client(request)
+    client = authenticated_client(request)
     query = validate_request(LIST_JOBS, query=query_values(request, repeatable="status")).query
     before_id = None
     if query.cursor is not None:
@@ -183,7 +183,7 @@ async def get_job(request: Request) -> Response:
     One statement, two if a wait times out, and the token's; concurrent requests share them. All waits share one
     statement each 0.1 s, and one more for each 100 jobs that changed.
     """
-    client = await current_client(request)
+    client = authenticated_client(request)
     values = validate_request(
         GET_JOB, job_id=request.path_params["job_id"], query=query_values(request), header=_headers(request)
     )
