@@ -20,13 +20,12 @@ from app.embedded.server import start_embedded
 from app.settings import Settings
 from tests.databases import Databases, on_server, with_database
 
-SLOW_FOLDERS = {"chaos", "field"}
+SLOW_FOLDERS = {"chaos", "field", "linear_time"}
 SLOW_FILES = {
     "test_api_page_runs",
     "test_cli",
     "test_doctor",
     "test_embedded",
-    "test_linear_time",
     "test_migrations",
     "test_no_trace",
     "test_transitions",

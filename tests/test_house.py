@@ -1,8 +1,10 @@
-"""The application uses other libraries through their public names only."""
+"""The code uses other libraries, and tests use the code, through public names only."""
 
 import ast
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 # Adapts uvicorn's HTTP parser, for which uvicorn has no public interface.
@@ -13,13 +15,31 @@ INTERNAL_MODULES = ("fastapi.dependencies", "sqlalchemy.util", "uvicorn.protocol
 PUBLIC = {"_asdict", "_name_", "_replace", "_value_"}
 
 
-def test_no_private_name_of_a_library_is_used() -> None:
+@pytest.mark.parametrize("folder", ["app", "bench", "migrations", "tests"])
+def test_no_private_name_of_another_module_is_used(folder: str) -> None:
     used = {
         str(path.relative_to(ROOT)): names
-        for path in sorted((ROOT / "app").rglob("*.py"))
+        for path in sorted((ROOT / folder).rglob("*.py"))
         if path != EXEMPT and (names := [*_private_names(ast.parse(path.read_text()))])
     }
     assert used == {}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from app.logs import _mask",
+        "from app.logs._lines import mask",
+        "import app._logs",
+        "found = client._http",
+        "setattr(run, '_grace_s', 1)",
+        "getattr(run, '_grace_s')",
+        "monkeypatch.setattr(run, '_grace_s', 1)",
+        "monkeypatch.setattr('app.server.run._grace_s', 1)",
+    ],
+)
+def test_private_names_are_found(code: str) -> None:
+    assert [*_private_names(ast.parse(code))]
 
 
 def _private_names(tree: ast.AST) -> Iterator[str]:
@@ -28,9 +48,18 @@ def _private_names(tree: ast.AST) -> Iterator[str]:
     own = {node.attr for node in attributes if isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"}}
     own |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
     yield from (node.attr for node in attributes if node.attr not in own)
+    yield from _private_names_in_texts(tree)
     for name in _imports(tree):
         if name.startswith(INTERNAL_MODULES) or any(map(_is_private, name.split("."))):
             yield name
+
+
+def _private_names_in_texts(tree: ast.AST) -> Iterator[str]:
+    """Names given to functions such as `getattr` and `monkeypatch.setattr`, alone or after their module."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("getattr", "setattr", "delattr")):
+            texts = [each.value for each in node.args[:2] if isinstance(each, ast.Constant)]
+            yield from (text for text in texts if isinstance(text, str) and any(map(_is_private, text.split("."))))
 
 
 def _imports(tree: ast.AST) -> Iterator[str]:

@@ -96,6 +96,11 @@ async def sandbox(request: pytest.FixtureRequest) -> AsyncIterator[RunningSandbo
         yield running
 
 
+@pytest.fixture
+def second_account(sandbox: RunningSandbox) -> None:
+    sandbox.state.config.keys["beijing"]["sk-second"] = "second"  # type: ignore[index]
+
+
 def settings_for(sandbox: RunningSandbox, **more: Any) -> Settings:
     return load_settings(
         {
