@@ -5,6 +5,7 @@ from functools import partial
 import httpx
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
+from starlette.datastructures import State
 
 from app.api import docs, health, models_routes
 from app.api.exception_handlers import add_problem_handlers
@@ -12,7 +13,7 @@ from app.api.middleware import add_middleware
 from app.api.openapi.document import build_openapi, operation_id
 from app.api.openapi.v30 import to_openapi_30
 from app.clients import routes as clients
-from app.clients.authentication import AuthenticatedRoute, Authenticator
+from app.clients.authentication import AuthenticatedRoute, Authenticator, require_token
 from app.db import Sessions
 from app.jobs import event_stream, transcript_deletion, webhook_docs
 from app.jobs import routes as jobs
@@ -80,20 +81,33 @@ def create_app(
         # FastAPI's telemetry would record whole URLs, with the signatures in their query strings.
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
+    add_problem_handlers(app, require_token=require_token)
+    add_middleware(app)
+    _add_routes(app)
+    connect(app, settings, sessions=sessions, waiters=waiters, wakeup=wakeup)
+    return app
+
+
+def connect(
+    app: FastAPI,
+    settings: Settings,
+    *,
+    sessions: Sessions,
+    waiters: JobWaiters | None = None,
+    wakeup: WakeUp | None = None,
+) -> None:
+    """Give the application all that belongs to one database. The routes depend on none of it."""
+    app.state = State()
     app.state.settings = settings
     app.state.sessions = sessions
     app.state.stopping = False
-    app.state.authenticator = authenticator = Authenticator(settings, sessions)
+    app.state.authenticator = Authenticator(settings, sessions)
     app.state.services = JobServices(settings, sessions, waiters=waiters, wakeup=wakeup)
     app.state.uploader = Uploader(
         settings, sessions, http or httpx.AsyncClient(), open_store(settings.upload_store, settings.public_url)
     )
     app.state.stored_bodies = StoredBodies(sessions)
     app.state.ping_limit = webhooks.ping_limit()
-    add_problem_handlers(app, require_token=authenticator.require_token)
-    add_middleware(app)
-    _add_routes(app)
-    return app
 
 
 def _add_routes(app: FastAPI) -> None:

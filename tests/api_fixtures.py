@@ -5,6 +5,7 @@
 """
 
 from collections.abc import AsyncIterator
+from functools import cache
 
 import httpx
 import pytest
@@ -13,8 +14,9 @@ from fastapi import FastAPI
 from app.clients.service import CurrentClient, create_client
 from app.clients.tokens import cursor_key
 from app.db import Sessions, transaction
-from app.main import create_app
+from app.main import connect
 from app.settings import Settings, load_settings
+from tests.api.snapshot import any_app
 
 __all__ = [
     "ADMIN_TOKEN",
@@ -32,9 +34,8 @@ __all__ = [
 ADMIN_TOKEN = "admin-token-of-the-tests"
 
 
-@pytest.fixture
-def settings() -> Settings:
-    """Both regions have a key, Beijing is the default, and ADMIN_TOKEN is set."""
+@cache
+def _settings() -> Settings:
     return load_settings(
         {
             "admin_token": ADMIN_TOKEN,
@@ -45,8 +46,16 @@ def settings() -> Settings:
 
 
 @pytest.fixture
+def settings() -> Settings:
+    """Both regions have a key, Beijing is the default, and ADMIN_TOKEN is set."""
+    return _settings().model_copy()
+
+
+@pytest.fixture
 def app(settings: Settings, sessions: Sessions) -> FastAPI:
-    return create_app(settings, sessions=sessions)
+    """The routes are made once per process: FastAPI takes longer to make them than most tests take. All state is new."""
+    connect(any_app(), settings, sessions=sessions)
+    return any_app()
 
 
 @pytest.fixture

@@ -2,11 +2,11 @@
 
 import asyncio
 import atexit
-import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -14,11 +14,10 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app import migrate
 from app.db import Sessions, create_engine, create_sessions
-from app.embedded.server import start_embedded
 from app.settings import Settings
-from tests.databases import Databases, on_server, with_database
+from tests.databases import Databases
+from tests.shared_server import SharedServer
 
 SLOW_FOLDERS = {"chaos", "field", "linear_time"}
 SLOW_FILES = {
@@ -26,16 +25,41 @@ SLOW_FILES = {
     "test_cli",
     "test_doctor",
     "test_embedded",
+    "test_large",
     "test_migrations",
     "test_no_trace",
     "test_transitions",
 }
 
-# No example fails because the machine is busy. `make test-fast` tries a quarter of the examples.
+# No example fails because the machine is busy. `make test-fast` tries 15 examples instead of 100.
 PROFILE = hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hypothesis_settings.register_profile("asr-gateway", PROFILE)
-hypothesis_settings.register_profile("fast", PROFILE, max_examples=25)
+hypothesis_settings.register_profile("fast", PROFILE, max_examples=15)
 hypothesis_settings.load_profile("asr-gateway")
+
+
+RUN_FOLDER = pytest.StashKey[Path]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the folder of the run's PostgreSQL. A worker of pytest-xdist uses that of the process that started it."""
+    if path := getattr(config, "workerinput", {}).get("run_folder"):
+        config.stash[RUN_FOLDER] = Path(path)
+        return
+    config.stash[RUN_FOLDER] = folder = Path(tempfile.mkdtemp(prefix="asr-gateway-tests-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # runs after the server's own stop
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker of pytest-xdist the folder of the run."""
+    node.workerinput["run_folder"] = str(node.config.stash[RUN_FOLDER])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Drop the template after the last test of all workers."""
+    if not hasattr(config, "workerinput"):
+        SharedServer(config.stash[RUN_FOLDER]).drop_template()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -70,29 +94,20 @@ def _plain_log_lines() -> None:
 
 
 @pytest.fixture(scope="session")
-def server_url() -> str:
-    """The PostgreSQL server: TEST_DATABASE_URL (any version), or an embedded one that lives as long as the tests."""
-    if url := os.environ.get("TEST_DATABASE_URL"):
-        return url
-    folder = tempfile.mkdtemp(prefix="asr-gateway-tests-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # runs after the server's own stop
-    return start_embedded(Path(folder))
+def _server(pytestconfig: pytest.Config) -> SharedServer:
+    return SharedServer(pytestconfig.stash[RUN_FOLDER])
 
 
 @pytest.fixture(scope="session")
-def template(server_url: str) -> Iterator[str]:
+def server_url(_server: SharedServer) -> str:
+    """The PostgreSQL server: TEST_DATABASE_URL (any version), or an embedded one that the workers of a run share."""
+    return _server.url()
+
+
+@pytest.fixture(scope="session")
+def template(_server: SharedServer) -> str:
     """The name of a database that has the newest schema and is never connected to again."""
-    name = f"asr_template_{os.getpid()}"
-    if "TEST_DATABASE_URL" not in os.environ:
-        # Tests do not survive a power failure, and need not.
-        settings = [
-            f"ALTER SYSTEM SET {setting} = off" for setting in ("fsync", "synchronous_commit", "full_page_writes")
-        ]
-        asyncio.run(on_server(server_url, *settings, "SELECT pg_reload_conf()"))
-    asyncio.run(on_server(server_url, f'CREATE DATABASE "{name}"'))
-    migrate.upgrade(with_database(server_url, name))
-    yield name
-    asyncio.run(on_server(server_url, f'DROP DATABASE "{name}"'))
+    return _server.template()
 
 
 @pytest.fixture(scope="session")

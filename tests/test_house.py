@@ -1,7 +1,7 @@
 """The code uses other libraries, and tests use the code, through public names only."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -43,27 +43,29 @@ def test_private_names_are_found(code: str) -> None:
 
 
 def _private_names(tree: ast.AST) -> Iterator[str]:
-    attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and _is_private(node.attr)]
+    nodes = [*ast.walk(tree)]
+    attributes = [node for node in nodes if isinstance(node, ast.Attribute) and _is_private(node.attr)]
     # Private attributes that a class of the module has itself may be used on its other instances too.
     own = {node.attr for node in attributes if isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"}}
-    own |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    own |= {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
     yield from (node.attr for node in attributes if node.attr not in own)
-    yield from _private_names_in_texts(tree)
-    for name in _imports(tree):
+    for name in [*_imports(nodes), *_names_in_texts(nodes)]:
         if name.startswith(INTERNAL_MODULES) or any(map(_is_private, name.split("."))):
             yield name
 
 
-def _private_names_in_texts(tree: ast.AST) -> Iterator[str]:
+def _names_in_texts(nodes: Sequence[ast.AST]) -> Iterator[str]:
     """Names given to functions such as `getattr` and `monkeypatch.setattr`, alone or after their module."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("getattr", "setattr", "delattr")):
-            texts = [each.value for each in node.args[:2] if isinstance(each, ast.Constant)]
-            yield from (text for text in texts if isinstance(text, str) and any(map(_is_private, text.split("."))))
+    for call in nodes:
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute | ast.Name):
+            function = call.func.attr if isinstance(call.func, ast.Attribute) else call.func.id
+            if function in {"getattr", "setattr", "delattr"}:
+                texts = [each.value for each in call.args[:2] if isinstance(each, ast.Constant)]
+                yield from (text for text in texts if isinstance(text, str))
 
 
-def _imports(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
+def _imports(nodes: Sequence[ast.AST]) -> Iterator[str]:
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

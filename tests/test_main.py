@@ -6,7 +6,7 @@ from fastapi import FastAPI
 
 from app.db import Sessions
 from app.jobs.long_poll import JobWaiters
-from app.main import create_app
+from app.main import connect, create_app
 from app.queue.wakeup import WakeUp
 from app.settings import Settings
 from tests.api_fixtures import *  # noqa: F403 - fixtures are found by their names
@@ -70,3 +70,13 @@ def test_the_routes_use_the_given_wakeup_and_waiters(settings: Settings, session
     wakeup, waiters = WakeUp(), JobWaiters(sessions)
     app = create_app(settings, sessions=sessions, wakeup=wakeup, waiters=waiters)
     assert (app.state.services.wakeup, app.state.services.waiters) == (wakeup, waiters)
+
+
+def test_connect_replaces_all_state(settings: Settings, sessions: Sessions) -> None:
+    app = create_app(settings, sessions=sessions)
+    before = app.state.services
+    app.state.stopping = app.state.extra = True
+    connect(app, settings, sessions=sessions)
+    assert not app.state.stopping
+    assert not hasattr(app.state, "extra")
+    assert app.state.services is not before

@@ -14,7 +14,7 @@ import pytest
 
 from app.identifiers import lowest_id_at
 from app.sandbox import SandboxConfig, running_sandbox
-from tests.api.snapshot import any_app
+from tests.api.snapshot import committed_document
 from tests.leak_scan import leaks_in_database, leaks_in_folder
 from tests.processes import Running, data_folder, running
 from tests.webhooks.receiver import Receiver, receiver
@@ -25,7 +25,7 @@ RECORDING = "https://dashscope.oss-cn-beijing.aliyuncs.com/samples/audio/parafor
 SIGNATURE = "signature-of-the-test"
 LABEL = "label-of-the-test"
 TOKEN = "a-token-of-the-test"
-FORMS = [path for path in any_app().openapi()["paths"] if path.startswith("/v1/transcripts/{transcript_id}")]
+FORMS = [path for path in committed_document()["paths"] if path.startswith("/v1/transcripts/{transcript_id}")]
 
 
 class RunningGateway(NamedTuple):

@@ -99,6 +99,12 @@ def authenticated_client(request: Request) -> CurrentClient:
     return client
 
 
+async def require_token(request: Request) -> None:
+    """Raises Unauthorized or RateLimited."""
+    authenticator: Authenticator = request.app.state.authenticator
+    await authenticator.require_token(request)
+
+
 ClientDep = Annotated[CurrentClient, Depends(current_client)]
 
 

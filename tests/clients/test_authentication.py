@@ -8,12 +8,15 @@ from structlog.testing import capture_logs
 from app.clients.authentication import AuthenticatedRoute, ClientDep, current_client
 from app.clients.service import CurrentClient, ensure_default_client, revoke_client
 from app.db import Sessions, transaction
+from app.main import create_app
+from app.settings import Settings
 from tests.api_fixtures import caller
 
 
 @pytest.fixture
-def app_with_body(app: FastAPI) -> FastAPI:
-    """The application with one more route that has a body."""
+def app_with_body(settings: Settings, sessions: Sessions) -> FastAPI:
+    """An application of its own with one more route, which has a body."""
+    app = create_app(settings, sessions=sessions)
     router = APIRouter(route_class=AuthenticatedRoute)
 
     @router.post("/v1/echo")

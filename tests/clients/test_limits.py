@@ -10,7 +10,7 @@ from app.clients.rate_limits import RateLimiter
 from app.clients.service import CurrentClient
 from app.db import Sessions
 from app.identifiers import new_id
-from app.main import create_app
+from app.main import connect
 from app.settings import Settings
 from tests.api_fixtures import caller
 from tests.jobs.rows import FAILED, QUEUED, RUNNING, SUBMITTING, add_job
@@ -31,8 +31,8 @@ def limits() -> dict[str, int]:
 
 
 @pytest.fixture
-def app(settings: Settings, sessions: Sessions, limits: dict[str, int]) -> FastAPI:
-    app = create_app(settings.model_copy(update=limits), sessions=sessions)
+def app(app: FastAPI, settings: Settings, sessions: Sessions, limits: dict[str, int]) -> FastAPI:
+    connect(app, settings.model_copy(update=limits), sessions=sessions)
     if "client_requests_per_s" in limits:
         app.state.clock = Clock()
         app.state.authenticator.rate_limiter = RateLimiter(limits["client_requests_per_s"], clock=app.state.clock)

@@ -46,6 +46,7 @@ def test_no_other_url_remains(text: str) -> None:
     assert "://" not in hide_other_urls(text, OWN).replace(SHOWN, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("repeated", ["a", "://", "a://b", "%25", "https://h/", ".,", "' "])
 def test_time_is_linear_in_the_length_of_the_message(repeated: str) -> None:
     def seconds(count: int) -> float:

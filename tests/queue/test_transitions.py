@@ -5,6 +5,7 @@ only declared transitions were made.
 """
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -257,7 +258,7 @@ def test_counters_and_states_agree_after_any_sequence_of_transitions(
         await connection.execute(statement)
         await connection.close()
 
-    name = f"{template}_lifecycle"
+    name = f"{template}_lifecycle_{os.getpid()}"
     asyncio.run(sql(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
     Lifecycle.database_url = with_database(server_url, name)
     asyncio.run(_record_transitions(Lifecycle.database_url))

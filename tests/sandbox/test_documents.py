@@ -153,6 +153,7 @@ async def test_language_hint_selects_english(upstream: Upstream) -> None:
     assert document["transcripts"][0]["text"].startswith(("Good", "Could", "The", "Thank"))
 
 
+@pytest.mark.slow
 async def test_result_can_have_150000_words(upstream: Upstream) -> None:
     document = await upstream.result(f"{URL}?sandbox=words:150000")
     assert sum(len(sentence["words"]) for sentence in sentences_of(document)) == 150_000

@@ -86,6 +86,7 @@ def test_a_query_of_punctuation_is_refused(q: str) -> None:
         parse(q)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "q",
     [

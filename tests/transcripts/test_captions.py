@@ -39,6 +39,7 @@ def test_each_short_sample_is_one_caption(name: str, times: str, line: str) -> N
     assert "".join(vtt(found)) == f"WEBVTT\n\n{times.replace(',', '.')}\n{line}\n"
 
 
+@pytest.mark.slow
 def test_sensevoice_is_captioned_without_its_tags_in_proportional_time() -> None:
     assert "".join(srt(of_sample("sensevoice_seed", "sensevoice"))) == (
         "1\n00:00:00,000 --> 00:00:02,927\nSenior staff, Principal Doris Jackson,\n\n"
@@ -286,6 +287,7 @@ def test_captions_are_generated_one_by_one() -> None:
     assert next(pieces) == "1\n00:00:00,000 --> 00:00:01,000\nGood.\n\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("per_sentence", [20, 150_000])
 def test_150_000_words_are_captioned(per_sentence: int) -> None:
     texts = ["Hello ", "world, ", "这", "里", "是 "]

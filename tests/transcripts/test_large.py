@@ -3,6 +3,8 @@
 import asyncio
 import gzip
 import random
+from dataclasses import replace
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -13,12 +15,13 @@ from fastapi import FastAPI
 from starlette.types import Message
 
 from app.db import Sessions
+from app.identifiers import new_id
 from app.transcripts.queries import SLICE_BYTES
 from app.transcripts.storage import PreparedTranscript
 from tests.transcripts.conftest import *  # noqa: F403 - fixtures are found by their names
 from tests.transcripts.documents import sentence, transcript
 from tests.transcripts.test_routes import plain_api
-from tests.transcripts.transcript_store import store
+from tests.transcripts.transcript_store import prepare, store_prepared
 
 __all__ = ["plain_api"]
 
@@ -26,6 +29,7 @@ SENTENCES = 5000
 FORMS = ["text", "text?speakers=true", "text?channel_id=1", "text?max_lines=2", "srt", "vtt", "srt?speakers=true"]
 
 
+@cache
 def large_result() -> bytes:
     """Two channels of incompressible words."""
     drawn = random.Random(1)
@@ -43,14 +47,17 @@ def large_result() -> bytes:
     return orjson.dumps({"properties": {}, "transcripts": channels})
 
 
-RAW = large_result()
+@pytest.fixture(scope="module")
+def prepared() -> PreparedTranscript:
+    """Prepared once: that takes longer than most of the tests."""
+    prepared = prepare(large_result(), new_id(), job_id=new_id())
+    assert len(prepared.document.gzip) > 3 * SLICE_BYTES
+    return prepared
 
 
 @pytest.fixture
-async def stored(client_id: UUID, sessions: Sessions) -> PreparedTranscript:
-    stored = await store(sessions, client_id, RAW)
-    assert len(stored.document.gzip) > 3 * SLICE_BYTES
-    return stored
+async def stored(client_id: UUID, sessions: Sessions, prepared: PreparedTranscript) -> PreparedTranscript:
+    return await store_prepared(sessions, replace(prepared, client_id=client_id))
 
 
 async def test_all_bytes_arrive_in_both_codings(
@@ -64,7 +71,7 @@ async def test_all_bytes_arrive_in_both_codings(
     plain = await plain_api.get(path)
     assert plain.content == gzip.decompress(compressed)
     assert plain.headers["content-length"] == str(len(plain.content))
-    assert (await plain_api.get(f"{path}/raw")).content == RAW
+    assert (await plain_api.get(f"{path}/raw")).content == large_result()
 
 
 async def test_all_pages_of_sentences_are_the_document(api: httpx.AsyncClient, stored: PreparedTranscript) -> None:
@@ -77,7 +84,7 @@ async def test_all_pages_of_sentences_are_the_document(api: httpx.AsyncClient, s
         if page["next_cursor"] is None:
             break
         params["cursor"] = page["next_cursor"]
-    channels = orjson.loads(RAW)["transcripts"]
+    channels = orjson.loads(large_result())["transcripts"]
     expected = [
         {**item["sentences"][number], "channel_id": item["channel_id"]}
         for number in range(4500, SENTENCES)

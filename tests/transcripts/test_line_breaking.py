@@ -91,6 +91,7 @@ def test_words_are_not_divided(text: str) -> None:
         assert not (left[-1] in "ab" and right[0] in "ab")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

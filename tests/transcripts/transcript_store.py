@@ -20,21 +20,29 @@ async def store(
     sessions: Sessions, client_id: UUID, raw: bytes = b"", *, job_id: UUID | None = None, **changes: Any
 ) -> PreparedTranscript:
     """The transcript of a Fun-ASR sample, or of other bytes."""
-    raw = raw or sample("funasr_two_channels_synthetic")
-    prepared = prepare_transcript(
+    prepared = prepare(raw or sample("funasr_two_channels_synthetic"), client_id, job_id=job_id or new_id())
+    return await store_prepared(sessions, replace(prepared, **changes), with_job=job_id is None)
+
+
+def prepare(raw: bytes, client_id: UUID, *, job_id: UUID) -> PreparedTranscript:
+    return prepare_transcript(
         raw=raw,
         document=normalise(raw, file_url=URL, family="fun-asr"),
         client_id=client_id,
-        job_id=job_id or new_id(),
+        job_id=job_id,
         file_index=0,
         file_url=URL,
         model="fun-asr",
         region="beijing",
     )
-    prepared = replace(prepared, **changes)
+
+
+async def store_prepared(
+    sessions: Sessions, prepared: PreparedTranscript, *, with_job: bool = True
+) -> PreparedTranscript:
     async with transaction(sessions) as session:
-        if job_id is None:
-            await session.execute(insert(Job).values(id=prepared.job_id, client_id=client_id, **JOB))
+        if with_job:
+            await session.execute(insert(Job).values(id=prepared.job_id, client_id=prepared.client_id, **JOB))
         await insert_transcripts(session, [prepared])
     return prepared
 
