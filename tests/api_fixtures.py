@@ -53,7 +53,7 @@ def settings() -> Settings:
 
 @pytest.fixture
 def app(settings: Settings, sessions: Sessions) -> FastAPI:
-    """The routes are made once per process: FastAPI takes longer to make them than most tests take. All state is new."""
+    """All state is new. The routes are made once per process: that takes longer than most tests."""
     connect(any_app(), settings, sessions=sessions)
     return any_app()
 
