@@ -197,7 +197,8 @@ async def test_two_thousand_waits_share_one_statement_and_hold_no_connection(
     job_id, other_id = await add_job(sessions, client_id), await add_job(sessions, client_id)
     statements.clear()
     others = [
-        asyncio.create_task(waiters.until_changed(JobVersion(other_id, version, None), 2)) for version in range(1, 1001)
+        asyncio.create_task(waiters.until_changed(JobVersion(other_id, version, None), LONG_S))
+        for version in range(1, 1001)
     ]
     mine = [asyncio.create_task(waiters.until_final(job_id, LONG_S)) for _ in range(1000)]
     await waits_begun(waiters, 2000)
