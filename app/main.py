@@ -84,7 +84,7 @@ def create_app(
     add_problem_handlers(app, require_token=require_token)
     add_middleware(app)
     _add_routes(app)
-    connect(app, settings, sessions=sessions, waiters=waiters, wakeup=wakeup)
+    connect(app, settings, sessions=sessions, waiters=waiters, wakeup=wakeup, http=http)
     return app
 
 
@@ -95,6 +95,7 @@ def connect(
     sessions: Sessions,
     waiters: JobWaiters | None = None,
     wakeup: WakeUp | None = None,
+    http: httpx.AsyncClient | None = None,
 ) -> None:
     """Give the application all that belongs to one database. The routes depend on none of it."""
     app.state = State()
