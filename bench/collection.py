@@ -32,7 +32,10 @@ from app.queue.polling import PolledTask, TaskFile
 from app.queue.results import Result
 from app.settings import load_settings
 from app.transcripts.storage import insert_transcripts
+from app.uploads.links import UploadLinks
 from app.webhooks.sender import Sender
+
+_URL = "https://example.com/a.wav"
 from bench.http_readers import growth_of
 from bench.statistics import percentile
 
@@ -55,7 +58,7 @@ class Collection:
     async def one(self, name: str) -> float:
         """Fetch and store one result. Returns the seconds it took."""
         self._index += 1
-        file = TaskFile(self.job_id, self._index, self.client_id, "https://example.com/a.wav", 1, 0)
+        file = TaskFile(self.job_id, self._index, self.client_id, _URL, _URL, 1, 0)
         task = PolledTask(uuid4(), uuid4(), "task", "fun-asr", "beijing", 2, 0.0, 0.0, [file], [])
         began = time.perf_counter()
         outcomes = [(file, Fetch(f"{self._url}/{name}"))]
@@ -131,6 +134,7 @@ async def _collection(database_url: str, results_url: str) -> AsyncIterator[Coll
             results_http=results_http,
             sender=Sender(settings.webhook_allowed_networks),
             stopping=asyncio.Event(),
+            upload_links=UploadLinks(sessions, None),
         )
         collection = Collection(ResultFetcher(context, client), context, results_url)
         async with transaction(sessions) as session:

@@ -48,14 +48,14 @@ def test_only_characters_that_need_it_are_encoded(given_url: str, encoded: str) 
 @pytest.mark.parametrize(
     ("url", "hint"),
     [
-        ("", "needs a URL that starts with http://, https:// or oss://"),
+        ("", "needs a URL that starts with http://, https://, oss:// or upload://"),
         ("no url", "such as https://example.com/audio.wav"),
         ("example.com/a.wav", "needs a URL"),
         ("//example.com/a.wav", "needs a URL"),
         ("https:example.com", "needs a URL"),
         ("file:///tmp/a.wav", "upload the file"),
         ("data:audio/wav;base64,AAAA", "cannot be sent in the URL"),
-        ("ftp://example.com/a.wav", "http://, https:// or oss://"),
+        ("ftp://example.com/a.wav", "http://, https://, oss:// or upload://"),
         ("https:///a.wav", "has no host"),
         ("https://:80/a.wav", "has no host"),
         ("https://exa mple.com/a.wav", "invalid host"),

@@ -28,7 +28,7 @@ LONG_AGO = 3600.0
 
 
 def file(index: int, url: str, *, attempts: int = 1, result_failures: int = 0) -> TaskFile:
-    return TaskFile(JOB, index, UUID(int=2), url, attempts, result_failures)
+    return TaskFile(JOB, index, UUID(int=2), url, url, attempts, result_failures)
 
 
 def one(
