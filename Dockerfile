@@ -3,6 +3,8 @@ ARG PYTHON_IMAGE=python:3.13-slim
 
 FROM ${PYTHON_IMAGE} AS build
 WORKDIR /build
+# Another package index, for networks where the default one is slow: --build-arg PIP_INDEX_URL=https://…/simple
+ARG PIP_INDEX_URL
 RUN python -m venv /opt/venv
 COPY requirements.lock .
 RUN /opt/venv/bin/python -m pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes \
@@ -28,7 +30,16 @@ USER asr
 VOLUME /data
 EXPOSE 8000
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --start-interval=1s \
+# Without --start-interval: Docker before 25 and podman before 5 refuse it.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
     CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ[\"PORT\"]}/livez', timeout=4)"]
+# Last, so that another revision reuses all layers.
+ARG VERSION=0.2.0
+ARG REVISION=
+ARG SOURCE=
+LABEL org.opencontainers.image.title=asr-gateway \
+    org.opencontainers.image.version=${VERSION} \
+    org.opencontainers.image.revision=${REVISION} \
+    org.opencontainers.image.source=${SOURCE}
 ENTRYPOINT ["python", "-m", "app"]
 CMD ["serve"]

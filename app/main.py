@@ -120,7 +120,6 @@ def _add_routes(app: FastAPI) -> None:
     app.include_router(models_routes.models_router(AuthenticatedRoute))
     for router in (clients.router, health.router, docs.router):
         app.include_router(router)
-    docs.add_assets(app)
     webhook_docs.add_webhooks(app)
     app.openapi = partial(build_openapi, app)  # type: ignore[method-assign]  # the way that FastAPI documents
     app.add_api_route("/openapi.json", partial(_show_openapi, app), include_in_schema=False)

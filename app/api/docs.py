@@ -1,58 +1,102 @@
-"""`/docs`: Swagger UI from the `fastapi-offline` wheel, and the page of errors. Neither loads external resources."""
+"""`/` and `/docs`: Swagger UI from the `fastapi-offline` wheel, and the page of errors.
 
-from collections.abc import Iterator
-from html import escape
-
-from fastapi import APIRouter, FastAPI
-from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse
-from fastapi.staticfiles import StaticFiles
-
-from app.api.problems import problem_type
-from app.errors import GatewayError
-
-# Relative to /docs, so that the page works behind a proxy that adds a path prefix.
-_ASSETS = "docs/assets"
-_PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>asr-gateway errors</title>
-<style>body{{font:16px/1.5 system-ui;max-width:48rem;margin:2rem auto;padding:0 1rem}}:target{{background:#ffc}}</style>
-<h1>Errors</h1>
-<p>Every error is <code>application/problem+json</code> (RFC 9457). Programs use <code>code</code>.</p>
-{entries}
+No page loads external resources.
 """
-_ENTRY = '<h2 id="{code}"><code>{code}</code></h2><p><b>{status}</b> {title}.</p>'
+
+import asyncio
+import gzip
+from functools import cache
+from importlib.metadata import version
+from importlib.resources import files
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from app.api.conditional import matches, strong_etag
+from app.api.error_page import render_error_page
+from app.api.negotiation import accepts_gzip
+from app.errors import NotFound
+
+# The addresses are relative to /docs, so that the page works behind a proxy that adds a path prefix.
+# `validatorUrl`: by default Swagger UI sends the document to a validator on the internet.
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<link rel="stylesheet" href="docs/assets/swagger-ui.css?v={version}">
+<link rel="icon" href="docs/assets/favicon.png?v={version}">
+<title>asr-gateway</title>
+<script>
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const follow = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
+dark.addEventListener("change", follow);
+follow();
+</script>
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="docs/assets/swagger-ui-bundle.js?v={version}"></script>
+<script>
+SwaggerUIBundle({{
+  url: "openapi.json",
+  dom_id: "#swagger-ui",
+  layout: "BaseLayout",
+  deepLinking: true,
+  showExtensions: true,
+  showCommonExtensions: true,
+  persistAuthorization: true,
+  validatorUrl: null,
+  presets: [SwaggerUIBundle.presets.apis]
+}});
+</script>
+</body>
+</html>
+"""
+_MEDIA_TYPES = {
+    "swagger-ui-bundle.js": "text/javascript; charset=utf-8",
+    "swagger-ui.css": "text/css; charset=utf-8",
+    "favicon.png": "image/png",
+}
+# The page names the version of the wheel, so an upgrade changes the address.
+_CACHE_CONTROL = "public, max-age=31536000, immutable"
 
 router = APIRouter(include_in_schema=False)
 
 
-def add_assets(app: FastAPI) -> None:
-    app.mount(f"/{_ASSETS}", StaticFiles(packages=[("fastapi_offline", "static")]))
+@router.get("/")
+async def redirect_to_docs() -> RedirectResponse:
+    return RedirectResponse("docs")
 
 
 @router.get("/docs")
 async def show_docs() -> HTMLResponse:
-    return get_swagger_ui_html(
-        openapi_url="openapi.json",
-        title="asr-gateway",
-        swagger_js_url=f"{_ASSETS}/swagger-ui-bundle.js",
-        swagger_css_url=f"{_ASSETS}/swagger-ui.css",
-        swagger_favicon_url=f"{_ASSETS}/favicon.png",
-        # By default Swagger UI sends the document to a validator on the internet.
-        swagger_ui_parameters={"validatorUrl": None, "persistAuthorization": True},
-    )
+    return HTMLResponse(_PAGE.format(version=version("fastapi-offline")))
 
 
 @router.get("/docs/errors")
 async def show_errors() -> HTMLResponse:
-    classes: dict[str, type[GatewayError]] = {cls.code: cls for cls in _family(GatewayError)}
-    entries = [
-        _ENTRY.format(code=escape(code), status=problem_type(cls).status, title=escape(problem_type(cls).title))
-        for code, cls in sorted(classes.items())
-    ]
-    return HTMLResponse(_PAGE.format(entries="\n".join(entries)))
+    return HTMLResponse(render_error_page())
 
 
-def _family(cls: type[GatewayError]) -> Iterator[type[GatewayError]]:
-    yield cls
-    for child in cls.__subclasses__():
-        yield from _family(child)
+@router.get("/docs/assets/{name}")
+async def get_asset(request: Request, name: str) -> Response:
+    """A file of Swagger UI. Compressing the script takes tenths of a second, once for each process, in a thread."""
+    if name not in _MEDIA_TYPES:
+        raise NotFound("There is no such file.")
+    contents, compressed = await asyncio.to_thread(_load, name)
+    compress = accepts_gzip(request) and len(compressed) < len(contents)
+    body = compressed if compress else contents
+    headers = {"ETag": strong_etag(body), "Cache-Control": _CACHE_CONTROL, "Vary": "Accept-Encoding"}
+    if any(matches(value, headers["ETag"]) for value in request.headers.getlist("if-none-match")):
+        return Response(status_code=304, headers=headers)
+    coding = {"Content-Encoding": "gzip"} if compress else {}
+    return Response(body, headers={**headers, **coding}, media_type=_MEDIA_TYPES[name])
+
+
+@cache
+def _load(name: str) -> tuple[bytes, bytes]:
+    """The bytes of a file, plain and as gzip."""
+    contents = (files("fastapi_offline") / "static" / name).read_bytes()
+    return contents, gzip.compress(contents, mtime=0)

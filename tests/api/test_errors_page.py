@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import app.main  # noqa: F401 - imports all packages, and so all errors that callers may see
+from app.api import error_reference
 from app.api.problems import problem_type
 from app.dashscope.circuits import UPSTREAM_UNAVAILABLE
 from app.dashscope.failures import CALL_FAILURES, FILE_FAILURES, FailureKind
@@ -48,6 +49,13 @@ def test_documented_waiting_reasons_match_the_code() -> None:
     assert made | {UPSTREAM_UNAVAILABLE, REGION_NOT_SERVED, ACCOUNT_NOT_CONFIGURED} == set(WaitingCode)
 
 
+def test_page_of_the_gateway_has_the_texts_of_the_document() -> None:
+    assert _rows(PROBLEMS) == [(code, str(_status(code)), text) for code, text in error_reference.PROBLEMS.items()]
+    assert _rows(FAILING) == [(code, *row) for code, row in error_reference.FILE_ERRORS.items()]
+    assert _rows(HARMLESS) == [*error_reference.HARMLESS.items()]
+    assert _rows(WAITING) == [*error_reference.WAITING.items()]
+
+
 def test_documented_problem_has_the_fields_of_a_response() -> None:
     fields = re.findall(r'^  "(\w+)":', PROBLEMS, re.MULTILINE)
     assert fields == ["type", "title", "status", "detail", "instance", "code", "request_id", "errors"]
@@ -58,6 +66,16 @@ def _family(cls: type[GatewayError]) -> Iterator[type[GatewayError]]:
         yield cls
     for child in cls.__subclasses__():
         yield from _family(child)
+
+
+def _status(code: str) -> int:
+    return next(problem_type(error).status for error in _family(GatewayError) if error.code == code)
+
+
+def _rows(text: str) -> list[tuple[str, ...]]:
+    """The rows of a table whose first cell is a code."""
+    lines = re.findall(r"^\| (`.+) \|$", text, re.MULTILINE)
+    return [(code.strip("`"), *cells) for code, *cells in (line.split(" | ") for line in lines)]
 
 
 def _words_of_failures() -> Iterator[str]:
