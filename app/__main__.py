@@ -202,6 +202,42 @@ def demo() -> None:
     run_demo()
 
 
+@cli.command()
+def backup(file: Annotated[Path, typer.Argument(help="A new file, or - for standard output.")]) -> None:
+    """Write the database and the generated token to a file. Gateways may run meanwhile."""
+    settings = _start()
+    from app.backup import write_backup
+
+    write_backup(settings, file)
+
+
+@cli.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="A file that `backup` wrote.")],
+    submit_waiting: Annotated[
+        bool, typer.Option("--submit-waiting", help="Submit waiting files. Only if no gateway ran after the backup.")
+    ] = False,
+) -> None:
+    """Restore a backup into a new DATA_DIR or an empty database.
+
+    Files that were waiting fail, because they may have been submitted after the backup and would be billed twice.
+    """
+    settings = _start()
+    from app.backup import restore_backup
+
+    failed = restore_backup(settings, file, submit_waiting=submit_waiting)
+    print(f"Restored. {failed} waiting files failed with restored_from_backup; a retry of their job submits them.")
+
+
+@cli.command("fail-waiting")
+def fail_waiting_files() -> None:
+    """Fail waiting files after other tools restored the database, as `restore` does. No gateway may run."""
+    settings = _start()
+    from app.backup import fail_waiting
+
+    print(f"{fail_waiting(settings)} waiting files failed with restored_from_backup.")
+
+
 @clients.command("create")
 def create_client(name: Annotated[str, typer.Argument(help="Letters, digits, dots, underscores, hyphens.")]) -> None:
     """Create a client and print its token, which is shown only once."""

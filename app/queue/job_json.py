@@ -75,6 +75,7 @@ class FileErrorCode(_OpenEnum):
     FILE_UNREACHABLE = "file_unreachable"
     FILE_URL_REFUSED = "file_url_refused"
     MODEL_UNAVAILABLE = "model_unavailable"
+    RESTORED_FROM_BACKUP = "restored_from_backup"
     RESULT_EXPIRED = "result_expired"
     RESULT_HOST_REFUSED = "result_host_refused"
     RESULT_MISSING = "result_missing"

@@ -5,6 +5,7 @@ Files, and the functions of this package that move them:
     (new) -> queued                                create_jobs
     queued -> submitting                           claim_files
     queued -> failed                               fail_unknown_model: no account has the model
+                                                   fail_unsubmitted: the database was restored from a backup
     submitting -> running                          mark_running: upstream accepted the task
     submitting -> queued                           requeue, split_group: upstream has no such task
     submitting -> failed                           fail_files: upstream refused the files

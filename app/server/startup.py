@@ -122,12 +122,17 @@ def generated_token(settings: Settings, url: str) -> tuple[str, bool]:
         if token := _valid_token(path, url):
             return token, False
         token = new_token()
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".api_token-", delete=False) as file:  # mode 0600
-            file.write(f"{token}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        Path(file.name).replace(path)
+        store_token(path, token)
     return token, True
+
+
+def store_token(path: Path, token: str) -> None:
+    """Write the token file atomically, readable only by this user."""
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".api_token-", delete=False) as file:  # mode 0600
+        file.write(f"{token}\n")
+        file.flush()
+        os.fsync(file.fileno())
+    Path(file.name).replace(path)
 
 
 def bind(host: str, port: int) -> socket.socket:

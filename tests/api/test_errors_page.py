@@ -82,6 +82,6 @@ def _words_of_failures() -> Iterator[str]:
     yield from (REGION_NOT_SERVED, ACCOUNT_NOT_CONFIGURED)
     for table in (CALL_FAILURES, FILE_FAILURES):
         yield from (word for _, word in table.values())
-    for package in ("dashscope", "poller", "uploads"):
+    for package in ("dashscope", "poller", "queue", "uploads"):
         for path in (ROOT / "app" / package).rglob("*.py"):
             yield from _MADE.findall(path.read_text())

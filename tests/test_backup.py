@@ -1,0 +1,142 @@
+"""`backup` and `restore`: the database and the token, into a new DATA_DIR or an empty database."""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from zipfile import ZipFile
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from app.backup import _without_password, restore_backup, write_backup
+from app.server.startup import StartError
+from app.settings import Settings, load_settings
+from tests.databases import on_server
+from tests.processes import data_folder, run, running, running_sandbox
+
+RECORDING = "https://dashscope.oss-cn-beijing.aliyuncs.com/samples/audio/paraformer/hello_world_female2.wav"
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    with data_folder() as folder:
+        yield folder
+
+
+@pytest.fixture
+async def settings(database_url: str, tmp_path: Path) -> Settings:
+    return load_settings({"database_url": database_url, "data_dir": str(tmp_path / "data")})
+
+
+@pytest.fixture
+async def empty_database(database_url: str) -> AsyncIterator[str]:
+    """A database without tables, on the server of the tests."""
+    await on_server(database_url, "CREATE DATABASE restored_by_a_test")
+    yield _with_name(database_url, "restored_by_a_test")
+    await on_server(database_url, "DROP DATABASE restored_by_a_test WITH (FORCE)")
+
+
+@pytest.mark.slow
+async def test_a_restored_gateway_has_the_transcripts_and_accepts_the_old_token(data_dir: Path) -> None:
+    file, other = data_dir.with_name("backup.zip"), data_dir.with_name("other")
+    async with running_sandbox() as upstream:
+        async with running("serve", DATA_DIR=str(data_dir), PORT="0", **upstream) as gateway:
+            url = await gateway.url()
+            token = (data_dir / "api_token").read_text().strip()
+            async with httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {token}"}) as client:
+                body = {"model": "fun-asr", "file_urls": [RECORDING]}
+                job = (await client.post("/v1/jobs", params={"wait": 30}, json=body, timeout=60)).json()
+                transcript = (await client.get(f"/v1/transcripts/{job['files'][0]['transcript_id']}")).content
+            assert await run("backup", str(file), DATA_DIR=str(data_dir)) == (0, "", "")
+            assert await gateway.stop() == 0
+        code, out, _ = await run("restore", str(file), DATA_DIR=str(other))
+        assert (code, out.split(".")[0]) == (0, "Restored")
+        async with running("serve", DATA_DIR=str(other), PORT="0", **upstream) as gateway:
+            url = await gateway.url()
+            async with httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {token}"}) as client:
+                found = await client.get(f"/v1/transcripts/{job['files'][0]['transcript_id']}")
+            assert (found.status_code, found.content) == (200, transcript)
+            assert await gateway.stop() == 0
+
+
+async def test_a_backup_is_private_and_keeps_an_existing_file(settings: Settings, tmp_path: Path) -> None:
+    file = tmp_path / "backup.zip"
+    await asyncio.to_thread(write_backup, settings, file)
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert os.listdir(tmp_path) == ["backup.zip"]  # noqa: PTH208
+    with pytest.raises(StartError, match="exists"):
+        await asyncio.to_thread(write_backup, settings, file)
+    with pytest.raises(StartError, match="cannot be written: No such file"):
+        await asyncio.to_thread(write_backup, settings, tmp_path / "missing" / "backup.zip")
+
+
+async def test_restore_into_an_empty_database(settings: Settings, empty_database: str, tmp_path: Path) -> None:
+    file = tmp_path / "backup.zip"
+    await asyncio.to_thread(write_backup, settings, file)
+    target = settings.model_copy(update={"database_url": SecretStr(empty_database)})
+    assert await asyncio.to_thread(restore_backup, target, file, submit_waiting=False) == 0
+    with pytest.raises(StartError, match="is not empty: restore into"):
+        await asyncio.to_thread(restore_backup, target, file, submit_waiting=False)
+
+
+async def test_restore_replaces_no_token(settings: Settings, empty_database: str, tmp_path: Path) -> None:
+    file, token = tmp_path / "backup.zip", settings.data_dir / "api_token"
+    token.parent.mkdir()
+    token.write_text("a-token\n")
+    await asyncio.to_thread(write_backup, settings, file)
+    target = settings.model_copy(update={"database_url": SecretStr(empty_database)})
+    with pytest.raises(StartError, match="would be replaced"):
+        await asyncio.to_thread(restore_backup, target, file, submit_waiting=False)
+    token.unlink()
+    await asyncio.to_thread(restore_backup, target, file, submit_waiting=True)
+    assert token.read_text() == "a-token\n"
+    assert token.stat().st_mode & 0o777 == 0o600
+
+
+async def test_restore_explains_a_wrong_file(settings: Settings, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong"
+    for content, expected in ((b"no archive", "is not a backup"), (None, "cannot be read: No such file")):
+        wrong.unlink(missing_ok=True)
+        if content is not None:
+            wrong.write_bytes(content)
+        with pytest.raises(StartError, match=expected):
+            await asyncio.to_thread(restore_backup, settings, wrong, submit_waiting=False)
+    with ZipFile(wrong, "w") as archive:
+        archive.writestr("backup.json", json.dumps({"format": 1, "version": "9.0", "revision": "29991231_0000"}))
+        archive.writestr("database.dump", b"")
+    with pytest.raises(StartError, match="which is newer than"):
+        await asyncio.to_thread(restore_backup, settings, wrong, submit_waiting=False)
+
+
+async def test_a_truncated_dump_leaves_the_database_empty(
+    settings: Settings, empty_database: str, tmp_path: Path
+) -> None:
+    file, cut = tmp_path / "backup.zip", tmp_path / "cut.zip"
+    await asyncio.to_thread(write_backup, settings, file)
+    with ZipFile(file) as whole, ZipFile(cut, "w") as archive:
+        archive.writestr("backup.json", whole.read("backup.json"))
+        archive.writestr("database.dump", whole.read("database.dump")[:-2000])
+    target = settings.model_copy(update={"database_url": SecretStr(empty_database)})
+    with pytest.raises(StartError, match="pg_restore: error:"):
+        await asyncio.to_thread(restore_backup, target, cut, submit_waiting=False)
+    await asyncio.to_thread(restore_backup, target, file, submit_waiting=False)
+
+
+@pytest.mark.parametrize(
+    ("url", "address", "password"),
+    [
+        ("postgresql://asr:p%40ss@db/asr?sslmode=require", "postgresql://asr@db/asr?sslmode=require", "p@ss"),
+        ("postgresql://asr@/asr?host=%2Frun&password=x", "postgresql://asr@/asr?host=%2Frun", "x"),
+        ("postgresql://db:5432,other/asr", "postgresql://db:5432,other/asr", ""),
+    ],
+)
+def test_passwords_are_no_arguments_of_processes(url: str, address: str, password: str) -> None:
+    assert _without_password(url) == (address, password)
+
+
+def _with_name(url: str, name: str) -> str:
+    head, _, query = url.partition("?")
+    return f"{head.rpartition('/')[0]}/{name}" + (f"?{query}" if query else "")
