@@ -160,7 +160,9 @@ def problem_response(scope: Scope, error: errors.GatewayError, *, headers: Mappi
     kind = problem_type(type(error))
     body = problem(error, instance=quote(scope["path"], safe="/:@!$&'()*+,;=~"), request_id=request_id(scope))
     # Details may repeat lone surrogates from the request, which have no UTF-8: they are sent as JSON escapes.
-    content = json.dumps(body.model_dump(mode="python"), ensure_ascii=False).encode("utf-8", "backslashreplace")
+    text = json.dumps(body.model_dump(mode="python"), ensure_ascii=False, separators=(",", ":"))
+    # The newline is for people: without it, the prompt of a shell follows the error on its line.
+    content = f"{text}\n".encode("utf-8", "backslashreplace")
     return Response(content, kind.status, {**kind.headers, **(headers or {})}, MEDIA_TYPE)
 
 

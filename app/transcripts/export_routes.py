@@ -131,7 +131,7 @@ async def get_transcript_markdown(
         sentences = _sentences(document, channel_id)
         return paragraphs.markdown(sentences, title=title, channels=several, speakers=speakers)
 
-    form = Representation("text/markdown; charset=utf-8; variant=CommonMark", channel_id, speakers, render)
+    form = Representation("text/markdown; charset=utf-8; variant=CommonMark", channel_id, speakers, render, "md")
     return await serve_rendered(request, bodies, client.id, transcript_id, form)
 
 
@@ -141,7 +141,8 @@ def _table(
     def render(document: StoredDocument) -> Iterator[str]:
         return write(_sentences(document, channel_id), bom=bom)
 
-    return Representation(media_type, channel_id, bom, render)
+    extension = "csv" if media_type.startswith("text/csv") else "tsv"
+    return Representation(media_type, channel_id, bom, render, extension)
 
 
 def _sentences(document: StoredDocument, channel_id: int | None) -> Iterator[SpokenSentence]:

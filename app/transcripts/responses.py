@@ -4,12 +4,14 @@ Rendering takes CPU time, so the pieces of a response are made in threads.
 """
 
 import asyncio
+import re
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Annotated, Any, cast
+from urllib.parse import quote
 from uuid import UUID
 
 from fastapi import Depends, Request, Response
@@ -22,6 +24,7 @@ from app.errors import Fault, InvalidRequest
 from app.transcripts import text
 from app.transcripts.captions import CaptionOptions, Cue, cues
 from app.transcripts.document_reader import StoredDocument
+from app.transcripts.paragraphs import title_of
 from app.transcripts.queries import BodyKind, StoredBodies, StoredBody, find_body, find_document, find_sha256
 from app.transcripts.seekable_gzip import GZIP_WBITS, ReadBytes, unpack
 
@@ -32,6 +35,7 @@ RENDER_VERSION = 4
 # Documents of this size take tenths of a second of CPU to render. Their pieces are rendered one at a time.
 LARGE_BYTES = 1024 * 1024
 PIECE_BYTES = 64 * 1024
+MAX_FILE_NAME_CHARS = 100
 # Bytes that are inflated at once.
 _INFLATE_BYTES = 256 * 1024
 
@@ -48,12 +52,16 @@ StoredBodiesDep = Annotated[StoredBodies, Depends(_stored_bodies)]
 
 @dataclass(frozen=True, slots=True)
 class Representation:
-    """A form of a transcript that a request asks for. `options`: every parameter that changes the output."""
+    """A form of a transcript that a request asks for. `options`: every parameter that changes the output.
+
+    `extension`: of the file as which browsers save the response, None for JSON.
+    """
 
     media_type: str
     channel_id: int | None
     options: Any
     render: Callable[[StoredDocument], Iterator[str]]
+    extension: str | None = None
 
     @property
     def tag(self) -> str:
@@ -103,6 +111,8 @@ async def serve_rendered(
     lock = bodies.large_rendering if body.size_bytes >= LARGE_BYTES else nullcontext()
     first, second = await _next(pieces, lock), await _next(pieces, lock)
     headers = _headers(request, etag)
+    if representation.extension:
+        headers["Content-Disposition"] = _file_name(document.file_url, representation.extension)
     if second is None:
         return Response(first, headers=headers, media_type=representation.media_type)
     stream = _stream([first or b"", second], pieces, lock)
@@ -206,6 +216,13 @@ def _etag(request: Request, *parts: bytes | str) -> str:
 def _headers(request: Request, etag: str) -> dict[str, str]:
     coding = {"Content-Encoding": "gzip"} if accepts_gzip(request) else {}
     return {**validator_headers(etag), **coding, "Vary": "Accept-Encoding"}
+
+
+def _file_name(file_url: str, extension: str) -> str:
+    """A Content-Disposition (RFC 6266) with the name of the recording and another extension."""
+    name = re.sub(r"[/\\]", "_", title_of(file_url))[:MAX_FILE_NAME_CHARS]
+    stem = name.rpartition(".")[0].strip(". ") or name.strip(". ") or "transcript"
+    return f"inline; filename*=UTF-8''{quote(f'{stem}.{extension}', safe='', errors='replace')}"
 
 
 async def _stream(made: list[bytes], pieces: Iterator[bytes], lock: RenderLock) -> AsyncIterator[bytes]:

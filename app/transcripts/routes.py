@@ -83,11 +83,16 @@ _SentenceCursor = tuple[Literal["sentences"], int, int, int]
 SentenceFiltersDep = Annotated[SentenceFilters, Depends(_sentence_filters)]
 
 
+_FILE_NAME = {"description": "`inline`, with the name of the file for saving.", "schema": {"type": "string"}}
+
+
 def document_responses(media_type: str | None = None, example: str = "") -> dict[int | str, dict[str, Any]]:
     # Captions are files: generated clients for Java parse every string that is not text/plain as JSON.
     schema = {"type": "string"} if media_type == "text/plain" else {"type": "string", "format": "binary"}
     content = {media_type: {"schema": schema, "example": example}} if media_type else {}
     ok = {**ETAG_RESPONSES[200], **({"content": content} if content else {})}
+    if content:
+        ok["headers"] = {**ok["headers"], "Content-Disposition": _FILE_NAME}
     return {**ETAG_RESPONSES, 200: ok, **responses(NotFound)}
 
 
@@ -191,7 +196,9 @@ async def get_transcript_text(
         )
         write = partial(captions.text, blank_lines=max_lines is not None)
         render = partial(render_captions, options=options, write=write)
-    form = Representation("text/plain; charset=utf-8", channel_id, (max_chars_per_line, max_lines, speakers), render)
+    form = Representation(
+        "text/plain; charset=utf-8", channel_id, (max_chars_per_line, max_lines, speakers), render, "txt"
+    )
     return await serve_rendered(request, bodies, client.id, transcript_id, form)
 
 
@@ -210,7 +217,7 @@ async def get_transcript_srt(
     One statement.
     """
     render = partial(render_captions, options=options, write=captions.srt)
-    form = Representation("application/x-subrip; charset=utf-8", options.channel_id, options, render)
+    form = Representation("application/x-subrip; charset=utf-8", options.channel_id, options, render, "srt")
     return await serve_rendered(request, bodies, client.id, transcript_id, form)
 
 
@@ -229,7 +236,7 @@ async def get_transcript_vtt(
     One statement.
     """
     render = partial(render_captions, options=options, write=captions.vtt)
-    form = Representation("text/vtt; charset=utf-8", options.channel_id, options, render)
+    form = Representation("text/vtt; charset=utf-8", options.channel_id, options, render, "vtt")
     return await serve_rendered(request, bodies, client.id, transcript_id, form)
 
 

@@ -229,3 +229,10 @@ def test_every_code_belongs_to_one_class() -> None:
 
     codes = [cls.code for cls in family(GatewayError)]
     assert len(codes) == len(set(codes))
+
+
+async def test_an_error_is_one_line(stranger: httpx.AsyncClient) -> None:
+    response = await stranger.get("/v1/jobs")
+    assert response.content.endswith(b"}\n")
+    assert response.content.count(b"\n") == 1
+    assert b'"status":401' in response.content

@@ -20,6 +20,7 @@ FORMS = {
     "paragraphs": "application/json",
     "markdown": "text/markdown; charset=utf-8; variant=CommonMark",
 }
+EXTENSIONS = {"text": "txt", "srt": "srt", "vtt": "vtt", "words.csv": "csv", "sentences.tsv": "tsv", "markdown": "md"}
 forms = pytest.mark.parametrize("form", FORMS)
 
 
@@ -43,6 +44,27 @@ async def test_every_sample_is_served_in_every_export_format(
     items = responses["paragraphs"].json()["items"]
     assert sum(item["sentences"] for item in items) == sum(bool(item["text"]) for item in sentences)
     assert responses["markdown"].text.count("\n\n") == len(items)
+
+
+@pytest.mark.parametrize(
+    ("url", "stem"),
+    [
+        ("https://example.com/calls/call-4711.wav?Signature=secret", "call-4711"),
+        ("https://example.com/%E5%AE%A2%E6%9C%8D%20%22A%22.mp3", "%E5%AE%A2%E6%9C%8D%20%22A%22"),
+        ("https://example.com/a%2F..%5C%0D%0Ab.wav", "a_.._%20b"),
+        ("https://example.com/.wav", "wav"),
+        ("https://example.com/...", "transcript"),
+        (f"https://example.com/{'a' * 300}", "a" * 100),
+    ],
+)
+async def test_files_are_saved_under_the_name_of_the_recording(
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, url: str, stem: str
+) -> None:
+    path = f"/v1/transcripts/{(await store(sessions, client_id, file_url=url)).id}"
+    for form, extension in EXTENSIONS.items():
+        response = await api.get(f"{path}/{form}")
+        assert response.headers["content-disposition"] == f"inline; filename*=UTF-8''{stem}.{extension}"
+    assert "content-disposition" not in (await api.get(f"{path}/paragraphs")).headers
 
 
 @forms

@@ -17,7 +17,13 @@ URL = "https://example.com/a.wav"
 
 
 async def store(
-    sessions: Sessions, client_id: UUID, raw: bytes = b"", *, job_id: UUID | None = None, **changes: Any
+    sessions: Sessions,
+    client_id: UUID,
+    raw: bytes = b"",
+    *,
+    job_id: UUID | None = None,
+    file_url: str = URL,
+    **changes: Any,
 ) -> PreparedTranscript:
     """The transcript of a Fun-ASR sample, or of other bytes."""
     prepared = prepare(raw or sample("funasr_two_channels_synthetic"), client_id, job_id=job_id or new_id())
@@ -27,11 +33,11 @@ async def store(
 def prepare(raw: bytes, client_id: UUID, *, job_id: UUID) -> PreparedTranscript:
     return prepare_transcript(
         raw=raw,
-        document=normalise(raw, file_url=URL, family="fun-asr"),
+        document=normalise(raw, file_url=file_url, family="fun-asr"),
         client_id=client_id,
         job_id=job_id,
         file_index=0,
-        file_url=URL,
+        file_url=file_url,
         model="fun-asr",
         region="beijing",
     )
