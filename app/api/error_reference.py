@@ -134,6 +134,10 @@ WAITING: dict[str, str] = {
         "DashScope refuses the key of the account: the key is wrong, expired, deleted, or belongs to the other "
         "region. Set the right key and restart the gateway."
     ),
+    "account_not_configured": (
+        "An upload or a hot-word list of the job belongs to an account that is not configured any more. Set its key"
+        " again and restart the gateway, or cancel the job."
+    ),
     "account_quota": (
         "The account has used up its free quota of the model, and paid use is off. Turn paid use on in the "
         "console of Model Studio."
