@@ -213,7 +213,7 @@ def backup(file: Annotated[Path, typer.Argument(help="A new file, or - for stand
 
 @cli.command()
 def restore(
-    file: Annotated[Path, typer.Argument(help="A file that `backup` wrote.")],
+    file: Annotated[Path, typer.Argument(help="A file that `backup` wrote, or - for standard input.")],
     submit_waiting: Annotated[
         bool, typer.Option("--submit-waiting", help="Submit waiting files. Only if no gateway ran after the backup.")
     ] = False,

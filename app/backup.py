@@ -39,7 +39,7 @@ from app.server.startup import StartError
 from app.settings import Settings
 
 FORMAT = 1
-STANDARD_OUTPUT = Path("-")
+STANDARD_STREAM = Path("-")
 # pg_restore of the embedded version sets a parameter that older servers do not know.
 OLDEST_SERVER = 17
 
@@ -66,9 +66,10 @@ def write_backup(settings: Settings, target: Path) -> None:
 def restore_backup(settings: Settings, source: Path, *, submit_waiting: bool) -> int:
     """Restore into an empty database, migrate it, and return the number of files that were failed. Raises StartError.
 
+    `-` is standard input.
     Without `submit_waiting`, files that the backup shows as not submitted fail: see `app.queue.restoration`.
     """
-    with _open(source) as archive:
+    with _seekable(settings, source) as file, _open(source, file) as archive:
         token_path = startup.token_file(settings)
         has_token = _TOKEN in archive.namelist() and settings.api_token is None
         if has_token and token_path.exists():
@@ -94,10 +95,22 @@ def fail_waiting(settings: Settings) -> int:
 
 
 @contextmanager
-def _open(source: Path) -> Iterator[ZipFile]:
+def _seekable(settings: Settings, source: Path) -> Iterator[Path | IO[bytes]]:
+    """The file, or for `-` a copy of standard input in DATA_DIR, because an archive is read from its end."""
+    if source != STANDARD_STREAM:
+        yield source
+        return
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=settings.data_dir) as file:
+        shutil.copyfileobj(sys.stdin.buffer, file)
+        yield file
+
+
+@contextmanager
+def _open(source: Path, file: Path | IO[bytes]) -> Iterator[ZipFile]:
     """A backup that this version can restore. Raises StartError."""
     try:
-        archive = ZipFile(source)
+        archive = ZipFile(file)
     except BadZipFile as error:
         raise StartError(f"{source} is not a backup of the gateway.") from error
     except OSError as error:
@@ -141,7 +154,7 @@ async def _in_transaction(url: str, work: Callable[[AsyncSession], Awaitable[T]]
 @contextmanager
 def _new_file(target: Path) -> Iterator[IO[bytes]]:
     """A file of mode 0600 that appears under its name when it is complete, or standard output for `-`."""
-    if target == STANDARD_OUTPUT:
+    if target == STANDARD_STREAM:
         yield sys.stdout.buffer
         return
     if target.exists():

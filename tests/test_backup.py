@@ -1,8 +1,10 @@
 """`backup` and `restore`: the database and the token, into a new DATA_DIR or an empty database."""
 
 import asyncio
+import io
 import json
 import os
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from zipfile import ZipFile
@@ -80,6 +82,21 @@ async def test_restore_into_an_empty_database(settings: Settings, empty_database
     assert await asyncio.to_thread(restore_backup, target, file, submit_waiting=False) == 0
     with pytest.raises(StartError, match="is not empty: restore into"):
         await asyncio.to_thread(restore_backup, target, file, submit_waiting=False)
+
+
+async def test_a_backup_goes_through_standard_streams(
+    settings: Settings, empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, writing = os.pipe()
+    # A pipe cannot seek, as in `docker exec CONTAINER python -m app backup - > FILE`.
+    with os.fdopen(reading, "rb") as source, os.fdopen(writing, "wb") as target:
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(target))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(source))
+        into = settings.model_copy(update={"database_url": SecretStr(empty_database)})
+        restoring = asyncio.create_task(asyncio.to_thread(restore_backup, into, Path("-"), submit_waiting=False))
+        await asyncio.to_thread(write_backup, settings, Path("-"))
+        target.close()
+        assert await restoring == 0
 
 
 async def test_restore_replaces_no_token(settings: Settings, empty_database: str, tmp_path: Path) -> None:
