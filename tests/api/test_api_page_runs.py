@@ -111,13 +111,13 @@ async def reader(database_url: str, folder: Path) -> AsyncIterator[Reader]:
 async def test_every_curl_does_what_the_page_says(reader: Reader, folder: Path) -> None:
     operations = operations_of((await reader.http.get("/openapi.json")).json())
     ids = {**await reader.done(), "CLIENT": await reader.client()}
-    wrong = []
+    before, wrong = set(os.listdir(folder)), []  # noqa: PTH208
     for call in calls():
         operation = operations[operation_of(call, operations)]["operationId"]
         status = await reader.run(call, await reader.ids_for(operation, ids))
         if status != str(call.status):
             wrong.append(f"{call.command}\n→ {status}")
     assert not wrong, "\n\n".join(wrong)
-    assert (folder / "captions.srt").read_text().startswith("1\n")
-    assert (folder / "captions.vtt").read_text().startswith("WEBVTT")
+    # The reader's folder may be a checkout: the examples leave no files there.
+    assert set(os.listdir(folder)) == before  # noqa: PTH208
     assert any("webhook.test" in event.body for event in reader.hook.received)
