@@ -9,14 +9,18 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from zipfile import ZipFile
 
+import asyncpg
 import httpx
 import pytest
 from pydantic import SecretStr
 
 from app.backup import _without_password, restore_backup, write_backup
+from app.db import Sessions
 from app.server.startup import StartError
 from app.settings import Settings, load_settings
+from tests.api_fixtures import new_client
 from tests.databases import on_server
+from tests.jobs.rows import add_job
 from tests.processes import data_folder, run, running, running_sandbox
 
 RECORDING = "https://dashscope.oss-cn-beijing.aliyuncs.com/samples/audio/paraformer/hello_world_female2.wav"
@@ -82,6 +86,27 @@ async def test_restore_into_an_empty_database(settings: Settings, empty_database
     assert await asyncio.to_thread(restore_backup, target, file, submit_waiting=False) == 0
     with pytest.raises(StartError, match="is not empty: restore into"):
         await asyncio.to_thread(restore_backup, target, file, submit_waiting=False)
+
+
+@pytest.mark.parametrize(("submit", "failed", "status"), [(False, 1, "failed"), (True, 0, "queued")])
+async def test_waiting_files_are_submitted_only_on_request(
+    settings: Settings,
+    sessions: Sessions,
+    empty_database: str,
+    tmp_path: Path,
+    *,
+    submit: bool,
+    failed: int,
+    status: str,
+) -> None:
+    client, _ = await new_client(sessions, "tester")
+    await add_job(sessions, client.id)
+    await asyncio.to_thread(write_backup, settings, tmp_path / "backup.zip")
+    into = settings.model_copy(update={"database_url": SecretStr(empty_database)})
+    assert await asyncio.to_thread(restore_backup, into, tmp_path / "backup.zip", submit_waiting=submit) == failed
+    connection = await asyncpg.connect(empty_database)
+    assert await connection.fetchval("SELECT status FROM jobs") == status
+    await connection.close()
 
 
 async def test_a_backup_goes_through_standard_streams(

@@ -23,6 +23,15 @@ SET_BY_THE_IMAGE = {"DATA_DIR", "HOST", "PORT"}
 
 def test_the_version_is_the_same_everywhere() -> None:
     assert PROJECT["project"]["version"] == VERSION
+    assert f"ARG VERSION={VERSION}\n" in (ROOT / "Dockerfile").read_text()
+    assert f"## [{VERSION}] - " in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_image_builds_with_older_docker_and_podman() -> None:
+    """Docker before 25 and podman before 5 refuse a Dockerfile with --start-interval."""
+    health_check = re.search(r"^HEALTHCHECK (.*)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert health_check
+    assert "--start-interval" not in health_check[1]
 
 
 def test_every_dependency_is_locked_and_development_uses_the_same_versions() -> None:

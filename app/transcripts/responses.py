@@ -219,10 +219,15 @@ def _headers(request: Request, etag: str) -> dict[str, str]:
 
 
 def _file_name(file_url: str, extension: str) -> str:
-    """A Content-Disposition (RFC 6266) with the name of the recording and another extension."""
+    """A Content-Disposition (RFC 6266) with the name of the recording and another extension.
+
+    The first form is ASCII, for programs such as `curl -OJ` that do not know the second one.
+    """
     name = re.sub(r"[/\\]", "_", title_of(file_url))[:MAX_FILE_NAME_CHARS]
     stem = name.rpartition(".")[0].strip(". ") or name.strip(". ") or "transcript"
-    return f"inline; filename*=UTF-8''{quote(f'{stem}.{extension}', safe='', errors='replace')}"
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", stem)
+    encoded = quote(f"{stem}.{extension}", safe="", errors="replace")
+    return f"inline; filename=\"{plain}.{extension}\"; filename*=UTF-8''{encoded}"
 
 
 async def _stream(made: list[bytes], pieces: Iterator[bytes], lock: RenderLock) -> AsyncIterator[bytes]:

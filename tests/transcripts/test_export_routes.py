@@ -47,23 +47,25 @@ async def test_every_sample_is_served_in_every_export_format(
 
 
 @pytest.mark.parametrize(
-    ("url", "stem"),
+    ("url", "plain", "stem"),
     [
-        ("https://example.com/calls/call-4711.wav?Signature=secret", "call-4711"),
-        ("https://example.com/%E5%AE%A2%E6%9C%8D%20%22A%22.mp3", "%E5%AE%A2%E6%9C%8D%20%22A%22"),
-        ("https://example.com/a%2F..%5C%0D%0Ab.wav", "a_.._%20b"),
-        ("https://example.com/.wav", "wav"),
-        ("https://example.com/...", "transcript"),
-        (f"https://example.com/{'a' * 300}", "a" * 100),
+        ("https://example.com/calls/call-4711.wav?Signature=secret", "call-4711", "call-4711"),
+        ("https://example.com/%E5%AE%A2%E6%9C%8D%20%22A%22.mp3", "____A_", "%E5%AE%A2%E6%9C%8D%20%22A%22"),
+        ("https://example.com/a%2F..%5C%0D%0Ab.wav", "a_..__b", "a_.._%20b"),
+        ("https://example.com/.wav", "wav", "wav"),
+        ("https://example.com/...", "transcript", "transcript"),
+        (f"https://example.com/{'a' * 300}", "a" * 100, "a" * 100),
     ],
 )
 async def test_files_are_saved_under_the_name_of_the_recording(
-    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, url: str, stem: str
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, *, url: str, plain: str, stem: str
 ) -> None:
     path = f"/v1/transcripts/{(await store(sessions, client_id, file_url=url)).id}"
     for form, extension in EXTENSIONS.items():
         response = await api.get(f"{path}/{form}")
-        assert response.headers["content-disposition"] == f"inline; filename*=UTF-8''{stem}.{extension}"
+        assert response.headers["content-disposition"] == (
+            f"inline; filename=\"{plain}.{extension}\"; filename*=UTF-8''{stem}.{extension}"
+        )
     assert "content-disposition" not in (await api.get(f"{path}/paragraphs")).headers
 
 
