@@ -104,7 +104,7 @@ async def test_waiting_files_are_submitted_only_on_request(
     await asyncio.to_thread(write_backup, settings, tmp_path / "backup.zip")
     into = settings.model_copy(update={"database_url": SecretStr(empty_database)})
     assert await asyncio.to_thread(restore_backup, into, tmp_path / "backup.zip", submit_waiting=submit) == failed
-    connection = await asyncpg.connect(empty_database)
+    connection = await asyncpg.connect(empty_database)  # type: ignore[no-untyped-call]
     assert await connection.fetchval("SELECT status FROM jobs") == status
     await connection.close()
 
