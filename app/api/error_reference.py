@@ -33,6 +33,15 @@ PROBLEMS: dict[str, str] = {
     "validation_failed": "The request is not valid. `errors` lists each wrong place and the allowed values.",
     "unknown_model": "The catalogue does not have the model. `GET /v1/models` lists the models.",
     "model_not_in_region": "The region does not have the model. Use another region, or `auto`.",
+    "unsupported_format": (
+        "The model does not take files with the extension of the upload. The detail has the extensions that it takes."
+    ),
+    "upload_not_found": ("A job names an upload that does not exist, was deleted, or belongs to another client."),
+    "upload_expired": "A job names an upload that has expired. Upload the file again.",
+    "upload_not_for_model": (
+        "The upload is in DashScope's temporary storage, which keeps a file for one model. Upload it with the"
+        " model of the job."
+    ),
     "region_not_served": "The gateway has no key for the region. Use another region, or `auto`.",
     "idempotency_key_reused": (
         "The `Idempotency-Key` was used before with another body. Use a new key for a new request."
@@ -54,6 +63,11 @@ PROBLEMS: dict[str, str] = {
         "The path, the headers and the trailers are together larger than 64 KB. The connection is closed."
     ),
     "internal_error": "The gateway has a defect. Its log has the details under `request_id`.",
+    "upload_too_large": "The file is larger than its store or the model allows.",
+    "upload_unavailable": (
+        "The file cannot be stored: the store does not respond, or no account may use it. The detail has the"
+        " reason. Try again after `Retry-After`."
+    ),
     "service_unavailable": "A service that the gateway needs is not available. Try again after `Retry-After`.",
     "too_many_connections": (
         "The process has reached its limit of open connections. The connection is closed; try again after "
@@ -118,6 +132,13 @@ FILE_ERRORS: dict[str, tuple[str, str]] = {
     ),
     "result_too_large": ("no", "The result is larger than the gateway stores."),
     "result_unreadable": ("yes", "What DashScope returned as the result could not be parsed, after several tries."),
+    "upload_expired": (
+        "no",
+        (
+            "The upload had expired or was deleted before the file was submitted. Upload the file again, and"
+            " create a new job."
+        ),
+    ),
     "upstream_error": ("yes", "DashScope's engine failed, also in the gateway's second attempt."),
     "upstream_refused": ("no", "DashScope refused the request; `message` has the reason."),
 }
