@@ -176,7 +176,7 @@ def _new_file(target: Path) -> Iterator[IO[bytes]]:
 @contextmanager
 def _client(name: str, url: str, *options: str) -> Iterator["subprocess.Popen[bytes]"]:
     """A program of PostgreSQL, connected to the database. Raises StartError with its first line of errors."""
-    address, password = _without_password(url)
+    address, password = split_password(url)
     environment = {**os.environ, "LC_ALL": "C", **({"PGPASSWORD": password} if password else {})}
     command = [str(program(name)), "--no-owner", "--no-privileges", "--no-password", *options, f"--dbname={address}"]
     with (
@@ -200,7 +200,7 @@ def _client(name: str, url: str, *options: str) -> Iterator["subprocess.Popen[by
             raise StartError(" ".join(complaints[:2]))
 
 
-def _without_password(url: str) -> tuple[str, str]:
+def split_password(url: str) -> tuple[str, str]:
     """The URL without its password, which other users could see among the arguments of a process, and the password."""
     parts = urlsplit(url)
     query = parse_qsl(parts.query, keep_blank_values=True)

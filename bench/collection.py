@@ -34,11 +34,10 @@ from app.settings import load_settings
 from app.transcripts.storage import insert_transcripts
 from app.uploads.links import UploadLinks
 from app.webhooks.sender import Sender
-
-_URL = "https://example.com/a.wav"
 from bench.http_readers import growth_of
 from bench.statistics import percentile
 
+_URL = "https://example.com/a.wav"
 SMALL = 50
 EVERY_S = 0.05
 LARGE = 4

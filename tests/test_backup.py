@@ -14,7 +14,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from app.backup import _without_password, restore_backup, write_backup
+from app.backup import split_password, restore_backup, write_backup
 from app.db import Sessions
 from app.server.startup import StartError
 from app.settings import Settings, load_settings
@@ -176,7 +176,7 @@ async def test_a_truncated_dump_leaves_the_database_empty(
     ],
 )
 def test_passwords_are_no_arguments_of_processes(url: str, address: str, password: str) -> None:
-    assert _without_password(url) == (address, password)
+    assert split_password(url) == (address, password)
 
 
 def _with_name(url: str, name: str) -> str:

@@ -26,11 +26,13 @@ async def store(
     **changes: Any,
 ) -> PreparedTranscript:
     """The transcript of a Fun-ASR sample, or of other bytes."""
-    prepared = prepare(raw or sample("funasr_two_channels_synthetic"), client_id, job_id=job_id or new_id())
+    prepared = prepare(
+        raw or sample("funasr_two_channels_synthetic"), client_id, job_id=job_id or new_id(), file_url=file_url
+    )
     return await store_prepared(sessions, replace(prepared, **changes), with_job=job_id is None)
 
 
-def prepare(raw: bytes, client_id: UUID, *, job_id: UUID) -> PreparedTranscript:
+def prepare(raw: bytes, client_id: UUID, *, job_id: UUID, file_url: str = URL) -> PreparedTranscript:
     return prepare_transcript(
         raw=raw,
         document=normalise(raw, file_url=file_url, family="fun-asr"),
