@@ -22,6 +22,7 @@ from urllib.parse import unquote, urlsplit
 import structlog
 import typer
 
+from app import __version__
 from app.catalogue import REGIONS
 from app.errors import DatabaseUnavailable, GatewayError
 from app.logs import configure_logging, redact, register_secrets
@@ -46,6 +47,12 @@ cli.add_typer(clients, name="clients")
 log = structlog.get_logger()
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"asr-gateway {__version__}")
+        raise typer.Exit
+
+
 def main() -> None:
     signal.signal(signal.SIGTERM, _exit)
     signal.signal(signal.SIGHUP, _exit)
@@ -53,6 +60,16 @@ def main() -> None:
         cli(prog_name="python -m app")
     except Exception as error:  # noqa: BLE001 - prints one line for a known error, a redacted traceback otherwise
         _fail(error)
+
+
+@cli.callback()
+def options(
+    *,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Run a command of the gateway."""
 
 
 @cli.command()
@@ -126,17 +143,19 @@ def migrate(
 
 
 @cli.command()
-def doctor() -> None:
+def doctor(*, json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False) -> None:
     """Check the database, migrations, clocks and keys, and list waiting files.
 
-    Changes nothing. The exit code is 1 if jobs cannot be processed.
+    Changes nothing. The exit code is 1 if jobs cannot be processed. docs/operations.md explains each finding.
     """
     settings = _start()
-    from app.doctor import examine
+    from app.doctor import as_json, examine
     from app.server import startup
 
     findings = asyncio.run(examine(settings, startup.database_url(settings)))
-    for finding in findings:
+    if json:
+        print(redact(as_json(findings).decode()))
+    for finding in [] if json else findings:
         print(redact(f"{finding.level:<8} {finding.subject:<32} {finding.detail}"))
     if any(finding.level == "error" for finding in findings):
         sys.exit(1)

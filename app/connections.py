@@ -30,6 +30,9 @@ AVAILABLE.set(1)
 OUTAGES = Counter(
     "asr_gateway_database_outages_total", "Transactions that failed because the database was unavailable", ["reason"]
 )
+IN_USE = Gauge("asr_gateway_database_connections_in_use", "Connections of the pool that are in use", ["pool"])
+SIZE = Gauge("asr_gateway_database_connections_limit", "Connections that the pool may have in use", ["pool"])
+WAITING = Gauge("asr_gateway_database_connections_waiting", "Callers that wait for a connection of the pool", ["pool"])
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -99,12 +102,19 @@ class Connections:
         self._size = size
         self._free = asyncio.Semaphore(size)
         self._in_use = 0
+        self._waiting = 0
         self._stale_before = 0.0
 
     def listen(self, engine: AsyncEngine) -> None:
         event.listen(engine.sync_engine, "connect", self._on_connect)
         event.listen(engine.sync_engine, "checkout", self._on_checkout)
         event.listen(engine.sync_engine, "handle_error", self._on_error)
+
+    def observe(self, pool: str) -> None:
+        """Show this pool in the metrics. The values are read when the metrics are, so that a checkout costs nothing."""
+        SIZE.labels(pool).set(self._size)
+        IN_USE.labels(pool).set_function(lambda: self._in_use)
+        WAITING.labels(pool).set_function(lambda: self._waiting)
 
     async def take(self, connect: Callable[[], Awaitable[T]]) -> T:
         """Call `connect`, which takes a connection out of the pool, and return its result.
@@ -165,6 +175,7 @@ class Connections:
         if not self._free.locked():
             await self._free.acquire()
             return
+        self._waiting += 1
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
                 await self._free.acquire()
@@ -172,6 +183,8 @@ class Connections:
             explanation = f"all {self._size} connections of this process were in use for {POOL_TIMEOUT_S:g} s"
             detail = "The database is unavailable (pool_exhausted); try again in a moment."
             raise DatabaseUnavailable(detail, reason="pool_exhausted", explanation=explanation) from None
+        finally:
+            self._waiting -= 1
 
     def _on_connect(self, _connection: Any, record: Any) -> None:
         record.info["opened_at"] = time.monotonic()

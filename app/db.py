@@ -3,7 +3,7 @@
 Instants that several processes compare come from the database's clock (`now()`), never from Python's.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from functools import partial
@@ -42,6 +42,7 @@ _PLANNING = {
 Engine = AsyncEngine
 Session = AsyncSession
 Sessions = async_sessionmaker[AsyncSession]
+_AFTER_COMMIT = "after_commit"
 _DIALECT = dialect()  # type: ignore[no-untyped-call]
 
 
@@ -156,11 +157,21 @@ async def transaction(sessions: Sessions, *, autocommit: bool = False) -> AsyncI
         try:
             async with ending:
                 yield session
+            for action in session.info.pop(_AFTER_COMMIT, ()):
+                action()
         except Exception as error:
             connections.is_lost(error)
             raise
         finally:
             connections.release()
+
+
+def after_commit(session: Session, action: Callable[[], None]) -> None:
+    """Call `action` when the session's `transaction` is committed, and never if it is rolled back.
+
+    For log lines and counters, which must not tell of a change that did not happen. `action` must not raise.
+    """
+    session.info.setdefault(_AFTER_COMMIT, []).append(action)
 
 
 async def _begin(sessions: Sessions, autocommit: bool) -> tuple[AsyncSession, AsyncExitStack]:

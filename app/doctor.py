@@ -5,7 +5,7 @@ too, because the most common mistake is a key of the other region.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -13,11 +13,12 @@ from typing import Literal
 from uuid import uuid4
 
 import httpx
+import msgspec
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import migrate
+from app import __version__, migrate
 from app.catalogue import REGIONS
 from app.dashscope.circuits import read_circuits
 from app.db import Sessions, create_engine, create_sessions, transaction
@@ -31,6 +32,8 @@ CALL_TIMEOUT_S = 10
 # The reconciler tolerates 120 s between the clocks of the gateway and of DashScope. Leases use the database's clock.
 MAX_SKEW_S = 30
 OLD_FILE_S = 600
+# The reconciler decides about a lost submit within some seconds if upstream's task list can be read.
+OLD_UNSURE_S = 60
 _OUTAGE_SUMMARIES = {
     "disk_full": "cannot be written",
     "login_refused": "refuses the login",
@@ -38,7 +41,7 @@ _OUTAGE_SUMMARIES = {
     "out_of_memory": "is out of memory",
     "out_of_resources": "is out of a resource",
     "read_only": "cannot be written",
-    "starting": "does not response yet",
+    "starting": "does not respond yet",
     "timeout": "cannot be reached",
     "tls_failed": "cannot be reached over TLS",
     "too_many_connections": "has no connection left",
@@ -51,11 +54,25 @@ Level = Literal["ok", "warning", "error"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A line of the report. Level `error` means that jobs cannot be processed."""
+    """A line of the report. Level `error` means that jobs cannot be processed. `subject` begins with the check."""
 
     level: Level
     subject: str
     detail: str
+
+    @property
+    def check(self) -> str:
+        """One word, such as `database` or `key`. docs/operations.md has all of them."""
+        return self.subject.partition(" ")[0]
+
+
+def as_json(findings: Sequence[Finding]) -> bytes:
+    """The report for programs: `ok`, `version`, and `findings` with the fields of a line and `check`."""
+    lines = [
+        {"level": each.level, "check": each.check, "subject": each.subject, "detail": each.detail} for each in findings
+    ]
+    report = {"ok": all(each.level != "error" for each in findings), "version": __version__, "findings": lines}
+    return msgspec.json.format(msgspec.json.encode(report))
 
 
 async def examine(settings: Settings, database_url: str) -> list[Finding]:
@@ -140,10 +157,17 @@ async def _queue(session: AsyncSession, settings: Settings) -> AsyncIterator[Fin
             level, detail = "error", f"{detail}; the region has no key: set DASHSCOPE_{row.region.upper()}_API_KEY"
         yield Finding(level, f"queue {row.region} {row.model}", detail)
     tasks = await session.execute(
-        text("SELECT account, state, count(*) AS tasks FROM tasks WHERE state <> 'done' GROUP BY 1, 2 ORDER BY 1, 2")
+        text(
+            "SELECT account, state, count(*) AS tasks, extract(epoch FROM now() - min(lost_at))::int AS lost_s"
+            " FROM tasks WHERE state <> 'done' GROUP BY 1, 2 ORDER BY 1, 2"
+        )
     )
     for row in tasks:
-        yield Finding("ok", f"tasks {row.account}", f"{row.tasks} {row.state}")
+        if row.state == "unsure":
+            detail = f"{row.tasks} submits without a response, the oldest for {row.lost_s} s"
+            yield Finding("warning" if row.lost_s > OLD_UNSURE_S else "ok", f"tasks {row.account}", detail)
+        else:
+            yield Finding("ok", f"tasks {row.account}", f"{row.tasks} {row.state}")
 
 
 async def _circuits(session: AsyncSession, settings: Settings) -> AsyncIterator[Finding]:

@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 from starlette.datastructures import State
 
+from app import __version__
 from app.api import docs, health, models_routes
 from app.api.exception_handlers import add_problem_handlers
 from app.api.middleware import add_middleware
@@ -30,7 +31,6 @@ from app.uploads.stores import open_store
 from app.uploads.uploader import Uploader
 from app.webhooks import routes as webhooks
 
-VERSION = "0.2.0"
 DESCRIPTION = """
 Durable speech recognition of recorded files over DashScope: submit URLs, get stored transcripts.
 
@@ -68,7 +68,7 @@ def create_app(
     """
     app = FastAPI(
         title="asr-gateway",
-        version=VERSION,
+        version=__version__,
         description=DESCRIPTION,
         openapi_tags=TAGS,
         openapi_url=None,
@@ -101,6 +101,7 @@ def connect(
     app.state = State()
     app.state.settings = settings
     app.state.sessions = sessions
+    app.state.accounts = settings.account_ids
     app.state.stopping = False
     app.state.authenticator = Authenticator(settings, sessions)
     app.state.services = JobServices(settings, sessions, waiters=waiters, wakeup=wakeup)

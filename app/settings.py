@@ -167,6 +167,11 @@ class Settings(BaseSettings):
             max_files_per_task=getattr(self, f"dashscope_{name}_max_files_per_task"),
         )
 
+    @property
+    def account_ids(self) -> list[str]:
+        """The accounts that have a key: `beijing/default`."""
+        return [account.id for region in self.served_regions.values() for account in region.accounts]
+
     def _accounts(self, region: RegionName) -> tuple[Account, ...]:
         secret: SecretStr | None = getattr(self, f"dashscope_{region}_api_key")
         if secret is None:

@@ -1,11 +1,12 @@
 """`python -m app doctor`: the findings and their advice."""
 
+import orjson
 import pytest
 from sqlalchemy import insert, text
 
 from app.clients.models import Client
 from app.db import Sessions, transaction
-from app.doctor import Finding, examine
+from app.doctor import Finding, as_json, examine
 from app.identifiers import new_id
 from app.sandbox import SandboxConfig, running_sandbox
 from app.settings import Settings, load_settings
@@ -132,3 +133,27 @@ async def test_a_newer_schema_is_accepted_and_a_missing_one_is_not(
         await session.execute(text(change))
     findings = await examine(Settings(), database_url)
     assert [finding.level for finding in findings if finding.subject == "migrations"] == [level]
+
+
+async def test_report_for_programs_has_the_same_findings(database_url: str) -> None:
+    findings = list((await report(database_url, dashscope_singapore_api_key="sk-sandbox-beijing")).values())
+    body = orjson.loads(as_json(findings))
+    assert body["ok"] is False
+    assert [(each["level"], each["subject"], each["detail"]) for each in body["findings"]] == [
+        (finding.level, finding.subject, finding.detail) for finding in findings
+    ]
+    assert {each["check"] for each in body["findings"]} == {"clock", "database", "key", "migrations"}
+
+
+async def test_submits_that_stay_unsure_are_a_warning(database_url: str, sessions: Sessions) -> None:
+    async with transaction(sessions) as session:
+        await session.execute(
+            text(
+                "INSERT INTO tasks (id, account, region, model, parameters, file_count, state, lost_at) VALUES"
+                " (gen_random_uuid(), 'beijing/default', 'beijing', 'fun-asr', '{}', 1, 'unsure',"
+                " now() - interval '2 minutes')"
+            )
+        )
+    finding = (await report(database_url))["tasks beijing/default"]
+    assert finding.level == "warning"
+    assert finding.detail.startswith("1 submits without a response")

@@ -9,11 +9,13 @@ import asyncio
 import math
 import time
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from prometheus_client import Counter
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db import Sessions, transaction
 
@@ -30,6 +32,8 @@ RECOVERY_PER_S = 0.02
 PAUSE_S = 1.0
 MAX_SLEEP_S = 1.0
 RETRY_S = 0.001
+
+GRANTED = Counter("asr_gateway_budget_calls_total", "Calls that a budget allowed to this process", ["account", "kind"])
 
 _ENSURE = text("""
     INSERT INTO budgets (account, kind, rate, current_rate) VALUES (:account, :kind, :rate, :rate)
@@ -72,6 +76,29 @@ _SLOW_DOWN = text("""
     FROM clock
     WHERE account = :account AND kind = :kind
 """)
+
+
+_READ = text("""
+    SELECT account, kind, rate, least(rate, current_rate
+        + rate * :recovery * greatest(extract(epoch FROM clock_timestamp() - rate_changed_at), 0)) AS current_rate
+    FROM budgets
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetRate:
+    """Calls per second of one budget: `rate` in full, `current_rate` now. A 429 lowers the current rate."""
+
+    account: str
+    kind: str
+    rate: float
+    current_rate: float
+
+
+async def read_budgets(session: AsyncSession) -> Sequence[BudgetRate]:
+    """All budgets, including those of accounts that are no longer configured. One statement."""
+    rows = (await session.execute(_READ, {"recovery": RECOVERY_PER_S})).mappings()
+    return [BudgetRate(**row) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +160,7 @@ class Budgets:
         async with self._locks[call]:
             while (wait_s := await self.try_take(call)) > 0:  # noqa: ASYNC110 - it waits for a time, not an event
                 await asyncio.sleep(min(wait_s, MAX_SLEEP_S))
+        GRANTED.labels(call.account, call.kind).inc()
 
     async def slow_down(self, call: Call, *, pause_s: float = PAUSE_S) -> None:
         """Record a 429: make no calls for `pause_s` seconds, then continue at a lower rate."""

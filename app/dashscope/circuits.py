@@ -75,7 +75,7 @@ _MAKE_PROBES_DUE = text("""
 _CLOSE = text("""
     UPDATE circuits SET closed_at = now(), probe_lease_until = NULL
     WHERE account = :account AND model = :model AND closed_at IS NULL
-    RETURNING account
+    RETURNING code, extract(epoch FROM now() - opened_at)::float8 AS open_s
 """)
 
 _READ = text("""
@@ -143,9 +143,18 @@ async def make_probes_due(session: AsyncSession, accounts: Sequence[str]) -> Non
     await session.execute(_MAKE_PROBES_DUE, {"accounts": list(accounts)})
 
 
-async def close_circuit(session: AsyncSession, account: str, model: str) -> bool:
-    """Returns True if the circuit was open. The row stays for a while, see KEEP_CLOSED_S."""
-    return await session.scalar(_CLOSE, {"account": account, "model": model}) is not None
+@dataclass(frozen=True, slots=True)
+class ClosedCircuit:
+    """A circuit that was open for `open_s` seconds."""
+
+    code: str
+    open_s: float
+
+
+async def close_circuit(session: AsyncSession, account: str, model: str) -> ClosedCircuit | None:
+    """Returns None if the circuit was not open. The row stays for a while, see KEEP_CLOSED_S."""
+    row = (await session.execute(_CLOSE, {"account": account, "model": model})).one_or_none()
+    return None if row is None else ClosedCircuit(row.code, row.open_s)
 
 
 async def read_circuits(session: AsyncSession) -> Sequence[Circuit]:

@@ -3,13 +3,15 @@
 The API key is sent to the account's base URL only. `app.dashscope.result_files` fetches results without it.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 import httpx
 import orjson
+from prometheus_client import Gauge, Histogram
 
 from app.dashscope import wire
 from app.dashscope.failures import Failure, FailureKind, classify_call
@@ -30,12 +32,28 @@ __all__ = ["Accepted", "DashScope", "OutcomeUnknown", "http_client"]
 # A shorter key may occur in ordinary words.
 MIN_REDACTED_CHARS = 8
 
+_KINDS = ("submit", "query", "list", "cancel", "upload_policy")
+CALL_SECONDS = Histogram(
+    "asr_gateway_upstream_call_seconds",
+    "Time from sending a call to DashScope until its response or failure",
+    ["account", "kind"],
+    buckets=(0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
+)
+LAST_RESPONSE = Gauge(
+    "asr_gateway_upstream_last_response_timestamp_seconds",
+    "When DashScope last answered a call of this process with a status below 500; 0: never",
+    ["account"],
+)
+
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
+    """`request_id` is upstream's id of the submit."""
+
     task_id: str
+    request_id: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +80,8 @@ class DashScope:
         self._http = http
         self._deadline_s = deadline_s
         self._max_response_bytes = max_response_bytes
+        self._last_response = LAST_RESPONSE.labels(account.id)
+        self._call_seconds = {kind: CALL_SECONDS.labels(account.id, kind) for kind in _KINDS}
 
     async def submit(
         self, *, model: str, input_style: str, file_urls: Sequence[str], parameters: Mapping[str, Any]
@@ -75,7 +95,7 @@ class DashScope:
         if any(url.startswith("oss://") for url in file_urls):
             headers["X-DashScope-OssResourceResolve"] = "enable"
         response = await self._call(
-            "POST", "/services/audio/asr/transcription", headers=headers, content=orjson.dumps(body)
+            "submit", "POST", "/services/audio/asr/transcription", headers=headers, content=orjson.dumps(body)
         )
         match response:
             case NotSent(reason):
@@ -91,32 +111,36 @@ class DashScope:
 
     async def query(self, task_id: str) -> wire.TaskSnapshot | Failure:
         """Read a task. Safe to repeat. Source: protocol, section 3."""
-        return await self._request("GET", f"/tasks/{quote(task_id, safe='')}", wire.parse_task)
+        return await self._request("query", "GET", f"/tasks/{quote(task_id, safe='')}", wire.parse_task)
 
     async def list_tasks(self, **query: str | int) -> wire.TaskPage | Failure:
         """One page of the account's tasks of the last 24 hours. Source: protocol, section 5.1."""
-        return await self._request("GET", "/tasks", wire.parse_page, params=query)
+        return await self._request("list", "GET", "/tasks", wire.parse_page, params=query)
 
     async def cancel(self, task_id: str) -> Failure | None:
         """Cancel a task that is still PENDING. Returns None on success. Source: protocol, section 5.2."""
-        return await self._request("POST", f"/tasks/{quote(task_id, safe='')}/cancel", wire.parse_canceled)
+        path = f"/tasks/{quote(task_id, safe='')}/cancel"
+        return await self._request("cancel", "POST", path, wire.parse_canceled)
 
     async def upload_policy(self, model: str) -> UploadPolicy | Failure:
         """A permission to send files for the model to temporary storage. Source: protocol, section 7.
 
         Each file needs a policy that is at most five minutes old.
         """
-        return await self._request("GET", "/uploads", parse_policy, params={"action": "getPolicy", "model": model})
+        return await self._request(
+            "upload_policy", "GET", "/uploads", parse_policy, params={"action": "getPolicy", "model": model}
+        )
 
     async def _request(
         self,
+        kind: str,
         method: str,
         path: str,
         parse: Callable[[bytes], T],
         *,
         params: Mapping[str, str | int] | None = None,
     ) -> T | Failure:
-        response = await self._call(method, path, params=params)
+        response = await self._call(kind, method, path, params=params)
         match response:
             case NotSent(reason) | NoResponse(reason):
                 return Failure(FailureKind.TRANSIENT, "upstream_unavailable", reason)
@@ -135,7 +159,7 @@ class DashScope:
 
     def _parse_submitted(self, body: bytes) -> Accepted | Failure | OutcomeUnknown:
         try:
-            return Accepted(wire.parse_submitted(body))
+            return Accepted(wire.parse_submitted(body), wire.parse_request_id(body))
         except wire.MalformedResponse as error:
             if wire.parse_error(body)[0]:
                 return _refusal(self._failure(200, body))
@@ -143,7 +167,8 @@ class DashScope:
 
     def _failure(self, status: int, body: bytes) -> Failure:
         code, message = (text and self._redacted(text) for text in wire.parse_error(body))
-        return classify_call(status, code, message or "")
+        failure = classify_call(status, code, message or "")
+        return replace(failure, request_id=wire.parse_request_id(body))
 
     def _redacted(self, text: str) -> str:
         """The text without the key. Refusals are stored and shown to clients, and may quote the request."""
@@ -152,6 +177,7 @@ class DashScope:
 
     async def _call(
         self,
+        kind: str,
         method: str,
         path: str,
         *,
@@ -166,7 +192,13 @@ class DashScope:
             content=content,
             params=params or None,
         )
-        return await send_once(self._http, request, deadline_s=self._deadline_s, max_bytes=self._max_response_bytes)
+        with self._call_seconds[kind].time():
+            response = await send_once(
+                self._http, request, deadline_s=self._deadline_s, max_bytes=self._max_response_bytes
+            )
+        if isinstance(response, Response) and response.status < 500:
+            self._last_response.set(time.time())
+        return response
 
 
 def _refusal(failure: Failure) -> Failure | OutcomeUnknown:

@@ -6,7 +6,7 @@ The codes are those of the vendor's list of error messages. The HTTP status clas
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from app.dashscope.file_urls import file_key
@@ -28,7 +28,7 @@ class FailureKind(StrEnum):
     THROTTLED = "throttled"  # a rate limit: repeat later and at a lower rate
     FILE_RETRYABLE = "file_retryable"  # the file may succeed in a new task, which is tried once
     PERMANENT = "permanent"  # upstream will never accept this request or file
-    GRANT = "grant"  # the account may not use the model, or its quota is used up; other accounts may work
+    GRANT = "not_granted"  # the account may not use the model, or its quota is used up; other accounts may work
     MODEL_UNAVAILABLE = "model_unavailable"  # upstream does not know the model
     ACCOUNT_BLOCKED = "account_blocked"  # key, bill or workspace: all calls fail until a person acts
     NO_SPEECH = "no_speech"  # not a failure: the audio has no speech
@@ -36,13 +36,17 @@ class FailureKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A classified error. `code` is the gateway's stable code for clients, `upstream_code` is DashScope's."""
+    """A classified error. `code` is the gateway's stable code for clients, `upstream_code` is DashScope's.
+
+    `request_id` is upstream's id of the call that reported the error. Equal failures may have different ids.
+    """
 
     kind: FailureKind
     code: str
     message: str
     upstream_code: str | None = None
     status: int | None = None
+    request_id: str | None = field(default=None, compare=False)
 
     @property
     def retryable(self) -> bool:

@@ -1,7 +1,7 @@
 """Parses DashScope's responses. Pure. Any bytes give a value or raise MalformedResponse."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeGuard
@@ -10,6 +10,7 @@ import orjson
 
 MAX_CODE_CHARS = 100
 MAX_TASK_ID_CHARS = 200
+MAX_REQUEST_ID_CHARS = 100
 MAX_COUNT = 2**31 - 1  # PostgreSQL's integer
 
 
@@ -55,16 +56,21 @@ class TaskSnapshot:
     usage_s: int | None = None
     file_count: int | None = None
     ran_s: float | None = None
+    request_id: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class ListedTask:
-    """One row of the task list, without results and URLs. `created_ms` is in milliseconds since the epoch."""
+    """One row of the task list, without results and URLs. `created_ms` is in milliseconds since the epoch.
+
+    `request_id` is that of the submit.
+    """
 
     task_id: str
     status: TaskStatus
     model: str
     created_ms: int | None
+    request_id: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +113,14 @@ def parse_error(body: bytes) -> tuple[str | None, str]:
     return _code(response), _text(response.get("message")) or _text(response.get("msg"))
 
 
+def parse_request_id(body: bytes) -> str | None:
+    """Upstream's id of the call, which its support asks for. None for any other body."""
+    try:
+        return _request_id(parse_object(body))
+    except MalformedResponse:
+        return None
+
+
 def parse_submitted(body: bytes) -> str:
     """The task id of an accepted submit."""
     task_id = _output(parse_object(body)).get("task_id")
@@ -126,6 +140,7 @@ def parse_task(body: bytes) -> TaskSnapshot:
         usage_s=_usage(response.get("usage")),
         file_count=_int(_mapping(output.get("task_metrics")).get("TOTAL")),
         ran_s=_ran_s(output),
+        request_id=_request_id(response),
     )
 
 
@@ -141,6 +156,7 @@ def parse_page(body: bytes) -> TaskPage:
             status=_listed_status(row),
             model=_text(row.get("model_name")),
             created_ms=_int(row.get("gmt_create")) or _int(row.get("start_time")),
+            request_id=_request_id(row),
         )
         for row in rows
         if isinstance(row, dict) and _is_task_id(row.get("task_id"))
@@ -249,6 +265,10 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 def _code(fields: Mapping[str, Any]) -> str | None:
     return _text(fields.get("code"))[:MAX_CODE_CHARS] or None
+
+
+def _request_id(fields: Mapping[str, Any]) -> str | None:
+    return _text(fields.get("request_id"))[:MAX_REQUEST_ID_CHARS] or None
 
 
 def _text(value: Any) -> str:

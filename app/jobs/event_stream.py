@@ -9,6 +9,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import StreamingResponse
+from prometheus_client import Gauge
 
 from app.api.parameters import DIGITS
 from app.api.problems import responses
@@ -41,6 +42,8 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     },
     **responses(InvalidRequest, NotFound),
 }
+
+STREAMS = Gauge("asr_gateway_event_streams", "Open event streams of jobs")
 
 router = APIRouter(prefix="/v1/jobs", route_class=AuthenticatedRoute, tags=["jobs"])
 
@@ -82,16 +85,17 @@ async def stream_job_events(
 
 
 async def _events(waiters: JobWaiters, snapshot: JobSnapshot) -> AsyncIterator[bytes]:
-    yield _RECONNECT
-    # Also if the client has seen this version: the waiting reason may have changed within it.
-    yield _event(snapshot)
-    while not (snapshot.final or waiters.closed):
-        try:
-            changed = await waiters.until_changed(snapshot.version, KEEP_ALIVE_S)
-        except NotFound:
-            return
-        snapshot = changed or snapshot
-        yield _event(snapshot) if changed else _KEEP_ALIVE
+    with STREAMS.track_inprogress():
+        yield _RECONNECT
+        # Also if the client has seen this version: the waiting reason may have changed within it.
+        yield _event(snapshot)
+        while not (snapshot.final or waiters.closed):
+            try:
+                changed = await waiters.until_changed(snapshot.version, KEEP_ALIVE_S)
+            except NotFound:
+                return
+            snapshot = changed or snapshot
+            yield _event(snapshot) if changed else _KEEP_ALIVE
 
 
 def _event(snapshot: JobSnapshot) -> bytes:

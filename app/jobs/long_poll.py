@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 import structlog
+from prometheus_client import Gauge
 
 from app.db import Sessions, raw_connection
 from app.queue.job_json import JobSnapshot, JobVersion
@@ -13,6 +14,8 @@ from app.queue.queries import FINAL_VERSION, find_changed, find_jobs, job_not_fo
 POLL_INTERVAL_S = 0.1
 # Bounds memory when all jobs change at once: 100 jobs show up to 10,000 files.
 JOBS_PER_READ = 100
+
+LONG_POLLS = Gauge("asr_gateway_long_polls", "Requests that wait for the end of a job")
 
 _log = structlog.get_logger(__name__)
 
@@ -49,7 +52,8 @@ class JobWaiters:
 
         Raises NotFound as soon as the job is deleted or its client is revoked.
         """
-        return await self.until_changed(JobVersion(job_id, FINAL_VERSION, None), timeout_s)
+        with LONG_POLLS.track_inprogress():
+            return await self.until_changed(JobVersion(job_id, FINAL_VERSION, None), timeout_s)
 
     async def until_changed(self, seen: JobVersion, timeout_s: float) -> JobSnapshot | None:
         """As `until_final`, and also when the version or the waiting reason of the job differs from `seen`.

@@ -117,7 +117,11 @@ async def create_job(request: Request) -> Response:
         raise InvalidRequest(f"The Idempotency-Key {detail}.", faults=[Fault("/header/Idempotency-Key", detail)])
     services = job_services(request)
     new = validate_new_job(
-        values.body, client_id=client.id, idempotency_key=values.header.idempotency_key, served=services.served
+        values.body,
+        client_id=client.id,
+        client_name=client.name,
+        idempotency_key=values.header.idempotency_key,
+        served=services.served,
     )
     created = await services.create_job(await bind_accounts(services.sessions, new))
     snapshot = created.snapshot

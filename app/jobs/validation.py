@@ -53,7 +53,12 @@ IdempotencyKey = Annotated[
 
 
 def validate_new_job(
-    request: JobRequest, *, client_id: UUID, idempotency_key: str | None, served: Sequence[RegionName]
+    request: JobRequest,
+    *,
+    client_id: UUID,
+    idempotency_key: str | None,
+    served: Sequence[RegionName],
+    client_name: str | None = None,
 ) -> NewJob:
     """Raises UnknownModel, ModelNotInRegion, RegionNotServed or InvalidRequest, each with all faults of the request."""
     faults: list[Fault] = []
@@ -72,6 +77,7 @@ def validate_new_job(
         webhook_url=webhook_url,
         idempotency_key=idempotency_key,
         request_sha256=_fingerprint(request, validated, urls, webhook_url) if idempotency_key else None,
+        client_name=client_name,
     )
 
 

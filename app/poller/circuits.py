@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import structlog
 
-from app.dashscope.circuits import close_circuit, open_circuit
+from app.dashscope.circuits import UPSTREAM_UNAVAILABLE, ClosedCircuit, close_circuit, open_circuit
 from app.dashscope.failures import Failure, FailureKind, hide_other_urls
-from app.db import Session
+from app.db import Session, after_commit
 
 log = structlog.get_logger()
 
@@ -50,17 +50,32 @@ async def open_for(session: Session, account: str, model: str, failure: Failure)
     # The message is stored and shown for files of other clients, so it must not quote the URL of a file.
     failure = replace(failure, message=hide_other_urls(failure.message, ""))
     if await open_circuit(session, account, scope, failure):
-        log.error(
-            "circuit opened",
-            account=account,
-            model=scope or None,
-            code=failure.code,
-            upstream_code=failure.upstream_code,
-            message=failure.message,
-        )
+        after_commit(session, lambda: _log_opened(account, scope, failure))
 
 
 async def close(session: Session, account: str, model: str) -> None:
     """Close the circuit if it is open."""
-    if await close_circuit(session, account, model):
-        log.info("circuit closed", account=account, model=model or None)
+    if closed := await close_circuit(session, account, model):
+        after_commit(session, lambda: _log_closed(account, model, closed))
+
+
+def _log_opened(account: str, model: str, failure: Failure) -> None:
+    if failure.code == UPSTREAM_UNAVAILABLE:
+        log.warning("upstream unavailable", account=account, reason=failure.message)
+        return
+    log.error(
+        "circuit opened",
+        account=account,
+        model=model or None,
+        code=failure.code,
+        upstream_code=failure.upstream_code,
+        upstream_request_id=failure.request_id,
+        message=failure.message,
+    )
+
+
+def _log_closed(account: str, model: str, closed: ClosedCircuit) -> None:
+    if closed.code == UPSTREAM_UNAVAILABLE:
+        log.info("upstream available again", account=account, outage_s=round(closed.open_s, 1))
+        return
+    log.info("circuit closed", account=account, model=model or None, code=closed.code, open_s=round(closed.open_s, 1))

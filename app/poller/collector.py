@@ -16,7 +16,7 @@ from app.errors import DatabaseUnavailable
 from app.poller.circuits import open_for
 from app.poller.context import PollerContext, unreachable_pause_s
 from app.poller.list_watcher import Watcher
-from app.poller.metrics import CALLS, FILES, TASK_SECONDS
+from app.poller.metrics import CALLS, TASK_SECONDS
 from app.poller.outcomes import Wait, account_failures, outcomes
 from app.poller.result_fetcher import FetchedFile, ResultFetcher
 from app.queue.leases import LeaseLost
@@ -179,12 +179,10 @@ class Collector:
             await lock_for_result(
                 session, task.task_id, task.token, status=snapshot.status.value, usage_s=snapshot.usage_s
             )
-            stored = await store_results(session, task.task_id, results)
+            await store_results(session, task.task_id, results, request_id=snapshot.request_id)
             await count_result_failures(session, task.task_id, failures)
             for failure in refusals:
                 await open_for(session, self._call.account, task.model, failure)
-        for result in stored:
-            FILES.labels(task.model, task.region, result.status).inc()
 
 
 def _wait_s(ended_s: float) -> float:

@@ -62,12 +62,18 @@ class Deliverer:
         DELIVERY_ATTEMPTS.labels(attempt.error_code or "ok").inc()
         async with transaction(self._context.sessions) as session:
             stored = await record(session, claimed, attempt)
-        log.info(
-            "webhook attempted",
-            delivery=str(claimed.id),
-            type=claimed.type,
-            status=attempt.response_status,
-            error=attempt.error_code,
-            duration_ms=attempt.duration_ms,
-            lease_lost=not stored,
-        )
+        fields = {
+            "delivery": str(claimed.id),
+            "job": str(claimed.job_id),
+            "client": claimed.client_name,
+            "host": claimed.host,
+            "type": claimed.type,
+            "status": attempt.response_status,
+            "error": attempt.error_code,
+            "duration_ms": attempt.duration_ms,
+            "lease_lost": not stored,
+        }
+        if attempt.succeeded:
+            log.info("webhook delivered", **fields)
+        else:
+            log.warning("webhook failed", **fields)

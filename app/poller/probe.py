@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from uuid import uuid4
 
-from app.dashscope.circuits import DECIDED_BY_QUERY, Circuit, open_circuit, postpone_probe, take_probe
+from app.dashscope.circuits import DECIDED_BY_QUERY, Circuit, postpone_probe, take_probe
 from app.dashscope.client import Accepted, DashScope, OutcomeUnknown
 from app.dashscope.failures import Failure, FailureKind
 from app.db import transaction
-from app.poller.circuits import close
+from app.poller.circuits import close, open_for
 from app.poller.context import PollerContext
 from app.poller.metrics import CALLS
 from app.poller.submitter import SubmitOutcome, Submitter
@@ -39,7 +39,7 @@ class Prober:
             await self._context.throttled(self._call)
         async with transaction(self._context.sessions) as session:
             if failure.kind is FailureKind.ACCOUNT_BLOCKED and not circuit.model:
-                await open_circuit(session, circuit.account, "", failure)  # code and message may have changed
+                await open_for(session, circuit.account, "", failure)  # code and message may have changed
             await postpone_probe(session, circuit, refused=failure.kind is not FailureKind.THROTTLED)
 
     async def _query(self) -> Failure | None:

@@ -108,7 +108,7 @@ class Reconciler:
                 case Comparison.OURS if rivals.leave_open(submit, candidate, candidates.values()):
                     ambiguous = True
                 case Comparison.OURS:
-                    if await self._adopt(submit, task_id):
+                    if await self._adopt(submit, candidate.listed):
                         del candidates[task_id]
                         self._unknown_tasks.pop(task_id, None)
                         return
@@ -124,9 +124,9 @@ class Reconciler:
         elif submit.lost_s < MIN_LOST_S:
             await self._retry([submit], token, RETRY_S, "not in the task list yet")
         else:
-            log.info("unsure submit not found upstream", task=str(submit.task_id), files=submit.file_count)
             async with transaction(self._context.sessions) as session:
                 await requeue(session, submit.task_id, token=token)
+            log.info("unsure submit not found upstream", task=str(submit.task_id), files=submit.file_count)
 
     async def _retry(self, submits: Sequence[LostSubmit], token: UUID, wait_s: float, last_error: str) -> None:
         if not submits:
@@ -135,23 +135,25 @@ class Reconciler:
         async with transaction(self._context.sessions) as session:
             await schedule_reconcile(session, ids, token=token, wait_s=wait_s, last_error=last_error)
 
-    async def _adopt(self, submit: LostSubmit, upstream_task_id: str) -> bool:
+    async def _adopt(self, submit: LostSubmit, listed: ListedTask) -> bool:
         """False if an equal submit has adopted the task, or if the submit's own response came after all."""
         try:
             async with transaction(self._context.sessions) as session:
-                learned = await mark_running(session, submit.task_id, upstream_task_id, poll_in_s=0)
+                learned = await mark_running(
+                    session, submit.task_id, listed.task_id, poll_in_s=0, request_id=listed.request_id
+                )
         except UpstreamTaskTaken:
             return False
         if learned is None:
             return False
-        log.info("unsure submit found upstream", task=str(submit.task_id), upstream_task=upstream_task_id)
+        log.info("unsure submit found upstream", task=str(submit.task_id), upstream_task_id=listed.task_id)
         return True
 
     async def _fail(self, submit: LostSubmit) -> None:
         """Fail the files. Adoption could take the task of another submit, and a new submit could be billed twice."""
-        log.warning("unsure submit is ambiguous", task=str(submit.task_id), files=submit.file_count)
         async with transaction(self._context.sessions) as session:
             await fail_ambiguous(session, submit.task_id, failure=AMBIGUOUS, file_urls=submit.file_urls)
+        log.warning("unsure submit is ambiguous", task=str(submit.task_id), files=submit.file_count)
 
     async def _candidates(self, submits: list[LostSubmit]) -> dict[str, Candidate] | Failure:
         """The tasks of the window that no row knows, with their files as far as upstream shows them."""

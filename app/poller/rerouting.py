@@ -8,7 +8,7 @@ from collections.abc import Collection
 import structlog
 
 from app.dashscope.failures import Failure, FailureKind
-from app.db import Session
+from app.db import Session, after_commit
 from app.poller.availability import Availability
 from app.queue.submissions import fail_unknown_model, move_waiting_files
 
@@ -41,4 +41,6 @@ async def _fail_unknown(session: Session, region: str, model: str, availability:
         failure=failure,
     )
     if files:
-        log.error("files of an unknown model failed", files=files, region=region, model=model)
+        after_commit(
+            session, lambda: log.error("files of an unknown model failed", files=files, region=region, model=model)
+        )

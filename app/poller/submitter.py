@@ -209,8 +209,8 @@ class Submitter:
                     case None:
                         async with transaction(self._context.sessions) as session:
                             await requeue(session, claim.task_id)
-                    case Accepted(upstream_task_id):
-                        await self._store_accepted(claim, upstream_task_id, probe=probe)
+                    case Accepted():
+                        await self._store_accepted(claim, outcome, probe=probe)
                     case OutcomeUnknown(reason):
                         await self._store_unsure(claim, reason)
                     case Failure():
@@ -220,12 +220,14 @@ class Submitter:
             else:
                 return
 
-    async def _store_accepted(self, claim: Claim, upstream_task_id: str, *, probe: bool) -> None:
+    async def _store_accepted(self, claim: Claim, accepted: Accepted, *, probe: bool) -> None:
         account, model = self._submit_queue.account, self._submit_queue.model
         poll_in_s = self._context.durations(account, model).next_poll_s(0)
         try:
             async with transaction(self._context.sessions) as session:
-                learned = await mark_running(session, claim.task_id, upstream_task_id, poll_in_s=poll_in_s)
+                learned = await mark_running(
+                    session, claim.task_id, accepted.task_id, poll_in_s=poll_in_s, request_id=accepted.request_id
+                )
                 if probe:
                     await close(session, account, "")
                     await close(session, account, model)
@@ -239,21 +241,11 @@ class Submitter:
             log.warning("group limit learned", account=limit.account, model=limit.model, max_files=limit.max_files)
 
     async def _store_unsure(self, claim: Claim, reason: str) -> None:
-        log.warning("outcome of submit unknown", task=str(claim.task_id), account=self._call.account, reason=reason)
         async with transaction(self._context.sessions) as session:
             await mark_unsure(session, claim.task_id, last_error=reason, poll_in_s=RECONCILE_AFTER_S)
+        log.warning("outcome of submit unknown", task=str(claim.task_id), account=self._call.account, reason=reason)
 
     async def _store_failure(self, claim: Claim, failure: Failure, *, suspect: bool) -> None:
-        # A failure of the account is logged once, when its circuit opens. A line per task would be hundreds.
-        log.log(
-            logging.DEBUG if failure.concerns_account and not suspect else logging.WARNING,
-            "submit refused",
-            task=str(claim.task_id),
-            account=self._submit_queue.account,
-            model=self._submit_queue.model,
-            kind=failure.kind.value,
-            upstream_code=failure.upstream_code,
-        )
         async with transaction(self._context.sessions) as session:
             match failure.kind:
                 case FailureKind.THROTTLED | FailureKind.TRANSIENT:
@@ -269,6 +261,17 @@ class Submitter:
                     await split_group(session, claim.task_id, last_error=failure.message, suspect=by_size)
                 case _:
                     await fail_files(session, claim.task_id, failure=failure)
+        # A failure of the account is logged once, when its circuit opens. A line per task would be hundreds.
+        log.log(
+            logging.DEBUG if failure.concerns_account and not suspect else logging.WARNING,
+            "submit refused",
+            task=str(claim.task_id),
+            account=self._submit_queue.account,
+            model=self._submit_queue.model,
+            kind=failure.kind.value,
+            upstream_code=failure.upstream_code,
+            upstream_request_id=failure.request_id,
+        )
 
 
 def may_be_one_file(failure: Failure, count: int) -> bool:

@@ -6,18 +6,17 @@ each other.
 """
 
 from math import inf
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.sql.elements import TextClause
 
 from app.db import Sessions, raw_connection_of, transaction
 from app.errors import JobFinal, JobNotFinal, NothingToRetry
 from app.queue.counters import JobChange, apply_changes
 from app.queue.creation import quota_exceeded, remaining_quota
 from app.queue.job_json import JobSnapshot
+from app.queue.observation import files_canceled
 from app.queue.queries import find_job, job_not_found
 
 
@@ -48,8 +47,9 @@ async def cancel_open_files(session: AsyncSession, client_id: UUID, job_id: UUID
     if tasks:
         await session.execute(_DROP_FILES, {"job_id": job_id, "tasks": tasks})
     change = JobChange()
-    for status, count in (await _counts(session, _CANCEL_FILES, {**own, "tasks": tasks})).items():
-        change.move(since=status, to="canceled", count=count)
+    for row in await session.execute(_CANCEL_FILES, {**own, "tasks": tasks}):
+        change.move(since=row.status, to="canceled", count=row.files)
+        files_canceled(session, model=row.model, region=row.region, files=row.files)
     if change.counts.canceled:
         await apply_changes(session, {job_id: change})
     return change.counts.canceled
@@ -71,8 +71,8 @@ async def retry_job(
         if quota >= waiting_limit:
             quota = inf  # nothing else is queued: a job that exceeds the limit alone would never fit
     change = JobChange()
-    for status, count in (await _counts(session, _RETRY_FILES, own)).items():
-        change.move(since=status, to="queued", count=count)
+    for row in await session.execute(_RETRY_FILES, own):
+        change.move(since=row.status, to="queued", count=row.files)
     if not change.counts.queued:
         raise NothingToRetry("No file of the job is failed or canceled.")
     if waiting_limit and change.counts.queued > quota:
@@ -90,10 +90,6 @@ async def delete_job(session: AsyncSession, client_id: UUID, job_id: UUID) -> No
     if not await _lock(session, own):
         raise JobNotFinal("The job is not final yet; cancel it first, or wait.")
     await session.execute(_DELETE, own)
-
-
-async def _counts(session: AsyncSession, statement: TextClause, values: dict[str, Any]) -> dict[str, int]:
-    return {row.status: row.files for row in await session.execute(statement, values)}
 
 
 async def _lock(session: AsyncSession, own: dict[str, UUID]) -> bool:
@@ -147,9 +143,9 @@ _CANCEL_FILES = text("""
     ), canceled AS (
         UPDATE files SET status = 'canceled', task_id = NULL, not_before = NULL, finished_at = now()
         FROM chosen WHERE files.job_id = chosen.job_id AND files.index = chosen.index
-        RETURNING chosen.status
+        RETURNING chosen.status, files.model, files.region
     )
-    SELECT status, count(*) AS files FROM canceled GROUP BY status
+    SELECT status, model, region, count(*) AS files FROM canceled GROUP BY status, model, region
 """)
 
 # `group_limit` stays: a file from a refused group must not make a large group fail again.

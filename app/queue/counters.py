@@ -6,12 +6,14 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, bindparam, literal_column, select, text, update
+from sqlalchemy import ColumnElement, bindparam, func, literal_column, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.clients.models import Client
 from app.queue.job_json import SUMMARY_COLUMNS, read_summary
 from app.queue.lifecycle import FileCounts, job_status, visible_status
 from app.queue.models import Job
+from app.queue.observation import job_finished
 from app.webhooks.messages import EventType, event_body
 from app.webhooks.outbox import Event, enqueue
 
@@ -48,6 +50,8 @@ async def apply_changes(session: AsyncSession, changes: Mapping[UUID, JobChange]
             Job.files_canceled,
             Job.finished_at.isnot(None).label("was_final"),
             Job.webhook_url.isnot(None).label("has_webhook"),
+            func.extract("epoch", func.now() - Job.created_at).label("age_s"),
+            select(Client.name).where(Client.id == Job.client_id).scalar_subquery().label("client"),
         )
         .where(Job.id.in_(changes))
         .order_by(Job.id)
@@ -59,10 +63,18 @@ async def apply_changes(session: AsyncSession, changes: Mapping[UUID, JobChange]
     rows = [_changed(row.id, FileCounts(*row[1:6]), changes[row.id]) for row in locked]
     if rows:
         await session.execute(_UPDATE, rows)
-    final = {row["job_id"] for row in rows if row["is_final"]}
-    await enqueue_job_events(
-        session, [row.id for row in locked if row.id in final and row.has_webhook and not row.was_final]
-    )
+    became_final = [row for row, new in zip(locked, rows, strict=True) if new["is_final"] and not row.was_final]
+    await enqueue_job_events(session, [row.id for row in became_final if row.has_webhook])
+    for row in became_final:
+        counts = FileCounts(*row[1:6]) + changes[row.id].counts
+        job_finished(
+            session,
+            job_id=row.id,
+            client=row.client,
+            status=job_status(counts).value,
+            counts=counts,
+            seconds=float(row.age_s),
+        )
 
 
 async def enqueue_job_events(session: AsyncSession, job_ids: Collection[UUID]) -> None:

@@ -1,11 +1,12 @@
 """Creates jobs, within the client's quota of queued files and once per idempotency key. Runs no call to upstream."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 import orjson
+import structlog
 from sqlalchemy import ARRAY, Text, bindparam, text
 
 from app.catalogue import MODELS, REGIONS, ValidatedJob
@@ -15,6 +16,7 @@ from app.identifiers import new_id
 from app.outages import as_outage
 from app.queue.job_json import FILES_SHOWN, NEW_JOB_COLUMNS, JobFile, JobSnapshot, read_job
 from app.queue.lifecycle import group_key
+from app.queue.observation import job_created
 from app.queue.queries import find_by_keys
 
 
@@ -23,6 +25,7 @@ class NewJob:
     """A validated request. `request_sha256`: its hash, which a replay must match; None without an idempotency key.
 
     `accounts`: for each URL the only account that may submit it, or an empty string; empty if there is none.
+    `client_name` and `request_id` are for the log. The id is that of the request in whose context the object is made.
     """
 
     client_id: UUID
@@ -34,6 +37,10 @@ class NewJob:
     idempotency_key: str | None
     request_sha256: bytes | None
     accounts: Sequence[str] = ()
+    client_name: str | None = None
+    request_id: str | None = field(
+        default_factory=lambda: structlog.contextvars.get_contextvars().get("request_id"), compare=False
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +126,19 @@ async def _insert(connection: RawConnection, jobs: Mapping[int, NewJob]) -> dict
         if row := inserted.get(job_id):
             files = [JobFile.queued(index, url) for index, url in enumerate(new.urls[:FILES_SHOWN])]
             created[number] = CreatedJob(read_job(row, files=files))
+            _log_created(job_id, jobs[number])
     return created
+
+
+def _log_created(job_id: UUID, new: NewJob) -> None:
+    job_created(
+        job_id=job_id,
+        client=new.client_name or str(new.client_id),
+        files=len(new.urls),
+        model=new.validated.model.id,
+        region=new.validated.region,
+        request_id=new.request_id,
+    )
 
 
 async def _replays(connection: RawConnection, jobs: Mapping[int, NewJob]) -> dict[int, CreatedJob | Exception]:

@@ -151,6 +151,11 @@ async def count_open_tasks(session: AsyncSession) -> dict[str, OpenTasks]:
     return {row.account: OpenTasks(row.running, row.unsure) for row in await session.execute(_COUNT_TASKS)}
 
 
+async def oldest_uncollected_s(session: AsyncSession) -> dict[str, float]:
+    """Age of the ended task of each account whose results have waited longest. One statement."""
+    return {row.account: row.age_s for row in await session.execute(_OLDEST_UNCOLLECTED)}
+
+
 _EXPIRE_SUBMITTING = text(f"""
     UPDATE tasks SET state = 'unsure', lost_at = coalesce(lease_until, now()), next_poll_at = now(), {RELEASE_LEASE},
         last_error = 'the poller that submitted the task stopped'
@@ -269,4 +274,9 @@ _COUNT_TASKS = text("""
     SELECT account, count(*) FILTER (WHERE state = 'running') AS running,
         count(*) FILTER (WHERE state = 'unsure') AS unsure
     FROM tasks WHERE state <> 'done' GROUP BY account
+""")
+
+_OLDEST_UNCOLLECTED = text("""
+    SELECT account, extract(epoch FROM now() - min(ended_at))::float8 AS age_s FROM tasks
+    WHERE state = 'running' AND ended_at IS NOT NULL GROUP BY account
 """)

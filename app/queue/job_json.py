@@ -48,7 +48,7 @@ def _amount(cost: Decimal) -> str:
 
 
 @cache
-def _currency(model: str, region: str) -> str:
+def currency(model: str, region: str) -> str:
     """The currency of the catalogue's price. A job may outlive its model in the catalogue; all prices are in yuan."""
     offers = {str(name): offer for name, offer in MODELS[model].regions.items()} if model in MODELS else {}
     return offers[region].currency if region in offers else "CNY"
@@ -153,6 +153,36 @@ class FileError:
     ]
 
 
+@dataclass(slots=True)
+class FileUpstream:
+    """What Alibaba's support asks for: the submit that carried the file last."""
+
+    account: Annotated[
+        str,
+        Field(description="Name of the account in the file's region.", examples=["default"]),
+        Column("substr(tasks.account, strpos(tasks.account, '/') + 1)"),
+    ]
+    task_id: Annotated[
+        str | None,
+        Field(description="DashScope's id of the task; null if DashScope refused the submit."),
+        Column("tasks.upstream_task_id"),
+    ]
+    request_id: Annotated[
+        str | None,
+        Field(description="DashScope's id of the submit; null if it is not known, as after a lost response."),
+        Column("tasks.upstream_request_id"),
+    ]
+
+
+# The task of a file that is queued again is that of an earlier submit.
+_FILE_UPSTREAM = f"""
+    CASE WHEN files.task_id IS NOT NULL AND files.status NOT IN ('queued', 'submitting') THEN (
+        SELECT {json_object(sql_columns(FileUpstream, "tasks"))} FROM tasks WHERE tasks.id = files.task_id
+        AND (tasks.upstream_task_id IS NOT NULL OR tasks.upstream_request_id IS NOT NULL)
+    ) END
+"""  # noqa: S608 - constants
+
+
 _FILE_EXAMPLE: dict[str, JsonValue] = {
     "index": 0,
     "url": "https://example.com/call-4711.wav",
@@ -161,6 +191,11 @@ _FILE_EXAMPLE: dict[str, JsonValue] = {
     "error": None,
     "audio_duration_ms": 4726,
     "attempts": 1,
+    "upstream": {
+        "account": "default",
+        "task_id": "c2e5d63b-96e1-4607-bb91-0d7a5c1f9e20",
+        "request_id": "77ae55ae-be17-97b8-9942-f1a3c8d25b64",
+    },
 }
 
 
@@ -183,11 +218,16 @@ class JobFile:
     ]
     audio_duration_ms: int | None
     attempts: Annotated[int, Field(description="How many times upstream accepted the file.")]
+    upstream: Annotated[
+        FileUpstream | None,
+        Field(description="The submit that carried the file; null while the file is queued, or if it was canceled."),
+        Column(_FILE_UPSTREAM),
+    ]
 
     @classmethod
     def queued(cls, index: int, url: str) -> "JobFile":
         """A file of a new job."""
-        return cls(index, url, FileStatus.QUEUED, None, None, None, attempts=0)
+        return cls(index, url, FileStatus.QUEUED, None, None, None, attempts=0, upstream=None)
 
 
 # A JSON object with the members of JobFile.
@@ -263,7 +303,7 @@ class JobSummary:
     audio_duration_ms: Annotated[int, Field(description="Sum over the files that succeeded.")]
     cost: Annotated[
         Cost,
-        Column("jobs.cost", lambda row: Cost(_amount(row["cost"]), _currency(row["model"], row["region"]))),
+        Column("jobs.cost", lambda row: Cost(_amount(row["cost"]), currency(row["model"], row["region"]))),
     ]
 
 

@@ -58,6 +58,11 @@ class Leases:
         finally:
             self._held.pop(token, None)
 
+    @property
+    def held(self) -> int:
+        """The number of claims that this process works on. A claim has one lease, or one for several tasks."""
+        return len(self._held)
+
     def is_fresh(self, token: UUID) -> bool:
         """True if the lease cannot have expired, even if the machine was suspended meanwhile."""
         return _awake() - self._held[token] < LEASE_S - MARGIN_S

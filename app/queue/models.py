@@ -217,6 +217,8 @@ class Task(Base):
     file_count: Mapped[int] = mapped_column(SmallInteger)
     state: Mapped[str] = mapped_column(Text, default="submitting", server_default="submitting")
     upstream_task_id: Mapped[str | None] = mapped_column(Text)
+    # Of upstream's response to the submit, also if it was a refusal.
+    upstream_request_id: Mapped[str | None] = mapped_column(Text)
     lease_token: Mapped[UUID | None]
     lease_until: Mapped[datetime | None]
     # Upstream may have created the task between `created_at` and `lost_at`, when the call was given up.

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -12,7 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.dashscope.failures import Failure
 from app.queue.counters import JobChange, apply_changes
+from app.queue.job_json import currency
 from app.queue.leases import RELEASE_LEASE, LeaseLost
+from app.queue.observation import FileChange, files_changed
 from app.queue.polling import TaskFile
 from app.transcripts.storage import PreparedTranscript, insert_transcripts
 
@@ -44,19 +46,27 @@ async def lock_for_result(
         raise LeaseLost
 
 
-async def store_results(session: AsyncSession, task_id: UUID, results: Sequence[Result]) -> list[Result]:
+async def store_results(
+    session: AsyncSession, task_id: UUID, results: Sequence[Result], *, request_id: str | None = None
+) -> list[Result]:
     """Store the new statuses and return the results that took effect.
 
+    `request_id`: upstream's id of the query that reported the results.
     A file that was canceled meanwhile stays canceled. Needs `lock_for_result` in the same transaction. One statement
     for the files, three for transcripts, and those of `apply_changes`.
     """
     if not results:
         return []
     stored = await session.execute(_SET_FILES, {**_WAITS, "id": task_id, **_columns(results)})
-    keys = {tuple(row) for row in stored}
-    effective = [result for result in results if (result.file.job_id, result.file.index) in keys]
+    places = {(row.job_id, row.number): (row.model, row.region) for row in stored}
+    effective = [result for result in results if (result.file.job_id, result.file.index) in places]
     await insert_transcripts(session, [result.transcript for result in effective if result.transcript])
     await apply_changes(session, _changes(effective))
+    files_changed(
+        session,
+        task_id,
+        [_observed(result, *places[result.file.job_id, result.file.index], request_id) for result in effective],
+    )
     return effective
 
 
@@ -89,6 +99,20 @@ def _columns(results: Sequence[Result]) -> dict[str, list[Any]]:
         "retryables": [failure.retryable if failure else None for failure in failures],
         "upstream_codes": [failure.upstream_code if failure else None for failure in failures],
     }
+
+
+def _observed(result: Result, model: str, region: str, request_id: str | None) -> FileChange:
+    return FileChange(
+        result.file.job_id,
+        result.file.index,
+        model,
+        region,
+        result.status,
+        failure=result.failure and replace(result.failure, request_id=request_id),
+        audio_duration_ms=result.transcript.audio_duration_ms if result.transcript else 0,
+        cost=result.cost,
+        currency=currency(model, region),
+    )
 
 
 def _changes(results: Sequence[Result]) -> dict[UUID, JobChange]:
@@ -131,7 +155,7 @@ _SET_FILES = text("""
               error_code, error_message, error_retryable, error_upstream_code)
     WHERE files.job_id = new.job_id AND files.index = new.index
       AND files.task_id = :id AND files.status = 'running'
-    RETURNING files.job_id, files.index
+    RETURNING files.job_id, files.index AS number, files.model, files.region
 """)
 
 _COUNT_FAILURES = text("""

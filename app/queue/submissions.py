@@ -17,10 +17,12 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.dashscope.failures import Failure, hide_other_urls
+from app.db import after_commit
 from app.queue.counters import JobChange, apply_changes
 from app.queue.job_json import KEEPS_REGION
 from app.queue.leases import RELEASE_LEASE
 from app.queue.lifecycle import FileCounts
+from app.queue.observation import FileChange, files_changed, task_submitted
 
 # Queued files that one transaction moves to another region or fails.
 BATCH = 1000
@@ -67,21 +69,34 @@ class Blocked:
 
 
 async def mark_running(
-    session: AsyncSession, task_id: UUID, upstream_task_id: str, *, poll_in_s: float
+    session: AsyncSession, task_id: UUID, upstream_task_id: str, *, poll_in_s: float, request_id: str | None = None
 ) -> list[LearnedLimit] | None:
     """Upstream accepted the task. Returns the group limits learned, or None if the attempt had been given up.
+
+    `request_id` is upstream's id of the submit, if it is known.
 
     Two statements, those of `apply_changes`, and one more after a refused group. Raises UpstreamTaskTaken if another
     task row has this upstream task: the reconciler then took this task for that of an equal group. Roll back then.
     """
-    values = {"id": task_id, "upstream_task_id": upstream_task_id, "poll_in_s": poll_in_s}
+    ids = {"upstream_task_id": upstream_task_id, "upstream_request_id": request_id}
     try:
-        accepted = await session.execute(_ACCEPT, values)
+        accepted = (await session.execute(_ACCEPT, {"id": task_id, "poll_in_s": poll_in_s, **ids})).one_or_none()
     except IntegrityError as error:
         raise UpstreamTaskTaken from error
-    if not accepted.rowcount:  # type: ignore[attr-defined]
+    if accepted is None:
         return None
     files = (await session.execute(_FILES_ACCEPTED, {"id": task_id})).all()
+    job_ids = [row.job_id for row in files]
+    task_submitted(
+        session,
+        task_id=task_id,
+        job_ids=job_ids,
+        files=accepted.file_count,
+        account=accepted.account,
+        region=accepted.region,
+        model=accepted.model,
+        **ids,
+    )
     await apply_changes(session, _changes(files, FileCounts(queued=-1, running=1)))
     suspects = list({row.suspect_task_id for row in files if row.suspect_task_id})
     if not suspects:
@@ -137,7 +152,7 @@ async def fail_files(session: AsyncSession, task_id: UUID, *, failure: Failure) 
 
     Two to four statements and those of `apply_changes`. The message is stored without the URLs of other files.
     """
-    if not await _close(session, task_id, failure.message):
+    if not await _close(session, task_id, failure.message, request_id=failure.request_id):
         return
     # The files may belong to several clients, and the message may quote their URLs.
     urls = list(await session.scalars(_URLS, {"id": task_id})) if "://" in failure.message else []
@@ -147,6 +162,7 @@ async def fail_files(session: AsyncSession, task_id: UUID, *, failure: Failure) 
     if suspects := list({row.suspect_task_id for row in files if row.suspect_task_id}):
         # A file of the refused group was to blame, not the size of the group.
         await session.execute(_CLEAR_SUSPICION, {"suspects": suspects})
+    files_changed(session, task_id, [_failed(row, failure) for row in files])
     await apply_changes(session, _changes(files, FileCounts(queued=-1, failed=1)))
 
 
@@ -184,6 +200,7 @@ async def fail_unknown_model(
     """
     where = {"region": region, "model": model, "bound": bound, "movable": movable, "batch": BATCH}
     rows = (await session.execute(_FAIL_UNKNOWN, {**where, **_error(failure)})).all()
+    files_changed(session, None, [_failed(row, failure) for row in rows])
     await apply_changes(session, _changes(rows, FileCounts(queued=-1, failed=1)))
     return len(rows)
 
@@ -197,7 +214,11 @@ async def move_waiting_files(session: AsyncSession, region: str, model: str, *, 
     jobs = list(moved)
     if jobs:
         await session.execute(_MOVE_JOBS, {"jobs": list(set(jobs)), "to": to})
-        log.warning("files moved to another region", files=len(jobs), model=model, region=region, to=to)
+        count = len(jobs)
+        after_commit(
+            session,
+            lambda: log.warning("files moved to another region", files=count, model=model, region=region, to=to),
+        )
     return len(jobs)
 
 
@@ -230,9 +251,14 @@ def _error(failure: Failure) -> dict[str, Any]:
     }
 
 
-async def _close(session: AsyncSession, task_id: UUID, last_error: str) -> int:
+def _failed(row: Row[Any], failure: Failure) -> FileChange:
+    return FileChange(row.job_id, row.number, row.model, row.region, "failed", failure)
+
+
+async def _close(session: AsyncSession, task_id: UUID, last_error: str, *, request_id: str | None = None) -> int:
     """Close the task and return its number of files; 0 if it was closed before."""
-    return await session.scalar(_CLOSE, {"id": task_id, "last_error": last_error[:500]}) or 0
+    values = {"id": task_id, "last_error": last_error[:500], "request_id": request_id}
+    return await session.scalar(_CLOSE, values) or 0
 
 
 def _changes(files: Sequence[Row[Any]], counts: FileCounts) -> dict[UUID, JobChange]:
@@ -248,10 +274,12 @@ _MOVABLE = f"NOT {KEEPS_REGION} AND files.account = '' AND files.url NOT LIKE 'o
 # A task row is one attempt: upstream's response to it is true no matter which poller has the lease now. Only an
 # attempt that was given up, so that its files were queued again, can no longer be accepted.
 _ACCEPT = text(f"""
-    UPDATE tasks SET state = 'running', upstream_task_id = :upstream_task_id, submitted_at = now(),
+    UPDATE tasks SET state = 'running', upstream_task_id = :upstream_task_id,
+        upstream_request_id = :upstream_request_id, submitted_at = now(),
         next_poll_at = CASE WHEN cancel_wanted_at IS NULL THEN now() + make_interval(secs => :poll_in_s) END,
         canceled_urls = '{{}}', {RELEASE_LEASE}, last_error = NULL
     WHERE id = :id AND state IN ('submitting', 'unsure')
+    RETURNING account, region, model, file_count
 """)  # noqa: S608 - constants
 
 _FILES_ACCEPTED = text("""
@@ -265,7 +293,7 @@ _FILES_ACCEPTED = text("""
 
 _CLOSE = text(f"""
     UPDATE tasks SET state = 'done', done_at = now(), canceled_urls = '{{}}', last_error = :last_error,
-        {RELEASE_LEASE}
+        upstream_request_id = :request_id, {RELEASE_LEASE}
     WHERE id = :id AND state IN ('submitting', 'unsure')
     RETURNING file_count
 """)  # noqa: S608 - constants
@@ -306,7 +334,7 @@ _FAIL = text("""
              WHERE hidden.url = files.url LIMIT 1), :message),
         error_retryable = :retryable, error_upstream_code = :upstream_code
     WHERE task_id = :id AND status = 'submitting'
-    RETURNING job_id, suspect_task_id
+    RETURNING job_id, index AS number, model, region, suspect_task_id
 """)
 
 _RECORD_SENT = text("""
@@ -335,7 +363,7 @@ _FAIL_UNKNOWN = text(f"""
         LIMIT :batch FOR UPDATE OF files SKIP LOCKED
     ) AS chosen
     WHERE files.job_id = chosen.job_id AND files.index = chosen.index
-    RETURNING files.job_id
+    RETURNING files.job_id, files.index AS number, files.model, files.region
 """)  # noqa: S608 - constants
 
 _MOVE = text(f"""

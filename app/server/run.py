@@ -25,7 +25,7 @@ from app.api.health import create_health_app
 from app.clients.service import ensure_default_client
 from app.connections import Availability
 from app.dashscope.client import http_client
-from app.db import Sessions, create_engine, create_sessions, transaction
+from app.db import Sessions, connections_of, create_engine, create_sessions, transaction
 from app.embedded import server
 from app.errors import DatabaseUnavailable
 from app.jobs.long_poll import JobWaiters
@@ -120,7 +120,7 @@ async def run_poller_alone(settings: Settings, database_url: str, listener: sock
         services: list[Service] = [lambda stop: run_poller(settings, engine, stop=stop), *_embedded(settings)]
         services.append(lambda stop: watch_database(sessions, stop))
         if listener is not None:
-            services.append(lambda stop: serve_http(create_health_app(sessions), listener, stop))
+            services.append(lambda stop: serve_http(create_health_app(sessions, settings.account_ids), listener, stop))
         await _run_until_first_exit(*services)
 
 
@@ -307,6 +307,7 @@ async def _engine(
     engine = create_engine(
         database_url, pool_size=pool_size, application_name=f"asr-gateway {role}", availability=availability
     )
+    connections_of(create_sessions(engine)).observe(role)
     try:
         yield engine
     finally:

@@ -38,10 +38,12 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedDelivery:
-    """A delivery leased for one attempt."""
+    """A delivery leased for one attempt. `client_name` is for the log."""
 
     id: UUID
+    job_id: UUID
     client_id: UUID
+    client_name: str
     type: str
     url: str
     host: str
@@ -92,6 +94,20 @@ async def enqueue(session: AsyncSession, events: Sequence[Event]) -> None:
             "bodies": [event.body for event in events],
         },
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Pending deliveries, and the age of the oldest event among them; 0 without any."""
+
+    deliveries: int
+    oldest_s: float
+
+
+async def read_backlog(session: AsyncSession) -> Backlog:
+    """One statement, which reads all pending deliveries."""
+    row = (await session.execute(_BACKLOG)).one()
+    return Backlog(row.deliveries, row.oldest_s)
 
 
 async def claim(session: AsyncSession, in_flight: Collection[ClaimedDelivery]) -> list[ClaimedDelivery]:
@@ -221,7 +237,13 @@ _CLAIM = text("""
     )
     UPDATE deliveries SET lease_token = :token, due_at = now() + make_interval(secs => :lease_s)
     FROM chosen WHERE deliveries.id = chosen.id
-    RETURNING deliveries.id, client_id, type, url, host, body, failures_in_schedule
+    RETURNING deliveries.id, job_id, client_id, (SELECT name FROM clients WHERE id = client_id) AS client_name,
+        type, url, host, body, failures_in_schedule
+""")
+
+_BACKLOG = text("""
+    SELECT count(*) AS deliveries, coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8 AS oldest_s
+    FROM deliveries WHERE status = 'pending'
 """)
 
 _RECORD = text("""

@@ -4,7 +4,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from app import migrate
+from app import __version__, migrate
 from app.db import Sessions, create_engine, create_sessions, transaction
 from app.main import create_app
 from app.settings import Settings
@@ -81,3 +81,47 @@ async def test_readiness_does_not_wait_for_a_silent_database(database_url: str, 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/docs", "/docs/errors", "/openapi.json"])
 async def test_public_pages_ignore_extra_query_parameters(stranger: httpx.AsyncClient, path: str) -> None:
     assert (await stranger.get(f"{path}?_=1795420804")).status_code == 200
+
+
+async def test_verbose_readiness_has_the_version_and_the_state_of_each_account(
+    stranger: httpx.AsyncClient, sessions: Sessions
+) -> None:
+    async with transaction(sessions) as session:
+        await session.execute(
+            text(
+                "INSERT INTO circuits (account, model, code, message, probe_at) VALUES"
+                " ('beijing/default', '', 'account_unpaid', 'says a secret', now()),"
+                " ('beijing/removed', '', 'account_unpaid', '', now()),"
+                " ('singapore/default', 'fun-asr', 'model_not_granted', '', now())"
+            )
+        )
+    response = await stranger.get("/readyz?verbose=true")
+    assert response.status_code == 200
+    body = response.json()
+    assert (body["status"], body["version"]) == ("ok", __version__)
+    beijing, singapore = body["accounts"]
+    assert (beijing["account"], beijing["available"]) == ("beijing/default", False)
+    assert [(each["model"], each["code"]) for each in beijing["circuits"]] == [(None, "account_unpaid")]
+    assert (singapore["account"], singapore["available"]) == ("singapore/default", True)
+    assert [(each["model"], each["code"]) for each in singapore["circuits"]] == [("fun-asr", "model_not_granted")]
+    assert "secret" not in response.text
+    assert (await stranger.get("/readyz")).json() == {"status": "ok"}
+
+
+@pytest.mark.parametrize("query", ["verbose", "verbose=", "verbose=1", "verbose=true"])
+async def test_verbose_may_be_given_as_monitoring_tools_write_it(stranger: httpx.AsyncClient, query: str) -> None:
+    assert "accounts" in (await stranger.get(f"/readyz?{query}")).json()
+
+
+async def test_metrics_have_the_version_and_no_creation_times(stranger: httpx.AsyncClient) -> None:
+    lines = (await stranger.get("/metrics")).text.splitlines()
+    assert f'asr_gateway_build_info{{version="{__version__}"}} 1.0' in lines
+    assert not [line for line in lines if "_created" in line]
+
+
+async def test_assets_of_the_documentation_have_a_route_of_their_own(stranger: httpx.AsyncClient) -> None:
+    for method in ("GET", "HEAD"):
+        assert (await stranger.request(method, "/docs/assets/swagger-ui.css")).status_code == 200
+    metrics = (await stranger.get("/metrics")).text
+    assert 'asr_gateway_http_requests_total{method="HEAD",route="/docs/assets/{path}",status="200"}' in metrics
+    assert 'route="unmatched",status="200"' not in metrics
