@@ -23,6 +23,7 @@ from app.poller.collector import Collector
 from app.poller.context import PollerContext
 from app.poller.deliverer import Deliverer
 from app.poller.list_watcher import Watcher
+from app.poller.metrics import LAST_ROUND, LEASES
 from app.poller.probe import Prober
 from app.poller.reconciler import Reconciler
 from app.poller.rerouting import reroute
@@ -177,6 +178,8 @@ class Poller:
             if blocked != self._blocked:
                 await publish_blockages(session, blocked)
         self._has_begun, self._blocked = True, blocked
+        LAST_ROUND.set(time.time())
+        LEASES.set(self._context.leases.held)
         self._start_submitters(due_work, availability)
         self._start_probers(due_work, availability)
         self._start_account_workers(due_work)

@@ -37,6 +37,11 @@ async def insert_segments(
         await session.execute(_INSERT, columns)
 
 
+async def count_unindexed(session: AsyncSession) -> int:
+    """Segments that wait to be indexed. One statement, which reads all of them."""
+    return await session.scalar(_COUNT_UNINDEXED) or 0
+
+
 async def index_segments(session: AsyncSession, limit: int = BATCH) -> int:
     """Index up to `limit` segments; returns their number. Several pollers may index at once; a crash loses nothing."""
     rows = (await session.execute(_UNINDEXED, {"limit": limit})).all()
@@ -76,6 +81,8 @@ _UNINDEXED = text("""
     WHERE terms IS NULL AND texts IS NOT NULL LIMIT :limit
     FOR UPDATE OF segments SKIP LOCKED
 """)
+
+_COUNT_UNINDEXED = text("SELECT count(*) FROM transcript_segments WHERE terms IS NULL AND texts IS NOT NULL")
 
 _SET_TERMS = text("""
     UPDATE transcript_segments SET terms = CAST(:terms AS int[])

@@ -87,7 +87,9 @@ async def test_gauges_show_queued_files_open_tasks_and_open_circuits(queue: Queu
     await queue.rows("DELETE FROM jobs RETURNING id")
     await queue.rows("DELETE FROM circuits WHERE model = '' RETURNING account")
     await measure(queue.sessions, ["beijing/default"])
-    assert gauge("files_waiting", region="beijing", model="fun-asr") is None
+    assert gauge("files_waiting", region="beijing", model="fun-asr") == 0
+    assert gauge("files_waiting_seconds", region="beijing", model="fun-asr") == 0
+    assert gauge("circuit_open", account="beijing/default", model="", code="") == 0
     assert gauge("circuit_open", account="beijing/default", model="", code="account_unpaid") is None
 
 
