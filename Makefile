@@ -26,8 +26,8 @@ setup: $(DEV) ## Make .venv with everything that development needs
 demo: $(RUNTIME) ## Transcribe two sample recordings and print them; no key needed
 	@$(BIN)/python -m app demo
 
-serve: $(RUNTIME) ## Run the gateway on http://127.0.0.1:8000, with its database in ./data
-	@$(BIN)/python -m app serve
+serve: $(RUNTIME) ## Run the gateway on http://127.0.0.1:8000, with its database in ./data; SANDBOX=1: without a key
+	@$(BIN)/python -m app serve $(if $(SANDBOX),--sandbox)
 
 test: $(DEV) ## Run all tests against a real PostgreSQL
 	$(PYTEST)

@@ -29,11 +29,17 @@ from app.logs import configure_logging, redact, register_secrets
 from app.settings import Settings, SettingsError, load_settings
 
 if TYPE_CHECKING:
+    import socket
+
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from app.sandbox import RunningSandbox
 
 T = TypeVar("T")
+
+# As in `app.sandbox.config`, whose package takes 0.1 s to import.
+SANDBOX_PORT = 18100
+SANDBOX_RESULTS_PORT = 18101
 
 cli = typer.Typer(
     help="A self-hosted gateway to DashScope's speech recognition of recorded files.",
@@ -73,16 +79,45 @@ def options(
 
 
 @cli.command()
-def serve() -> None:
+def serve(
+    *,
+    sandbox: Annotated[
+        bool, typer.Option("--sandbox", help="Use the bundled simulation of DashScope for both regions, and no key.")
+    ] = False,
+    sandbox_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the API of --sandbox. 0: a free port.")
+    ] = SANDBOX_PORT,
+) -> None:
     """Migrate the database, then run the API and the poller in one process."""
     settings = _start()
     from app.server import run, startup
 
     with startup.bind(settings.host, settings.port) as listener:
-        _warn(settings)
+        if sandbox:
+            _warn_of_readable_files(settings)
+        else:
+            _warn(settings)
         url = startup.open_database(settings)
         startup.migrate_database(url)
-        run.run(run.run_gateway(settings, url, listener, _default_token(settings, url)))
+        token = _default_token(settings, url)
+        if sandbox:
+            run.run(_serve_with_sandbox(url, listener, token, sandbox_port))
+        else:
+            run.run(run.run_gateway(settings, url, listener, token))
+
+
+async def _serve_with_sandbox(url: str, listener: "socket.socket", token: str, port: int) -> None:
+    from app.sandbox import running_sandbox
+    from app.server import run
+
+    async with running_sandbox(port=port) as running:
+        overrides = {name.lower(): value for name, value in running.settings.items()}
+        for region in REGIONS:  # an account of its own: tasks of a real account are not looked up in the sandbox
+            overrides[f"dashscope_{region}_api_key"] = f"sandbox={overrides[f'dashscope_{region}_api_key']}"
+        print(
+            f"DashScope is simulated at {running.api_origin}: transcripts are invented. See docs/sandbox.md", flush=True
+        )
+        await run.run_gateway(load_settings(overrides), url, listener, token)
 
 
 @cli.command()
@@ -166,20 +201,23 @@ def sandbox(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port of the API of both regions. 0: a free port.")
-    ] = 9100,
-    results_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of result files. 0: a free port.")] = 9101,
+    ] = SANDBOX_PORT,
+    results_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of result files. 0: a free port.")
+    ] = SANDBOX_RESULTS_PORT,
 ) -> None:
     """Run the bundled simulation of DashScope.
 
-    It serves both regions, without a key, a network or costs.
+    It serves both regions, without a key, a network or costs. `serve --sandbox` runs it together with the gateway.
+
+    The query of a file's URL controls what becomes of the file: `?sandbox=fail:DECODE_ERROR`, `fail_once:CODE`,
+    `silent`, `refuse`, `deny`, `queue:5`, `run:5`, `seconds:60`, `words:100`, separated by commas. `PUT
+    /control/faults` injects faults, `POST /control/clock` advances the clock. docs/sandbox.md explains all of them.
     """
     configure_logging("info")
     from app.sandbox import serve_sandbox
 
-    try:
-        asyncio.run(serve_sandbox(host=host, port=port, results_port=results_port, on_ready=_show_sandbox))
-    except OSError as error:
-        _stop(f"The sandbox cannot listen on {host}:{port} and {host}:{results_port}: {error.strerror}", 1)
+    asyncio.run(serve_sandbox(host=host, port=port, results_port=results_port, on_ready=_show_sandbox))
 
 
 class Bench(StrEnum):
@@ -380,9 +418,8 @@ def _with_database(work: Callable[["AsyncSession"], Coroutine[Any, Any, T]]) -> 
 
 def _show_sandbox(running: "RunningSandbox") -> None:
     print("The sandbox is ready. Settings for the gateway:\n")
-    for region in REGIONS:
-        print(f"export DASHSCOPE_{region.upper()}_BASE_URL={running.base_url(region)}")
-        print(f"export DASHSCOPE_{region.upper()}_API_KEY=sk-sandbox-{region}")
+    for name, value in running.settings.items():
+        print(f"export {name}={value}")
     sys.stdout.flush()
 
 
@@ -398,10 +435,13 @@ def _fail(error: Exception) -> NoReturn:
         _stop(f"The database cannot be used: {error.explanation}", 1)
     if isinstance(error, GatewayError):
         _stop(error.detail, 1)
+    from app.sandbox import CannotListen
     from app.server.startup import StartError
 
     if isinstance(error, StartError):
         _stop(str(error), 1)
+    if isinstance(error, CannotListen):
+        _stop(f"The sandbox cannot listen on {error}; choose another port, or stop the program that uses it", 1)
     log.error("crashed", exc_info=error)
     sys.exit(1)
 

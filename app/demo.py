@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from app.catalogue import REGIONS
 from app.clients.tokens import new_token
 from app.errors import GatewayError
 from app.sandbox import running_sandbox
@@ -59,8 +58,7 @@ async def _demo(overrides: dict[str, Any], database_url: str) -> None:
 
 async def _sandbox_settings(stack: AsyncExitStack) -> dict[str, Any]:
     sandbox = await stack.enter_async_context(running_sandbox())
-    urls = {f"dashscope_{region}_base_url": sandbox.base_url(region) for region in REGIONS}
-    return urls | {f"dashscope_{region}_api_key": f"sk-sandbox-{region}" for region in REGIONS}
+    return {name.lower(): value for name, value in sandbox.settings.items()}
 
 
 async def _transcribe(gateway_url: str, token: str) -> None:

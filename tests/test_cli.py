@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 import socket
 import stat
@@ -13,6 +14,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
+from app import __version__
 from app.__main__ import cli
 from tests.database_proxy import database_proxy
 from tests.processes import data_folder, kill_postgres, run, running
@@ -262,6 +264,41 @@ async def test_sandbox_prints_the_settings_of_a_gateway() -> None:
         url = line.strip().partition("=")[2]
         assert _get(f"{url}/tasks", "sk-sandbox-singapore") == 200
         assert await sandbox.stop() == 0
+
+
+async def test_sandbox_names_the_address_that_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, out, err = await run("sandbox", "--port", "0", "--results-port", str(port))
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith(f"The sandbox cannot listen on 127.0.0.1:{port}: Address already in use;")
+
+
+async def test_serve_runs_the_sandbox_beside_the_gateway_and_uses_no_key(data_dir: Path) -> None:
+    real = {
+        "DASHSCOPE_BEIJING_API_KEY": "sk-a-real-key-of-dashscope",
+        "DASHSCOPE_BEIJING_BASE_URL": "http://127.0.0.1:9/",
+    }
+    own = {"DATA_DIR": str(data_dir), "PORT": "0", "API_TOKEN": TOKEN}
+    async with running("serve", "--sandbox", "--sandbox-port", "0", **own, **real) as gateway:
+        url = await gateway.url()
+        body = {"file_urls": ["https://example.com/a.wav", "https://example.com/b.wav?sandbox=fail:DECODE_ERROR"]}
+        async with httpx.AsyncClient(base_url=url, headers=_auth(TOKEN), timeout=40) as api:
+            response = await api.post("/v1/jobs?wait=30", json=body)
+        job = response.json()
+        assert job["status"] == "partial"
+        assert {file["upstream"]["account"] for file in job["files"]} == {"sandbox"}
+        events = [json.loads(line) for line in gateway.stderr.splitlines()]
+        (created,) = [event for event in events if event["event"] == "job created"]
+        assert created["request_id"] == response.headers["X-Request-ID"]
+        assert (created["job"], created["client"]) == (job["id"], "default")
+        (sandbox,) = re.findall(r"DashScope is simulated at (\S+):", gateway.stdout)
+        assert _get(f"{sandbox}/control/stats", "") == 200
+        assert await gateway.stop() == 0
+
+
+async def test_version_is_printed() -> None:
+    assert await run("--version") == (0, f"asr-gateway {__version__}\n", "")
 
 
 async def test_demo_prints_both_transcripts_as_text_and_srt() -> None:

@@ -9,9 +9,10 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
+from app import __version__
 from app.catalogue import REGIONS
-from app.main import VERSION
 from app.sandbox import SandboxConfig
+from app.sandbox.config import API_PORT
 from app.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,9 +23,9 @@ SET_BY_THE_IMAGE = {"DATA_DIR", "HOST", "PORT"}
 
 
 def test_the_version_is_the_same_everywhere() -> None:
-    assert PROJECT["project"]["version"] == VERSION
-    assert f"ARG VERSION={VERSION}\n" in (ROOT / "Dockerfile").read_text()
-    assert f"## [{VERSION}] - " in (ROOT / "CHANGELOG.md").read_text()
+    assert PROJECT["project"]["version"] == __version__
+    assert f"ARG VERSION={__version__}\n" in (ROOT / "Dockerfile").read_text()
+    assert f"## [{__version__}] - " in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_the_image_builds_with_older_docker_and_podman() -> None:
@@ -67,8 +68,10 @@ def test_the_sandbox_of_compose_gets_sandbox_keys_and_no_settings() -> None:
     assert COMPOSE["services"]["sandbox"]["environment"] == {}
     for region in REGIONS:
         assert values[f"DASHSCOPE_{region.upper()}_API_KEY"] in SandboxConfig().keys[region]
-        assert values[f"DASHSCOPE_{region.upper()}_BASE_URL"] == f"http://sandbox:9100/{region}/api/v1"
+        assert values[f"DASHSCOPE_{region.upper()}_BASE_URL"] == f"http://sandbox:{API_PORT}/{region}/api/v1"
     assert values.keys() <= SETTINGS | {"COMPOSE_PROFILES"}
+    (probe,) = [part for part in COMPOSE["services"]["sandbox"]["healthcheck"]["test"] if "/control/" in part]
+    assert f"http://127.0.0.1:{API_PORT}/control/stats" in probe
 
 
 def test_the_image_copies_existing_paths_of_the_build_context() -> None:

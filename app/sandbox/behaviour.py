@@ -1,4 +1,4 @@
-"""Parses the directives in a file's URL, such as `?sandbox=fail:DECODE_ERROR,run:5`. See the package's docstring."""
+"""Parses the directives in a file's URL, such as `?sandbox=fail:DECODE_ERROR,run:5`. docs/sandbox.md lists them."""
 
 import math
 from dataclasses import dataclass

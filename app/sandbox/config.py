@@ -7,7 +7,9 @@ from typing import Literal
 from app.sandbox.faults import Faults
 
 REGIONS = ("beijing", "singapore")
-RESULTS_PORT = 9101
+# Not 9100 and 9101, where node_exporter and other exporters of Prometheus listen.
+API_PORT = 18100
+RESULTS_PORT = 18101
 _DAY_S = 24 * 3600.0
 
 

@@ -12,11 +12,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from app.sandbox.app import Sandbox, create_sandbox
-from app.sandbox.config import RESULTS_PORT, SandboxConfig
+from app.sandbox.config import API_PORT, REGIONS, RESULTS_PORT, SandboxConfig
 from app.sandbox.responses import DROP_EXTENSION
 from app.sandbox.state import SandboxState
 
-API_PORT = 9100
+
+class CannotListen(OSError):
+    """An address cannot be listened on. The message names the address and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,15 @@ class RunningSandbox:
 
     def base_url(self, region: str) -> str:
         return f"{self.api_origin}/{region}/api/v1"
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Settings of a gateway that uses this sandbox for both regions, by the names of `.env.example`."""
+        settings = {}
+        for region in REGIONS:
+            settings[f"DASHSCOPE_{region.upper()}_BASE_URL"] = self.base_url(region)
+            settings[f"DASHSCOPE_{region.upper()}_API_KEY"] = f"sk-sandbox-{region}"
+        return settings
 
 
 async def serve_sandbox(
@@ -57,7 +68,7 @@ async def serve_sandbox(
 async def running_sandbox(
     config: SandboxConfig | None = None, host: str = "127.0.0.1", port: int = 0, results_port: int = 0
 ) -> AsyncIterator[RunningSandbox]:
-    """A sandbox that serves inside the block. Port 0 selects a free port. Raises OSError if a port is in use."""
+    """A sandbox that serves inside the block. Port 0 selects a free port. Raises CannotListen."""
     with contextlib.ExitStack() as sockets:
         api_socket = sockets.enter_context(_bound(host, port))
         results_socket = sockets.enter_context(_bound(host, results_port))
@@ -137,13 +148,14 @@ def _config(app: ASGIApp) -> uvicorn.Config:
 def _bound(host: str, port: int) -> socket.socket:
     # asyncio sets TCP_NODELAY only on sockets whose protocol is named; without it each response takes 40 ms longer.
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
-    except OSError:
+    except OSError as error:
         bound.close()
-        raise
+        raise CannotListen(f"{address}: {error.strerror}") from error
     return bound
 
 

@@ -22,16 +22,16 @@ def assert_xml_error(response: httpx.Response, status: int, code: str) -> None:
 
 async def test_result_url_is_signed_and_has_its_own_origin(upstream: Upstream) -> None:
     pattern = (
-        r"http://sandbox\.test:9101/prod/fun-asr/20250213/17%3A31/[0-9a-f-]{36}-1\.json"
+        r"http://sandbox\.test:18101/prod/fun-asr/20250213/17%3A31/[0-9a-f-]{36}-1\.json"
         r"\?Expires=1739525481&OSSAccessKeyId=\w+&Signature=[\w%]*%2B[\w%]*%3D"
     )
     assert re.fullmatch(pattern, await signed_url(upstream))
 
 
 async def test_result_origin_can_be_configured(make_upstream: MakeUpstream) -> None:
-    upstream = make_upstream(results_origin="https://results.test:9101")
+    upstream = make_upstream(results_origin="https://results.test:18101")
     url = await signed_url(upstream)
-    assert url.startswith("https://results.test:9101/prod/")
+    assert url.startswith("https://results.test:18101/prod/")
     assert (await upstream.http.get(url)).status_code == 200
 
 
