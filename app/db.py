@@ -4,7 +4,7 @@ Instants that several processes compare come from the database's clock (`now()`)
 """
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime
 from functools import partial
 from typing import Any, Protocol
@@ -158,7 +158,9 @@ async def transaction(sessions: Sessions, *, autocommit: bool = False) -> AsyncI
             async with ending:
                 yield session
             for action in session.info.pop(_AFTER_COMMIT, ()):
-                action()
+                # The transaction is committed: a log that cannot be written must not make the caller repeat it.
+                with suppress(Exception):
+                    action()
         except Exception as error:
             connections.is_lost(error)
             raise
@@ -169,7 +171,7 @@ async def transaction(sessions: Sessions, *, autocommit: bool = False) -> AsyncI
 def after_commit(session: Session, action: Callable[[], None]) -> None:
     """Call `action` when the session's `transaction` is committed, and never if it is rolled back.
 
-    For log lines and counters, which must not tell of a change that did not happen. `action` must not raise.
+    For log lines and counters, which must not tell of a change that did not happen. An error of `action` is ignored.
     """
     session.info.setdefault(_AFTER_COMMIT, []).append(action)
 

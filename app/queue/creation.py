@@ -1,6 +1,7 @@
 """Creates jobs, within the client's quota of queued files and once per idempotency key. Runs no call to upstream."""
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -126,7 +127,9 @@ async def _insert(connection: RawConnection, jobs: Mapping[int, NewJob]) -> dict
         if row := inserted.get(job_id):
             files = [JobFile.queued(index, url) for index, url in enumerate(new.urls[:FILES_SHOWN])]
             created[number] = CreatedJob(read_job(row, files=files))
-            _log_created(job_id, jobs[number])
+            # The job is durable: a log that cannot be written must not make the caller create it again.
+            with suppress(Exception):
+                _log_created(job_id, jobs[number])
     return created
 
 

@@ -155,6 +155,29 @@ async def test_nothing_is_logged_of_a_transaction_that_is_rolled_back(sessions: 
     assert done == ["committed"]
 
 
+class FullDisk:
+    """A log that cannot be written."""
+
+    def __call__(self, *_: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+
+async def test_log_that_cannot_be_written_neither_fails_nor_repeats_a_transaction(
+    sessions: Sessions, queue: QueueClient
+) -> None:
+    done: list[str] = []
+    validated = validate_job(model="fun-asr", region="beijing", parameters={}, served=["beijing"])
+    new = NewJob(queue.client_id, validated, "beijing", [GOOD], {}, None, None, None)
+    structlog.configure(processors=[FullDisk()])
+    created = await job_creator(sessions)(new)
+    async with transaction(sessions) as session:
+        after_commit(session, lambda: structlog.get_logger().info("fails"))
+        after_commit(session, lambda: done.append("next"))
+    assert done == ["next"]
+    (row,) = await queue.rows("SELECT id FROM jobs")
+    assert row.id == created.snapshot.job.id
+
+
 async def test_lines_of_many_failed_files_are_bounded_and_name_every_file(sessions: Sessions) -> None:
     first, second, task = new_id(), new_id(), uuid4()
     changes = [FileChange(first, index, "fun-asr", "beijing", "failed", REFUSED) for index in range(99)]
