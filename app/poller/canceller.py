@@ -52,9 +52,9 @@ class Canceller:
             failure = await self._attempt(task.upstream_task_id)
         status = "CANCELED" if failure is None else None
         reason = None if failure is None else f"not canceled: {failure.message}"
-        log.info("unwanted task closed", task=str(task.id), canceled=failure is None, reason=reason)
         async with transaction(self._context.sessions) as session:
             await close_unwanted(session, task.id, token=token, status=status, last_error=reason)
+        log.info("unwanted task closed", task=str(task.id), canceled=failure is None, reason=reason)
 
     async def _attempt(self, upstream_task_id: str) -> Failure | None:
         """Send the call, again after each 429, and return its failure, if any."""

@@ -4,6 +4,7 @@ Several pollers may run the same work at once; the statements skip rows that ano
 """
 
 from collections.abc import Collection, Sequence
+from functools import partial
 from uuid import uuid4
 
 import structlog
@@ -12,7 +13,7 @@ from app.catalogue import MODELS
 from app.dashscope.budgets import read_budgets
 from app.dashscope.circuits import Circuit, read_circuits
 from app.dashscope.temporary_storage import StorageFailed
-from app.db import Sessions, transaction
+from app.db import Sessions, after_commit, transaction
 from app.identifiers import UUID_MIN
 from app.poller.context import PollerContext
 from app.poller.metrics import (
@@ -43,6 +44,7 @@ from app.queue.results import Result, close_if_done, lock_for_result, store_resu
 from app.queue.retention import (
     TASK_HOURS,
     TASKS_PER_STEP,
+    AbandonedTask,
     PurgeStep,
     claim_abandoned_tasks,
     delete_old_limits,
@@ -138,10 +140,11 @@ async def give_up_abandoned(sessions: Sessions, accounts: Collection[str]) -> in
     async with transaction(sessions) as session:
         tasks = await claim_abandoned_tasks(session, accounts, token=token)
     for task in tasks:
-        log.warning("task given up after a day", task=str(task.id), account=task.account)
+        given_up = partial(_log_given_up, task)
         async with transaction(sessions) as session:
             if task.unsure:
                 await requeue(session, task.id, token=token)
+                after_commit(session, given_up)
                 continue
             try:
                 await lock_for_result(session, task.id, token, status="UNKNOWN", usage_s=None)
@@ -150,7 +153,12 @@ async def give_up_abandoned(sessions: Sessions, accounts: Collection[str]) -> in
             files = await open_files(session, task.id)
             await store_results(session, task.id, [Result(file, "failed", failure=EXPIRED) for file in files])
             await close_if_done(session, task.id, token)
+            after_commit(session, given_up)
     return len(tasks)
+
+
+def _log_given_up(task: AbandonedTask) -> None:
+    log.warning("task given up after a day", task=str(task.id), account=task.account)
 
 
 async def measure(sessions: Sessions, accounts: Collection[str]) -> None:

@@ -16,7 +16,7 @@ from app.errors import JobFinal, JobNotFinal, NothingToRetry
 from app.queue.counters import JobChange, apply_changes
 from app.queue.creation import quota_exceeded, remaining_quota
 from app.queue.job_json import JobSnapshot
-from app.queue.observation import files_canceled
+from app.queue.observation import files_canceled, job_retried
 from app.queue.queries import find_job, job_not_found
 
 
@@ -78,6 +78,7 @@ async def retry_job(
     if waiting_limit and change.counts.queued > quota:
         raise quota_exceeded(0, waiting_limit)
     await apply_changes(session, {job_id: change})
+    job_retried(session, job_id=job_id, files=change.counts.queued)
     return await find_job(session, client_id, job_id)
 
 

@@ -61,6 +61,11 @@ def job_created(*, job_id: UUID, client: str, files: int, model: str, region: st
     )
 
 
+def job_retried(session: Session, *, job_id: UUID, files: int) -> None:
+    """`files`: the files that are queued again."""
+    after_commit(session, lambda: log.info("job retried", job=str(job_id), files=files))
+
+
 def job_finished(
     session: Session, *, job_id: UUID, client: str, status: str, counts: FileCounts, seconds: float
 ) -> None:

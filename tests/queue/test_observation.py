@@ -139,6 +139,21 @@ async def test_canceled_job_is_logged_once(queue: QueueClient) -> None:
     assert after - before == 2
 
 
+async def test_retried_job_is_logged_and_finishes_again(api: httpx.AsyncClient) -> None:
+    job = (await api.post("/v1/jobs", json={"file_urls": [GOOD, BAD]})).json()["id"]
+    with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
+        await api.post(f"/v1/jobs/{job}/cancel")
+        retried = await api.post(f"/v1/jobs/{job}/retry")
+        await api.post(f"/v1/jobs/{job}/cancel")
+    assert [line["event"] for line in lines if line["event"].startswith("job")] == [
+        "job finished",
+        "job retried",
+        "job finished",
+    ]
+    (line,) = named(lines, "job retried")
+    assert (line["job"], line["files"], line["request_id"]) == (job, 2, retried.headers["X-Request-ID"])
+
+
 async def test_nothing_is_logged_of_a_transaction_that_is_rolled_back(sessions: Sessions) -> None:
     done: list[str] = []
 
