@@ -6,15 +6,11 @@ Commands import the packages that they need: FastAPI, SQLAlchemy and Alembic tak
 
 import asyncio
 import runpy
-import shlex
 import signal
-import stat
 import sys
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -93,10 +89,7 @@ def serve(
     from app.server import run, startup
 
     with startup.bind(settings.host, settings.port) as listener:
-        if sandbox:
-            _warn_of_readable_files(settings)
-        else:
-            _warn(settings)
+        startup.warn_of_settings(settings, needs_key=not sandbox)
         url = startup.open_database(settings)
         startup.migrate_database(url)
         token = _default_token(settings, url)
@@ -130,7 +123,7 @@ def api() -> None:
     from app.server import run, startup
 
     with startup.bind(settings.host, settings.port) as listener:
-        _warn(settings)
+        startup.warn_of_settings(settings)
         run.run(run.run_api(settings, startup.database_url(settings), listener))
 
 
@@ -149,7 +142,7 @@ def poller(
     from app.server import run, startup
 
     listener = None if port is None else startup.bind(settings.host, port)
-    _warn(settings)
+    startup.warn_of_settings(settings)
     url = startup.open_database(settings)
     startup.wait_for_schema(url)
     run.run(run.run_poller_alone(settings, url, listener))
@@ -343,16 +336,6 @@ def _start() -> Settings:
     return settings
 
 
-def _warn(settings: Settings) -> None:
-    """Log the warnings of `serve`, `api` and `poller` at their start."""
-    if not settings.served_regions:
-        log.warning(
-            "no region has a key, so every job is refused: set DASHSCOPE_BEIJING_API_KEY or"
-            " DASHSCOPE_SINGAPORE_API_KEY; `python -m app sandbox` prints settings that need no key"
-        )
-    _warn_of_readable_files(settings)
-
-
 def _secrets(settings: Settings) -> Iterator[str]:
     for token in (settings.api_token, settings.admin_token):
         if token is not None:
@@ -363,18 +346,6 @@ def _secrets(settings: Settings) -> Iterator[str]:
     if settings.database_url is not None:
         password = urlsplit(settings.database_url.get_secret_value()).password or ""
         yield from {password, unquote(password)}
-
-
-def _warn_of_readable_files(settings: Settings) -> None:
-    """Warn if other users of the machine can read files with secrets or data."""
-    private = {Path(".env"): "chmod 600"}
-    if settings.database_url is None:
-        private[settings.data_dir] = "chmod o-rwx"
-    for path, remedy in private.items():
-        with suppress(OSError):
-            if path.stat().st_mode & stat.S_IROTH:
-                warning = f"other users of this machine can read {path}: {remedy} {shlex.quote(str(path))}"
-                log.warning(warning)
 
 
 def _default_token(settings: Settings, url: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from app.catalogue import MODELS
 from app.dashscope.circuits import MODEL_UNAVAILABLE, UPSTREAM_UNAVAILABLE, Circuit
-from app.queue.submissions import Blocked
+from app.queue.blockages import Blocked
 
 # Code of files whose region, or whose only account, is not configured any more.
 REGION_NOT_SERVED = "region_not_served"

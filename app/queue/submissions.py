@@ -7,7 +7,6 @@ does nothing, because each statement names the state that it starts from.
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -46,26 +45,6 @@ class LearnedLimit:
     account: str
     model: str
     max_files: int
-
-
-@dataclass(frozen=True, slots=True)
-class Blocked:
-    """A region and model that no account takes files for. `everywhere`: no other region takes them either.
-
-    With an `only_account`, this is about the files that only this account may submit.
-
-    `code`, `account` and `since` are those of the circuit that opened last. Until then one account was left.
-    `account` is None if the region has no account. `since` is None if the region or the account is not configured: the
-    files are then blocked since this was published first.
-    """
-
-    region: str
-    model: str
-    everywhere: bool
-    code: str
-    account: str | None
-    since: datetime | None
-    only_account: str = ""
 
 
 async def mark_running(
@@ -186,6 +165,7 @@ async def fail_uploads(session: AsyncSession, task_id: UUID, urls: Collection[st
     Three statements and those of `apply_changes`.
     """
     rows = (await session.execute(_FAIL_UPLOADS, {"id": task_id, "urls": list(urls), **_error(failure)})).all()
+    files_changed(session, task_id, [_failed(row, failure) for row in rows])
     await apply_changes(session, _changes(rows, FileCounts(queued=-1, failed=1)))
     await requeue(session, task_id)
 
@@ -220,26 +200,6 @@ async def move_waiting_files(session: AsyncSession, region: str, model: str, *, 
             lambda: log.warning("files moved to another region", files=count, model=model, region=region, to=to),
         )
     return len(jobs)
-
-
-async def publish_blockages(session: AsyncSession, blocked: Collection[Blocked]) -> None:
-    """Replace the rows of `blockages`, which the API shows as `waiting_reason`. Two statements."""
-    keys = {
-        "regions": [each.region for each in blocked],
-        "models": [each.model for each in blocked],
-        "only_accounts": [each.only_account for each in blocked],
-    }
-    await session.execute(_UNBLOCK, keys)
-    await session.execute(
-        _BLOCK,
-        {
-            **keys,
-            "everywhere": [each.everywhere for each in blocked],
-            "codes": [each.code for each in blocked],
-            "accounts": [each.account for each in blocked],
-            "since": [each.since for each in blocked],
-        },
-    )
 
 
 def _error(failure: Failure) -> dict[str, Any]:
@@ -348,7 +308,7 @@ _FAIL_UPLOADS = text("""
     UPDATE files SET status = 'failed', task_id = NULL, finished_at = now(), error_code = :code,
         error_message = :message, error_retryable = :retryable, error_upstream_code = :upstream_code
     WHERE task_id = :id AND status = 'submitting' AND url = ANY(CAST(:urls AS text[]))
-    RETURNING job_id
+    RETURNING job_id, index AS number, model, region
 """)
 
 _URLS = text("SELECT DISTINCT url FROM files WHERE task_id = :id AND status = 'submitting'")
@@ -381,31 +341,6 @@ _MOVE_JOBS = text("""
     UPDATE jobs SET region = :to, version = version + 1
     WHERE id IN (SELECT id FROM jobs WHERE id = ANY(:jobs) AND files_queued = files_total ORDER BY id FOR UPDATE)
       AND region <> :to
-""")
-
-_UNBLOCK = text("""
-    DELETE FROM blockages
-    WHERE NOT EXISTS (
-        SELECT FROM unnest(CAST(:regions AS text[]), CAST(:models AS text[]), CAST(:only_accounts AS text[]))
-            AS blocked (region, model, only_account)
-        WHERE blocked.region = blockages.region AND blocked.model = blockages.model
-          AND blocked.only_account = blockages.only_account)
-""")
-
-_BLOCK = text("""
-    INSERT INTO blockages (region, model, only_account, everywhere, code, account, since)
-    SELECT region, model, only_account, everywhere, code, account, coalesce(since, now()) FROM unnest(
-        CAST(:regions AS text[]), CAST(:models AS text[]), CAST(:only_accounts AS text[]),
-        CAST(:everywhere AS bool[]), CAST(:codes AS text[]), CAST(:accounts AS text[]),
-        CAST(:since AS timestamptz[]))
-        AS blocked (region, model, only_account, everywhere, code, account, since)
-    ON CONFLICT (region, model, only_account) DO UPDATE
-        SET everywhere = excluded.everywhere, code = excluded.code, account = excluded.account,
-            since = CASE WHEN blockages.code = excluded.code
-                          AND excluded.code IN ('region_not_served', 'account_not_configured') THEN blockages.since
-                    ELSE excluded.since END
-        WHERE (blockages.everywhere, blockages.code, blockages.account, blockages.since)
-            IS DISTINCT FROM (excluded.everywhere, excluded.code, excluded.account, excluded.since)
 """)
 
 _MARK_UNSURE = text(f"""

@@ -3,10 +3,13 @@
 import asyncio
 import errno
 import os
+import shlex
 import socket
+import stat
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -249,3 +252,25 @@ def _not_bound(host: str, port: int, error: OSError) -> Exception:
             return StartError(f"PORT got {port}, needs a port that this user may bind, above 1023")
         case _:
             return SettingsError(f"HOST got {host!r}, needs an address of this machine: {error.strerror}")
+
+
+def warn_of_settings(settings: Settings, *, needs_key: bool = True) -> None:
+    """Log the warnings of `serve`, `api` and `poller` at their start."""
+    if needs_key and not settings.served_regions:
+        log.warning(
+            "no region has a key, so every job is refused: set DASHSCOPE_BEIJING_API_KEY or"
+            " DASHSCOPE_SINGAPORE_API_KEY; `serve --sandbox` needs no key"
+        )
+    _warn_of_readable_files(settings)
+
+
+def _warn_of_readable_files(settings: Settings) -> None:
+    """Warn if other users of the machine can read files with secrets or data."""
+    private = {Path(".env"): "chmod 600"}
+    if settings.database_url is None:
+        private[settings.data_dir] = "chmod o-rwx"
+    for path, remedy in private.items():
+        with suppress(OSError):
+            if path.stat().st_mode & stat.S_IROTH:
+                warning = f"other users of this machine can read {path}: {remedy} {shlex.quote(str(path))}"
+                log.warning(warning)

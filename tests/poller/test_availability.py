@@ -6,7 +6,7 @@ import pytest
 
 from app.dashscope.circuits import Circuit
 from app.poller.availability import Availability
-from app.queue.submissions import Blocked
+from app.queue.blockages import Blocked
 
 SINCE = datetime(2026, 11, 28, 8, tzinfo=UTC)
 ACCOUNTS = {"beijing": ["beijing/a", "beijing/b"], "singapore": ["singapore/c"]}
