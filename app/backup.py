@@ -28,10 +28,9 @@ from zipfile import BadZipFile, ZipFile
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import migrate
+from app import __version__, migrate
 from app.db import create_engine, create_sessions, transaction
 from app.embedded.server import program
-from app.main import VERSION
 from app.queue.restoration import fail_unsubmitted
 from app.readiness import read_revision
 from app.server import startup
@@ -54,7 +53,7 @@ def write_backup(settings: Settings, target: Path) -> None:
     revision = asyncio.run(_in_transaction(url, read_revision))
     if revision is None:
         raise StartError(f"The database at {startup.redacted_url(url)} has no tables of the gateway.")
-    manifest = {"format": FORMAT, "version": VERSION, "revision": revision, "at": datetime.now(UTC).isoformat()}
+    manifest = {"format": FORMAT, "version": __version__, "revision": revision, "at": datetime.now(UTC).isoformat()}
     with _new_file(target) as file, ZipFile(file, "w") as archive:
         archive.writestr(_MANIFEST, json.dumps(manifest))
         with archive.open(_DUMP, "w", force_zip64=True) as dump, _client("pg_dump", url, "--format=custom") as process:
@@ -125,7 +124,7 @@ def _open(source: Path, file: Path | IO[bytes]) -> Iterator[ZipFile]:
 def _check_manifest(manifest: dict[str, Any]) -> None:
     if manifest["format"] != FORMAT or not migrate.knows(manifest["revision"]):
         raise StartError(
-            f"The backup is of version {manifest['version']} of the gateway, which is newer than {VERSION}: restore it"
+            f"The backup is of version {manifest['version']} of the gateway, which is newer than {__version__}: restore it"
             " with that version."
         )
 

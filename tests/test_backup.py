@@ -14,7 +14,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from app.backup import split_password, restore_backup, write_backup
+from app.backup import restore_backup, split_password, write_backup
 from app.db import Sessions
 from app.server.startup import StartError
 from app.settings import Settings, load_settings
