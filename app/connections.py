@@ -15,7 +15,7 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.errors import DatabaseUnavailable
-from app.outages import PASSING, as_outage, ends_connection, is_full, is_outage, is_stale
+from app.outages import PASSING, as_outage, ends_connection, is_full, is_outage, is_pooler_error, is_stale
 
 POOL_TIMEOUT_S = 10.0
 # After the server refused a connection, the pool stays smaller by one for this long if the process has others.
@@ -99,6 +99,8 @@ class Connections:
 
     def __init__(self, size: int, availability: Availability) -> None:
         self.availability = availability
+        # Whether DATABASE_URL leads to a connection pooler. None before the first connection.
+        self.behind_pooler: bool | None = None
         self._size = size
         self._free = asyncio.Semaphore(size)
         self._in_use = 0
@@ -166,6 +168,8 @@ class Connections:
 
         If the error suggests that other connections are stale too, they are replaced at their next checkout.
         """
+        if is_pooler_error(error):
+            self.behind_pooler = True
         now = time.monotonic()
         if is_stale(error) and now - self._stale_before > STALE_EVERY_S:
             self._stale_before = now

@@ -3,11 +3,12 @@
 Instants that several processes compare come from the database's clock (`now()`), never from Python's.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -19,8 +20,10 @@ from sqlalchemy.dialects.postgresql.asyncpg import dialect
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 
+from app import poolers
 from app.connections import POOL_TIMEOUT_S, Availability, Connections
 from app.outages import connect_outage
+from app.poolers import UNNAMED_STATEMENTS, PooledConnection, PoolerFound, is_behind_pooler
 
 CONNECT_TIMEOUT_S = 5
 COMMAND_TIMEOUT_S = 30
@@ -30,45 +33,19 @@ POOL_SIZE = 10
 # Shorter than proxies wait, and much longer than any compiled query takes.
 QUERY_TIMEOUT_S = 10.0
 
-_PLANNING = {
-    # All statements are short: JIT compilation costs more than it saves.
-    "jit": "off",
-    # The value for SSDs and cached rows. With the default of 4 and no statistics yet, a list of 50 jobs sorts all
-    # jobs of the client instead of reading the end of an index: 4.5 ms among 10,000 jobs instead of 0.25 ms.
-    "random_page_cost": "1.1",
-}
+# Settings of each session, where no pooler is in between.
+# All statements are short: JIT compilation costs more than it saves. random_page_cost is the value for SSDs and cached
+# rows. With the default of 4 and no statistics yet, a list of 50 jobs sorts all jobs of the client instead of reading
+# the end of an index: 4.5 ms among 10,000 jobs instead of 0.25 ms.
+_SET_PLANNING = "SET jit = off; SET random_page_cost = 1.1"
 
-# Names for modules that run no SQL themselves and so import nothing of SQLAlchemy.
+# Names for modules that need types and run no SQL themselves.
 Engine = AsyncEngine
+RawConnection = poolers.RawConnection
 Session = AsyncSession
 Sessions = async_sessionmaker[AsyncSession]
 _AFTER_COMMIT = "after_commit"
 _DIALECT = dialect()  # type: ignore[no-untyped-call]
-
-
-class RawConnection(Protocol):
-    """The methods of an asyncpg connection that the gateway calls. asyncpg declares no types for most of them."""
-
-    async def execute(self, query: str, *args: Any) -> str: ...
-
-    async def fetch(
-        self,
-        query: str,
-        *args: Any,
-        timeout: float | None = None,  # noqa: ASYNC109 - asyncpg's own parameter
-    ) -> list[Record]: ...
-
-    async def fetchval(self, query: str, *args: Any) -> Any: ...
-
-    def transaction(self) -> AbstractAsyncContextManager[None]: ...
-
-    def get_server_pid(self) -> int: ...
-
-    def is_closed(self) -> bool: ...
-
-    def is_in_transaction(self) -> bool: ...
-
-    def terminate(self) -> None: ...
 
 
 class Base(DeclarativeBase):
@@ -103,21 +80,37 @@ def create_engine(
     Every failure to connect raises DatabaseUnavailable.
     """
 
-    async def connect(**_: Any) -> Any:
+    async def connect(**arguments: Any) -> Any:
         try:
-            return await asyncpg.connect(  # type: ignore[no-untyped-call]
+            return await _open(
                 database_url,
                 timeout=CONNECT_TIMEOUT_S,
                 command_timeout=command_timeout_s,
-                server_settings={"application_name": application_name, **_PLANNING},
+                # Poolers pass this setting on, but refuse most others.
+                server_settings={"application_name": application_name},
+                **arguments,
             )
+        except PoolerFound:
+            raise
         except Exception as error:
             raise connect_outage(error) from error
+
+    def create_connection() -> Any:
+        dbapi: Any = engine.sync_engine.dialect.dbapi
+        if not connections.behind_pooler:
+            try:
+                connection = dbapi.connect(async_creator_fn=connect)
+            except PoolerFound:
+                connections.behind_pooler = True
+            else:
+                connections.behind_pooler = False
+                return connection
+        return dbapi.connect(async_creator_fn=connect, **UNNAMED_STATEMENTS)
 
     connections = Connections(pool_size, availability or Availability(log_changes=False))
     engine = create_async_engine(
         "postgresql+asyncpg://",
-        async_creator=connect,
+        creator=create_connection,
         json_deserializer=msgspec.json.decode,  # faster than json: a list decodes a hundred small objects
         pool_size=pool_size,
         # Overflow connections would be opened and closed again with each request at peak load, 2 ms each.
@@ -134,6 +127,25 @@ def create_engine(
     return engine
 
 
+async def _open(url: str, **arguments: Any) -> Any:
+    """An asyncpg connection that is set up. Raises PoolerFound if it uses named statements and leads to a pooler."""
+    connection: Any = await asyncpg.connect(url, **arguments)  # type: ignore[no-untyped-call]
+    if arguments.get("statement_cache_size") == 0:
+        return connection
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            behind_pooler = await is_behind_pooler(connection)
+            if not behind_pooler:
+                await connection.execute(_SET_PLANNING)
+    except BaseException:
+        connection.terminate()
+        raise
+    if behind_pooler:
+        connection.terminate()
+        raise PoolerFound
+    return connection
+
+
 def create_sessions(engine: AsyncEngine) -> Sessions:
     return async_sessionmaker(engine, expire_on_commit=False)
 
@@ -148,12 +160,13 @@ def connections_of(sessions: Sessions) -> Connections:
 async def transaction(sessions: Sessions, *, autocommit: bool = False) -> AsyncIterator[AsyncSession]:
     """One transaction: committed at the end of the block, rolled back on an error.
 
-    With `autocommit` each statement is a transaction of its own, which saves two round trips.
+    With `autocommit` each statement is a transaction of its own, which saves two round trips. Behind a pooler this has
+    no effect.
     Raises DatabaseUnavailable for every error that `app.outages` classifies as an outage.
     """
     connections = connections_of(sessions)
     with connections.translate_outages():
-        session, ending = await connections.take(partial(_begin, sessions, autocommit))
+        session, ending = await connections.take(partial(_begin, sessions, autocommit, connections))
         try:
             async with ending:
                 yield session
@@ -176,11 +189,13 @@ def after_commit(session: Session, action: Callable[[], None]) -> None:
     session.info.setdefault(_AFTER_COMMIT, []).append(action)
 
 
-async def _begin(sessions: Sessions, autocommit: bool) -> tuple[AsyncSession, AsyncExitStack]:
+async def _begin(sessions: Sessions, autocommit: bool, connections: Connections) -> tuple[AsyncSession, AsyncExitStack]:
     """A session with its connection, and the exit stack that commits."""
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(sessions.begin())
-        await session.connection(execution_options={"isolation_level": "AUTOCOMMIT"} if autocommit else None)
+        # Before the first connection a pooler would not be known yet.
+        directly = autocommit and connections.behind_pooler is False
+        await session.connection(execution_options={"isolation_level": "AUTOCOMMIT"} if directly else None)
         return session, stack.pop_all()
 
 
@@ -216,7 +231,7 @@ async def raw_connection(sessions: Sessions) -> AsyncIterator[RawConnection]:
         pooled = await connections.take(engine.raw_connection)
         lost = False
         try:
-            yield _unwrap(pooled)
+            yield _usable(_unwrap(pooled), connections)
         except Exception as error:
             lost = connections.is_lost(error)
             raise
@@ -227,7 +242,13 @@ async def raw_connection(sessions: Sessions) -> AsyncIterator[RawConnection]:
 
 async def raw_connection_of(session: AsyncSession) -> RawConnection:
     """The asyncpg connection of a session. What runs on it is part of the session's transaction."""
-    return _unwrap(await (await session.connection()).get_raw_connection())
+    connection = await session.connection()
+    connections: Connections = connection.engine.get_execution_options()["connections"]
+    return _usable(_unwrap(await connection.get_raw_connection()), connections)
+
+
+def _usable(connection: RawConnection, connections: Connections) -> RawConnection:
+    return PooledConnection(connection) if connections.behind_pooler else connection
 
 
 def _unwrap(pooled: PoolProxiedConnection) -> RawConnection:

@@ -20,11 +20,14 @@ _SQLSTATE_REASONS = {
     "25006": "read_only",
     "25P03": "connection_lost",  # idle_in_transaction_session_timeout ends the session
     "25P04": "canceled",  # transaction_timeout
+    # A connection pooler changed the server connection between the preparation and the use of a statement.
+    "26000": "pooler",
     "28": "login_refused",
     "3D": "unknown_database",
     "40001": "conflict",
     "40003": "connection_lost",
     "40P01": "conflict",
+    "42P05": "pooler",
     "53": "out_of_resources",
     "53100": "disk_full",
     "53200": "out_of_memory",
@@ -36,6 +39,32 @@ _SQLSTATE_REASONS = {
     "57P04": "unknown_database",
     "57P05": "connection_lost",
     "58": "system_error",
+}
+# Beginnings and parts of messages of PgBouncer, which gives all its errors the SQLSTATE 08P01 (protocol violation).
+_POOLER_REASONS = {
+    "unsupported startup parameter": "pooler_refused",
+    "bind message supplies": "pooler",  # another client's statement without a name
+    "no such database": "unknown_database",
+    "database does not allow connections": "unknown_database",
+    "no such user": "login_refused",
+    "authentication failed": "login_refused",
+    "auth failed": "login_refused",
+    "no more connections allowed": "too_many_connections",
+    "query_wait_timeout": "too_many_connections",
+    "client_login_timeout": "unreachable",
+    "cannot connect to server": "unreachable",
+    "server login has been failing": "unreachable",
+    "query_timeout": "canceled",
+}
+_REMEDIES = {
+    "pooler": (
+        "the connection pooler in DATABASE_URL does not keep prepared statements: use its session mode, or PgBouncer"
+        " 1.21 or newer with max_prepared_statements"
+    ),
+    "pooler_refused": (
+        "the connection pooler in DATABASE_URL refuses a parameter: take it out of the URL, or add it to"
+        " ignore_startup_parameters of PgBouncer"
+    ),
 }
 # The first match counts: TimeoutError and ssl.SSLError are OSErrors, and some InterfaceErrors are ValueErrors.
 _EXCEPTION_REASONS: tuple[tuple[type[BaseException], str | None], ...] = (
@@ -52,7 +81,10 @@ _EXCEPTION_REASONS: tuple[tuple[type[BaseException], str | None], ...] = (
 PASSING = {"canceled", "conflict", "locked", "pool_exhausted", "schema_changed"}
 # Reads still succeed after these.
 WRITE_FAILURES = {"disk_full", "out_of_memory", "out_of_resources", "read_only", "system_error"}
-_ENDED = {"connection_lost", "shutting_down", "starting", "tls_failed", "timeout", "unknown_database", "unreachable"}
+_ENDED = {
+    *("connection_lost", "pooler", "shutting_down", "starting"),
+    *("timeout", "tls_failed", "unknown_database", "unreachable"),
+}
 
 
 def is_outage(error: BaseException) -> bool:
@@ -100,6 +132,11 @@ def is_full(error: BaseException) -> bool:
     return _reason(_root(error)) == "too_many_connections"
 
 
+def is_pooler_error(error: BaseException) -> bool:
+    """Whether a connection pooler lost the prepared statements of the connection."""
+    return _reason(_root(error)) == "pooler"
+
+
 def is_write_failure(error: BaseException) -> bool:
     """Whether the server still serves reads after this error."""
     return _reason(_root(error)) in WRITE_FAILURES
@@ -124,8 +161,11 @@ def explain(error: BaseException) -> str:
         return "no response in time"
     if isinstance(root, ValueError):
         return "DATABASE_URL is invalid"  # the original message may quote a part of the password
-    text = " ".join(str(root).split())
-    return text or type(root).__name__
+    remedy = _REMEDIES.get(_reason(root) or "")
+    # asyncpg adds a hint of its own to errors of poolers, for developers.
+    message = str(root).partition("\nHINT:")[0] if remedy else str(root)
+    text = " ".join(message.split()) or type(root).__name__
+    return f"{text}; {remedy}" if remedy else text
 
 
 def _unavailable(reason: str, root: BaseException) -> DatabaseUnavailable:
@@ -147,6 +187,8 @@ def _reason(root: BaseException) -> str | None:
     # Raised by asyncpg with the SQLSTATE of "feature not supported". The next attempt prepares the statement again.
     if isinstance(root, (pg.InvalidCachedStatementError, pg.OutdatedSchemaCacheError)):
         return "schema_changed"
+    if isinstance(root, pg.ProtocolViolationError):
+        return next((reason for part, reason in _POOLER_REASONS.items() if part in str(root)), "connection_lost")
     if isinstance(root, pg.PostgresError):
         state = str(getattr(root, "sqlstate", None) or "")
         return next(

@@ -7,14 +7,14 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
-from asyncpg.exceptions import PostgresError
+from asyncpg.exceptions import PostgresError, ProtocolViolationError
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from app.connections import Availability
 from app.db import Sessions, create_engine, create_sessions, raw_connection, transaction
 from app.errors import DatabaseUnavailable
-from app.outages import explain, is_outage
+from app.outages import connect_outage, explain, is_outage
 from app.readiness import check_writable
 
 Way = Callable[[Sessions], AbstractAsyncContextManager[Any]]
@@ -38,11 +38,13 @@ async def execute(way: Way, sessions: Sessions, statement: str) -> None:
         ("08006", "connection_lost"),
         ("08P01", "connection_lost"),
         ("25006", "read_only"),
+        ("26000", "pooler"),
         ("28000", "login_refused"),
         ("28P01", "login_refused"),
         ("3D000", "unknown_database"),
         ("40001", "conflict"),
         ("40P01", "conflict"),
+        ("42P05", "pooler"),
         ("53000", "out_of_resources"),
         ("53100", "disk_full"),
         ("53200", "out_of_memory"),
@@ -63,7 +65,7 @@ async def test_sqlstates_of_outages_raise_database_unavailable(
     with pytest.raises(DatabaseUnavailable) as caught:
         await execute(way, sessions, raising(sqlstate))
     assert caught.value.reason == reason
-    assert caught.value.explanation == "the server's words"
+    assert caught.value.explanation.partition(";")[0] == "the server's words"
     assert reason in caught.value.detail
     await execute(way, sessions, "SELECT 1")
 
@@ -180,3 +182,41 @@ async def test_the_begin_and_the_end_of_an_outage_are_logged(capsys: pytest.Capt
     captured = capsys.readouterr()
     output = captured.out + captured.err
     assert [output.count(event) for event in ("database unavailable", "database available again")] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("unsupported startup parameter: jit", "pooler_refused"),
+        ("unsupported startup parameter in options: search_path", "pooler_refused"),
+        ('bind message supplies 2 parameters, but prepared statement "" requires 1', "pooler"),
+        ("no such database: asr", "unknown_database"),
+        ("no such user", "login_refused"),
+        ("SASL authentication failed", "login_refused"),
+        ("no more connections allowed (max_client_conn)", "too_many_connections"),
+        ("query_wait_timeout", "too_many_connections"),
+        ("client_login_timeout (server down)", "unreachable"),
+        ("pgbouncer cannot connect to server", "unreachable"),
+        ("server conn crashed?", "connection_lost"),
+    ],
+)
+def test_errors_of_pgbouncer_are_told_apart_by_their_messages(message: str, reason: str) -> None:
+    assert connect_outage(ProtocolViolationError(message)).reason == reason
+
+
+@pytest.mark.parametrize("sqlstate", ["26000", "42P05"])
+async def test_after_a_lost_prepared_statement_the_session_keeps_none(sessions: Sessions, sqlstate: str) -> None:
+    """As behind a pooler that gives its clients the process numbers of the server."""
+    async with raw_connection(sessions) as connection:
+        assert await connection.fetchval("SELECT $1::int", 1) == 1
+    with pytest.raises(DatabaseUnavailable) as failure:
+        await execute(transaction, sessions, raising(sqlstate))
+    assert "use its session mode, or PgBouncer 1.21 or newer" in failure.value.explanation
+    for _ in range(2):
+        async with raw_connection(sessions) as connection:
+            assert await connection.fetchval("SELECT $1::int", 1) == 1
+            rows = await connection.fetch("SELECT name FROM pg_prepared_statements WHERE $1", True)
+            assert rows == []
+            assert not connection.is_in_transaction()
+        async with transaction(sessions, autocommit=True) as session:
+            assert await session.scalar(text("SELECT count(*) FROM pg_prepared_statements")) == 0

@@ -139,7 +139,7 @@ class Window:
 
 
 class Budgets:
-    """Access of one process to the budgets. AUTOCOMMIT `sessions` save round trips: each use is one statement."""
+    """Access of one process to the budgets. Each use is one statement and a transaction of its own."""
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
@@ -164,7 +164,7 @@ class Budgets:
 
     async def slow_down(self, call: Call, *, pause_s: float = PAUSE_S) -> None:
         """Record a 429: make no calls for `pause_s` seconds, then continue at a lower rate."""
-        async with transaction(self._sessions) as session:
+        async with transaction(self._sessions, autocommit=True) as session:
             await session.execute(
                 _SLOW_DOWN,
                 {
@@ -179,7 +179,7 @@ class Budgets:
 
     async def try_take(self, call: Call) -> float:
         """Take the call now and return 0, or return the seconds until the next attempt is worthwhile."""
-        async with transaction(self._sessions) as session:
+        async with transaction(self._sessions, autocommit=True) as session:
             if call not in self._known:
                 await session.execute(_ENSURE, {"account": call.account, "kind": call.kind, "rate": call.rate})
                 self._known.add(call)

@@ -105,8 +105,7 @@ async def poller_context(settings: Settings, engine: Engine, stop: asyncio.Event
                 for account in region.accounts
             },
             sessions=sessions,
-            # Each statement on a budget is a transaction of its own.
-            budgets=Budgets(create_sessions(engine.execution_options(isolation_level="AUTOCOMMIT"))),
+            budgets=Budgets(sessions),
             leases=Leases(sessions),
             supervisor=Supervisor(),
             results_http=results_http,

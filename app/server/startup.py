@@ -186,6 +186,8 @@ def _outage(url: str, *, pool_size: int | None = None) -> str:
     if outage.reason == "misconfigured":
         needs = "needs a URL such as postgresql://asr@db.example:5432/asr"
         raise SettingsError(f"DATABASE_URL got a value that is not shown, {needs}")
+    if outage.reason == "pooler_refused":
+        raise SettingsError(f"DATABASE_URL got {redacted_url(url)}: {outage.explanation}")
     if outage.reason in {"login_refused", "unknown_database"}:
         needs = "needs a database that accepts the gateway's login"
         raise SettingsError(f"DATABASE_URL got {redacted_url(url)}, {needs}: {outage.explanation}")

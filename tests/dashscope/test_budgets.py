@@ -34,17 +34,16 @@ NOTE_GRANTS = [
 
 @pytest.fixture
 async def replicas(database_url: str) -> AsyncIterator[list[Budgets]]:
-    """Two processes from the database's view. The first commits each statement, the second each transaction."""
+    """Two processes from the database's view."""
     engines = [create_engine(database_url, pool_size=3) for _ in range(2)]
-    autocommit = engines[0].execution_options(isolation_level="AUTOCOMMIT")
-    yield [Budgets(create_sessions(autocommit)), Budgets(create_sessions(engines[1]))]
+    yield [Budgets(create_sessions(engines[0])), Budgets(create_sessions(engines[1]))]
     for engine in engines:
         await engine.dispose()
 
 
 @pytest.fixture
 def budgets(engine: AsyncEngine) -> Budgets:
-    return Budgets(create_sessions(engine.execution_options(isolation_level="AUTOCOMMIT")))
+    return Budgets(create_sessions(engine))
 
 
 @pytest.fixture
