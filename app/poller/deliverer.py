@@ -14,7 +14,7 @@ from app.db import transaction
 from app.poller.context import PollerContext
 from app.poller.metrics import DELIVERY_ATTEMPTS
 from app.webhooks.messages import signed_headers
-from app.webhooks.outbox import MAX_AT_ONCE, ClaimedDelivery, claim, record
+from app.webhooks.outbox import MAX_AT_ONCE, ClaimedDelivery, claim, postpone, record
 
 # How soon a new event is found while attempts to slow servers are in flight.
 CLAIM_EVERY_S = 0.2
@@ -23,7 +23,7 @@ log = structlog.get_logger()
 
 
 class Deliverer:
-    """The delivery attempts of one poller. `outbox.MAX_PER_HOST` bounds those that one slow server holds up."""
+    """The delivery attempts of one poller. `outbox` limits those of one server and of one client."""
 
     def __init__(self, context: PollerContext) -> None:
         self._context = context
@@ -59,6 +59,10 @@ class Deliverer:
             claimed.secrets, message_id=str(claimed.id), sent_at=datetime.now(UTC), body=claimed.body
         )
         attempt = await self._context.sender.send(claimed.url, claimed.body, headers)
+        if attempt.postponed:
+            async with transaction(self._context.sessions) as session:
+                await postpone(session, claimed)
+            return
         DELIVERY_ATTEMPTS.labels(attempt.error_code or "ok").inc()
         async with transaction(self._context.sessions) as session:
             stored = await record(session, claimed, attempt)

@@ -18,6 +18,7 @@ from app.queue.creation import quota_exceeded, remaining_quota
 from app.queue.job_json import JobSnapshot
 from app.queue.observation import files_canceled, job_retried
 from app.queue.queries import find_job, job_not_found
+from app.webhooks.outbox import supersede
 
 
 async def cancel_job(sessions: Sessions, client_id: UUID, job_id: UUID) -> JobSnapshot:
@@ -58,7 +59,7 @@ async def cancel_open_files(session: AsyncSession, client_id: UUID, job_id: UUID
 async def retry_job(
     session: AsyncSession, client_id: UUID, job_id: UUID, *, waiting_limit: int | None = None
 ) -> JobSnapshot:
-    """Queue the failed and canceled files again. Their `attempts` stay.
+    """Queue the failed and canceled files again. Their `attempts` stay. Webhooks of the job's former end are dropped.
 
     Raises NotFound, NothingToRetry if no file is failed or canceled, or TooManyWaitingFiles. Roll back after an error.
     """
@@ -78,6 +79,7 @@ async def retry_job(
     if waiting_limit and change.counts.queued > quota:
         raise quota_exceeded(0, waiting_limit)
     await apply_changes(session, {job_id: change})
+    await supersede(session, job_id)
     job_retried(session, job_id=job_id, files=change.counts.queued)
     return await find_job(session, client_id, job_id)
 

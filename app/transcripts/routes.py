@@ -142,7 +142,7 @@ async def get_transcript(request: Request, transcript_id: UUID, client: ClientDe
 
 @router.get(
     "/{transcript_id}/raw",
-    operation_id="getTranscriptRaw",
+    operation_id="downloadTranscript",
     summary="Get the upstream's result document unchanged",
     response_class=Response,
     responses={

@@ -1,4 +1,4 @@
-"""Decides which addresses webhooks may reach: public addresses and WEBHOOK_ALLOWED_NETWORKS. Pure.
+"""Decides which addresses and ports webhooks may reach: public addresses and WEBHOOK_ALLOWED_NETWORKS. Pure.
 
 Not public are loopback, private networks, link-local addresses (which include the metadata services of clouds), CGNAT
 and multicast. For an IPv6 address that contains an IPv4 address (mapped, NAT64, 6to4), the IPv4 address decides.
@@ -10,6 +10,9 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 Address = IPv4Address | IPv6Address
 Networks = Sequence[IPv4Network | IPv6Network]
 
+# Ports below 1024 belong to services such as SMTP and SSH, which must not get the bytes of a client.
+_WEB_PORTS = {80, 443}
+_FIRST_FREE_PORT = 1024
 _NAT64 = IPv6Network("64:ff9b::/96")
 # The only block from which public IPv6 addresses are allocated.
 _IPV6_PUBLIC = IPv6Network("2000::/3")
@@ -24,6 +27,11 @@ _NOT_PUBLIC = tuple(
         "3fff::/20",  # documentation
     )
 )
+
+
+def is_permitted_port(port: int) -> bool:
+    """True if webhooks may connect to the port, on any permitted address."""
+    return port in _WEB_PORTS or port >= _FIRST_FREE_PORT
 
 
 def is_permitted(address: str, allowed: Networks = ()) -> bool:

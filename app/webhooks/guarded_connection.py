@@ -7,22 +7,45 @@ rebinding), and addresses have many spellings (`127.1`, `0x7f000001`, `[::ffff:1
 import asyncio
 import socket
 import threading
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
+from ipaddress import IPv6Address, ip_address
+from itertools import chain, zip_longest
 
 import httpcore
 
-from app.webhooks.addresses import Networks, is_permitted
+from app.webhooks.addresses import Networks, is_permitted, is_permitted_port
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 SocketOption = tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
 
-# Number of addresses of a host that are tried.
-MAX_ADDRESSES_TRIED = 4
+# Number of addresses of a host that are tried, a further one after each delay (RFC 8305, "happy eyeballs").
+MAX_ADDRESSES_TRIED = 8
+ATTEMPT_DELAY_S = 0.25
+# Open connections of one process to one address, whatever their ports and names. More than the limit of one host,
+# since many hosts may share an address.
+MAX_PER_ADDRESS = 16
 
 
 class ForbiddenAddress(Exception):
     """An address of the host is not permitted. The message omits it: it would help to map the network."""
+
+
+class ForbiddenPort(Exception):
+    """The port belongs to a service that is not a web server."""
+
+
+class BusyAddress(Exception):
+    """This process has MAX_PER_ADDRESS connections to each address of the host. No connection was opened."""
+
+
+class NoConnection(httpcore.ConnectError):
+    """No address of the host accepted a connection. `tried` is the number of addresses."""
+
+    def __init__(self, tried: int) -> None:
+        super().__init__()
+        self.tried = tried
 
 
 class UnknownHost(Exception):
@@ -58,12 +81,17 @@ async def resolve(host: str, port: int) -> Sequence[str]:
 
 
 class GuardedBackend(httpcore.AsyncNetworkBackend):
-    """Network backend of httpcore that connects to permitted addresses only. TLS still verifies the host name."""
+    """Network backend of httpcore that connects to permitted addresses only. TLS still verifies the host name.
 
-    def __init__(self, allowed: Networks, resolve: Resolve = resolve) -> None:
+    `in_use` counts the connections of the process to each address. One backend opens one connection.
+    """
+
+    def __init__(self, allowed: Networks, in_use: Counter[str], resolve: Resolve = resolve) -> None:
         self._allowed = allowed
+        self._in_use = in_use
         self._resolve = resolve
         self._inner = httpcore.AnyIOBackend()
+        self._counted: list[str] = []
         self._opened: list[httpcore.AsyncNetworkStream] = []
 
     async def connect_tcp(
@@ -74,18 +102,76 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[SocketOption] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Raises ForbiddenAddress if any address of the host is not permitted: mixed addresses suggest an attack."""
+        """Raises ForbiddenAddress if any address of the host is not permitted: mixed addresses suggest an attack.
+
+        Also raises ForbiddenPort, UnknownHost, BusyAddress and NoConnection. `timeout` is that of each address.
+        """
+        if not is_permitted_port(port):
+            raise ForbiddenPort
         addresses = await self._resolve(host, port)
         if not all(is_permitted(address, self._allowed) for address in addresses):
             raise ForbiddenAddress
-        for address in addresses[:MAX_ADDRESSES_TRIED]:
+
+        async def connect(address: str) -> httpcore.AsyncNetworkStream | None:
             with suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
                 stream = await self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
                 self._opened.append(stream)
                 return stream
-        raise httpcore.ConnectError
+            return None
+
+        free = [address for address in families_in_turn(addresses)[:MAX_ADDRESSES_TRIED] if self._count(address)]
+        if not free:
+            raise BusyAddress
+        if stream := await connect_first(connect, free):
+            return stream
+        raise NoConnection(len(free))
 
     async def aclose(self) -> None:
         """Close all connections: httpcore does not close a connection if its TLS handshake is cancelled."""
+        for address in self._counted:
+            self._in_use[address] -= 1
+            if not self._in_use[address]:
+                del self._in_use[address]
+        self._counted.clear()
         for stream in self._opened:
             await stream.aclose()
+
+    def _count(self, address: str) -> bool:
+        """Count a connection to the address. False if it has no place left."""
+        parsed = ip_address(address)
+        key = str((isinstance(parsed, IPv6Address) and parsed.ipv4_mapped) or parsed)
+        if self._in_use[key] >= MAX_PER_ADDRESS:
+            return False
+        self._in_use[key] += 1
+        self._counted.append(key)
+        return True
+
+
+def families_in_turn(addresses: Sequence[str]) -> list[str]:
+    """IPv6 and IPv4 addresses alternately, beginning with the family that the operating system prefers."""
+    first = ip_address(addresses[0]).version
+    same = [address for address in addresses if ip_address(address).version == first]
+    other = [address for address in addresses if ip_address(address).version != first]
+    return [address for address in chain.from_iterable(zip_longest(same, other)) if address is not None]
+
+
+async def connect_first(
+    connect: Callable[[str], Awaitable[httpcore.AsyncNetworkStream | None]], addresses: Sequence[str]
+) -> httpcore.AsyncNetworkStream | None:
+    """The first connection that opens, or None. A further address is tried when one fails, or after a delay."""
+    waiting = list(addresses)
+    running: set[asyncio.Future[httpcore.AsyncNetworkStream | None]] = set()
+    try:
+        while waiting or running:
+            if waiting:
+                running.add(asyncio.ensure_future(connect(waiting.pop(0))))
+            delay_s = ATTEMPT_DELAY_S if waiting else None
+            done, running = await asyncio.wait(running, timeout=delay_s, return_when=asyncio.FIRST_COMPLETED)
+            for attempt in done:
+                if stream := attempt.result():
+                    return stream
+        return None
+    finally:
+        for attempt in running:
+            attempt.cancel()
+        await asyncio.gather(*running, return_exceptions=True)

@@ -15,7 +15,7 @@ class Delivery(Base):
 
     __tablename__ = "deliveries"
     __table_args__ = (
-        CheckConstraint("status IN ('pending', 'succeeded', 'failed', 'disabled')", name="status"),
+        CheckConstraint("status IN ('pending', 'succeeded', 'failed', 'disabled', 'superseded')", name="status"),
         CheckConstraint("(status = 'pending') = (finished_at IS NULL)", name="finished_exactly_when_not_pending"),
         CheckConstraint("lease_token IS NULL OR status = 'pending'", name="only_pending_are_leased"),
         Index("ix_deliveries_due", "due_at", postgresql_where=text("status = 'pending'")),

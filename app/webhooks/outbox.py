@@ -21,8 +21,15 @@ TIMEOUT_S = 15.0
 LEASE_S = 2 * TIMEOUT_S
 MAX_AT_ONCE = 64
 MAX_PER_HOST = 8
-# The error code of an attempt that was refused before any connection.
+MAX_PER_CLIENT = 16
+# Places for the first deliveries of clients that have none in flight.
+KEPT_FREE = 16
+# Pause of a delivery whose address had no place left.
+POSTPONE_S = 1.0
+# Error codes of attempts that were refused before any connection.
 FORBIDDEN_ADDRESS = "forbidden_address"
+FORBIDDEN_PORT = "forbidden_port"
+BUSY_ADDRESS = "busy_address"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +77,13 @@ class Attempt:
 
     @property
     def forbidden(self) -> bool:
-        """True if the address is not permitted. No connection was opened."""
-        return self.error_code == FORBIDDEN_ADDRESS
+        """True if the address or the port is not permitted. No connection was opened."""
+        return self.error_code in {FORBIDDEN_ADDRESS, FORBIDDEN_PORT}
+
+    @property
+    def postponed(self) -> bool:
+        """True if the address had no place left. No connection was opened, and the attempt does not count."""
+        return self.error_code == BUSY_ADDRESS
 
 
 async def enqueue(session: AsyncSession, events: Sequence[Event]) -> None:
@@ -111,7 +123,7 @@ async def read_backlog(session: AsyncSession) -> Backlog:
 
 
 async def claim(session: AsyncSession, in_flight: Collection[ClaimedDelivery]) -> list[ClaimedDelivery]:
-    """Lease due deliveries up to the limits for this process and per host. Clients are served in turn.
+    """Lease due deliveries up to the limits for this process, per client and per host. Clients are served in turn.
 
     `in_flight` are the claims whose attempts are in progress in this process.
     """
@@ -123,6 +135,8 @@ async def claim(session: AsyncSession, in_flight: Collection[ClaimedDelivery]) -
         "lease_s": LEASE_S,
         "free": MAX_AT_ONCE - len(in_flight),
         "per_host": MAX_PER_HOST,
+        "per_client": MAX_PER_CLIENT,
+        "shared": MAX_AT_ONCE - KEPT_FREE - len(in_flight),
         "hosts": list(hosts),
         "host_counts": list(hosts.values()),
         "clients": list(clients),
@@ -159,6 +173,19 @@ async def record(session: AsyncSession, claim: ClaimedDelivery, attempt: Attempt
         await session.execute(_DISABLE, {**disabled, "url_sha256": _url_sha256(claim.url)})
         await session.execute(_DISABLE_WAITING, disabled)
     return True
+
+
+async def supersede(session: AsyncSession, job_id: UUID) -> None:
+    """End the pending deliveries of a job that is queued again: its next end is a newer event. One statement.
+
+    An attempt in progress is recorded first, and is the last one if the job has changed since.
+    """
+    await session.execute(_SUPERSEDE, {"job_id": job_id})
+
+
+async def postpone(session: AsyncSession, claim: ClaimedDelivery) -> None:
+    """Give the lease back, for another try in POSTPONE_S seconds. Logs no attempt."""
+    await session.execute(_POSTPONE, {"id": claim.id, "token": claim.token, "wait_s": POSTPONE_S})
 
 
 async def enable_url(session: AsyncSession, client_id: UUID, url: str) -> None:
@@ -229,9 +256,12 @@ _CLAIM = text("""
         FROM due
         LEFT JOIN unnest(CAST(:hosts AS text[]), CAST(:host_counts AS int[])) AS busy (host, count)
             ON busy.host = due.host
+        WHERE due.turn <= :per_client
+    ), ranked AS (
+        SELECT id, turn, row_number() OVER (ORDER BY turn, due_at) AS rank FROM placed WHERE place <= :per_host
     ), chosen AS (
         SELECT id FROM deliveries
-        WHERE id IN (SELECT id FROM placed WHERE place <= :per_host ORDER BY turn, due_at LIMIT :free)
+        WHERE id IN (SELECT id FROM ranked WHERE rank <= CASE turn WHEN 1 THEN CAST(:free AS int) ELSE :shared END)
           AND status = 'pending' AND due_at <= now()
         FOR UPDATE SKIP LOCKED
     )
@@ -246,12 +276,28 @@ _BACKLOG = text("""
     FROM deliveries WHERE status = 'pending'
 """)
 
+_SUPERSEDE = text("""
+    UPDATE deliveries SET status = 'superseded', finished_at = now(), lease_token = NULL
+    WHERE job_id = :job_id AND status = 'pending' AND (lease_token IS NULL OR due_at <= now())
+""")
+
+_POSTPONE = text("""
+    UPDATE deliveries SET lease_token = NULL, due_at = now() + make_interval(secs => :wait_s)
+    WHERE id = :id AND lease_token = :token
+""")
+
+# An event is stored in the transaction that ends its job, so both have the same instant until the job is retried.
 _RECORD = text("""
-    UPDATE deliveries SET status = :status, attempts = attempts + 1,
+    UPDATE deliveries SET status = next.status, attempts = attempts + 1,
         failures_in_schedule = failures_in_schedule + 1, lease_token = NULL,
         due_at = now() + make_interval(secs => :wait_s),
-        finished_at = CASE WHEN :status = 'pending' THEN NULL ELSE now() END
-    WHERE id = :id AND lease_token = :token
+        finished_at = CASE WHEN next.status = 'pending' THEN NULL ELSE now() END
+    FROM (
+        SELECT deliveries.id, CASE WHEN :status = 'pending' AND jobs.finished_at IS DISTINCT FROM deliveries.created_at
+            THEN 'superseded' ELSE :status END AS status
+        FROM deliveries JOIN jobs ON jobs.id = deliveries.job_id WHERE deliveries.id = :id
+    ) AS next
+    WHERE deliveries.id = next.id AND lease_token = :token
     RETURNING attempts
 """)
 

@@ -3,7 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from app.api.dependencies import SessionsDep, SettingsDep
 from app.api.problems import responses
@@ -24,8 +24,11 @@ router = APIRouter(prefix="/v1", route_class=AuthenticatedRoute, tags=["webhooks
 
 
 async def _sender(request: Request, settings: SettingsDep) -> Sender:
-    sender: Sender | None = getattr(request.app.state, "webhook_sender", None)
-    return sender or Sender(settings.webhook_allowed_networks)
+    state = request.app.state
+    if getattr(state, "webhook_sender", None) is None:
+        state.webhook_sender = Sender(settings.webhook_allowed_networks)
+    sender: Sender = state.webhook_sender
+    return sender
 
 
 def ping_limit() -> RateLimiter:
@@ -37,6 +40,9 @@ async def _ping_limit(request: Request) -> RateLimiter:
     return limit
 
 
+RevokeParameter = Annotated[
+    bool, Query(description="End all older secrets at once, instead of after 24 hours.", examples=[False])
+]
 SenderDep = Annotated[Sender, Depends(_sender)]
 PingLimitDep = Annotated[RateLimiter, Depends(_ping_limit)]
 
@@ -50,11 +56,16 @@ async def get_webhook_secret(client: ClientDep, sessions: SessionsDep, response:
 
 
 @router.post("/webhooks/secret/rotate", operation_id="rotateWebhookSecret", summary="Replace the signing secret")
-async def rotate_webhook_secret(client: ClientDep, sessions: SessionsDep, response: Response) -> WebhookSecret:
-    """Create a new secret and return it. For 24 hours the old secret signs too, so that receivers can switch."""
+async def rotate_webhook_secret(
+    client: ClientDep, sessions: SessionsDep, response: Response, *, revoke: RevokeParameter = False
+) -> WebhookSecret:
+    """Create a new secret and return it. For 24 hours the old secret signs too, so that receivers can switch.
+
+    If the old secret is known to others, use `revoke`: the new secret is the only one from then on.
+    """
     response.headers["Cache-Control"] = "no-store"
     async with transaction(sessions) as session:
-        return WebhookSecret(secret=await signing_secrets.rotate_secret(session, client.id))
+        return WebhookSecret(secret=await signing_secrets.rotate_secret(session, client.id, revoke=revoke))
 
 
 @router.post(

@@ -65,7 +65,8 @@ class AttemptError(BaseModel):
 
     code: str = Field(
         description="`http_error`, `redirected`, `gone`, `timeout`, `connection_failed`, `tls_failed`, `bad_answer`,"
-        " `bad_url`, `unknown_host` or `forbidden_address`. More codes may be added."
+        " `bad_url`, `unknown_host`, `forbidden_address`, `forbidden_port` or `busy_address` (of test pings only). More"
+        " codes may be added."
     )
     message: str
 
@@ -99,6 +100,7 @@ class DeliveryStatus(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     DISABLED = "disabled"
+    SUPERSEDED = "superseded"
 
 
 class DeliveryAttempt(BaseModel):
@@ -123,7 +125,8 @@ class Delivery(BaseModel):
     url: str
     status: DeliveryStatus = Field(
         description="`pending` until an attempt succeeds (`succeeded`) or the schedule is over (`failed`). `disabled`:"
-        " the URL answered 410 Gone before, and the event was not sent."
+        " the URL answered 410 Gone before, and the event was not sent. `superseded`: the job was retried before the"
+        " event arrived, and its next end is a new event."
     )
     created_at: datetime
     next_attempt_at: datetime | None = Field(description="The time of the next attempt, or null if none is due.")

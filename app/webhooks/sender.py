@@ -6,6 +6,7 @@ Errors are return values. The URL and the response are never logged.
 import asyncio
 import base64
 import ssl
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,8 +17,17 @@ import httpcore
 
 from app.tls import ssl_context
 from app.webhooks.addresses import Networks
-from app.webhooks.guarded_connection import ForbiddenAddress, GuardedBackend, Resolve, UnknownHost, resolve
-from app.webhooks.outbox import FORBIDDEN_ADDRESS, TIMEOUT_S, Attempt
+from app.webhooks.guarded_connection import (
+    BusyAddress,
+    ForbiddenAddress,
+    ForbiddenPort,
+    GuardedBackend,
+    NoConnection,
+    Resolve,
+    UnknownHost,
+    resolve,
+)
+from app.webhooks.outbox import BUSY_ADDRESS, FORBIDDEN_ADDRESS, FORBIDDEN_PORT, TIMEOUT_S, Attempt
 from app.webhooks.retry_schedule import parse_retry_after
 
 CONNECT_TIMEOUT_S = 5.0  # for each address, and for the TLS handshake
@@ -47,12 +57,16 @@ class _Response:
 
 
 class Sender:
-    """Sends to permitted addresses only. Each attempt opens a new connection."""
+    """Sends to permitted addresses only. Each attempt opens a new connection.
+
+    A process has one sender, which limits the connections to each address.
+    """
 
     def __init__(self, allowed: Networks, *, resolve: Resolve = resolve, timeout_s: float = TIMEOUT_S) -> None:
         self._allowed = allowed
         self._resolve = resolve
         self._timeout_s = timeout_s
+        self._in_use: Counter[str] = Counter()
 
     async def send(self, url: str, body: str, headers: Mapping[str, str]) -> Attempt:
         """Make one attempt within `timeout_s` seconds. Raises nothing for a failure of the server or the network."""
@@ -62,7 +76,7 @@ class Sender:
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._post(url, body.encode(), headers, received)
-        except (ForbiddenAddress, UnknownHost, TimeoutError, OSError, ValueError, *_NETWORK_ERRORS) as failure:
+        except (*_REFUSALS, TimeoutError, OSError, ValueError, *_NETWORK_ERRORS) as failure:
             error = failure
         code, message = _classify(received.status, error)
         return Attempt(
@@ -82,7 +96,7 @@ class Sender:
             port=parts.port if parts.port is not None else _PORTS[parts.scheme],
             target=(parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
         )
-        backend = GuardedBackend(self._allowed, self._resolve)
+        backend = GuardedBackend(self._allowed, self._in_use, self._resolve)
         connection = httpcore.AsyncHTTPConnection(target.origin, ssl_context(), network_backend=backend)
         sent = {"Host": parts.netloc.rpartition("@")[2], **_HEADERS, **_basic_auth(parts), **headers}
         try:
@@ -95,6 +109,7 @@ class Sender:
             await backend.aclose()
 
 
+_REFUSALS = (ForbiddenAddress, ForbiddenPort, BusyAddress, UnknownHost)
 _NETWORK_ERRORS = (
     httpcore.TimeoutException,
     httpcore.NetworkError,
@@ -111,6 +126,8 @@ _REASONS: Sequence[tuple[type | tuple[type, ...], tuple[str, str]]] = (
             "Webhooks may not reach this host's address. Use a public one, or add it to WEBHOOK_ALLOWED_NETWORKS.",
         ),
     ),
+    (ForbiddenPort, (FORBIDDEN_PORT, "Webhooks may reach the ports 80, 443, and 1024 and above.")),
+    (BusyAddress, (BUSY_ADDRESS, "Too many webhooks are being sent to this host's address. Try again later.")),
     (UnknownHost, ("unknown_host", "The host name has no address.")),
     ((TimeoutError, httpcore.TimeoutException), ("timeout", "The server did not respond in time.")),
     (ssl.SSLError, ("tls_failed", "The TLS handshake failed. Check that the certificate is valid for the host.")),
@@ -137,6 +154,9 @@ def _classify(status: int | None, error: Exception | None) -> tuple[str | None, 
 
 def _explain(error: Exception | None) -> tuple[str, str]:
     """Code and message of the error that prevented a response."""
+    if isinstance(error, NoConnection):
+        addresses = "1 address of the host was" if error.tried == 1 else f"{error.tried} addresses of the host were"
+        return "connection_failed", f"No connection could be opened: {addresses} tried."
     cause = error.__cause__ if error and isinstance(error.__cause__, ssl.SSLError) else error
     return next(reason for kinds, reason in _REASONS if isinstance(cause, kinds))
 

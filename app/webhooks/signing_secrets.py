@@ -44,10 +44,16 @@ async def signing_secrets(session: AsyncSession, client_ids: Collection[UUID]) -
     return found
 
 
-async def rotate_secret(session: AsyncSession, client_id: UUID) -> str:
-    """Create and return a new secret. The old one still signs for OVERLAP_H, so that receivers can switch."""
+async def rotate_secret(session: AsyncSession, client_id: UUID, *, revoke: bool = False) -> str:
+    """Create and return a new secret. The old one still signs for OVERLAP_H, so that receivers can switch.
+
+    With `revoke` the new secret is at once the only one.
+    """
     await current_secret(session, client_id)
-    await session.execute(_EXPIRE, {"client_id": client_id, "hours": OVERLAP_H})
+    if revoke:
+        await session.execute(_REVOKE, {"client_id": client_id})
+    else:
+        await session.execute(_EXPIRE, {"client_id": client_id, "hours": OVERLAP_H})
     await session.execute(_CREATE, {"id": new_id(), "client_id": client_id, "secret": new_secret()})
     await session.execute(_DELETE_EXPIRED, {"client_id": client_id, "max_secrets": MAX_SECRETS})
     return await current_secret(session, client_id)
@@ -75,6 +81,8 @@ _EXPIRE = text("""
     UPDATE webhook_secrets SET expires_at = now() + make_interval(hours => :hours)
     WHERE client_id = :client_id AND expires_at IS NULL
 """)
+
+_REVOKE = text("DELETE FROM webhook_secrets WHERE client_id = :client_id")
 
 # Deletes expired secrets and the oldest ones beyond :max_secrets.
 _DELETE_EXPIRED = text("""

@@ -39,6 +39,13 @@ def test_operation_ids_are_unique_and_camel_case(operations: Operations) -> None
     assert all(re.fullmatch(r"[a-z]+([A-Z][a-z]+)*", name) for name in ids), ids
 
 
+def test_no_operation_id_meets_a_method_that_generators_derive_from_another(operations: Operations) -> None:
+    """`getThing` becomes `getThingRaw` too in typescript-fetch, `getThingWithHttpInfo` and others in Java."""
+    ids = {operation["operationId"] for _, _, operation in operations}
+    suffixes = ("Raw", "RequestOpts", "WithHttpInfo", "WithoutPreloadContent", "Async", "Call", "Request", "Response")
+    assert not [name for name in ids for suffix in suffixes if name.removesuffix(suffix) in ids - {name}]
+
+
 def test_every_operation_has_one_tag_that_is_described(operations: Operations, app: FastAPI) -> None:
     known = {tag["name"] for tag in app.openapi()["tags"]}
     assert {len(operation["tags"]) for _, _, operation in operations} == {1}

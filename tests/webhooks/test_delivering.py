@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +13,17 @@ from app.db import transaction
 from app.queue.commands import cancel_job, delete_job, retry_job
 from app.queue.job_json import encode
 from app.queue.queries import find_job
-from app.webhooks.outbox import MAX_AT_ONCE, MAX_PER_HOST, Attempt, claim, record
+from app.webhooks.outbox import (
+    KEPT_FREE,
+    MAX_AT_ONCE,
+    MAX_PER_CLIENT,
+    MAX_PER_HOST,
+    POSTPONE_S,
+    Attempt,
+    claim,
+    postpone,
+    record,
+)
 from app.webhooks.retry_schedule import DELAYS_S
 from app.webhooks.signing_secrets import current_secret, rotate_secret
 from tests.poller.conftest import QueueClient, StartPoller
@@ -85,14 +96,37 @@ async def test_event_is_stored_when_the_job_becomes_final(queue: QueueClient) ->
     assert delivery.host == "example.com:https"
 
 
-async def test_retried_job_has_a_second_event(queue: QueueClient) -> None:
-    job = await final_job(queue, "https://example.com/hook")
+async def retry(queue: QueueClient, job: UUID) -> None:
     async with transaction(queue.sessions) as session:
         await retry_job(session, queue.client_id, job)
-    assert len(await deliveries(queue)) == 1
+
+
+async def test_retried_job_has_a_second_event_that_replaces_the_first(queue: QueueClient) -> None:
+    job = await final_job(queue, "https://example.com/hook")
+    other = await final_job(queue, "https://example.com/hook")
+    await attempt_all(queue, FAILED)
+    await retry(queue, job)
+    assert {row.job_id: row.status for row in await deliveries(queue)} == {job: "superseded", other: "pending"}
     await cancel_job(queue.sessions, queue.client_id, job)
-    first, second = await deliveries(queue)
+    first, second = [row for row in await deliveries(queue) if row.job_id == job]
+    assert (first.status, second.status) == ("superseded", "pending")
     assert (first.id != second.id, first.body != second.body) == (True, True)
+    assert json.loads(first.body)["timestamp"] < json.loads(second.body)["timestamp"]
+
+
+@pytest.mark.parametrize(("outcome", "status"), [(FAILED, "superseded"), (DONE, "succeeded")])
+async def test_an_attempt_during_the_retry_of_its_job_is_the_last(
+    queue: QueueClient, outcome: Attempt, status: str
+) -> None:
+    job = await final_job(queue, "https://example.com/hook")
+    async with transaction(queue.sessions) as session:
+        (claimed,) = await claim(session, [])
+    await retry(queue, job)
+    await cancel_job(queue.sessions, queue.client_id, job)
+    async with transaction(queue.sessions) as session:
+        assert await record(session, claimed, outcome)
+    first, second = await deliveries(queue)
+    assert (first.status, first.attempts, second.status) == (status, 1, "pending")
 
 
 async def test_deleting_a_job_deletes_its_deliveries(queue: QueueClient) -> None:
@@ -198,6 +232,46 @@ async def test_claim_limits_each_host_and_serves_clients_in_turn(queue: QueueCli
         finished = next(each for each in first if each.host == "shared.example:https")
         (freed,) = await claim(session, [each for each in first if each is not finished])
     assert freed.host == finished.host
+
+
+async def test_one_client_does_not_take_all_places(queue: QueueClient) -> None:
+    others = [await queue.client(f"client-{number}") for number in range(4)]
+    for number in range(MAX_PER_CLIENT + 4):
+        for client_id in (queue.client_id, *others[:2]):
+            await final_job(queue, f"https://host-{number % 5}.{client_id}.example/hook", client_id=client_id)
+    async with transaction(queue.sessions) as session:
+        first = await claim(session, [])
+    assert Counter(each.client_id for each in first) == dict.fromkeys(
+        (queue.client_id, *others[:2]), (MAX_AT_ONCE - KEPT_FREE) // 3
+    )
+    # The places that are kept free are for clients without an attempt in flight, one for each.
+    for client_id in others[2:]:
+        for _ in range(2):
+            await final_job(queue, f"https://{client_id}.example/hook", client_id=client_id)
+    async with transaction(queue.sessions) as session:
+        second = await claim(session, first)
+    assert sorted(each.client_id for each in second) == sorted(others[2:])
+
+
+async def test_a_client_alone_has_its_limit(queue: QueueClient) -> None:
+    for number in range(MAX_PER_CLIENT + 4):
+        await final_job(queue, f"https://host-{number}.example/hook")
+    async with transaction(queue.sessions) as session:
+        first = await claim(session, [])
+    async with transaction(queue.sessions) as session:
+        assert not await claim(session, first)
+    assert len(first) == MAX_PER_CLIENT
+
+
+async def test_a_postponed_delivery_counts_no_attempt(queue: QueueClient) -> None:
+    await final_job(queue, "https://example.com/hook")
+    async with transaction(queue.sessions) as session:
+        (claimed,) = await claim(session, [])
+    async with transaction(queue.sessions) as session:
+        await postpone(session, claimed)
+    (delivery,) = await deliveries(queue)
+    assert (delivery.status, delivery.attempts, delivery.lease_token) == ("pending", 0, None)
+    assert 0 < delivery.wait.total_seconds() <= POSTPONE_S
 
 
 async def test_slow_server_does_not_delay_other_hosts(queue: QueueClient, start_poller: StartPoller) -> None:

@@ -15,6 +15,7 @@ from app.settings import load_settings
 from app.webhooks.outbox import Attempt, claim, record
 from app.webhooks.routes import MAX_PINGS, PINGS_OVER_S
 from app.webhooks.sender import Sender
+from app.webhooks.signing_secrets import signing_secrets
 from tests.jobs.rows import add_job
 from tests.webhooks.receiver import receiver, status
 
@@ -65,6 +66,16 @@ async def test_rotation_replaces_the_secret(api: httpx.AsyncClient) -> None:
         assert (await api.get("/v1/webhooks/secret")).json() == rotated.json()
         secrets.append(rotated.json()["secret"])
     assert len(set(secrets)) == 7
+
+
+async def test_rotation_can_end_the_old_secret_at_once(
+    api: httpx.AsyncClient, sessions: Sessions, api_client: tuple[CurrentClient, str]
+) -> None:
+    await api.post("/v1/webhooks/secret/rotate")
+    rotated = await api.post("/v1/webhooks/secret/rotate?revoke=true")
+    async with transaction(sessions) as session:
+        valid = await signing_secrets(session, {api_client[0].id})
+    assert valid == {api_client[0].id: [rotated.json()["secret"]]}
 
 
 async def test_pings_are_limited_per_client(app: FastAPI, api: httpx.AsyncClient, other_api: httpx.AsyncClient) -> None:

@@ -3,13 +3,14 @@
 import asyncio
 import base64
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from ipaddress import ip_network
 
 import pytest
 
 from app.webhooks import guarded_connection
-from app.webhooks.guarded_connection import Resolve
+from app.webhooks.guarded_connection import MAX_PER_ADDRESS, Resolve
 from app.webhooks.outbox import Attempt
 from app.webhooks.sender import MAX_EXCERPT_BYTES, MAX_READ_BYTES, Sender
 from tests.webhooks.receiver import receiver, status
@@ -107,6 +108,82 @@ async def test_next_address_is_tried_if_one_refuses_the_connection() -> None:
     async with receiver() as server:
         sender = Sender((ip_network("127.0.0.1/32"), ip_network("::1/128")), resolve=resolver(["::1", "127.0.0.1"]))
         assert (await sender.send(server.url(host="two.test"), "{}", HEADERS)).succeeded
+
+
+@contextmanager
+def silent_address(address: str, port: int) -> Iterator[None]:
+    """An address that answers no connection attempt: its queue of connections is full."""
+    with socket.socket() as server, ExitStack() as stack:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind((address, port))
+        server.listen(0)
+        for _ in range(2):
+            queued = stack.enter_context(socket.socket())
+            queued.setblocking(False)
+            queued.connect_ex((address, port))
+        yield
+
+
+@pytest.mark.allow_hosts([f"127.0.0.{number}" for number in range(1, 6)])
+async def test_a_live_address_is_reached_behind_silent_ones() -> None:
+    silent = [f"127.0.0.{number}" for number in range(2, 6)]
+    async with receiver() as server:
+        with ExitStack() as stack:
+            for address in silent:
+                stack.enter_context(silent_address(address, server.port))
+            sender = Sender((ip_network("127.0.0.0/8"),), resolve=resolver([*silent, "127.0.0.1"]), timeout_s=4)
+            assert (await sender.send(server.url(host="many.test"), "{}", HEADERS)).succeeded
+        assert server.connections == 1
+
+
+@pytest.mark.allow_hosts(["127.0.0.1", "127.0.0.2", "::1"])
+async def test_the_error_has_the_number_of_addresses_that_were_tried() -> None:
+    allowed = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+    with socket.socket() as unused:
+        unused.bind(("0.0.0.0", 0))  # noqa: S104 - refuses connections, because it does not listen
+        port = unused.getsockname()[1]
+        sender = Sender(allowed, resolve=resolver(["127.0.0.1", "127.0.0.2", "::1"], ["127.0.0.1"]))
+        several = await sender.send(f"http://three.test:{port}/", "{}", HEADERS)
+        one = await sender.send(f"http://one.test:{port}/", "{}", HEADERS)
+    assert (several.error_code, one.error_code) == ("connection_failed", "connection_failed")
+    assert several.error_message == "No connection could be opened: 3 addresses of the host were tried."
+    assert one.error_message == "No connection could be opened: 1 address of the host was tried."
+
+
+async def test_families_are_tried_in_turn() -> None:
+    asked: list[str] = []
+
+    async def connect(address: str) -> None:
+        """Fails."""
+        asked.append(address)
+
+    addresses = ["2001:db8::1", "2001:db8::2", "2001:db8::3", "192.0.2.1"]
+    ordered = guarded_connection.families_in_turn(addresses)
+    assert await guarded_connection.connect_first(connect, ordered) is None
+    assert asked == ["2001:db8::1", "192.0.2.1", "2001:db8::2", "2001:db8::3"]
+
+
+@pytest.mark.parametrize("port", [1, 22, 25, 79, 81, 442, 444, 1023])
+async def test_ports_of_other_services_are_forbidden(port: int) -> None:
+    attempt = await send(f"http://127.0.0.1:{port}/")
+    assert (attempt.error_code, attempt.forbidden) == ("forbidden_port", True)
+
+
+@pytest.mark.allow_hosts(["127.0.0.1", "::ffff:127.0.0.1", "::ffff:7f00:1"])
+async def test_connections_to_one_address_are_limited_over_all_ports() -> None:
+    async with receiver("127.0.0.1", None) as slow, receiver() as other:
+        sender = Sender(ALLOWED, resolve=resolver(*[["127.0.0.1"], ["::ffff:127.0.0.1"]] * MAX_PER_ADDRESS))
+        held = [
+            asyncio.create_task(sender.send(slow.url(host=f"host-{number}.test"), "{}", HEADERS))
+            for number in range(MAX_PER_ADDRESS)
+        ]
+        await slow.got(MAX_PER_ADDRESS)
+        refused = await sender.send(other.url(host="one-more.test"), "{}", HEADERS)
+        assert (refused.error_code, refused.postponed) == ("busy_address", True)
+        assert other.connections == 0
+        slow.release.set()
+        assert all(attempt.succeeded for attempt in await asyncio.gather(*held))
+        assert (await sender.send(other.url(host="one-more.test"), "{}", HEADERS)).succeeded
 
 
 async def test_redirects_are_not_followed() -> None:
