@@ -86,7 +86,7 @@ def serve(
     ] = SANDBOX_PORT,
 ) -> None:
     """Migrate the database, then run the API and the poller in one process."""
-    settings = _start()
+    settings = _start_service()
     from app.server import run, startup
 
     with startup.bind(settings.host, settings.port) as listener:
@@ -120,7 +120,7 @@ def api() -> None:
 
     It starts without a database, and becomes ready when there is one.
     """
-    settings = _start()
+    settings = _start_service()
     from app.server import run, startup
 
     with startup.bind(settings.host, settings.port) as listener:
@@ -139,7 +139,7 @@ def poller(
 
     Several pollers may use the same database.
     """
-    settings = _start()
+    settings = _start_service()
     from app.server import run, startup
 
     listener = None if port is None else startup.bind(settings.host, port)
@@ -337,6 +337,13 @@ def _start() -> Settings:
     return settings
 
 
+def _start_service() -> Settings:
+    """`_start` of a command that runs until a signal: a signal during the start is an orderly end too."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
+    return _start()
+
+
 def _secrets(settings: Settings) -> Iterator[str]:
     for token in (settings.api_token, settings.admin_token):
         if token is not None:
@@ -398,6 +405,10 @@ def _show_sandbox(running: "RunningSandbox") -> None:
 def _exit(number: int, _frame: FrameType | None) -> NoReturn:
     """Exit like on SIGINT, so that the embedded database is stopped."""
     sys.exit(128 + number)
+
+
+def _end(_number: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(0)
 
 
 def _fail(error: Exception) -> NoReturn:

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.errors import DatabaseUnavailable
+from app.identifiers import follow_database_clock
 from app.outages import PASSING, as_outage, ends_connection, is_full, is_outage, is_pooler_error, is_stale
 
 POOL_TIMEOUT_S = 10.0
@@ -22,11 +23,16 @@ POOL_TIMEOUT_S = 10.0
 GROW_AFTER_S = 5.0
 # Pauses before a process without a connection tries a full server again.
 CONNECTING_PAUSES_S = (0.1, 0.2, 0.4)
+# The reconciler tolerates 120 s between the clocks of the gateway and of DashScope.
+MAX_SKEW_S = 30
 # Minimum interval between replacements of all connections while the server stays read-only.
 STALE_EVERY_S = 1.0
 
 AVAILABLE = Gauge("asr_gateway_database_available", "1 while the database serves this process, else 0")
 AVAILABLE.set(1)
+CLOCK_AHEAD = Gauge(
+    "asr_gateway_database_clock_ahead_seconds", "The database's clock against this machine's, at the last connect"
+)
 OUTAGES = Counter(
     "asr_gateway_database_outages_total", "Transactions that failed because the database was unavailable", ["reason"]
 )
@@ -54,6 +60,7 @@ class Availability:
         self._began_at = 0.0
         self._logged_reasons: set[str] = set()
         self._failed_at = 0.0
+        self._skew_logged = False
 
     @property
     def quiet_s(self) -> float:
@@ -77,6 +84,15 @@ class Availability:
             log.log(self._level, "database still unavailable", reason=outage.reason, error=outage.explanation)
         self._logged_reasons.add(outage.reason)
         self.outage = outage
+
+    def record_clock(self, ahead_s: float) -> None:
+        """Report the skew of the clocks, as measured with a new connection. Ids follow the database's clock."""
+        CLOCK_AHEAD.set(round(ahead_s, 3))
+        follow_database_clock(ahead_s)
+        if abs(ahead_s) > MAX_SKEW_S and not self._skew_logged:
+            skew_s = round(-ahead_s)
+            log.log(self._level, "the clock of this machine differs from the database's", skew_s=skew_s)
+        self._skew_logged = abs(ahead_s) > MAX_SKEW_S
 
     def record_recovery(self) -> None:
         if self.outage is None:

@@ -23,7 +23,7 @@ from sqlalchemy.orm import DeclarativeBase
 from app import poolers
 from app.connections import POOL_TIMEOUT_S, Availability, Connections
 from app.outages import connect_outage
-from app.poolers import UNNAMED_STATEMENTS, PooledConnection, PoolerFound, is_behind_pooler
+from app.poolers import UNNAMED_STATEMENTS, PooledConnection, PoolerFound, ServerFacts, read_facts
 
 CONNECT_TIMEOUT_S = 5
 COMMAND_TIMEOUT_S = 30
@@ -82,7 +82,7 @@ def create_engine(
 
     async def connect(**arguments: Any) -> Any:
         try:
-            return await _open(
+            connection, facts = await _open(
                 database_url,
                 timeout=CONNECT_TIMEOUT_S,
                 command_timeout=command_timeout_s,
@@ -94,6 +94,8 @@ def create_engine(
             raise
         except Exception as error:
             raise connect_outage(error) from error
+        connections.availability.record_clock(facts.clock_ahead_s)
+        return connection
 
     def create_connection() -> Any:
         dbapi: Any = engine.sync_engine.dialect.dbapi
@@ -127,23 +129,21 @@ def create_engine(
     return engine
 
 
-async def _open(url: str, **arguments: Any) -> Any:
+async def _open(url: str, **arguments: Any) -> tuple[Any, ServerFacts]:
     """An asyncpg connection that is set up. Raises PoolerFound if it uses named statements and leads to a pooler."""
     connection: Any = await asyncpg.connect(url, **arguments)  # type: ignore[no-untyped-call]
-    if arguments.get("statement_cache_size") == 0:
-        return connection
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            behind_pooler = await is_behind_pooler(connection)
-            if not behind_pooler:
+            facts = await read_facts(connection)
+            if not facts.behind_pooler:
                 await connection.execute(_SET_PLANNING)
     except BaseException:
         connection.terminate()
         raise
-    if behind_pooler:
+    if facts.behind_pooler and "statement_cache_size" not in arguments:
         connection.terminate()
         raise PoolerFound
-    return connection
+    return connection, facts
 
 
 def create_sessions(engine: AsyncEngine) -> Sessions:

@@ -5,6 +5,7 @@ too, because the most common mistake is a key of the other region.
 """
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -34,6 +35,7 @@ MAX_SKEW_S = 30
 OLD_FILE_S = 600
 # The reconciler decides about a lost submit within some seconds if upstream's task list can be read.
 OLD_UNSURE_S = 60
+_PROXY_VARIABLES = {"ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY"}
 _OUTAGE_SUMMARIES = {
     "disk_full": "cannot be written",
     "login_refused": "refuses the login",
@@ -99,16 +101,21 @@ async def _examine_database(sessions: Sessions, settings: Settings) -> AsyncIter
                     async for finding in part:
                         yield finding
     except DatabaseUnavailable as error:
-        yield Finding("error", "database", f"{_OUTAGE_SUMMARIES.get(error.reason, 'cannot be used')}: {_advice(error)}")
+        yield Finding(
+            "error", "database", f"{_OUTAGE_SUMMARIES.get(error.reason, 'cannot be used')}: {_advice(error, settings)}"
+        )
     except SQLAlchemyError as error:
         yield Finding("error", "database", f"refused a query of doctor: {explain(error)}")
 
 
-def _advice(error: DatabaseUnavailable) -> str:
+def _advice(error: DatabaseUnavailable, settings: Settings) -> str:
     """The server's message, and the setting to change if it is known."""
     match error.reason:
         case "too_many_connections":
-            return f"{error.explanation}; lower DATABASE_POOL_SIZE of each process or raise max_connections"
+            return (
+                f"{error.explanation}; each process needs up to {settings.database_pool_size} connections:"
+                " lower its DATABASE_POOL_SIZE, or raise max_connections"
+            )
         case "login_refused" | "unknown_database":
             return f"{error.explanation}; see DATABASE_URL"
         case "tls_failed":
@@ -210,13 +217,19 @@ async def _examine_key(http: httpx.AsyncClient, settings: Settings, region: Regi
     subject = f"key {account.id}"
     response = await _query(http, region.base_url, account)
     if isinstance(response, str):
-        return [Finding("error", subject, f"{region.base_url} cannot be reached ({response})")]
+        return [Finding("error", subject, f"{region.base_url} cannot be reached ({response}){_unused_proxies()}")]
     clock = list(_upstream_clock(region, response))
     if response.status_code == 200:
         return [Finding("ok", subject, "accepted"), *clock]
     if response.status_code == 401:
         return [Finding("error", subject, await _refusal(http, settings, account)), *clock]
     return [Finding("warning", subject, f"{region.base_url} responded with HTTP {response.status_code}"), *clock]
+
+
+def _unused_proxies() -> str:
+    """A hint for a machine that reaches the internet through a proxy only."""
+    names = sorted(name for name in os.environ if name.upper() in _PROXY_VARIABLES and os.environ[name])
+    return f"; {' and '.join(names)} {'is' if len(names) == 1 else 'are'} set and not used" if names else ""
 
 
 async def _refusal(http: httpx.AsyncClient, settings: Settings, account: Account) -> str:

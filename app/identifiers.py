@@ -1,4 +1,4 @@
-"""UUIDv7 ids. They are ordered by creation time, so the newest job has the largest id."""
+"""UUIDv7 ids. They are ordered by creation time on the database's clock, so the newest job has the largest id."""
 
 from datetime import datetime
 from uuid import UUID
@@ -11,8 +11,26 @@ UUID_MIN = UUID(int=0)
 UUID_MAX = UUID(int=(1 << 128) - 1)
 
 
+# A smaller change of the measured skew is an error of the measurement, and would disturb the order of ids.
+MIN_CHANGE_MS = 1000
+
+
+class _Clock:
+    """How far the database's clock is ahead of this machine's. One per process."""
+
+    ahead_ms = 0
+
+
+def follow_database_clock(ahead_s: float) -> None:
+    """Make new ids with the database's clock, which is `ahead_s` ahead of this machine's."""
+    ahead_ms = round(ahead_s * 1000)
+    if abs(ahead_ms - _Clock.ahead_ms) > MIN_CHANGE_MS:
+        _Clock.ahead_ms = ahead_ms
+
+
 def new_id() -> UUID:
-    return UUID(bytes=uuid7().bytes)
+    # The time is in the first 48 bits. The other bits keep the order of the ids of one millisecond.
+    return UUID(int=uuid7().int + (_Clock.ahead_ms << 80))
 
 
 def standard_uuid(value: UUID) -> UUID:

@@ -5,7 +5,9 @@ the session stay behind on the old one, so behind a pooler the gateway sets noth
 in a transaction, and prepares statements without a name. This needs no support of the pooler for prepared statements.
 """
 
+import time
 from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from asyncpg import Record
@@ -48,15 +50,27 @@ class RawConnection(Protocol):
     def terminate(self) -> None: ...
 
 
-async def is_behind_pooler(connection: Any) -> bool:
-    """Whether something between the gateway and the server keeps connections of its own.
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """Facts about the server of a new connection."""
+
+    behind_pooler: bool  # something between the gateway and the server keeps connections of its own
+    clock_ahead_s: float  # the database's clock against this machine's
+
+
+async def read_facts(connection: Any) -> ServerFacts:
+    """Works in all modes of a pooler, since it needs neither a session nor a named statement.
 
     A pooler gives each client a process number of its own for cancel requests. Directly it is that of the server
-    process. The query needs neither a session nor a named statement, so it works in all modes of a pooler.
+    process.
     """
     async with connection.transaction():
-        statement = await connection.prepare("SELECT pg_backend_pid()", name="")
-        return bool(await statement.fetchval() != connection.get_server_pid())
+        statement = await connection.prepare("SELECT pg_backend_pid(), extract(epoch FROM clock_timestamp())", name="")
+        asked_at = time.time()
+        pid, told_at = await statement.fetchrow()
+        answered_at = time.time()
+    ahead_s = float(told_at) - (asked_at + answered_at) / 2
+    return ServerFacts(pid != connection.get_server_pid(), ahead_s)
 
 
 class PooledConnection:

@@ -62,6 +62,16 @@ async def test_an_unreachable_upstream_is_reported(database_url: str) -> None:
     assert "ConnectError" in findings["key beijing/default"].detail
 
 
+async def test_proxies_that_are_not_used_are_named_if_upstream_is_unreachable(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:secret@proxy.test:3128")
+    monkeypatch.setenv("http_proxy", "http://user:secret@proxy.test:3128")
+    settings = load_settings({"dashscope_beijing_api_key": "sk-a", "dashscope_beijing_base_url": "http://127.0.0.1:9"})
+    [finding] = [each for each in await examine(settings, database_url) if each.subject == "key beijing/default"]
+    assert finding.detail.endswith("; HTTPS_PROXY and http_proxy are set and not used")
+
+
 async def test_a_missing_key_is_reported_with_the_variables_to_set(database_url: str) -> None:
     findings = await examine(Settings(), database_url)
     assert findings[-1].level == "error"

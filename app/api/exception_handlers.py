@@ -10,7 +10,7 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.routing import Match, Mount
+from starlette.routing import BaseRoute, Match, Mount
 
 from app.api.problems import (
     MAX_FAULTS,
@@ -59,6 +59,8 @@ _WORDING = {
     "int_parsing": "needs to be an integer",
 }
 _SHOULD = re.compile(r"^(?:Input|String|List|Dictionary) should ")
+# `/v1`, `/api/v1`, repeated or not.
+_BASE_PATH = re.compile(r"^(?:/api|/v1)+(?=/|$)")
 _NEEDS_TOKEN = re.compile(r"(?:/api)?/v1(?:/|$)")
 
 
@@ -104,6 +106,8 @@ def _http_problem(request: Request, error: HTTPException) -> Response:
             return problem_response(request.scope, MethodNotAllowed(detail), headers={"Allow": allowed})
         case 400:
             return problem_response(request.scope, _unreadable_body(request, error.__cause__))
+        case 404 if path := _meant_path(request):
+            return problem_response(request.scope, NotFound(f"The gateway has no such path; you may mean {path}."))
     error_class, detail = _BY_STATUS.get(error.status_code, (GatewayError, str(error.detail)))
     return problem_response(request.scope, error_class(detail), headers=error.headers)
 
@@ -146,9 +150,25 @@ def _unreadable_body(request: Request, cause: BaseException | None) -> GatewayEr
     return InvalidRequest(f"The body {detail}.", faults=[Fault("", detail)])
 
 
+def _meant_path(request: Request) -> str | None:
+    """An existing path that differs by slashes, or by a missing or repeated prefix. None if there is none."""
+    path = "/" + "/".join(part for part in request.scope["path"].split("/") if part)
+    rest = _BASE_PATH.sub("", path)
+    for candidate in (path, rest, f"/v1{rest}", f"/api/v1{rest}"):
+        scope = {**request.scope, "path": candidate, "raw_path": None}
+        if any(route.matches(scope)[0] is not Match.NONE for route in _routes(request)):
+            return candidate
+    return None
+
+
+def _routes(request: Request) -> list[BaseRoute]:
+    """All routes but the static files, whose mount matches every path below it."""
+    return [route for route in request.app.routes if not isinstance(route, Mount)]
+
+
 def _allowed_methods(request: Request) -> list[str]:
     """All methods of the path, of all routes that match it. Starlette's own header has those of the first route."""
-    routes = [route for route in request.app.routes if not isinstance(route, Mount)]
+    routes = _routes(request)
     scopes = {method: {**request.scope, "method": method} for method in METHODS}
     found = {method for method in METHODS if any(route.matches(scopes[method])[0] is Match.FULL for route in routes)}
     # Only static files are mounted: a path of no other route is one of theirs.

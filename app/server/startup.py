@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import re
 import shlex
 import socket
 import stat
@@ -89,7 +90,9 @@ def migrate_database(url: str) -> None:
             return
         migrate.upgrade(url)
     except _DATABASE_ERRORS as error:
-        raise StartError(f"The database at {redacted_url(url)} cannot be migrated: {first_line(error)}") from error
+        raise StartError(
+            f"The database at {redacted_url(url)} cannot be migrated: {first_line(error)}{_grant_hint(error)}"
+        ) from error
     log.info("database migrated", revision=migrate.head())
 
 
@@ -204,6 +207,16 @@ def _hint(reason: str, pool_size: int | None) -> str:
             f" (this process needs up to {pool_size} connections;"
             " lower DATABASE_POOL_SIZE of each process or raise max_connections)"
         )
+    return ""
+
+
+def _grant_hint(error: BaseException) -> str:
+    """The right that a migration lacks, and the statement that grants it."""
+    denied = re.search(r"permission denied for (schema|database|table|sequence) (\S+)", str(error))
+    if denied is not None and denied[1] == "schema":
+        return f" (as its owner: GRANT USAGE, CREATE ON SCHEMA {denied[2]} TO the user of DATABASE_URL)"
+    if denied is not None or "must be owner of" in str(error):
+        return " (migrate with the user that owns the tables)"
     return ""
 
 

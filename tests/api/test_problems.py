@@ -236,3 +236,30 @@ async def test_an_error_is_one_line(stranger: httpx.AsyncClient) -> None:
     assert response.content.endswith(b"}\n")
     assert response.content.count(b"\n") == 1
     assert b'"status":401' in response.content
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("/v1/jobs/", "/v1/jobs"),
+        ("//v1//jobs", "/v1/jobs"),
+        ("/v1/v1/jobs", "/v1/jobs"),
+        ("/v1/v1/jobs/", "/v1/jobs"),
+        ("/jobs", "/v1/jobs"),
+        ("/api/v1/jobs", "/v1/jobs"),
+        ("/models/", "/v1/models"),
+        ("/jobs/019ab0a4-4d5e-7a20-8f3b-2b1c6a0d9e11/files", "/v1/jobs/019ab0a4-4d5e-7a20-8f3b-2b1c6a0d9e11/files"),
+        ("/v1/livez", "/livez"),
+    ],
+)
+async def test_a_wrong_base_path_is_a_404_that_names_the_right_one(
+    api: httpx.AsyncClient, path: str, meant: str
+) -> None:
+    response = await api.get(path)
+    assert (response.status_code, response.json()["code"]) == (404, "not_found")
+    assert response.json()["detail"] == f"The gateway has no such path; you may mean {meant}."
+
+
+async def test_an_unknown_path_has_no_suggestion(api: httpx.AsyncClient) -> None:
+    for path in ("/v1/nothing", "/v1/", "/docs/nothing", "/v1/jobs/x/y/z"):
+        assert "you may mean" not in (await api.get(path)).text

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import signal
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
@@ -13,7 +14,7 @@ import pytest
 
 from app.server.startup import StartError, open_database
 from app.settings import load_settings
-from tests.processes import run
+from tests.processes import run, running
 from tests.test_outages import ROLE_PASSWORD, as_user
 
 needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates")
@@ -89,3 +90,27 @@ async def test_a_refused_login_stops_the_start_with_the_message_of_the_server(da
     assert code == 2
     assert err.count("\n") == 1
     assert 'password authentication failed for user "stranger"' in err
+
+
+async def test_a_migration_without_the_right_to_create_tables_names_the_grant(database_url: str) -> None:
+    owner = await asyncpg.connect(database_url)  # type: ignore[no-untyped-call]
+    await owner.execute(f"CREATE ROLE no_tables LOGIN PASSWORD '{ROLE_PASSWORD}'; CREATE SCHEMA closed")
+    await owner.execute("ALTER ROLE no_tables SET search_path = closed; GRANT USAGE ON SCHEMA closed TO no_tables")
+    try:
+        code, _, err = await run("migrate", DATABASE_URL=as_user(database_url, "no_tables"))
+        assert code == 1
+        assert err.count("\n") == 1
+        assert "permission denied for schema closed" in err
+        assert "GRANT USAGE, CREATE ON SCHEMA closed TO the user of DATABASE_URL" in err
+    finally:
+        await owner.execute("DROP OWNED BY no_tables; DROP ROLE no_tables; DROP SCHEMA closed")
+        await owner.close()
+
+
+@pytest.mark.parametrize("command", ["serve", "poller"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+async def test_a_signal_during_the_start_is_an_orderly_end(command: str, number: signal.Signals) -> None:
+    async with running(command, PORT="0", DATABASE_URL="postgresql://asr@127.0.0.1:9/asr") as process:
+        await process.line_with('"waiting"')
+        assert await process.stop(number) == 0
+    assert "Traceback" not in process.stderr
