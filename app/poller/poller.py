@@ -31,7 +31,7 @@ from app.poller.submitter import Submitter
 from app.poller.supervisor import Supervisor
 from app.queue.blockages import Blocked, publish_blockages
 from app.queue.claiming import SubmitQueue
-from app.queue.due_work import DueWork, read_due_work
+from app.queue.due_work import DueWork, WaitingQueues, read_due_work
 from app.queue.leases import Leases
 from app.queue.wakeup import WakeUp
 from app.settings import Settings
@@ -133,6 +133,7 @@ class Poller:
         self._deliverer = Deliverer(context)
         self._submitters: dict[tuple[str, str, bool], Submitter] = {}
         self._accounts: dict[str, set[str]] = {region: context.accounts_of(region) for region in context.regions}
+        self._queues = WaitingQueues()
         self._has_begun = False
         # The blockages that were published last. None: not known.
         self._blocked: list[Blocked] | None = None
@@ -169,7 +170,7 @@ class Poller:
             if not self._has_begun:
                 await make_probes_due(session, list(self._context.upstreams))
             due_work = await read_due_work(
-                session, {account: watcher.late_s for account, watcher in self._watchers.items()}
+                session, {account: watcher.late_s for account, watcher in self._watchers.items()}, self._queues
             )
             availability = Availability(self._accounts, due_work.circuits)
             await reroute(session, due_work.waiting, availability)

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from uuid import uuid4
 
 import structlog
@@ -17,7 +18,7 @@ from app.errors import DatabaseUnavailable
 from app.poller.circuits import close, open_for
 from app.poller.context import PollerContext, unreachable_pause_s
 from app.poller.metrics import CALLS, GROUP_FILES
-from app.queue.claiming import Claim, SubmitQueue, claim_any_file, claim_files
+from app.queue.claiming import Claim, QueueHeads, SubmitQueue, claim_any_file, claim_files
 from app.queue.submissions import (
     UpstreamTaskTaken,
     fail_files,
@@ -55,6 +56,7 @@ class Submitter:
         self._upstream = upstream
         self._submit_queue = submit_queue
         self._call = context.submit_call(upstream, submit_queue.model)
+        self._heads = QueueHeads()
         self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._failures = 0
         self._resume_at = 0.0
@@ -85,7 +87,7 @@ class Submitter:
         """Claim the next group and start its submit. Returns when the call is sent; None if no file waits."""
         await self._slots.acquire()
         task = None
-        claim_next = claim_files if probe is None else claim_any_file
+        claim_next = partial(claim_files, heads=self._heads) if probe is None else claim_any_file
         try:
             async with transaction(self._context.sessions) as session:
                 claim = await claim_next(session, self._submit_queue, token=uuid4())

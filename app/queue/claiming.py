@@ -5,7 +5,8 @@ lease has expired, upstream may have the task.
 """
 
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -21,6 +22,9 @@ from app.queue.leases import LEASE_S
 MAX_CLIENTS = 100
 # The queued files should be submitted within this time after their arrival, if the submit rate allows it.
 DRAIN_S = 0.3
+# A full look at the queue that takes the server longer than this is not repeated for FULL_LOOK_EVERY_S.
+SLOW_LOOK_S = 0.005
+FULL_LOOK_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +58,47 @@ class Claim:
     """Of a single file: how often upstream refused it alone although the account was accepted with others."""
 
 
-async def claim_files(session: AsyncSession, submit_queue: SubmitQueue, *, token: UUID) -> Claim | None:
-    """Claim the next group, or None if no file may be submitted now. At most seven statements."""
-    waiting = (await session.execute(WAITING, submit_queue.key)).all()
+class QueueHeads:
+    """The oldest queued file of each client, as the claims of one process found them.
+
+    While some transaction holds an old snapshot, PostgreSQL cannot remove the index entries of files that have left
+    the queue, and a full look reads all of them. If that is slow, looks within the next second begin at the heads
+    that are known, and so see no file in front of them and no new client.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, *, slow_look_s: float = SLOW_LOOK_S) -> None:
+        self._clock = clock
+        self._slow_look_s = slow_look_s
+        self._jobs: dict[UUID, UUID] = {}
+        self._full_look_at = 0.0
+
+    async def waiting(self, session: AsyncSession, submit_queue: SubmitQueue) -> Sequence[Row[Any]]:
+        """The clients with queued files, the next to be served first. One or two statements."""
+        rows: Sequence[Row[Any]] = []
+        if self._jobs and self._clock() < self._full_look_at:
+            known = {"clients": list(self._jobs), "jobs": list(self._jobs.values())}
+            rows = (await session.execute(WAITING_BEHIND, {**submit_queue.key, **known})).all()
+        if not rows:
+            rows = (await session.execute(WAITING, submit_queue.key)).all()
+            slow = bool(rows) and rows[0].look_s > self._slow_look_s
+            self._full_look_at = self._clock() + FULL_LOOK_EVERY_S if slow else 0.0
+        self._jobs = {row.client_id: row.job_id for row in rows}
+        return rows
+
+
+async def claim_files(
+    session: AsyncSession, submit_queue: SubmitQueue, *, token: UUID, heads: QueueHeads | None = None
+) -> Claim | None:
+    """Claim the next group, or None if no file may be submitted now. At most eight statements."""
+    waiting = await (heads or QueueHeads()).waiting(session, submit_queue)
     if not waiting:
         return None
     # The oldest file of the next client decides the group key. Files of other clients with this key share the task.
     group_key: UUID = waiting[0].group_key
-    clients = [client.client_id for client in waiting[:MAX_CLIENTS]]
     size = await _size(session, submit_queue, group_key, waiting)
-    pick = {"group_key": group_key, "clients": clients, "size": size, "reach": 2 * size + 20}
-    picked = await session.execute(_PICK, {**submit_queue.key, **pick})
+    clients = _heads(waiting[:MAX_CLIENTS])
+    pick = {"group_key": group_key, **clients, "size": size, "reach": 2 * size + 20}
+    picked = await session.execute(PICK, {**submit_queue.key, **pick})
     chosen = _distinct_files(picked.all(), size)
     return await _write_task(session, submit_queue, chosen, token) if chosen else None
 
@@ -97,7 +131,9 @@ async def _size(session: AsyncSession, submit_queue: SubmitQueue, group_key: UUI
         return 1
     # Counting stops at the number of files that the largest tasks could carry within a second.
     max_count = int(max_files * submit_queue.submits_per_s) + 1
-    count = await session.scalar(_COUNT, {**submit_queue.key, "group_key": group_key, "max_count": max_count})
+    count = await session.scalar(
+        COUNT, {**submit_queue.key, **_heads(waiting), "group_key": group_key, "max_count": max_count}
+    )
     return group_size(
         waiting=count or 0,
         oldest_age_s=max(client.age_s for client in waiting if client.group_key == group_key),
@@ -105,6 +141,11 @@ async def _size(session: AsyncSession, submit_queue: SubmitQueue, group_key: UUI
         groups=len({client.group_key for client in waiting}),
         max_files=max_files,
     )
+
+
+def _heads(waiting: Sequence[Row[Any]]) -> dict[str, list[UUID]]:
+    """The clients, and the job where the queue of each begins. Scans begin there, behind the rows that are gone."""
+    return {"clients": [row.client_id for row in waiting], "jobs": [row.job_id for row in waiting]}
 
 
 def _distinct_files(picked: Sequence[Row[Any]], size: int) -> list[Row[Any]]:
@@ -145,51 +186,71 @@ async def _write_task(
     return Claim(task_id, token, parameters, [row.url for row in chosen], refusals)
 
 
+_HEADS = """
+    SELECT waiting.client_id, head.job_id, head.group_key, extract(epoch FROM now() - head.queued_at)::float8 AS age_s,
+        extract(epoch FROM clock_timestamp() - statement_timestamp())::float8 AS look_s
+    FROM waiting
+    CROSS JOIN LATERAL (
+        SELECT group_key, job_id, queued_at FROM files
+        WHERE status = 'queued' AND region = :region AND model = :model AND client_id = waiting.client_id
+          AND account = :only_account AND job_id >= waiting.job_id AND (not_before IS NULL OR not_before <= now())
+        ORDER BY job_id, index LIMIT 1
+    ) AS head
+    LEFT JOIN turns ON turns.region = :region AND turns.model = :model AND turns.client_id = waiting.client_id
+    ORDER BY turns.last_served_us NULLS FIRST, head.job_id
+"""
+
 # The clients with queued files, and the oldest file of each: one index probe a client (a loose scan). Counting or
 # sorting all queued rows would take time in proportion to the backlog.
-WAITING = text("""
+WAITING = text(f"""
     WITH RECURSIVE waiting AS (
-        (SELECT client_id FROM files
+        (SELECT client_id, uuid '00000000-0000-0000-0000-000000000000' AS job_id FROM files
          WHERE status = 'queued' AND region = :region AND model = :model
          ORDER BY client_id LIMIT 1)
         UNION ALL
-        SELECT following.client_id FROM waiting CROSS JOIN LATERAL (
+        SELECT following.client_id, waiting.job_id FROM waiting CROSS JOIN LATERAL (
             SELECT client_id FROM files
             WHERE status = 'queued' AND region = :region AND model = :model AND client_id > waiting.client_id
             ORDER BY client_id LIMIT 1
         ) AS following
     )
-    SELECT waiting.client_id, head.group_key, extract(epoch FROM now() - head.queued_at)::float8 AS age_s
-    FROM waiting
-    CROSS JOIN LATERAL (
-        SELECT group_key, job_id, queued_at FROM files
-        WHERE status = 'queued' AND region = :region AND model = :model AND client_id = waiting.client_id
-          AND account = :only_account AND (not_before IS NULL OR not_before <= now())
-        ORDER BY job_id, index LIMIT 1
-    ) AS head
-    LEFT JOIN turns ON turns.region = :region AND turns.model = :model AND turns.client_id = waiting.client_id
-    ORDER BY turns.last_served_us NULLS FIRST, head.job_id
-""")
+    {_HEADS}
+""")  # noqa: S608 - constants
 
-_COUNT = text("""
+# The same for known clients, without the files in front of a known job.
+WAITING_BEHIND = text(f"""
+    WITH waiting AS (
+        SELECT client_id, job_id
+        FROM unnest(CAST(:clients AS uuid[]), CAST(:jobs AS uuid[])) AS known (client_id, job_id)
+    )
+    {_HEADS}
+""")  # noqa: S608 - constants
+
+COUNT = text("""
     SELECT count(*) FROM (
-        SELECT FROM files
-        WHERE status = 'queued' AND region = :region AND model = :model AND group_key = :group_key
+        SELECT FROM unnest(CAST(:clients AS uuid[]), CAST(:jobs AS uuid[])) AS known (client_id, job_id)
+        CROSS JOIN LATERAL (
+            SELECT FROM files
+            WHERE status = 'queued' AND region = :region AND model = :model AND group_key = :group_key
+              AND client_id = known.client_id AND job_id >= known.job_id
+            LIMIT :max_count
+        ) AS files
         LIMIT :max_count
     ) AS waiting
 """)
 
 # The oldest files of each client, by the index alone; of these one of each client in turn; only the chosen ones are
 # locked. Rows that another poller is claiming are skipped, so a few more rows are read than are taken.
-_PICK = text("""
+PICK = text("""
     SELECT files.job_id, files.index AS number, files.client_id, files.url, files.group_limit, files.refusals
     FROM (
-        SELECT job_id, index, turn, row_number() OVER (PARTITION BY turn ORDER BY job_id, index) AS round
-        FROM unnest(CAST(:clients AS uuid[])) WITH ORDINALITY AS clients (client_id, turn)
+        SELECT oldest.job_id, index, turn, row_number() OVER (PARTITION BY turn ORDER BY oldest.job_id, index) AS round
+        FROM unnest(CAST(:clients AS uuid[]), CAST(:jobs AS uuid[]))
+            WITH ORDINALITY AS clients (client_id, job_id, turn)
         CROSS JOIN LATERAL (
             SELECT job_id, index FROM files
             WHERE status = 'queued' AND region = :region AND model = :model
-              AND group_key = :group_key AND client_id = clients.client_id
+              AND group_key = :group_key AND client_id = clients.client_id AND job_id >= clients.job_id
               AND (not_before IS NULL OR not_before <= now())
             ORDER BY job_id, index LIMIT :reach
         ) AS oldest

@@ -3,7 +3,8 @@
 All functions take a session and run in the caller's transaction, which should be short.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -12,6 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.dashscope.circuits import Circuit, read_circuits
+from app.queue.claiming import FULL_LOOK_EVERY_S, SLOW_LOOK_S
 from app.queue.leases import LEASE_IS_FREE, RELEASE_LEASE, TAKE_LEASE
 
 # Unsure tasks that one round of the reconciler takes.
@@ -38,7 +40,30 @@ class DueWork:
     deliveries: bool  # a webhook delivery is due
 
 
-async def read_due_work(session: AsyncSession, accounts: Mapping[str, float]) -> DueWork:
+class WaitingQueues:
+    """The (region, model) pairs with queued files, as one process found them.
+
+    A look is slow while PostgreSQL cannot remove the index entries of files that have left the queue (see QueueHeads
+    of `app.queue.claiming`). A slow one is used again for FULL_LOOK_EVERY_S.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, *, slow_look_s: float = SLOW_LOOK_S) -> None:
+        self._clock = clock
+        self._slow_look_s = slow_look_s
+        self._found: list[tuple[str, str]] = []
+        self._look_at = 0.0
+
+    async def read(self, session: AsyncSession) -> list[tuple[str, str]]:
+        if self._clock() >= self._look_at:
+            *rows, end = (await session.execute(WAITING_QUEUES)).all()
+            self._found = [(row.region, row.model) for row in rows]
+            self._look_at = self._clock() + FULL_LOOK_EVERY_S if end.look_s > self._slow_look_s else 0.0
+        return list(self._found)
+
+
+async def read_due_work(
+    session: AsyncSession, accounts: Mapping[str, float], queues: WaitingQueues | None = None
+) -> DueWork:
     """Read what is due. Also turns `submitting` tasks of pollers that stopped into `unsure` ones.
 
     Six statements, each an index probe or a few, so an idle poller costs little.
@@ -46,11 +71,11 @@ async def read_due_work(session: AsyncSession, accounts: Mapping[str, float]) ->
     of the task.
     """
     await expire_submitting(session)
-    waiting = await session.execute(_WAITING)
+    waiting = await (queues or WaitingQueues()).read(session)
     for_account = await session.execute(_WAITING_FOR_ACCOUNT)
     tasks = await session.execute(_TASKS, {"accounts": list(accounts), "late_s": list(accounts.values())})
     return DueWork(
-        waiting=[(row.region, row.model) for row in waiting],
+        waiting=waiting,
         waiting_for_account=[(row.region, row.model, row.account) for row in for_account],
         accounts=[AccountDueWork(row.account, row.poll, row.reconcile, row.cancel, row.running) for row in tasks],
         circuits=await read_circuits(session),
@@ -162,8 +187,8 @@ _EXPIRE_SUBMITTING = text(f"""
     WHERE id IN (SELECT id FROM tasks WHERE state = 'submitting' AND {LEASE_IS_FREE} FOR UPDATE SKIP LOCKED)
 """)  # noqa: S608 - constants
 
-# The (region, model) pairs with queued files: one index probe a pair.
-_WAITING = text("""
+# The (region, model) pairs with queued files: one index probe a pair. The last row has the time that this took.
+WAITING_QUEUES = text("""
     WITH RECURSIVE submit_queue AS (
         (SELECT region, model FROM files WHERE status = 'queued' ORDER BY region, model LIMIT 1)
         UNION ALL
@@ -173,7 +198,9 @@ _WAITING = text("""
             ORDER BY region, model LIMIT 1
         ) AS following
     )
-    SELECT region, model FROM submit_queue
+    SELECT region, model, NULL AS look_s FROM submit_queue
+    UNION ALL
+    SELECT NULL, NULL, extract(epoch FROM clock_timestamp() - statement_timestamp())::float8
 """)
 
 # The same for the files that only one account may submit: most queues have none.

@@ -1,15 +1,32 @@
 """Claims: the order of clients, the size of groups, and group limits that upstream teaches."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import pytest
+from sqlalchemy import TextClause
 
 from app.dashscope.failures import classify_call
 from app.db import Sessions, transaction
 from app.poller.submitter import may_be_one_file
-from app.queue.claiming import WAITING, Claim, SubmitQueue, claim_any_file, claim_files, group_size
+from app.queue.claiming import (
+    COUNT,
+    FULL_LOOK_EVERY_S,
+    PICK,
+    WAITING,
+    WAITING_BEHIND,
+    Claim,
+    QueueHeads,
+    SubmitQueue,
+    claim_any_file,
+    claim_files,
+    group_size,
+)
+from app.queue.commands import cancel_job, retry_job
+from app.queue.due_work import WaitingQueues
 from app.queue.submissions import fail_files, mark_running, requeue, split_group
 from app.sandbox import RunningSandbox, SandboxConfig
 from tests.poller.conftest import QueueClient, StartPoller
@@ -188,6 +205,99 @@ async def test_claim_reads_few_rows_with_many_group_keys_of_one_client(queue: Qu
         await queue.post(f"https://example.com/{number}.wav", parameters={"vocabulary_id": f"vocab-x-{number}"})
     plan = await queue.rows(f"EXPLAIN (ANALYZE, FORMAT JSON) {WAITING}", **QUEUE.key)
     assert most_rows(plan[0][0][0]["Plan"]) < 20
+
+
+def pages(plan: dict[str, Any]) -> int:
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+
+
+async def pages_of(queue: QueueClient, statement: TextClause, **values: Any) -> int:
+    rows = await queue.rows(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", **values)
+    return pages(rows[0][0][0]["Plan"])
+
+
+@pytest.fixture
+async def old_snapshot(database_url: str) -> AsyncIterator[Any]:
+    """A transaction that sees the database as it is now, so that no row version that ends from now on is removed."""
+    connection = await asyncpg.connect(database_url)  # type: ignore[no-untyped-call]
+    async with connection.transaction(isolation="repeatable_read"):
+        await connection.fetchval("SELECT count(*) FROM files")
+        yield connection
+    await connection.close()
+
+
+async def test_claims_read_few_pages_while_an_old_snapshot_keeps_the_rows_of_the_past(
+    queue: QueueClient, old_snapshot: Any
+) -> None:
+    for number in range(20):
+        await queue.post(*urls(f"past-{number}", 100))
+    while await claim(queue.sessions):
+        pass
+    await queue.post(*urls("now", 30))
+    heads = QueueHeads(clock=lambda: 0.0)
+    async with transaction(queue.sessions) as session:
+        (head,) = await heads.waiting(session, QUEUE)
+    known = {**QUEUE.key, "clients": [head.client_id], "jobs": [head.job_id]}
+    full = await pages_of(queue, WAITING, **QUEUE.key)
+    behind = await pages_of(queue, WAITING_BEHIND, **known)
+    pick = await pages_of(queue, PICK, **known, group_key=head.group_key, size=30, reach=80)
+    count = await pages_of(queue, COUNT, **known, group_key=head.group_key, max_count=1000)
+    assert full > 10 * behind
+    # The rows of the 30 files and the index entries that lead to them.
+    assert max(behind, pick, count) < 150
+
+
+async def test_a_slow_look_is_not_repeated_at_once_and_a_quick_one_is(queue: QueueClient) -> None:
+    now = 0.0
+    heads = QueueHeads(clock=lambda: now, slow_look_s=0.0)
+    other = await queue.client("other")
+
+    async def clients() -> set[Any]:
+        async with transaction(queue.sessions) as session:
+            return {row.client_id for row in await heads.waiting(session, QUEUE)}
+
+    await queue.post(*urls("a", 3))
+    assert await clients() == {queue.client_id}
+    await queue.post(*urls("b", 3), client_id=other)
+    assert await clients() == {queue.client_id}
+    now = FULL_LOOK_EVERY_S
+    assert await clients() == {queue.client_id, other}
+    heads = QueueHeads(clock=lambda: 0.0, slow_look_s=60.0)
+    await queue.rows("DELETE FROM jobs WHERE client_id = :id RETURNING id", id=other)
+    assert await clients() == {queue.client_id}
+    await queue.post(*urls("b", 3), client_id=other)
+    assert await clients() == {queue.client_id, other}
+
+
+async def test_a_claim_without_a_known_head_looks_at_the_whole_queue(queue: QueueClient) -> None:
+    """A retried file is older than the known head of its client."""
+    first = await queue.post(*urls("a", 1))
+    await cancel_job(queue.sessions, queue.client_id, first)
+    await queue.post(*urls("b", 1))
+    heads = QueueHeads(clock=lambda: 0.0, slow_look_s=0.0)
+    async with transaction(queue.sessions) as session:
+        assert await claim_files(session, QUEUE, token=uuid4(), heads=heads)
+    async with transaction(queue.sessions) as session:
+        await retry_job(session, queue.client_id, first)
+    async with transaction(queue.sessions) as session:
+        claimed = await claim_files(session, QUEUE, token=uuid4(), heads=heads)
+    assert claimed is not None
+    assert claimed.file_urls == urls("a", 1)
+
+
+async def test_a_slow_look_at_all_queues_is_used_again(queue: QueueClient) -> None:
+    now = 0.0
+    queues = WaitingQueues(clock=lambda: now, slow_look_s=0.0)
+
+    async def found() -> list[tuple[str, str]]:
+        async with transaction(queue.sessions) as session:
+            return await queues.read(session)
+
+    assert await found() == []
+    await queue.post(*urls("a", 1))
+    assert await found() == []
+    now = FULL_LOOK_EVERY_S
+    assert await found() == [("beijing", "fun-asr")]
 
 
 def most_rows(plan: dict[str, Any]) -> float:
