@@ -124,8 +124,8 @@ def _open(source: Path, file: Path | IO[bytes]) -> Iterator[ZipFile]:
 def _check_manifest(manifest: dict[str, Any]) -> None:
     if manifest["format"] != FORMAT or not migrate.knows(manifest["revision"]):
         raise StartError(
-            f"The backup is of version {manifest['version']} of the gateway, which is newer than {__version__}: restore it"
-            " with that version."
+            f"The backup is of version {manifest['version']} of the gateway, which is newer than {__version__}: restore"
+            " it with that version."
         )
 
 

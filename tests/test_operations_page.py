@@ -6,16 +6,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from prometheus_client import REGISTRY, Counter
-from prometheus_client.registry import Collector
 
-import app.main
-import app.poller.poller  # noqa: F401 - registers the metrics of the poller
 from app import __version__
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "operations.md").read_text()
 SOURCES = {path: ast.parse(path.read_text()) for path in sorted((ROOT / "app").rglob("*.py"))}
+KINDS = {
+    "Counter": ("counter", "_total"),
+    "Gauge": ("gauge", ""),
+    "Histogram": ("histogram", ""),
+    "Info": ("info", "_info"),
+}
 LOUD = {"critical", "error", "exception", "log", "warning"}
 
 
@@ -28,14 +30,16 @@ def rows(heading: str) -> list[list[str]]:
 
 def registered() -> dict[str, tuple[str, list[str]]]:
     """Type and labels of each metric of the gateway, by the name that its samples have."""
-    collectors: set[Collector] = set(REGISTRY._collector_to_names)
     found = {}
-    for collector in collectors:
-        name, kind = getattr(collector, "_name", ""), getattr(collector, "_type", "")
-        if name.startswith("asr_gateway"):
-            suffix = "_total" if isinstance(collector, Counter) else "_info" if kind == "info" else ""
-            labels = ["version"] if kind == "info" else list(getattr(collector, "_labelnames", ()))
-            found[name + suffix] = (kind, labels)
+    for tree in SOURCES.values():
+        for call in ast.walk(tree):
+            match call:
+                case ast.Call(ast.Name(made), [ast.Constant(str(name)), *_]) if made in KINDS:
+                    kind, suffix = KINDS[made]
+                case _:
+                    continue
+            labels = ["version"] if kind == "info" else ast.literal_eval(call.args[2]) if len(call.args) > 2 else []
+            found[f"{name.removesuffix(suffix)}{suffix}"] = (kind, list(labels))
     return found
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from alembic import op
 
 revision: str = "20261128_1830"
-down_revision: str | None = "20261128_1810"
+down_revision: str | None = "20261128_1815"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
