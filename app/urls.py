@@ -37,9 +37,10 @@ _ADDRESS = re.compile(r"(\[[^\]]*\]|[^:]*)(?::(.*))?", re.DOTALL)
 # C0, DEL and C1, and lone surrogates, which have no UTF-8 encoding.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _HOST = re.compile(r"(?:[A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]+\.?")
-# A `%` that starts no escape is encoded. Brackets and the like stay: they may be part of a signature.
-# A match is a whole run: one character at a time, 10,000 URLs of 1,000 characters blocked the event loop for 8 s.
-_TO_ENCODE = re.compile(r"(?:%(?![0-9A-Fa-f]{2})|[^!#$%&'()*+,\-./0-9:;=?@A-Z\[\]_a-z~])+")
+# A `%` that starts no escape is encoded.
+_STRAY_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
+# Characters beside letters, digits and `-._~` that stay. Brackets and the like may be part of a signature.
+_KEPT = "!#$%&'()*+,/:;=?@[]"
 # Most URLs need no encoding. This check takes a tenth of the time of splitting a URL into its parts.
 ENCODED_URL = re.compile(
     r"https?://(?=[^/?#]{1,253}(?:[/?#]|\Z))(?:[A-Za-z0-9_-]++\.)*+(?:[A-Za-z0-9_-]++)?+(?<!//)"
@@ -133,4 +134,5 @@ def _punycode(host: str) -> str:
 
 
 def _encode(text: str) -> str:
-    return _TO_ENCODE.sub(lambda found: quote(found[0], safe=""), text)
+    # One call for the whole text: one for each run of characters took 9 s for 10,000 URLs of 1,600 characters.
+    return quote(_STRAY_PERCENT.sub("%25", text), safe=_KEPT)

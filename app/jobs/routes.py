@@ -3,7 +3,9 @@
 The part of a docstring after `\\f` is not in the document.
 """
 
+from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -15,8 +17,9 @@ from app.api.dependencies import SessionsDep
 from app.api.headers import all_headers, first_header
 from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, decode_cursor, paginate, scoped_key
 from app.api.problems import responses
-from app.api.request_body import read_json
+from app.api.request_body import decode_json, parse_body
 from app.api.strict_route import prefixed_query, query_prefix, query_values, validate_request
+from app.catalogue import RegionName
 from app.clients.authentication import AuthenticatedRequestRoute, AuthenticatedRoute, ClientDep, authenticated_client
 from app.db import transaction
 from app.errors import (
@@ -40,6 +43,7 @@ from app.jobs.parameters import CREATE_JOB, GET_JOB, LIST_JOBS, CreateJob, GetJo
 from app.jobs.schemas import MAX_FILES, JobFilePage, JobPage
 from app.jobs.validation import validate_new_job
 from app.queue import commands, queries
+from app.queue.creation import NewJob
 from app.queue.job_json import Job, JobSnapshot, job_bytes, job_etag, page_bytes
 from app.queue.lifecycle import FileStatus
 from app.queue.queries import JobFilters
@@ -106,23 +110,9 @@ async def create_job(request: Request) -> Response:
     One statement, two for a replay, and the token's. A wait that times out adds one. Concurrent requests share them.
     """
     client = authenticated_client(request)
-    values = validate_request(
-        CREATE_JOB,
-        query=query_values(request),
-        header=_headers(request),
-        **await read_json(request),
-    )
-    if len(all_headers(request.scope, b"idempotency-key")) > 1:
-        detail = "may be given once only"
-        raise InvalidRequest(f"The Idempotency-Key {detail}.", faults=[Fault("/header/Idempotency-Key", detail)])
     services = job_services(request)
-    new = validate_new_job(
-        values.body,
-        client_id=client.id,
-        client_name=client.name,
-        idempotency_key=values.header.idempotency_key,
-        served=services.served,
-    )
+    body = await request.body()
+    values, new = await parse_body(body, partial(_read_new_job, request, client, services.served))
     created = await services.create_job(await bind_accounts(services.sessions, new))
     snapshot = created.snapshot
     if not created.replayed:
@@ -297,6 +287,23 @@ async def delete_job(job_id: UUID, client: ClientDep, sessions: SessionsDep) -> 
     async with transaction(sessions) as session:
         await commands.delete_job(session, client.id, job_id)
     return Response(status_code=204)
+
+
+def _read_new_job(
+    request: Request, client: CurrentClient, served: Sequence[RegionName], body: bytes
+) -> tuple[CreateJob, NewJob]:
+    """The request as it was sent, and the job that it asks for. Raises the errors of both validations."""
+    values = validate_request(CREATE_JOB, query=query_values(request), header=_headers(request), **decode_json(body))
+    if len(all_headers(request.scope, b"idempotency-key")) > 1:
+        detail = "may be given once only"
+        raise InvalidRequest(f"The Idempotency-Key {detail}.", faults=[Fault("/header/Idempotency-Key", detail)])
+    return values, validate_new_job(
+        values.body,
+        client_id=client.id,
+        client_name=client.name,
+        idempotency_key=values.header.idempotency_key,
+        served=served,
+    )
 
 
 def _headers(request: Request) -> dict[str, str]:

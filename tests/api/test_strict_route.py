@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field, TypeAdapter
 
 from app.api.parameters import DIGITS
-from app.api.request_body import RequestBody, read_json
+from app.api.request_body import RequestBody, decode_json
 from app.api.strict_route import (
     RequestRoute,
     StrictRoute,
@@ -154,7 +154,7 @@ async def create_thing(request: Request) -> JSONResponse:
         thing_id=request.path_params["thing_id"],
         query=query_values(request, repeatable="kind"),
         header={} if note is None else {"Note": note},
-        **await read_json(request),
+        **decode_json(await request.body()),
     )
     return JSONResponse(repr(parsed))
 
