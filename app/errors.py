@@ -142,6 +142,12 @@ class TooManyTestPings(RateLimited):
     code = "too_many_test_pings"
 
 
+class TooManyWaits(RateLimited):
+    """The client has too many long polls and event streams open."""
+
+    code = "too_many_waits"
+
+
 class InvalidCursor(InvalidRequest):
     code = "invalid_cursor"
 

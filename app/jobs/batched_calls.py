@@ -1,8 +1,9 @@
 """Database calls that concurrent requests share: creating a job, reading a job, and listing jobs."""
 
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 from uuid import UUID
 
 from app.batching import Batcher
@@ -14,6 +15,7 @@ from app.queue.job_json import JobSnapshot, JobVersion, job_bytes
 from app.queue.queries import (
     JobFilters,
     UnfilteredList,
+    find_first_jobs,
     find_own_jobs,
     job_not_found,
     list_newest_versions,
@@ -28,6 +30,10 @@ FILES_PER_BATCH = 1000
 JOBS_PER_BATCH = 100
 LISTS_PER_BATCH = 100
 LIST_CACHE_BYTES = 16 * 1024 * 1024
+# A page ends at the job that reaches this size: 200 jobs of 100 URLs of 4,096 characters would be 84 MB.
+PAGE_BYTES = 8 * 1024 * 1024
+# Upper bound of the JSON that one statement reads for a page, beyond its first job.
+READ_BYTES = 2 * PAGE_BYTES
 
 JobCreator = Batcher[RawConnection, NewJob, CreatedJob]
 JobFinder = Batcher[RawConnection, tuple[UUID, UUID], JobSnapshot]
@@ -54,6 +60,13 @@ async def _find(connection: RawConnection, keys: Sequence[tuple[UUID, UUID]]) ->
     return [found.get(key) or job_not_found(key[1]) for key in keys]
 
 
+class ListedJobs(NamedTuple):
+    """The ids and the JSON of a page, and whether the list has more jobs after it."""
+
+    jobs: list[tuple[UUID, bytes]]
+    more: bool
+
+
 class JobListCache:
     """Lists jobs as JSON, and keeps the JSON by version.
 
@@ -70,16 +83,39 @@ class JobListCache:
         connect = partial(raw_connection, sessions)
         self._newest = Batcher(connect, _list_newest, at_once=BATCHES_AT_ONCE, most=LISTS_PER_BATCH)
 
-    async def page(self, client_id: UUID, filters: JobFilters, limit: int) -> list[tuple[UUID, bytes]]:
-        """Ids and JSON, newest first. One statement, and one more if there are versions that are not in the cache.
+    async def page(
+        self, client_id: UUID, filters: JobFilters, limit: int, *, page_bytes: int = PAGE_BYTES
+    ) -> ListedJobs:
+        """Newest first, at least one job, then up to `page_bytes`.
 
-        Jobs that are deleted between the two statements are left out. Jobs that change are as of the second one.
+        One statement, and one more for each READ_BYTES of jobs that are not in the cache. Jobs that are deleted
+        meanwhile are left out. Jobs that change are as of the later statement.
         """
-        versions = await self._versions(client_id, filters, limit)
-        bodies = {version.job_id: self._cache.get(version) for version in versions}
-        if missing := [job_id for job_id, body in bodies.items() if body is None]:
-            bodies |= await self._read(client_id, missing)
-        return [(job_id, body) for job_id, body in bodies.items() if body is not None]
+        versions = await self._versions(client_id, filters, limit + 1)
+        bodies = {version.job_id: self._cache.get(version) for version in versions[:limit]}
+        more = len(versions) > limit
+        if all(bodies.values()) and sum(map(len, bodies.values())) < page_bytes:  # type: ignore[arg-type]
+            return ListedJobs(list(bodies.items()), more)  # type: ignore[arg-type]
+        page: list[tuple[UUID, bytes]] = []
+        size = 0
+        for job_id in list(bodies):
+            if size >= page_bytes:
+                return ListedJobs(page, more=True)
+            if bodies[job_id] is None:
+                missing = [each for each in bodies if each <= job_id and bodies[each] is None]
+                bodies |= await self._read(client_id, missing)
+            if body := bodies[job_id]:
+                page.append((job_id, body))
+                size += len(body)
+        return ListedJobs(page, more)
+
+    def body(self, snapshot: JobSnapshot) -> bytes:
+        """The job as JSON. Calls with the same version share the bytes while these are in the cache."""
+        body = self._cache.get(snapshot.version)
+        if body is None:
+            body = job_bytes(snapshot)
+            self._put(snapshot.version, body)
+        return body
 
     async def _versions(self, client_id: UUID, filters: JobFilters, limit: int) -> Sequence[JobVersion]:
         """Lists without filters are batched; each set of filters has a plan of its own."""
@@ -88,14 +124,13 @@ class JobListCache:
         async with raw_connection(self._sessions) as connection:
             return await list_versions(connection, client_id, filters, limit)
 
-    async def _read(self, client_id: UUID, job_ids: Collection[UUID]) -> dict[UUID, bytes]:
+    async def _read(self, client_id: UUID, job_ids: Sequence[UUID]) -> dict[UUID, bytes]:
+        """The first of the jobs, newest first, up to READ_BYTES. Deleted jobs before the last of them are empty."""
         async with raw_connection(self._sessions) as connection:
-            snapshots = await find_own_jobs(connection, [(client_id, job_id) for job_id in job_ids])
-        bodies: dict[UUID, bytes] = {}
-        for snapshot in snapshots.values():
-            bodies[snapshot.job.id] = body = job_bytes(snapshot)
-            self._put(snapshot.version, body)
-        return bodies
+            snapshots = await find_first_jobs(connection, client_id, job_ids, read_bytes=READ_BYTES)
+        found = {snapshot.job.id: self.body(snapshot) for snapshot in snapshots}
+        last = min(found, default=job_ids[-1])
+        return {job_id: found.get(job_id, b"") for job_id in job_ids if job_id >= last}
 
     def _put(self, version: JobVersion, body: bytes) -> None:
         # Concurrent lists may read the same version.

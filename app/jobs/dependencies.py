@@ -12,6 +12,7 @@ from app.db import Sessions
 from app.jobs.batched_calls import JobListCache, job_creator, job_finder
 from app.jobs.long_poll import JobWaiters
 from app.jobs.retry_after import RetryAfterEstimator
+from app.jobs.wait_limits import WaitLimits
 from app.queue.job_json import JobSnapshot
 from app.queue.wakeup import WakeUp
 from app.settings import Settings
@@ -56,6 +57,7 @@ class JobServices:
         self.find_job = job_finder(sessions)
         self.job_lists = JobListCache(sessions)
         self.waiters = waiters or JobWaiters(sessions)
+        self.wait_limits = WaitLimits()
         self.wakeup = wakeup or WakeUp()
         self.estimator = RetryAfterEstimator(sessions)
 

@@ -3,26 +3,30 @@
 A stream holds no connection to PostgreSQL and sends it no query: `app.jobs.long_poll` polls for all streams.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
 from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import StreamingResponse
 from prometheus_client import Gauge
+from starlette.types import Receive, Scope, Send
 
 from app.api.parameters import DIGITS
 from app.api.problems import responses
 from app.clients.authentication import AuthenticatedRoute, ClientDep
-from app.errors import InvalidRequest, NotFound
+from app.errors import InvalidRequest, NotFound, TooManyWaits
 from app.jobs.dependencies import job_services
 from app.jobs.long_poll import JobWaiters
-from app.queue.job_json import JobSnapshot, job_bytes
+from app.queue.job_json import JobSnapshot
 
 # Proxies close connections that are silent for 30 to 60 s. A write also finds out that the client has disconnected.
 KEEP_ALIVE_S = 15.0
 # After a restart of the gateway, clients reconnect when it accepts connections again.
 _RECONNECT = b"retry: 2000\n\n"
+# Part of an event that waits in the buffer of a connection whose client reads slowly. The event itself is shared.
+_PART_BYTES = 64 * 1024
 _KEEP_ALIVE = b": keep-alive\n\n"
 # X-Accel-Buffering: nginx would buffer the events.
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -40,7 +44,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     204: {
         "description": "The job is final and the last event was received: there are no more events, do not reconnect."
     },
-    **responses(InvalidRequest, NotFound),
+    **responses(InvalidRequest, NotFound, TooManyWaits),
 }
 
 STREAMS = Gauge("asr_gateway_event_streams", "Open event streams of jobs")
@@ -81,22 +85,55 @@ async def stream_job_events(
     snapshot = await services.find_job((client.id, job_id))
     if snapshot.final and last_event_id == snapshot.version.number:
         return Response(status_code=204, headers=_HEADERS)
-    return StreamingResponse(_events(services.waiters, snapshot), headers=_HEADERS, media_type="text/event-stream")
+    body = services.job_lists.body(snapshot)
+    with ExitStack() as held:
+        held.enter_context(services.wait_limits.hold(client.id, shown_bytes=len(body)))
+        events = _events(services.waiters, snapshot, services.job_lists.body)
+        return _HoldingResponse(events, held.pop_all())
 
 
-async def _events(waiters: JobWaiters, snapshot: JobSnapshot) -> AsyncIterator[bytes]:
-    with STREAMS.track_inprogress():
-        yield _RECONNECT
-        # Also if the client has seen this version: the waiting reason may have changed within it.
-        yield _event(snapshot)
-        while not (snapshot.final or waiters.closed):
-            try:
-                changed = await waiters.until_changed(snapshot.version, KEEP_ALIVE_S)
-            except NotFound:
-                return
-            snapshot = changed or snapshot
-            yield _event(snapshot) if changed else _KEEP_ALIVE
+class _HoldingResponse(StreamingResponse):
+    """Releases `held` at the end of the stream, however it ends."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, events: AsyncIterator[bytes], held: ExitStack) -> None:
+        super().__init__(events, headers=_HEADERS)
+        self._held = held
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._held, STREAMS.track_inprogress():
+            await super().__call__(scope, receive, send)
 
 
-def _event(snapshot: JobSnapshot) -> bytes:
-    return b"event: job\nid: %d\ndata: %b\n\n" % (snapshot.version.number, job_bytes(snapshot))
+async def _events(
+    waiters: JobWaiters, snapshot: JobSnapshot, body_of: Callable[[JobSnapshot], bytes]
+) -> AsyncIterator[bytes]:
+    yield _RECONNECT
+    changed: JobSnapshot | None = snapshot
+    while True:
+        # First also if the client has seen this version: the waiting reason may have changed within it.
+        if changed is None:
+            yield _KEEP_ALIVE
+        else:
+            snapshot = changed
+            for part in _event_parts(snapshot, body_of(snapshot)):
+                yield part
+        if snapshot.final or waiters.closed:
+            return
+        try:
+            changed = await waiters.until_changed(snapshot.version, KEEP_ALIVE_S)
+        except NotFound:
+            return
+
+
+def _event_parts(snapshot: JobSnapshot, body: bytes) -> Iterator[bytes]:
+    """The event in one part if it is small."""
+    head = b"event: job\nid: %d\ndata: " % snapshot.version.number
+    if len(body) <= _PART_BYTES:
+        yield head + body + b"\n\n"
+        return
+    yield head
+    for start in range(0, len(body), _PART_BYTES):
+        yield body[start : start + _PART_BYTES]
+    yield b"\n\n"

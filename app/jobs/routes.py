@@ -15,12 +15,13 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from app.api.conditional import not_modified, validator_headers
 from app.api.dependencies import SessionsDep
 from app.api.headers import all_headers, first_header
-from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, decode_cursor, paginate, scoped_key
+from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, decode_cursor, encode_cursor, paginate, scoped_key
 from app.api.problems import responses
 from app.api.request_body import decode_json, parse_body
 from app.api.strict_route import prefixed_query, query_prefix, query_values, validate_request
 from app.catalogue import RegionName
 from app.clients.authentication import AuthenticatedRequestRoute, AuthenticatedRoute, ClientDep, authenticated_client
+from app.clients.service import CurrentClient
 from app.db import transaction
 from app.errors import (
     DatabaseUnavailable,
@@ -35,6 +36,7 @@ from app.errors import (
     NothingToRetry,
     RegionNotServed,
     TooManyWaitingFiles,
+    TooManyWaits,
     UnknownModel,
 )
 from app.jobs.bound_accounts import bind_accounts
@@ -118,8 +120,10 @@ async def create_job(request: Request) -> Response:
     if not created.replayed:
         services.wakeup.notify()
     # The job is durable: an error now would make the client send it again.
-    with suppress(DatabaseUnavailable, NotFound):
-        snapshot = await _wait(request, snapshot, wait_s(request, values.query.wait, values.header.prefer))
+    timeout_s = wait_s(request, values.query.wait, values.header.prefer)
+    if timeout_s and not snapshot.final:
+        with suppress(DatabaseUnavailable, NotFound, TooManyWaits), services.wait_limits.hold(client.id):
+            snapshot = await _wait(request, snapshot, timeout_s)
     headers = {"Location": f"/v1/jobs/{snapshot.job.id}", **await services.retry_after(snapshot)}
     if created.replayed:
         headers["Idempotency-Replayed"] = "true"
@@ -137,8 +141,11 @@ async def create_job(request: Request) -> Response:
 )
 async def list_jobs(request: Request) -> Response:
     """Pages stay stable while new jobs arrive. A job must match all filters. Each job shows its first 100 files.
+
+    A page ends early, with a `next_cursor`, at the job with which it reaches 8 MiB.
     \f
-    One statement, one more if jobs changed since this process last listed them, and the token's.
+    One statement, one more if jobs changed since this process last listed them, and the token's. Jobs of many files
+    are read in several statements of about 16 MB.
     """
     client = authenticated_client(request)
     query = validate_request(LIST_JOBS, query=query_values(request, repeatable="status")).query
@@ -154,9 +161,11 @@ async def list_jobs(request: Request) -> Response:
         metadata=prefixed_query(request, "metadata."),
         before_id=before_id,
     )
-    jobs = await job_services(request).job_lists.page(client.id, filters, query.limit + 1)
-    page, next_cursor = paginate(jobs, query.limit, lambda job: ("jobs", job[0]), client.cursor_key)
-    return _json(page_bytes([msgspec.Raw(body) for _, body in page], next_cursor))
+    listed = await job_services(request).job_lists.page(client.id, filters, query.limit)
+    next_cursor = None
+    if listed.more and listed.jobs:
+        next_cursor = encode_cursor(("jobs", listed.jobs[-1][0]), client.cursor_key)
+    return _json(page_bytes([msgspec.Raw(body) for _, body in listed.jobs], next_cursor))
 
 
 @request_router.get(
@@ -168,7 +177,7 @@ async def list_jobs(request: Request) -> Response:
     responses={
         200: {"headers": _READ},
         304: {"description": "The job has not changed since the response with this ETag.", "headers": _READ},
-        **responses(InvalidRequest, NotFound),
+        **responses(InvalidRequest, NotFound, TooManyWaits),
     },
 )
 async def get_job(request: Request) -> Response:
@@ -183,7 +192,10 @@ async def get_job(request: Request) -> Response:
     )
     services = job_services(request)
     snapshot = await services.find_job((client.id, values.job_id))
-    snapshot = await _wait(request, snapshot, wait_s(request, values.query.wait, values.header.prefer))
+    timeout_s = wait_s(request, values.query.wait, values.header.prefer)
+    if timeout_s and not snapshot.final:
+        with services.wait_limits.hold(client.id):
+            snapshot = await _wait(request, snapshot, timeout_s)
     etag = job_etag(snapshot)
     more = await services.retry_after(snapshot) | preference_applied(request)
     return not_modified(request, etag, more) or _json(job_bytes(snapshot), validator_headers(etag) | more)
@@ -337,8 +349,6 @@ async def list_job_deliveries(
 
 async def _wait(request: Request, snapshot: JobSnapshot, timeout_s: int) -> JobSnapshot:
     """The job after the wait, which holds no connection to the database."""
-    if not timeout_s or snapshot.final:
-        return snapshot
     services, job_id = job_services(request), snapshot.job.id
     final = await wait_for_job(request, services.waiters, job_id, timeout_s)
     return final or await services.find_job((request.state.client.id, job_id))

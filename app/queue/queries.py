@@ -35,6 +35,7 @@ from app.errors import NotFound
 from app.identifiers import lowest_id_at
 from app.queue.job_json import (
     FILE_JSON,
+    FILES_SHOWN,
     JOB_COLUMNS,
     WAITING_REASON,
     JobFile,
@@ -101,6 +102,17 @@ async def find_own_jobs(
     client_ids, job_ids = zip(*set(keys), strict=True)
     rows = await _FIND_OWN.fetch(connection, client_ids=client_ids, values=job_ids)
     return {(row["client_id"], row["id"]): read_job(row) for row in rows}
+
+
+async def find_first_jobs(
+    connection: RawConnection, client_id: UUID, job_ids: Sequence[UUID], *, read_bytes: int
+) -> list[JobSnapshot]:
+    """Those of the client's jobs that exist, newest first, up to about `read_bytes` of JSON. One statement.
+
+    At least one job. The size of a job is estimated by the number of its files, with the longest possible URLs.
+    """
+    rows = await _FIND_FIRST.fetch(connection, client_id=client_id, job_ids=job_ids, read_bytes=read_bytes)
+    return [read_job(row) for row in rows]
 
 
 async def find_by_keys(
@@ -239,6 +251,8 @@ def _list_statement(conditions: frozenset[str], limit: int) -> CompiledQuery:
 _WAITING_REASON = literal_column(WAITING_REASON, Text).label("waiting_reason")
 _JOB_COLUMNS: list[ColumnElement[Any]] = [literal_column(sql).label(name) for name, sql in JOB_COLUMNS.items()]
 
+# A file shows a URL of up to 4,096 characters and an error message of up to 500.
+_MOST_JOB_BYTES = f"octet_length(CAST(parameters AS text)) + 5000 * least(files_total, {FILES_SHOWN})"
 _JOBS = select(*_JOB_COLUMNS).select_from(Job)
 _CONDITIONS: Mapping[str, ColumnElement[bool]] = {
     "statuses": Job.status == any_(bindparam("statuses", type_=ARRAY(Text))),
@@ -264,6 +278,20 @@ def _of_clients(column: Any, kind: TypeEngine[Any], *more: Any) -> Select[Any]:
     return select(Job.client_id, *more, *_JOB_COLUMNS).join_from(Job, wanted, matches)
 
 
+def _first_by_size() -> Select[Any]:
+    """The newest of the jobs, as many as fit into `read_bytes`, and one more."""
+    wanted = (Job.id == any_(bindparam("job_ids", type_=ARRAY(Uuid)))) & (Job.client_id == bindparam("client_id"))
+    weighed = select(Job.id, literal_column(_MOST_JOB_BYTES, BigInteger).label("bytes")).where(wanted).subquery()
+    total = func.sum(weighed.c.bytes).over(order_by=weighed.c.id.desc())
+    sized = select(weighed.c.id, (total - weighed.c.bytes).label("bytes_before")).subquery()
+    return (
+        _JOBS.join(sized, sized.c.id == Job.id)
+        .where(sized.c.bytes_before < bindparam("read_bytes", type_=BigInteger))
+        .order_by(Job.id.desc())
+    )
+
+
+_FIND_FIRST = CompiledQuery(_first_by_size())
 _FIND_OWN = CompiledQuery(_of_clients(Job.id, Uuid()))
 _FIND_BY_KEYS = CompiledQuery(_of_clients(Job.idempotency_key, Text(), Job.idempotency_key, Job.request_sha256))
 _FIND_MANY = CompiledQuery(
