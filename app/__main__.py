@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
+    from app.db import Sessions
     from app.sandbox import RunningSandbox
 
 T = TypeVar("T")
@@ -313,15 +314,25 @@ def list_clients() -> None:
 
 
 @clients.command("revoke")
-def revoke_client(name: Annotated[str, typer.Argument()]) -> None:
-    """Revoke the client's token permanently. Its jobs continue.
+def revoke_client(
+    name: Annotated[str, typer.Argument()],
+    *,
+    cancel_jobs: Annotated[
+        bool, typer.Option("--cancel-jobs", help="Cancel all jobs of the client, also if it is revoked already.")
+    ] = False,
+) -> None:
+    """Revoke the client's token permanently. Its webhook deliveries end.
 
-    The built-in client `default` gets a new token at the next start.
+    Its jobs continue, and are billed, unless --cancel-jobs is given. The built-in client `default` gets a new token
+    at the next start.
     """
     from app.clients import service
+    from app.queue import revocation
 
-    _with_database(lambda session: service.revoke_client(session, name))
+    canceled = _with_sessions(lambda sessions: revocation.revoke_client(sessions, name, cancel_jobs=cancel_jobs))
     print(f"The token of the client {name} is revoked.")
+    if cancel_jobs:
+        print(f"Jobs canceled: {canceled}.")
     if name == service.DEFAULT_CLIENT:
         print("The next start of `serve` generates a new token, or needs a new API_TOKEN if that is set.")
 
@@ -375,8 +386,20 @@ def _default_token(settings: Settings, url: str) -> str:
 
 def _with_database(work: Callable[["AsyncSession"], Coroutine[Any, Any, T]]) -> T:
     """The result of `work` in a transaction."""
+
+    async def in_transaction(sessions: "Sessions") -> T:
+        from app.db import transaction
+
+        async with transaction(sessions) as session:
+            return await work(session)
+
+    return _with_sessions(in_transaction)
+
+
+def _with_sessions(work: Callable[["Sessions"], Coroutine[Any, Any, T]]) -> T:
+    """The result of `work`, which makes its own transactions."""
     settings = _start()
-    from app.db import create_engine, create_sessions, transaction
+    from app.db import create_engine, create_sessions
     from app.server import startup
 
     url = startup.open_database(settings, patience_s=0)
@@ -384,15 +407,14 @@ def _with_database(work: Callable[["AsyncSession"], Coroutine[Any, Any, T]]) -> 
         startup.migrate_database(url)  # nothing else migrates an embedded database
     startup.wait_for_schema(url, patience_s=0)
 
-    async def in_transaction() -> T:
+    async def on_engine() -> T:
         engine = create_engine(url, pool_size=1, application_name="asr-gateway clients")
         try:
-            async with transaction(create_sessions(engine)) as session:
-                return await work(session)
+            return await work(create_sessions(engine))
         finally:
             await engine.dispose()
 
-    return asyncio.run(in_transaction())
+    return asyncio.run(on_engine())
 
 
 def _show_sandbox(running: "RunningSandbox") -> None:

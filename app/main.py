@@ -16,7 +16,7 @@ from app.api.openapi.v30 import to_openapi_30
 from app.clients import routes as clients
 from app.clients.authentication import AuthenticatedRoute, Authenticator, require_token
 from app.db import Sessions
-from app.jobs import event_stream, transcript_deletion, webhook_docs
+from app.jobs import client_revocation, event_stream, transcript_deletion, webhook_docs
 from app.jobs import routes as jobs
 from app.jobs.dependencies import JobServices
 from app.jobs.long_poll import JobWaiters
@@ -119,7 +119,7 @@ def _add_routes(app: FastAPI) -> None:
     for router in (uploads.upload_router, uploads.content_router):
         app.include_router(router)
     app.include_router(models_routes.models_router(AuthenticatedRoute))
-    for router in (clients.router, health.router, docs.router):
+    for router in (clients.router, client_revocation.router, health.router, docs.router):
         app.include_router(router)
     webhook_docs.add_webhooks(app)
     app.openapi = partial(build_openapi, app)  # type: ignore[method-assign]  # the way that FastAPI documents

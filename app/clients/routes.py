@@ -1,9 +1,10 @@
-"""`/v1/clients`: manages clients and their tokens. Requires ADMIN_TOKEN."""
+"""`/v1/clients`: creates and lists clients. Requires ADMIN_TOKEN. `app.jobs.client_revocation` revokes them."""
 
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
+import structlog
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -24,6 +25,8 @@ router = APIRouter(
     tags=["clients"],
     responses=responses(AdminDisabled, Forbidden),
 )
+
+log = structlog.get_logger(__name__)
 
 _EXAMPLE: dict[str, JsonValue] = {
     "id": "019ab0a4-2b1d-7e04-8a55-0b6e9f6c2d10",
@@ -70,6 +73,7 @@ class CreatedClient(Client):
 async def create_client(new: NewClient, sessions: SessionsDep, response: Response) -> CreatedClient:
     async with transaction(sessions) as session:
         client, token = await service.create_client(session, new.name)
+    log.warning("client created", created=str(client.id), name=client.name)
     response.headers.update({"Location": f"/v1/clients/{client.id}", "Cache-Control": "no-store"})
     return CreatedClient(**Client.model_validate(client).model_dump(), token=token)
 
@@ -93,16 +97,3 @@ async def get_client(client_id: UUID, sessions: SessionsDep) -> Client:
     """Includes revoked clients."""
     async with transaction(sessions) as session:
         return Client.model_validate(await service.get_client(session, client_id))
-
-
-@router.delete(
-    "/{client_id}",
-    summary="Revoke a client",
-    status_code=204,
-    responses={204: {"description": "The client is revoked."}},
-)
-async def revoke_client(client_id: UUID, sessions: SessionsDep) -> Response:
-    """The token is refused at once and permanently. The client's jobs continue; the API no longer shows them."""
-    async with transaction(sessions) as session:
-        await service.revoke_client_by_id(session, client_id)
-    return Response(status_code=204)

@@ -74,7 +74,17 @@ async def revoke_client(session: AsyncSession, name: str) -> Client:
 
 
 async def revoke_client_by_id(session: AsyncSession, client_id: UUID) -> Client:
+    """As `revoke_client`."""
     return await _revoke(session, Client.id == client_id, "There is no active client with this id.")
+
+
+async def find_revoked(session: AsyncSession, client: UUID | str) -> Sequence[Client]:
+    """The revoked client with this id, or all revoked clients with this name. Raises NotFound."""
+    condition = Client.id == client if isinstance(client, UUID) else Client.name == client
+    found = (await session.scalars(select(Client).where(condition, Client.revoked_at.is_not(None)))).all()
+    if not found:
+        raise NotFound(f"There is no client {client}.")
+    return found
 
 
 async def is_revoked(session: AsyncSession, token: str) -> bool:

@@ -89,7 +89,7 @@ class Attempt:
 async def enqueue(session: AsyncSession, events: Sequence[Event]) -> None:
     """Store events, in one statement. Call it in the transaction that causes the events.
 
-    Events for a URL that answered 410 Gone are stored as disabled and not sent.
+    Events for a URL that answered 410 Gone, and those of a revoked client, are stored as disabled and not sent.
     """
     if not events:
         return
@@ -152,6 +152,8 @@ async def claim(session: AsyncSession, in_flight: Collection[ClaimedDelivery]) -
 async def record(session: AsyncSession, claim: ClaimedDelivery, attempt: Attempt) -> bool:
     """Log the attempt and set the next status. Returns False, and logs nothing, if the lease was lost."""
     status, wait_s = _next_status(claim, attempt)
+    if status == "pending" and await session.scalar(_IS_REVOKED, {"client_id": claim.client_id}):
+        status = "disabled"
     values = {"id": claim.id, "token": claim.token, "status": status, "wait_s": wait_s}
     number = await session.scalar(_RECORD, values)
     if number is None:
@@ -193,6 +195,11 @@ async def enable_url(session: AsyncSession, client_id: UUID, url: str) -> None:
     await session.execute(_ENABLE, {"client_id": client_id, "url_sha256": _url_sha256(url)})
 
 
+async def end_deliveries(session: AsyncSession, client_id: UUID) -> None:
+    """Disable the waiting deliveries of a client that is revoked. Those in progress end with their attempt."""
+    await session.execute(_END, {"client_id": client_id})
+
+
 def _url_sha256(url: str) -> bytes:
     return hashlib.sha256(url.encode()).digest()
 
@@ -215,14 +222,15 @@ def _host(url: str) -> str:
 _ENQUEUE = text("""
     INSERT INTO deliveries (id, job_id, client_id, type, url, host, body, status, finished_at)
     SELECT new.id, new.job_id, new.client_id, new.type, new.url, new.host, new.body,
-        CASE WHEN disabled_at IS NULL THEN 'pending' ELSE 'disabled' END,
-        CASE WHEN disabled_at IS NULL THEN NULL ELSE now() END
+        CASE WHEN disabled_at IS NULL AND revoked_at IS NULL THEN 'pending' ELSE 'disabled' END,
+        CASE WHEN disabled_at IS NULL AND revoked_at IS NULL THEN NULL ELSE now() END
     FROM unnest(
         CAST(:ids AS uuid[]), CAST(:job_ids AS uuid[]), CAST(:client_ids AS uuid[]), CAST(:types AS text[]),
         CAST(:urls AS text[]), CAST(:hashes AS bytea[]), CAST(:hosts AS text[]), CAST(:bodies AS text[])
     ) AS new (id, job_id, client_id, type, url, url_sha256, host, body)
     LEFT JOIN webhook_disabled_urls AS disabled
         ON disabled.client_id = new.client_id AND disabled.url_sha256 = new.url_sha256
+    LEFT JOIN clients ON clients.id = new.client_id
 """).bindparams(bindparam("hashes", type_=ARRAY(LargeBinary)))
 
 # A destination is one host of one client. One index probe per destination lists the destinations, and a few more find
@@ -286,6 +294,8 @@ _POSTPONE = text("""
     WHERE id = :id AND lease_token = :token
 """)
 
+_IS_REVOKED = text("SELECT revoked_at IS NOT NULL FROM clients WHERE id = :client_id")
+
 # An event is stored in the transaction that ends its job, so both have the same instant until the job is retried.
 _RECORD = text("""
     UPDATE deliveries SET status = next.status, attempts = attempts + 1,
@@ -299,6 +309,14 @@ _RECORD = text("""
     ) AS next
     WHERE deliveries.id = next.id AND lease_token = :token
     RETURNING attempts
+""")
+
+_END = text("""
+    UPDATE deliveries SET status = 'disabled', finished_at = now()
+    WHERE id IN (
+        SELECT id FROM deliveries WHERE status = 'pending' AND client_id = :client_id AND lease_token IS NULL
+        FOR UPDATE SKIP LOCKED
+    )
 """)
 
 _LOG = text("""

@@ -1,0 +1,43 @@
+"""DELETE /v1/clients/{id}. It is here because it may cancel jobs, which `app.clients` does not know."""
+
+from typing import Annotated
+from uuid import UUID
+
+import structlog
+from fastapi import APIRouter, Query, Request, Response
+
+from app.api.problems import responses
+from app.clients.authentication import AdminRoute
+from app.errors import AdminDisabled, Forbidden, NotFound
+from app.jobs.dependencies import job_services
+from app.queue.revocation import revoke_client as revoke
+
+router = APIRouter(prefix="/v1/clients", route_class=AdminRoute, tags=["clients"])
+log = structlog.get_logger(__name__)
+
+
+@router.delete(
+    "/{client_id}",
+    operation_id="revokeClient",
+    summary="Revoke a client",
+    status_code=204,
+    responses={204: {"description": "The client is revoked."}, **responses(AdminDisabled, Forbidden, NotFound)},
+)
+async def revoke_client(
+    request: Request,
+    client_id: UUID,
+    *,
+    cancel_jobs: Annotated[bool, Query(description="Cancel all jobs of the client too.")] = False,
+) -> Response:
+    """The token is refused at once and permanently. Waiting webhook deliveries of the client end.
+
+    The client's jobs continue, and are billed, unless `cancel_jobs` is true; the API no longer shows them. With
+    `cancel_jobs` the response is sent when all jobs are canceled. The call then works for a revoked client too: repeat
+    it if the connection breaks.
+    """
+    services = job_services(request)
+    canceled = await revoke(services.sessions, client_id, cancel_jobs=cancel_jobs)
+    if canceled:
+        services.wakeup.notify()
+    log.warning("client revoked", revoked=str(client_id), jobs_canceled=canceled)
+    return Response(status_code=204)
