@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator
 from datetime import datetime
 from enum import StrEnum
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 from urllib.parse import unquote, urlsplit

@@ -142,6 +142,12 @@ class TooManyTestPings(RateLimited):
     code = "too_many_test_pings"
 
 
+class TooManyWrongTokens(RateLimited):
+    """Wrong admin tokens came from the caller's address. Its admin calls are refused for a minute."""
+
+    code = "too_many_wrong_tokens"
+
+
 class TooManyWaits(RateLimited):
     """The client has too many long polls and event streams open."""
 

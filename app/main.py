@@ -82,7 +82,7 @@ def create_app(
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
     add_problem_handlers(app, require_token=require_token)
-    add_middleware(app)
+    add_middleware(app, cors_allowed_origins=settings.cors_allowed_origins)
     _add_routes(app)
     connect(app, settings, sessions=sessions, waiters=waiters, wakeup=wakeup, http=http)
     return app

@@ -7,7 +7,7 @@ from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -16,6 +16,10 @@ from app.catalogue import REGIONS, RegionName
 
 _ACCOUNT_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _KEY = re.compile(r"[\x21-\x7e]{1,512}")
+_URL_SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,31}(?=://)", re.IGNORECASE)
+_ORIGIN = re.compile(r"https?://[a-z0-9.\[\]:-]{1,255}", re.IGNORECASE)
+_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+MIN_TOKEN_CHARS = 8
 _SECRETS = {
     "API_TOKEN",
     "ADMIN_TOKEN",
@@ -68,8 +72,8 @@ class Settings(BaseSettings):
     data_dir: Path = Path("./data")
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
-    api_token: SecretStr | None = Field(None, min_length=1)
-    admin_token: SecretStr | None = Field(None, min_length=1)
+    api_token: SecretStr | None = None
+    admin_token: SecretStr | None = None
     dashscope_beijing_api_key: SecretStr | None = None
     dashscope_singapore_api_key: SecretStr | None = None
     dashscope_beijing_base_url: str = "https://dashscope.aliyuncs.com/api/v1"
@@ -82,6 +86,7 @@ class Settings(BaseSettings):
     dashscope_singapore_max_files_per_task: int | None = Field(None, ge=1, le=100)
     default_region: RegionName | None = None
     webhook_allowed_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
+    cors_allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
     client_requests_per_s: int | None = Field(None, ge=1, le=100_000)
     client_waiting_files: int | None = Field(None, ge=1, le=10_000_000)
     # Where uploads are kept: s3://bucket/prefix or file:///folder. Unset: in DashScope's temporary storage.
@@ -102,11 +107,38 @@ class Settings(BaseSettings):
         except ValueError:
             raise ValueError("needs networks such as 10.20.0.0/16,fd00::/8 with no host bits set") from None
 
+    @field_validator("cors_allowed_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        origins = tuple(part.strip().rstrip("/") for part in value.split(",") if part.strip())
+        if origins != ("*",) and not all(_ORIGIN.fullmatch(origin) for origin in origins):
+            raise ValueError("needs origins such as https://app.example.com,https://other.example:8443, or * alone")
+        return origins
+
+    @field_validator("api_token", "admin_token")
+    @classmethod
+    def _check_token(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < MIN_TOKEN_CHARS:
+            raise ValueError(f"needs at least {MIN_TOKEN_CHARS} characters, better 16 or more random ones")
+        return value
+
     @field_validator("database_url")
     @classmethod
     def _check_database_url(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and urlsplit(value.get_secret_value()).scheme not in {"postgresql", "postgres"}:
+        """Names the part of the URL that is wrong. The rest may be a password."""
+        if value is None:
+            return value
+        url = value.get_secret_value()
+        scheme = _URL_SCHEME.match(url)
+        if scheme is None:
             raise ValueError("needs a URL that starts with postgresql://")
+        if scheme[0].lower() not in {"postgresql", "postgres"}:
+            raise ValueError(f"got a URL that starts with {scheme[0]}://, needs one that starts with postgresql://")
+        modes = parse_qs(urlsplit(url).query).get("sslmode", [])
+        if unknown := [mode for mode in modes if mode not in _SSL_MODES]:
+            raise ValueError(f"got sslmode={unknown[0][:32]}, needs one of {', '.join(_SSL_MODES)}")
         return value
 
     @field_validator("dashscope_beijing_base_url", "dashscope_singapore_base_url")
@@ -138,6 +170,12 @@ class Settings(BaseSettings):
                 "PUBLIC_URL is not set, needs the URL under which DashScope reaches this gateway, because UPLOAD_STORE"
                 " is a folder"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_tokens_differ(self) -> "Settings":
+        if self.admin_token is not None and self.admin_token == self.api_token:
+            raise ValueError("ADMIN_TOKEN got the value of API_TOKEN, needs another one")
         return self
 
     @model_validator(mode="after")
@@ -221,6 +259,8 @@ def _message(error: ValidationError) -> str:
         return message
     field = str(first["loc"][0])
     value = "a value that is not shown" if field.upper() in _SECRETS else repr(first["input"])
+    if message.startswith("got "):
+        return f"{field.upper()} {message}"
     need = message if first["type"] == "value_error" else f"needs {_expected(field) or message}"
     return f"{field.upper()} got {value}, {need}"
 

@@ -18,7 +18,15 @@ SECRET = "hunter2hunter2"
     [
         ("PORT", "eighty", "got 'eighty', needs a whole number from 0 to 65535"),
         ("PORT", "65536", "got '65536', needs a whole number from 0 to 65535"),
-        ("DATABASE_URL", f"mysql://asr:{SECRET}@db/asr", "got a value that is not shown, needs"),
+        ("DATABASE_URL", f"mysql://asr:{SECRET}@db/asr", "got a URL that starts with mysql://, needs one that starts"),
+        ("DATABASE_URL", f"{SECRET}:5432", "got a value that is not shown, needs a URL that starts with postgresql://"),
+        ("DATABASE_URL", f"postgresql://asr:{SECRET}@db/asr?sslmode=bogus", "got sslmode=bogus, needs one of disable,"),
+        ("RETENTION_DAYS", "30d", "got '30d', needs a whole number from 1 to 36500"),
+        ("API_TOKEN", "seven77", "got a value that is not shown, needs at least 8 characters"),
+        ("ADMIN_TOKEN", "a", "got a value that is not shown, needs at least 8 characters"),
+        ("CORS_ALLOWED_ORIGINS", "app.example.com", "got 'app.example.com', needs origins such as https://"),
+        ("CORS_ALLOWED_ORIGINS", "https://a.example/x", "got 'https://a.example/x', needs origins such as https://"),
+        ("CORS_ALLOWED_ORIGINS", "*,https://a.example", "got '*,https://a.example', needs origins such as"),
         (
             "DASHSCOPE_BEIJING_API_KEY",
             f"a={SECRET},a={SECRET}",
@@ -61,6 +69,27 @@ def test_an_invalid_value_is_reported_in_one_line(
     assert str(raised.value).startswith(f"{variable} {message}")
     assert "\n" not in str(raised.value)
     assert SECRET not in str(raised.value)
+
+
+def test_every_number_is_explained_in_plain_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = [
+        name
+        for name, field in Settings.model_fields.items()
+        if field.annotation in {int, float, int | None, float | None}
+    ]
+    assert len(numbers) > 8
+    for name in numbers:
+        with monkeypatch.context() as patch:
+            patch.setenv(name.upper(), "30d")
+            with pytest.raises(SettingsError) as raised:
+                load_settings()
+        assert re.fullmatch(rf"{name.upper()} got '30d', needs a (whole )?number [a-z0-9, ]+", str(raised.value))
+
+
+def test_equal_tokens_are_refused() -> None:
+    with pytest.raises(SettingsError) as raised:
+        load_settings({"api_token": SECRET, "admin_token": SECRET})
+    assert str(raised.value) == "ADMIN_TOKEN got the value of API_TOKEN, needs another one"
 
 
 def test_a_default_region_without_a_key_is_refused_when_the_other_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +137,7 @@ def test_settings_do_not_show_secrets() -> None:
         {
             "database_url": f"postgresql://asr:{SECRET}@db/asr",
             "api_token": SECRET,
-            "admin_token": SECRET,
+            "admin_token": f"{SECRET}2",
             "dashscope_beijing_api_key": f"main={SECRET}",
         }
     )

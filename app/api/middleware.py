@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from random import getrandbits
 from time import perf_counter
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -35,14 +36,46 @@ CLIENT_CLOSED_REQUEST = 499
 _PROBES = {"/livez", "/readyz", "/metrics"}  # called every few seconds: logged at level debug
 _NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 _CLOSE = {"Connection": "close"}
+_CORS_METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
+_CORS_REQUEST_HEADERS = (
+    "Authorization",
+    "Content-Type",
+    "Idempotency-Key",
+    "If-None-Match",
+    "Last-Event-ID",
+    "Prefer",
+    "Range",
+    "X-Request-ID",
+)
+_CORS_RESPONSE_HEADERS = (
+    "Content-Disposition",
+    "ETag",
+    "Idempotency-Replayed",
+    "Location",
+    "Preference-Applied",
+    "RateLimit",
+    "RateLimit-Policy",
+    "Retry-After",
+    "X-Request-ID",
+)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 log = structlog.get_logger(__name__)
 
 
-def add_middleware(app: FastAPI) -> None:
+def add_middleware(app: FastAPI, *, cors_allowed_origins: Sequence[str] = ()) -> None:
     """The last one added is the outermost: every response gets an id, a log line and a metric."""
-    for middleware in (BodySizeLimitMiddleware, HeadMiddleware, RequestContextMiddleware):
-        app.add_middleware(middleware)
+    app.add_middleware(BodySizeLimitMiddleware)
+    app.add_middleware(HeadMiddleware)
+    if cors_allowed_origins:
+        # Without credentials: a page sends its token in Authorization, and the gateway has no cookies.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=cors_allowed_origins,
+            allow_methods=_CORS_METHODS,
+            allow_headers=_CORS_REQUEST_HEADERS,
+            expose_headers=_CORS_RESPONSE_HEADERS,
+        )
+    app.add_middleware(RequestContextMiddleware)
 
 
 class RequestContextMiddleware:
@@ -115,6 +148,7 @@ class RequestContextMiddleware:
             status=status,
             duration_ms=round(duration_s * 1000, 1),
             client=client.name if client else None,
+            peer=scope["client"][0] if scope["client"] else None,
         )
 
 

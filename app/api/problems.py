@@ -98,6 +98,7 @@ PROBLEM_TYPES: dict[type[errors.GatewayError], ProblemType] = {
     errors.RateLimited: ProblemType(429, "Too many requests", {"Retry-After": "1"}),
     errors.TooManyWaitingFiles: ProblemType(429, "Too many files of this client wait", _RETRY),
     errors.TooManyTestPings: ProblemType(429, "Too many test pings", {"Retry-After": "1"}),
+    errors.TooManyWrongTokens: ProblemType(429, "Too many wrong admin tokens", {"Retry-After": "60"}),
     errors.TooManyWaits: ProblemType(429, "Too many long polls and event streams are open", _RETRY),
     errors.ServiceUnavailable: ProblemType(503, "Temporarily unavailable", _RETRY),
     errors.DatabaseUnavailable: ProblemType(503, "The database is temporarily unavailable", _RETRY),

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any
 
+import structlog
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
@@ -17,9 +18,12 @@ from app.batching import Batcher
 from app.clients.rate_limits import rate_limit_header, rate_limit_policy_header, rate_limiter
 from app.clients.service import CurrentClient, find_clients
 from app.clients.tokens import hash_token
+from app.clients.wrong_tokens import WrongTokens
 from app.db import Sessions, raw_connection
 from app.errors import AdminDisabled, Forbidden, RateLimited, Unauthorized
 from app.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 HOW_TO = "send it as `Authorization: Bearer <token>`"
 
@@ -39,6 +43,7 @@ class Authenticator:
         self._admin_token = settings.admin_token.get_secret_value().encode() if settings.admin_token else None
         self._clients = Batcher(partial(raw_connection, sessions), find_clients)
         self.rate_limiter = rate_limiter(settings)
+        self.wrong_tokens = WrongTokens()
         self._policy = rate_limit_policy_header(settings)
 
     async def current_client(self, request: Request) -> CurrentClient:
@@ -59,14 +64,19 @@ class Authenticator:
             await self.current_client(request)
 
     async def require_admin(self, request: Request) -> None:
-        """Raises AdminDisabled, Unauthorized, or Forbidden for the token of a client."""
+        """Raises AdminDisabled, TooManyWrongTokens, Unauthorized, or Forbidden for the token of a client."""
         if self._admin_token is None:
             raise AdminDisabled("Set ADMIN_TOKEN to manage clients over HTTP, or use `python -m app clients`.")
         token = bearer_token(request)
+        peer = request.client.host if request.client else ""
+        # Before the comparison: otherwise the pause would not stop a guess that is right.
+        self.wrong_tokens.check(peer)
         if self._is_admin(token):
             return
         if await self._clients(hash_token(token)):
             raise Forbidden("This is a client's token; clients are managed with ADMIN_TOKEN.")
+        self.wrong_tokens.count(peer)
+        log.warning("admin token refused", peer=peer)
         raise Unauthorized(f"This is not ADMIN_TOKEN; {HOW_TO}.")
 
     def _is_admin(self, token: bytes) -> bool:

@@ -17,13 +17,13 @@ from app.clients.authentication import AdminRoute
 from app.clients.service import NAME_PATTERN
 from app.clients.tokens import cursor_key, hash_token
 from app.db import transaction
-from app.errors import AdminDisabled, ClientExists, Forbidden, NotFound
+from app.errors import AdminDisabled, ClientExists, Forbidden, NotFound, TooManyWrongTokens
 
 router = APIRouter(
     prefix="/v1/clients",
     route_class=AdminRoute,
     tags=["clients"],
-    responses=responses(AdminDisabled, Forbidden),
+    responses=responses(AdminDisabled, Forbidden, TooManyWrongTokens),
 )
 
 log = structlog.get_logger(__name__)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from app.api.problems import responses
 from app.clients.authentication import AdminRoute
-from app.errors import AdminDisabled, Forbidden, NotFound
+from app.errors import AdminDisabled, Forbidden, NotFound, TooManyWrongTokens
 from app.jobs.dependencies import job_services
 from app.queue.revocation import revoke_client as revoke
 
@@ -21,7 +21,10 @@ log = structlog.get_logger(__name__)
     operation_id="revokeClient",
     summary="Revoke a client",
     status_code=204,
-    responses={204: {"description": "The client is revoked."}, **responses(AdminDisabled, Forbidden, NotFound)},
+    responses={
+        204: {"description": "The client is revoked."},
+        **responses(AdminDisabled, Forbidden, NotFound, TooManyWrongTokens),
+    },
 )
 async def revoke_client(
     request: Request,

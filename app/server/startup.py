@@ -4,13 +4,10 @@ import asyncio
 import errno
 import os
 import re
-import shlex
 import socket
-import stat
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -33,6 +30,7 @@ from app.errors import DatabaseUnavailable
 from app.logs import register_secrets
 from app.outages import connect_outage
 from app.readiness import read_revision
+from app.setting_warnings import setting_warnings
 from app.settings import Settings, SettingsError
 
 DATABASE_PATIENCE_S = 30.0
@@ -271,21 +269,5 @@ def _not_bound(host: str, port: int, error: OSError) -> Exception:
 
 def warn_of_settings(settings: Settings, *, needs_key: bool = True) -> None:
     """Log the warnings of `serve`, `api` and `poller` at their start."""
-    if needs_key and not settings.served_regions:
-        log.warning(
-            "no region has a key, so every job is refused: set DASHSCOPE_BEIJING_API_KEY or"
-            " DASHSCOPE_SINGAPORE_API_KEY; `serve --sandbox` needs no key"
-        )
-    _warn_of_readable_files(settings)
-
-
-def _warn_of_readable_files(settings: Settings) -> None:
-    """Warn if other users of the machine can read files with secrets or data."""
-    private = {Path(".env"): "chmod 600"}
-    if settings.database_url is None:
-        private[settings.data_dir] = "chmod o-rwx"
-    for path, remedy in private.items():
-        with suppress(OSError):
-            if path.stat().st_mode & stat.S_IROTH:
-                warning = f"other users of this machine can read {path}: {remedy} {shlex.quote(str(path))}"
-                log.warning(warning)
+    for warning in setting_warnings(settings, needs_key=needs_key):
+        log.warning("doubtful setting", detail=warning)

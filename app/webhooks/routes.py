@@ -3,6 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
+import structlog
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from app.api.dependencies import SessionsDep, SettingsDep
@@ -20,6 +21,7 @@ from app.webhooks.sender import Sender
 MAX_PINGS = 60
 PINGS_OVER_S = 60
 
+log = structlog.get_logger(__name__)
 router = APIRouter(prefix="/v1", route_class=AuthenticatedRoute, tags=["webhooks"])
 
 
@@ -65,7 +67,9 @@ async def rotate_webhook_secret(
     """
     response.headers["Cache-Control"] = "no-store"
     async with transaction(sessions) as session:
-        return WebhookSecret(secret=await signing_secrets.rotate_secret(session, client.id, revoke=revoke))
+        secret = await signing_secrets.rotate_secret(session, client.id, revoke=revoke)
+    log.warning("webhook secret rotated", client=client.name)
+    return WebhookSecret(secret=secret)
 
 
 @router.post(

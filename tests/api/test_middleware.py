@@ -84,6 +84,7 @@ async def test_log_line_has_no_query_and_no_token(small: httpx.AsyncClient) -> N
         "status": 200,
         "duration_ms": logs[0]["duration_ms"],
         "client": None,
+        "peer": "127.0.0.1",
     }
 
 
