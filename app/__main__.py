@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from datetime import datetime
 from enum import StrEnum
 from types import FrameType
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 from urllib.parse import unquote, urlsplit
 

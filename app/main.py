@@ -4,11 +4,11 @@ from functools import partial
 
 import httpx
 from fastapi import FastAPI
-from fastapi.responses import JSONResponse
 from starlette.datastructures import State
 
 from app import __version__
 from app.api import docs, health, models_routes
+from app.api.conditional import ConstantJson
 from app.api.exception_handlers import add_problem_handlers
 from app.api.middleware import add_middleware
 from app.api.openapi.document import build_openapi, operation_id
@@ -123,13 +123,6 @@ def _add_routes(app: FastAPI) -> None:
         app.include_router(router)
     webhook_docs.add_webhooks(app)
     app.openapi = partial(build_openapi, app)  # type: ignore[method-assign]  # the way that FastAPI documents
-    app.add_api_route("/openapi.json", partial(_show_openapi, app), include_in_schema=False)
-    app.add_api_route("/openapi-3.0.json", partial(_show_openapi_30, app), include_in_schema=False)
-
-
-async def _show_openapi(app: FastAPI) -> JSONResponse:
-    return JSONResponse(app.openapi())
-
-
-async def _show_openapi_30(app: FastAPI) -> JSONResponse:
-    return JSONResponse(to_openapi_30(app.openapi()))
+    document, document_30 = ConstantJson(app.openapi), ConstantJson(lambda: to_openapi_30(app.openapi()))
+    app.add_api_route("/openapi.json", document.respond, include_in_schema=False)
+    app.add_api_route("/openapi-3.0.json", document_30.respond, include_in_schema=False)

@@ -3,7 +3,7 @@
 import gzip
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -61,6 +61,25 @@ def json_response(request: Request, body: Any) -> Response:
     if compress:
         contents = gzip.compress(contents, _GZIP_LEVEL, mtime=0)
     return Response(contents, headers={**validator_headers(etag), **vary, **coding}, media_type="application/json")
+
+
+class ConstantJson:
+    """Responds with JSON that is built at the first request and then stays the same, with ETag, 304 and gzip."""
+
+    def __init__(self, build: Callable[[], Any]) -> None:
+        self._build = build
+        self._bodies: dict[str, bytes] = {}
+
+    async def respond(self, request: Request) -> Response:
+        if not self._bodies:
+            contents = msgspec.json.encode(self._build())
+            self._bodies = {"identity": contents, "gzip": gzip.compress(contents, mtime=0)}
+        coding = "gzip" if accepts_gzip(request) else "identity"
+        etag = strong_etag(self._bodies[coding])
+        headers = {"Vary": "Accept-Encoding"} | ({"Content-Encoding": coding} if coding == "gzip" else {})
+        return not_modified(request, etag, {"Vary": "Accept-Encoding"}) or Response(
+            self._bodies[coding], headers=validator_headers(etag) | headers, media_type="application/json"
+        )
 
 
 def is_wildcard(request: Request) -> bool:

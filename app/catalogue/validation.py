@@ -102,7 +102,7 @@ def validate_parameters(model: Model, parameters: Mapping[str, Any]) -> dict[str
     accepted = {parameter.name: parameter for parameter in model.parameters}
     faults = list(islice(_parameter_faults(model, accepted, parameters), _MAX_FAULTS))
     if faults:
-        raise InvalidRequest(_summary(faults), faults=faults)
+        raise InvalidRequest(f"{faults[0].pointer} {faults[0].detail}", faults=faults)
     return {name: canonical(accepted[name], parameters[name]) for name in sorted(parameters)}
 
 
@@ -183,9 +183,3 @@ def _not_served(
 
 def _listed(regions: Mapping[RegionName, Any] | Sequence[RegionName]) -> str:
     return " and ".join(regions)
-
-
-def _summary(faults: Sequence[Fault]) -> str:
-    if len(faults) > 1:
-        return f"{len(faults)} places in the parameters are wrong"
-    return f"{faults[0].pointer} {faults[0].detail}"

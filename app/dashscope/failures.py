@@ -167,6 +167,21 @@ FILE_FAILURES: dict[str, Row] = {
 }
 
 
+# For people, where DashScope gives a code alone.
+SENTENCES: dict[str, str] = {
+    "audio_too_long": "The recording is longer than the model allows.",
+    "audio_unreadable": "DashScope could not decode the audio: the format is wrong, the file is damaged, or it has no"
+    " audio track.",
+    "content_rejected": "DashScope's content inspection refused the file.",
+    "file_too_large": "The file is larger than the model allows.",
+    "file_unreachable": "DashScope could not download the file: check the URL and the end of its signature.",
+    "file_url_refused": "DashScope does not accept the string as a URL.",
+    "model_unavailable": "DashScope does not know the model.",
+    "upstream_error": "DashScope's engine failed.",
+    "upstream_refused": "DashScope refused the request and gave no reason.",
+}
+
+
 def classify_call(status: int, code: str | None, message: str) -> Failure:
     """Classify the response to a call: any status but 200, or a 200 with an error code."""
     row = _find(CALL_FAILURES, code) if code else None
@@ -177,7 +192,7 @@ def classify_call(status: int, code: str | None, message: str) -> Failure:
     if status == 400 and code == "Throttling.AllocationQuota":
         row = _REQUEST  # the quota of hot-word lists, not of calls
     kind, gateway_code = row or _by_status(status, has_code=code is not None)
-    return Failure(kind, gateway_code, _describe(code, message, status), code, status)
+    return Failure(kind, gateway_code, _describe(gateway_code, code, message, status), code, status)
 
 
 def classify_file(code: str | None, message: str) -> Failure:
@@ -187,7 +202,7 @@ def classify_file(code: str | None, message: str) -> Failure:
     """
     row = (_find(FILE_FAILURES, code) or _account_failure(code)) if code else None
     kind, gateway_code = row or _ENGINE
-    return Failure(kind, gateway_code, _describe(code, message, None), code)
+    return Failure(kind, gateway_code, _describe(gateway_code, code, message, None), code)
 
 
 def hide_other_urls(message: str, own_url: str) -> str:
@@ -232,10 +247,12 @@ def _by_status(status: int, *, has_code: bool) -> Row:
             return _BROKEN
 
 
-def _describe(code: str | None, message: str, status: int | None) -> str:
+def _describe(gateway_code: str, code: str | None, message: str, status: int | None) -> str:
     """The message without query strings: upstream may quote a file's URL, whose signature is a secret of its client."""
     if code and message and message != code:
         message = f"{code}: {message}"
+    elif code:
+        message = SENTENCES.get(gateway_code, code)
     text = message or code or (f"HTTP {status}" if status else "DashScope gave no reason")
     return _QUERY.sub("?…", text)[:MAX_MESSAGE_CHARS]
 

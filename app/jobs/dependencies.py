@@ -52,6 +52,7 @@ class JobServices:
     ) -> None:
         self.sessions = sessions
         self.served = tuple(settings.served_regions)
+        self.webhook_networks = settings.webhook_allowed_networks
         self.waiting_limit = settings.client_waiting_files
         self.create_job = job_creator(sessions, waiting_limit=self.waiting_limit)
         self.find_job = job_finder(sessions)

@@ -3,7 +3,6 @@
 The part of a docstring after `\\f` is not in the document.
 """
 
-from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -19,7 +18,6 @@ from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, decode_cursor, enco
 from app.api.problems import responses
 from app.api.request_body import decode_json, parse_body
 from app.api.strict_route import prefixed_query, query_prefix, query_values, validate_request
-from app.catalogue import RegionName
 from app.clients.authentication import AuthenticatedRequestRoute, AuthenticatedRoute, ClientDep, authenticated_client
 from app.clients.service import CurrentClient
 from app.db import transaction
@@ -40,7 +38,7 @@ from app.errors import (
     UnknownModel,
 )
 from app.jobs.bound_accounts import bind_accounts
-from app.jobs.dependencies import job_services, preference_applied, wait_for_job, wait_s
+from app.jobs.dependencies import JobServices, job_services, preference_applied, wait_for_job, wait_s
 from app.jobs.parameters import CREATE_JOB, GET_JOB, LIST_JOBS, CreateJob, GetJob, ListJobs
 from app.jobs.schemas import MAX_FILES, JobFilePage, JobPage
 from app.jobs.validation import validate_new_job
@@ -114,7 +112,7 @@ async def create_job(request: Request) -> Response:
     client = authenticated_client(request)
     services = job_services(request)
     body = await request.body()
-    values, new = await parse_body(body, partial(_read_new_job, request, client, services.served))
+    values, new = await parse_body(body, partial(_read_new_job, request, client, services))
     created = await services.create_job(await bind_accounts(services.sessions, new))
     snapshot = created.snapshot
     if not created.replayed:
@@ -302,20 +300,22 @@ async def delete_job(job_id: UUID, client: ClientDep, sessions: SessionsDep) -> 
 
 
 def _read_new_job(
-    request: Request, client: CurrentClient, served: Sequence[RegionName], body: bytes
+    request: Request, client: CurrentClient, services: JobServices, body: bytes
 ) -> tuple[CreateJob, NewJob]:
     """The request as it was sent, and the job that it asks for. Raises the errors of both validations."""
     values = validate_request(CREATE_JOB, query=query_values(request), header=_headers(request), **decode_json(body))
     if len(all_headers(request.scope, b"idempotency-key")) > 1:
         detail = "may be given once only"
         raise InvalidRequest(f"The Idempotency-Key {detail}.", faults=[Fault("/header/Idempotency-Key", detail)])
-    return values, validate_new_job(
+    new = validate_new_job(
         values.body,
         client_id=client.id,
         client_name=client.name,
         idempotency_key=values.header.idempotency_key,
-        served=served,
+        served=services.served,
+        webhook_networks=services.webhook_networks,
     )
+    return values, new
 
 
 def _headers(request: Request) -> dict[str, str]:

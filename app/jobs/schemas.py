@@ -13,12 +13,12 @@ MAX_FILES = 10_000
 # The first example is the one that /docs offers to try: a public recording, which the sandbox knows too.
 _SAMPLE = "https://dashscope.oss-cn-beijing.aliyuncs.com/samples/audio/paraformer/hello_world_female2.wav"
 _REQUEST_EXAMPLES: list[JsonValue] = [
-    {"file_urls": [_SAMPLE], "parameters": {"language_hints": ["zh", "en"]}, "metadata": {"call": "4711"}},
+    {"file_urls": [_SAMPLE], "parameters": {"language_hints": ["zh"]}, "metadata": {"call": "4711"}},
     {
         "file_urls": ["https://example.com/call-4711.wav", "https://example.com/call-4712.wav"],
         "model": "fun-asr",
         "region": "beijing",
-        "parameters": {"language_hints": ["zh", "en"], "diarization_enabled": True, "speaker_count": 2},
+        "parameters": {"language_hints": ["zh"], "diarization_enabled": True, "speaker_count": 2},
         "metadata": {"call": "4711"},
         "webhook_url": "https://example.com/hooks/asr",
     },

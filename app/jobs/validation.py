@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import orjson
@@ -15,6 +16,7 @@ from app.errors import Fault, InvalidRequest, json_pointer
 from app.jobs.schemas import JobRequest
 from app.queue.creation import NewJob
 from app.urls import FILE_URL, WEBHOOK_URL, UrlKind, encode_url, find_control_character
+from app.webhooks.addresses import Networks, is_permitted, literal_address
 
 MAX_PAIRS = 16
 MAX_KEY_LENGTH = 64
@@ -59,6 +61,7 @@ def validate_new_job(
     idempotency_key: str | None,
     served: Sequence[RegionName],
     client_name: str | None = None,
+    webhook_networks: Networks = (),
 ) -> NewJob:
     """Raises UnknownModel, ModelNotInRegion, RegionNotServed or InvalidRequest, each with all faults of the request."""
     faults: list[Fault] = []
@@ -66,7 +69,7 @@ def validate_new_job(
     faults.extend(_metadata_faults(request.metadata))
     webhook_url = request.webhook_url
     if webhook_url is not None:
-        webhook_url = _encode(webhook_url, "/webhook_url", WEBHOOK_URL, faults)
+        webhook_url = _encode_webhook_url(webhook_url, webhook_networks, faults)
     validated = _validate(request, served, faults)
     return NewJob(
         client_id=client_id,
@@ -88,12 +91,15 @@ def _validate(request: JobRequest, served: Sequence[RegionName], faults: Sequenc
             model=request.model, region=request.region, parameters=request.parameters, served=served
         )  # fmt: skip
     except InvalidRequest as error:
-        more = f" (and {len(faults)} more elsewhere)" if faults else ""
-        raise type(error)(f"{error.detail}{more}", faults=[*error.faults, *faults]) from None
+        found = [*error.faults, *faults]
+        raise type(error)(f"{error.detail}{_and_more(found)}.", faults=found) from None
     if faults:
-        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        raise InvalidRequest(f"{faults[0].pointer} {faults[0].detail}{more}.", faults=faults)
+        raise InvalidRequest(f"{faults[0].pointer} {faults[0].detail}{_and_more(faults)}.", faults=faults)
     return validated
+
+
+def _and_more(faults: Sequence[Fault]) -> str:
+    return f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
 
 
 def _encode_file_urls(urls: Sequence[str], faults: list[Fault]) -> list[str]:
@@ -102,6 +108,18 @@ def _encode_file_urls(urls: Sequence[str], faults: list[Fault]) -> list[str]:
     faults.extend(found[:MAX_URL_FAULTS])
     if len(found) > MAX_URL_FAULTS:
         faults.append(Fault("/file_urls", f"{len(found) - MAX_URL_FAULTS:,} more of its URLs are not valid"))
+    return encoded
+
+
+def _encode_webhook_url(url: str, allowed: Networks, faults: list[Fault]) -> str:
+    """Refuses a forbidden address in the URL itself. The addresses of a name are checked at each delivery."""
+    found: list[Fault] = []
+    encoded = _encode(url, "/webhook_url", WEBHOOK_URL, found)
+    address = None if found else literal_address(urlsplit(encoded).hostname or "")
+    if address and not is_permitted(address, allowed):
+        detail = "has an address that webhooks may not reach; use a public address, or ask the operator to add its"
+        found.append(Fault("/webhook_url", f"{detail} network to WEBHOOK_ALLOWED_NETWORKS"))
+    faults.extend(found)
     return encoded
 
 

@@ -16,8 +16,14 @@ SENTENCE_COLUMNS = ("begin_time", "end_time", "channel_id", "speaker_id", "text"
 BYTE_ORDER_MARK = "\ufeff"
 
 # Excel treats the full-width signs of Chinese and Japanese like the ASCII signs.
-_FORMULA = re.compile(r"[=@＝＠].|[+\-＋－](?![0-9]+(?:[.,][0-9]+)*[%％]?\Z).")
-_QUOTED = re.compile(r'[",\r\n]|\A[ \ufeff]|[ ]\Z')
+_SIGNS = r"(?:[=@＝＠].|[+\-＋－](?![0-9]+(?:[.,][0-9]+)*[%％]?\Z).)"
+# Characters without a width, which some spreadsheets drop in front of a formula.
+_INVISIBLE = (
+    r"[\xad\u034f\u061c\u115f\u1160\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb]"
+)
+_FORMULA = re.compile(f"(?:{_INVISIBLE}| )*+{_SIGNS}")
+# Where the decimal sign is a comma, Excel separates cells at semicolons. It then also reads `x;=1+1` as two cells.
+_QUOTED = re.compile(r'[",;\t\r\n]|\A[ \ufeff]|[ ]\Z')
 
 
 class SpokenSentence(NamedTuple):

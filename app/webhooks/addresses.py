@@ -4,7 +4,9 @@ Not public are loopback, private networks, link-local addresses (which include t
 and multicast. For an IPv6 address that contains an IPv4 address (mapped, NAT64, 6to4), the IPv4 address decides.
 """
 
+import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 Address = IPv4Address | IPv6Address
@@ -32,6 +34,18 @@ _NOT_PUBLIC = tuple(
 def is_permitted_port(port: int) -> bool:
     """True if webhooks may connect to the port, on any permitted address."""
     return port in _WEB_PORTS or port >= _FIRST_FREE_PORT
+
+
+def literal_address(host: str) -> str | None:
+    """The address that the host of a URL is, in any form that the resolver accepts; None for a name.
+
+    Resolvers also accept `127.1`, `0x7f000001` and `2130706433` for 127.0.0.1.
+    """
+    with suppress(ValueError):
+        return str(ip_address(host))
+    with suppress(OSError):
+        return socket.inet_ntoa(socket.inet_aton(host))
+    return None
 
 
 def is_permitted(address: str, allowed: Networks = ()) -> bool:

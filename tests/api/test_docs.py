@@ -1,6 +1,8 @@
 """`/docs` works without internet access."""
 
+import base64
 import gzip
+import hashlib
 import re
 from urllib.parse import urljoin
 
@@ -19,6 +21,36 @@ async def test_docs_page_loads_no_external_resources(stranger: httpx.AsyncClient
         assert not re.match(r"https?:|//", address)
         assert (await stranger.get(urljoin("/docs", address))).status_code == 200
     assert "://" not in page.text
+
+
+@pytest.mark.parametrize("path", ["/docs", "/docs/errors"])
+async def test_pages_restrict_what_a_browser_may_do(stranger: httpx.AsyncClient, path: str) -> None:
+    page = await stranger.get(path)
+    policy = dict(rule.strip().partition(" ")[::2] for rule in page.headers["content-security-policy"].split(";"))
+    assert (policy["default-src"], policy["frame-ancestors"], policy["base-uri"]) == ("'none'",) * 3
+    assert "unsafe" not in policy.get("script-src", "")
+    for script in re.findall(r"<script>(.*?)</script>", page.text, re.DOTALL):
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in policy["script-src"]
+    assert page.headers["referrer-policy"] == "no-referrer"
+    assert page.headers["x-frame-options"] == "DENY"
+    assert page.headers["x-content-type-options"] == "nosniff"
+
+
+async def test_docs_page_does_not_keep_the_token(stranger: httpx.AsyncClient) -> None:
+    assert "persistAuthorization" not in (await stranger.get("/docs")).text
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/openapi-3.0.json"])
+async def test_document_has_an_etag_and_is_compressed(stranger: httpx.AsyncClient, path: str) -> None:
+    plain = await stranger.get(path, headers={"Accept-Encoding": "identity"})
+    compressed = await stranger.get(path, headers={"Accept-Encoding": "gzip"})
+    assert compressed.headers["content-encoding"] == "gzip"
+    assert int(compressed.headers["content-length"]) < int(plain.headers["content-length"]) / 4
+    assert compressed.json() == plain.json()
+    assert compressed.headers["etag"] != plain.headers["etag"]
+    again = await stranger.get(path, headers={"If-None-Match": compressed.headers["etag"]})
+    assert (again.status_code, again.content, again.headers["vary"]) == (304, b"", "Accept-Encoding")
 
 
 async def test_example_of_the_docs_page_is_accepted(api: httpx.AsyncClient) -> None:

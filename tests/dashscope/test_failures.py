@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.dashscope.failures import Failure, FailureKind, classify_call, classify_file
+from app.dashscope.failures import FILE_FAILURES, SENTENCES, Failure, FailureKind, classify_call, classify_file
 from app.dashscope.wire import parse_error
 from tests.dashscope.samples import FOLDER
 
@@ -172,9 +172,11 @@ def test_table_has_every_sample_error(path: Path) -> None:
 @pytest.mark.parametrize(
     ("code", "message", "expected"),
     [
-        ("DECODE_ERROR", "DECODE_ERROR", "DECODE_ERROR"),
+        ("DECODE_ERROR", "DECODE_ERROR", SENTENCES["audio_unreadable"]),
         ("InvalidApiKey", "Invalid API-key provided.", "InvalidApiKey: Invalid API-key provided."),
-        ("DECODE_ERROR", "", "DECODE_ERROR"),
+        ("DECODE_ERROR", "", SENTENCES["audio_unreadable"]),
+        ("BRAND_NEW", "", "DashScope's engine failed."),
+        ("Arrearage", "", "Arrearage"),
         (None, "only words", "only words"),
         (None, "", "DashScope gave no reason"),
     ],
@@ -185,8 +187,14 @@ def test_message_has_code_and_text_without_repetition(code: str | None, message:
 
 def test_message_has_a_maximum_length() -> None:
     assert len(classify_call(400, "InvalidParameter", "x" * 10_000).message) == 500
-    assert len(classify_file("c" * 10_000, "").message) == 500
+    assert len(classify_file("c" * 10_000, "x").message) == 500
     assert len(classify_file(None, "x" * 10_000).message) == 500
+
+
+def test_every_code_of_a_failed_file_has_a_sentence() -> None:
+    codes = {code for kind, code in FILE_FAILURES.values() if kind is not FailureKind.NO_SPEECH}
+    assert codes <= SENTENCES.keys()
+    assert all(sentence.endswith(".") for sentence in SENTENCES.values())
 
 
 @pytest.mark.parametrize("kind", FailureKind)

@@ -12,9 +12,12 @@ from sqlalchemy import select
 
 from app.clients.service import CurrentClient
 from app.db import Sessions, transaction
+from app.main import create_app
 from app.queue.lifecycle import group_key
 from app.queue.models import File, Job
 from app.queue.wakeup import WakeUp
+from app.settings import load_settings
+from tests.api_fixtures import caller
 from tests.jobs.rows import count, finish
 
 URL = "https://example.com/a.wav"
@@ -297,5 +300,28 @@ async def test_body_in_latin_1_is_refused(api: httpx.AsyncClient) -> None:
 async def test_detail_counts_the_faults_outside_the_parameters(api: httpx.AsyncClient) -> None:
     body = {"file_urls": ["ftp://example.com/a.wav"], "parameters": {"speaker_count": 1000}}
     problem = (await api.post("/v1/jobs", json=body)).json()
-    assert problem["detail"] == "2 places in the parameters are wrong (and 1 more elsewhere)"
+    assert problem["detail"] == "/parameters/speaker_count needs an integer from 2 to 100 (and 2 more)."
     assert [error["pointer"] for error in problem["errors"]][-1] == "/file_urls/0"
+
+
+FORBIDDEN = ["10.1.2.3", "127.0.0.1:8000", "127.1", "2130706433", "0x7f000001", "[::1]", "[::ffff:10.0.0.1]"]
+
+
+@pytest.mark.parametrize("host", [*FORBIDDEN, "169.254.169.254", "100.64.0.1", "0.0.0.1", "user@192.168.0.1"])
+async def test_webhook_url_with_a_forbidden_address_is_refused(api: httpx.AsyncClient, host: str) -> None:
+    body = {"file_urls": [URL], "webhook_url": f"http://{host}/hook"}
+    response = await api.post("/v1/jobs", json=body)
+    assert response.status_code == 422
+    [fault] = response.json()["errors"]
+    assert fault["pointer"] == "/webhook_url"
+    assert "WEBHOOK_ALLOWED_NETWORKS" in fault["detail"]
+
+
+@pytest.mark.parametrize("host", ["8.8.8.8", "[2600::1]", "10.example", "localhost.example.com", "10.20.0.1"])
+async def test_webhook_url_with_another_host_is_accepted(
+    sessions: Sessions, api_client: tuple[CurrentClient, str], host: str
+) -> None:
+    settings = load_settings({"dashscope_beijing_api_key": "sk-1", "webhook_allowed_networks": "10.20.0.0/16"})
+    async with caller(create_app(settings, sessions=sessions), api_client[1]) as api:
+        response = await api.post("/v1/jobs", json={"file_urls": [URL], "webhook_url": f"https://{host}/hook"})
+        assert response.status_code == 202, response.text

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -77,6 +78,11 @@ def test_a_word_without_times_has_empty_cells() -> None:
         ("-3.5%", "-3.5%"),
         ("-", "-"),
         ("a=b", "a=b"),
+        ("\u200b=1+1", "'\u200b=1+1"),
+        ("\ufeff\u2060 @SUM(1)", "'\ufeff\u2060 @SUM(1)"),
+        ("\u3164＝1", "'\u3164＝1"),
+        ("\u200b-5", "\u200b-5"),
+        ("\u200bHi", "\u200bHi"),
     ],
 )
 def test_formulas_get_an_apostrophe_and_numbers_do_not(said: str, cell: str) -> None:
@@ -85,6 +91,18 @@ def test_formulas_get_an_apostrophe_and_numbers_do_not(said: str, cell: str) -> 
     (line,) = read_tsv(sentences_tsv(listed(talk)))
     assert (word["text"], word["speaker_id"]) == (cell, cell)
     assert (line["text"], line["speaker_id"], line["emotion"]) == (cell, cell, cell)
+
+
+def test_cells_that_excel_would_divide_are_quoted() -> None:
+    said = transcript(spoken((0, 5, "x;=1+1"), speaker_id="a;=2"))
+    assert list(words_csv(listed(said)))[1] == '0,"a;=2",0,5,"x;=1+1",\r\n'
+
+
+@pytest.mark.parametrize("character", [chr(code) for code in range(0x10000) if unicodedata.category(chr(code)) == "Cf"])
+def test_formula_behind_an_invisible_character_gets_an_apostrophe(character: str) -> None:
+    if not unicodedata.name(character).startswith(("ARABIC", "SYRIAC")):  # number and verse signs have a width
+        said = transcript(spoken((0, 5, f"{character}=1+1")))
+        assert read_csv(words_csv(listed(said)))[0]["text"] == f"'{character}=1+1"
 
 
 def test_tsv_has_a_line_per_sentence_with_emotion_and_event() -> None:
