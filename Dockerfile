@@ -1,4 +1,5 @@
 # One image, every role: `serve` (the default), `api`, `poller`, `migrate`, `sandbox`, `clients …`.
+# The newest 3.13.x, for its security fixes. To pin it: --build-arg PYTHON_IMAGE=python:3.13-slim@sha256:…
 ARG PYTHON_IMAGE=python:3.13-slim
 
 FROM ${PYTHON_IMAGE} AS build

@@ -18,7 +18,7 @@ ENV_FILE = Path(".env")
 MIN_SAFE_TOKEN_CHARS = 16
 _PREFIX = "DASHSCOPE_"
 # Variables of docker-compose.yml and of Compose itself, which reads the same `.env`.
-_COMPOSE = {"API_ADDRESS", "API_PORTS", "POSTGRES_PASSWORD"}
+_COMPOSE = {"API_ADDRESS", "API_PORTS", "POSTGRES_IMAGE", "POSTGRES_PASSWORD"}
 _COMPOSE_PREFIX = "COMPOSE_"
 _PRIVATE_SUFFIXES = (".internal", ".local", ".localdomain", ".localhost", ".svc")
 

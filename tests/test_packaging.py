@@ -13,6 +13,7 @@ from app import __version__
 from app.catalogue import REGIONS
 from app.sandbox import SandboxConfig
 from app.sandbox.config import API_PORT
+from app.setting_warnings import MIN_SAFE_TOKEN_CHARS
 from app.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -69,9 +70,28 @@ def test_the_sandbox_of_compose_gets_sandbox_keys_and_no_settings() -> None:
     for region in REGIONS:
         assert values[f"DASHSCOPE_{region.upper()}_API_KEY"] in SandboxConfig().keys[region]
         assert values[f"DASHSCOPE_{region.upper()}_BASE_URL"] == f"http://sandbox:{API_PORT}/{region}/api/v1"
-    assert values.keys() <= SETTINGS | {"COMPOSE_PROFILES"}
+    assert values.keys() <= SETTINGS | {"COMPOSE_PROFILES", "POSTGRES_PASSWORD"}
+    assert min(len(values[name]) for name in ("API_TOKEN", "POSTGRES_PASSWORD")) >= MIN_SAFE_TOKEN_CHARS
     (probe,) = [part for part in COMPOSE["services"]["sandbox"]["healthcheck"]["test"] if "/control/" in part]
     assert f"http://127.0.0.1:{API_PORT}/control/stats" in probe
+
+
+def test_every_service_of_compose_is_hardened() -> None:
+    for name, service in COMPOSE["services"].items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert {"mem_limit", "pids_limit", "tmpfs"} <= service.keys(), name
+        options = service["logging"]["options"]
+        assert (options["mode"], options["max-size"], options["max-file"]) == ("non-blocking", "20m", "5"), name
+
+
+def test_compose_has_no_default_password_and_its_variables_are_documented() -> None:
+    compose = (ROOT / "docker-compose.yml").read_text()
+    assert set(re.findall(r"\$\{POSTGRES_PASSWORD(..)", compose)) == {":?"}
+    example = (ROOT / ".env.example").read_text()
+    for variable in set(re.findall(r"\$\{([A-Z_]+)", compose)):
+        assert re.search(rf"^(?:# )?{variable}=", example, re.MULTILINE), variable
 
 
 def test_the_image_copies_existing_paths_of_the_build_context() -> None:
