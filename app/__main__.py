@@ -22,6 +22,7 @@ import typer
 from app import __version__
 from app.catalogue import REGIONS
 from app.errors import DatabaseUnavailable, GatewayError
+from app.log_stream import standard_error
 from app.logs import configure_logging, redact, register_secrets
 from app.settings import Settings, SettingsError, load_settings
 
@@ -343,7 +344,7 @@ def _minute(at: datetime | None) -> str:
 
 def _start() -> Settings:
     settings = load_settings()
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, stream=standard_error())
     register_secrets(_secrets(settings))
     return settings
 
