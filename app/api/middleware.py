@@ -138,7 +138,7 @@ class RequestContextMiddleware:
     def _record(self, scope: Scope, status: int, duration_s: float) -> None:
         route = getattr(scope.get("route"), "path_format", "unmatched")
         metrics.record_request(scope["method"], route, status, duration_s)
-        client = scope["state"].get("client")
+        client, peer = scope["state"].get("client"), scope.get("client")
         write = self._log.debug if route in _PROBES else self._log.info
         write(
             "request",
@@ -148,7 +148,7 @@ class RequestContextMiddleware:
             status=status,
             duration_ms=round(duration_s * 1000, 1),
             client=client.name if client else None,
-            peer=scope["client"][0] if scope["client"] else None,
+            peer=peer[0] if peer else None,
         )
 
 
