@@ -59,6 +59,15 @@ PROBLEMS: dict[str, str] = {
         "The client sent more than 60 test pings at once, or later more than one per second. The ping was not "
         "sent: wait for `Retry-After`."
     ),
+    "too_many_wrong_tokens": (
+        "Ten wrong admin tokens came from this address, each within a minute of the one before. All admin calls from"
+        " the address are refused for a minute. `python -m app clients` still works."
+    ),
+    "too_many_waits": (
+        "The client has 2,500 long polls and event streams open at this process, or the jobs of its event streams have"
+        " more than 64 MiB together. End some of them, or try again after `Retry-After`. A `POST` with `wait` does not"
+        " get this error: it responds without the wait."
+    ),
     "head_too_large": (
         "The path, the headers and the trailers are together larger than 64 KB. The connection is closed."
     ),
