@@ -13,7 +13,8 @@ MIN_OVER_BORDER = 4
 MAX_FOLDED = 400
 
 _QUOTES = str.maketrans(dict.fromkeys("“”„＂「」", '"'))
-_PART = re.compile(r'"([^"]*)"|([^\s"]+)')
+# A phrase has its marks at the begin and the end of a part. Other marks are punctuation, as in text that was copied.
+_PART = re.compile(r'(?<!\S)"([^"]*)"(?!\S)|(\S+)')
 _TOKEN = re.compile(f"(?P<run>{UNSPACED}+)|(?P<word>(?:(?!{UNSPACED}){LETTER})+)|(?P<gap>{SEPARATOR}+)")
 
 # Possessive: the pattern never continues with a separator, so backtracking would only cost time.

@@ -49,6 +49,14 @@ from tests.search.search_case import find, found, segmented, sentences
         ('well "order number" 订单', "well, 订单 order number"),
         ("hello,", "Hello world"),
         ('"hello', "Hello world"),
+        ("打开了？”大家", "谁把窗户打开了？”大家低头"),
+        ("问：“谁？”大家", "他问：“谁？”大家低头"),
+        ('say "yes', 'They say "yes" and go'),
+        ("2026", "رقم ٢٠٢٦٠٤١٥"),
+        ("९८७", "number 98765"),
+        ("1,280", "1,280.50 yuan"),
+        ('"138 0013 8000"', "call 138 0013 8000 now"),
+        ("v2.1", "version v2.10"),
     ],
 )
 def test_query_finds_a_sentence(q: str, text: str) -> None:
