@@ -2,7 +2,8 @@
 
 A column is the width of a Latin letter in a terminal; Chinese and Japanese characters and Hangul take two columns.
 Chinese and Japanese follow the usual rules (kinsoku): a line may break between any two characters, but a closing mark
-does not begin a line and an opening mark does not end one. Latin and Korean break at spaces only.
+does not begin a line and an opening mark does not end one. Thai, Lao, Burmese, Khmer and Tibetan break at spaces and at
+the ends of upstream's words. Latin and Korean break at spaces only.
 """
 
 import re
@@ -21,7 +22,8 @@ from wcwidth import wcswidth
 INSIDE_WORD, AFTER_WORD, AFTER_COMMA, AFTER_STOP = range(4)
 # Cost of a break of each quality, in columns of distance from the target. A comma is worth a few columns of imbalance.
 _COST = (30, 12, 3, 0)
-_RANKS = dict.fromkeys("。！？!?.…；;", AFTER_STOP) | dict.fromkeys("，、,：:—–", AFTER_COMMA)
+_RANKS = dict.fromkeys("。！？!?.…；;។៕။༎؟۔।॥", AFTER_STOP) | dict.fromkeys("，、,：:—–၊།،؛", AFTER_COMMA)
+_COST_AFTER = {mark: _COST[rank] for mark, rank in _RANKS.items()}
 # Titles, initials, "e.g." and "U.S.": their full stop ends no sentence, so a line does not end after them.
 _ABBREVIATION = re.compile(r"\W*(?:(?:[A-Za-z]\.)+|(?:Mrs?|Ms|Dr|Prof|Sr|Jr|St|No|vs)\.)")
 _QUOTES = "”’」』）》〉】)]}\"'»›"
@@ -55,11 +57,35 @@ _ATOM = re.compile(
     rf"(?:[{_CLOSING}][{_MARKS}]*| (?=[{_CLOSING}])(?:[{_CLOSING}]|[^{_WORD_END}]{{1,255}}))*"
     r" ?"
 )
+# Words of up to eight Chinese characters with the marks behind them. Each character takes two columns.
+_CHINESE_WORDS = re.compile(
+    r"[\u4e00-\u9fff]{1,8}[，。！？、；：]{0,2}(?: [\u4e00-\u9fff]{1,8}[，。！？、；：]{0,2})*+"
+)
+MIN_COLUMNS_FOR_WORDS = 20
 # Longest part that is cached. Longer parts hardly repeat, and a cache of whole texts would hold gigabytes.
 _MAX_CACHED_CHARS = 64
 # wcswidth returns -1 for a text that contains any of these characters.
 _CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)])
-_CHARACTER = rf"(?:[\U0001f1e6-\U0001f1ff]{{2}}|[^ ][{_MARKS}]*(?:\u200d[^ ][{_MARKS}]*){{0,8}})"
+# Thai, Lao, Tibetan, Burmese and Khmer have no spaces between words. Of Unicode's rules (UAX #14) for them only those
+# that need no dictionary are here; words come from upstream.
+_COMPLEX = re.compile("[\u0e00-\u109f\u1780-\u17ff\u19e0-\u19ff\ua9e0-\ua9ff\uaa60-\uaa7f]")
+# Thai and Lao vowels that are written before their consonant.
+_LEADING = "\u0e40-\u0e44\u0ec0-\u0ec4"
+# Vowels and signs that never begin a line: ะ า ำ ๅ ๆ ฯ ๏, ະ າ ຳ ຽ ໆ ຯ, tsheg and shad, ၊ ။, ។ ៕ ៖ ៗ.
+_FOLLOWING = (
+    "\u0e2f\u0e30\u0e32\u0e33\u0e45\u0e46\u0e4f\u0e5a\u0e5b\u0eaf\u0eb0\u0eb2\u0eb3\u0ebd\u0ec6"
+    "\u0f0b-\u0f14\u104a\u104b\u17d4-\u17da"
+)
+# Khmer coeng and Burmese virama join the consonant after them; a consonant with asat (U+103A) ends a syllable.
+_JOINED = "[\u17d2\u1039]+[^ ]|[\u1000-\u102a\u103f\u1050-\u1081][\u1037]?\u103a"
+# A line may end after a zero width space and after the Tibetan tsheg, as after a space.
+_WORD_SEPARATORS = "\u200b\u0f0b"
+_GLUE = "\xa0\u2007\u202f\u2060\ufeff"
+_HAS_GLUE = re.compile(f"[{_GLUE}]")
+_CHARACTER = (
+    rf"(?:[\U0001f1e6-\U0001f1ff]{{2}}"
+    rf"|[{_LEADING}]*(?:[\u17d2\u1039]+[^ ]|[^ ])(?:{_JOINED}|[{_MARKS}{_FOLLOWING}])*(?:\u200d[^ ][{_MARKS}]*){{0,8}})"
+)
 _CLUSTER = re.compile(rf"[{_OPENING}]{{0,3}}{_CHARACTER}(?:[{_CLOSING}][{_MARKS}]*){{0,4}} ?| ")
 _SINGLE = re.compile(rf"{_CHARACTER} ?| ")
 
@@ -137,6 +163,8 @@ def measure(part: str) -> PartMeasure:
 def _measure(part: str) -> PartMeasure:
     text = part.rstrip(" ")
     blanks = len(part) - len(text)
+    if text and text[-1] in _WORD_SEPARATORS:
+        return PartMeasure(width(text) + blanks, len(text) - text.count(" "), blanks, AFTER_COMMA)
     return PartMeasure(width(text) + blanks, len(text) - text.count(" "), blanks, _rank(text))
 
 
@@ -151,12 +179,18 @@ def _rank(text: str) -> int:
     return AFTER_WORD if rank == AFTER_STOP and _ABBREVIATION.fullmatch(text) else rank
 
 
-def split(text: str, columns: int) -> list[str]:
+def split(text: str, columns: int, words: Container[int] | None = None) -> list[str]:
     """Split a text at its breaks. Each part keeps the space after it, so the parts joined are the text.
 
     `text` contains single spaces only, and none at its ends. A part wider than `columns` is cut between characters.
+    `words`: as for `find_breaks`.
     """
     atoms: list[str] = _ATOM.findall(text)
+    if not text.isascii():
+        if _COMPLEX.search(text):
+            atoms = _split_words(_joined(atoms, _COMPLEX, _COMPLEX), columns, words)
+        if _HAS_GLUE.search(text):
+            atoms = _joined(atoms, _HAS_GLUE, None)
     if len(max(atoms, key=len, default="")) * 2 <= columns:
         return atoms
     parts: list[str] = []
@@ -166,6 +200,48 @@ def split(text: str, columns: int) -> list[str]:
         else:
             parts.append(part)
     return parts
+
+
+def _joined(atoms: list[str], before: re.Pattern[str], after: re.Pattern[str] | None) -> list[str]:
+    """The atoms without the breaks between a character of `before` and one of `after`. Without `after`: at either."""
+    groups = [[atoms[0]]]
+    for atom in atoms[1:]:
+        last = groups[-1][-1][-1]
+        if after is None:
+            joined = last != " " and (before.match(last) or before.match(atom))
+        else:
+            joined = before.match(last) and after.match(atom)
+        if joined:
+            groups[-1].append(atom)
+        else:
+            groups.append([atom])
+    return ["".join(group) for group in groups]
+
+
+def _split_words(atoms: list[str], columns: int, words: Container[int] | None) -> list[str]:
+    """Splits texts without spaces at the ends of upstream's words, and anywhere if a word is wider than a line."""
+    parts: list[str] = []
+    at = 0
+    for atom in atoms:
+        if not _COMPLEX.search(atom):
+            parts.append(atom)
+            at += len(atom) - atom.count(" ")
+            continue
+        part: list[str] = []
+        for cluster in _CLUSTER.findall(atom):
+            part.append(cluster)
+            at += len(cluster) - cluster.count(" ")
+            if (words is not None and at in words) or cluster[-1] in _WORD_SEPARATORS:
+                parts += _within_columns(part, columns)
+                part = []
+        parts += _within_columns(part, columns)
+    return parts
+
+
+def _within_columns(clusters: list[str], columns: int) -> list[str]:
+    """The clusters as one part, or each as a part if that is wider than a line."""
+    part = "".join(clusters)
+    return clusters if width(part.rstrip(" ")) > columns else [part] if part else []
 
 
 def _cut(part: str, columns: int) -> list[str]:
@@ -186,22 +262,38 @@ def find_breaks(text: str, columns: int, words: Container[int] | None = None) ->
 
     `words`: the ends of the upstream's words, counted as `nonblank`. None: unknown.
     """
-    parts = split(text, columns)
-    widths, characters, blanks, ranks = zip(*map(measure, parts), strict=True)
+    parts = split(text, columns, words)
+    cached = len(max(parts, key=len)) <= _MAX_CACHED_CHARS
+    widths, characters, blanks, ranks = zip(*map(_cached_measure if cached else measure, parts), strict=True)
     at = [0, *accumulate(map(len, parts))]
     begins = [0, *accumulate(widths)]
     nonblank, ends = at, begins
     if " " in text:  # a purely Chinese text has none
         nonblank = [0, *accumulate(characters)]
         ends = [0, *map(sub, begins[1:], blanks)]
-    if words is None:
+    if words is None and not (not text.isascii() and _COMPLEX.search(text)):
         costs = [_COST[rank] for rank in ranks]
     else:
+        known = words or ()
         costs = [
-            _COST[rank if stop in words or spaces or rank != AFTER_WORD else INSIDE_WORD]
+            _COST[rank if stop in known or spaces or rank != AFTER_WORD else INSIDE_WORD]
             for stop, rank, spaces in zip(nonblank[1:], ranks, blanks, strict=True)
         ]
     return BreakableText(text, at, nonblank, begins, ends, [0, *costs])
+
+
+def breaks_at_words(text: str, words: Sequence[str], stops: Sequence[int], columns: int) -> BreakableText | None:
+    """The breaks of a Chinese text at the ends of its words only. None if the text needs more breaks, or other ones.
+
+    `stops`: characters up to the end of each word. A break inside a word costs more than the longest word here is wide,
+    so no line would end there. Twelve hours of speech have twice as many characters as words.
+    """
+    if columns < MIN_COLUMNS_FOR_WORDS or not _CHINESE_WORDS.fullmatch(" ".join(words)) or " " in text:
+        return None
+    at = [0, *stops]
+    begins = [2 * characters for characters in at]
+    costs = [_COST_AFTER.get(word[-1], _COST[AFTER_WORD]) for word in words]
+    return BreakableText(text, at, at, begins, begins, [0, *costs])
 
 
 def join_spans(left: TextSpan, right: TextSpan, blanks: int) -> TextSpan:
