@@ -23,6 +23,7 @@ from app.jobs.long_poll import JobWaiters
 from app.queue.wakeup import WakeUp
 from app.search import routes as search
 from app.settings import Settings
+from app.transcripts import caption_routes as captions
 from app.transcripts import export_routes as exports
 from app.transcripts import routes as transcripts
 from app.transcripts.queries import StoredBodies
@@ -114,7 +115,7 @@ def connect(
 
 def _add_routes(app: FastAPI) -> None:
     """Routes are matched in this order."""
-    for module in (jobs, event_stream, transcripts, transcript_deletion, exports, search, webhooks, uploads):
+    for module in (jobs, event_stream, transcripts, transcript_deletion, captions, exports, search, webhooks, uploads):
         app.include_router(module.router)
     for router in (uploads.upload_router, uploads.content_router):
         app.include_router(router)

@@ -12,8 +12,6 @@ from app.transcripts.text import strip_controls
 
 WORD_COLUMNS = ("channel_id", "speaker_id", "begin_time", "end_time", "text", "punctuation")
 SENTENCE_COLUMNS = ("begin_time", "end_time", "channel_id", "speaker_id", "text", "emotion", "event")
-# Without it Excel reads UTF-8 in the code page of the machine.
-BYTE_ORDER_MARK = "\ufeff"
 
 # Excel treats the full-width signs of Chinese and Japanese like the ASCII signs.
 _SIGNS = r"(?:[=@＝＠].|[+\-＋－](?![0-9]+(?:[.,][0-9]+)*[%％]?\Z).)"
@@ -33,21 +31,24 @@ class SpokenSentence(NamedTuple):
     sentence: Mapping[str, Any]
 
 
-def words_csv(spoken: Iterable[SpokenSentence], *, bom: bool = False) -> Iterator[str]:
+def words_csv(spoken: Iterable[SpokenSentence]) -> Iterator[str]:
     """RFC 4180 with a header. Sentences without words have no rows, because the times of their words are unknown.
 
     Spaces around words are left out: some model families put them before a word, others after it.
     """
-    yield (BYTE_ORDER_MARK if bom else "") + ",".join(WORD_COLUMNS) + "\r\n"
+    yield ",".join(WORD_COLUMNS) + "\r\n"
     for channel_id, sentence in spoken:
         if words := sentence.get("words"):
             speaker = f"{_cell(channel_id)},{_quoted(_cell(sentence.get('speaker_id')))}"
             yield "".join([_word_row(speaker, word) for word in words])
 
 
-def sentences_tsv(spoken: Iterable[SpokenSentence], *, bom: bool = False) -> Iterator[str]:
-    """A header and one line per sentence. Tabs and line ends become spaces; commas separate emotions or events."""
-    yield (BYTE_ORDER_MARK if bom else "") + "\t".join(SENTENCE_COLUMNS) + "\n"
+def sentences_tsv(spoken: Iterable[SpokenSentence]) -> Iterator[str]:
+    """A header and one line per sentence. Tabs and line ends become spaces; commas separate emotions or events.
+
+    A cell that begins with `"` is quoted as in CSV, because most readers take that mark for the begin of such a cell.
+    """
+    yield "\t".join(SENTENCE_COLUMNS) + "\n"
     for channel_id, sentence in spoken:
         cells = (
             _cell(sentence["begin_time"]),
@@ -55,7 +56,7 @@ def sentences_tsv(spoken: Iterable[SpokenSentence], *, bom: bool = False) -> Ite
             _cell(channel_id),
             *(_cell(sentence.get(name)) for name in SENTENCE_COLUMNS[3:]),
         )
-        yield "\t".join(cells) + "\n"
+        yield "\t".join([_quoted(cell) if cell.startswith('"') else cell for cell in cells]) + "\n"
 
 
 def _word_row(speaker: str, word: Mapping[str, Any]) -> str:

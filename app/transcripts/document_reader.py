@@ -11,7 +11,7 @@ import msgspec
 import orjson
 
 from app.transcripts.seekable_gzip import Block, Index, ReadBytes, read_block, read_span
-from app.transcripts.text import TimeOrdered
+from app.transcripts.text import TimeOrdered, stated_duration
 
 # Bytes that are fetched at once by readers of the whole document.
 READ_AHEAD_BYTES = 256 * 1024
@@ -53,6 +53,7 @@ class _Head(msgspec.Struct):
 
     text: str
     file_url: str = ""
+    properties: dict[str, Any] = {}
 
 
 class StoredDocument:
@@ -69,6 +70,11 @@ class StoredDocument:
     @property
     def file_url(self) -> str:
         return self._head().file_url
+
+    @property
+    def audio_duration_ms(self) -> int | None:
+        """The duration that upstream stated. None if it is unknown."""
+        return stated_duration(self._head().properties)
 
     def text(self) -> str:
         return self._head().text

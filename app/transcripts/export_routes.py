@@ -1,22 +1,23 @@
 """`/v1/transcripts/{id}/…` for spreadsheets and documents: words, sentences, paragraphs and Markdown."""
 
-from collections.abc import Callable, Iterator
-from typing import Annotated
+from collections.abc import Callable, Iterator, Mapping
+from heapq import merge
+from typing import Any
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from app.clients.authentication import AuthenticatedRoute, ClientDep
 from app.transcripts import csv_tsv, paragraphs
 from app.transcripts.csv_tsv import SpokenSentence
 from app.transcripts.document_reader import StoredDocument
 from app.transcripts.responses import Representation, StoredBodiesDep, serve_rendered
-from app.transcripts.routes import ChannelId, Speakers, document_responses
+from app.transcripts.routes import Bom, ChannelId, Speakers, document_responses
 from app.transcripts.schemas import Paragraphs
+from app.transcripts.sentence_borders import settle_marks
+from app.transcripts.text import by_time
 
 router = APIRouter(prefix="/v1/transcripts", route_class=AuthenticatedRoute, tags=["transcripts"])
-
-Bom = Annotated[bool, Query(description="Begin with a byte order mark. Excel needs it to recognise UTF-8.")]
 
 _WORDS = "channel_id,speaker_id,begin_time,end_time,text,punctuation\r\n0,,760,1320,Hello,\r\n0,,1320,2000,World,.\r\n"
 _SENTENCES = (
@@ -98,7 +99,7 @@ async def get_transcript_paragraphs(
     """
 
     def render(document: StoredDocument) -> Iterator[str]:
-        return (piece.decode() for piece in paragraphs.paragraphs_json(_sentences(document, channel_id)))
+        return (piece.decode() for piece in paragraphs.paragraphs_json(_settled(document, channel_id)))
 
     form = Representation("application/json", channel_id, None, render)
     return await serve_rendered(request, bodies, client.id, transcript_id, form)
@@ -119,6 +120,7 @@ async def get_transcript_markdown(
     bodies: StoredBodiesDep,
     channel_id: ChannelId = None,
     speakers: Speakers = True,
+    bom: Bom = False,
 ) -> Response:
     """The paragraphs under the name of the file, each with its speaker in bold and the time at which it begins.
     \f
@@ -128,10 +130,12 @@ async def get_transcript_markdown(
     def render(document: StoredDocument) -> Iterator[str]:
         title = paragraphs.title_of(document.file_url)
         several = channel_id is None and len(document.channel_ids) > 1
-        sentences = _sentences(document, channel_id)
+        sentences = _settled(document, channel_id)
         return paragraphs.markdown(sentences, title=title, channels=several, speakers=speakers)
 
-    form = Representation("text/markdown; charset=utf-8; variant=CommonMark", channel_id, speakers, render, "md")
+    form = Representation(
+        "text/markdown; charset=utf-8; variant=CommonMark", channel_id, speakers, render, extension="md", bom=bom
+    )
     return await serve_rendered(request, bodies, client.id, transcript_id, form)
 
 
@@ -139,10 +143,10 @@ def _table(
     media_type: str, write: Callable[..., Iterator[str]], channel_id: int | None, *, bom: bool
 ) -> Representation:
     def render(document: StoredDocument) -> Iterator[str]:
-        return write(_sentences(document, channel_id), bom=bom)
+        return write(_sentences(document, channel_id))
 
     extension = "csv" if media_type.startswith("text/csv") else "tsv"
-    return Representation(media_type, channel_id, bom, render, extension)
+    return Representation(media_type, channel_id, None, render, extension, bom=bom)
 
 
 def _sentences(document: StoredDocument, channel_id: int | None) -> Iterator[SpokenSentence]:
@@ -150,3 +154,14 @@ def _sentences(document: StoredDocument, channel_id: int | None) -> Iterator[Spo
     names = [transcript.get("channel_id") for transcript in document.transcripts()]
     found = document.sentences(document.entries(channel_id), ahead=True)
     return (SpokenSentence(names[position.channel], sentence) for position, sentence in found)
+
+
+def _settled(document: StoredDocument, channel_id: int | None) -> Iterator[SpokenSentence]:
+    """The same for readers: marks stand in the sentence that they belong to."""
+    channels = [_settled_channel(transcript) for transcript in document.transcripts(channel_id)]
+    return merge(*channels, key=lambda spoken: spoken.sentence["begin_time"])
+
+
+def _settled_channel(transcript: Mapping[str, Any]) -> Iterator[SpokenSentence]:
+    name = transcript.get("channel_id")
+    return (SpokenSentence(name, sentence) for sentence in settle_marks(by_time(transcript)))

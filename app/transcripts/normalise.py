@@ -15,7 +15,6 @@ import orjson
 
 from app.transcripts import sensevoice_tags
 from app.transcripts.sanitise import (
-    MAX_TIME_MS,
     UnreadableResult,
     integer,
     refuse_depth,
@@ -25,7 +24,7 @@ from app.transcripts.sanitise import (
     text_of,
 )
 from app.transcripts.seekable_gzip import GzipWriter, Written
-from app.transcripts.text import join
+from app.transcripts.text import join, stated_duration
 
 __all__ = [
     "Document",
@@ -104,7 +103,7 @@ def normalise(raw: bytes, *, file_url: str, family: str) -> Document:
     ]
     properties = _properties(result, channels)
     text = "\n".join(part.fields["text"] for part in channels if part.fields["text"])
-    return Document(file_url, properties, channels, text, _stated_duration(properties))
+    return Document(file_url, properties, channels, text, stated_duration(properties))
 
 
 def empty_document(file_url: str) -> Document:
@@ -217,7 +216,7 @@ def _normalised_channel(transcript: dict[str, msgspec.Raw], *, sensevoice: bool)
     if whole is None:
         fields["text"] = join(sentence["text"] for sentence in part.sentences())
     elif sensevoice:
-        fields["text"] = sensevoice_tags.clean(whole)
+        fields["text"] = sensevoice_tags.strip_other_tags(sensevoice_tags.clean(whole))
     return part
 
 
@@ -244,13 +243,6 @@ def _properties(result: dict[str, Any], channels: list[NormalisedChannel]) -> di
         properties = {key: value for key, value in renamed.items() if value is not None} | properties
     refuse_depth(properties)
     return properties
-
-
-def _stated_duration(properties: dict[str, Any]) -> int | None:
-    stated = properties.get("original_duration_in_milliseconds")
-    if isinstance(stated, int | float) and stated is not True and 0 < stated <= MAX_TIME_MS:
-        return int(stated)
-    return None
 
 
 def _mapping(result: dict[str, Any], key: str) -> dict[str, Any]:

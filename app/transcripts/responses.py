@@ -30,7 +30,10 @@ from app.transcripts.seekable_gzip import GZIP_WBITS, ReadBytes, unpack
 
 # Part of the ETag of every rendered response. Raise it with every change of the output of `captions`, `csv_tsv`,
 # `paragraphs`, `text` or a module that they use; otherwise clients with the old output get a 304.
-RENDER_VERSION = 4
+RENDER_VERSION = 5
+
+# Without it Excel reads UTF-8 in the code page of the machine.
+BYTE_ORDER_MARK = "\ufeff"
 
 # Documents of this size take tenths of a second of CPU to render. Their pieces are rendered one at a time.
 LARGE_BYTES = 1024 * 1024
@@ -55,6 +58,7 @@ class Representation:
     """A form of a transcript that a request asks for. `options`: every parameter that changes the output.
 
     `extension`: of the file as which browsers save the response, None for JSON.
+    `bom`: begin with a byte order mark.
     """
 
     media_type: str
@@ -62,11 +66,12 @@ class Representation:
     options: Any
     render: Callable[[StoredDocument], Iterator[str]]
     extension: str | None = None
+    bom: bool = False
 
     @property
     def tag(self) -> str:
         """The part of the ETag that tells representations of one document apart."""
-        return f"{RENDER_VERSION} {self.media_type} {self.channel_id} {self.options!r}"
+        return f"{RENDER_VERSION} {self.media_type} {self.channel_id} {self.options!r} {self.bom}"
 
 
 async def serve_stored(
@@ -112,7 +117,7 @@ async def serve_rendered(
     first, second = await _next(pieces, lock), await _next(pieces, lock)
     headers = _headers(request, etag)
     if representation.extension:
-        headers["Content-Disposition"] = _file_name(document.file_url, representation.extension)
+        headers["Content-Disposition"] = await asyncio.to_thread(_disposition, document, representation.extension)
     if second is None:
         return Response(first, headers=headers, media_type=representation.media_type)
     stream = _stream([first or b"", second], pieces, lock)
@@ -140,13 +145,14 @@ def require_channel(document: StoredDocument, channel_id: int | None) -> None:
 
 def render_text(document: StoredDocument, *, channel_id: int | None, speakers: bool) -> Iterator[str]:
     if channel_id is None and not speakers:
-        yield text.strip_controls(document.text())
+        yield text.tidy_lines(document.text())
     else:
         yield from text.text(document.transcripts(channel_id), speakers=speakers)
 
 
 def render_captions(document: StoredDocument, options: CaptionOptions, write: CueWriter) -> Iterator[str]:
-    """`write`: `captions.srt`, `captions.vtt` or `captions.text`."""
+    """`write`: `captions.srt`, `captions.vtt`, `captions.ttml` or `captions.text`."""
+    options = replace(options, audio_end_ms=document.audio_duration_ms)
     yield from write(cues(document.transcripts(options.channel_id), replace(options, channel_id=None)))
 
 
@@ -179,6 +185,8 @@ def _gathered(parts: Iterable[bytes], piece_bytes: int) -> Iterator[bytes]:
 
 def _rendered(representation: Representation, document: StoredDocument) -> Iterator[str]:
     """Starts to render at the first `next`, in a thread: reading on the event loop would wait for itself."""
+    if representation.bom:
+        yield BYTE_ORDER_MARK
     yield from representation.render(document)
 
 
@@ -216,6 +224,11 @@ def _etag(request: Request, *parts: bytes | str) -> str:
 def _headers(request: Request, etag: str) -> dict[str, str]:
     coding = {"Content-Encoding": "gzip"} if accepts_gzip(request) else {}
     return {**validator_headers(etag), **coding, "Vary": "Accept-Encoding"}
+
+
+def _disposition(document: StoredDocument, extension: str) -> str:
+    """To be called in a thread: the file's URL may have to be fetched by the event loop."""
+    return _file_name(document.file_url, extension)
 
 
 def _file_name(file_url: str, extension: str) -> str:

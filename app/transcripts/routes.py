@@ -17,14 +17,11 @@ from app.clients.authentication import AuthenticatedRoute, ClientDep
 from app.db import transaction
 from app.errors import Fault, InvalidCursor, InvalidRequest, NotFound
 from app.search.filters import TranscriptQueryDep
-from app.transcripts import captions, queries
-from app.transcripts.captions import MAX_CHARS_PER_LINE, MAX_LINES, CaptionOptions
+from app.transcripts import queries
 from app.transcripts.document_reader import SentenceFilters, SentencePosition, StoredDocument, find_sentences
 from app.transcripts.responses import (
     Representation,
     StoredBodiesDep,
-    render_captions,
-    render_text,
     serve_rendered,
     serve_stored,
 )
@@ -38,27 +35,13 @@ ChannelId = Annotated[int | None, Query(ge=0, description="Only this channel. De
 SpeakerId = Annotated[
     str | None, Query(min_length=1, max_length=100, description="Only this speaker, as in the transcript: `0`.")
 ]
+Bom = Annotated[
+    bool, Query(description="Begin with a byte order mark. Excel and some players need it to recognise UTF-8.")
+]
 Speakers = Annotated[bool, Query(description="Name the speakers, where the transcript has them.")]
 MAX_MS = 10**12
 FROM_MS = Query(ge=0, le=MAX_MS, description="Only sentences that end after this position.", examples=[60000])
 TO_MS = Query(ge=0, le=MAX_MS, description="Only sentences that begin before this position.", examples=[120000])
-LINE_LENGTH = Query(ge=4, le=500, description="In columns: a Chinese character takes two columns, a Latin letter one.")
-LINE_COUNT = Query(ge=1, le=20, description="Maximum number of lines per caption.")
-
-
-async def _caption_options(
-    *,
-    channel_id: ChannelId = None,
-    max_chars_per_line: Annotated[int, LINE_LENGTH, DIGITS] = MAX_CHARS_PER_LINE,
-    max_lines: Annotated[int, LINE_COUNT, DIGITS] = MAX_LINES,
-    speakers: Speakers = False,
-) -> CaptionOptions:
-    return CaptionOptions(
-        channel_id=channel_id, max_chars_per_line=max_chars_per_line, max_lines=max_lines, speakers=speakers
-    )
-
-
-CaptionsDep = Annotated[CaptionOptions, Depends(_caption_options)]
 
 
 async def _sentence_filters(
@@ -158,86 +141,6 @@ async def get_transcript_raw(
     Statements as getTranscript.
     """
     return await serve_stored(request, bodies, client.id, transcript_id, "raw")
-
-
-@router.get(
-    "/{transcript_id}/text",
-    operation_id="getTranscriptText",
-    summary="Get a transcript as plain text",
-    response_class=Response,
-    responses=document_responses("text/plain", "Hello World."),
-)
-async def get_transcript_text(
-    request: Request,
-    transcript_id: UUID,
-    *,
-    client: ClientDep,
-    bodies: StoredBodiesDep,
-    channel_id: ChannelId = None,
-    max_chars_per_line: Annotated[int | None, LINE_LENGTH, DIGITS] = None,
-    max_lines: Annotated[int | None, LINE_COUNT, DIGITS] = None,
-    speakers: Speakers = False,
-) -> Response:
-    """All channels, separated by newlines. With `speakers`, one line each time the speaker changes.
-
-    With `max_chars_per_line` or `max_lines`, the lines are those of the captions. With `max_lines`, a blank line
-    separates captions.
-    \f
-    One statement.
-    """
-    if max_chars_per_line is None and max_lines is None:
-        render = partial(render_text, channel_id=channel_id, speakers=speakers)
-    else:
-        options = CaptionOptions(
-            channel_id=channel_id,
-            max_chars_per_line=max_chars_per_line or MAX_CHARS_PER_LINE,
-            max_lines=max_lines or MAX_LINES,
-            speakers=speakers,
-        )
-        write = partial(captions.text, blank_lines=max_lines is not None)
-        render = partial(render_captions, options=options, write=write)
-    form = Representation(
-        "text/plain; charset=utf-8", channel_id, (max_chars_per_line, max_lines, speakers), render, "txt"
-    )
-    return await serve_rendered(request, bodies, client.id, transcript_id, form)
-
-
-@router.get(
-    "/{transcript_id}/srt",
-    operation_id="getTranscriptSrt",
-    summary="Get a transcript as SubRip captions",
-    response_class=Response,
-    responses=document_responses("application/x-subrip", "1\n00:00:00,760 --> 00:00:02,000\nHello World.\n\n"),
-)
-async def get_transcript_srt(
-    request: Request, transcript_id: UUID, client: ClientDep, bodies: StoredBodiesDep, options: CaptionsDep
-) -> Response:
-    """Sentences are divided at pauses and after punctuation. The times are those of the words.
-    \f
-    One statement.
-    """
-    render = partial(render_captions, options=options, write=captions.srt)
-    form = Representation("application/x-subrip; charset=utf-8", options.channel_id, options, render, "srt")
-    return await serve_rendered(request, bodies, client.id, transcript_id, form)
-
-
-@router.get(
-    "/{transcript_id}/vtt",
-    operation_id="getTranscriptVtt",
-    summary="Get a transcript as WebVTT captions",
-    response_class=Response,
-    responses=document_responses("text/vtt", "WEBVTT\n\n00:00:00.760 --> 00:00:02.000\nHello World.\n"),
-)
-async def get_transcript_vtt(
-    request: Request, transcript_id: UUID, client: ClientDep, bodies: StoredBodiesDep, options: CaptionsDep
-) -> Response:
-    """The same captions as SubRip's. With `speakers`, each speaker is a WebVTT voice.
-    \f
-    One statement.
-    """
-    render = partial(render_captions, options=options, write=captions.vtt)
-    form = Representation("text/vtt; charset=utf-8", options.channel_id, options, render, "vtt")
-    return await serve_rendered(request, bodies, client.id, transcript_id, form)
 
 
 @router.get(

@@ -9,9 +9,8 @@ from math import isfinite
 from typing import Any
 
 from app.transcripts import sensevoice_tags
+from app.transcripts.text import MAX_TIME_MS, sentence_times
 
-# 31 years in milliseconds. A larger time is an error, and arithmetic on it could overflow a bigint.
-MAX_TIME_MS = 10**12
 # orjson reads 1,024 levels but writes 254; upstream's documents have 7.
 _MAX_DEPTH = 64
 _WORD_KEYS = 4
@@ -39,7 +38,8 @@ def replace_lone_surrogates(raw: bytes) -> bytes:
 def repair_sentence(sentence: dict[str, Any], before: int = 0) -> None:
     """Check a sentence and fill in missing times and text. The transcript is billed, so it is repaired, not refused.
 
-    A missing begin becomes `before`, the end of the previous sentence. A missing end becomes the begin.
+    A missing begin becomes `before`, the end of the previous sentence. A missing end becomes the begin. A sentence that
+    begins after its first word begins with that word, and ends no earlier than its last word.
     """
     refuse_depth(sentence, known="words")
     begin, end = sentence.get("begin_time"), sentence.get("end_time")
@@ -55,6 +55,7 @@ def repair_sentence(sentence: dict[str, Any], before: int = 0) -> None:
         _repair_word(word)
     if text_of(sentence, "text") is None:
         sentence["text"] = "".join(word["text"] + word.get("punctuation", "") for word in words).strip()
+    sentence["begin_time"], sentence["end_time"] = sentence_times(sentence)
 
 
 def _repair_word(word: dict[str, Any]) -> None:
@@ -77,7 +78,7 @@ def _repair_word(word: dict[str, Any]) -> None:
 def remove_tags(sentence: dict[str, Any]) -> None:
     """Clean a SenseVoice sentence and set `emotion` and `event`, which are absent if nothing is tagged."""
     tagged = sentence["text"]
-    sentence["text"] = sensevoice_tags.clean(tagged)
+    sentence["text"] = sensevoice_tags.strip_other_tags(sensevoice_tags.clean(tagged))
     for key, found in (("emotion", sensevoice_tags.emotions(tagged)), ("event", sensevoice_tags.events(tagged))):
         sentence.pop(key, None)
         if found:

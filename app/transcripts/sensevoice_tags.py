@@ -11,6 +11,8 @@ EVENTS = ("Speech", "Applause", "BGM", "Laughter")
 # SPECIAL_TOKEN_1 means that no emotion was recognised. It is removed and never reported.
 _TAGS = (*EVENTS, *EMOTIONS, "SPECIAL_TOKEN_1")
 _LITERALS = tuple(form for tag in _TAGS for form in (f"<|{tag}|> ", f"<|/{tag}|>", f"<|{tag}|>"))
+# Tags that the published function does not know, such as `<|en|>`, `<|EMO_UNKNOWN|>` or `<|withitn|>`.
+_OTHER_TAG = re.compile(r"<\|/?[^\s<>|]{1,40}\|>")
 _BLANKS = re.compile(r"\s{2,}")
 _EMOTION = re.compile(rf"<\|({'|'.join(EMOTIONS)})\|>")
 _EVENT = re.compile(rf"<\|({'|'.join(EVENTS)})\|>")
@@ -21,6 +23,11 @@ def clean(text: str) -> str:
     for literal in _LITERALS:
         text = text.replace(literal, "")
     return _BLANKS.sub(" ", text).strip()
+
+
+def strip_other_tags(cleaned: str) -> str:
+    """A cleaned text without the tags that are left in it: none of them was spoken."""
+    return _BLANKS.sub(" ", _OTHER_TAG.sub("", cleaned)).strip() if "<|" in cleaned else cleaned
 
 
 def emotions(text: str) -> list[str]:

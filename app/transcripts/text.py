@@ -4,13 +4,28 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import merge
 from typing import Any
+from unicodedata import bidirectional
 
 from app.transcripts.line_breaking import width
+from app.transcripts.sentence_borders import settle_marks
 
 # Players and editors stop at NUL and show other control characters as boxes, or not at all. Control characters that
 # act as line ends become a space.
 _CONTROLS = re.compile("\r(?=\n)|[\0-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]|([\x0b-\x0d\x1c-\x1f\x85])")
 _HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")
+# No-break spaces join words: they stay as they are.
+_NO_BREAK = re.compile("[\xa0\u2007\u202f]")
+_BLANKS = re.compile(r"[^\S\xa0\u2007\u202f]+")
+_DOUBLED_BLANKS = re.compile(r"[^\S\n\xa0\u2007\u202f]{2,}")
+_LETTER = re.compile(r"[^\W_]")
+# Characters around the border of two texts that are searched for a letter.
+BORDER_CHARACTERS = 32
+# 31 years in milliseconds. A larger time is an error, and arithmetic on it could overflow a bigint.
+MAX_TIME_MS = 10**12
+_NO_SPACE_BEFORE = ",.;:!?)]}%”」』）》〉】，。、；：？！"
+_NO_SPACE_AFTER = "([{“‘「『（《〈【¿¡"
+_RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]")
+_RIGHT_TO_LEFT_MARK = "\u200f"
 
 
 class TimeOrdered:
@@ -28,6 +43,64 @@ def strip_controls(text: str) -> str:
     return text if text.isprintable() else _CONTROLS.sub(lambda found: " " if found[1] else "", text)
 
 
+def one_line(text: str) -> str:
+    """The text on one line: without control characters, with single spaces between words, and none at its ends."""
+    text = strip_controls(text)
+    if text.isascii() or not _NO_BREAK.search(text):
+        return " ".join(text.split())
+    return _BLANKS.sub(" ", text).strip()
+
+
+def tidy_lines(text: str) -> str:
+    """The text with its line ends, but without control characters, doubled blanks, and blanks at the ends of lines."""
+    tidied = _DOUBLED_BLANKS.sub(" ", strip_controls(text))
+    return "\n".join(line.strip() for line in tidied.split("\n")).strip() if "\n" in tidied else tidied.strip()
+
+
+def sentence_times(sentence: Mapping[str, Any]) -> tuple[int, int]:
+    """Begin and end: the least of the sentence's and the first word's begin, and the most of the ends. Milliseconds.
+
+    Upstream's sentences may begin after their first word or end before their last one. Documents are stored with these
+    times, so all forms of a transcript agree.
+    """
+    begin, end = sentence["begin_time"], sentence["end_time"]
+    first, last = _edges(sentence)
+    if first is None or last is None or not has_clock(sentence):
+        return begin, end
+    return min(begin, first), max(end, last)
+
+
+def has_clock(sentence: Mapping[str, Any]) -> bool:
+    """Whether the words have times of their own, which lie in the sentence.
+
+    Words that all begin at once, or that are wholly before or after their sentence, do not say when they were spoken.
+    """
+    first, last = _edges(sentence)
+    if first is None or last is None:
+        return False
+    words = sentence["words"]
+    if len(words) > 1 and words[-1].get("begin_time") == first and len({word.get("begin_time") for word in words}) == 1:
+        return False
+    begin: int = sentence["begin_time"]
+    end: int = sentence["end_time"]
+    return first <= max(begin, end) and last >= begin
+
+
+def _edges(sentence: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    """The begin of the first word and the end of the last one that have times."""
+    words = sentence.get("words") or ()
+    first = next((word["begin_time"] for word in words if "begin_time" in word), None)
+    return first, next((word["end_time"] for word in reversed(words) if "end_time" in word), None)
+
+
+def stated_duration(properties: dict[str, Any]) -> int | None:
+    """The duration of the audio in milliseconds by the document's `properties`. None if it is missing or no number."""
+    stated = properties.get("original_duration_in_milliseconds")
+    if isinstance(stated, int | float) and stated is not True and 0 < stated <= MAX_TIME_MS:
+        return int(stated)
+    return None
+
+
 def text(
     transcripts: Sequence[Mapping[str, Any]], *, channel_id: int | None = None, speakers: bool = False
 ) -> Iterator[str]:
@@ -41,7 +114,7 @@ def text(
         return
     separator = ""
     for transcript in chosen:
-        if words := strip_controls(transcript["text"]):
+        if words := tidy_lines(transcript["text"]):
             yield separator + words
             separator = "\n"
 
@@ -71,15 +144,45 @@ def join(texts: Iterable[str]) -> str:
 
 
 def needs_space(left: str, right: str) -> bool:
-    """Whether a space belongs between two texts: between `Hi.` and `You`, but not between `好。` and `你`."""
+    """Whether a space belongs between two texts: between `Hi.` and `You`, but not between `好。` and `你`.
+
+    The nearest letters decide, because marks such as `——` and `“` are the same in scripts with and without spaces.
+    """
     if not left or not right or left[-1].isspace() or right[0].isspace():
         return False
-    return _is_spaced(left[-1]) and _is_spaced(right[0])
+    if right[0] in _NO_SPACE_BEFORE or left[-1] in _NO_SPACE_AFTER:
+        return False
+    return _is_spaced(_last_letter(left)) and _is_spaced(_first_letter(right))
+
+
+def _last_letter(text: str) -> str:
+    return _first_letter(text[: -BORDER_CHARACTERS - 1 : -1])
+
+
+def _first_letter(text: str) -> str:
+    found = _LETTER.search(text, 0, BORDER_CHARACTERS)
+    return found[0] if found else text[0]
 
 
 def _is_spaced(character: str) -> bool:
     """Whether the character's script puts spaces between words. Of the wide scripts only Hangul does."""
     return width(character) < 2 or _HANGUL.match(character) is not None
+
+
+def labelled(label: str | None, text: str) -> str:
+    """`Speaker 0: …`. A text that runs from right to left begins with U+200F, so that the label does not turn it."""
+    if not label:
+        return text
+    mark = _RIGHT_TO_LEFT_MARK if not text.isascii() and _runs_right_to_left(text) else ""
+    return f"{mark}{label}: {text}"
+
+
+def _runs_right_to_left(text: str) -> bool:
+    """Whether the first letter of the text has a direction from right to left."""
+    if not _RIGHT_TO_LEFT.search(text):
+        return False
+    directions = map(bidirectional, text)
+    return next((direction for direction in directions if direction in {"L", "R", "AL"}), "L") != "L"
 
 
 def speaker_label(transcript: Mapping[str, Any], sentence: Mapping[str, Any], *, channels: bool) -> str | None:
@@ -107,14 +210,14 @@ def _speaker_lines(transcripts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         if last:
             yield " " + words if needs_space(last, words) else words
         else:
-            yield f"{separator}{name}: {words}" if name else separator + words
+            yield separator + labelled(name, words)
         last, separator = words, "\n"
 
 
 def _labelled_texts(transcript: Mapping[str, Any], *, several: bool) -> Iterator[tuple[int, str | None, str]]:
-    for sentence in by_time(transcript):
+    for sentence in settle_marks(by_time(transcript)):
         label = speaker_label(transcript, sentence, channels=several)
-        yield _begin(sentence), label, strip_controls(sentence["text"])
+        yield _begin(sentence), label, tidy_lines(sentence["text"])
 
 
 def _begin(sentence: Mapping[str, Any]) -> int:

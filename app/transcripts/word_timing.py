@@ -7,14 +7,17 @@ stored as columns, and times are computed only for the breaks that are used.
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, compress
-from operator import le, sub
+from operator import add, itemgetter, le, sub
 from typing import Any, NamedTuple
 
-from app.transcripts.line_breaking import BreakableText, find_breaks, width
-from app.transcripts.text import strip_controls
+from app.transcripts.line_breaking import BreakableText, breaks_at_words, find_breaks, width
+from app.transcripts.text import has_clock, one_line, sentence_times, strip_controls
+from app.transcripts.word_alignment import TimedWord, align
 
 # Breaks that are checked for words that have begun and not ended yet.
 MAX_UNFINISHED = 200
+# A silence of this length at the begin or the end of a sentence is not a part of its text.
+EDGE_SILENCE_MS = 2000
 
 
 class WordTimes(NamedTuple):
@@ -26,14 +29,20 @@ class WordTimes(NamedTuple):
 
 
 class TimedSentence(NamedTuple):
-    """A sentence with the times of its words. `positions`: the breaks of `source`, counted as `words.stops`."""
+    """A sentence with the times of its words. `positions`: the breaks of `source`, counted as `words.stops`.
+
+    `by_word`: the breaks are the ends of the words, and both have the same indexes.
+    """
 
     source: BreakableText
     positions: Sequence[int]
     words: WordTimes
+    by_word: bool = False
 
     def begin(self, index: int) -> int:
         """The time at which the text after a break begins. Ascends with the breaks."""
+        if self.by_word:
+            return self.words.begins[index]
         stops = self.words.stops
         position = self.positions[index]
         word = bisect_right(stops, position, hi=len(stops) - 1)
@@ -42,6 +51,8 @@ class TimedSentence(NamedTuple):
 
     def end(self, index: int) -> int:
         """The time at which the text before a break ends, and never before it began."""
+        if self.by_word:
+            return self.words.ends[index - 1]
         position = self.positions[index]
         return max(self._time_at(bisect_left(self.words.stops, position), position), self.begin(index - 1))
 
@@ -52,6 +63,10 @@ class TimedSentence(NamedTuple):
         """
         stops, begins, _ = self.words
         begun = bisect_right(begins, moment)
+        if self.by_word:
+            index = min(index, max(begun, lowest))
+            if index == lowest or self.words.ends[index - 1] <= moment:
+                return index
         index = min(index, bisect_right(self.positions, stops[begun - 1]) - 1) if begun else lowest
         last_checked = max(lowest, index - MAX_UNFINISHED)
         while index > last_checked and self.end(index) > moment:
@@ -61,6 +76,8 @@ class TimedSentence(NamedTuple):
     def pauses(self, min_ms: int) -> list[int]:
         """The breaks between two words at which there is silence for at least `min_ms`."""
         stops, begins, ends = self.words
+        if len(begins) < 2 or max(map(sub, begins[1:], ends)) < min_ms:
+            return []
         found = []
         for stop, end, begin in zip(stops, ends, begins[1:], strict=False):
             if begin - end >= min_ms:
@@ -79,42 +96,85 @@ class TimedSentence(NamedTuple):
 def time_words(sentence: Mapping[str, Any], columns: int) -> TimedSentence | None:
     """The sentence's text with breaks at most `columns` apart, and its times. None if no character is visible.
 
-    The times are those of the words if the words spell the text. Otherwise the sentence's time is divided by width:
-    SenseVoice sends no words, qwen only on request, and Paraformer not always. Spaces come from the sentence's text,
-    so Fun-ASR's space before a Latin word and Paraformer's after it give the same result.
+    The times are those of the words that are in the text. Text that no word spells shares the time between its
+    neighbours, and a text without words the time of the sentence, by width: SenseVoice sends no words, qwen only on
+    request, and Paraformer not always. Spaces come from the sentence's text, so Fun-ASR's space before a Latin word and
+    Paraformer's after it give the same result.
     """
-    text = " ".join(strip_controls(sentence["text"]).split())
+    text = one_line(sentence["text"])
     if not any(width(character) for character in text if character != " "):
         return None
-    if words := _words(sentence, text):
+    low, high = sentence_times(sentence)
+    low = max(0, low)
+    high = max(low, high)
+    if timed := _words(sentence, text, low, high):
+        words, spelled = timed
+        if spelled and (source := breaks_at_words(text, spelled, words.stops, columns)):
+            return TimedSentence(source, source.nonblank, words, by_word=True)
         source = find_breaks(text, columns, frozenset(words.stops))
         return TimedSentence(source, source.nonblank, words)
-    return _by_width(find_breaks(text, columns), sentence)
+    return _by_width(find_breaks(text, columns), low, high)
 
 
-def _words(sentence: Mapping[str, Any], text: str) -> WordTimes | None:
-    """None unless the words together are the text and each has its times."""
+class _Timed(NamedTuple):
+    """`spelled`: the words with their punctuation, if together they are the text without its spaces; else empty."""
+
+    words: WordTimes
+    spelled: Sequence[str] = ()
+
+
+# The usual form of words: about 150,000 in twelve hours, so they are read by column.
+_WORD_FIELDS = itemgetter("text", "punctuation", "begin_time", "end_time")
+
+
+def _words(sentence: Mapping[str, Any], text: str, low: int, high: int) -> _Timed | None:
+    """The times of the words, or None if there are none for this text."""
     words = sentence.get("words")
-    if not words:
+    if not words or not has_clock(sentence):
         return None
     try:
+        texts, marks, begins, ends = map(list, zip(*map(_WORD_FIELDS, words), strict=True))
+        spelled = list(map(add, texts, marks))
+    except (KeyError, TypeError):
+        timed = [word for word in words if "begin_time" in word and "end_time" in word]
+        if len(timed) < len(words):
+            return _aligned(timed, text, low, high)
         spelled = [word["text"] + (word.get("punctuation") or "") for word in words]
-        begins = [word["begin_time"] for word in words]
-        ends = [word["end_time"] for word in words]
-    except KeyError:
-        return None
+        begins, ends = [word["begin_time"] for word in words], [word["end_time"] for word in words]
     whole = "".join(spelled)
     if whole.split() != [strip_controls(whole)]:
         spelled = ["".join(strip_controls(characters).split()) for characters in spelled]
         whole = "".join(spelled)
     if whole != text.replace(" ", ""):
-        return None
-    low = max(0, min(sentence["begin_time"], begins[0]))
-    high = max(low, sentence["end_time"], ends[-1])
+        return _aligned(words, text, low, high)
     if not all(spelled):
         begins, ends = list(compress(begins, spelled)), list(compress(ends, spelled))
+        spelled = list(filter(None, spelled))
     begins, ends = _in_order(begins, ends, low, high)
-    return WordTimes(list(accumulate(map(len, filter(None, spelled)))), begins, ends)
+    return _Timed(_from_edges(WordTimes(list(accumulate(map(len, spelled))), begins, ends), low, high), spelled)
+
+
+def _aligned(words: Sequence[Mapping[str, Any]], text: str, low: int, high: int) -> _Timed | None:
+    """The times of a text that differs from its words. None if none of the words is in the text."""
+    if not words:
+        return None
+    begins, ends = _in_order([word["begin_time"] for word in words], [word["end_time"] for word in words], low, high)
+    spelled = (word["text"] + (word.get("punctuation") or "") for word in words)
+    pieces = align(text, [TimedWord(*word) for word in zip(spelled, begins, ends, strict=True)], low, high)
+    if pieces is None:
+        return None
+    stops, begins, ends = (list(column) for column in zip(*pieces, strict=True))
+    return _Timed(_from_edges(WordTimes(stops, begins, ends), low, high))
+
+
+def _from_edges(words: WordTimes, low: int, high: int) -> WordTimes:
+    """The first word begins with the sentence and the last one ends with it, unless there is a silence between."""
+    stops, begins, ends = words
+    if low < begins[0] < low + EDGE_SILENCE_MS:
+        begins = [low, *begins[1:]]
+    if high - EDGE_SILENCE_MS < ends[-1] < high:
+        ends = [*ends[:-1], high]
+    return WordTimes(stops, begins, ends)
 
 
 def _in_order(begins: list[int], ends: list[int], low: int, high: int) -> tuple[list[int], list[int]]:
@@ -125,9 +185,7 @@ def _in_order(begins: list[int], ends: list[int], low: int, high: int) -> tuple[
     return begins, [min(max(end, begin), high) for begin, end in zip(begins, ends, strict=True)]
 
 
-def _by_width(source: BreakableText, sentence: Mapping[str, Any]) -> TimedSentence:
+def _by_width(source: BreakableText, low: int, high: int) -> TimedSentence:
     """Treats the sentence as one word, with columns in place of characters."""
     positions = [0, *accumulate(map(sub, source.ends[1:], source.begins))]
-    begin = max(0, sentence["begin_time"])
-    words = WordTimes([positions[-1] or 1], [begin], [max(begin, sentence["end_time"])])
-    return TimedSentence(source, positions, words)
+    return TimedSentence(source, positions, WordTimes([positions[-1] or 1], [low], [high]))

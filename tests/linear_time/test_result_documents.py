@@ -76,6 +76,7 @@ def shapes(unit: str) -> Iterator[tuple[str, Callable[[int], bytes]]]:
     yield "sentences", lambda size: document([said(unit) for _ in range(size // 40)])
     yield "words", lambda size: document([said(unit * (size // 40), words=words(size, unit))])
     yield "a text", lambda size: document([], text=one(size))
+    yield "other words", lambda size: document([said(unit * (size // 20) + "b", words=words(size, unit + "c"))])
 
 
 @pytest.mark.parametrize("unit", UNITS)

@@ -8,6 +8,8 @@ import orjson
 from hypothesis import strategies as st
 
 SAMPLES = Path(__file__).parents[1] / "data" / "dashscope"
+# Result documents of shapes that users reported.
+FIELD = Path(__file__).parents[1] / "data" / "field"
 
 # Words and their punctuation in Fun-ASR's spacing (a space before), Paraformer's (a space after), and Chinese.
 _WORDS = [

@@ -8,17 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from app.transcripts import text
-from app.transcripts.captions import CaptionOptions, Cue, cues, srt, vtt
+from app.transcripts.captions import CaptionOptions, Cue, cues, srt, ttml, vtt
 from app.transcripts.normalise import normalise
-from tests.transcripts.documents import SAMPLES, sample, sentence, spoken, transcript
+from tests.transcripts.documents import FIELD, SAMPLES, sample, sentence, spoken, transcript
 
 FOLDER = Path(__file__).parent / "goldens"
-NAMES = [*sorted(path.stem.removeprefix("result_") for path in SAMPLES.glob("result_*.json")), "call"]
+FIELD_NAMES = sorted(path.stem for path in FIELD.glob("*.json"))
+NAMES = [*sorted(path.stem.removeprefix("result_") for path in SAMPLES.glob("result_*.json")), *FIELD_NAMES, "call"]
 
 
 def golden_transcripts(name: str) -> list[dict[str, Any]]:
     if name == "call":
         return _call()
+    if name in FIELD_NAMES:
+        raw = (FIELD / f"{name}.json").read_bytes()
+        return normalise(raw, file_url="https://client.example/a.wav", family="fun-asr").transcripts
     family = "sensevoice" if name.startswith("sensevoice") else "fun-asr"
     return normalise(sample(name), file_url="https://client.example/a.wav", family=family).transcripts
 
@@ -33,6 +37,7 @@ def goldens() -> Iterator[tuple[Path, str]]:
         found = golden_cues(name)
         yield FOLDER / f"{name}.srt", "".join(srt(found))
         yield FOLDER / f"{name}.vtt", "".join(vtt(found))
+        yield FOLDER / f"{name}.ttml", "".join(ttml(found))
         yield FOLDER / f"{name}.txt", "".join(text.text(golden_transcripts(name), speakers=True))
 
 

@@ -1,9 +1,10 @@
 """Properties of the captions of any transcript, plausible or hostile."""
 
 import html
+import io
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise, zip_longest
 from operator import itemgetter
 from typing import Any
@@ -17,7 +18,9 @@ from hypothesis import strategies as st
 from app.transcripts.captions import MAX_DELAY_MS, CaptionOptions, Cue, cues, srt, vtt
 from app.transcripts.line_breaking import width
 from app.transcripts.normalise import normalise
-from tests.transcripts.documents import hostile_transcripts, plausible_transcripts
+from app.transcripts.sentence_borders import settle_marks
+from app.transcripts.text import labelled as with_label
+from tests.transcripts.documents import hostile_transcripts, plausible_transcripts, sentence, transcript
 from tests.transcripts.ffmpeg import read_by_ffmpeg
 
 ANY = st.one_of(plausible_transcripts(), hostile_transcripts())
@@ -44,11 +47,17 @@ def visible(text: str) -> str:
 
 
 def spoken_text(transcripts: Sequence[dict[str, Any]]) -> list[str]:
-    """Each channel's visible text in order of its sentences' begins, without white space."""
+    """Each channel's visible text in order of its sentences' begins, without white space and lone marks."""
     return [
-        "".join(visible(item["text"]) for item in sorted(channel["sentences"], key=itemgetter("begin_time")))
+        "".join(
+            visible(item["text"]) for item in settle_marks(sorted(channel["sentences"], key=itemgetter("begin_time")))
+        )
         for channel in transcripts
     ]
+
+
+def letters(texts: Iterable[str]) -> str:
+    return "".join(character for text in texts for character in text if character.isalnum())
 
 
 @given(ANY, OPTIONS)
@@ -64,6 +73,8 @@ def test_the_text_is_preserved(transcripts: list[dict[str, Any]], options: Capti
     for channel, text in zip(transcripts, spoken_text(transcripts), strict=True):
         lines = [line for cue in found if cue.channel_id == channel["channel_id"] for line in cue.lines]
         assert without_spaces("".join(lines)) == text
+        said = [item["text"] for item in sorted(channel["sentences"], key=itemgetter("begin_time"))]
+        assert letters(lines) == letters(said)
 
 
 @given(ANY, OPTIONS)
@@ -166,7 +177,27 @@ def test_ffmpeg_reads_back_what_was_written(transcripts: list[dict[str, Any]], o
 
 
 def labelled(cue: Cue) -> str:
-    return "\n".join(cue.lines) if cue.speaker is None else f"{cue.speaker}: " + "\n".join(cue.lines)
+    return with_label(cue.speaker, "\n".join(cue.lines))
+
+
+MARKUP = st.text("ab {}<>/\\N&;:!-中\"'", min_size=1, max_size=40)
+
+
+@given(MARKUP, MARKUP)
+def test_readers_of_subrip_lose_nothing_that_looks_like_markup(said: str, name: str) -> None:
+    """What was said comes out, except that signs of markup are look-alikes, which NFKC turns back."""
+    talk = transcript(sentence(f"a{said}b", 0, 5000, speaker_id=f"x{name}"))
+    found = list(cues([talk], CaptionOptions(max_chars_per_line=200, speakers=True)))
+    written = "".join(srt(found))
+    expected = plain(labelled(found[0]))
+    assert [plain(text) for _, _, text in read_by_ffmpeg(written, "srt")] == [expected]
+    assert [plain(event.plaintext) for event in pysubs2.SSAFile.from_string(written, format_="srt")] == [expected]
+    read = webvtt.from_buffer(io.StringIO(written), format="srt")
+    assert [plain(caption.text) for caption in read.captions] == [expected]
+
+
+def plain(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).replace("-->", "→").replace(" ", "")
 
 
 @given(ANY, OPTIONS)
@@ -184,7 +215,7 @@ def test_srt_has_a_number_a_time_line_and_text_in_every_block(
         assert match
         assert head == str(number)
         assert (in_ms(match.groups()[:4]), in_ms(match.groups()[4:])) == (cue.begin_time, cue.end_time)
-        assert text == labelled(cue).replace("-->", "→")
+        assert unicodedata.normalize("NFKC", text) == unicodedata.normalize("NFKC", labelled(cue).replace("-->", "→"))
 
 
 @given(hostile_transcripts(), OPTIONS)

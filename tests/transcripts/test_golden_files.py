@@ -1,6 +1,7 @@
 """The captions of the samples byte for byte, read by three independent parsers."""
 
 import html
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import pytest
 import webvtt
 
 from app.transcripts.captions import Cue
+from app.transcripts.text import labelled
 from tests.transcripts.ffmpeg import ReadCue, read_by_ffmpeg
 from tests.transcripts.golden_files import FOLDER, NAMES, golden_cues, goldens
+from tests.transcripts.imsc import read_by_ttconv
 
 Reader = Callable[[str, str], list[ReadCue]]
 
@@ -40,9 +43,9 @@ def webvtt_py(name: str, suffix: str) -> list[ReadCue]:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("reader", [ffmpeg, pysubs])
 def test_other_parsers_read_the_same_subrip_cues(reader: Reader, name: str) -> None:
-    expected = [(cue.begin_time, cue.end_time, _labelled(cue).replace("-->", "→")) for cue in golden_cues(name)]
+    expected = [(cue.begin_time, cue.end_time, _plain(_labelled(cue))) for cue in golden_cues(name)]
     if expected or reader is not ffmpeg:  # FFmpeg rejects an empty file
-        assert reader(name, "srt") == expected
+        assert [(begin, end, _plain(text)) for begin, end, text in reader(name, "srt")] == expected
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -51,8 +54,20 @@ def test_other_parsers_read_the_same_webvtt_cues(reader: Reader, name: str) -> N
     assert reader(name, "vtt") == [(cue.begin_time, cue.end_time, "\n".join(cue.lines)) for cue in golden_cues(name)]
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_an_imsc_reader_reads_the_same_ttml_cues(name: str) -> None:
+    assert read_by_ttconv(_golden(name, "ttml").read_text(encoding="utf-8")) == [
+        (cue.begin_time, cue.end_time, _labelled(cue)) for cue in golden_cues(name)
+    ]
+
+
 def _labelled(cue: Cue) -> str:
-    return (f"{cue.speaker}: " if cue.speaker else "") + "\n".join(cue.lines)
+    return labelled(cue.speaker, "\n".join(cue.lines))
+
+
+def _plain(text: str) -> str:
+    """NFKC turns the look-alikes of markup back."""
+    return unicodedata.normalize("NFKC", text.replace("-->", "→"))
 
 
 def _golden(name: str, suffix: str) -> Path:

@@ -15,7 +15,7 @@ from tests.transcripts.documents import parsed
 from tests.transcripts.test_seekable_gzip import reader, write
 
 # Hash of all forms of the samples, by version. A change needs a new RENDER_VERSION and a line here.
-OUTPUTS = {4: "2fd04627487b7050f9378b41225c66453a22e909bddf0945ba87373ca1c3e410"}
+OUTPUTS = {5: "2fd04627487b7050f9378b41225c66453a22e909bddf0945ba87373ca1c3e410"}
 
 
 def _spoken(document: StoredDocument) -> Iterator[SpokenSentence]:

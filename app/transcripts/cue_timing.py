@@ -1,0 +1,106 @@
+"""Final times of cues: how long each stays, and which of two that overlap is delayed. Pure and streaming."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from app.transcripts.caption_options import CaptionOptions
+from app.transcripts.line_breaking import TextSpan
+
+# A cue cannot be read in less time.
+MIN_CUE_MS = 300
+# Longest delay of a cue that makes room for another channel's cue.
+MAX_DELAY_MS = 5000
+
+
+@dataclass(slots=True)
+class Draft:
+    """A cue before its final times are known: they may still overlap with those of its neighbours."""
+
+    begin_time: int
+    end_time: int
+    span: TextSpan
+    speaker: str | None
+    channel_id: int | None
+    sentences: int = 1
+    # The cue before it took part of its time.
+    delayed: bool = False
+
+
+def without_overlaps(drafts: Iterable[Draft], options: CaptionOptions) -> Iterator[Draft]:
+    """Sets the times of the drafts: each stays as long as it takes to read, or until the next one begins."""
+    upcoming = iter(drafts)
+    current, following = next(upcoming, None), next(upcoming, None)
+    while current and following:
+        third = next(upcoming, None)
+        end_time = _end(current, following, third, options)
+        current.end_time = _with_gap(current.begin_time, end_time, following.begin_time, options)
+        yield _within_audio(current, options)
+        earliest = current.end_time + options.min_gap_ms
+        following.delayed = earliest > following.begin_time
+        following.begin_time = max(earliest, following.begin_time)
+        following.end_time = max(following.begin_time, following.end_time)
+        current, following = following, third
+    if current:
+        current.end_time = _preferred_end(current, options)
+        yield _within_audio(current, options)
+
+
+def _with_gap(begin: int, end: int, next_begin: int, options: CaptionOptions) -> int:
+    """The end that leaves the gap before the next cue. A cue stays visible, so the next one may be delayed."""
+    if not options.min_gap_ms:
+        return end
+    latest = max(next_begin - options.min_gap_ms, begin + MIN_CUE_MS)
+    if next_begin - end < options.closed_gap_ms and latest - begin <= options.max_cue_ms:
+        return latest
+    return min(end, latest)
+
+
+def _within_audio(draft: Draft, options: CaptionOptions) -> Draft:
+    """No cue stays longer than the audio, unless the words themselves are later."""
+    if options.audio_end_ms is not None and draft.begin_time < options.audio_end_ms < draft.end_time:
+        draft.end_time = options.audio_end_ms
+    return draft
+
+
+def _end(current: Draft, following: Draft, third: Draft | None, options: CaptionOptions) -> int:
+    """The end of a cue. It may delay the next cue for a while, so that it can be seen and read itself."""
+    spoken = max(current.end_time, current.begin_time + 1)
+    min_end = min(current.begin_time + min(MIN_CUE_MS, options.max_cue_ms), following.end_time + MAX_DELAY_MS)
+    too_short = following.begin_time - current.begin_time < options.min_cue_ms
+    if following.begin_time >= spoken and not (current.delayed and too_short):
+        end = min(_preferred_end(current, options), following.begin_time)
+        # Within one channel each cue begins with its first word, so the next cue is not delayed.
+        return end if current.channel_id == following.channel_id else max(end, min_end)
+    if not too_short:
+        return following.begin_time
+    later = min(_readable_end(current, following, third, options), following.end_time + options.min_cue_ms)
+    shared = current.begin_time + _shared_ms(current, following, spoken, options)
+    return max(following.begin_time, shared, later, min_end)
+
+
+def _shared_ms(current: Draft, following: Draft, spoken: int, options: CaptionOptions) -> int:
+    """Overlapping or delayed cues divide the remaining time in proportion to their width."""
+    remaining_ms = max(spoken, following.end_time) - current.begin_time
+    return min(max(1, _proportion(current, following, remaining_ms)), options.max_cue_ms)
+
+
+def _readable_end(current: Draft, following: Draft, third: Draft | None, options: CaptionOptions) -> int:
+    """The end if both cues divide the time that they take to read, up to the begin of the third cue."""
+    reading_ms = _reading_ms(current, options) + _reading_ms(following, options)
+    available_ms = min(reading_ms, third.begin_time - current.begin_time) if third else reading_ms
+    return min(current.begin_time + _proportion(current, following, available_ms), _preferred_end(current, options))
+
+
+def _proportion(current: Draft, following: Draft, time_ms: int) -> int:
+    return time_ms * current.span.columns // max(1, current.span.columns + following.span.columns)
+
+
+def _preferred_end(current: Draft, options: CaptionOptions) -> int:
+    """The end once the cue has been spoken and can have been read, within the maximum duration of a cue."""
+    spoken = max(current.end_time, current.begin_time + 1)
+    return max(spoken, current.begin_time + _reading_ms(current, options))
+
+
+def _reading_ms(draft: Draft, options: CaptionOptions) -> int:
+    reading_ms = max(options.min_cue_ms, draft.span.columns * 1000 // max(1, options.columns_per_s))
+    return min(reading_ms, options.max_cue_ms)
