@@ -70,7 +70,8 @@ def shapes(unit: str) -> Iterator[tuple[str, Callable[[int], bytes]]]:
         return "a" * 50 + unit * (size // unit_bytes)
 
     def words(size: int, text: str) -> list[dict[str, Any]]:
-        return [{"text": text, "begin_time": 0, "end_time": 10**9, "punctuation": ""} for _ in range(size // 40)]
+        times = range(size // 40)
+        return [{"text": text, "begin_time": time, "end_time": 10**9, "punctuation": ""} for time in times]
 
     yield "one sentence", lambda size: document([said(one(size))])
     yield "sentences", lambda size: document([said(unit) for _ in range(size // 40)])
