@@ -64,33 +64,30 @@ def sentence_times(sentence: Mapping[str, Any]) -> tuple[int, int]:
     times, so all forms of a transcript agree.
     """
     begin, end = sentence["begin_time"], sentence["end_time"]
-    first, last = _edges(sentence)
-    if first is None or last is None or not has_clock(sentence):
+    if (spoken := spoken_times(sentence)) is None:
         return begin, end
-    return min(begin, first), max(end, last)
+    return min(begin, spoken[0]), max(end, spoken[1])
 
 
-def has_clock(sentence: Mapping[str, Any]) -> bool:
-    """Whether the words have times of their own, which lie in the sentence.
+def spoken_times(sentence: Mapping[str, Any]) -> tuple[int, int] | None:
+    """The begin of the first word and the end of the last one. None if the words do not say when they were spoken.
 
-    Words that all begin at once, or that are wholly before or after their sentence, do not say when they were spoken.
+    Those are words that all begin at once, or that are wholly before or after their sentence.
     """
-    first, last = _edges(sentence)
+    words = sentence.get("words")
+    if not words:
+        return None
+    first, last = words[0].get("begin_time"), words[-1].get("end_time")
     if first is None or last is None:
-        return False
-    words = sentence["words"]
+        first = next((word["begin_time"] for word in words if "begin_time" in word), None)
+        last = next((word["end_time"] for word in reversed(words) if "end_time" in word), None)
+        if first is None or last is None:
+            return None
     if len(words) > 1 and words[-1].get("begin_time") == first and len({word.get("begin_time") for word in words}) == 1:
-        return False
-    begin: int = sentence["begin_time"]
-    end: int = sentence["end_time"]
-    return first <= max(begin, end) and last >= begin
-
-
-def _edges(sentence: Mapping[str, Any]) -> tuple[int | None, int | None]:
-    """The begin of the first word and the end of the last one that have times."""
-    words = sentence.get("words") or ()
-    first = next((word["begin_time"] for word in words if "begin_time" in word), None)
-    return first, next((word["end_time"] for word in reversed(words) if "end_time" in word), None)
+        return None
+    if first > max(sentence["begin_time"], sentence["end_time"]) or last < sentence["begin_time"]:
+        return None
+    return first, last
 
 
 def stated_duration(properties: dict[str, Any]) -> int | None:

@@ -11,7 +11,7 @@ from operator import add, itemgetter, le, sub
 from typing import Any, NamedTuple
 
 from app.transcripts.line_breaking import BreakableText, breaks_at_words, find_breaks, width
-from app.transcripts.text import has_clock, one_line, sentence_times, strip_controls
+from app.transcripts.text import one_line, spoken_times, strip_controls
 from app.transcripts.word_alignment import TimedWord, align
 
 # Breaks that are checked for words that have begun and not ended yet.
@@ -104,10 +104,11 @@ def time_words(sentence: Mapping[str, Any], columns: int) -> TimedSentence | Non
     text = one_line(sentence["text"])
     if not any(width(character) for character in text if character != " "):
         return None
-    low, high = sentence_times(sentence)
-    low = max(0, low)
-    high = max(low, high)
-    if timed := _words(sentence, text, low, high):
+    spoken = spoken_times(sentence)
+    first, last = spoken or (sentence["begin_time"], sentence["end_time"])
+    low = max(0, min(sentence["begin_time"], first))
+    high = max(low, sentence["end_time"], last)
+    if spoken and (timed := _words(sentence["words"], text, low, high)):
         words, spelled = timed
         if spelled and (source := breaks_at_words(text, spelled, words.stops, columns)):
             return TimedSentence(source, source.nonblank, words, by_word=True)
@@ -127,11 +128,8 @@ class _Timed(NamedTuple):
 _WORD_FIELDS = itemgetter("text", "punctuation", "begin_time", "end_time")
 
 
-def _words(sentence: Mapping[str, Any], text: str, low: int, high: int) -> _Timed | None:
+def _words(words: Sequence[Mapping[str, Any]], text: str, low: int, high: int) -> _Timed | None:
     """The times of the words, or None if there are none for this text."""
-    words = sentence.get("words")
-    if not words or not has_clock(sentence):
-        return None
     try:
         texts, marks, begins, ends = map(list, zip(*map(_WORD_FIELDS, words), strict=True))
         spelled = list(map(add, texts, marks))
