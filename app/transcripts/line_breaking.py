@@ -77,14 +77,14 @@ _FOLLOWING = (
     "\u0f0b-\u0f14\u104a\u104b\u17d4-\u17da"
 )
 # Khmer coeng and Burmese virama join the consonant after them; a consonant with asat (U+103A) ends a syllable.
-_JOINED = "[\u17d2\u1039]+[^ ]|[\u1000-\u102a\u103f\u1050-\u1081][\u1037]?\u103a"
+_JOINED = f"[\u17d2\u1039]+[{_LEADING}]*[^ ]|[\u1000-\u102a\u103f\u1050-\u1081][\u1037]?\u103a"
 # A line may end after a zero width space and after the Tibetan tsheg, as after a space.
 _WORD_SEPARATORS = "\u200b\u0f0b"
 _GLUE = "\xa0\u2007\u202f\u2060\ufeff"
 _HAS_GLUE = re.compile(f"[{_GLUE}]")
 _CHARACTER = (
     rf"(?:[\U0001f1e6-\U0001f1ff]{{2}}"
-    rf"|[{_LEADING}]*(?:[\u17d2\u1039]+[^ ]|[^ ])(?:{_JOINED}|[{_MARKS}{_FOLLOWING}])*(?:\u200d[^ ][{_MARKS}]*){{0,8}})"
+    rf"|[{_LEADING}]*(?:[\u17d2\u1039]+[{_LEADING}]*[^ ]|[^ ])(?:{_JOINED}|[{_MARKS}{_FOLLOWING}])*(?:\u200d[^ ][{_MARKS}]*){{0,8}})"
 )
 _CLUSTER = re.compile(rf"[{_OPENING}]{{0,3}}{_CHARACTER}(?:[{_CLOSING}][{_MARKS}]*){{0,4}} ?| ")
 _SINGLE = re.compile(rf"{_CHARACTER} ?| ")
