@@ -1,5 +1,6 @@
 """DashScope's models, regions, parameters, limits and prices as data, and the validation of jobs. Pure."""
 
+from app.catalogue.billing import Bill, Recognised, Usage, bill_by_duration, bill_by_usage
 from app.catalogue.model import (
     REGIONS,
     Deprecation,
@@ -12,7 +13,7 @@ from app.catalogue.model import (
     Scenario,
     describe,
 )
-from app.catalogue.registry import MODELS, cost, find_model
+from app.catalogue.registry import MODELS, find_model
 from app.catalogue.scenarios import SCENARIOS
 from app.catalogue.validation import ValidatedJob, choose_region, validate_job, validate_parameters
 
@@ -20,17 +21,21 @@ __all__ = [
     "MODELS",
     "REGIONS",
     "SCENARIOS",
+    "Bill",
     "Deprecation",
     "Family",
     "Model",
     "Parameter",
+    "Recognised",
     "RegionName",
     "RegionalPrice",
     "SampleRates",
     "Scenario",
+    "Usage",
     "ValidatedJob",
+    "bill_by_duration",
+    "bill_by_usage",
     "choose_region",
-    "cost",
     "describe",
     "find_model",
     "validate_job",

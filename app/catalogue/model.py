@@ -29,6 +29,8 @@ Feature = Literal[
 ]
 # The content of `input` in a submit: a list of URLs, or one URL, whose result is `output.result`.
 InputStyle = Literal["file_urls", "file_url"]
+Currency = Literal["CNY", "USD"]
+Unit = Literal["seconds", "input_tokens", "output_tokens"]
 Default = bool | tuple[int | str, ...] | None
 
 
@@ -43,10 +45,17 @@ class Family(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RegionalPrice:
-    """The price of a model in one region, per second of billed speech and channel."""
+    """The price of a model in one region: per second of billed speech and channel, or per token."""
 
-    price_per_second: Decimal
-    currency: Literal["CNY"] = "CNY"
+    price_per_second: Decimal | None = None
+    price_per_million_input_tokens: Decimal | None = None
+    price_per_million_output_tokens: Decimal | None = None
+    currency: Currency = "CNY"
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        """The units that are billed."""
+        return ("seconds",) if self.price_per_second is not None else ("input_tokens", "output_tokens")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,11 @@
 """The models by id. To add a model, add its data to the module of its family."""
 
 from collections.abc import Mapping
-from decimal import Decimal
 from difflib import get_close_matches
 from types import MappingProxyType
 
 from app.catalogue.fun_asr import FUN_ASR
-from app.catalogue.model import Model, RegionalPrice
+from app.catalogue.model import Model
 from app.catalogue.paraformer import PARAFORMER
 from app.catalogue.qwen3_asr import QWEN3_ASR
 from app.catalogue.schema import quoted
@@ -29,8 +28,3 @@ def find_model(model_id: str) -> Model:
     hint = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(MODELS)}"
     detail = f"The catalogue has no model {quoted(model_id)}; {hint}"
     raise UnknownModel(detail, faults=[Fault("/model", detail)])
-
-
-def cost(price: RegionalPrice, billed_ms: int) -> Decimal:
-    """The price of `billed_ms` milliseconds in the currency of `price`, exact and not rounded."""
-    return price.price_per_second * billed_ms / 1000

@@ -4,9 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from math import ceil
 from typing import Any, TypeGuard
 
 import orjson
+
+from app.catalogue import Usage
 
 MAX_CODE_CHARS = 100
 MAX_TASK_ID_CHARS = 200
@@ -53,7 +56,7 @@ class TaskSnapshot:
     items: tuple[FileOutcome, ...] = ()
     code: str | None = None
     message: str = ""
-    usage_s: int | None = None
+    usage: Usage = field(default_factory=Usage)
     file_count: int | None = None
     ran_s: float | None = None
     request_id: str | None = field(default=None, compare=False)
@@ -137,7 +140,7 @@ def parse_task(body: bytes) -> TaskSnapshot:
         items=_items(output),
         code=_code(output),
         message=_text(output.get("message")),
-        usage_s=_usage(response.get("usage")),
+        usage=_usage(response.get("usage")),
         file_count=_int(_mapping(output.get("task_metrics")).get("TOTAL")),
         ran_s=_ran_s(output),
         request_id=_request_id(response),
@@ -234,10 +237,22 @@ def _status(value: Any) -> TaskStatus:
         return TaskStatus.RUNNING
 
 
-def _usage(usage: Any) -> int | None:
+def _usage(usage: Any) -> Usage:
+    """`duration` of most models, `seconds` of qwen3, or tokens. A value that is no possible count is left out."""
     fields = _mapping(usage)
-    seconds = _int(fields.get("duration")) or _int(fields.get("seconds"))
-    return seconds if seconds is not None and 0 <= seconds <= MAX_COUNT else None
+    duration = _count(fields.get("duration"))
+    return Usage(
+        seconds=_count(fields.get("seconds")) if duration is None else duration,
+        input_tokens=_count(fields.get("input_tokens")),
+        output_tokens=_count(fields.get("output_tokens")),
+    )
+
+
+def _count(value: Any) -> int | None:
+    """A whole number that PostgreSQL can store. Fractions are rounded up, as upstream rounds billed seconds."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_COUNT:
+        return None
+    return ceil(value)
 
 
 def _ran_s(output: Mapping[str, Any]) -> float | None:

@@ -7,7 +7,9 @@ from functools import partial
 from uuid import UUID, uuid4
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.catalogue import MODELS
 from app.dashscope.client import DashScope
 from app.dashscope.failures import Failure, FailureKind
 from app.dashscope.wire import TaskSnapshot, TaskStatus
@@ -19,9 +21,17 @@ from app.poller.list_watcher import Watcher
 from app.poller.metrics import CALLS, TASK_SECONDS
 from app.poller.outcomes import Wait, account_failures, outcomes
 from app.poller.result_fetcher import FetchedFile, ResultFetcher
+from app.queue.billing import TaskBill
 from app.queue.leases import LeaseLost
 from app.queue.polling import PolledTask, claim_poll, schedule_poll
-from app.queue.results import Result, close_if_done, count_result_failures, lock_for_result, store_results
+from app.queue.results import (
+    Result,
+    close_if_done,
+    count_result_failures,
+    lock_for_result,
+    settle_bills,
+    store_results,
+)
 
 MAX_IN_FLIGHT = 32
 MAX_WAIT_S = 60.0
@@ -138,9 +148,7 @@ class Collector:
         if not task.ended_s:
             self._learn(task, snapshot)
         async with transaction(self._context.sessions) as session:
-            await lock_for_result(
-                session, task.task_id, task.token, status=snapshot.status.value, usage_s=snapshot.usage_s
-            )
+            await _lock(session, task, snapshot)
         found = list(
             outcomes(
                 snapshot,
@@ -154,11 +162,16 @@ class Collector:
         refusals = account_failures(found)
         waits: list[Wait] = []
         release_slot = partial(self._release_slot, task.token)
-        async with aclosing(self._fetcher.fetch(task, found, snapshot.usage_s, before_large=release_slot)) as batches:
+        async with aclosing(
+            self._fetcher.fetch(task, found, snapshot.usage.seconds, before_large=release_slot)
+        ) as batches:
             async for batch in batches:
                 await self._store(task, snapshot, batch, refusals)
                 waits += [each for _, each in batch if isinstance(each, Wait)]
         async with transaction(self._context.sessions) as session:
+            if task.file_count > 1:
+                await _lock(session, task, snapshot)
+                await settle_bills(session, task.task_id, self._task_bill(task, snapshot))
             if not await close_if_done(session, task.task_id, task.token):
                 last_error = waits[0].reason if waits else None
                 wait_s = _wait_s(task.ended_s)
@@ -176,13 +189,21 @@ class Collector:
         results = [each for _, each in batch if isinstance(each, Result)]
         failures = [file for file, each in batch if isinstance(each, Wait) and each.counted]
         async with transaction(self._context.sessions) as session:
-            await lock_for_result(
-                session, task.task_id, task.token, status=snapshot.status.value, usage_s=snapshot.usage_s
-            )
-            await store_results(session, task.task_id, results, request_id=snapshot.request_id)
+            await _lock(session, task, snapshot)
+            task_bill = self._task_bill(task, snapshot)
+            await store_results(session, task.task_id, results, task_bill, request_id=snapshot.request_id)
             await count_result_failures(session, task.task_id, failures)
             for failure in refusals:
                 await open_for(session, self._call.account, task.model, failure)
+
+    def _task_bill(self, task: PolledTask, snapshot: TaskSnapshot) -> TaskBill:
+        price = MODELS[task.model].regions[self._upstream.account.region]
+        return TaskBill(snapshot.usage, price, task.file_count)
+
+
+async def _lock(session: AsyncSession, task: PolledTask, snapshot: TaskSnapshot) -> None:
+    status, usage_s = snapshot.status.value, snapshot.usage.seconds
+    await lock_for_result(session, task.task_id, task.token, status=status, usage_s=usage_s)
 
 
 def _wait_s(ended_s: float) -> float:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import orjson
 
-from app.catalogue import MODELS, cost
+from app.catalogue import MODELS, Recognised, bill_by_duration
 from app.dashscope.client import DashScope
 from app.dashscope.result_files import MAX_RESULT_BYTES, FetchFailed, FetchFailureKind, fetch_result
 from app.dashscope.wire import FileOutcome, parse_result_url
@@ -155,9 +155,9 @@ class ResultFetcher:
             model=task.model,
             region=task.region,
         )
-        offer = MODELS[task.model].regions[self._upstream.account.region]
-        billed_ms = transcript.audio_duration_ms * document.channels  # each channel is recognised and billed
-        return Result(file, "succeeded", transcript=transcript, cost=cost(offer, billed_ms))
+        audio = Recognised(transcript.audio_duration_ms, document.channels, has_text=bool(document.text.strip()))
+        price = MODELS[task.model].regions[self._upstream.account.region]
+        return Result(file, "succeeded", transcript=transcript, audio=audio, bill=bill_by_duration(price, audio))
 
 
 def _without_result(file: TaskFile, outcome: Failed | Wait) -> Result | Wait:

@@ -129,7 +129,7 @@ _UPDATE = (
         audio_duration_ms=Job.__table__.c.audio_duration_ms + bindparam("more_audio"),
         cost=Job.__table__.c.cost + bindparam("more_cost"),
         started_at=text("CASE WHEN :has_started THEN coalesce(jobs.started_at, now()) ELSE jobs.started_at END"),
-        finished_at=text("CASE WHEN :is_final THEN now() END"),
+        finished_at=text("CASE WHEN :is_final THEN coalesce(jobs.finished_at, now()) END"),
         version=Job.__table__.c.version + 1,
     )
 )

@@ -129,7 +129,7 @@ class WaitingReason:
 
 @dataclass(slots=True)
 class Cost:
-    """Price of the files that succeeded, by the catalogue."""
+    """Price of the files that succeeded: what upstream billed for them, at the prices of the catalogue."""
 
     amount: Annotated[str, Field(description="A decimal number with five places.", examples=["0.00104"])]
     currency: Annotated[str, Field(examples=["CNY"])]

@@ -175,6 +175,12 @@ class File(Base):
     result_failures: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
     transcript_id: Mapped[UUID | None]
     audio_duration_ms: Mapped[int | None] = mapped_column(BigInteger)
+    # What upstream billed for a file that succeeded, in the units of the model's price, and its exact cost in the
+    # currency of that price.
+    billed_s: Mapped[Decimal | None] = mapped_column(Numeric(14, 3))
+    input_tokens: Mapped[int | None] = mapped_column(Integer)
+    output_tokens: Mapped[int | None] = mapped_column(Integer)
+    cost: Mapped[Decimal | None] = mapped_column(Numeric(18, 9))
     finished_at: Mapped[datetime | None]
 
 

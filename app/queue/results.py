@@ -10,7 +10,9 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.catalogue import Bill, Recognised, bill_by_usage
 from app.dashscope.failures import Failure
+from app.queue.billing import Settlement, TaskBill, bill_columns, settle, write_bills
 from app.queue.counters import JobChange, apply_changes
 from app.queue.job_json import currency
 from app.queue.leases import RELEASE_LEASE, LeaseLost
@@ -25,13 +27,17 @@ MAX_RESUBMIT_AFTER_S = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The new status of a file: `succeeded` with a transcript, `failed` with a failure, `queued` for a new task."""
+    """The new status of a file: `succeeded` with a transcript, `failed` with a failure, `queued` for a new task.
+
+    With a transcript, `audio` is what was recognised, and `bill` its bill by the duration of the audio.
+    """
 
     file: TaskFile
     status: str
     transcript: PreparedTranscript | None = None
     failure: Failure | None = None
-    cost: Decimal = Decimal(0)
+    audio: Recognised | None = None
+    bill: Bill | None = None
 
 
 async def lock_for_result(
@@ -47,27 +53,45 @@ async def lock_for_result(
 
 
 async def store_results(
-    session: AsyncSession, task_id: UUID, results: Sequence[Result], *, request_id: str | None = None
+    session: AsyncSession,
+    task_id: UUID,
+    results: Sequence[Result],
+    task_bill: TaskBill | None = None,
+    *,
+    request_id: str | None = None,
 ) -> list[Result]:
     """Store the new statuses and return the results that took effect.
 
     `request_id`: upstream's id of the query that reported the results.
     A file that was canceled meanwhile stays canceled. Needs `lock_for_result` in the same transaction. One statement
-    for the files, three for transcripts, and those of `apply_changes`.
+    for the files, three for transcripts, and those of `apply_changes`. If other files of the task were stored before,
+    two more for the bills, which follow from the durations of all files.
     """
     if not results:
         return []
+    is_whole = task_bill is None or len(results) == task_bill.file_count
+    if task_bill and is_whole:
+        results = _billed_by_usage(results, task_bill)
     stored = await session.execute(_SET_FILES, {**_WAITS, "id": task_id, **_columns(results)})
     places = {(row.job_id, row.number): (row.model, row.region) for row in stored}
     effective = [result for result in results if (result.file.job_id, result.file.index) in places]
+    settlement = Settlement() if is_whole or not task_bill else await settle(session, task_id, task_bill)
     await insert_transcripts(session, [result.transcript for result in effective if result.transcript])
-    await apply_changes(session, _changes(effective))
+    await apply_changes(session, _changes(effective, settlement))
+    await write_bills(session, settlement)
     files_changed(
         session,
         task_id,
         [_observed(result, *places[result.file.job_id, result.file.index], request_id) for result in effective],
     )
     return effective
+
+
+async def settle_bills(session: AsyncSession, task_id: UUID, task_bill: TaskBill) -> None:
+    """Settle a task whose last open file was not stored but canceled. Statements as for `store_results`."""
+    settlement = await settle(session, task_id, task_bill)
+    await apply_changes(session, _changes((), settlement))
+    await write_bills(session, settlement)
 
 
 async def count_result_failures(session: AsyncSession, task_id: UUID, files: Sequence[TaskFile]) -> None:
@@ -98,6 +122,7 @@ def _columns(results: Sequence[Result]) -> dict[str, list[Any]]:
         "messages": [failure.message if failure else None for failure in failures],
         "retryables": [failure.retryable if failure else None for failure in failures],
         "upstream_codes": [failure.upstream_code if failure else None for failure in failures],
+        **bill_columns([result.bill for result in results]),
     }
 
 
@@ -110,19 +135,31 @@ def _observed(result: Result, model: str, region: str, request_id: str | None) -
         result.status,
         failure=result.failure and replace(result.failure, request_id=request_id),
         audio_duration_ms=result.transcript.audio_duration_ms if result.transcript else 0,
-        cost=result.cost,
+        cost=result.bill.cost if result.bill else Decimal(0),
         currency=currency(model, region),
     )
 
 
-def _changes(results: Sequence[Result]) -> dict[UUID, JobChange]:
+def _billed_by_usage(results: Sequence[Result], task_bill: TaskBill) -> Sequence[Result]:
+    """All results of a task, with its bill divided over them."""
+    bills = bill_by_usage(task_bill.price, task_bill.usage, [result.audio for result in results if result.audio])
+    if bills is None:
+        return results
+    left = iter(bills)
+    return [replace(result, bill=next(left)) if result.audio else result for result in results]
+
+
+def _changes(results: Sequence[Result], settlement: Settlement) -> dict[UUID, JobChange]:
     changes: defaultdict[UUID, JobChange] = defaultdict(JobChange)
     for result in results:
         change = changes[result.file.job_id]
         change.move(since="running", to=result.status)
-        change.cost += result.cost
+        if result.bill:
+            change.cost += result.bill.cost
         if result.transcript:
             change.audio_duration_ms += result.transcript.audio_duration_ms
+    for job_id, difference in settlement.differences.items():
+        changes[job_id].cost += difference
     return changes
 
 
@@ -142,6 +179,10 @@ _SET_FILES = text("""
         error_message = new.error_message,
         error_retryable = new.error_retryable,
         error_upstream_code = new.error_upstream_code,
+        billed_s = new.billed_s,
+        input_tokens = new.input_tokens,
+        output_tokens = new.output_tokens,
+        cost = new.cost,
         result_failures = 0,
         finished_at = CASE WHEN new.status <> 'queued' THEN now() END,
         not_before = CASE WHEN new.status = 'queued' THEN now() + make_interval(
@@ -150,9 +191,11 @@ _SET_FILES = text("""
     FROM unnest(
         CAST(:job_ids AS uuid[]), CAST(:indexes AS int[]), CAST(:statuses AS text[]), CAST(:transcript_ids AS uuid[]),
         CAST(:durations AS bigint[]), CAST(:codes AS text[]), CAST(:messages AS text[]), CAST(:retryables AS bool[]),
-        CAST(:upstream_codes AS text[])
+        CAST(:upstream_codes AS text[]), CAST(:billed_s AS numeric[]), CAST(:input_tokens AS int[]),
+        CAST(:output_tokens AS int[]), CAST(:costs AS numeric[])
     ) AS new (job_id, index, status, transcript_id, audio_duration_ms,
-              error_code, error_message, error_retryable, error_upstream_code)
+              error_code, error_message, error_retryable, error_upstream_code,
+              billed_s, input_tokens, output_tokens, cost)
     WHERE files.job_id = new.job_id AND files.index = new.index
       AND files.task_id = :id AND files.status = 'running'
     RETURNING files.job_id, files.index AS number, files.model, files.region

@@ -21,6 +21,7 @@ class Behaviour:
     fail_code: str | None = None
     fail_once_code: str | None = None
     audio_s: float | None = None
+    billed_s: float | None = None
     queue_s: float | None = None
     run_s: float | None = None
     words: int | None = None
@@ -48,7 +49,7 @@ def _parse_directive(directive: str) -> dict[str, Any]:
                 return {"fail_code": NO_SPEECH}
             case "fail" | "fail_once" if value:
                 return {f"{name}_code": value}
-            case "queue" | "run":
+            case "queue" | "run" | "billed":
                 return {f"{name}_s": _seconds(value)}
             case "seconds":
                 return {"audio_s": _seconds(value)}

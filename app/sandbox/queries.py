@@ -102,4 +102,7 @@ def _metrics(task: Task, status: TaskStatus) -> JSONObject:
 
 def _billed_s(task: Task) -> int:
     """The sum over files and channels, rounded up once: the documented 4.726 s and 3.834 s make 9 s."""
-    return math.ceil(sum(file.duration_ms for file in task.succeeded) * len(task.channels) / 1000)
+    billed_ms = (
+        file.duration_ms if (own := file.behaviour.billed_s) is None else own * 1000 for file in task.succeeded
+    )
+    return math.ceil(sum(billed_ms) * len(task.channels) / 1000)

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from app.catalogue import MODELS, SCENARIOS, Family, Model, cost, describe, find_model
+from app.catalogue import MODELS, SCENARIOS, Family, Model, describe, find_model
 from app.errors import UnknownModel
 
 EVERY_MODEL = list(MODELS.values())
@@ -198,11 +198,6 @@ def test_description_has_the_documented_fields() -> None:
         "description": "Expected number of speakers. The result may have another number. Requires diarization_enabled.",
     }
     assert describe(MODELS["fun-asr"])["deprecation"] is None
-
-
-def test_cost_is_exact_to_the_millisecond() -> None:
-    assert cost(MODELS["fun-asr"].regions["beijing"], 4726) == Decimal("0.00103972")
-    assert cost(MODELS["sensevoice-v1"].regions["beijing"], 0) == 0
 
 
 def test_error_of_a_misspelt_model_suggests_a_model() -> None:

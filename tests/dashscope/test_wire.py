@@ -5,6 +5,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from app.catalogue import Usage
 from app.dashscope.wire import (
     FileOutcome,
     ListedTask,
@@ -47,7 +48,7 @@ QUERIES = {
                 f"{RESULT}/20250213/17%3A31/4c3a0f5b-5b9c-4f4e-9f7b-0f6a4c1d2e3f-1.json{SIGNED}",
             ),
         ),
-        usage_s=9,
+        usage=Usage(seconds=9),
         file_count=2,
         ran_s=1.186,
     ),
@@ -93,7 +94,7 @@ QUERIES = {
                 "&response-content-disposition=attachment%3Bfilename%3D7a3a8236-ffd1-4099-a280-0299686ac7da.json",
             ),
         ),
-        usage_s=3,
+        usage=Usage(seconds=3),
         ran_s=1.131,
     ),
     "query_qwen3_failed": TaskSnapshot(

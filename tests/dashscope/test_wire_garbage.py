@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.catalogue import Usage
 from app.dashscope.wire import (
     FileOutcome,
     MalformedResponse,
@@ -163,7 +164,7 @@ def test_results_of_a_running_task_are_parsed() -> None:
     "usage", [{"duration": -1}, {"duration": 2**31}, {"duration": True}, {"seconds": "3"}, [], None]
 )
 def test_usage_outside_the_range_of_the_database_is_ignored(usage: Any) -> None:
-    assert parse_task(orjson.dumps({"output": {"task_status": "SUCCEEDED"}, "usage": usage})).usage_s is None
+    assert parse_task(orjson.dumps({"output": {"task_status": "SUCCEEDED"}, "usage": usage})).usage == Usage()
 
 
 def test_code_has_a_maximum_length() -> None:

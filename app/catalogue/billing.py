@@ -1,0 +1,100 @@
+"""The bill of each file, from upstream's figures for its task. Pure, with exact decimals.
+
+Upstream states what it bills for a task as a whole: `usage.duration` or `usage.seconds`, or numbers of tokens.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from app.catalogue.model import RegionalPrice
+
+_MS = Decimal("0.001")
+_MILLION = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Upstream's figures for a task. None: not stated."""
+
+    seconds: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """The audio of a file that succeeded. Each channel is recognised and billed."""
+
+    duration_ms: int
+    channels: int
+    has_text: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What was billed for a file, in the units of the model's price, and its cost. None: not billed in this unit."""
+
+    seconds: Decimal | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost: Decimal = Decimal(0)
+
+
+def bill_by_duration(price: RegionalPrice, file: Recognised) -> Bill:
+    """The bill of a file without upstream's figures: its whole duration. Tokens cannot be derived from a duration."""
+    if price.price_per_second is None:
+        return Bill()
+    return _bill_of_seconds(price.price_per_second, file.duration_ms * file.channels)
+
+
+def bill_by_usage(price: RegionalPrice, usage: Usage, files: Sequence[Recognised]) -> list[Bill] | None:
+    """The bills of the files of a task: shares of its usage in proportion to their durations.
+
+    The sum of the bills is exactly the bill of the task. None if upstream's figures are missing or not plausible.
+    """
+    weights = [file.duration_ms * file.channels for file in files]
+    if price.price_per_second is not None:
+        if usage.seconds is None or not _is_plausible(usage.seconds, files):
+            return None
+        return [_bill_of_seconds(price.price_per_second, share) for share in _shares(usage.seconds * 1000, weights)]
+    if usage.input_tokens is None and usage.output_tokens is None:
+        return None
+    inputs = _shares(usage.input_tokens or 0, weights)
+    outputs = _shares(usage.output_tokens or 0, weights)
+    return [_bill_of_tokens(price, *tokens) for tokens in zip(inputs, outputs, strict=True)]
+
+
+def _bill_of_seconds(price_per_second: Decimal, billed_ms: int) -> Bill:
+    seconds = billed_ms * _MS
+    return Bill(seconds=seconds, cost=price_per_second * seconds)
+
+
+def _bill_of_tokens(price: RegionalPrice, input_tokens: int, output_tokens: int) -> Bill:
+    of_input = (price.price_per_million_input_tokens or Decimal(0)) * input_tokens
+    of_output = (price.price_per_million_output_tokens or Decimal(0)) * output_tokens
+    cost = (of_input + of_output) / _MILLION
+    return Bill(input_tokens=input_tokens, output_tokens=output_tokens, cost=cost)
+
+
+def _is_plausible(seconds: int, files: Sequence[Recognised]) -> bool:
+    """Upstream bills speech, so not more than the audio, rounded up for each file and channel.
+
+    A larger figure is wrong, or includes files of the task that were canceled. Zero is right for silence only.
+    """
+    if seconds == 0:
+        return not any(file.has_text for file in files)
+    return 0 < seconds <= sum((-(-file.duration_ms // 1000) + 1) * max(file.channels, 1) for file in files)
+
+
+def _shares(total: int, weights: Sequence[int]) -> list[int]:
+    """Whole shares of `total` in proportion to `weights`, with the sum `total`. Equal shares if all weights are 0."""
+    weights = weights if any(weights) else [1] * len(weights)
+    whole, before, seen = sum(weights), 0, 0
+    shares = []
+    for weight in weights:
+        seen += weight
+        until = total * seen // whole
+        shares.append(until - before)
+        before = until
+    return shares

@@ -1,0 +1,90 @@
+"""Divides the bill of a task over its files when the last of them has its result."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.catalogue import Bill, Recognised, RegionalPrice, Usage, bill_by_usage
+
+
+@dataclass(frozen=True, slots=True)
+class TaskBill:
+    """Upstream's figures for a task of `file_count` files, and the price of its model."""
+
+    usage: Usage
+    price: RegionalPrice
+    file_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """New bills of files that are stored already, as (job id, index, bill)."""
+
+    bills: Sequence[tuple[UUID, int, Bill]] = ()
+    # The difference of each job's cost.
+    differences: Mapping[UUID, Decimal] = field(default_factory=dict)
+
+
+async def settle(session: AsyncSession, task_id: UUID, bill: TaskBill) -> Settlement:
+    """The bills of a task's files, whose results were stored in several transactions. One statement.
+
+    Empty while a file is open, and if the bills are right already. Needs `lock_for_result` in the same transaction.
+    """
+    rows = (await session.execute(_FILES, {"id": task_id})).all()
+    succeeded = [row for row in rows if row.status == "succeeded"]
+    if not succeeded or any(row.status == "running" for row in rows):
+        return Settlement()
+    files = [Recognised(row.audio_duration_ms or 0, row.channels) for row in succeeded]
+    bills = bill_by_usage(bill.price, bill.usage, files)
+    if bills is None:
+        return Settlement()
+    changed = [(row, new) for row, new in zip(succeeded, bills, strict=True) if row.cost != new.cost]
+    differences: defaultdict[UUID, Decimal] = defaultdict(Decimal)
+    for row, new in changed:
+        differences[row.job_id] += new.cost - (row.cost or 0)
+    return Settlement([(row.job_id, row.number, new) for row, new in changed], differences)
+
+
+async def write_bills(session: AsyncSession, settlement: Settlement) -> None:
+    """One statement, none if no bill changed.
+
+    Lock the jobs first, with `apply_changes`: a job of the task may be final, and may be deleted at the same time.
+    """
+    if settlement.bills:
+        columns = bill_columns([bill for _, _, bill in settlement.bills])
+        keys = {"job_ids": [key for key, _, _ in settlement.bills], "indexes": [at for _, at, _ in settlement.bills]}
+        await session.execute(_WRITE, {**keys, **columns})
+
+
+def bill_columns(bills: Sequence[Bill | None]) -> dict[str, list[Decimal | int | None]]:
+    """The parameters of a statement for the columns of `files`."""
+    return {
+        "billed_s": [bill.seconds if bill else None for bill in bills],
+        "input_tokens": [bill.input_tokens if bill else None for bill in bills],
+        "output_tokens": [bill.output_tokens if bill else None for bill in bills],
+        "costs": [bill.cost if bill else None for bill in bills],
+    }
+
+
+_FILES = text("""
+    SELECT files.job_id, files.index AS number, files.status, files.audio_duration_ms, files.cost,
+        jsonb_array_length(coalesce(tasks.parameters -> 'channel_id', '[0]')) AS channels
+    FROM files JOIN tasks ON tasks.id = files.task_id
+    WHERE files.task_id = :id
+    ORDER BY files.job_id, files.index
+""")
+
+_WRITE = text("""
+    UPDATE files SET billed_s = new.billed_s, input_tokens = new.input_tokens, output_tokens = new.output_tokens,
+        cost = new.cost
+    FROM unnest(
+        CAST(:job_ids AS uuid[]), CAST(:indexes AS int[]), CAST(:billed_s AS numeric[]), CAST(:input_tokens AS int[]),
+        CAST(:output_tokens AS int[]), CAST(:costs AS numeric[])
+    ) AS new (job_id, index, billed_s, input_tokens, output_tokens, cost)
+    WHERE files.job_id = new.job_id AND files.index = new.index
+""")

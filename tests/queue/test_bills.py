@@ -1,0 +1,124 @@
+"""The bill of a task whose files are stored in several transactions is divided when the last of them is stored."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from decimal import Decimal
+from uuid import UUID, uuid4
+
+import orjson
+from sqlalchemy import text
+
+from app.catalogue import MODELS, Recognised, Usage, bill_by_duration
+from app.db import transaction
+from app.queue.billing import TaskBill
+from app.queue.claiming import SubmitQueue, claim_files
+from app.queue.commands import cancel_job
+from app.queue.polling import TaskFile, open_files
+from app.queue.results import Result, close_if_done, lock_for_result, settle_bills, store_results
+from app.queue.submissions import mark_running
+from tests.poller.conftest import QueueClient
+from tests.queue.results import result_of
+
+PRICE = MODELS["fun-asr"].regions["beijing"]
+WEBHOOK = "https://hooks.example.com/asr"
+
+
+async def running_task(queue: QueueClient) -> tuple[UUID, UUID]:
+    """The ids of a running task with all queued files, and of its lease."""
+    token = uuid4()
+    async with transaction(queue.sessions) as session:
+        claim = await claim_files(session, SubmitQueue("beijing/default", "beijing", "fun-asr", 100, 1), token=token)
+        assert claim is not None
+        await mark_running(session, claim.task_id, "upstream-1", poll_in_s=0)
+    await queue.rows(
+        "UPDATE tasks SET lease_token = :token, lease_until = now() + interval '60 s' RETURNING id", token=token
+    )
+    return claim.task_id, token
+
+
+def spoken(file: TaskFile, duration_ms: int) -> Result:
+    result = result_of(file, "succeeded", None)  # type: ignore[arg-type]  # no failure
+    assert result.transcript is not None
+    audio = Recognised(duration_ms, 1)
+    transcript = replace(result.transcript, audio_duration_ms=duration_ms)
+    return replace(result, transcript=transcript, audio=audio, bill=bill_by_duration(PRICE, audio))
+
+
+async def store(
+    queue: QueueClient, task: tuple[UUID, UUID], files: Sequence[TaskFile], task_bill: TaskBill, duration_ms: int
+) -> None:
+    async with transaction(queue.sessions) as session:
+        await lock_for_result(session, *task, status="SUCCEEDED", usage_s=task_bill.usage.seconds)
+        await store_results(session, task[0], [spoken(file, duration_ms) for file in files], task_bill)
+
+
+async def costs(queue: QueueClient) -> dict[UUID, Decimal]:
+    return {row.id: row.cost for row in await queue.rows("SELECT id, cost FROM jobs")}
+
+
+async def test_jobs_of_a_task_share_its_bill_exactly(queue: QueueClient) -> None:
+    """The first job is final before the bill is known. Its cost is corrected, without a second event."""
+    first = await queue.post("https://example.com/a.wav", webhook_url=WEBHOOK)
+    second = await queue.post("https://example.com/b.wav", "https://example.com/c.wav", webhook_url=WEBHOOK)
+    task = await running_task(queue)
+    async with transaction(queue.sessions) as session:
+        a, b, c = await open_files(session, task[0])
+    task_bill = TaskBill(Usage(seconds=200), PRICE, 3)
+    await store(queue, task, [a], task_bill, 100_000)
+    assert (await costs(queue))[first] == Decimal("0.022")  # its duration, until the others are known
+    (before,) = await queue.rows("SELECT finished_at FROM jobs WHERE id = :id", id=first)
+    await store(queue, task, [b], task_bill, 100_000)
+    await store(queue, task, [c], task_bill, 100_000)
+    files = await queue.rows("SELECT job_id, billed_s, cost FROM files ORDER BY job_id, index")
+    assert [str(file.billed_s) for file in files] == ["66.666", "66.667", "66.667"]
+    assert sum(file.cost for file in files) == Decimal("0.044")
+    assert await costs(queue) == {first: files[0].cost, second: files[1].cost + files[2].cost}
+    (after,) = await queue.rows("SELECT finished_at FROM jobs WHERE id = :id", id=first)
+    assert after.finished_at == before.finished_at
+    deliveries = await queue.rows("SELECT job_id, body FROM deliveries")
+    assert len(deliveries) == 2
+    event = next(orjson.loads(row.body) for row in deliveries if row.job_id == second)
+    assert event["data"]["cost"]["amount"] == "0.02933"
+
+
+async def test_bill_is_settled_if_the_last_files_were_canceled(queue: QueueClient) -> None:
+    first = await queue.post("https://example.com/a.wav", "https://example.com/b.wav")
+    second = await queue.post("https://example.com/c.wav")
+    task = await running_task(queue)
+    async with transaction(queue.sessions) as session:
+        files = await open_files(session, task[0])
+    task_bill = TaskBill(Usage(seconds=150), PRICE, 3)
+    await store(queue, task, files[:2], task_bill, 100_000)
+    await cancel_job(queue.sessions, queue.client_id, second)
+    for _ in range(2):  # the second time changes nothing
+        async with transaction(queue.sessions) as session:
+            await lock_for_result(session, *task, status="SUCCEEDED", usage_s=150)
+            await settle_bills(session, task[0], task_bill)
+        assert (await costs(queue))[first] == Decimal("0.033")
+    async with transaction(queue.sessions) as session:
+        assert await close_if_done(session, *task)
+
+
+async def test_file_does_not_pay_for_a_canceled_one(queue: QueueClient) -> None:
+    first = await queue.post("https://example.com/a.wav")
+    second = await queue.post("https://example.com/b.wav")
+    task = await running_task(queue)
+    async with transaction(queue.sessions) as session:
+        files = await open_files(session, task[0])
+    await cancel_job(queue.sessions, queue.client_id, second)
+    await store(queue, task, files[:1], TaskBill(Usage(seconds=200), PRICE, 2), 100_000)
+    assert (await costs(queue))[first] == Decimal("0.022")
+
+
+async def test_final_job_can_be_deleted_before_the_bill_is_settled(queue: QueueClient) -> None:
+    first = await queue.post("https://example.com/a.wav")
+    second = await queue.post("https://example.com/b.wav")
+    task = await running_task(queue)
+    async with transaction(queue.sessions) as session:
+        a, b = await open_files(session, task[0])
+    task_bill = TaskBill(Usage(seconds=200), PRICE, 2)
+    await store(queue, task, [a], task_bill, 100_000)
+    async with transaction(queue.sessions) as session:
+        await session.execute(text("DELETE FROM jobs WHERE id = :id"), {"id": first})
+    await store(queue, task, [b], task_bill, 100_000)
+    assert await costs(queue) == {second: Decimal("0.022")}
