@@ -1,6 +1,7 @@
 """DashScope's models, regions, parameters, limits and prices as data, and the validation of jobs. Pure."""
 
 from app.catalogue.billing import Bill, Recognised, Usage, bill_by_duration, bill_by_usage
+from app.catalogue.description import describe
 from app.catalogue.model import (
     REGIONS,
     Deprecation,
@@ -11,7 +12,6 @@ from app.catalogue.model import (
     RegionName,
     SampleRates,
     Scenario,
-    describe,
 )
 from app.catalogue.registry import MODELS, find_model
 from app.catalogue.scenarios import SCENARIOS

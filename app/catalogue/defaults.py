@@ -6,7 +6,7 @@ Source: the feature table of the founding document.
 from datetime import date
 from decimal import Decimal
 
-from app.catalogue.model import Deprecation, RegionalPrice, RegionName
+from app.catalogue.model import Access, Deprecation, RegionalPrice, RegionName
 
 
 def codes(text: str) -> tuple[str, ...]:
@@ -20,13 +20,24 @@ MAX_DURATION_S = 12 * 60 * 60
 MAX_FILES_PER_TASK = 100
 QUERY_RPS = 20.0
 
+SDK_ACCESS: tuple[Access, ...] = ("rest", "python", "java")
+ALL_ACCESS: tuple[Access, ...] = (*SDK_ACCESS, "android", "ios")
+
+# The date of the founding document.
+SOURCE_DATE = date(2026, 1, 27)
 # The date in the vendor's retirement table of 2026. It is unconfirmed that the models were retired.
 _RETIRES_AT = date(2026, 10, 10)
+ANNOUNCED_NOTE = (
+    "DashScope's retirement table of 2026 names this date. Whether the model was retired is not confirmed, "
+    "so the gateway does not refuse it."
+)
 
 
-def replaced_by(model_id: str) -> Deprecation:
+def replaced_by(
+    model_id: str, *, deprecated_at: date = _RETIRES_AT, note: str = ANNOUNCED_NOTE, note_zh: str | None = None
+) -> Deprecation:
     """The announced retirement with `model_id` as the replacement."""
-    return Deprecation(_RETIRES_AT, model_id)
+    return Deprecation(deprecated_at, _RETIRES_AT, model_id, note, note_zh)
 
 
 def cny(**prices: str) -> dict[RegionName, RegionalPrice]:

@@ -1,18 +1,19 @@
 """The types of the catalogue: models, parameters and prices. The data is in the modules of the families."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from app.catalogue.schema import ValueSchema
 
 RegionName = Literal["beijing", "singapore"]
 REGIONS: tuple[RegionName, ...] = get_args(RegionName)
 
-# `optional`: a parameter of the job decides. The default of the parameter applies without it.
+# `optional`: can be switched, with a parameter of the job if DashScope documents one.
 Availability = Literal["always", "optional", "no"]
 Feature = Literal[
     "emotion",
@@ -30,8 +31,13 @@ Feature = Literal[
 # The content of `input` in a submit: a list of URLs, or one URL, whose result is `output.result`.
 InputStyle = Literal["file_urls", "file_url"]
 Currency = Literal["CNY", "USD"]
+Version = Literal["stable", "snapshot"]
+Switch = Literal["on", "off"]
 Unit = Literal["seconds", "input_tokens", "output_tokens"]
+# The ways to call the model at DashScope: HTTP, or an SDK.
+Access = Literal["rest", "python", "java", "android", "ios"]
 Default = bool | tuple[int | str, ...] | None
+_SNAPSHOT = re.compile(r"\d{4}-\d{2}-\d{2}$")
 
 
 class Family(StrEnum):
@@ -41,6 +47,7 @@ class Family(StrEnum):
     PARAFORMER = "paraformer"
     SENSEVOICE = "sensevoice"
     QWEN3_ASR = "qwen3-asr"
+    QWEN_AUDIO = "qwen-audio"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +75,28 @@ class SampleRates:
 
 @dataclass(frozen=True, slots=True)
 class Deprecation:
-    """An announced retirement. DashScope may serve the model for longer, so the gateway still accepts it."""
+    """An announced retirement. DashScope may serve the model for longer, so the gateway still accepts it.
 
+    `deprecated_at` is when it was certainly announced. `note_zh` are the words of the founding document, if it has any.
+    """
+
+    deprecated_at: date
     retires_at: date
     replacement: str
+    note: str
+    note_zh: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """A row of the founding document's table of recommendations."""
 
+    id: str
     scenario: str
+    scenario_zh: str
     models: tuple[str, ...]
     reason: str
+    reason_zh: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,7 +117,9 @@ class Parameter:
 class Model:
     """A model. Per account, `submit_rps` limits submits of this model and `query_rps` queries of all models.
 
-    `alias_of` is the snapshot to which a stable name refers now. A `max_duration_s` of None means no limit.
+    `alias_of` is the snapshot to which a stable name refers now. A `max_duration_s` or `max_channels` of None means
+    no limit. `on_by_default` are the optional features that are on without a parameter. `emotions` and `events` are the
+    documented values, to which DashScope may add.
     """
 
     id: str
@@ -110,6 +128,7 @@ class Model:
     regions: Mapping[RegionName, RegionalPrice]
     languages: tuple[str, ...]
     dialects: str | None
+    dialects_zh: str | None
     sample_rates: SampleRates
     formats: tuple[str, ...]
     max_file_bytes: int
@@ -119,64 +138,24 @@ class Model:
     query_rps: float
     features: Mapping[Feature, Availability]
     parameters: tuple[Parameter, ...]
+    access: tuple[Access, ...]
+    links: Mapping[str, str]
     deprecation: Deprecation | None
     scenarios: tuple[Scenario, ...]
     notes: tuple[str, ...]
     input_style: InputStyle = "file_urls"
+    max_channels: int | None = None
+    on_by_default: tuple[Feature, ...] = ()
+    emotions: tuple[str, ...] = ()
+    events: tuple[str, ...] = ()
+
+    @property
+    def version(self) -> Version:
+        """A snapshot has its date in its id."""
+        return "snapshot" if snapshot_date(self.id) else "stable"
 
 
-def describe(model: Model) -> dict[str, Any]:
-    """The JSON of a model in `GET /v1/models`.
-
-    Sizes are in bytes, durations in seconds, rates per second. Prices are decimal strings. Null means no limit.
-    """
-    return {
-        "id": model.id,
-        "family": model.family.value,
-        "alias_of": model.alias_of,
-        "regions": [
-            {"region": region, "price_per_second": f"{price.price_per_second:f}", "currency": price.currency}
-            for region, price in model.regions.items()
-        ],
-        "languages": list(model.languages),
-        "dialects": model.dialects,
-        "sample_rates": {
-            "minimum_hz": model.sample_rates.minimum_hz,
-            "maximum_hz": model.sample_rates.maximum_hz,
-        },
-        "formats": list(model.formats),
-        "limits": {
-            "max_file_bytes": model.max_file_bytes,
-            "max_duration_s": model.max_duration_s,
-            "max_files_per_task": model.max_files_per_task,
-        },
-        "rate_limits": {"submit_rps": round(model.submit_rps, 3), "query_rps": model.query_rps},
-        "features": dict(model.features),
-        "parameters": [_describe_parameter(parameter) for parameter in model.parameters],
-        "deprecation": model.deprecation
-        and {
-            "retires_at": model.deprecation.retires_at.isoformat(),
-            "replacement": model.deprecation.replacement,
-        },
-        "scenarios": [{"scenario": row.scenario, "reason": row.reason} for row in model.scenarios],
-        "notes": list(model.notes),
-    }
-
-
-def _describe_parameter(parameter: Parameter) -> dict[str, Any]:
-    """For arrays, `minimum`, `maximum`, `values` and `max_length` apply to the elements."""
-    schema = parameter.schema
-    leaf = schema.items or schema
-    default = parameter.default
-    return {
-        "name": parameter.name,
-        "type": schema.type,
-        "items": schema.items.type if schema.items else None,
-        "default": list(default) if isinstance(default, tuple) else default,
-        "minimum": leaf.minimum,
-        "maximum": leaf.maximum,
-        "values": list(leaf.values) or None,
-        "max_length": leaf.max_length,
-        "max_items": schema.max_items,
-        "description": parameter.description,
-    }
+def snapshot_date(model_id: str) -> date | None:
+    """The date at the end of the id of a snapshot. None for other ids."""
+    found = _SNAPSHOT.search(model_id)
+    return date.fromisoformat(found[0]) if found else None

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from app.catalogue import parameters as p
 from app.catalogue.defaults import (
+    ALL_ACCESS,
     FORMATS,
     MAX_DURATION_S,
     MAX_FILE_BYTES,
@@ -12,12 +13,17 @@ from app.catalogue.defaults import (
     cny,
     replaced_by,
 )
+from app.catalogue.links import PARAFORMER_LINKS
 from app.catalogue.model import Availability, Deprecation, Family, Feature, Model, Parameter, SampleRates
 from app.catalogue.scenarios import recommended_for
 
 _MTL_DIALECTS = (
     "Mandarin, Cantonese, Wu, Minnan, and the dialects of the Northeast, Gansu, Guizhou, Henan, Hubei, Hunan, Ningxia, "
     "Shanxi, Shaanxi, Shandong, Sichuan, Tianjin"
+)
+_MTL_DIALECTS_ZH = (
+    "普通话、粤语、吴语、闽南语、东北话、甘肃话、贵州话、河南话、湖北话、"
+    "湖南话、宁夏话、山西话、陕西话、山东话、四川话、天津话"
 )
 _HINTS = p.language_hints(
     ("zh", "en", "ja", "yue", "ko", "de", "fr", "ru"),
@@ -41,8 +47,8 @@ _FEATURES: Mapping[Feature, Availability] = {
     "vad": "always",
 }
 _TIMESTAMPS_NOTE = (
-    "The founding document says that timestamps are off by default, but its sample has them without an option. "
-    "Newer pages say that they are always on."
+    "Timestamps are always there: the founding document says that they are off by default and can be enabled, but "
+    "its sample has them without an option, and no page names a parameter that switches them."
 )
 _RATE_NOTE = "Pages of 2026 also name a limit of {} concurrent tasks."
 _SUCCESSOR_NOTE = "The successor is read from a table with merged cells."
@@ -52,6 +58,7 @@ def _model(
     model_id: str,
     languages: tuple[str, ...],
     dialects: str,
+    dialects_zh: str,
     *,
     sample_rates: SampleRates,
     submit_rps: float,
@@ -66,6 +73,7 @@ def _model(
         regions=cny(beijing="0.00008"),
         languages=languages,
         dialects=dialects,
+        dialects_zh=dialects_zh,
         sample_rates=sample_rates,
         formats=FORMATS,
         max_file_bytes=MAX_FILE_BYTES,
@@ -83,9 +91,12 @@ def _model(
             p.DISFLUENCY_REMOVAL_ENABLED,
             p.TIMESTAMP_ALIGNMENT_ENABLED,
         ),
+        access=ALL_ACCESS,
+        links=PARAFORMER_LINKS,
         deprecation=deprecation,
         scenarios=recommended_for(model_id),
         notes=(_TIMESTAMPS_NOTE, *notes),
+        on_by_default=("timestamps", "sensitive_words"),
     )
 
 
@@ -94,6 +105,7 @@ PARAFORMER = (
         "paraformer-v2",
         ("zh", "yue", "en", "ja", "ko", "de", "fr", "ru"),
         f"Chinese: {_MTL_DIALECTS}, Jiangxi, Yunnan and Shanghai.",
+        f"中文（{_MTL_DIALECTS_ZH}、江西话、云南话、上海话）",
         sample_rates=_ANY_RATE,
         submit_rps=20.0,
         own=(_HINTS, p.VOCABULARY_ID),
@@ -102,6 +114,7 @@ PARAFORMER = (
         "paraformer-8k-v2",
         ("zh",),
         "Chinese: Mandarin.",
+        "中文普通话",
         sample_rates=_8_KHZ,
         submit_rps=20.0,
         own=(p.VOCABULARY_ID,),
@@ -111,6 +124,7 @@ PARAFORMER = (
         "paraformer-v1",
         ("zh", "en"),
         "Chinese: Mandarin.",
+        "中文普通话",
         sample_rates=_ANY_RATE,
         submit_rps=10.0,
         own=(p.PHRASE_ID,),
@@ -121,6 +135,7 @@ PARAFORMER = (
         "paraformer-8k-v1",
         ("zh",),
         "Chinese: Mandarin.",
+        "中文普通话",
         sample_rates=_8_KHZ,
         submit_rps=10.0,
         own=(p.PHRASE_ID,),
@@ -131,6 +146,7 @@ PARAFORMER = (
         "paraformer-mtl-v1",
         ("zh", "en", "ja", "ko", "es", "id", "fr", "de", "it", "ms"),
         f"Chinese: {_MTL_DIALECTS}.",
+        f"中文（{_MTL_DIALECTS_ZH}）",
         sample_rates=_FROM_16_KHZ,
         submit_rps=10.0,
         own=(p.PHRASE_ID,),

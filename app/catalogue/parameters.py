@@ -7,15 +7,24 @@ Where the pages disagree on the models that accept a parameter, the feature tabl
 import json
 from typing import Any
 
+from app.catalogue.links import SENSITIVE_WORDS
 from app.catalogue.model import Parameter
 from app.catalogue.schema import ValueSchema
 
-# DashScope documents no maximum. Common recorders have at most sixteen tracks.
-_MAX_TRACKS = 16
+# DashScope documents no maximum. The gateway reads results of up to this many channels.
+_MAX_TRACKS = 64
 # DashScope's limit is 10,000 tokens, which only DashScope can count. This limit is certainly higher.
 _MAX_CONTEXT_CHARS = 100_000
 _ID = ValueSchema("string", max_length=128)
 _CONTEXT = ValueSchema("string", max_length=_MAX_CONTEXT_CHARS, multiline=True)
+_CONTEXT_TEXT = ValueSchema(
+    "object",
+    fields={
+        "type": ValueSchema("string", values=("input_text", "text")),
+        "text": ValueSchema("string", max_length=400, multiline=True),
+    },
+    required=("type", "text"),
+)
 _WORDS = ValueSchema(
     "object",
     fields={"word_list": ValueSchema("array", items=ValueSchema("string", max_length=200), max_items=10_000)},
@@ -69,7 +78,7 @@ SPECIAL_WORD_FILTER = Parameter(
     ),
     "Sensitive words, as an object or as a string of JSON. Words of filter_with_signed {word_list} become "
     "asterisks, words of filter_with_empty {word_list} are removed, and system_reserved_filter (true) also applies "
-    "the platform's list. Without this parameter only the platform's list applies.",
+    f"the platform's list. Without this parameter only the platform's list applies: {SENSITIVE_WORDS}",
     json_text=True,
 )
 DISFLUENCY_REMOVAL_ENABLED = Parameter(
@@ -95,6 +104,41 @@ ENABLE_WORDS = Parameter(
     ValueSchema("boolean"),
     "List words with their times, and cut sentences at punctuation as well as at pauses. Chinese, English, Japanese, "
     "Korean, German, French, Spanish, Italian, Portuguese and Russian only.",
+    default=False,
+)
+VOCABULARY = Parameter(
+    "vocabulary",
+    ValueSchema(
+        "object",
+        values_of=ValueSchema("integer", minimum=1, maximum=5, besides=(50,)),
+        max_items=2000,
+    ),
+    "Hot words with their weights, {word: weight}: 1 to 5, or 50 for at most 50 of the words. Also works together with "
+    "vocabulary_id.",
+)
+CONTEXT = Parameter(
+    "context",
+    ValueSchema(
+        "array",
+        items=ValueSchema(
+            "object",
+            fields={
+                "role": ValueSchema("string", values=("user", "assistant")),
+                "content": ValueSchema("array", items=_CONTEXT_TEXT, min_items=1, max_items=20, unique=False),
+            },
+            required=("role", "content"),
+        ),
+        min_items=1,
+        max_items=100,
+        unique=False,
+    ),
+    "What was said or written before, which biases recognition: messages {role, content: [{type: input_text, text}]} "
+    "with up to 400 characters each, of which the last five are honoured. Sent upstream as input.context.",
+)
+KEEP_DIALECT = Parameter(
+    "keep_dialect",
+    ValueSchema("boolean"),
+    "Keep the words of a Chinese dialect in the text instead of writing them in Mandarin.",
     default=False,
 )
 CORPUS = Parameter(

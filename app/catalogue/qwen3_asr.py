@@ -6,7 +6,17 @@ A task has one file. The request has `input.file_url`, the response `output.resu
 from collections.abc import Mapping
 
 from app.catalogue import parameters as p
-from app.catalogue.defaults import FORMATS, MAX_DURATION_S, MAX_FILE_BYTES, QUERY_RPS, cny, codes, replaced_by
+from app.catalogue.defaults import (
+    ALL_ACCESS,
+    FORMATS,
+    MAX_DURATION_S,
+    MAX_FILE_BYTES,
+    QUERY_RPS,
+    cny,
+    codes,
+    replaced_by,
+)
+from app.catalogue.links import QWEN3_ASR_LINKS
 from app.catalogue.model import Availability, Deprecation, Family, Feature, Model, SampleRates
 from app.catalogue.scenarios import recommended_for
 
@@ -29,6 +39,8 @@ _NOTES = (
     "Formats and sample rates are taken from the other families.",
     "DashScope's pages disagree whether context is called text or corpus. In a field test, neither had an effect.",
 )
+# One in each sentence.
+EMOTIONS = ("surprised", "neutral", "happy", "sad", "disgusted", "angry", "fearful")
 _SUBMITS_PER_MINUTE = 100
 
 
@@ -40,6 +52,7 @@ def _model(model_id: str, *, alias_of: str | None = None, deprecation: Deprecati
         regions=cny(beijing="0.00022", singapore="0.00026"),
         languages=_LANGUAGES,
         dialects="Chinese: Mandarin and several dialects, among them Cantonese and Sichuanese.",
+        dialects_zh=None,
         sample_rates=SampleRates(),
         formats=FORMATS,
         max_file_bytes=MAX_FILE_BYTES,
@@ -49,10 +62,13 @@ def _model(model_id: str, *, alias_of: str | None = None, deprecation: Deprecati
         query_rps=QUERY_RPS,
         features=_FEATURES,
         parameters=(p.language(_LANGUAGES), p.CHANNEL_ID, p.ENABLE_ITN, p.ENABLE_WORDS, p.CORPUS, p.TEXT),
+        access=ALL_ACCESS,
+        links=QWEN3_ASR_LINKS,
         deprecation=deprecation,
         scenarios=recommended_for(model_id),
         notes=_NOTES,
         input_style="file_url",
+        emotions=EMOTIONS,
     )
 
 

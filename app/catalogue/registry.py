@@ -8,12 +8,13 @@ from app.catalogue.fun_asr import FUN_ASR
 from app.catalogue.model import Model
 from app.catalogue.paraformer import PARAFORMER
 from app.catalogue.qwen3_asr import QWEN3_ASR
+from app.catalogue.qwen_audio import QWEN_AUDIO
 from app.catalogue.schema import quoted
 from app.catalogue.sensevoice import SENSEVOICE
 from app.errors import Fault, UnknownModel
 
 MODELS: Mapping[str, Model] = MappingProxyType(
-    {model.id: model for model in (*FUN_ASR, *PARAFORMER, *SENSEVOICE, *QWEN3_ASR)}
+    {model.id: model for model in (*FUN_ASR, *PARAFORMER, *SENSEVOICE, *QWEN3_ASR, *QWEN_AUDIO)}
 )
 
 _MAX_ID_CHARS = max(map(len, MODELS))

@@ -19,21 +19,25 @@ class ValueSchema:
     """The schema of a JSON value. Bounds are inclusive. None means no bound.
 
     Strings must not be blank or contain control characters, except tabs and line ends if `multiline`.
-    The items of an array must differ. If `ordered` is false, their order has no meaning. Objects may have only the
-    listed `fields`.
+    `besides` are integers that are valid outside of the bounds. The items of an array must differ if they are `unique`.
+    If `ordered` is false, their order has no meaning. Objects may have only the listed `fields`, or any names with
+    values of the schema `values_of`; `max_items` limits these names.
     """
 
     type: JsonType
     values: tuple[str, ...] = ()
     minimum: int | None = None
     maximum: int | None = None
+    besides: tuple[int, ...] = ()
     max_length: int | None = None
     multiline: bool = False
     items: "ValueSchema | None" = None
     min_items: int = 0
     max_items: int | None = None
     ordered: bool = True
+    unique: bool = True
     fields: Mapping[str, "ValueSchema"] = field(default_factory=dict)
+    values_of: "ValueSchema | None" = None
     required: tuple[str, ...] = ()
 
 
@@ -48,6 +52,8 @@ def validate(schema: ValueSchema, value: Any, pointer: str) -> Iterator[Fault]:
             yield from _string_faults(schema, value, pointer)
         case "array", list():
             yield from _array_faults(schema, value, pointer)
+        case "object", dict() if schema.values_of is not None:
+            yield from _map_faults(schema, schema.values_of, value, pointer)
         case "object", dict():
             yield from _object_faults(schema, value, pointer)
         case _:
@@ -58,7 +64,7 @@ def expectation(schema: ValueSchema) -> str:
     """A valid value as the object of a sentence: `an integer from 2 to 100`."""
     match schema.type:
         case "integer":
-            return f"an integer{_range(schema)}"
+            return f"an integer{_range(schema)}{''.join(f' or {value}' for value in schema.besides)}"
         case "string" if schema.values:
             return f"one of {', '.join(schema.values)}"
         case "string":
@@ -79,7 +85,7 @@ def quoted(text: str) -> str:
 def _integer_faults(schema: ValueSchema, value: int, pointer: str) -> Iterator[Fault]:
     too_small = schema.minimum is not None and value < schema.minimum
     too_large = schema.maximum is not None and value > schema.maximum
-    if too_small or too_large:
+    if (too_small or too_large) and value not in schema.besides:
         yield Fault(pointer, f"needs {expectation(schema)}")
 
 
@@ -102,10 +108,11 @@ def _array_faults(schema: ValueSchema, value: list[Any], pointer: str) -> Iterat
         at = json_pointer(pointer, index)
         faults = list(validate(schema.items, item, at)) if schema.items is not None else []
         yield from faults
-        if not faults and item in seen:
+        if not schema.unique or faults:
+            continue
+        if item in seen:
             yield Fault(at, "occurs twice in the list: remove one")
-        if not faults:
-            seen.add(item)
+        seen.add(item)
 
 
 def _object_faults(schema: ValueSchema, value: dict[str, Any], pointer: str) -> Iterator[Fault]:
@@ -118,6 +125,17 @@ def _object_faults(schema: ValueSchema, value: dict[str, Any], pointer: str) -> 
             yield from validate(schema.fields[name], item, at)
         else:
             yield Fault(at, f"is not a known field; use {', '.join(schema.fields)}")
+
+
+def _map_faults(schema: ValueSchema, values_of: ValueSchema, value: dict[str, Any], pointer: str) -> Iterator[Fault]:
+    if schema.max_items is not None and len(value) > schema.max_items:
+        yield Fault(pointer, f"needs at most {schema.max_items:,} names, got {len(value):,}")
+        return
+    for name, item in value.items():
+        at = json_pointer(pointer, name)
+        if not name.strip() or find_control_character(name):
+            yield Fault(at, "needs a name that is not blank and has no control characters")
+        yield from validate(values_of, item, at)
 
 
 def _count(schema: ValueSchema) -> str:

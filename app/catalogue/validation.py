@@ -22,6 +22,9 @@ from app.json_values import has_more_values
 
 # Limits the time and the response of a body with many faults.
 _MAX_FAULTS = 100
+# Hot words may have this weight instead of 1 to 5, but not many of them.
+_STRONGEST_WEIGHT = 50
+_MAX_STRONGEST_WORDS = 50
 # Results of larger parameters are not cached.
 _MAX_CACHED_BYTES = 1000
 # Most values in a parameter that is a string of JSON: two lists of 10,000 words, and their objects.
@@ -168,6 +171,10 @@ def _combination_faults(accepted: Mapping[str, Parameter], parameters: Mapping[s
     counted = "speaker_count" in accepted and "speaker_count" in parameters
     if counted and parameters.get("diarization_enabled") is not True:
         yield Fault("/parameters/speaker_count", "requires diarization_enabled to be true")
+    vocabulary = parameters.get("vocabulary") if "vocabulary" in accepted else None
+    strongest = list(vocabulary.values()).count(_STRONGEST_WEIGHT) if isinstance(vocabulary, dict) else 0
+    if strongest > _MAX_STRONGEST_WORDS:
+        yield Fault("/parameters/vocabulary", f"gives {strongest} words the weight 50; at most 50 words can have it")
     if "corpus" in accepted and "corpus" in parameters and "text" in parameters:
         yield Fault("/parameters/text", "has the same meaning as corpus.text; use only one of the two")
 

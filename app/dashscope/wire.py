@@ -87,11 +87,14 @@ def submit_body(
 ) -> dict[str, Any]:
     """The body of a submit. `parameters` is always present: without it, workspace hosts fail the task later.
 
-    `phrase_id` is a parameter of the gateway's API, but a top-level resource of DashScope's (v1 models only).
+    `phrase_id` and `context` are parameters of the gateway's API. For DashScope, `phrase_id` is a top-level resource
+    (v1 models only), and `context` belongs to the input (Qwen-Audio only).
     """
-    sent = {name: value for name, value in parameters.items() if name != "phrase_id"}
-    files = {"file_url": file_urls[0]} if input_style == "file_url" else {"file_urls": list(file_urls)}
-    body: dict[str, Any] = {"model": model, "input": files, "parameters": sent}
+    sent = {name: value for name, value in parameters.items() if name not in {"phrase_id", "context"}}
+    inputs: dict[str, Any] = {"file_url": file_urls[0]} if input_style == "file_url" else {"file_urls": list(file_urls)}
+    if context := parameters.get("context"):
+        inputs["context"] = context
+    body: dict[str, Any] = {"model": model, "input": inputs, "parameters": sent}
     if phrase_id := parameters.get("phrase_id"):
         body["resources"] = [{"resource_id": phrase_id, "resource_type": "asr_phrase"}]
     return body

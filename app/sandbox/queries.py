@@ -15,6 +15,9 @@ from app.sandbox.times import field_time
 
 JSONObject = dict[str, Any]
 
+_INPUT_TOKENS_PER_S = 25
+_OUTPUT_TOKENS_PER_S = 4
+
 
 async def query(call: Call) -> Response:
     task_id = call.request.path_params["task_id"]
@@ -66,7 +69,7 @@ def _batch_body(task: Task, output: JSONObject, results_origin: str) -> JSONObje
         output |= _failed(first)
     output["results"] = [_result(task, index, results_origin) for index in task.order]
     output |= _metrics(task, status)
-    return {"output": output} | ({"usage": {"duration": _billed_s(task)}} if task.succeeded else {})
+    return {"output": output} | ({"usage": _usage(task)} if task.succeeded else {})
 
 
 def _single_body(task: Task, output: JSONObject, results_origin: str) -> JSONObject:
@@ -98,6 +101,14 @@ def _metrics(task: Task, status: TaskStatus) -> JSONObject:
     succeeded = len(task.succeeded) if is_done else 0
     failed = len(task.files) - succeeded if is_done else 0
     return {"task_metrics": {"TOTAL": len(task.files), "SUCCEEDED": succeeded, "FAILED": failed}}
+
+
+def _usage(task: Task) -> JSONObject:
+    """Seconds, or tokens for a model that is billed by token. The number of tokens for a second is invented."""
+    billed_s = _billed_s(task)
+    if all("seconds" in price.units for price in task.model.regions.values()):
+        return {"duration": billed_s}
+    return {"input_tokens": _INPUT_TOKENS_PER_S * billed_s, "output_tokens": _OUTPUT_TOKENS_PER_S * billed_s}
 
 
 def _billed_s(task: Task) -> int:

@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 
-# Four times as many as a job may request. Every form of a transcript takes time for each channel.
+# As many as a job may request. Every form of a transcript takes time for each channel.
 MAX_CHANNELS = 64
 
 

@@ -5,8 +5,7 @@ Source: `parse_sensevoice_result` in the vendor's documentation. The order of it
 
 import re
 
-EMOTIONS = ("NEUTRAL", "HAPPY", "ANGRY", "SAD")
-EVENTS = ("Speech", "Applause", "BGM", "Laughter")
+from app.catalogue.sensevoice import EMOTIONS, EVENTS
 
 # SPECIAL_TOKEN_1 means that no emotion was recognised. It is removed and never reported.
 _TAGS = (*EVENTS, *EMOTIONS, "SPECIAL_TOKEN_1")

@@ -16,16 +16,17 @@ PARA_V1 = {"paraformer-v1", "paraformer-8k-v1", "paraformer-mtl-v1"}
 PARA = PARA_V2 | PARA_8K_V2 | PARA_V1
 SENSE = {"sensevoice-v1"}
 QWEN3 = {name for name in MODELS if name.startswith("qwen3")}
+AUDIO = {name for name in MODELS if name.startswith("qwen-audio")}
 
 # A parameter, a value that is valid for all of its models, and these models.
 ACCEPTED_BY: list[tuple[str, Any, set[str]]] = [
-    ("language_hints", ["zh"], FUN | PARA_V2 | SENSE),
+    ("language_hints", ["zh"], FUN | PARA_V2 | SENSE | AUDIO),
     ("channel_id", [0, 1], set(MODELS)),
-    ("diarization_enabled", True, FUN | PARA),
-    ("speaker_count", 2, FUN | PARA),
-    ("vocabulary_id", "vocab-calls-6977ae49f65c4c3db054727c", FUN | PARA_V2 | PARA_8K_V2),
+    ("diarization_enabled", True, FUN | PARA | AUDIO),
+    ("speaker_count", 2, FUN | PARA | AUDIO),
+    ("vocabulary_id", "vocab-calls-6977ae49f65c4c3db054727c", FUN | PARA_V2 | PARA_8K_V2 | AUDIO),
     ("phrase_id", "phrase-1", PARA_V1),
-    ("special_word_filter", {"system_reserved_filter": False}, FUN | PARA),
+    ("special_word_filter", {"system_reserved_filter": False}, FUN | PARA | AUDIO),
     ("disfluency_removal_enabled", True, FUN | PARA),
     ("timestamp_alignment_enabled", True, PARA),
     ("language", "zh", QWEN3),
@@ -33,7 +34,9 @@ ACCEPTED_BY: list[tuple[str, Any, set[str]]] = [
     ("enable_words", True, QWEN3),
     ("corpus", {"text": "Quarterly report\nof the lab"}, QWEN3),
     ("text", "Quarterly report", QWEN3),
-    ("vocabulary", {"word": 4}, set()),
+    ("vocabulary", {"word": 4, "阿里巴巴": 50}, AUDIO),
+    ("context", [{"role": "user", "content": [{"type": "input_text", "text": "会议主题\n季度汇报"}]}] * 2, AUDIO),
+    ("keep_dialect", True, {"qwen-audio-3.1-asr-flash-filetrans"}),
     ("audio_event_detection_enabled", True, set()),
 ]
 CELLS = [(name, value, model, model in models) for name, value, models in ACCEPTED_BY for model in MODELS]
@@ -95,11 +98,11 @@ def test_error_of_an_unknown_parameter_suggests_a_name_or_lists_all(name: str, h
         ("paraformer-v2", {"language_hints": ["es"]}, "/parameters/language_hints/0", "yue"),
         ("sensevoice-v1", {"language_hints": ["zh", "en"]}, "/parameters/language_hints", "exactly 1 element,"),
         ("fun-asr", {"channel_id": 0}, "/parameters/channel_id", "an array of integers, got a number"),
-        ("fun-asr", {"channel_id": []}, "/parameters/channel_id", "1 to 16 elements"),
-        ("fun-asr", {"channel_id": [0, -1]}, "/parameters/channel_id/1", "an integer from 0 to 15"),
-        ("fun-asr", {"channel_id": [16]}, "/parameters/channel_id/0", "an integer from 0 to 15"),
+        ("fun-asr", {"channel_id": []}, "/parameters/channel_id", "1 to 64 elements"),
+        ("fun-asr", {"channel_id": [0, -1]}, "/parameters/channel_id/1", "an integer from 0 to 63"),
+        ("fun-asr", {"channel_id": [64]}, "/parameters/channel_id/0", "an integer from 0 to 63"),
         ("fun-asr", {"channel_id": [0, 0]}, "/parameters/channel_id/1", "occurs twice"),
-        ("fun-asr", {"channel_id": [True]}, "/parameters/channel_id/0", "an integer from 0 to 15, got true"),
+        ("fun-asr", {"channel_id": [True]}, "/parameters/channel_id/0", "an integer from 0 to 63, got true"),
         ("fun-asr", {"channel_id": [1.0]}, "/parameters/channel_id/0", "got a number"),
         ("fun-asr", {"diarization_enabled": 1}, "/parameters/diarization_enabled", "true or false"),
         ("fun-asr", {"diarization_enabled": "true"}, "/parameters/diarization_enabled", "true or false"),
@@ -228,3 +231,34 @@ def test_error_of_a_region_without_a_key_names_the_variable(
 def test_unknown_model_is_refused_before_other_faults() -> None:
     with pytest.raises(UnknownModel):
         validate_job(model="nova", region="beijing", parameters={"x": 1}, served=[])
+
+
+AUDIO_3 = "qwen-audio-3.1-asr-flash-filetrans"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "pointer", "detail"),
+    [
+        ({"vocabulary": {"a": 6}}, "/parameters/vocabulary/a", "an integer from 1 to 5 or 50"),
+        ({"vocabulary": {"a": True}}, "/parameters/vocabulary/a", "an integer from 1 to 5 or 50, got true"),
+        ({"vocabulary": {" ": 4}}, "/parameters/vocabulary/ ", "a name that is not blank"),
+        ({"vocabulary": {"a\u0007": 4}}, "/parameters/vocabulary/a\u0007", "no control characters"),
+        ({"vocabulary": dict.fromkeys(map(str, range(2001)), 1)}, "/parameters/vocabulary", "at most 2,000 names"),
+        ({"vocabulary": dict.fromkeys(map(str, range(51)), 50)}, "/parameters/vocabulary", "51 words the weight 50"),
+        ({"vocabulary": ["a"]}, "/parameters/vocabulary", "an object, got an array"),
+        ({"context": [{"role": "system", "content": []}]}, "/parameters/context/0/role", "user, assistant"),
+        ({"context": [{"role": "user"}]}, "/parameters/context/0/content", "is required"),
+        (
+            {"context": [{"role": "user", "content": [{"type": "text", "text": "x" * 401}]}]},
+            "/parameters/context/0/content/0/text",
+            "at most 400 characters",
+        ),
+    ],
+)
+def test_hot_words_and_context_of_qwen_audio_are_checked(parameters: dict[str, Any], pointer: str, detail: str) -> None:
+    faults = dict(faults_of(AUDIO_3, parameters))
+    assert detail in faults[pointer]
+
+
+def test_weight_50_is_allowed_for_50_words() -> None:
+    assert validate_parameters(MODELS[AUDIO_3], {"vocabulary": dict.fromkeys(map(str, range(50)), 50)})

@@ -5,7 +5,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from app.catalogue import Usage
+from app.catalogue import MODELS, Usage, validate_parameters
 from app.dashscope.wire import (
     FileOutcome,
     ListedTask,
@@ -176,6 +176,21 @@ def test_submit_of_qwen3_has_its_file_as_a_string() -> None:
         input_style="file_url",
         file_urls=[expected["input"]["file_url"]],
         parameters=expected["parameters"],
+    )
+
+    assert body == expected
+
+
+def test_context_of_qwen_audio_belongs_to_the_input() -> None:
+    expected = parsed("submit_request_qwen_audio3_filetrans")
+
+    body = submit_body(
+        model=expected["model"],
+        input_style="file_urls",
+        file_urls=expected["input"]["file_urls"],
+        parameters=validate_parameters(
+            MODELS[expected["model"]], {**expected["parameters"], "context": expected["input"]["context"]}
+        ),
     )
 
     assert body == expected

@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 from app.api.problems import PROBLEM_TYPES
 from app.catalogue import REGIONS
-from app.catalogue.model import Availability, Feature
+from app.catalogue.model import Access, Availability, Currency, Feature, Switch, Unit, Version
 from app.catalogue.schema import JsonType
 
 Schema = dict[str, Any]
@@ -17,10 +17,28 @@ _NAMES = {
     frozenset(get_args(Availability)): "Availability",
     frozenset(get_args(Feature)): "Feature",
     frozenset(get_args(JsonType)): "JsonType",
+    frozenset(get_args(Access)): "ModelAccess",
+    frozenset(get_args(Currency)): "Currency",
+    frozenset(get_args(Switch)): "Switch",
+    frozenset(get_args(Unit)): "BilledUnit",
+    frozenset(get_args(Version)): "ModelVersion",
 }
 # Values may be added to these enumerations without a new version of the API. They are strings in generated clients:
 # many clients reject a whole response if a closed enumeration has an unknown value.
-_OPEN = {"Availability", "DeliveryStatus", "EventType", "Family", "Feature", "FileErrorCode", "JsonType", "WaitingCode"}
+_OPEN = {
+    "Availability",
+    "BilledUnit",
+    "Currency",
+    "DeliveryStatus",
+    "EventType",
+    "Family",
+    "Feature",
+    "FileErrorCode",
+    "JsonType",
+    "ModelAccess",
+    "ModelVersion",
+    "WaitingCode",
+}
 
 _SCHEMAS_BY_NAME = {"properties", "patternProperties", "$defs"}
 _SCHEMA_LISTS = {"anyOf", "oneOf", "allOf", "prefixItems"}
