@@ -1,5 +1,7 @@
 """The SenseVoice model, in Beijing only, announced as retired. Source: founding document. Languages: its API page."""
 
+from typing import Literal, get_args
+
 from app.catalogue import parameters as p
 from app.catalogue.defaults import (
     ANNOUNCED_NOTE,
@@ -23,7 +25,8 @@ _LANGUAGES = codes(
 )
 # The tags in the text of a result. SPECIAL_TOKEN_1 means that no emotion was recognised.
 EMOTIONS = ("NEUTRAL", "HAPPY", "ANGRY", "SAD")
-EVENTS = ("Speech", "Applause", "BGM", "Laughter")
+SpeechEvent = Literal["Speech", "Applause", "BGM", "Laughter"]
+EVENTS: tuple[SpeechEvent, ...] = get_args(SpeechEvent)
 _FILLER_NOTE = (
     "DashScope's page lists disfluency_removal_enabled; the founding document says that fillers cannot be removed, "
     "so it is refused."

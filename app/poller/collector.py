@@ -7,7 +7,6 @@ from functools import partial
 from uuid import UUID, uuid4
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.catalogue import MODELS
 from app.dashscope.client import DashScope
@@ -148,7 +147,9 @@ class Collector:
         if not task.ended_s:
             self._learn(task, snapshot)
         async with transaction(self._context.sessions) as session:
-            await _lock(session, task, snapshot)
+            await lock_for_result(
+                session, task.task_id, task.token, status=snapshot.status.value, usage_s=snapshot.usage.seconds
+            )
         found = list(
             outcomes(
                 snapshot,
@@ -170,7 +171,9 @@ class Collector:
                 waits += [each for _, each in batch if isinstance(each, Wait)]
         async with transaction(self._context.sessions) as session:
             if task.file_count > 1:
-                await _lock(session, task, snapshot)
+                await lock_for_result(
+                    session, task.task_id, task.token, status=snapshot.status.value, usage_s=snapshot.usage.seconds
+                )
                 await settle_bills(session, task.task_id, self._task_bill(task, snapshot))
             if not await close_if_done(session, task.task_id, task.token):
                 last_error = waits[0].reason if waits else None
@@ -189,7 +192,9 @@ class Collector:
         results = [each for _, each in batch if isinstance(each, Result)]
         failures = [file for file, each in batch if isinstance(each, Wait) and each.counted]
         async with transaction(self._context.sessions) as session:
-            await _lock(session, task, snapshot)
+            await lock_for_result(
+                session, task.task_id, task.token, status=snapshot.status.value, usage_s=snapshot.usage.seconds
+            )
             task_bill = self._task_bill(task, snapshot)
             await store_results(session, task.task_id, results, task_bill, request_id=snapshot.request_id)
             await count_result_failures(session, task.task_id, failures)
@@ -199,11 +204,6 @@ class Collector:
     def _task_bill(self, task: PolledTask, snapshot: TaskSnapshot) -> TaskBill:
         price = MODELS[task.model].regions[self._upstream.account.region]
         return TaskBill(snapshot.usage, price, task.file_count)
-
-
-async def _lock(session: AsyncSession, task: PolledTask, snapshot: TaskSnapshot) -> None:
-    status, usage_s = snapshot.status.value, snapshot.usage.seconds
-    await lock_for_result(session, task.task_id, task.token, status=status, usage_s=usage_s)
 
 
 def _wait_s(ended_s: float) -> float:

@@ -13,6 +13,8 @@ import orjson
 from app.transcripts.seekable_gzip import Block, Index, ReadBytes, read_block, read_span
 from app.transcripts.text import TimeOrdered, stated_duration
 
+Reduce = Callable[[dict[str, Any]], dict[str, Any] | None]
+
 # Bytes that are fetched at once by readers of the whole document.
 READ_AHEAD_BYTES = 256 * 1024
 
@@ -79,6 +81,24 @@ class StoredDocument:
     def text(self) -> str:
         return self._head().text
 
+    def head(self) -> dict[str, Any]:
+        """The members of the document before its transcripts."""
+        members: dict[str, Any] = orjson.loads(read_span(self._index.head, self._read) + b"]}")
+        return members
+
+    def channel_fields(self, number: int) -> dict[str, Any]:
+        """An entry of `transcripts`, with its sentences left out."""
+        channel = self._index.channels[number]
+        around = read_span(channel.before, self._read) + read_span(channel.after, self._read)
+        fields: dict[str, Any] = orjson.loads(around.removeprefix(b","))
+        return fields
+
+    def channel_sentences(self, number: int) -> Iterator[dict[str, Any]]:
+        """The sentences of an entry of `transcripts`, in their order."""
+        read = read_ahead(self._read)
+        for block in self._index.channels[number].blocks:
+            yield from read_block(block, read)
+
     def transcripts(self, channel_id: int | None = None) -> list[Mapping[str, Any]]:
         """The entries of `transcripts` of one channel or of all; their sentences are read during iteration."""
         return [self._transcript(number) for number in self._channel_numbers(channel_id)]
@@ -106,9 +126,7 @@ class StoredDocument:
             number += block.count
 
     def _transcript(self, number: int) -> dict[str, Any]:
-        channel = self._index.channels[number]
-        around = read_span(channel.before, self._read) + read_span(channel.after, self._read)
-        fields: dict[str, Any] = orjson.loads(around.removeprefix(b","))
+        fields = self.channel_fields(number)
         entries = list(self._entries_of(number))
         fields["sentences"] = TimeOrdered(_Sentences(lambda: _by_time(entries, read_ahead(self._read))))
         return fields
@@ -125,10 +143,17 @@ class _Sentences:
 
 
 def find_sentences(
-    document: StoredDocument, filters: SentenceFilters, limit: int
+    document: StoredDocument, filters: SentenceFilters, limit: int, reduce: Reduce | None = None
 ) -> list[tuple[SentencePosition, dict[str, Any]]]:
-    """Up to `limit` sentences in order of time over all channels, each with its `channel_id` added."""
-    return list(islice(_matching_sentences(document, filters), limit))
+    """Up to `limit` sentences in order of time over all channels, each with its `channel_id` added.
+
+    `reduce` changes a sentence, or returns None to leave it out.
+    """
+    found = _matching_sentences(document, filters)
+    if reduce is not None:
+        changed = ((position, reduce(sentence)) for position, sentence in found)
+        found = ((position, sentence) for position, sentence in changed if sentence is not None)
+    return list(islice(found, limit))
 
 
 def _matching_sentences(

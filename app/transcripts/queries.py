@@ -72,6 +72,7 @@ class StoredBody:
     size_bytes: int
     gzip_bytes: int
     first: bytes
+    model: str
 
     async def stream(self) -> AsyncIterator[bytes]:
         """The whole body. Each slice is fetched while the one before is sent; a slow reader holds no connection.
@@ -156,13 +157,13 @@ async def _find(
     first = bodies.slices.get((transcript_id, kind, 0))
     # The column's storage is EXTERNAL: the length and a slice of a value of megabytes are cheap.
     fetched = literal(None) if first else func.substring(gzip, 1, SLICE_BYTES)
-    query = select(sha256, size_bytes, func.octet_length(gzip), fetched, *more_columns)
+    query = select(sha256, size_bytes, func.octet_length(gzip), fetched, Transcript.model, *more_columns)
     # A single statement needs no transaction: one round trip instead of three.
     async with transaction(bodies.sessions, autocommit=True) as session:
         found = (await session.execute(query.join(Transcript).where(*_own(client_id, transcript_id)))).one_or_none()
     if found is None:
         raise transcript_not_found(transcript_id)
-    body = StoredBody(bodies, transcript_id, kind, found[0], found[1], found[2], first or found[3])
+    body = StoredBody(bodies, transcript_id, kind, found[0], found[1], found[2], first or found[3], found[4])
     return body, found[-1]
 
 

@@ -67,6 +67,8 @@ class Representation:
     render: Callable[[StoredDocument], Iterator[str]]
     extension: str | None = None
     bom: bool = False
+    # Raises InvalidRequest if this form does not exist for transcripts of the model.
+    require_model: Callable[[str], None] | None = None
 
     @property
     def tag(self) -> str:
@@ -100,13 +102,15 @@ async def serve_rendered(
     A response of one piece has its Content-Length. Raises NotFound, and InvalidRequest for an unknown channel.
     """
     tag = representation.tag
-    # Only existing channels have an ETag, so a match needs no check of the channel. `*` matches any.
+    # Only existing channels and forms have an ETag, so a match needs no check of them. `*` matches any.
     if not is_wildcard(request) and (
         unchanged := await _not_modified_stored(request, bodies, client_id, transcript_id, "document", tag)
     ):
         return unchanged
     body, document = await open_document(bodies, client_id, transcript_id)
     require_channel(document, representation.channel_id)
+    if representation.require_model is not None:
+        representation.require_model(body.model)
     etag = _etag(request, body.sha256, tag)
     if unchanged := _not_modified(request, etag):
         return unchanged

@@ -26,6 +26,8 @@ from app.transcripts.responses import (
     serve_stored,
 )
 from app.transcripts.schemas import SentencePage, Transcript, TranscriptSummaryPage
+from app.transcripts.sensevoice_options import SenseVoiceOptions
+from app.transcripts.sensevoice_options import render as render_with_options
 
 router = APIRouter(prefix="/v1/transcripts", route_class=AuthenticatedRoute, tags=["transcripts"])
 
@@ -39,9 +41,34 @@ Bom = Annotated[
     bool, Query(description="Begin with a byte order mark. Excel and some players need it to recognise UTF-8.")
 ]
 Speakers = Annotated[bool, Query(description="Name the speakers, where the transcript has them.")]
+KeepTrans = Annotated[
+    bool | None,
+    Query(
+        description="SenseVoice only: whether to keep `text`. Sentences without text, emotion and event are left out."
+        " Default: true."
+    ),
+]
+KeepEmotions = Annotated[
+    bool | None, Query(description="SenseVoice only: whether to keep `emotion` of sentences. Default: true.")
+]
+KeepEvents = Annotated[
+    bool | None, Query(description="SenseVoice only: whether to keep `event` of sentences. Default: true.")
+]
 MAX_MS = 10**12
 FROM_MS = Query(ge=0, le=MAX_MS, description="Only sentences that end after this position.", examples=[60000])
 TO_MS = Query(ge=0, le=MAX_MS, description="Only sentences that begin before this position.", examples=[120000])
+
+
+async def _sensevoice_options(
+    *,
+    keep_trans: KeepTrans = None,
+    keep_emotions: KeepEmotions = None,
+    keep_events: KeepEvents = None,
+) -> SenseVoiceOptions:
+    return SenseVoiceOptions(keep_trans, keep_emotions, keep_events)
+
+
+SenseVoiceDep = Annotated[SenseVoiceOptions, Depends(_sensevoice_options)]
 
 
 async def _sentence_filters(
@@ -113,14 +140,22 @@ async def list_transcripts(
     operation_id="getTranscript",
     summary="Get a transcript",
     response_model=Transcript,
-    responses=document_responses(),
+    responses={**document_responses(), **responses(InvalidRequest, NotFound)},
 )
-async def get_transcript(request: Request, transcript_id: UUID, client: ClientDep, bodies: StoredBodiesDep) -> Response:
+async def get_transcript(
+    request: Request, transcript_id: UUID, options: SenseVoiceDep, client: ClientDep, bodies: StoredBodiesDep
+) -> Response:
     """The upstream's result document in one form for all model families: the same keys, positions in milliseconds.
+
+    The options have the effect of the function in DashScope's guide to SenseVoice. They are a 422 for other families.
     \f
     One statement; with If-None-Match one for a 304, otherwise two.
     """
-    return await serve_stored(request, bodies, client.id, transcript_id, "document")
+    if not options.given:
+        return await serve_stored(request, bodies, client.id, transcript_id, "document")
+    render = partial(render_with_options, options=options)
+    form = Representation("application/json", None, options, render, require_model=options.require_model)
+    return await serve_rendered(request, bodies, client.id, transcript_id, form)
 
 
 @router.get(
@@ -154,22 +189,28 @@ async def list_sentences(
     request: Request,
     transcript_id: UUID,
     filters: SentenceFiltersDep,
+    options: SenseVoiceDep,
     *,
     client: ClientDep,
     bodies: StoredBodiesDep,
     limit: Limit = DEFAULT_LIMIT,
 ) -> Response:
     """Sentences of all channels with their words, in order of time. Sentences that begin together are in channel order.
+
+    The options of SenseVoice are a 422 for other families.
     \f
     One statement, and one for each block of sentences beyond the first slice.
     """
     key = scoped_key(client.cursor_key, transcript_id)
-    render = partial(_page_of_sentences, filters=filters, limit=limit, key=key)
-    form = Representation("application/json", filters.channel_id, (filters, limit, key), render)
+    render = partial(_page_of_sentences, filters=filters, options=options, limit=limit, key=key)
+    shown = (filters, limit, key, *([options] if options.given else []))
+    form = Representation("application/json", filters.channel_id, shown, render, require_model=options.require_model)
     return await serve_rendered(request, bodies, client.id, transcript_id, form)
 
 
-def _page_of_sentences(document: StoredDocument, filters: SentenceFilters, limit: int, key: bytes) -> Iterator[str]:
-    found = find_sentences(document, filters, limit + 1)
+def _page_of_sentences(
+    document: StoredDocument, filters: SentenceFilters, options: SenseVoiceOptions, limit: int, key: bytes
+) -> Iterator[str]:
+    found = find_sentences(document, filters, limit + 1, options.reduce if options.given else None)
     page, next_cursor = paginate(found, limit, lambda each: ("sentences", *each[0]), key)
     yield orjson.dumps({"items": [sentence for _, sentence in page], "next_cursor": next_cursor}).decode()

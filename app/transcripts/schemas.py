@@ -7,7 +7,8 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from app.api.pagination import Page
-from app.catalogue import RegionName
+from app.catalogue import RegionName, qwen3_asr, sensevoice
+from app.catalogue.sensevoice import SpeechEvent
 
 _SUMMARY_EXAMPLE: dict[str, JsonValue] = {
     "id": "019ab0a4-5c1e-7cc3-98c4-dc0c0c07398f",
@@ -87,13 +88,18 @@ class Sentence(BaseModel):
 
     begin_time: int = Field(description="Milliseconds from the beginning of the file.")
     end_time: int
-    text: str
+    text: str = Field(description="Absent with `keep_trans=false`.")
     sentence_id: int | None = None
     words: list[Word] | None = None
     speaker_id: int | str | None = Field(None, description="From 0, when diarization was enabled.")
     # A union of an array and a string makes generators for Java write classes that do not compile.
-    emotion: Any = Field(None, description="SenseVoice: an array of all tagged emotions; qwen3: one emotion, a string.")
-    event: list[str] | None = Field(None, description="SenseVoice: sounds such as applause.")
+    emotion: Any = Field(
+        None,
+        description=f"SenseVoice: an array of all tagged emotions, of {', '.join(sensevoice.EMOTIONS)}. qwen3: one"
+        f" emotion, a string, of {', '.join(qwen3_asr.EMOTIONS)}. Open: more values may be added.",
+        json_schema_extra={"x-extensible-enum": [*sensevoice.EMOTIONS, *qwen3_asr.EMOTIONS]},
+    )
+    event: list[SpeechEvent] | None = Field(None, description="SenseVoice: speech and other sounds, such as applause.")
 
 
 class ChannelTranscript(BaseModel):
@@ -103,7 +109,7 @@ class ChannelTranscript(BaseModel):
 
     channel_id: int = 0
     content_duration_in_milliseconds: int | None = Field(None, description="Duration of the speech.")
-    text: str
+    text: str = Field(description="Absent with `keep_trans=false`.")
     sentences: list[Sentence]
 
 
@@ -118,7 +124,7 @@ class Transcript(BaseModel):
     model: str
     region: RegionName
     created_at: datetime
-    text: str
+    text: str = Field(description="The text of all channels. Absent with `keep_trans=false`.")
     properties: dict[str, Any] = Field(description="Properties of the audio, as returned by upstream.")
     transcripts: list[ChannelTranscript]
 

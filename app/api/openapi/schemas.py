@@ -7,6 +7,7 @@ from app.api.problems import PROBLEM_TYPES
 from app.catalogue import REGIONS
 from app.catalogue.model import Access, Availability, Currency, Feature, Switch, Unit, Version
 from app.catalogue.schema import JsonType
+from app.catalogue.sensevoice import SpeechEvent
 
 Schema = dict[str, Any]
 Change = Callable[[Schema], Schema]
@@ -18,6 +19,7 @@ _NAMES = {
     frozenset(get_args(Feature)): "Feature",
     frozenset(get_args(JsonType)): "JsonType",
     frozenset(get_args(Access)): "ModelAccess",
+    frozenset(get_args(SpeechEvent)): "SpeechEvent",
     frozenset(get_args(Currency)): "Currency",
     frozenset(get_args(Switch)): "Switch",
     frozenset(get_args(Unit)): "BilledUnit",
@@ -37,6 +39,7 @@ _OPEN = {
     "JsonType",
     "ModelAccess",
     "ModelVersion",
+    "SpeechEvent",
     "WaitingCode",
 }
 
