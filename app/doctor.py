@@ -220,7 +220,9 @@ async def _examine_key(http: httpx.AsyncClient, settings: Settings, region: Regi
         return [Finding("error", subject, f"{region.base_url} cannot be reached ({response}){_unused_proxies()}")]
     clock = list(_upstream_clock(region, response))
     if response.status_code == 200:
-        return [Finding("ok", subject, "accepted"), *clock]
+        variable = settings.key_variable(account.region)
+        source = f", from {variable}" if variable == "DASHSCOPE_API_KEY" else ""
+        return [Finding("ok", subject, f"accepted{source}"), *clock]
     if response.status_code == 401:
         return [Finding("error", subject, await _refusal(http, settings, account)), *clock]
     return [Finding("warning", subject, f"{region.base_url} responded with HTTP {response.status_code}"), *clock]

@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from starlette.datastructures import State
 
 from app import __version__
-from app.api import docs, health, models_routes
+from app.api import docs, health, models_routes, regions_routes
 from app.api.conditional import ConstantJson
 from app.api.exception_handlers import add_problem_handlers
 from app.api.middleware import add_middleware
@@ -44,7 +44,7 @@ TAGS = [
     {"name": "jobs", "description": "Up to 10,000 files that are transcribed with the same model and parameters."},
     {"name": "transcripts", "description": "The results of the files, stored until you delete them."},
     {"name": "uploads", "description": "Local files, stored where DashScope can fetch them."},
-    {"name": "models", "description": "The models of DashScope, with parameters, limits and prices."},
+    {"name": "models", "description": "The models and regions of DashScope, with parameters, limits and prices."},
     {"name": "webhooks", "description": "Notifications of final jobs, in the form of Standard Webhooks 1.0."},
     {
         "name": "webhook events",
@@ -120,6 +120,7 @@ def _add_routes(app: FastAPI) -> None:
     for router in (uploads.upload_router, uploads.content_router):
         app.include_router(router)
     app.include_router(models_routes.models_router(AuthenticatedRoute))
+    app.include_router(regions_routes.regions_router(AuthenticatedRoute))
     for router in (clients.router, client_revocation.router, health.router, docs.router):
         app.include_router(router)
     webhook_docs.add_webhooks(app)

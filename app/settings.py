@@ -24,6 +24,7 @@ _SECRETS = {
     "API_TOKEN",
     "ADMIN_TOKEN",
     "DATABASE_URL",
+    "DASHSCOPE_API_KEY",
     "DASHSCOPE_BEIJING_API_KEY",
     "DASHSCOPE_SINGAPORE_API_KEY",
 }
@@ -74,6 +75,8 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535)
     api_token: SecretStr | None = None
     admin_token: SecretStr | None = None
+    # The name in DashScope's samples: the key of Beijing if `dashscope_beijing_api_key` is unset.
+    dashscope_api_key: SecretStr | None = None
     dashscope_beijing_api_key: SecretStr | None = None
     dashscope_singapore_api_key: SecretStr | None = None
     dashscope_beijing_base_url: str = "https://dashscope.aliyuncs.com/api/v1"
@@ -210,11 +213,18 @@ class Settings(BaseSettings):
         """The accounts that have a key: `beijing/default`."""
         return [account.id for region in self.served_regions.values() for account in region.accounts]
 
+    def key_variable(self, region: RegionName) -> str:
+        """The name of the variable with the region's keys."""
+        if region == "beijing" and self.dashscope_beijing_api_key is None and self.dashscope_api_key is not None:
+            return "DASHSCOPE_API_KEY"
+        return f"DASHSCOPE_{region.upper()}_API_KEY"
+
     def _accounts(self, region: RegionName) -> tuple[Account, ...]:
-        secret: SecretStr | None = getattr(self, f"dashscope_{region}_api_key")
+        variable = self.key_variable(region)
+        secret: SecretStr | None = getattr(self, variable.lower())
         if secret is None:
             return ()
-        return tuple(_parse_accounts(region, secret.get_secret_value()))
+        return tuple(_parse_accounts(region, secret.get_secret_value(), variable))
 
 
 def _check_http_url(value: str, example: str) -> str:
@@ -239,8 +249,7 @@ def load_settings(env: Mapping[str, Any] | None = None) -> Settings:
         raise SettingsError(_message(error)) from None
 
 
-def _parse_accounts(region: RegionName, value: str) -> list[Account]:
-    variable = f"DASHSCOPE_{region.upper()}_API_KEY"
+def _parse_accounts(region: RegionName, value: str, variable: str) -> list[Account]:
     accounts: dict[str, Account] = {}
     for part in value.split(","):
         name, has_name, key = part.strip().rpartition("=") if "=" in value else ("default", "", part.strip())

@@ -31,6 +31,12 @@ async def test_a_sound_deployment_has_no_findings_but_ok(database_url: str) -> N
     assert findings["key beijing/default"].detail == "accepted"
 
 
+async def test_key_of_the_samples_is_reported_with_its_variable(database_url: str) -> None:
+    keys = {"dashscope_beijing_api_key": None, "dashscope_api_key": "sk-sandbox-beijing"}
+    findings = await report(database_url, **keys)  # type: ignore[arg-type]  # None: unset
+    assert findings["key beijing/default"].detail == "accepted, from DASHSCOPE_API_KEY"
+
+
 async def test_keys_are_tested_without_proxies_of_the_environment(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

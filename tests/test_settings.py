@@ -159,3 +159,25 @@ def test_the_readme_has_every_setting_with_its_default() -> None:
         default = Settings.model_fields[name.lower()].default
         if default not in {None, ()}:
             assert described.strip("`") == (f"./{default}" if isinstance(default, Path) else str(default)), name
+
+
+def test_key_of_the_samples_is_the_one_of_beijing_if_that_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DASHSCOPE_API_KEY", SECRET)
+    settings = load_settings()
+    assert list(settings.served_regions) == ["beijing"]
+    assert settings.served_regions["beijing"].accounts[0].key.get_secret_value() == SECRET
+    assert (settings.key_variable("beijing"), settings.key_variable("singapore")) == (
+        "DASHSCOPE_API_KEY",
+        "DASHSCOPE_SINGAPORE_API_KEY",
+    )
+    monkeypatch.setenv("DASHSCOPE_BEIJING_API_KEY", "sk-own")
+    settings = load_settings()
+    assert settings.served_regions["beijing"].accounts[0].key.get_secret_value() == "sk-own"
+    assert settings.key_variable("beijing") == "DASHSCOPE_BEIJING_API_KEY"
+
+
+def test_error_of_a_wrong_key_names_the_variable_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DASHSCOPE_API_KEY", f"{SECRET},b={SECRET}")
+    with pytest.raises(SettingsError, match=r"^DASHSCOPE_API_KEY got a value that is not shown, needs KEY") as raised:
+        load_settings()
+    assert SECRET not in str(raised.value)

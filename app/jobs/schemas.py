@@ -33,9 +33,9 @@ class JobRequest(RequestBody):
     file_urls: list[str] = Field(
         min_length=1,
         max_length=MAX_FILES,
-        description="`http`, `https` or `oss` URLs that DashScope can fetch, or the `file_url` of uploads, each up to"
-        " 4,096 characters once encoded. Characters that a URL may not contain, such as Chinese ones, are"
-        " percent-encoded; escapes are kept.",
+        description="`http`, `https` or `oss` URLs that DashScope can fetch from the public internet, or the `file_url`"
+        " of uploads, each up to 4,096 characters once encoded. Characters that a URL may not contain, such as Chinese"
+        " ones, are percent-encoded; escapes are kept.",
     )
     model: str = Field("fun-asr", description="An id of `GET /v1/models`.")
     region: Literal["auto", "beijing", "singapore"] = Field(

@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, get_args
 
 from app.api.problems import PROBLEM_TYPES
+from app.api.regions_routes import AccountState
 from app.catalogue import REGIONS
 from app.catalogue.model import Access, Availability, Currency, Feature, Switch, Unit, Version
+from app.catalogue.regions import DeploymentMode
 from app.catalogue.schema import JsonType
 from app.catalogue.sensevoice import SpeechEvent
 
@@ -19,6 +21,8 @@ _NAMES = {
     frozenset(get_args(Feature)): "Feature",
     frozenset(get_args(JsonType)): "JsonType",
     frozenset(get_args(Access)): "ModelAccess",
+    frozenset(get_args(AccountState)): "AccountState",
+    frozenset(get_args(DeploymentMode)): "DeploymentMode",
     frozenset(get_args(SpeechEvent)): "SpeechEvent",
     frozenset(get_args(Currency)): "Currency",
     frozenset(get_args(Switch)): "Switch",
@@ -28,10 +32,12 @@ _NAMES = {
 # Values may be added to these enumerations without a new version of the API. They are strings in generated clients:
 # many clients reject a whole response if a closed enumeration has an unknown value.
 _OPEN = {
+    "AccountState",
     "Availability",
     "BilledUnit",
     "Currency",
     "DeliveryStatus",
+    "DeploymentMode",
     "EventType",
     "Family",
     "Feature",
