@@ -127,6 +127,33 @@ class WaitingReason:
     since: Annotated[datetime, Field(description="When that account was blocked, or when the region had no account.")]
 
 
+class WarningCode(_OpenEnum):
+    """Stable word for a warning."""
+
+    MODEL_DEPRECATED = "model_deprecated"
+
+
+@dataclass(slots=True)
+class JobWarning:
+    """Something about the job that needs attention, but does not stop it."""
+
+    code: WarningCode
+    message: str
+
+
+@cache
+def _warnings(model: str) -> tuple[JobWarning, ...]:
+    """A job may outlive its model in the catalogue."""
+    deprecation = MODELS[model].deprecation if model in MODELS else None
+    if deprecation is None:
+        return ()
+    message = (
+        f"The retirement of {model} is announced for {deprecation.retires_at}. Use {deprecation.replacement} instead. "
+        f"{deprecation.note}"
+    )
+    return (JobWarning(WarningCode.MODEL_DEPRECATED, message),)
+
+
 @dataclass(slots=True)
 class Cost:
     """Price of the files that succeeded: what upstream billed for them, at the prices of the catalogue."""
@@ -262,6 +289,7 @@ _SUMMARY_EXAMPLE: dict[str, JsonValue] = {
     "finished_at": "2026-11-23T08:00:04.870000Z",
     "file_counts": {"total": 1, "queued": 0, "running": 0, "succeeded": 1, "failed": 0, "canceled": 0},
     "waiting_reason": None,
+    "warnings": [],
     "audio_duration_ms": 4726,
     "cost": {"amount": "0.00104", "currency": "CNY"},
 }
@@ -299,6 +327,11 @@ class JobSummary:
         WaitingReason | None,
         Field(description="Why queued files cannot be submitted; null if an account can take them or none is queued."),
         Column(WAITING_REASON, _waiting_reason),
+    ]
+    warnings: Annotated[
+        list[JobWarning],
+        Field(description="Empty for most jobs. `model_deprecated`: the retirement of the model is announced."),
+        Column("jobs.model", lambda row: list(_warnings(row["model"]))),
     ]
     audio_duration_ms: Annotated[int, Field(description="Sum over the files that succeeded.")]
     cost: Annotated[

@@ -48,6 +48,7 @@ async def test_accepted_job_has_all_fields_of_the_contract(api: httpx.AsyncClien
         "finished_at": None,
         "file_counts": {"total": 1, "queued": 1, "running": 0, "succeeded": 0, "failed": 0, "canceled": 0},
         "waiting_reason": None,
+        "warnings": [],
         "audio_duration_ms": 0,
         "cost": {"amount": "0.00000", "currency": "CNY"},
         "files": [
@@ -325,3 +326,23 @@ async def test_webhook_url_with_another_host_is_accepted(
     async with caller(create_app(settings, sessions=sessions), api_client[1]) as api:
         response = await api.post("/v1/jobs", json={"file_urls": [URL], "webhook_url": f"https://{host}/hook"})
         assert response.status_code == 202, response.text
+
+
+async def test_model_that_is_to_be_retired_gives_a_warning_and_is_not_refused(api: httpx.AsyncClient) -> None:
+    body = {"file_urls": ["https://example.com/a.wav"], "model": "sensevoice-v1", "region": "beijing"}
+    response = await api.post("/v1/jobs", json=body)
+    assert response.status_code == 202
+    assert response.headers["Deprecation"] == "@1769472000"  # 2026-01-27, when the guide said so
+    assert response.headers["Sunset"] == "Sat, 10 Oct 2026 00:00:00 GMT"
+    (warning,) = response.json()["warnings"]
+    assert warning["code"] == "model_deprecated"
+    assert "2026-10-10. Use fun-asr instead." in warning["message"]
+    job = (await api.get(f"/v1/jobs/{response.json()['id']}")).json()
+    listed = (await api.get("/v1/jobs")).json()["items"]
+    assert job["warnings"] == [warning] == listed[0]["warnings"]
+
+
+async def test_stable_name_of_a_retired_snapshot_gives_no_warning(api: httpx.AsyncClient) -> None:
+    response = await api.post("/v1/jobs", json={"file_urls": ["https://example.com/a.wav"]})
+    assert response.json()["warnings"] == []
+    assert not {"Deprecation", "Sunset"} & {name.title() for name in response.headers}

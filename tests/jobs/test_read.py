@@ -35,7 +35,8 @@ async def test_running_job_shows_counts_cost_and_files(
     job = (await api.get(f"/v1/jobs/{job_id}")).json()
     assert list(job) == [
         "id", "status", "model", "region", "parameters", "metadata", "created_at", "started_at", "finished_at",
-        "file_counts", "waiting_reason", "audio_duration_ms", "cost", "files", "files_truncated",
+        "file_counts", "waiting_reason",
+        "warnings", "audio_duration_ms", "cost", "files", "files_truncated",
     ]  # fmt: skip
     assert (job["status"], job["started_at"]) == ("running", "2026-11-23T08:00:00Z")
     assert job["file_counts"] == {"total": 4, "queued": 1, "running": 1, "succeeded": 1, "failed": 1, "canceled": 0}

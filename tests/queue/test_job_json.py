@@ -32,6 +32,7 @@ ROW: dict[str, Any] = {
     "finished_at": None,
     "file_counts": [3, 3, 0, 0, 0, 0],
     "waiting_reason": None,
+    "warnings": [],
     "audio_duration_ms": 0,
     "cost": Decimal(0),
     "files": "[]",

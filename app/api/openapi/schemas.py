@@ -47,6 +47,7 @@ _OPEN = {
     "ModelVersion",
     "SpeechEvent",
     "WaitingCode",
+    "WarningCode",
 }
 
 _SCHEMAS_BY_NAME = {"properties", "patternProperties", "$defs"}
