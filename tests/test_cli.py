@@ -303,13 +303,15 @@ async def test_version_is_printed() -> None:
     assert await run("--version") == (0, f"asr-gateway {__version__}\n", "")
 
 
-async def test_demo_prints_both_transcripts_as_text_and_srt() -> None:
+async def test_demo_prints_both_transcripts_as_text_and_srt_and_shows_the_other_families() -> None:
     code, out, err = await run("demo")
     assert (code, err) == (0, "")
     assert out.count("hello_world_female2.wav") == out.count("hello_world_male2.wav") == 2
     assert out.count("Hello World，这里是阿里巴巴语音实验室。") == 4
     assert "00:00:00,760 --> 00:00:03,240" in out
     assert "00:00:00,680 --> 00:00:04,480" in out
+    assert "Hello word, 这里是阿里巴巴语音实验室。" in out
+    assert "ANGRY, Speech: Senior staff, Principal Doris Jackson" in out
     assert _names(Path()) == set()
 
 
