@@ -84,7 +84,8 @@ _GLUE = "\xa0\u2007\u202f\u2060\ufeff"
 _HAS_GLUE = re.compile(f"[{_GLUE}]")
 _CHARACTER = (
     rf"(?:[\U0001f1e6-\U0001f1ff]{{2}}"
-    rf"|[{_LEADING}]*(?:[\u17d2\u1039]+[{_LEADING}]*[^ ]|[^ ])(?:{_JOINED}|[{_MARKS}{_FOLLOWING}])*(?:\u200d[^ ][{_MARKS}]*){{0,8}})"
+    rf"|[{_LEADING}]*(?:[\u17d2\u1039]+[{_LEADING}]*[^ ]|[^ ])"
+    rf"(?:{_JOINED}|[{_MARKS}{_FOLLOWING}])*(?:\u200d[^ ][{_MARKS}]*){{0,8}})"
 )
 _CLUSTER = re.compile(rf"[{_OPENING}]{{0,3}}{_CHARACTER}(?:[{_CLOSING}][{_MARKS}]*){{0,4}} ?| ")
 _SINGLE = re.compile(rf"{_CHARACTER} ?| ")
