@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
-from enum import StrEnum
 from functools import cache, lru_cache
 from typing import Annotated, Any, NamedTuple
 from uuid import UUID
@@ -18,6 +17,7 @@ import msgspec
 from pydantic import ConfigDict, Field, JsonValue
 
 from app.catalogue import MODELS, RegionName
+from app.queue.codes import FileErrorCode, WaitingCode, WarningCode
 from app.queue.lifecycle import FileStatus, JobStatus
 from app.queue.row_reader import Column, Row, RowReader, json_object, sql_columns
 
@@ -54,51 +54,6 @@ def currency(model: str, region: str) -> str:
     return offers[region].currency if region in offers else "CNY"
 
 
-class _OpenEnum(StrEnum):
-    """A value that is not known here, such as one that a later version has stored, is kept as it is."""
-
-    @classmethod
-    def _missing_(cls, value: object) -> "_OpenEnum":
-        member = str.__new__(cls, value)
-        member._value_ = member._name_ = str(value)
-        return member
-
-
-class FileErrorCode(_OpenEnum):
-    """Stable word for why a file failed."""
-
-    AUDIO_TOO_LONG = "audio_too_long"
-    AUDIO_UNREADABLE = "audio_unreadable"
-    CANCELED_UPSTREAM = "canceled_upstream"
-    CONTENT_REJECTED = "content_rejected"
-    FILE_TOO_LARGE = "file_too_large"
-    FILE_UNREACHABLE = "file_unreachable"
-    FILE_URL_REFUSED = "file_url_refused"
-    MODEL_UNAVAILABLE = "model_unavailable"
-    RESTORED_FROM_BACKUP = "restored_from_backup"
-    RESULT_EXPIRED = "result_expired"
-    RESULT_HOST_REFUSED = "result_host_refused"
-    RESULT_MISSING = "result_missing"
-    RESULT_TOO_LARGE = "result_too_large"
-    RESULT_UNREADABLE = "result_unreadable"
-    UPLOAD_EXPIRED = "upload_expired"
-    UPSTREAM_ERROR = "upstream_error"
-    UPSTREAM_REFUSED = "upstream_refused"
-
-
-class WaitingCode(_OpenEnum):
-    """Stable word for why queued files cannot be submitted."""
-
-    ACCOUNT_NOT_CONFIGURED = "account_not_configured"
-    ACCOUNT_KEY_REFUSED = "account_key_refused"
-    ACCOUNT_QUOTA = "account_quota"
-    ACCOUNT_UNPAID = "account_unpaid"
-    MODEL_NOT_GRANTED = "model_not_granted"
-    MODEL_UNAVAILABLE = "model_unavailable"
-    REGION_NOT_SERVED = "region_not_served"
-    UPSTREAM_UNAVAILABLE = "upstream_unavailable"
-
-
 @dataclass(slots=True)
 class FileCounts:
     """Number of the job's files in each status."""
@@ -125,12 +80,6 @@ class WaitingReason:
     ]
     region: RegionName
     since: Annotated[datetime, Field(description="When that account was blocked, or when the region had no account.")]
-
-
-class WarningCode(_OpenEnum):
-    """Stable word for a warning."""
-
-    MODEL_DEPRECATED = "model_deprecated"
 
 
 @dataclass(slots=True)

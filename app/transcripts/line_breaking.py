@@ -112,7 +112,7 @@ class BreakableText(NamedTuple):
         return len(self.at) - 1
 
     def line(self, start: int, stop: int) -> str:
-        return self.text[self.at[start] : self.at[stop]].strip(" ")
+        return self.text[self.at[start] : self.at[stop]].strip()
 
 
 class TextSpan(NamedTuple):
@@ -377,7 +377,7 @@ def wrap(span: TextSpan, columns: int, first: int) -> list[str]:
     lines: list[str] = []
     available = first
     while (end := last_fitting_break(source, start, columns, available, 1)) < stop:
-        left = _lines_needed(starts, end)
+        left = next(lines for lines, at in enumerate(starts, 1) if at <= end)
         lowest = max(start + 1, starts[left - 1])
         fair = TextSpan(source, start, stop).width / (left + 1)
         end = best_break(source, start, min(lowest, end), end, fair)
@@ -394,8 +394,3 @@ def _earliest_starts(span: TextSpan, columns: int) -> list[int]:
         stop = bisect_left(source.begins, source.ends[stop] - columns, first, stop - 1)
         starts.append(stop)
     return starts
-
-
-def _lines_needed(starts: Sequence[int], index: int) -> int:
-    """Number of lines for the text from the break on."""
-    return next(lines for lines, start in enumerate(starts, 1) if start <= index)

@@ -11,7 +11,7 @@ from app.dashscope.circuits import UPSTREAM_UNAVAILABLE
 from app.dashscope.failures import CALL_FAILURES, FILE_FAILURES, FailureKind
 from app.errors import GatewayError
 from app.poller.availability import ACCOUNT_NOT_CONFIGURED, REGION_NOT_SERVED
-from app.queue.job_json import FileErrorCode, WaitingCode
+from app.queue.codes import FileErrorCode, WaitingCode
 
 ROOT = Path(__file__).parents[2]
 PROBLEMS, _, FILES = (ROOT / "docs" / "errors.md").read_text().partition("## Why a file failed")
