@@ -13,8 +13,12 @@ from app.api.exception_handlers import add_problem_handlers
 from app.api.middleware import add_middleware
 from app.api.openapi.document import build_openapi, operation_id
 from app.api.openapi.v30 import to_openapi_30
+from app.api.problems import add_error_format
 from app.clients import routes as clients
 from app.clients.authentication import AuthenticatedRoute, Authenticator, require_token
+from app.dashscope_api import links
+from app.dashscope_api.errors import ERROR_FORMAT
+from app.dashscope_api.routes import dashscope_router
 from app.db import Sessions
 from app.jobs import client_revocation, event_stream, transcript_deletion, webhook_docs
 from app.jobs import routes as jobs
@@ -111,6 +115,7 @@ def connect(
     )
     app.state.stored_bodies = StoredBodies(sessions)
     app.state.ping_limit = webhooks.ping_limit()
+    add_error_format(app, ERROR_FORMAT)
 
 
 def _add_routes(app: FastAPI) -> None:
@@ -121,6 +126,8 @@ def _add_routes(app: FastAPI) -> None:
         app.include_router(router)
     app.include_router(models_routes.models_router(AuthenticatedRoute))
     app.include_router(regions_routes.regions_router(AuthenticatedRoute))
+    for router in (dashscope_router(), links.router):
+        app.include_router(router)
     for router in (clients.router, client_revocation.router, health.router, docs.router):
         app.include_router(router)
     webhook_docs.add_webhooks(app)

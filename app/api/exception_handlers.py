@@ -61,7 +61,7 @@ _WORDING = {
 _SHOULD = re.compile(r"^(?:Input|String|List|Dictionary) should ")
 # `/v1`, `/api/v1`, repeated or not.
 _BASE_PATH = re.compile(r"^(?:/api|/v1)+(?=/|$)")
-_NEEDS_TOKEN = re.compile(r"(?:/api)?/v1(?:/|$)")
+_NEEDS_TOKEN = re.compile(r"(?:(?:/beijing|/singapore)?/api)?/v1(?:/|$)")
 
 
 def add_problem_handlers(

@@ -6,12 +6,12 @@ body (`/file_urls/0`; an empty one is the whole body) or names another part of t
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import quote
 
-from fastapi import Response
+from fastapi import FastAPI, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import Scope
 
@@ -157,8 +157,29 @@ def problem(error: errors.GatewayError, *, instance: str, request_id: str) -> Pr
     )
 
 
+# Writes an error in the form of another protocol. Takes the scope, the error and additional headers.
+ErrorWriter = Callable[[Scope, errors.GatewayError, Mapping[str, str]], Response]
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorFormat:
+    """All errors of the paths that `matches`, in the form that the clients of another protocol read."""
+
+    matches: Callable[[str], object]
+    write: ErrorWriter
+
+
+def add_error_format(app: FastAPI, error_format: ErrorFormat) -> None:
+    """Errors of its paths are no problems any more, wherever they occur: in routes, middleware or for unknown paths."""
+    app.state.error_formats = (*getattr(app.state, "error_formats", ()), error_format)
+
+
 def problem_response(scope: Scope, error: errors.GatewayError, *, headers: Mapping[str, str] | None = None) -> Response:
     """The problem as response to the request of `scope`. The query string is left out: it may hold secrets."""
+    formats: Sequence[ErrorFormat] = getattr(scope["app"].state, "error_formats", ()) if "app" in scope else ()
+    for each in formats:
+        if each.matches(scope["path"]):
+            return each.write(scope, error, headers or {})
     kind = problem_type(type(error))
     body = problem(error, instance=quote(scope["path"], safe="/:@!$&'()*+,;=~"), request_id=request_id(scope))
     # Details may repeat lone surrogates from the request, which have no UTF-8: they are sent as JSON escapes.

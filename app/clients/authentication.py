@@ -3,6 +3,7 @@
 `request.state.client` holds the client for the rest of the request and for its log line.
 """
 
+import asyncio
 import hmac
 from collections.abc import Callable
 from functools import partial
@@ -24,6 +25,8 @@ from app.errors import AdminDisabled, Forbidden, RateLimited, Unauthorized
 from app.settings import Settings
 
 log = structlog.get_logger(__name__)
+# The longest that a request of `patient_client` waits for its turn: shorter than any client's timeout.
+PATIENCE_S = 5
 
 HOW_TO = "send it as `Authorization: Bearer <token>`"
 
@@ -51,11 +54,19 @@ class Authenticator:
         known: CurrentClient | None = request.scope["state"].get("client")
         if known is not None:
             return known
-        client = await self._clients(hash_token(bearer_token(request)))
-        if client is None:
-            raise Unauthorized(f"This token is unknown or revoked; {HOW_TO}.")
-        request.state.client = client
+        client = await self._find_client(request)
         self._count_request(request, client)
+        return client
+
+    async def patient_client(self, request: Request) -> CurrentClient:
+        """As `current_client`, but a request that exceeds the limit is delayed, and not refused.
+
+        For clients that give up their work at the first 429. Raises Unauthorized.
+        """
+        client = await self._find_client(request)
+        request.state.response_headers = self._policy
+        if self.rate_limiter is not None:
+            await asyncio.sleep(self.rate_limiter.delay_s(client.id, at_most_s=PATIENCE_S))
         return client
 
     async def require_token(self, request: Request) -> None:
@@ -78,6 +89,13 @@ class Authenticator:
         self.wrong_tokens.count(peer)
         log.warning("admin token refused", peer=peer)
         raise Unauthorized(f"This is not ADMIN_TOKEN; {HOW_TO}.")
+
+    async def _find_client(self, request: Request) -> CurrentClient:
+        client = await self._clients(hash_token(bearer_token(request)))
+        if client is None:
+            raise Unauthorized(f"This token is unknown or revoked; {HOW_TO}.")
+        request.state.client = client
+        return client
 
     def _is_admin(self, token: bytes) -> bool:
         return self._admin_token is not None and hmac.compare_digest(token, self._admin_token)

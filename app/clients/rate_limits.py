@@ -34,6 +34,19 @@ class RateLimiter:
         self._full_at[client_id] = full_at
         return int(remaining_s / self._interval_s)
 
+    def delay_s(self, client_id: UUID, *, at_most_s: float) -> float:
+        """Count a request, and return how long it has to wait for its turn.
+
+        A request that would have to wait longer than `at_most_s` is not counted, and waits for `at_most_s`.
+        """
+        now = self._clock()
+        full_at = max(self._full_at.get(client_id, now), now) + self._interval_s
+        wait_s = full_at - now - self._per_s - _ROUNDING_S
+        if wait_s > at_most_s:
+            return at_most_s
+        self._full_at[client_id] = full_at
+        return max(wait_s, 0)
+
     def give_back(self, client_id: UUID) -> None:
         """Undo one `take`."""
         self._full_at[client_id] -= self._interval_s

@@ -7,8 +7,9 @@ read, changed or deleted. The API key is never sent to the storage host.
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -16,6 +17,7 @@ import httpx
 from app.dashscope.wire import MalformedResponse, parse_object
 
 LIFETIME = timedelta(hours=48)
+POLICY_LIFETIME = timedelta(minutes=5)
 # Bounds a call that makes no progress. A policy is valid for five minutes, and only until the request begins.
 STALL_TIMEOUT_S = 60
 RESPONSE_BYTES = 64 * 1024
@@ -44,6 +46,7 @@ class UploadPolicy:
     upload_dir: str
     max_bytes: int
     fields: Mapping[str, str]  # of the form, with the signature
+    data: Mapping[str, Any] = field(default_factory=dict, repr=False)  # as DashScope sent it
 
     def key(self, name: str) -> str:
         return f"{self.upload_dir}/{name}"
@@ -66,7 +69,8 @@ def parse_policy(body: bytes) -> UploadPolicy:
         upload_host=host,
         upload_dir=values["upload_dir"].strip("/"),
         max_bytes=_megabytes(data.get("max_file_size_mb")) or DEFAULT_MAX_BYTES,
-        fields={field: values[name] for field, name in _FIELDS.items() if name in values},
+        fields={form: values[name] for form, name in _FIELDS.items() if name in values},
+        data=data,
     )
 
 

@@ -27,6 +27,7 @@ class NewJob:
 
     `accounts`: for each URL the only account that may submit it, or an empty string; empty if there is none.
     `client_name` and `request_id` are for the log. The id is that of the request in whose context the object is made.
+    `given_urls`: for each URL its form in the request if that form is shown later, or None; empty if there is none.
     """
 
     client_id: UUID
@@ -42,6 +43,7 @@ class NewJob:
     request_id: str | None = field(
         default_factory=lambda: structlog.contextvars.get_contextvars().get("request_id"), compare=False
     )
+    given_urls: Sequence[str | None] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +182,7 @@ def _row(job_id: UUID, new: NewJob) -> dict[str, Any]:
         "group_key": group_key(validated.parameters),
         "urls": new.urls,
         "accounts": new.accounts or None,
+        "given_urls": new.given_urls or None,
         "group_keys": [group_key(validated.parameters, account) for account in new.accounts] or None,
     }
 
@@ -194,7 +197,8 @@ _INSERT = CompiledQuery(
             FROM json_to_recordset(CAST(:jobs AS json)) AS given (
                 id uuid, client_id uuid, model text, region text, requested_region text, parameters jsonb,
                 metadata jsonb, webhook_url text, idempotency_key text, request_sha256 bytea,
-                group_key uuid, urls text[], accounts text[], group_keys uuid[]
+                group_key uuid, urls text[], accounts text[], group_keys uuid[],
+                given_urls text[]
             )
         ), job AS (
             INSERT INTO jobs (id, client_id, model, region, requested_region, parameters, metadata, webhook_url,
@@ -205,12 +209,13 @@ _INSERT = CompiledQuery(
             ON CONFLICT (client_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
             RETURNING {_NEW_JOB_COLUMNS}
         ), inserted AS (
-            INSERT INTO files (job_id, index, client_id, region, model, account, group_key, url)
+            INSERT INTO files (job_id, index, client_id, region, model, account, group_key, url, given_url)
             SELECT given.id, file.number - 1, given.client_id, given.region, given.model, coalesce(file.account, ''),
-                   coalesce(file.group_key, given.group_key), file.url
+                   coalesce(file.group_key, given.group_key), file.url,
+                   file.given_url
             FROM given JOIN job USING (id),
-                 unnest(given.urls, given.accounts, given.group_keys)
-                     WITH ORDINALITY AS file (url, account, group_key, number)
+                 unnest(given.urls, given.accounts, given.group_keys, given.given_urls)
+                     WITH ORDINALITY AS file (url, account, group_key, given_url, number)
         )
         SELECT * FROM job
     """)  # noqa: S608 - constants

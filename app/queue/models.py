@@ -152,6 +152,8 @@ class File(Base):
     # Files with the same key have the same parameters and account, and may share a task within a region and model.
     group_key: Mapped[UUID]
     url: Mapped[str] = mapped_column(Text)
+    # The URL of the request if it differs from `url`, for protocols whose responses repeat it unchanged.
+    given_url: Mapped[str | None] = mapped_column(Text)
     # How responses name the file if another URL was sent: `oss://` and the path of that URL. Set for `upload://` files.
     sent_as: Mapped[str | None] = mapped_column(Text)
     status: Mapped[str] = mapped_column(Text, default="queued", server_default="queued")

@@ -37,12 +37,15 @@ from app.queue.job_json import (
     FILE_JSON,
     FILES_SHOWN,
     JOB_COLUMNS,
+    SUMMARY_COLUMNS,
     WAITING_REASON,
     JobFile,
     JobSnapshot,
+    JobSummary,
     JobVersion,
     read_file,
     read_job,
+    read_summary,
 )
 from app.queue.lifecycle import FileStatus, JobStatus, stored_statuses
 from app.queue.models import File, Job
@@ -192,6 +195,29 @@ async def list_files(
     return [read_file(file) for file in files]
 
 
+async def list_summaries(
+    session: AsyncSession, client_id: UUID, filters: JobFilters, *, offset: int, limit: int
+) -> tuple[list[JobSummary], int]:
+    """A page by its number, newest first, and the number of all jobs that match. Two statements.
+
+    For protocols whose pages have numbers. Filters by metadata are not supported.
+    """
+    values = _values(filters) | {"client_id": client_id}
+    conditions = [Job.client_id == bindparam("client_id")]
+    conditions += [_CONDITIONS[name] for name in sorted(values) if name in _CONDITIONS]
+    total = await session.scalar(select(func.count()).select_from(Job).where(*conditions), values)
+    page = _SUMMARIES.where(*conditions).order_by(Job.id.desc()).offset(offset).limit(limit)
+    rows = (await session.execute(page, values)).mappings()
+    return [read_summary(row) for row in rows], total or 0
+
+
+async def given_urls(session: AsyncSession, client_id: UUID, job_id: UUID) -> dict[int, str]:
+    """The URLs that are stored in another form than they were given in, by the index of their file. One statement."""
+    query = select(File.index, File.given_url)
+    own = (File.job_id == job_id, File.client_id == client_id, File.given_url.is_not(None))
+    return {index: url for index, url in await session.execute(query.where(*own)) if url is not None}
+
+
 def job_not_found(job_id: UUID | str) -> NotFound:
     return NotFound(f"There is no job {job_id} of this client.")
 
@@ -253,6 +279,8 @@ _JOB_COLUMNS: list[ColumnElement[Any]] = [literal_column(sql).label(name) for na
 
 # A file shows a URL of up to 4,096 characters and an error message of up to 500.
 _MOST_JOB_BYTES = f"octet_length(CAST(parameters AS text)) + 5000 * least(files_total, {FILES_SHOWN})"
+_SUMMARY_COLUMNS: list[ColumnElement[Any]] = [literal_column(sql).label(name) for name, sql in SUMMARY_COLUMNS.items()]
+_SUMMARIES = select(*_SUMMARY_COLUMNS).select_from(Job)
 _JOBS = select(*_JOB_COLUMNS).select_from(Job)
 _CONDITIONS: Mapping[str, ColumnElement[bool]] = {
     "statuses": Job.status == any_(bindparam("statuses", type_=ARRAY(Text))),

@@ -1,7 +1,8 @@
 """Queries for the transcripts of one client. Lists never read the bodies; bodies are read compressed, in slices."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import gzip
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, Literal
@@ -11,6 +12,7 @@ from cachetools import LRUCache
 from sqlalchemy import Integer, bindparam, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.clients.models import Client
 from app.db import COMMAND_TIMEOUT_S, CompiledQuery, Sessions, raw_connection, transaction
 from app.errors import NotFound
 from app.search.filters import TranscriptFilters
@@ -18,6 +20,7 @@ from app.transcripts.models import Transcript, TranscriptBody
 
 # Each reader holds two slices in memory. Smaller slices cost more statements, larger ones gain nothing.
 SLICE_BYTES = 1024 * 1024
+SMALL_BYTES = 16 * 1024
 CACHE_BYTES = 16 * 1024 * 1024
 
 BodyKind = Literal["document", "raw"]
@@ -153,11 +156,11 @@ async def find_document(bodies: StoredBodies, client_id: UUID, transcript_id: UU
 async def _find(
     bodies: StoredBodies, client_id: UUID, transcript_id: UUID, kind: BodyKind, *more_columns: Any
 ) -> tuple[StoredBody, Any]:
-    gzip, sha256, size_bytes = _BODY_COLUMNS[kind]
+    contents, sha256, size_bytes = _BODY_COLUMNS[kind]
     first = bodies.slices.get((transcript_id, kind, 0))
     # The column's storage is EXTERNAL: the length and a slice of a value of megabytes are cheap.
-    fetched = literal(None) if first else func.substring(gzip, 1, SLICE_BYTES)
-    query = select(sha256, size_bytes, func.octet_length(gzip), fetched, Transcript.model, *more_columns)
+    fetched = literal(None) if first else func.substring(contents, 1, SLICE_BYTES)
+    query = select(sha256, size_bytes, func.octet_length(contents), fetched, Transcript.model, *more_columns)
     # A single statement needs no transaction: one round trip instead of three.
     async with transaction(bodies.sessions, autocommit=True) as session:
         found = (await session.execute(query.join(Transcript).where(*_own(client_id, transcript_id)))).one_or_none()
@@ -174,6 +177,23 @@ async def find_sha256(session: AsyncSession, client_id: UUID, transcript_id: UUI
     if found is None:
         raise transcript_not_found(transcript_id)
     return found
+
+
+async def find_owner(session: AsyncSession, transcript_id: UUID) -> tuple[UUID, bytes] | None:
+    """The client of a transcript, and the hash of its token. None if the client is revoked. One statement."""
+    query = select(Client.id, Client.token_sha256).join(Transcript, Transcript.client_id == Client.id)
+    row = (await session.execute(query.where(Transcript.id == transcript_id, Client.revoked_at.is_(None)))).first()
+    return (row[0], row[1]) if row else None
+
+
+async def small_raw_bodies(
+    session: AsyncSession, client_id: UUID, transcript_ids: Collection[UUID]
+) -> dict[UUID, bytes]:
+    """Upstream's bytes of those transcripts that have at most SMALL_BYTES. One statement."""
+    query = select(TranscriptBody.transcript_id, TranscriptBody.raw_gzip).join(Transcript)
+    own = (Transcript.id.in_(transcript_ids), Transcript.client_id == client_id)
+    rows = await session.execute(query.where(*own, TranscriptBody.raw_bytes <= SMALL_BYTES))
+    return {row[0]: gzip.decompress(row[1]) for row in rows}
 
 
 def _own(client_id: UUID, transcript_id: UUID) -> tuple[Any, ...]:
@@ -201,10 +221,10 @@ _BODY_COLUMNS = {
 
 _SLICES = {
     kind: CompiledQuery(
-        select(func.substring(gzip, bindparam("start", type_=Integer), bindparam("length", type_=Integer))).where(
+        select(func.substring(contents, bindparam("start", type_=Integer), bindparam("length", type_=Integer))).where(
             TranscriptBody.transcript_id == bindparam("transcript_id")
         ),
         timeout_s=COMMAND_TIMEOUT_S,
     )
-    for kind, (gzip, _, _) in _BODY_COLUMNS.items()
+    for kind, (contents, _, _) in _BODY_COLUMNS.items()
 }

@@ -21,7 +21,7 @@ class Binding:
 async def bind_uploads(
     sessions: Sessions, client_id: UUID, urls: Sequence[str], validated: ValidatedJob, requested_region: str
 ) -> Binding | None:
-    """None if no file is an upload of the gateway. One statement if a URL may be one, else none.
+    """None if no file is an upload of the gateway. Up to two statements if a URL may be one, else none.
 
     Raises UploadNotFound, UploadExpired, UploadNotForModel, or InvalidRequest if the uploads belong to another region
     than the job, or to two. An `oss://` URL that the gateway does not know comes from elsewhere, and is passed on.

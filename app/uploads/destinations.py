@@ -93,11 +93,18 @@ class Destinations:
         name = f"{upload_id}{_extension(file_name)}"
         if self.store is not None:
             return OwnStore(self.store, upload_id, name, model, regions[0])
+        upstream, policy = await self.policy(model, regions, blocked)
+        return TemporaryStorage(self._http, upstream, policy, name)
+
+    async def policy(
+        self, model: Model, regions: Sequence[RegionName], blocked: Blocked
+    ) -> tuple[DashScope, UploadPolicy]:
+        """A policy of temporary storage, and its account. Raises UploadUnavailable if no account gives one."""
         failures = []
         for upstream in self._candidates(model, regions, blocked):
             policy = await upstream.upload_policy(model.id)
             if isinstance(policy, UploadPolicy):
-                return TemporaryStorage(self._http, upstream, policy, name)
+                return upstream, policy
             failures.append((upstream, policy))
             log.warning(
                 "upload policy refused",

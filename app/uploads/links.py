@@ -44,7 +44,7 @@ class UploadLinks:
         self._sessions = sessions
 
     async def links(self, file_urls: Sequence[str]) -> FileLinks | ExpiredUploads | LinksUnavailable:
-        """At most one statement; none if no file is an upload. Raises DatabaseUnavailable."""
+        """At most two statements; none if no file is an upload. Raises DatabaseUnavailable."""
         stored = [url for url in file_urls if url.startswith((OWN_SCHEME, TEMPORARY_SCHEME))]
         if not stored:
             return FileLinks(file_urls, {})

@@ -1,4 +1,4 @@
-"""The table of uploads."""
+"""The tables of uploads, and of the policies with which clients upload files by themselves."""
 
 from datetime import datetime
 from uuid import UUID
@@ -46,3 +46,22 @@ class Upload(Base):
     expires_at: Mapped[datetime]
     # Deleted by the client, or expired. The row stays while jobs may name it, the bytes do not.
     deleted_at: Mapped[datetime | None]
+
+
+class IssuedPolicy(Base):
+    """A permission of DashScope's temporary storage that was passed on to a client.
+
+    The client sends files with it directly to the storage host, as keys below `upload_dir`. Only `account` can use
+    them, for `model` alone.
+    """
+
+    __tablename__ = "issued_policies"
+    __table_args__ = (Index("ix_issued_policies_expires_at", "expires_at"),)
+
+    upload_dir: Mapped[str] = mapped_column(Text, primary_key=True)
+    client_id: Mapped[UUID] = mapped_column(ForeignKey("clients.id"))
+    model: Mapped[str] = mapped_column(Text)
+    region: Mapped[str] = mapped_column(Text)
+    account: Mapped[str] = mapped_column(Text)
+    # When the last file that was sent with the policy has expired.
+    expires_at: Mapped[datetime]

@@ -1,23 +1,28 @@
 """The rows of uploads: what a client has stored, and the uploads that jobs name.
 
-All functions take a session and run in the caller's transaction, with one statement each.
+All functions take a session and run in the caller's transaction, with one statement each unless stated otherwise.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from datetime import timedelta
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.clients.models import Client
 from app.errors import NotFound
-from app.uploads.models import Upload
+from app.uploads.models import IssuedPolicy, Upload
 
 # The schemes of files in the gateway's own store, and in DashScope's temporary storage.
 OWN_SCHEME = "upload://"
 TEMPORARY_SCHEME = "oss://"
 
+# DashScope's own folders are three deep.
+_MAX_FOLDERS = 8
+_POLICIES_KEPT = timedelta(days=30)
 _EXISTS = (Upload.deleted_at.is_(None), Upload.expires_at > func.now())
 
 
@@ -54,10 +59,51 @@ async def has_object(session: AsyncSession, key: str) -> bool:
 
 
 async def find_by_url(session: AsyncSession, urls: Collection[str]) -> Mapping[str, KnownUpload]:
-    """The uploads of any client with these `file_url`s, by URL."""
+    """The uploads of any client with these `file_url`s, by URL.
+
+    A second statement finds the `oss://` URLs that clients uploaded by themselves, with a policy that was passed on.
+    """
     usable = (Upload.deleted_at.is_(None) & (Upload.expires_at > func.now())).label("usable")
     rows = await session.execute(select(Upload, usable).where(Upload.file_url.in_(urls)))
-    return {upload.file_url: KnownUpload(upload, is_usable) for upload, is_usable in rows}
+    known = {upload.file_url: KnownUpload(upload, is_usable) for upload, is_usable in rows}
+    others = [url for url in urls if url.startswith(TEMPORARY_SCHEME) and url not in known]
+    return {**known, **await _sent_by_clients(session, others)} if others else known
+
+
+async def record_policy(session: AsyncSession, **policy: Any) -> None:
+    """`policy`: the columns of IssuedPolicy. Two statements: one forgets policies whose files expired long ago."""
+    await session.execute(delete(IssuedPolicy).where(IssuedPolicy.expires_at < func.now() - _POLICIES_KEPT))
+    upsert = insert(IssuedPolicy).values(**policy)
+    await session.execute(upsert.on_conflict_do_update(index_elements=["upload_dir"], set_=policy))
+
+
+async def _sent_by_clients(session: AsyncSession, urls: Sequence[str]) -> Mapping[str, KnownUpload]:
+    """Uploads whose URL lies below the folder of a policy. They have no row of their own: no name and no size."""
+    folders = {url: _folders(url) for url in urls}
+    wanted = {folder for each in folders.values() for folder in each}
+    rows = await session.execute(
+        select(IssuedPolicy, IssuedPolicy.expires_at > func.now()).where(IssuedPolicy.upload_dir.in_(wanted))
+    )
+    policies = {policy.upload_dir: (policy, is_usable) for policy, is_usable in rows}
+    found = {}
+    for url, candidates in folders.items():
+        for policy, is_usable in (policies[folder] for folder in candidates if folder in policies):
+            upload = Upload(
+                client_id=policy.client_id,
+                file_url=url,
+                model=policy.model,
+                region=policy.region,
+                account=policy.account,
+                expires_at=policy.expires_at,
+            )
+            found[url] = KnownUpload(upload, is_usable)
+    return found
+
+
+def _folders(url: str) -> list[str]:
+    """The folders in which the object of an `oss://` URL lies. File names may have slashes."""
+    names = url.removeprefix(TEMPORARY_SCHEME).split("/")[:-1][:_MAX_FOLDERS]
+    return ["/".join(names[:count]) for count in range(1, len(names) + 1)]
 
 
 async def obsolete_uploads(session: AsyncSession, *, limit: int) -> Sequence[Upload]:

@@ -13,7 +13,7 @@ from sqlalchemy import func
 from app.catalogue import Model, RegionName, find_model, validate_job
 from app.dashscope.circuits import read_circuits
 from app.dashscope.client import DashScope
-from app.dashscope.temporary_storage import LIFETIME, StorageFailed
+from app.dashscope.temporary_storage import LIFETIME, POLICY_LIFETIME, StorageFailed, UploadPolicy
 from app.db import Sessions, transaction
 from app.errors import Fault, InvalidRequest, UnsupportedFormat, UploadUnavailable
 from app.identifiers import new_id
@@ -22,7 +22,7 @@ from app.uploads.destinations import Blocked, Destination, Destinations
 from app.uploads.form import Event
 from app.uploads.models import Upload
 from app.uploads.receiving import Fields, ReceivedFile, receive
-from app.uploads.service import mark_deleted
+from app.uploads.service import mark_deleted, record_policy
 from app.uploads.stores import ObjectStore
 
 DEFAULT_MODEL = "fun-asr"
@@ -103,6 +103,24 @@ class Uploader:
             await self._remove(stored.object_key)
             raise
         return upload, received
+
+    async def issue_policy(self, client_id: UUID, target: Target) -> UploadPolicy:
+        """A policy with which the client may send files to temporary storage by itself, also if there is an own store.
+
+        Jobs with these files go to the account of the policy. Raises UploadUnavailable.
+        """
+        upstream, policy = await self._destinations.policy(target.model, target.regions, await self._blocked())
+        async with transaction(self._sessions) as session:
+            await record_policy(
+                session,
+                upload_dir=policy.upload_dir,
+                client_id=client_id,
+                model=target.model.id,
+                region=upstream.account.region,
+                account=upstream.account.id,
+                expires_at=func.now() + LIFETIME + POLICY_LIFETIME,
+            )
+        return policy
 
     async def delete(self, uploads: Sequence[Upload]) -> None:
         """Delete the bytes, then mark the rows. Raises UploadUnavailable if the store does not respond."""

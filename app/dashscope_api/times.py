@@ -1,0 +1,28 @@
+"""DashScope's formats of time. Fields have Beijing time without a zone, lists have milliseconds since 1970. Pure."""
+
+from datetime import UTC, datetime, timedelta, timezone
+
+BEIJING = timezone(timedelta(hours=8))
+
+
+def field_time(at: datetime) -> str:
+    """`2025-02-13 17:31:20.681`"""
+    return at.astimezone(BEIJING).replace(tzinfo=None).isoformat(" ", "milliseconds")
+
+
+def epoch_ms(at: datetime) -> int:
+    return int(at.timestamp() * 1000)
+
+
+def parse_window_time(text: str) -> datetime:
+    """`YYYYMMDDhhmmss` in Beijing time, or milliseconds since 1970, which the Java SDK sends. Raises ValueError."""
+    if len(text) == 13 and text.isascii() and text.isdecimal():
+        return datetime.fromtimestamp(int(text) / 1000, UTC)
+    if len(text) != 14:
+        raise ValueError(text)
+    return datetime.strptime(text, "%Y%m%d%H%M%S").replace(tzinfo=BEIJING)
+
+
+def object_store_time(at: datetime) -> str:
+    """`2025-02-14T09:31:21.000Z`"""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
