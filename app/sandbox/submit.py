@@ -157,11 +157,11 @@ def _file(call: Call, model: Model, url: str, *, resolves_oss: bool) -> File:
 
 
 def _url_failure(url: str, *, resolves_oss: bool) -> str | None:
+    scheme = url.partition("://")[0].lower()
+    if scheme == "oss":  # the rest is a key and no URL: it has no escapes
+        return None if resolves_oss else "FILE_DOWNLOAD_FAILED"
     if not url.isascii() or " " in url:
         return "InvalidFile.DownloadFailed"
-    scheme = url.partition("://")[0].lower()
-    if scheme == "oss":
-        return None if resolves_oss else "FILE_DOWNLOAD_FAILED"
     return None if scheme in {"http", "https"} else "REQUEST_INVALID_FILE_URL_VALUE"
 
 
