@@ -17,7 +17,8 @@ from app.sandbox import RunningSandbox
 from app.uploads.models import IssuedPolicy
 from tests.api_fixtures import caller
 from tests.dashscope_api.conftest import finished, post
-from tests.uploads.conftest import StartPoller, settings_for
+from tests.poller.conftest import settings_for
+from tests.uploads.conftest import StartPoller
 
 POLICY = {"action": "getPolicy", "model": "fun-asr"}
 
