@@ -16,7 +16,7 @@ CHECK_VENV := .venv-check
 CHECK := $(CHECK_VENV)/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-fast check openapi chaos bench-poller bench-claims bench-waiters bench-scale bench-api bench-transcripts format lock clean
+.PHONY: help setup demo serve test test-fast check openapi chaos bench-poller bench-claims bench-waiters bench-scale bench-api bench-transcripts bench-dropins format lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ bench-transcripts: $(DEV) ## Measure a transcript of 150,000 words, and search
 
 bench-api: $(DEV) ## Measure the API, pgbench, and an API as in tutorials
 	@$(BIN)/python -m bench.api
+
+bench-dropins: $(DEV) ## Measure what DashScope's own protocol adds to a wait
+	@$(BIN)/python -m bench.dropins
 
 bench-claims: $(DEV) ## Measure claims among 1,100,000 files, and print their plans
 	@$(BIN)/python -m bench.claims

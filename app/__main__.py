@@ -220,6 +220,7 @@ class Bench(StrEnum):
     """The benchmarks; each is a module of `bench/`."""
 
     API = "api"
+    DROPINS = "dropins"
     SEARCH = "search"
     TRANSCRIPTS = "transcripts"
     POLLER = "poller"

@@ -95,7 +95,8 @@ class Settings(BaseSettings):
     # Where uploads are kept: s3://bucket/prefix or file:///folder. Unset: in DashScope's temporary storage.
     upload_store: str | None = None
     upload_retention_days: int = Field(7, ge=1, le=36500)
-    # The address under which DashScope reaches the gateway. Needed for an upload store in a folder.
+    # The address under which clients and DashScope reach the gateway. Needed for an upload store in a folder. Links to
+    # results in DashScope's protocol begin with it.
     public_url: str | None = None
     retention_days: int | None = Field(None, ge=1, le=36500)
     log_level: Literal["debug", "info", "warning", "error"] = "info"

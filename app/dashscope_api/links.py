@@ -87,7 +87,9 @@ def _is_signed(request: Request, token_sha256: bytes, transcript_id: UUID, expir
 
 def _signature(token_sha256: bytes, transcript_id: UUID, expires: int) -> str:
     key = hmac.digest(token_sha256, b"transcription_url", "sha256")
-    return base64.b64encode(hmac.digest(key, f"{transcript_id}\n{expires}".encode(), "sha256")).decode()
+    digest = hmac.digest(key, f"{transcript_id}\n{expires}".encode(), "sha256")
+    # Only characters that need no escape: some HTTP clients escape a URL a second time, or not at all.
+    return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
 
 def _no_such_key(request: Request) -> Response:
