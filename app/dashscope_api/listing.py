@@ -100,7 +100,7 @@ def _instant(query: Mapping[str, str], name: str) -> datetime | None:
         return None
     try:
         return parse_window_time(text)
-    except (ValueError, OverflowError):
+    except ValueError:
         raise Refused(400, "InvalidParameter", f"{name} must be YYYYMMDDhhmmss") from None
 
 

@@ -20,6 +20,8 @@ from app.uploads.service import TEMPORARY_SCHEME
 from app.urls import MAX_URL_LENGTH, encode_url, find_control_character
 
 MAX_FILES = 100
+# DashScope's models have up to twelve. Bounds what a job shows, and the time for its parameters.
+MAX_PARAMETERS = 100
 Region = Literal["auto"] | RegionName
 
 # The other families take `file_url` and `file_urls` alike.
@@ -99,6 +101,8 @@ def _parameters(model: Model, given: Mapping[str, Any], inputs: Mapping[str, Any
     parameters = given.get("parameters") or {}
     if not isinstance(parameters, dict):
         raise _invalid("parameters must be an object")
+    if len(parameters) > MAX_PARAMETERS:
+        raise _invalid(f"parameters has {len(parameters):,} fields; at most {MAX_PARAMETERS} are possible")
     found = {name: value for name, value in parameters.items() if value is not None}
     if phrase_id := _phrase_id(given.get("resources")):
         found["phrase_id"] = phrase_id
@@ -118,6 +122,9 @@ def _phrase_id(resources: Any) -> str | None:
 
 
 def _canonical(model: Model, name: str, value: Any) -> Any:
+    # Without this check the catalogue would look for similar names to suggest.
+    if all(parameter.name != name for parameter in model.parameters):
+        return value
     try:
         return validate_parameters(model, {name: value})[name]
     except InvalidRequest:

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta, timezone
 
+EPOCH_YEAR = 1970
 BEIJING = timezone(timedelta(hours=8))
 
 
@@ -20,7 +21,10 @@ def parse_window_time(text: str) -> datetime:
         return datetime.fromtimestamp(int(text) / 1000, UTC)
     if len(text) != 14:
         raise ValueError(text)
-    return datetime.strptime(text, "%Y%m%d%H%M%S").replace(tzinfo=BEIJING)
+    at = datetime.strptime(text, "%Y%m%d%H%M%S").replace(tzinfo=BEIJING)
+    if at.year < EPOCH_YEAR:
+        raise ValueError(text)
+    return at
 
 
 def object_store_time(at: datetime) -> str:

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from app.clients.rate_limits import RateLimiter
 from app.clients.service import CurrentClient
 from app.db import Sessions
-from app.identifiers import new_id
+from app.identifiers import UUID_MAX, new_id
 from app.main import connect
 from app.settings import Settings
 from tests.api_fixtures import caller
@@ -162,3 +162,12 @@ class TestWaitingFiles:
 async def post(http: httpx.AsyncClient, files: int, *, key: str | None = None) -> httpx.Response:
     headers = {"Idempotency-Key": key} if key else {}
     return await http.post("/v1/jobs", json={"file_urls": [URL] * files}, headers=headers)
+
+
+def test_delay_counts_requests_up_to_its_limit_only() -> None:
+    limiter, client = RateLimiter(2, clock=lambda: 0.0), UUID_MAX
+    delays = [limiter.delay_s(client, at_most_s=1) for _ in range(6)]
+    assert delays == pytest.approx([0, 0, 0.5, 1, 1, 1], abs=1e-3)
+    # The last two were not counted: the bucket is full again after 2 s.
+    assert limiter.delay_s(client, at_most_s=9) == pytest.approx(1.5, abs=1e-3)
+    assert limiter.take(client) is None

@@ -11,10 +11,12 @@ from app.clients.service import CurrentClient
 from app.sandbox import RunningSandbox
 from tests.dashscope_api.programs import run_program, sample_program
 from tests.live_server import live_server
+from tests.processes import ROOT
 from tests.transcripts.documents import sample
 from tests.uploads.conftest import StartPoller
 
 SAMPLE = "https://dashscope.oss-cn-beijing.aliyuncs.com/samples/audio/paraformer/hello_world_female2.wav"
+EXAMPLE = (ROOT / "docs" / "dashscope.md").read_text("utf-8").split("```python\n")[1].split("```")[0]
 
 Run = Callable[..., Awaitable[Any]]
 
@@ -56,6 +58,12 @@ async def test_sensevoice_program_of_the_founding_document(
     document, _ = json.JSONDecoder().raw_decode(rest)
     assert document == json.loads(sample("sensevoice_seed_cleaned_events_only"))
     assert rest.endswith("transcription done!\n")
+
+
+async def test_example_of_the_page(base_url: str, api_client: tuple[CurrentClient, str]) -> None:
+    code = EXAMPLE.replace("http://127.0.0.1:8000/api/v1", base_url)
+    out = await run_program(code, base_url="http://127.0.0.1:9", token="unused", TOKEN=api_client[1])
+    assert out.startswith(f"{base_url}/results/")
 
 
 async def test_classic_client(run: Run) -> None:

@@ -15,6 +15,7 @@ from tests.uploads.conftest import StartPoller
 SAMPLES = Path(__file__).parent.parent / "data" / "dashscope"
 INPUT = {"file_urls": [URL]}
 NO_MODEL = 'Required parameter "model" missing from request.'
+MANY = {f"p{number}": number for number in range(101)}
 QWEN = "qwen3-asr-flash-filetrans"
 
 
@@ -39,6 +40,7 @@ async def job_of(api: httpx.AsyncClient, response: httpx.Response) -> dict[str, 
         ({"model": "fun-asr-9", "input": INPUT}, 404, "ModelNotFound", None),
         ([], 400, "InvalidParameter", "Required body invalid, please check the request body format."),
         ({"model": "fun-asr", "input": INPUT, "parameters": [1]}, 400, "InvalidParameter", None),
+        ({"model": "fun-asr", "input": INPUT, "parameters": MANY}, 400, "InvalidParameter", None),
         ({"model": "fun-asr", "input": INPUT, "parameters": {"a": "\0"}}, 400, "InvalidParameter", None),
         ({"model": "fun-asr", "input": INPUT, "parameters": {"a": 2**70}}, 400, "InvalidParameter", None),
         ({"model": "fun-asr", "input": {"file_urls": [URL, "/home/a.wav"]}}, 400, "InvalidParameter", None),

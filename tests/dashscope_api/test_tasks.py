@@ -211,7 +211,10 @@ async def test_item_of_the_list_has_the_fields_of_dashscope(
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("query", ["page_no=0", "page_size=101", "page_no=x", "start_time=yesterday", "end_time=1"])
+@pytest.mark.parametrize(
+    "query",
+    ["page_no=0", "page_size=101", "page_no=x", "start_time=yesterday", "end_time=1", "end_time=00010101000000"],
+)
 async def test_invalid_query_of_the_list_is_refused(api: httpx.AsyncClient, query: str) -> None:
     response = await api.get(f"/api/v1/tasks?{query}")
     assert (response.status_code, response.json()["code"]) == (400, "InvalidParameter")
