@@ -246,7 +246,6 @@ async def test_an_error_is_one_line(stranger: httpx.AsyncClient) -> None:
         ("/v1/v1/jobs", "/v1/jobs"),
         ("/v1/v1/jobs/", "/v1/jobs"),
         ("/jobs", "/v1/jobs"),
-        ("/api/v1/jobs", "/v1/jobs"),
         ("/models/", "/v1/models"),
         ("/jobs/019ab0a4-4d5e-7a20-8f3b-2b1c6a0d9e11/files", "/v1/jobs/019ab0a4-4d5e-7a20-8f3b-2b1c6a0d9e11/files"),
         ("/v1/livez", "/livez"),

@@ -274,6 +274,8 @@ async def test_strangers_get_an_invalid_api_key(stranger: httpx.AsyncClient, bas
 async def test_errors_outside_of_the_routes_have_dashscopes_form(api: httpx.AsyncClient) -> None:
     large = await api.post(SUBMIT, content=b" " * (1024 * 1024 + 1), headers=ASYNC)
     assert (large.status_code, large.json()["code"]) == (400, "InvalidParameter")
+    meant = await api.get("/api/v1/jobs")
+    assert meant.json()["message"] == "The gateway has no such path; you may mean /v1/jobs."
     missing = await api.get("/api/v1/nothing")
     assert (missing.status_code, missing.json()["code"]) == (404, "NotFound")
     method = await api.delete("/api/v1/tasks")
