@@ -50,7 +50,7 @@ async def submit(request: Request) -> Response:
 async def show_task(request: Request) -> Response:
     """`GET /tasks/{task_id}`, and POST as in older pages. A task that the client does not have is UNKNOWN, and a 200.
     \f
-    One statement; for a final job one more, and more for files without speech and for jobs of more than 100 files.
+    One statement; for a final job two more, and more for files without speech and for jobs of more than 100 files.
     """
     snapshot = await _find(request)
     if snapshot is None:
@@ -143,12 +143,13 @@ async def _findings(request: Request, job: Job) -> tasks.Findings:
         if job.files_truncated:
             files = await queries.list_files(session, client.id, job.id, limit=MAX_FILES)
         given_urls = await queries.given_urls(session, client.id, job.id)
+        billed = await queries.billed_units(session, client.id, job.id)
         doubtful = tasks.without_audio(files)
         bodies = await small_raw_bodies(session, client.id, doubtful) if doubtful else {}
     items = {transcript_id: tasks.silent_item(raw) for transcript_id, raw in bodies.items()}
     link = partial(transcription_url, request, token_sha256=token_sha256, finished_at=job.finished_at or now, now=now)
     silent = {transcript_id: item for transcript_id, item in items.items() if item}
-    return tasks.Findings(files, given_urls, silent, link)
+    return tasks.Findings(files, given_urls, silent, billed, link)
 
 
 def _client(request: Request) -> CurrentClient:

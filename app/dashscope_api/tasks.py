@@ -12,6 +12,7 @@ from app.catalogue import MODELS
 from app.dashscope_api.times import field_time
 from app.queue.job_json import FileError, Job, JobFile
 from app.queue.lifecycle import FileStatus, JobStatus
+from app.queue.queries import BilledUnits
 
 STATUSES: Mapping[JobStatus, str] = {
     JobStatus.QUEUED: "PENDING",
@@ -33,7 +34,7 @@ Shown = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a job shows beside its row: all files, their URLs as given, and upstream's items of files without speech.
+    """What a final job shows beside its row. `silent` has upstream's items of files without speech, by transcript.
 
     `links` makes the link of a transcript.
     """
@@ -41,6 +42,7 @@ class Findings:
     files: Sequence[JobFile]
     given_urls: Mapping[int, str]
     silent: Mapping[UUID, Shown]
+    billed: BilledUnits
     links: Callable[[UUID], str]
 
 
@@ -69,11 +71,11 @@ def final_task(job: Job, findings: Findings) -> Shown:
     if status == "FAILED":
         output |= {name: failures[0][name] for name in ("code", "message")}
     if _has_one_result(job):
-        return _single(output, results, job)
+        return _single(output, results, _usage(findings, "seconds"))
     if results:
         output["results"] = results
     output["task_metrics"] = _metrics(job.file_counts.total, succeeded, len(failures))
-    return {"output": output, **({"usage": {"duration": _billed_s(findings)}} if status == "SUCCEEDED" else {})}
+    return {"output": output, **({"usage": _usage(findings, "duration")} if status == "SUCCEEDED" else {})}
 
 
 def without_audio(files: Sequence[JobFile]) -> Collection[UUID]:
@@ -96,11 +98,11 @@ def _has_one_result(job: Job) -> bool:
     return model is not None and model.input_style == "file_url" and job.file_counts.total == 1
 
 
-def _single(output: Shown, results: Sequence[Shown], job: Job) -> Shown:
+def _single(output: Shown, results: Sequence[Shown], usage: Shown) -> Shown:
     if output["task_status"] != "SUCCEEDED":
         return {"output": output}
     output["result"] = {"transcription_url": results[0]["transcription_url"]}
-    return {"output": output, "usage": {"seconds": math.ceil(job.audio_duration_ms / 1000)}}
+    return {"output": output, "usage": usage}
 
 
 def _head(job: Job, status: str) -> Shown:
@@ -139,6 +141,13 @@ def _code(error: FileError) -> str:
     return error.upstream_code or _CODES.get(error.code, "InternalError")
 
 
-def _billed_s(findings: Findings) -> int:
-    """DashScope rounds each file up to seconds."""
-    return sum(math.ceil((file.audio_duration_ms or 0) / 1000) for file in findings.files)
+def _usage(findings: Findings, seconds_name: str) -> Shown:
+    """What DashScope billed: seconds, or tokens. Of jobs without a bill, the durations, each rounded up to seconds."""
+    seconds, input_tokens, output_tokens = findings.billed
+    tokens = {"input_tokens": input_tokens, "output_tokens": output_tokens}
+    shown = {name: count for name, count in tokens.items() if count is not None}
+    if seconds is not None:
+        shown[seconds_name] = math.ceil(seconds)
+    elif not shown:
+        shown[seconds_name] = sum(math.ceil((file.audio_duration_ms or 0) / 1000) for file in findings.files)
+    return shown

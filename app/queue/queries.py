@@ -6,6 +6,7 @@ Functions that take a raw connection run single statements on it; those that tak
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -75,6 +76,14 @@ class UnfilteredList(NamedTuple):
     client_id: UUID
     before_id: UUID
     limit: int
+
+
+class BilledUnits(NamedTuple):
+    """What upstream billed for a job, in the units of its model's price. None: nothing in this unit."""
+
+    seconds: Decimal | None
+    input_tokens: int | None
+    output_tokens: int | None
 
 
 class TypicalDuration(NamedTuple):
@@ -216,6 +225,13 @@ async def given_urls(session: AsyncSession, client_id: UUID, job_id: UUID) -> di
     query = select(File.index, File.given_url)
     own = (File.job_id == job_id, File.client_id == client_id, File.given_url.is_not(None))
     return {index: url for index, url in await session.execute(query.where(*own)) if url is not None}
+
+
+async def billed_units(session: AsyncSession, client_id: UUID, job_id: UUID) -> BilledUnits:
+    """The sums over the files of the job. One statement."""
+    sums = (func.sum(File.billed_s), func.sum(File.input_tokens), func.sum(File.output_tokens))
+    row = (await session.execute(select(*sums).where(File.job_id == job_id, File.client_id == client_id))).one()
+    return BilledUnits(*row)
 
 
 def job_not_found(job_id: UUID | str) -> NotFound:

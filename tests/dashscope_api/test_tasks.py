@@ -14,7 +14,7 @@ from app.clients.rate_limits import RateLimiter
 from app.clients.service import CurrentClient
 from app.db import Sessions
 from app.identifiers import new_id
-from app.queue.job_json import FileErrorCode
+from app.queue.codes import FileErrorCode
 from app.sandbox import RunningSandbox, SandboxConfig
 from tests.dashscope_api.conftest import ASYNC, SUBMIT, URL, Submit, fetch, finished, post
 from tests.jobs.rows import CANCELED, FAILED, QUEUED, RUNNING, SUCCEEDED, add_job
@@ -78,7 +78,17 @@ async def test_mixed_task_is_succeeded_with_results_in_the_order_of_the_request(
     assert set(failed) == {"file_url", "code", "message", "subtask_status"}
     assert set(succeeded) == {"file_url", "transcription_url", "subtask_status"}
     assert {"submit_time", "scheduled_time", "end_time"} < set(output)
-    assert task["usage"]["duration"] > 0
+    job = (await api.get(f"/v1/jobs/{task_id}")).json()
+    assert task["usage"]["duration"] == round(float(job["cost"]["amount"]) / 0.00022)
+
+
+async def test_usage_of_a_model_with_a_price_for_tokens_is_in_tokens(
+    api: httpx.AsyncClient, submit: Submit, start_poller: StartPoller
+) -> None:
+    task_id = await submit(model="qwen-audio-3.1-asr-flash-filetrans")
+    async with start_poller():
+        usage = (await finished(api, task_id))["usage"]
+    assert set(usage) == {"input_tokens", "output_tokens"}
 
 
 async def test_task_whose_files_all_failed_is_failed_with_the_code_of_the_first(

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
-revision: str = "20261128_1840"
-down_revision: str | None = "20261128_1830"
+revision: str = "20261128_1915"
+down_revision: str | None = "20261128_1910"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
