@@ -84,6 +84,18 @@ class UploadNotForModel(InvalidRequest):
     code = "upload_not_for_model"
 
 
+class VocabularyNotFound(InvalidRequest):
+    """A job names a hot-word list of another client."""
+
+    code = "vocabulary_not_found"
+
+
+class VocabularyModelMismatch(InvalidRequest):
+    """DashScope silently ignores a hot-word list that was made for another model than that of the job."""
+
+    code = "vocabulary_model_mismatch"
+
+
 class Unauthorized(GatewayError):
     code = "unauthorized"
 
@@ -128,10 +140,20 @@ class UploadUnavailable(ServiceUnavailable):
     code = "upload_unavailable"
 
 
+class UpstreamUnavailable(ServiceUnavailable):
+    """DashScope does not respond, or refuses the accounts that could serve the request."""
+
+    code = "upstream_unavailable"
+
+
 class RateLimited(GatewayError):
-    """The client exceeded a limit. The same request succeeds later."""
+    """The client exceeded a limit. The same request succeeds later, after `retry_after_s` if that is known."""
 
     code = "rate_limited"
+
+    def __init__(self, detail: str, *, faults: Sequence[Fault] = (), retry_after_s: int | None = None) -> None:
+        super().__init__(detail, faults=faults)
+        self.retry_after_s = retry_after_s
 
 
 class TooManyWaitingFiles(RateLimited):
@@ -152,6 +174,12 @@ class TooManyWaits(RateLimited):
     """The client has too many long polls and event streams open."""
 
     code = "too_many_waits"
+
+
+class VocabularyUpdatedRecently(RateLimited):
+    """DashScope takes an update of a hot-word list only some minutes after the last one."""
+
+    code = "vocabulary_updated_recently"
 
 
 class InvalidCursor(InvalidRequest):
@@ -190,3 +218,9 @@ class JobNotFinal(Conflict):
 
 class NothingToRetry(Conflict):
     code = "nothing_to_retry"
+
+
+class VocabularyLimit(Conflict):
+    """Every account that could have the hot-word list has as many as DashScope allows."""
+
+    code = "vocabulary_limit"

@@ -34,6 +34,8 @@ from app.transcripts.queries import StoredBodies
 from app.uploads import routes as uploads
 from app.uploads.stores import open_store
 from app.uploads.uploader import Uploader
+from app.vocabularies import routes as vocabularies
+from app.vocabularies.lists import VocabularyLists
 from app.webhooks import routes as webhooks
 
 DESCRIPTION = """
@@ -48,6 +50,7 @@ TAGS = [
     {"name": "jobs", "description": "Up to 10,000 files that are transcribed with the same model and parameters."},
     {"name": "transcripts", "description": "The results of the files, stored until you delete them."},
     {"name": "uploads", "description": "Local files, stored where DashScope can fetch them."},
+    {"name": "vocabularies", "description": "Hot-word lists, which improve the recognition of names and terms."},
     {"name": "models", "description": "The models and regions of DashScope, with parameters, limits and prices."},
     {"name": "webhooks", "description": "Notifications of final jobs, in the form of Standard Webhooks 1.0."},
     {
@@ -69,7 +72,7 @@ def create_app(
 ) -> FastAPI:
     """The API over one database. Close `waiters` when the server stops; `wakeup` wakes a poller in this process.
 
-    `http` is for calls to DashScope, such as those of uploads. Without one, the application makes no such calls.
+    `http` is for calls to DashScope, such as those of uploads and hot-word lists. Tests without such calls need none.
     """
     app = FastAPI(
         title="asr-gateway",
@@ -110,9 +113,9 @@ def connect(
     app.state.stopping = False
     app.state.authenticator = Authenticator(settings, sessions)
     app.state.services = JobServices(settings, sessions, waiters=waiters, wakeup=wakeup)
-    app.state.uploader = Uploader(
-        settings, sessions, http or httpx.AsyncClient(), open_store(settings.upload_store, settings.public_url)
-    )
+    http = http or httpx.AsyncClient()
+    app.state.uploader = Uploader(settings, sessions, http, open_store(settings.upload_store, settings.public_url))
+    app.state.vocabulary_lists = VocabularyLists(settings, sessions, http)
     app.state.stored_bodies = StoredBodies(sessions)
     app.state.ping_limit = webhooks.ping_limit()
     add_error_format(app, ERROR_FORMAT)
@@ -120,7 +123,18 @@ def connect(
 
 def _add_routes(app: FastAPI) -> None:
     """Routes are matched in this order."""
-    for module in (jobs, event_stream, transcripts, transcript_deletion, captions, exports, search, webhooks, uploads):
+    for module in (
+        jobs,
+        event_stream,
+        transcripts,
+        transcript_deletion,
+        captions,
+        exports,
+        search,
+        webhooks,
+        uploads,
+        vocabularies,
+    ):
         app.include_router(module.router)
     for router in (uploads.upload_router, uploads.content_router):
         app.include_router(router)

@@ -11,6 +11,7 @@ import app.queue.models
 import app.search.models
 import app.transcripts.models
 import app.uploads.models
+import app.vocabularies.models
 import app.webhooks.models  # noqa: F401 - each import declares its tables
 from app.db import Base, create_engine
 from app.embedded.server import start_embedded

@@ -28,6 +28,7 @@ from app.errors import (
     GatewayError,
     InvalidRequest,
     NotFound,
+    RateLimited,
     ServiceUnavailable,
     Unauthorized,
     json_pointer,
@@ -91,7 +92,10 @@ async def _on_gateway_error(request: Request, error: GatewayError) -> Response:
         log.debug("unavailable", code=error.code, reason=error.reason, error=error.explanation)
     elif isinstance(error, ServiceUnavailable):
         log.warning("unavailable", code=error.code, detail=error.detail, cause=repr(error.__cause__))
-    return problem_response(request.scope, error)
+    headers = {}
+    if isinstance(error, RateLimited) and error.retry_after_s is not None:
+        headers["Retry-After"] = str(error.retry_after_s)
+    return problem_response(request.scope, error, headers=headers)
 
 
 async def _on_validation_error(request: Request, error: RequestValidationError) -> Response:

@@ -81,6 +81,8 @@ PROBLEM_TYPES: dict[type[errors.GatewayError], ProblemType] = {
     errors.UploadNotFound: ProblemType(422, "There is no such upload"),
     errors.UploadExpired: ProblemType(422, "The upload has expired"),
     errors.UploadNotForModel: ProblemType(422, "The upload was made for another model"),
+    errors.VocabularyNotFound: ProblemType(422, "There is no such hot-word list"),
+    errors.VocabularyModelMismatch: ProblemType(422, "The hot-word list was made for another model"),
     errors.InvalidCursor: ProblemType(422, "The cursor is not one of this list"),
     errors.Unauthorized: ProblemType(
         401, "A valid token is needed", {"WWW-Authenticate": 'Bearer realm="asr-gateway"'}
@@ -93,6 +95,7 @@ PROBLEM_TYPES: dict[type[errors.GatewayError], ProblemType] = {
     errors.JobFinal: ProblemType(409, "The job is already final"),
     errors.JobNotFinal: ProblemType(409, "The job is not final yet"),
     errors.NothingToRetry: ProblemType(409, "The job has no file to retry"),
+    errors.VocabularyLimit: ProblemType(409, "The accounts have no room for another hot-word list"),
     errors.BodyTooLarge: ProblemType(413, "The body is too large"),
     errors.UploadTooLarge: ProblemType(413, "The file is too large"),
     errors.RateLimited: ProblemType(429, "Too many requests", {"Retry-After": "1"}),
@@ -100,9 +103,11 @@ PROBLEM_TYPES: dict[type[errors.GatewayError], ProblemType] = {
     errors.TooManyTestPings: ProblemType(429, "Too many test pings", {"Retry-After": "1"}),
     errors.TooManyWrongTokens: ProblemType(429, "Too many wrong admin tokens", {"Retry-After": "60"}),
     errors.TooManyWaits: ProblemType(429, "Too many long polls and event streams are open", _RETRY),
+    errors.VocabularyUpdatedRecently: ProblemType(429, "The hot-word list was updated a moment ago", _RETRY),
     errors.ServiceUnavailable: ProblemType(503, "Temporarily unavailable", _RETRY),
     errors.DatabaseUnavailable: ProblemType(503, "The database is temporarily unavailable", _RETRY),
     errors.UploadUnavailable: ProblemType(503, "The file cannot be stored now", _RETRY),
+    errors.UpstreamUnavailable: ProblemType(503, "DashScope cannot do this now", _RETRY),
     MalformedRequest: ProblemType(400, "The request is not valid HTTP"),
     RequestTimeout: ProblemType(408, "The request arrived too slowly"),
     HeadTooLarge: ProblemType(431, "The path and the headers are too large"),

@@ -13,7 +13,8 @@ import httpx
 import orjson
 from prometheus_client import Gauge, Histogram
 
-from app.dashscope import wire
+from app.catalogue.hot_words import HotWord
+from app.dashscope import vocabularies, wire
 from app.dashscope.failures import Failure, FailureKind, classify_call
 from app.dashscope.temporary_storage import UploadPolicy, parse_policy
 from app.dashscope.transport import (
@@ -32,7 +33,7 @@ __all__ = ["Accepted", "DashScope", "OutcomeUnknown", "http_client"]
 # A shorter key may occur in ordinary words.
 MIN_REDACTED_CHARS = 8
 
-_KINDS = ("submit", "query", "list", "cancel", "upload_policy")
+_KINDS = ("submit", "query", "list", "cancel", "upload_policy", "vocabulary")
 CALL_SECONDS = Histogram(
     "asr_gateway_upstream_call_seconds",
     "Time from sending a call to DashScope until its response or failure",
@@ -97,17 +98,7 @@ class DashScope:
         response = await self._call(
             "submit", "POST", "/services/audio/asr/transcription", headers=headers, content=orjson.dumps(body)
         )
-        match response:
-            case NotSent(reason):
-                return Failure(FailureKind.TRANSIENT, "upstream_unavailable", reason)
-            case NoResponse(reason):
-                return OutcomeUnknown(reason)
-            case Response(200, content):
-                return self._parse_submitted(content)
-            case Response(status, content) if 400 <= status < 500:
-                return _refusal(self._failure(status, content))
-            case Response(status):
-                return OutcomeUnknown(f"HTTP {status}")
+        return self._change_outcome(response, _parse_accepted)
 
     async def query(self, task_id: str) -> wire.TaskSnapshot | Failure:
         """Read a task. Safe to repeat. Source: protocol, section 3."""
@@ -131,6 +122,51 @@ class DashScope:
             "upload_policy", "GET", "/uploads", parse_policy, params={"action": "getPolicy", "model": model}
         )
 
+    async def create_vocabulary(
+        self, *, target_model: str, prefix: str, words: Sequence[HotWord]
+    ) -> str | Failure | OutcomeUnknown:
+        """Create a hot-word list and return its id. Not deduplicated by upstream. Source: protocol, section 6.1."""
+        fields = {"target_model": target_model, "prefix": prefix, "vocabulary": [word.to_json() for word in words]}
+        response = await self._customize("create_vocabulary", fields)
+        return self._change_outcome(response, vocabularies.parse_created)
+
+    async def list_vocabularies(self) -> Sequence[vocabularies.ListedVocabulary] | Failure:
+        """All hot-word lists of the account."""
+        listed: list[vocabularies.ListedVocabulary] = []
+        for page in range(vocabularies.MAX_PAGES):
+            fields = {"page_index": page, "page_size": vocabularies.PAGE_SIZE}
+            found = self._read_outcome(await self._customize("list_vocabulary", fields), vocabularies.parse_list)
+            if isinstance(found, Failure):
+                return found
+            # A server that ignores page_index returns the same page for ever.
+            new = [each for each in found if each not in listed]
+            listed.extend(new)
+            if not new or len(found) < vocabularies.PAGE_SIZE:
+                break
+        return listed
+
+    async def query_vocabulary(self, vocabulary_id: str) -> vocabularies.UpstreamVocabulary | Failure:
+        response = await self._customize("query_vocabulary", {"vocabulary_id": vocabulary_id})
+        return self._read_outcome(response, vocabularies.parse_vocabulary)
+
+    async def update_vocabulary(self, vocabulary_id: str, words: Sequence[HotWord]) -> Failure | OutcomeUnknown | None:
+        """Replace all words. Returns None on success."""
+        fields = {"vocabulary_id": vocabulary_id, "vocabulary": [word.to_json() for word in words]}
+        response = await self._customize("update_vocabulary", fields)
+        return self._change_outcome(response, vocabularies.parse_changed)
+
+    async def delete_vocabulary(self, vocabulary_id: str) -> Failure | None:
+        """Delete a list. Safe to repeat: a list that does not exist is a Failure. Returns None on success."""
+        response = await self._customize("delete_vocabulary", {"vocabulary_id": vocabulary_id})
+        return self._read_outcome(response, vocabularies.parse_changed)
+
+    async def _customize(self, action: str, fields: Mapping[str, Any]) -> Response | NotSent | NoResponse:
+        body = {"model": "speech-biasing", "input": {"action": action, **fields}, "parameters": {}}
+        headers = {"Content-Type": "application/json"}
+        return await self._call(
+            "vocabulary", "POST", "/services/audio/asr/customization", headers=headers, content=orjson.dumps(body)
+        )
+
     async def _request(
         self,
         kind: str,
@@ -140,7 +176,10 @@ class DashScope:
         *,
         params: Mapping[str, str | int] | None = None,
     ) -> T | Failure:
-        response = await self._call(kind, method, path, params=params)
+        return self._read_outcome(await self._call(kind, method, path, params=params), parse)
+
+    def _read_outcome(self, response: Response | NotSent | NoResponse, parse: Callable[[bytes], T]) -> T | Failure:
+        """The outcome of a call that is safe to repeat."""
         match response:
             case NotSent(reason) | NoResponse(reason):
                 return Failure(FailureKind.TRANSIENT, "upstream_unavailable", reason)
@@ -157,9 +196,25 @@ class DashScope:
                 return self._failure(200, body)
             return Failure(FailureKind.TRANSIENT, "upstream_unavailable", str(error))
 
-    def _parse_submitted(self, body: bytes) -> Accepted | Failure | OutcomeUnknown:
+    def _change_outcome(
+        self, response: Response | NotSent | NoResponse, parse: Callable[[bytes], T]
+    ) -> T | Failure | OutcomeUnknown:
+        """The outcome of a call that creates or changes something. Only a Failure proves that it had no effect."""
+        match response:
+            case NotSent(reason):
+                return Failure(FailureKind.TRANSIENT, "upstream_unavailable", reason)
+            case NoResponse(reason):
+                return OutcomeUnknown(reason)
+            case Response(200, content):
+                return self._parse_changed(parse, content)
+            case Response(status, content) if 400 <= status < 500:
+                return _refusal(self._failure(status, content))
+            case Response(status):
+                return OutcomeUnknown(f"HTTP {status}")
+
+    def _parse_changed(self, parse: Callable[[bytes], T], body: bytes) -> T | Failure | OutcomeUnknown:
         try:
-            return Accepted(wire.parse_submitted(body), wire.parse_request_id(body))
+            return parse(body)
         except wire.MalformedResponse as error:
             if wire.parse_error(body)[0]:
                 return _refusal(self._failure(200, body))
@@ -199,6 +254,10 @@ class DashScope:
         if isinstance(response, Response) and response.status < 500:
             self._last_response.set(time.time())
         return response
+
+
+def _parse_accepted(body: bytes) -> Accepted:
+    return Accepted(wire.parse_submitted(body), wire.parse_request_id(body))
 
 
 def _refusal(failure: Failure) -> Failure | OutcomeUnknown:

@@ -74,6 +74,8 @@ _KEY: Row = (FailureKind.ACCOUNT_BLOCKED, "account_key_refused")
 _BILL: Row = (FailureKind.ACCOUNT_BLOCKED, "account_unpaid")
 _BROKEN: Row = (FailureKind.TRANSIENT, "upstream_unavailable")
 _REQUEST: Row = (FailureKind.PERMANENT, "upstream_refused")
+# A hot-word list is the only resource that a submit names by an id.
+_NO_VOCABULARY: Row = (FailureKind.PERMANENT, "vocabulary_not_found")
 _ENDPOINT: Row = (FailureKind.PERMANENT, "model_unavailable")
 _URL: Row = (FailureKind.PERMANENT, "file_url_refused")
 _CONTENT: Row = (FailureKind.PERMANENT, "content_rejected")
@@ -104,6 +106,7 @@ CALL_FAILURES: dict[str, Row] = {
     "ModelNotFound": _NO_MODEL,
     "InvalidParameter": _REQUEST,
     "BadRequest": _REQUEST,
+    "BadRequest.ResourceNotExist": _NO_VOCABULARY,
     "UnsupportedOperation": _REQUEST,
     "InvalidURL": _URL,
     # Not retryable, so that the group is split and its other files can proceed.
@@ -148,6 +151,7 @@ FILE_FAILURES: dict[str, Row] = {
     "InvalidParameter.MalformedURL": _URL,
     "InvalidParameter": _REQUEST,
     "BadRequest": _REQUEST,
+    "BadRequest.ResourceNotExist": _NO_VOCABULARY,
     "FILE_TOO_LARGE": (FailureKind.PERMANENT, "file_too_large"),
     "AUDIO_DURATION_TOO_LONG": (FailureKind.PERMANENT, "audio_too_long"),
     "FILE_CHECK_FAILED": _UNREADABLE,
@@ -179,6 +183,7 @@ SENTENCES: dict[str, str] = {
     "model_unavailable": "DashScope does not know the model.",
     "upstream_error": "DashScope's engine failed.",
     "upstream_refused": "DashScope refused the request and gave no reason.",
+    "vocabulary_not_found": "DashScope does not have the hot-word list, or it belongs to another account.",
 }
 
 
@@ -249,7 +254,9 @@ def _by_status(status: int, *, has_code: bool) -> Row:
 
 def _describe(gateway_code: str, code: str | None, message: str, status: int | None) -> str:
     """The message without query strings: upstream may quote a file's URL, whose signature is a secret of its client."""
-    if code and message and message != code:
+    if gateway_code == "vocabulary_not_found":
+        message = SENTENCES[gateway_code]  # upstream's message names no resource
+    elif code and message and message != code:
         message = f"{code}: {message}"
     elif code:
         message = SENTENCES.get(gateway_code, code)

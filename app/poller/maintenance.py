@@ -55,6 +55,7 @@ from app.queue.submissions import requeue
 from app.search.indexing import count_unindexed, index_segments
 from app.transcripts.storage import segment_old_transcripts
 from app.uploads.service import mark_deleted, obsolete_uploads
+from app.vocabularies.reconciliation import reconcile_all
 from app.webhooks.outbox import read_backlog
 
 CLEAN_UP_EVERY_S = 600.0
@@ -62,6 +63,7 @@ PURGE_EVERY_S = 600.0
 MEASURE_EVERY_S = 15.0
 # With batches of 100 transcripts: more than one poller collects.
 DELETE_UPLOADS_EVERY_S = 60.0
+RECONCILE_VOCABULARIES_EVERY_S = 60.0
 INDEX_EVERY_S = 0.5
 SEGMENT_OLD_EVERY_S = 1.0
 
@@ -91,6 +93,11 @@ async def delete_uploads(context: PollerContext) -> None:
             await mark_deleted(session, deleted)
         if len(deleted) < UPLOADS_PER_STEP:
             return
+
+
+async def reconcile_vocabularies(context: PollerContext) -> None:
+    """Find the hot-word lists whose creation was interrupted or got no response."""
+    await reconcile_all(context.sessions, context.upstreams)
 
 
 async def purge(context: PollerContext, days: int) -> None:

@@ -194,6 +194,11 @@ class Poller:
             lambda *_: maintenance.delete_uploads(self._context),
             maintenance.DELETE_UPLOADS_EVERY_S,
         )
+        self._periodic(
+            "reconcile_vocabularies",
+            lambda *_: maintenance.reconcile_vocabularies(self._context),
+            maintenance.RECONCILE_VOCABULARIES_EVERY_S,
+        )
         if days := self._context.retention_days:
             self._periodic("purge", lambda *_: maintenance.purge(self._context, days), maintenance.PURGE_EVERY_S)
 

@@ -277,8 +277,12 @@ class Submitter:
 
 
 def may_be_one_file(failure: Failure, count: int) -> bool:
-    """Whether one of the `count` files of a group may be the reason of its refusal. Any 400 may be about one file."""
-    return count > 1 and failure.status == 400 and failure.kind is FailureKind.PERMANENT
+    """Whether one of the `count` files of a group may be the reason of its refusal. Any 400 may be about one file.
+
+    All files of a group have the same hot-word list.
+    """
+    permanent = failure.kind is FailureKind.PERMANENT and failure.code != "vocabulary_not_found"
+    return count > 1 and failure.status == 400 and permanent
 
 
 def _label(outcome: SubmitOutcome) -> str:

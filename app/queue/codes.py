@@ -33,6 +33,7 @@ class FileErrorCode(OpenEnum):
     UPLOAD_EXPIRED = "upload_expired"
     UPSTREAM_ERROR = "upstream_error"
     UPSTREAM_REFUSED = "upstream_refused"
+    VOCABULARY_NOT_FOUND = "vocabulary_not_found"
 
 
 class WaitingCode(OpenEnum):

@@ -45,6 +45,15 @@ class SandboxConfig:
     """`failed` was observed in 2026. The older documents show `succeeded`."""
     require_parameters_singapore: bool = False
     """Accept a submit without `parameters` and fail the task later, as the workspace domains do."""
+    max_vocabularies: int = 10
+    """Per account."""
+    vocabulary_update_s: float = 300.0
+    """The least time between two updates of one hot-word list."""
+    vocabulary_deploy_s: float = 0.0
+    """Time for which a hot-word list is UNDEPLOYED after it was created or updated."""
+    missing_vocabulary_style: Literal["400", "416", "task"] = "400"
+    """A hot-word list that does not exist: the status of the refusal. With `task`, a submit that names it is accepted
+    and its task fails."""
     shuffle_results: bool = True
     seed: int = 0
 

@@ -63,6 +63,8 @@ CANCEL_REFUSED = Refusal(
 )
 VOCABULARY_QUOTA = Refusal(400, "Throttling.AllocationQuota", "Free allocated quota exceeded.")
 NO_VOCABULARY = Refusal(400, "BadRequest.ResourceNotExist", "The Required resource not exist.")
+NO_VOCABULARY_416 = replace(NO_VOCABULARY, status=416)
+UPDATED_RECENTLY = Refusal(429, "Throttling", "Requests throttling triggered.")
 
 THROTTLED = Refusal(429, "Throttling.RateQuota", "Requests rate limit exceeded, please try again later.")
 INTERNAL_ERROR = Refusal(

@@ -25,7 +25,7 @@ class RefusedKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Empty for every key."""
     model: str = ""
     """Empty for all calls. Otherwise only submits of this model."""
-    kinds: tuple[Literal["submit", "query", "list", "cancel"], ...] = ()
+    kinds: tuple[Literal["submit", "query", "list", "cancel", "vocabulary"], ...] = ()
     """Empty for every kind of call."""
 
     def fits(self, kind: str, key: str, model: str) -> bool:
@@ -60,6 +60,15 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Responses and results have undocumented fields."""
     unescape_echo: bool = False
     """The `file_url` of responses and results is the submitted URL with its escapes decoded."""
+
+    drop_vocabulary_rate: Rate = 0.0
+    """The connection ends without a response after a hot-word list is created, updated or deleted."""
+    lose_vocabulary_rate: Rate = 0.0
+    """The connection ends without a response, and nothing is created, updated or deleted."""
+    error_vocabulary_rate: Rate = 0.0
+    """500. In half of the cases the list is created, updated or deleted."""
+    vocabularies_down: bool = False
+    """Every call on hot-word lists gets a 503. Other calls succeed."""
 
     error_upload_rate: Rate = 0.0
     """The storage host of temporary uploads responds 500."""

@@ -39,6 +39,10 @@ class Vocabulary:
     created_at: float
     modified_at: float
 
+    @property
+    def is_updated(self) -> bool:
+        return self.modified_at > self.created_at
+
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:

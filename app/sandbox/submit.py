@@ -18,6 +18,7 @@ from app.sandbox.signing import sign_results, signed_query
 from app.sandbox.state import SandboxState
 from app.sandbox.tasks import Failure, File, Task, failure
 from app.sandbox.uploads import url_failure
+from app.sandbox.vocabularies import find_vocabulary, no_vocabulary
 
 _OSS_URL_TTL_S = 3600
 
@@ -76,6 +77,7 @@ def _task(call: Call, model: Model, body: Mapping[str, Any]) -> Task:
     urls, rejection = _file_urls(model, body.get("input"), config.max_files_per_task)
     if call.caller.region == "singapore" and config.require_parameters_singapore and "parameters" not in body:
         rejection = Failure("InvalidParameter", 'Required parameter "parameters" missing from request.')
+    rejection = _vocabulary_failure(call, parameters) or rejection
     resolves_oss = call.request.headers.get("x-dashscope-ossresourceresolve", "").lower() == "enable"
     files = [_file(call, model, url, resolves_oss=resolves_oss) for url in urls]
     submitted_at = state.now()
@@ -113,6 +115,17 @@ def _parameters(body: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(channels, list) or not all(type(channel) is int and channel >= 0 for channel in channels):
         raise Refused(errors.INVALID_PARAMETER.with_message("channel_id must be a list of integers"))
     return parameters
+
+
+def _vocabulary_failure(call: Call, parameters: Mapping[str, Any]) -> Failure | None:
+    """The failure of the task if its hot-word list does not exist, or Refused, by `missing_vocabulary_style`."""
+    vocabulary_id = parameters.get("vocabulary_id")
+    if vocabulary_id is None or find_vocabulary(call.state, call.caller.account_id, vocabulary_id):
+        return None
+    refusal = no_vocabulary(call.state)
+    if call.state.config.missing_vocabulary_style == "task":
+        return Failure(refusal.code, refusal.message)
+    raise Refused(refusal)
 
 
 def _file_urls(model: Model, input_: Any, limit: int | None) -> tuple[Sequence[str], Failure | None]:

@@ -1,0 +1,1 @@
+"""Hot-word lists of clients, which DashScope stores for one account each."""
