@@ -1,4 +1,4 @@
-"""Checks a deployment: database, migrations, clocks, keys and waiting files. Changes nothing.
+"""Checks a deployment: database, migrations, clocks, keys, waiting files and hot-word lists. Changes nothing.
 
 A key is tested with a query of a task that does not exist. If its own region refuses it, the other region is queried
 too, because the most common mistake is a key of the other region.
@@ -6,7 +6,7 @@ too, because the most common mistake is a key of the other region.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -21,13 +21,17 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import __version__, migrate
 from app.catalogue import REGIONS
+from app.catalogue.hot_words import MAX_LISTS
 from app.dashscope.circuits import read_circuits
+from app.dashscope.client import DashScope
+from app.dashscope.failures import Failure, FailureKind
 from app.db import Sessions, create_engine, create_sessions, transaction
 from app.errors import DatabaseUnavailable
 from app.outages import explain
 from app.readiness import check_writable, read_revision
 from app.settings import Account, Region, Settings
 from app.tls import ssl_context
+from app.vocabularies.service import AccountUse, account_use
 
 CALL_TIMEOUT_S = 10
 # The reconciler tolerates 120 s between the clocks of the gateway and of DashScope. Leases use the database's clock.
@@ -80,10 +84,14 @@ def as_json(findings: Sequence[Finding]) -> bytes:
 async def examine(settings: Settings, database_url: str) -> list[Finding]:
     engine = create_engine(database_url, pool_size=1, application_name="asr-gateway doctor")
     try:
-        database = [finding async for finding in _examine_database(create_sessions(engine), settings)]
+        sessions = create_sessions(engine)
+        database = [finding async for finding in _examine_database(sessions, settings)]
+        keys = await _examine_keys(settings)
+        has_schema = any(finding.subject == "migrations" and finding.level == "ok" for finding in database)
+        lists = [finding async for finding in _vocabularies(sessions, settings)] if has_schema else []
     finally:
         await engine.dispose()
-    return [*database, *await _examine_keys(settings)]
+    return [*database, *keys, *lists]
 
 
 async def _examine_database(sessions: Sessions, settings: Settings) -> AsyncIterator[Finding]:
@@ -195,6 +203,35 @@ async def _limits(session: AsyncSession) -> AsyncIterator[Finding]:
     )
     for row in slowed:
         yield Finding("warning", f"budget {row.account}", f"{row.kind}: {row.throttled} responses with 429 so far")
+
+
+async def _vocabularies(sessions: Sessions, settings: Settings) -> AsyncIterator[Finding]:
+    """The hot-word lists of each account. One that no client can see still counts for the account's limit."""
+    async with httpx.AsyncClient(timeout=CALL_TIMEOUT_S, trust_env=False, verify=ssl_context()) as http:
+        for region in settings.served_regions.values():
+            for account in region.accounts:
+                listed = await DashScope(account, region.base_url, http, deadline_s=CALL_TIMEOUT_S).list_vocabularies()
+                subject = f"vocabularies {account.id}"
+                if not isinstance(listed, Failure):
+                    async with transaction(sessions) as session:
+                        use = await account_use(session, account.id)
+                    yield _describe_lists(subject, {each.id for each in listed}, use)
+                elif listed.kind not in {FailureKind.ACCOUNT_BLOCKED, FailureKind.TRANSIENT}:  # see the key
+                    yield Finding("warning", subject, f"the lists cannot be read: {listed.message}")
+
+
+def _describe_lists(subject: str, listed: Collection[str], use: AccountUse) -> Finding:
+    left = max(0, MAX_LISTS - len(listed))
+    parts = [f"{len(listed)} of {MAX_LISTS} lists used, {left} left"]
+    if unknown := sorted(set(listed) - use.known):
+        parts.append(f"{len(unknown)} of them unknown to the gateway: {', '.join(unknown)}")
+    if use.of_revoked:
+        parts.append(f"{use.of_revoked} of revoked clients: `clients revoke NAME --delete-vocabularies` deletes them")
+    if use.unsure:
+        parts.append(f"{use.unsure} whose creation is not certain yet")
+    if missing := sorted(use.known - set(listed)):
+        parts.append(f"{len(missing)} of the gateway no longer exist at DashScope: {', '.join(missing)}")
+    return Finding("ok" if left else "warning", subject, "; ".join(parts))
 
 
 async def _examine_keys(settings: Settings) -> list[Finding]:

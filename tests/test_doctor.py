@@ -4,13 +4,20 @@ import orjson
 import pytest
 from sqlalchemy import insert, text
 
+from app.catalogue.hot_words import HotWord
 from app.clients.models import Client
+from app.dashscope.client import http_client
 from app.db import Sessions, transaction
 from app.doctor import Finding, as_json, examine
 from app.identifiers import new_id
-from app.sandbox import SandboxConfig, running_sandbox
+from app.sandbox import RunningSandbox, SandboxConfig, running_sandbox
+from app.sandbox.state import Vocabulary as SandboxVocabulary
 from app.settings import Settings, load_settings
+from app.vocabularies.lists import VocabularyLists
+from app.vocabularies.service import NewVocabulary
+from tests.api_fixtures import new_client
 from tests.jobs.rows import add_job
+from tests.poller.conftest import settings_for
 from tests.processes import run
 
 
@@ -158,7 +165,7 @@ async def test_report_for_programs_has_the_same_findings(database_url: str) -> N
     assert [(each["level"], each["subject"], each["detail"]) for each in body["findings"]] == [
         (finding.level, finding.subject, finding.detail) for finding in findings
     ]
-    assert {each["check"] for each in body["findings"]} == {"clock", "database", "key", "migrations"}
+    assert {each["check"] for each in body["findings"]} == {"clock", "database", "key", "migrations", "vocabularies"}
 
 
 async def test_submits_that_stay_unsure_are_a_warning(database_url: str, sessions: Sessions) -> None:
@@ -173,3 +180,32 @@ async def test_submits_that_stay_unsure_are_a_warning(database_url: str, session
     finding = (await report(database_url))["tasks beijing/default"]
     assert finding.level == "warning"
     assert finding.detail.startswith("1 submits without a response")
+
+
+async def test_hot_word_lists_of_each_account_are_counted(database_url: str, sessions: Sessions) -> None:
+    """A list that no client can see is named, since it counts for the account's limit."""
+    async with running_sandbox(SandboxConfig()) as sandbox, http_client() as http:
+        settings = settings_for(sandbox, dashscope_singapore_api_key=None)
+        lists = VocabularyLists(settings, sessions, http)
+        client_id = (await new_client(sessions, "tester"))[0].id
+        words = [{"text": "word", "weight": 4}]
+        created = await lists.create(NewVocabulary(client_id, ["beijing"], "fun-asr", "own", words))
+        unknown = await lists.upstreams["beijing/default"].create_vocabulary(
+            target_model="fun-asr", prefix="other", words=[HotWord("word", 4)]
+        )
+        async with transaction(sessions) as session:
+            await session.execute(text("UPDATE clients SET revoked_at = now()"))
+        finding = {each.subject: each for each in await examine(settings, database_url)}["vocabularies beijing/default"]
+        assert finding.level == "ok"
+        assert finding.detail.startswith("2 of 10 lists used, 8 left; 1 of them unknown to the gateway: ")
+        assert str(unknown) in finding.detail
+        assert "1 of revoked clients" in finding.detail
+        sandbox.state.vocabularies = {f"vocab-x-{n}": list_of(sandbox, f"vocab-x-{n}") for n in range(10)}
+        finding = {each.subject: each for each in await examine(settings, database_url)}["vocabularies beijing/default"]
+        assert finding.level == "warning"
+        assert str(created.vocabulary_id) in finding.detail
+        assert finding.detail.startswith("10 of 10 lists used, 0 left")
+
+
+def list_of(sandbox: RunningSandbox, vocabulary_id: str) -> SandboxVocabulary:
+    return SandboxVocabulary("beijing/main", vocabulary_id, "fun-asr", [], sandbox.state.now(), sandbox.state.now())

@@ -28,6 +28,10 @@ PROBLEMS: dict[str, str] = {
     "job_final": "The job is final, so there is nothing to cancel.",
     "job_not_final": "Only a final job can be deleted. Cancel the job first, or wait.",
     "nothing_to_retry": "No file of the job failed or was canceled.",
+    "vocabulary_limit": (
+        "The accounts have as many hot-word lists as DashScope allows, ten each over all clients and models. "
+        "Delete a list, or put more words into one."
+    ),
     "body_too_large": "The body is larger than 16 MiB (new job) or 1 MiB (any other call).",
     "unsupported_media_type": "The body must be JSON in UTF-8. Send `Content-Type: application/json`.",
     "validation_failed": "The request is not valid. `errors` lists each wrong place and the allowed values.",
@@ -41,6 +45,11 @@ PROBLEMS: dict[str, str] = {
     "upload_not_for_model": (
         "The upload is in DashScope's temporary storage, which keeps a file for one model. Upload it with the"
         " model of the job."
+    ),
+    "vocabulary_not_found": "A job names a hot-word list of another client.",
+    "vocabulary_model_mismatch": (
+        "The hot-word list was made for another model, and DashScope would silently ignore it. Create a list whose "
+        "`target_model` is the model of the job."
     ),
     "region_not_served": "The gateway has no key for the region. Use another region, or `auto`.",
     "idempotency_key_reused": (
@@ -68,6 +77,10 @@ PROBLEMS: dict[str, str] = {
         " more than 64 MiB together. End some of them, or try again after `Retry-After`. A `POST` with `wait` does not"
         " get this error: it responds without the wait."
     ),
+    "vocabulary_updated_recently": (
+        "DashScope takes one update of a hot-word list in five minutes. `Retry-After` has the seconds until the "
+        "next one."
+    ),
     "head_too_large": (
         "The path, the headers and the trailers are together larger than 64 KB. The connection is closed."
     ),
@@ -76,6 +89,10 @@ PROBLEMS: dict[str, str] = {
     "upload_unavailable": (
         "The file cannot be stored: the store does not respond, or no account may use it. The detail has the"
         " reason. Try again after `Retry-After`."
+    ),
+    "upstream_unavailable": (
+        "DashScope does not respond, limits the rate of calls, or refuses the accounts that could serve the call; "
+        "`detail` has the reason. Send the same request again after `Retry-After`."
     ),
     "service_unavailable": "A service that the gateway needs is not available. Try again after `Retry-After`.",
     "too_many_connections": (
@@ -150,6 +167,13 @@ FILE_ERRORS: dict[str, tuple[str, str]] = {
     ),
     "upstream_error": ("yes", "DashScope's engine failed, also in the gateway's second attempt."),
     "upstream_refused": ("no", "DashScope refused the request; `message` has the reason."),
+    "vocabulary_not_found": (
+        "no",
+        (
+            "DashScope does not have the hot-word list of the job, or it belongs to another account. It was deleted "
+            "after the job was created, or the id is wrong. Create a new job with another list."
+        ),
+    ),
 }
 
 # Codes of logs and metrics that never fail a file.

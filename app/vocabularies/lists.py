@@ -256,7 +256,7 @@ class VocabularyLists:
     async def _delete(self, row: Vocabulary) -> None:
         upstream = self.upstreams.get(row.account)
         if upstream is None:
-            log.warning("hot-word list not deleted upstream: no key", account=row.account, vocabulary=row.vocabulary_id)
+            log.warning("hot-word list not deleted upstream", account=row.account, vocabulary=row.vocabulary_id)
         else:
             failure = await upstream.delete_vocabulary(row.vocabulary_id or "")
             if failure is not None and failure.code != NOT_FOUND:

@@ -23,7 +23,7 @@ from app.errors import (
 )
 from app.vocabularies import service
 from app.vocabularies.lists import VocabularyLists
-from app.vocabularies.schemas import NewVocabularyBody, Vocabulary, VocabularyUpdate, show, validate_new_vocabulary
+from app.vocabularies.schemas import Vocabulary, VocabularyRequest, VocabularyUpdate, show, validate_new_vocabulary
 
 router = APIRouter(prefix="/v1/vocabularies", route_class=AuthenticatedRoute, tags=["vocabularies"])
 
@@ -53,7 +53,7 @@ def vocabulary_lists(request: Request) -> VocabularyLists:
     },
 )
 async def create_vocabulary(
-    body: NewVocabularyBody, request: Request, response: Response, client: ClientDep, settings: SettingsDep
+    body: VocabularyRequest, request: Request, response: Response, client: ClientDep, settings: SettingsDep
 ) -> Vocabulary:
     """Creates the list at DashScope, in an account of the region that has room.
 

@@ -38,7 +38,7 @@ _EXAMPLE: dict[str, JsonValue] = {
 }
 
 
-class Word(RequestBody):
+class NewVocabularyWord(RequestBody):
     """An entry of a hot-word list."""
 
     text: str = Field(description="Up to 15 characters, or up to 7 words if all characters are ASCII.")
@@ -52,11 +52,12 @@ class Word(RequestBody):
 
 
 Words = Annotated[
-    list[Word], Field(min_length=1, max_length=MAX_WORDS_LARGE, description="500 entries, or 2,000 for some models.")
+    list[NewVocabularyWord],
+    Field(min_length=1, max_length=MAX_WORDS_LARGE, description="500 entries, or 2,000 for some models."),
 ]
 
 
-class NewVocabularyBody(RequestBody):
+class VocabularyRequest(RequestBody):
     """The body of `createVocabulary`."""
 
     model_config = ConfigDict(
@@ -85,10 +86,12 @@ class VocabularyUpdate(RequestBody):
     vocabulary: Words
 
 
-class StoredWord(BaseModel):
+class VocabularyWord(BaseModel):
+    """An entry of a hot-word list."""
+
     text: str
     weight: int
-    lang: str | None = None
+    lang: str | None
 
 
 class Vocabulary(BaseModel):
@@ -101,7 +104,7 @@ class Vocabulary(BaseModel):
     account: str = Field(description="The account that owns the list. Jobs with the list go to it.")
     target_model: str
     prefix: str
-    vocabulary: list[StoredWord]
+    vocabulary: list[VocabularyWord]
     status: str = Field(
         description="`OK` if jobs can use the list, `UNDEPLOYED` if not yet, `MISSING` if DashScope lost it."
     )
@@ -116,7 +119,9 @@ def show(row: VocabularyRow) -> Vocabulary:
         account=row.account.partition("/")[2],
         target_model=row.target_model,
         prefix=row.prefix,
-        vocabulary=[StoredWord(**word) for word in row.vocabulary],
+        vocabulary=[
+            VocabularyWord(text=word["text"], weight=word["weight"], lang=word.get("lang")) for word in row.vocabulary
+        ],
         status=row.status,
         created_at=row.created_at,
         updated_at=row.updated_at,

@@ -47,8 +47,14 @@ class Reader:
             case "getUpload" | "deleteUpload":
                 created = await self.http.post("/v1/uploads", files={"file": ("a.wav", b"RIFF")})
                 return {"UPLOAD": str(created.json()["id"])}
-            case _:
-                return ids
+            case "getVocabulary" | "updateVocabulary" | "deleteVocabulary":
+                ids = {"VOCABULARY": await self.vocabulary()}
+        return ids
+
+    async def vocabulary(self) -> str:
+        words = {"target_model": "fun-asr", "prefix": "a", "vocabulary": [{"text": "word", "weight": 4}]}
+        created = await self.http.post("/v1/vocabularies", json=words)
+        return str(created.json()["id"])
 
     async def job(self, directive: str = "") -> str:
         body = {"file_urls": [f"https://example.com/a.wav{directive}"], "webhook_url": self.hook.url()}
