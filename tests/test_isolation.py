@@ -26,10 +26,11 @@ from app.uploads.models import Upload
 from app.vocabularies.models import Vocabulary
 from app.webhooks.models import Delivery
 from tests.api.snapshot import committed_document
-from tests.api_fixtures import *  # noqa: F403 - fixtures are found by their names
-from tests.api_fixtures import ADMIN_TOKEN
+from tests.api_fixtures import ADMIN_TOKEN, api, api_client, other_api, stranger
 from tests.jobs.rows import SUCCEEDED, add_job
 from tests.transcripts.transcript_store import store
+
+__all__ = ["api", "api_client", "other_api", "stranger"]
 
 BODIES: dict[str, Any] = {"updateVocabulary": {"vocabulary": [{"text": "word", "weight": 4}]}}
 VOCABULARY_ID = "vocab-calls-6977ae49f65c4c3db054727c2b1d7e04"
@@ -97,7 +98,12 @@ async def own_ids(api_client: tuple[CurrentClient, str], sessions: Sessions, san
         upload |= {"file_url": "oss://a.wav", "account": "beijing/default", "expires_at": func.now() + timedelta(1)}
         upload_id = new_id()
         await session.execute(insert(Upload).values(id=upload_id, client_id=client_id, **upload))
-        vocabulary = {"region": "beijing", "account": "beijing/default", "target_model": "fun-asr", "prefix": "calls"}
+        vocabulary: dict[str, Any] = {
+            "region": "beijing",
+            "account": "beijing/default",
+            "target_model": "fun-asr",
+            "prefix": "calls",
+        }
         vocabulary |= {"vocabulary": [], "status": "OK", "state": "ready", "known_ids": []}
         await session.execute(insert(Vocabulary).values(vocabulary_id=VOCABULARY_ID, client_id=client_id, **vocabulary))
     sandbox.state.vocabularies[VOCABULARY_ID] = SandboxVocabulary("beijing/main", VOCABULARY_ID, "fun-asr", [], 0, 0)
