@@ -103,8 +103,11 @@ async def test_serve_starts_on_an_empty_folder_and_shares_it_with_other_commands
         assert (code, err.count("\n")) == (1, 1)
         assert "billing" in (await run("clients", "list", **own))[1]
         assert (await run("clients", "revoke", "billing", **own))[0] == 0
-        code, revoked, _ = await run("clients", "revoke", "billing", "--cancel-jobs", **own)
-        assert (code, revoked) == (0, "The token of the client billing is revoked.\nJobs canceled: 0.\n")
+        code, revoked, _ = await run("clients", "revoke", "billing", "--cancel-jobs", "--delete-vocabularies", **own)
+        assert (code, revoked.partition("\n")) == (
+            0,
+            ("The token of the client billing is revoked.", "\n", "Jobs canceled: 0.\nHot-word lists deleted: 0.\n"),
+        )
         assert _get(f"{url}/v1/models", out.split()[-1]) == 401
 
         async with running("serve", PORT="0", **own, **AWAY) as second:

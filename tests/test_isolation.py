@@ -67,7 +67,7 @@ LISTS = [call for call in CALLS if call.method == "GET" and not call.parameters 
 
 @pytest.fixture
 def sandbox() -> Sandbox:
-    keys = {region: {f"sk-{region}-test": "main"} for region in REGIONS}
+    keys: dict[str, dict[str, str]] = {region: {f"sk-{region}-test": "main"} for region in REGIONS}
     return create_sandbox(SandboxConfig(keys=keys))
 
 

@@ -12,11 +12,14 @@ from app.queue.commands import cancel_job
 from app.webhooks.outbox import end_deliveries
 
 
-async def revoke_client(sessions: Sessions, client: UUID | str, *, cancel_jobs: bool = False) -> int:
+async def revoke_client(
+    sessions: Sessions, client: UUID | str, *, cancel_jobs: bool = False, may_be_revoked: bool = False
+) -> int:
     """Revoke the client with this id or name, and return how many of its jobs were canceled.
 
     The token is refused from the first commit on; each job is canceled in a transaction of its own. If that is
-    interrupted, the same call goes on: with `cancel_jobs` the client may be revoked already. Raises NotFound.
+    interrupted, the same call goes on: with `cancel_jobs` or `may_be_revoked` the client may be revoked already. Raises
+    NotFound.
     """
     async with transaction(sessions) as session:
         try:
@@ -25,7 +28,7 @@ async def revoke_client(sessions: Sessions, client: UUID | str, *, cancel_jobs: 
             else:
                 revoked = [await service.revoke_client(session, client)]
         except NotFound:
-            if not cancel_jobs:
+            if not (cancel_jobs or may_be_revoked):
                 raise
             revoked = [*await service.find_revoked(session, client)]
         ids = [each.id for each in revoked]

@@ -10,8 +10,9 @@ import structlog
 
 from app.catalogue import MODELS
 from app.catalogue.hot_words import MAX_LISTS, HotWord, refuse, word_faults
+from app.clients.service import find_revoked
 from app.dashscope.circuits import read_circuits
-from app.dashscope.client import DashScope, OutcomeUnknown
+from app.dashscope.client import DashScope, OutcomeUnknown, http_client
 from app.dashscope.failures import Failure
 from app.dashscope.vocabularies import NOT_FOUND, ListedVocabulary, UpstreamVocabulary
 from app.db import Sessions, transaction
@@ -271,6 +272,15 @@ class VocabularyLists:
                 f"The list belongs to the account {row.account}, for which this gateway has no key now."
             )
         return upstream
+
+
+async def delete_lists_of_revoked(settings: Settings, sessions: Sessions, name: str) -> int:
+    """Delete the lists of the revoked clients with that name, and return their number. Raises UpstreamUnavailable."""
+    async with transaction(sessions) as session:
+        clients = await find_revoked(session, name)
+    async with http_client() as http:
+        lists = VocabularyLists(settings, sessions, http)
+        return sum([await lists.delete_all(client.id) for client in clients])
 
 
 def _words(row: Vocabulary) -> Sequence[HotWord]:

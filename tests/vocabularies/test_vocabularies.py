@@ -5,7 +5,14 @@ from typing import Any
 import httpx
 import pytest
 
+from app.clients.service import CurrentClient
+from app.db import Sessions
+from app.errors import NotFound
+from app.queue.revocation import revoke_client
 from app.sandbox import RunningSandbox, SandboxConfig
+from app.sandbox.faults import Faults
+from app.settings import Settings
+from app.vocabularies.lists import delete_lists_of_revoked
 from tests.uploads.test_uploads import upload
 from tests.vocabularies.conftest import QueueClient, StartPoller
 
@@ -255,3 +262,36 @@ async def test_lists_belong_to_their_client(api: httpx.AsyncClient, other_api: h
     assert (await other_api.put(path, json={"vocabulary": WORDS})).status_code == 404
     assert (await other_api.delete(path)).status_code == 404
     assert (await other_api.get("/v1/vocabularies")).json()["items"] == []
+
+
+async def test_lists_of_a_revoked_client_are_deleted_on_request(
+    api: httpx.AsyncClient,
+    other_api: httpx.AsyncClient,
+    admin: httpx.AsyncClient,
+    api_client: tuple[CurrentClient, str],
+    sandbox: RunningSandbox,
+) -> None:
+    """Also for a client that is revoked already, and again after DashScope was away."""
+    for number in range(3):
+        await create(api, prefix=f"p{number}")
+    kept = (await create(other_api))["id"]
+    path = f"/v1/clients/{api_client[0].id}"
+    assert (await admin.delete(path)).status_code == 204
+    assert len(sandbox.state.vocabularies) == 4
+    assert (await admin.delete(path)).status_code == 404
+    sandbox.state.faults = Faults(vocabularies_down=True)
+    assert (await admin.delete(path, params={"delete_vocabularies": "true"})).status_code == 503
+    sandbox.state.faults = Faults()
+    assert (await admin.delete(path, params={"delete_vocabularies": "true"})).status_code == 204
+    assert list(sandbox.state.vocabularies) == [kept]
+
+
+async def test_lists_of_a_revoked_client_are_deleted_by_name(
+    api: httpx.AsyncClient, settings: Settings, sessions: Sessions, sandbox: RunningSandbox
+) -> None:
+    await create(api)
+    with pytest.raises(NotFound):
+        await delete_lists_of_revoked(settings, sessions, "tester")
+    await revoke_client(sessions, "tester")
+    assert await delete_lists_of_revoked(settings, sessions, "tester") == 1
+    assert not sandbox.state.vocabularies
