@@ -8,7 +8,7 @@ from uuid import UUID
 
 from app.clients.service import CurrentClient
 from app.dashscope_api.errors import Refused
-from app.dashscope_api.submit import Region
+from app.dashscope_api.route import Region
 from app.dashscope_api.tasks import STATUSES
 from app.dashscope_api.times import epoch_ms, parse_window_time
 from app.queue.job_json import JobSummary

@@ -1,17 +1,25 @@
-"""The route class of DashScope's protocol: it authenticates the client, and leaves the rest to the endpoint.
+"""The route class and the responses of DashScope's protocol. The class authenticates the client.
 
 Unlike `/v1`, unknown fields, query parameters and media types are accepted, as DashScope accepts them.
 """
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Literal
 
+import orjson
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.routing import request_response
 
+from app.api.problems import request_id
+from app.catalogue import RegionName
 from app.clients.authentication import Authenticator
+from app.clients.service import CurrentClient
 from app.dashscope_api.errors import Refused
+
+Region = Literal["auto"] | RegionName
+
+BASES: dict[str, Region] = {"/api/v1": "auto", "/beijing/api/v1": "beijing", "/singapore/api/v1": "singapore"}
 
 
 class DashScopeRoute(APIRoute):
@@ -35,3 +43,19 @@ class DashScopeRoute(APIRoute):
             return response
 
         return handle
+
+
+def client_of(request: Request) -> CurrentClient:
+    client: CurrentClient = request.state.client
+    return client
+
+
+def region_of(request: Request) -> Region:
+    """The region of the path."""
+    path = request.scope["path"]
+    return next(region for base, region in BASES.items() if path.startswith(f"{base}/"))
+
+
+def respond(request: Request, body: dict[str, Any]) -> Response:
+    content = orjson.dumps({"request_id": request_id(request.scope), **body})
+    return Response(content, media_type="application/json")

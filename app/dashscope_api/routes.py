@@ -5,19 +5,17 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-import orjson
 from fastapi import APIRouter, Request, Response
 
-from app.api.problems import request_id
 from app.api.request_body import parse_body
 from app.clients.authentication import bearer_token
-from app.clients.service import CurrentClient
 from app.clients.tokens import hash_token
 from app.dashscope_api import listing, tasks
+from app.dashscope_api.customization import customize
 from app.dashscope_api.errors import Refused
 from app.dashscope_api.links import transcription_url
-from app.dashscope_api.route import DashScopeRoute
-from app.dashscope_api.submit import Region, new_job
+from app.dashscope_api.route import BASES, DashScopeRoute, client_of, region_of, respond
+from app.dashscope_api.submit import new_job
 from app.db import Sessions, transaction
 from app.errors import JobFinal, NotFound
 from app.jobs.bound_accounts import bind_accounts
@@ -29,8 +27,6 @@ from app.queue.lifecycle import JobStatus
 from app.transcripts.queries import small_raw_bodies
 from app.uploads.uploader import Uploader
 
-BASES: dict[str, Region] = {"/api/v1": "auto", "/beijing/api/v1": "beijing", "/singapore/api/v1": "singapore"}
-
 
 async def submit(request: Request) -> Response:
     """`POST /services/audio/asr/transcription`. X-DashScope-OssResourceResolve is not needed: the gateway sends it.
@@ -40,11 +36,11 @@ async def submit(request: Request) -> Response:
     if request.headers.get("x-dashscope-async", "").lower() != "enable":
         raise Refused(403, "AccessDenied", "current user api does not support synchronous calls.")
     services = job_services(request)
-    read = partial(new_job, client=_client(request), region=_region(request), served=services.served)
+    read = partial(new_job, client=client_of(request), region=region_of(request), served=services.served)
     new = await parse_body(await request.body(), read)
     created = await services.create_job(await bind_accounts(services.sessions, new))
     services.wakeup.notify()
-    return _respond(request, {"output": {"task_status": "PENDING", "task_id": str(created.snapshot.job.id)}})
+    return respond(request, {"output": {"task_status": "PENDING", "task_id": str(created.snapshot.job.id)}})
 
 
 async def show_task(request: Request) -> Response:
@@ -54,10 +50,10 @@ async def show_task(request: Request) -> Response:
     """
     snapshot = await _find(request)
     if snapshot is None:
-        return _respond(request, tasks.unknown_task(request.path_params["task_id"]))
+        return respond(request, tasks.unknown_task(request.path_params["task_id"]))
     job = snapshot.job
     shown = tasks.final_task(job, await _findings(request, job)) if snapshot.final else tasks.open_task(job)
-    return _respond(request, shown)
+    return respond(request, shown)
 
 
 async def list_tasks(request: Request) -> Response:
@@ -65,8 +61,8 @@ async def list_tasks(request: Request) -> Response:
     \f
     Two statements.
     """
-    client = _client(request)
-    query = listing.read_query(request.query_params, _region(request))
+    client = client_of(request)
+    query = listing.read_query(request.query_params, region_of(request))
     jobs: list[JobSummary] = []
     total = 0
     if query.filters is not None:
@@ -74,7 +70,7 @@ async def list_tasks(request: Request) -> Response:
             jobs, total = await queries.list_summaries(
                 session, client.id, query.filters, offset=query.offset, limit=query.page_size
             )
-    return _respond(request, listing.page(jobs, total, query, client))
+    return respond(request, listing.page(jobs, total, query, client))
 
 
 async def cancel_task(request: Request) -> Response:
@@ -89,11 +85,11 @@ async def cancel_task(request: Request) -> Response:
     if snapshot is None or snapshot.job.status != JobStatus.QUEUED:
         raise refused
     try:
-        await commands.cancel_job(services.sessions, _client(request).id, snapshot.job.id)
+        await commands.cancel_job(services.sessions, client_of(request).id, snapshot.job.id)
     except (JobFinal, NotFound):
         raise refused from None
     services.wakeup.notify()
-    return _respond(request, {})
+    return respond(request, {})
 
 
 async def get_upload_policy(request: Request) -> Response:
@@ -102,8 +98,8 @@ async def get_upload_policy(request: Request) -> Response:
     if query.get("action") != "getPolicy" or not query.get("model"):
         raise Refused(400, "InvalidParameter", "action must be getPolicy, and model is required")
     uploader: Uploader = request.app.state.uploader
-    policy = await uploader.issue_policy(_client(request).id, uploader.target(query["model"], _region(request)))
-    return _respond(request, {"data": policy.data})
+    policy = await uploader.issue_policy(client_of(request).id, uploader.target(query["model"], region_of(request)))
+    return respond(request, {"data": policy.data})
 
 
 def dashscope_router() -> APIRouter:
@@ -112,6 +108,7 @@ def dashscope_router() -> APIRouter:
     for base in BASES:
         add = partial(_add, router, base)
         add("POST", "/services/audio/asr/transcription", submit)
+        add("POST", "/services/audio/asr/customization", customize)
         add("GET", "/uploads", get_upload_policy)
         for path in ("/tasks", "/tasks/"):
             add("GET", path, list_tasks)
@@ -130,14 +127,14 @@ async def _find(request: Request) -> JobSnapshot | None:
     """The client's job with the id of the path, in the region of the path."""
     try:
         job_id = UUID(request.path_params["task_id"])
-        snapshot = await job_services(request).find_job((_client(request).id, job_id))
+        snapshot = await job_services(request).find_job((client_of(request).id, job_id))
     except (ValueError, NotFound):
         return None
-    return snapshot if _region(request) in {"auto", snapshot.job.region} else None
+    return snapshot if region_of(request) in {"auto", snapshot.job.region} else None
 
 
 async def _findings(request: Request, job: Job) -> tasks.Findings:
-    client, token_sha256, now = _client(request), hash_token(bearer_token(request)), datetime.now(UTC)
+    client, token_sha256, now = client_of(request), hash_token(bearer_token(request)), datetime.now(UTC)
     async with transaction(_sessions(request)) as session:
         files = job.files
         if job.files_truncated:
@@ -152,21 +149,6 @@ async def _findings(request: Request, job: Job) -> tasks.Findings:
     return tasks.Findings(files, given_urls, silent, billed, link)
 
 
-def _client(request: Request) -> CurrentClient:
-    client: CurrentClient = request.state.client
-    return client
-
-
 def _sessions(request: Request) -> Sessions:
     sessions: Sessions = request.app.state.sessions
     return sessions
-
-
-def _region(request: Request) -> Region:
-    path = request.scope["path"]
-    return next(region for base, region in BASES.items() if path.startswith(f"{base}/"))
-
-
-def _respond(request: Request, body: dict[str, Any]) -> Response:
-    content = orjson.dumps({"request_id": request_id(request.scope), **body})
-    return Response(content, media_type="application/json")

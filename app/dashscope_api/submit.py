@@ -6,7 +6,7 @@ catalogue does not accept are sent to DashScope as they are: it ignores them, or
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 
@@ -14,6 +14,7 @@ from app.api.request_body import check_json
 from app.catalogue import Family, Model, RegionName, ValidatedJob, choose_region, find_model, validate_parameters
 from app.clients.service import CurrentClient
 from app.dashscope_api.errors import Refused
+from app.dashscope_api.route import Region
 from app.errors import InvalidRequest
 from app.queue.creation import NewJob
 from app.uploads.service import TEMPORARY_SCHEME
@@ -22,7 +23,6 @@ from app.urls import MAX_URL_LENGTH, encode_url, find_control_character
 MAX_FILES = 100
 # DashScope's models have up to twelve. Bounds what a job shows, and the time for its parameters.
 MAX_PARAMETERS = 100
-Region = Literal["auto"] | RegionName
 
 # The other families take `file_url` and `file_urls` alike.
 _ONLY_FILE_URLS = {Family.FUN_ASR, Family.PARAFORMER, Family.SENSEVOICE}

@@ -1,7 +1,7 @@
 """Creates, updates, reads and deletes hot-word lists at DashScope, and keeps their rows in step."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -57,7 +57,7 @@ class VocabularyLists:
         if found := await self._continue_lost(new):
             return found
         failures: list[Failure] = []
-        for upstream, listed in await self._candidates(new, failures):
+        async for upstream, listed in self._candidates(new, failures):
             outcome = await self._create_in(upstream, listed, new)
             if isinstance(outcome, Vocabulary):
                 return outcome
@@ -130,31 +130,38 @@ class VocabularyLists:
 
     async def _candidates(
         self, new: NewVocabulary, failures: list[Failure]
-    ) -> Sequence[tuple[DashScope, Sequence[ListedVocabulary]]]:
-        """The accounts of the regions with their lists, best first. Adds to `failures` for those that do not respond.
+    ) -> AsyncIterator[tuple[DashScope, Sequence[ListedVocabulary]]]:
+        """The accounts with their lists, region by region, best first. Adds to `failures` for those without a response.
 
-        An account that has ten lists comes last: DashScope may have raised its limit.
+        A blocked account comes last, and so does one that has ten lists: DashScope may have raised its limit.
         """
-        upstreams = [each for each in self.upstreams.values() if each.account.region in new.regions]
         async with transaction(self._sessions) as session:
-            blocked = {
-                each.account for each in await read_circuits(session) if each.model in {"", new.target_model}
-            }  # fmt: skip
+            circuits = await read_circuits(session)
+        blocked = {each.account for each in circuits if each.model in {"", new.target_model}}
+        doubtful = []
+        for region in new.regions:
+            found = await self._read_lists(region, failures)
+            for upstream, listed in sorted(found, key=lambda candidate: len(candidate[1])):
+                if len(listed) >= MAX_LISTS or upstream.account.id in blocked:
+                    doubtful.append((upstream, listed))
+                else:
+                    yield upstream, listed
+        for candidate in doubtful:
+            yield candidate
+
+    async def _read_lists(
+        self, region: str, failures: list[Failure]
+    ) -> Sequence[tuple[DashScope, Sequence[ListedVocabulary]]]:
+        upstreams = [each for each in self.upstreams.values() if each.account.region == region]
+        outcomes = await asyncio.gather(*(each.list_vocabularies() for each in upstreams))
         found = []
-        for upstream, listed in zip(
-            upstreams, await asyncio.gather(*(each.list_vocabularies() for each in upstreams)), strict=True
-        ):
+        for upstream, listed in zip(upstreams, outcomes, strict=True):
             if isinstance(listed, Failure):
                 _log_refusal(upstream, listed)
                 failures.append(listed)
             else:
                 found.append((upstream, listed))
-
-        def rank(candidate: tuple[DashScope, Sequence[ListedVocabulary]]) -> tuple[bool, bool, int, int]:
-            account, used = candidate[0].account, len(candidate[1])
-            return used >= MAX_LISTS, account.id in blocked, new.regions.index(account.region), used
-
-        return sorted(found, key=rank)
+        return found
 
     async def _create_in(
         self, upstream: DashScope, listed: Sequence[ListedVocabulary], new: NewVocabulary
