@@ -39,6 +39,8 @@ from app.errors import (
     TooManyWaitingFiles,
     TooManyWaits,
     UnknownModel,
+    VocabularyModelMismatch,
+    VocabularyNotFound,
 )
 from app.jobs.bound_accounts import bind_accounts
 from app.jobs.dependencies import JobServices, job_services, preference_applied, wait_for_job, wait_s
@@ -111,7 +113,14 @@ FileIndex = Annotated[int, msgspec.Meta(ge=0, lt=MAX_FILES)]
     responses={
         202: _CREATED,
         **responses(
-            InvalidRequest, UnknownModel, ModelNotInRegion, RegionNotServed, IdempotencyKeyReused, TooManyWaitingFiles
+            InvalidRequest,
+            UnknownModel,
+            ModelNotInRegion,
+            RegionNotServed,
+            VocabularyNotFound,
+            VocabularyModelMismatch,
+            IdempotencyKeyReused,
+            TooManyWaitingFiles,
         ),
     },
 )

@@ -38,10 +38,7 @@ class Vocabulary:
     words: list[dict[str, Any]]
     created_at: float
     modified_at: float
-
-    @property
-    def is_updated(self) -> bool:
-        return self.modified_at > self.created_at
+    is_updated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

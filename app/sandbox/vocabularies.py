@@ -87,7 +87,7 @@ def _update(call: Call, fields: Mapping[str, Any]) -> JSONObject:
     words, now = _words(fields, MODELS[vocabulary.target_model]), call.state.now()
     if vocabulary.is_updated and now < vocabulary.modified_at + call.state.config.vocabulary_update_s:
         raise Refused(errors.UPDATED_RECENTLY)
-    vocabulary.words, vocabulary.modified_at = words, now
+    vocabulary.words, vocabulary.modified_at, vocabulary.is_updated = words, now, True
     return {}
 
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.catalogue import Usage
+from app.dashscope import vocabularies
 from app.dashscope.wire import (
     FileOutcome,
     MalformedResponse,
@@ -22,10 +23,14 @@ from app.dashscope.wire import (
     parse_task,
 )
 
-PARSERS: list[Callable[[bytes], Any]] = [parse_submitted, parse_task, parse_page, parse_canceled, parse_error]
+PARSERS: list[Callable[[bytes], Any]] = [
+    *(parse_submitted, parse_task, parse_page, parse_canceled, parse_error),
+    *(vocabularies.parse_created, vocabularies.parse_list, vocabularies.parse_vocabulary, vocabularies.parse_changed),
+]
 NAMES = [
     "code", "data", "end_time", "file_url", "gmt_create", "message", "msg", "output", "page_size", "request_id",
     "result", "results", "seconds", "duration", "start_time", "status", "submit_time", "subtask_status", "task_id",
+    "lang", "target_model", "text", "vocabulary", "vocabulary_id", "vocabulary_list", "weight",
     "task_metrics", "task_status", "tasks", "total", "total_page", "transcription_url", "usage", "TOTAL", "model_name",
 ]  # fmt: skip
 STRINGS = [*TaskStatus, "SUSPENDED", "\x00", "a\x00b", "9999-12-31T23:59:59-23:59", "2025-02-13 17:31:20.681", "..", ""]

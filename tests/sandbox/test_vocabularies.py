@@ -53,3 +53,37 @@ async def test_vocabularies_of_other_accounts_are_not_found(make_upstream: MakeU
 @pytest.mark.parametrize("wrong", [{"page_size": "x"}, {"page_index": -1}])
 async def test_invalid_page_gives_400(upstream: Upstream, wrong: dict[str, Any]) -> None:
     assert_refused(await customize(upstream, action="list_vocabulary", **wrong), 400, "InvalidParameter")
+
+
+async def test_list_can_be_updated_again_after_five_minutes(upstream: Upstream) -> None:
+    vocabulary_id = (await create(upstream)).json()["output"]["vocabulary_id"]
+    update = {"action": "update_vocabulary", "vocabulary_id": vocabulary_id, "vocabulary": WORDS}
+    assert (await customize(upstream, **update)).status_code == 200
+    assert_refused(await customize(upstream, **update), 429, "Throttling")
+    upstream.state.advanced_s += 300
+    assert (await customize(upstream, **update)).status_code == 200
+
+
+async def test_new_list_is_undeployed_for_some_time(make_upstream: MakeUpstream) -> None:
+    upstream = make_upstream(vocabulary_deploy_s=60)
+    await create(upstream)
+
+    async def status() -> str:
+        listed = (await customize(upstream, action="list_vocabulary")).json()
+        return str(listed["output"]["vocabulary_list"][0]["status"])
+
+    assert await status() == "UNDEPLOYED"
+    upstream.state.advanced_s += 60
+    assert await status() == "OK"
+
+
+@pytest.mark.parametrize(("style", "status"), [("400", 400), ("416", 416)])
+async def test_submit_with_a_list_that_does_not_exist_is_refused(
+    make_upstream: MakeUpstream, style: str, status: int
+) -> None:
+    upstream = make_upstream(missing_vocabulary_style=style)
+    body = {"model": "fun-asr", "input": {"file_urls": ["https://example.com/a.wav"]}}
+    refused = await upstream.post(body | {"parameters": {"vocabulary_id": "vocab-x-1"}})
+    assert_refused(refused, status, "BadRequest.ResourceNotExist", "The Required resource not exist.")
+    vocabulary_id = (await create(upstream)).json()["output"]["vocabulary_id"]
+    assert (await upstream.post(body | {"parameters": {"vocabulary_id": vocabulary_id}})).status_code == 200
