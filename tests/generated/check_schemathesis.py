@@ -63,7 +63,14 @@ async def resources(http: httpx.AsyncClient, gateway: Gateway, hook: str) -> dic
         "FAILED_JOB_ID": (await job(http, hook, "?sandbox=fail:DECODE_ERROR"))["id"],
         "RUNNING_JOB_ID": (await job(http, hook, "?sandbox=run:600", wait_s=0))["id"],
         "DROPPED_CLIENT_ID": client["id"],
+        "VOCABULARY_ID": await vocabulary(http),
+        "DROPPED_VOCABULARY_ID": await vocabulary(http),
     }
+
+
+async def vocabulary(http: httpx.AsyncClient) -> str:
+    words = {"target_model": "fun-asr", "prefix": "check", "vocabulary": [{"text": "word", "weight": 4}]}
+    return str((await http.post("/v1/vocabularies", json=words)).json()["id"])
 
 
 async def job(http: httpx.AsyncClient, hook: str, directive: str = "", *, wait_s: int = 60) -> dict[str, Any]:
