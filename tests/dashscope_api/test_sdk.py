@@ -166,14 +166,16 @@ async def test_calls_of_meeting_asr(run: Run) -> None:
     result = await run("""
 import time, os
 import dashscope, requests
-from dashscope.audio.asr import Transcription
+from dashscope.audio.asr import Transcription, VocabularyService
 dashscope.api_key = os.environ["DASHSCOPE_API_KEY"]
 dashscope.base_http_api_url = dashscope.base_url = os.environ["DASHSCOPE_HTTP_BASE_URL"]
+words = [{"text": "会议纪要", "weight": 4, "lang": "zh"}]
+vocabulary = VocabularyService().create_vocabulary(target_model="fun-asr", prefix="meeting", vocabulary=words)
 signed = "https://bucket.oss-cn-beijing.aliyuncs.com/meetings/a%2Fb.flac?OSSAccessKeyId=LTAI&Expires=1&Signature=a%2Fb%2Bc%3D"
 task = Transcription.async_call(
     model="fun-asr", file_urls=[signed], diarization_enabled=True, timestamp_alignment_enabled=False,
     disfluency_removal_enabled=False, language_hints=["zh", "en"], speaker_count=3,
-    vocabulary_id="vocab-meeting-6977ae49f65c4c3db054727c00000000")
+    vocabulary_id=vocabulary)
 assert task.status_code < 400, task
 while True:
     response = Transcription.fetch(task=task)

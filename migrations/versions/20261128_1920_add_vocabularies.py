@@ -6,8 +6,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision: str = "20261128_1900"
-down_revision: str | None = "20261128_1910"
+revision: str = "20261128_1920"
+down_revision: str | None = "20261128_1915"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
