@@ -8,7 +8,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from app import __main__ as cli
+from app.commands import tools
 from app.sandbox import behaviour, create_sandbox
 from app.sandbox.behaviour import behaviour_of
 from app.sandbox.config import API_PORT, RESULTS_PORT
@@ -57,6 +57,6 @@ def test_page_has_every_fault_and_code() -> None:
 
 
 def test_page_and_commands_have_the_ports() -> None:
-    assert (cli.SANDBOX_PORT, cli.SANDBOX_RESULTS_PORT) == (API_PORT, RESULTS_PORT)
+    assert (tools.SANDBOX_PORT, tools.SANDBOX_RESULTS_PORT) == (API_PORT, RESULTS_PORT)
     assert set(re.findall(r"127\.0\.0\.1:(\d+)", PAGE)) == {str(API_PORT)}
     assert f"port {RESULTS_PORT}" in PAGE

@@ -1,0 +1,103 @@
+"""`clients`: the tokens of clients."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from app.commands.start import start
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from app.db import Sessions
+
+T = TypeVar("T")
+
+commands = typer.Typer(help="Create, list and revoke the tokens of clients.", no_args_is_help=True)
+
+
+@commands.command("create")
+def create_client(name: Annotated[str, typer.Argument(help="Letters, digits, dots, underscores, hyphens.")]) -> None:
+    """Create a client and print its token, which is shown only once."""
+    from app.clients import service
+
+    client, token = _with_database(lambda session: service.create_client(session, name))
+    print(f"The token of the client {client.name}, shown only once: {token}")
+
+
+@commands.command("list")
+def list_clients() -> None:
+    """List all clients including revoked ones, newest first."""
+    from app.clients import service
+
+    rows = [("NAME", "CREATED", "LAST USED", "REVOKED")]
+    rows += [
+        (client.name, _minute(client.created_at), _minute(client.last_used_at), _minute(client.revoked_at))
+        for client in _with_database(service.list_clients)
+    ]
+    for row in rows:
+        print(f"{row[0]:<32}  {row[1]:<16}  {row[2]:<16}  {row[3]}")
+
+
+@commands.command("revoke")
+def revoke_client(
+    name: Annotated[str, typer.Argument()],
+    *,
+    cancel_jobs: Annotated[
+        bool, typer.Option("--cancel-jobs", help="Cancel all jobs of the client, also if it is revoked already.")
+    ] = False,
+) -> None:
+    """Revoke the client's token permanently. Its webhook deliveries end.
+
+    Its jobs continue, and are billed, unless --cancel-jobs is given. The built-in client `default` gets a new token
+    at the next start.
+    """
+    from app.clients import service
+    from app.queue import revocation
+
+    canceled = _with_sessions(lambda sessions: revocation.revoke_client(sessions, name, cancel_jobs=cancel_jobs))
+    print(f"The token of the client {name} is revoked.")
+    if cancel_jobs:
+        print(f"Jobs canceled: {canceled}.")
+    if name == service.DEFAULT_CLIENT:
+        print("The next start of `serve` generates a new token, or needs a new API_TOKEN if that is set.")
+
+
+def _minute(at: datetime | None) -> str:
+    return f"{at:%Y-%m-%d %H:%M}" if at else "-"
+
+
+def _with_database(work: Callable[["AsyncSession"], Coroutine[Any, Any, T]]) -> T:
+    """The result of `work` in a transaction."""
+
+    async def in_transaction(sessions: "Sessions") -> T:
+        from app.db import transaction
+
+        async with transaction(sessions) as session:
+            return await work(session)
+
+    return _with_sessions(in_transaction)
+
+
+def _with_sessions(work: Callable[["Sessions"], Coroutine[Any, Any, T]]) -> T:
+    """The result of `work`, which makes its own transactions."""
+    settings = start()
+    from app.db import create_engine, create_sessions
+    from app.server import startup
+
+    url = startup.open_database(settings, patience_s=0)
+    if settings.database_url is None:
+        startup.migrate_database(url)  # nothing else migrates an embedded database
+    startup.wait_for_schema(url, patience_s=0)
+
+    async def on_engine() -> T:
+        engine = create_engine(url, pool_size=1, application_name="asr-gateway clients")
+        try:
+            return await work(create_sessions(engine))
+        finally:
+            await engine.dispose()
+
+    return asyncio.run(on_engine())
