@@ -6,16 +6,17 @@ from dataclasses import dataclass
 import httpx
 from starlette.applications import Starlette
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
 from app.sandbox.config import REGIONS, SandboxConfig
 from app.sandbox.control import control_routes
-from app.sandbox.errors import BAD_URL, INVALID_PARAMETER
+from app.sandbox.errors import BAD_URL, INVALID_PARAMETER, Refused
 from app.sandbox.listing import list_tasks
-from app.sandbox.middleware import api_call, limited
+from app.sandbox.middleware import Call, api_call, limited
 from app.sandbox.queries import cancel, query
-from app.sandbox.responses import JSONResponse
+from app.sandbox.responses import JSONResponse, new_request_id
 from app.sandbox.results import results_app
 from app.sandbox.state import Clock, SandboxState
 from app.sandbox.submit import submit
@@ -67,12 +68,20 @@ def _region_routes(state: SandboxState, region: str) -> list[Route]:
         Route("/tokens", api_call(state, region, "token", create_token), methods=["POST"]),
         Route("/services/audio/asr/customization", api_call(state, region, "vocabulary", customize), methods=["POST"]),
         Route("/services/audio/asr/transcription", api_call(state, region, "submit", submit), methods=["POST"]),
+        Route("/quotas", api_call(state, region, "quotas", list_quotas)),
         Route("/tasks", list_call),
         Route("/tasks/", list_call),
         # Older pages of the documentation query by POST, the SDKs and current pages by GET.
         Route("/tasks/{task_id}", query_call, methods=["GET", "POST"]),
         Route("/tasks/{task_id}/cancel", api_call(state, region, "cancel", limited(cancel, rps)), methods=["POST"]),
     ]
+
+
+async def list_quotas(call: Call) -> Response:
+    """`GET …/quotas`: documented only for some hosts, and without a sample of the response."""
+    if not call.state.quirk("quotas"):
+        raise Refused(BAD_URL)
+    return JSONResponse({"request_id": new_request_id(), "data": []})
 
 
 async def _wrong_path(_request: Request, _error: Exception) -> JSONResponse:

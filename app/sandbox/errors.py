@@ -14,9 +14,10 @@ class Refusal:
     def with_message(self, message: str) -> "Refusal":
         return replace(self, message=message)
 
-    def response(self) -> JSONResponse:
+    def response(self, *, nested: bool = False) -> JSONResponse:
+        """`nested`: in the shape of OpenAI's errors."""
         body = {"code": self.code, "message": self.message, "request_id": new_request_id()}
-        return JSONResponse(body, status_code=self.status)
+        return JSONResponse({"error": body} if nested else body, status_code=self.status)
 
 
 class Refused(Exception):
@@ -62,6 +63,7 @@ CANCEL_REFUSED = Refusal(
     "Failed to cancel the task, please confirm if the task is in PENDING status.",
 )
 VOCABULARY_QUOTA = Refusal(400, "Throttling.AllocationQuota", "Free allocated quota exceeded.")
+NO_TASK = Refusal(404, "NotFound", "The task does not exist.")
 NO_VOCABULARY = Refusal(400, "BadRequest.ResourceNotExist", "The Required resource not exist.")
 NO_VOCABULARY_416 = replace(NO_VOCABULARY, status=416)
 UPDATED_RECENTLY = Refusal(429, "Throttling", "Requests throttling triggered.")

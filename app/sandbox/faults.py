@@ -5,6 +5,49 @@ from typing import Annotated, Literal
 import msgspec
 
 Rate = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Quirk = Literal[
+    "absent_channel_refused",
+    "bad_link_400",
+    "cancel_refused",
+    "early_results",
+    "failed_files_billed",
+    "failed_item_without_code",
+    "invalid_key_400",
+    "list_filters_ignored",
+    "list_oldest_first",
+    "list_running_only",
+    "list_small_pages",
+    "list_times_in_seconds",
+    "list_windows_in_utc",
+    "more_files_accepted",
+    "nested_errors",
+    "new_links",
+    "no_task_metrics",
+    "policy_without_signature",
+    "quotas",
+    "result_encoding",
+    "results_without_urls",
+    "retry_after",
+    "silence_succeeds",
+    "stale_list",
+    "submit_without_id",
+    "throttling_renamed",
+    "unknown_model_accepted",
+    "unknown_parameter_refused",
+    "unknown_state",
+    "unknown_tag",
+    "unknown_task_404",
+    "upload_echo_renamed",
+    "uploads_unreadable",
+    "usage_in_ms",
+    "utc_times",
+    "vocabulary_undeletable",
+    "vocabulary_unlisted",
+    "vocabulary_unusable",
+    "vocabulary_without_id",
+]
+"""A way in which the live service may differ from its documents. docs/sandbox.md describes each."""
+
 Span = Annotated[float, msgspec.Meta(ge=0)]
 
 
@@ -75,6 +118,9 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     refused: tuple[RefusedKey, ...] = ()
     """Keys that are refused, for some or all calls and models."""
+
+    quirks: frozenset[Quirk] = frozenset()
+    """Differences from the documented protocol."""
 
     results_down: bool = False
     truncate_result_rate: Rate = 0.0

@@ -12,11 +12,12 @@ from app.sandbox.errors import Refused
 from app.sandbox.middleware import Call
 from app.sandbox.responses import JSONResponse, new_request_id
 from app.sandbox.state import SandboxState
-from app.sandbox.tasks import TERMINAL, Task
+from app.sandbox.tasks import TERMINAL, Task, TaskStatus
 from app.sandbox.times import epoch_ms, parse_window_time
 
 _DAY_S = 24 * 3600.0
 _MAX_PAGE_SIZE = 100
+_ZONE_S = 8 * 3600.0  # between Beijing time and UTC
 
 
 async def list_tasks(call: Call) -> Response:
@@ -24,8 +25,11 @@ async def list_tasks(call: Call) -> Response:
         call.state.injected["list_refused"] += 1
         raise Refused(errors.ACCESS_DENIED)
     query = call.request.query_params
+    state = call.state
     page_no = _integer(query, "page_no", default=1)
-    page_size = _integer(query, "page_size", default=10, maximum=_MAX_PAGE_SIZE)
+    page_size = _integer(
+        query, "page_size", default=10, maximum=50 if state.quirk("list_small_pages") else _MAX_PAGE_SIZE
+    )
     tasks = _matching(call, query)
     page = tasks[(page_no - 1) * page_size : page_no * page_size]
     return JSONResponse(
@@ -35,19 +39,26 @@ async def list_tasks(call: Call) -> Response:
             "total_page": -(-len(tasks) // page_size),
             "page_no": page_no,
             "page_size": page_size,
-            "data": [_item(call.state, task) for task in page],
+            "data": [_item(state, task) for task in page],
         }
     )
 
 
 def _matching(call: Call, query: Mapping[str, str]) -> list[Task]:
     tasks = _in_window(call, query)
+    state = call.state
+    if state.quirk("list_oldest_first"):
+        tasks.reverse()
+    if state.quirk("list_running_only"):
+        tasks = [task for task in tasks if state.status_of(task) not in TERMINAL]
+    if state.quirk("list_filters_ignored"):
+        return tasks
     if task_id := query.get("task_id"):
         tasks = [task for task in tasks if task.id == task_id]
     if model_name := query.get("model_name"):
         tasks = [task for task in tasks if task.model.id == model_name]
     if status := query.get("status"):
-        tasks = [task for task in tasks if call.state.status_of(task) == status]
+        tasks = [task for task in tasks if _listed_status(state, task) == status]
     return tasks
 
 
@@ -55,6 +66,8 @@ def _in_window(call: Call, query: Mapping[str, str]) -> list[Task]:
     """The tasks that were submitted in the window, newest first. Both ends are inclusive."""
     state = call.state
     start, end = _window(query, state.now())
+    if state.quirk("list_windows_in_utc") and "start_time" in query:
+        start, end = start + _ZONE_S, end + _ZONE_S
     start = max(start, state.now() - state.config.task_ttl_s)
     end = min(end, state.now() - state.faults.list_lag_s)
     tasks = state.tasks_of_account.get(call.caller.account_id, [])
@@ -95,15 +108,20 @@ def _integer(query: Mapping[str, str], name: str, *, default: int, maximum: int 
     return int(text)
 
 
+def _listed_status(state: SandboxState, task: Task) -> TaskStatus:
+    return TaskStatus.RUNNING if state.quirk("stale_list") else state.status_of(task)
+
+
 def _item(state: SandboxState, task: Task) -> dict[str, Any]:
-    status = state.status_of(task)
+    status = _listed_status(state, task)
+    unit = 1000 if state.quirk("list_times_in_seconds") else 1
     uid = str(zlib.crc32(task.caller.account_id.encode()))
     item: dict[str, Any] = {
         "api_key_id": str(task.caller.key_id),
         "caller_parent_id": uid,
         "caller_uid": uid,
-        "gmt_create": epoch_ms(task.submitted_at),
-        "start_time": epoch_ms(task.submitted_at),
+        "gmt_create": epoch_ms(task.submitted_at) // unit,
+        "start_time": epoch_ms(task.submitted_at) // unit,
         "model_name": task.model.id,
         "region": "cn-beijing" if task.caller.region == "beijing" else "ap-southeast-1",
         "request_id": task.request_id,

@@ -3,13 +3,13 @@
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from app.sandbox import errors
-from app.sandbox.errors import Refused
+from app.sandbox.errors import Refusal, Refused
 from app.sandbox.responses import html_page
 from app.sandbox.state import CallKind, SandboxState
 from app.sandbox.tasks import Caller
@@ -53,9 +53,20 @@ def api_call(state: SandboxState, region: str, kind: str, endpoint: Endpoint) ->
             state.counts[call.kind] += 1
             return await endpoint(call)
         except Refused as refused:
-            return refused.refusal.response()
+            return _refusal_response(state, refused.refusal)
 
     return handle
+
+
+def _refusal_response(state: SandboxState, refusal: Refusal) -> Response:
+    if refusal == errors.THROTTLED and state.quirk("throttling_renamed"):
+        refusal = replace(refusal, code="Busy")
+    if refusal == errors.INVALID_API_KEY and state.quirk("invalid_key_400"):
+        refusal = replace(refusal, status=400, code="InvalidParameter")
+    response = refusal.response(nested=state.quirk("nested_errors"))
+    if refusal.status == 429 and state.quirk("retry_after"):
+        response.headers["Retry-After"] = "1"
+    return response
 
 
 def limited(endpoint: Endpoint, rps: float = math.inf) -> Endpoint:

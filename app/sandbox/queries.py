@@ -9,6 +9,7 @@ from app.sandbox import errors
 from app.sandbox.errors import Refused
 from app.sandbox.middleware import Call
 from app.sandbox.responses import JSONResponse, new_request_id
+from app.sandbox.results import sign_links
 from app.sandbox.state import SandboxState
 from app.sandbox.tasks import SCHEDULING_S, TERMINAL, Failure, Task, TaskStatus
 from app.sandbox.times import field_time
@@ -22,6 +23,8 @@ _OUTPUT_TOKENS_PER_S = 4
 async def query(call: Call) -> Response:
     task_id = call.request.path_params["task_id"]
     task = call.state.find(task_id, call.caller)
+    if task is None and call.state.quirk("unknown_task_404"):
+        raise Refused(errors.NO_TASK)
     if task is None or call.state.now() < task.submitted_at + call.state.faults.unknown_s:
         body: JSONObject = {"output": {"task_id": task_id, "task_status": "UNKNOWN"}}
     else:
@@ -34,7 +37,8 @@ async def query(call: Call) -> Response:
 
 async def cancel(call: Call) -> Response:
     task = call.state.find(call.request.path_params["task_id"], call.caller)
-    if task is None or call.state.status_of(task) != TaskStatus.PENDING:
+    is_pending = task is not None and call.state.status_of(task) == TaskStatus.PENDING
+    if task is None or not is_pending or call.state.quirk("cancel_refused"):
         raise Refused(errors.CANCEL_REFUSED)
     task.canceled_at = call.state.now()
     return JSONResponse({"request_id": new_request_id()})
@@ -47,20 +51,28 @@ def _results_origin(call: Call) -> str:
 
 def _task_body(state: SandboxState, task: Task, results_origin: str) -> JSONObject:
     status = state.status_of(task)
+    shift_s = 8 * 3600 if state.quirk("utc_times") else 0
     output: JSONObject = {
         "task_id": task.id,
         "task_status": status,
-        "submit_time": field_time(task.submitted_at),
-        "scheduled_time": field_time(min(task.submitted_at + SCHEDULING_S, task.ends_at)),
+        "submit_time": field_time(task.submitted_at - shift_s),
+        "scheduled_time": field_time(min(task.submitted_at + SCHEDULING_S, task.ends_at) - shift_s),
     }
+    metrics = {} if state.quirk("no_task_metrics") else _metrics(task, status)
     if status not in TERMINAL:
-        return {"output": output | _metrics(task, status)}
-    output["end_time"] = field_time(task.ends_at if task.canceled_at is None else task.canceled_at)
+        if state.quirk("unknown_state"):
+            output["task_status"] = "WAITING"
+        if state.quirk("early_results"):
+            output["results"] = [{"file_url": file.echo_url, "subtask_status": "RUNNING"} for file in task.files]
+        return {"output": output | metrics}
+    output["end_time"] = field_time((task.ends_at if task.canceled_at is None else task.canceled_at) - shift_s)
     if status == TaskStatus.CANCELED:
-        return {"output": output | _metrics(task, status)}
+        return {"output": output | metrics}
+    if state.quirk("new_links"):
+        sign_links(state, task)
     if task.model.input_style == "file_url" or task.rejection is not None:
         return _single_body(task, output, results_origin)
-    return _batch_body(task, output, results_origin)
+    return _with_quirks(state, task, _batch_body(task, output, results_origin))
 
 
 def _batch_body(task: Task, output: JSONObject, results_origin: str) -> JSONObject:
@@ -70,6 +82,21 @@ def _batch_body(task: Task, output: JSONObject, results_origin: str) -> JSONObje
     output["results"] = [_result(task, index, results_origin) for index in task.order]
     output |= _metrics(task, status)
     return {"output": output} | ({"usage": _usage(task)} if task.succeeded else {})
+
+
+def _with_quirks(state: SandboxState, task: Task, body: JSONObject) -> JSONObject:
+    for item in body["output"]["results"]:
+        if state.quirk("results_without_urls"):
+            del item["file_url"]
+        if state.quirk("failed_item_without_code"):
+            item.pop("code", None)
+            item.pop("message", None)
+    if usage := body.get("usage"):
+        if state.quirk("usage_in_ms"):
+            usage["duration"] *= 1000
+        if state.quirk("failed_files_billed"):
+            usage["duration"] += len(task.files) - len(task.succeeded)
+    return body
 
 
 def _single_body(task: Task, output: JSONObject, results_origin: str) -> JSONObject:

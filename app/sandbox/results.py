@@ -8,9 +8,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.sandbox.documents import result_document
 from app.sandbox.responses import JSONResponse, html_page
-from app.sandbox.signing import StoredResult
+from app.sandbox.signing import StoredResult, sign_results
 from app.sandbox.state import SandboxState
+from app.sandbox.tasks import Task
 from app.sandbox.times import utc_instant
+
+
+def sign_links(state: SandboxState, task: Task) -> None:
+    """Give each file with a result a new link. Earlier links stay valid."""
+    signed = sign_results(task, state.config.result_ttl_s)
+    task.result_targets = {index: f"{path}?{stored.query}" for index, (path, stored) in signed.items()}
+    state.results.update(signed.values())
 
 
 def results_app(state: SandboxState) -> ASGIApp:
@@ -31,7 +39,7 @@ def _respond(state: SandboxState, request: Request) -> Response:
     stored = state.results.get(path)
     if stored is None or stored.query != query:
         message = "The request signature we calculated does not match the signature you provided."
-        return _refusal(403, "SignatureDoesNotMatch", message)
+        return _refusal(400 if state.quirk("bad_link_400") else 403, "SignatureDoesNotMatch", message)
     if state.now() >= stored.expires_at:
         return _expired(state, stored)
     if request.method not in {"GET", "HEAD"}:
@@ -47,7 +55,12 @@ def _serve_object(state: SandboxState, stored: StoredResult) -> Response:
     document = result_document(stored.task, stored.file)
     if faults.extra_fields:
         document["sandbox_extra"] = {"new": True}
+    if state.quirk("unknown_tag"):
+        for transcript in document["transcripts"]:
+            transcript["text"] += "<|Whisper|>"
     response = JSONResponse(document)
+    if state.quirk("result_encoding"):
+        response.headers["Content-Encoding"] = "br"
     if state.chance("truncate_result", faults.truncate_result_rate):
         return Response(response.body[: len(response.body) // 2], media_type=response.media_type)
     return response

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.sandbox.config import SandboxConfig
+from app.sandbox.faults import Quirk
 from app.sandbox.limits import RateLimits
 from app.sandbox.signing import StoredResult
 from app.sandbox.tasks import Caller, Task, TaskStatus
@@ -49,6 +50,7 @@ class StoredFile:
     model: str
     size: int
     expires_at: float
+    is_silent: bool = False
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -83,6 +85,9 @@ class SandboxState:
         self.failed_once: set[str] = set()
         self.advanced_s = 0.0
         self._clock = clock
+
+    def quirk(self, name: Quirk) -> bool:
+        return name in self.faults.quirks
 
     def now(self) -> float:
         """The current time in Unix seconds, which `/control/clock` advances."""

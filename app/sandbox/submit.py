@@ -1,5 +1,6 @@
 """`POST …/services/audio/asr/transcription` creates tasks. DashScope checks some inputs only when the task runs."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -14,13 +15,16 @@ from app.sandbox.documents import audio_duration_ms
 from app.sandbox.errors import Refused
 from app.sandbox.middleware import Call
 from app.sandbox.responses import DroppedConnection, JSONResponse, new_request_id
-from app.sandbox.signing import sign_results, signed_query
+from app.sandbox.results import sign_links
+from app.sandbox.signing import signed_query
 from app.sandbox.state import SandboxState
 from app.sandbox.tasks import Failure, File, Task, failure
 from app.sandbox.uploads import url_failure
 from app.sandbox.vocabularies import find_vocabulary, no_vocabulary
 
 _OSS_URL_TTL_S = 3600
+# The vendor's sample bucket has no such objects.
+_ABSENT = "https://dashscope.oss-cn-beijing.aliyuncs.com/samples/absent/"
 
 
 async def submit(call: Call) -> Response:
@@ -47,7 +51,8 @@ def _store(state: SandboxState, task: Task) -> Response:
         raise Refused(state.random.choice((errors.INTERNAL_ERROR, errors.MODEL_SERVING_ERROR)))
     if state.chance("drop_submit", faults.drop_submit_rate):
         return DroppedConnection()
-    return JSONResponse({"output": {"task_status": "PENDING", "task_id": task.id}, "request_id": task.request_id})
+    id_name = "id" if state.quirk("submit_without_id") else "task_id"
+    return JSONResponse({"output": {"task_status": "PENDING", id_name: task.id}, "request_id": task.request_id})
 
 
 def _parse(body: bytes) -> dict[str, Any]:
@@ -65,6 +70,8 @@ def _model(call: Call, body: Mapping[str, Any]) -> Model:
     if not model_id:
         raise Refused(errors.EMPTY_MODEL)
     model = MODELS.get(model_id) if isinstance(model_id, str) else None
+    if model is None and call.state.quirk("unknown_model_accepted"):
+        return MODELS["fun-asr"]
     # A model that the region does not offer is unknown there.
     if model is None or call.caller.region not in model.regions:
         raise Refused(errors.UNKNOWN_MODEL[call.state.config.unknown_model_style])
@@ -74,7 +81,9 @@ def _model(call: Call, body: Mapping[str, Any]) -> Model:
 def _task(call: Call, model: Model, body: Mapping[str, Any]) -> Task:
     state, config = call.state, call.state.config
     parameters = _parameters(body)
-    urls, rejection = _file_urls(model, body.get("input"), config.max_files_per_task)
+    _refuse_parameters(state, model, parameters)
+    limit = sys.maxsize if state.quirk("more_files_accepted") else config.max_files_per_task
+    urls, rejection = _file_urls(model, body.get("input"), limit)
     if call.caller.region == "singapore" and config.require_parameters_singapore and "parameters" not in body:
         rejection = Failure("InvalidParameter", 'Required parameter "parameters" missing from request.')
     rejection = _vocabulary_failure(call, parameters) or rejection
@@ -102,9 +111,7 @@ def _arrange_results(state: SandboxState, task: Task) -> None:
     if state.config.shuffle_results:
         state.random.shuffle(order)
     task.order = order
-    signed = sign_results(task, state.config.result_ttl_s)
-    task.result_targets = {index: f"{path}?{stored.query}" for index, (path, stored) in signed.items()}
-    state.results.update(signed.values())
+    sign_links(state, task)
 
 
 def _parameters(body: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -126,6 +133,15 @@ def _vocabulary_failure(call: Call, parameters: Mapping[str, Any]) -> Failure | 
     if call.state.config.missing_vocabulary_style == "task":
         return Failure(refusal.code, refusal.message)
     raise Refused(refusal)
+
+
+def _refuse_parameters(state: SandboxState, model: Model, parameters: Mapping[str, Any]) -> None:
+    """DashScope ignores unknown parameters, as far as is known, and checks channels when the task runs."""
+    unknown = sorted(set(parameters) - {parameter.name for parameter in model.parameters})
+    if unknown and state.quirk("unknown_parameter_refused"):
+        raise Refused(errors.INVALID_PARAMETER.with_message(f"{unknown[0]} is not a parameter"))
+    if any(parameters.get("channel_id") or []) and state.quirk("absent_channel_refused"):
+        raise Refused(errors.INVALID_PARAMETER.with_message("channel_id has a channel that the file does not have"))
 
 
 def _file_urls(model: Model, input_: Any, limit: int | None) -> tuple[Sequence[str], Failure | None]:
@@ -164,6 +180,8 @@ def _file(call: Call, model: Model, url: str, *, resolves_oss: bool) -> File:
         code = behaviour.fail_once_code
     duration_ms = audio_duration_ms(model.family, url, audio_s=behaviour.audio_s, words=behaviour.words)
     echo_url = _resolved(url, state.now()) if resolves_oss and url.startswith("oss://") else url
+    if echo_url != url and state.quirk("upload_echo_renamed"):
+        echo_url = f"{echo_url.rpartition('/')[0]}/{new_request_id()}"
     if state.faults.unescape_echo:
         echo_url = unquote(echo_url)
     return File(url, echo_url, behaviour, failure(code) if code else None, duration_ms)
@@ -175,6 +193,8 @@ def _url_failure(url: str, *, resolves_oss: bool) -> str | None:
         return None if resolves_oss else "FILE_DOWNLOAD_FAILED"
     if not url.isascii() or " " in url:
         return "InvalidFile.DownloadFailed"
+    if url.startswith(_ABSENT):
+        return "FILE_404_NOT_FOUND"
     return None if scheme in {"http", "https"} else "REQUEST_INVALID_FILE_URL_VALUE"
 
 

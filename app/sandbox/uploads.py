@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from app.sandbox import errors
+from app.sandbox.behaviour import NO_SPEECH
 from app.sandbox.errors import Refused
 from app.sandbox.middleware import Call, StarletteEndpoint
 from app.sandbox.responses import JSONResponse, new_request_id
@@ -22,6 +23,9 @@ MAX_FILE_MB = 1024
 # Keys below this folder were given out here. Other `oss://` URLs count as files that exist.
 FOLDER = "dashscope-instant/sandbox"
 _FIELDS = ("OSSAccessKeyId", "Signature", "policy", "key", "x-oss-object-acl", "x-oss-forbid-overwrite")
+# A WAV file without speech: its samples are zero. More is not read.
+_HEAD_BYTES = 44
+_SILENCE_BYTES = 64 * 1024
 _SIGNING_KEY = b"the storage host of the sandbox"
 
 
@@ -49,6 +53,8 @@ async def get_policy(call: Call) -> Response:
         "x_oss_object_acl": "private",
         "x_oss_forbid_overwrite": "true",
     }
+    if call.state.quirk("policy_without_signature"):
+        del data["signature"]
     return JSONResponse({"request_id": new_request_id(), "data": data})
 
 
@@ -64,7 +70,7 @@ def store_file(state: SandboxState) -> StarletteEndpoint:
             return _error(500, "InternalError", "We encountered an internal error. Please try again.")
         try:
             async with request.form() as form:
-                return _store_form(state, form)
+                return await _store_form(state, form)
         except ClientDisconnect:
             return _error(400, "RequestTimeout", "The body of the request is incomplete.")
 
@@ -78,10 +84,12 @@ def url_failure(state: SandboxState, url: str, *, account_id: str, model: str) -
         return None
     stored = state.uploads.get(key)
     usable = stored and (stored.account_id, stored.model) == (account_id, model) and state.now() < stored.expires_at
-    return None if usable else "FILE_DOWNLOAD_FAILED"
+    if stored is None or not usable or state.quirk("uploads_unreadable"):
+        return "FILE_DOWNLOAD_FAILED"
+    return NO_SPEECH if stored.is_silent and not state.quirk("silence_succeeds") else None
 
 
-def _store_form(state: SandboxState, form: FormData) -> Response:
+async def _store_form(state: SandboxState, form: FormData) -> Response:
     items = form.multi_items()
     file = items[-1][1] if items and items[-1][0] == "file" else None
     fields = {name: value for name, value in items if isinstance(value, str)}
@@ -89,10 +97,11 @@ def _store_form(state: SandboxState, form: FormData) -> Response:
         return _error(400, "InvalidArgument", "The file has to be the last part of the form.")
     if missing := next((name for name in _FIELDS if name not in fields), None):
         return _error(400, "InvalidArgument", f"The form has no field {missing}.")
-    return _store(state, fields, file.size or 0)
+    is_silent = (await file.read(_HEAD_BYTES)).startswith(b"RIFF") and not any(await file.read(_SILENCE_BYTES))
+    return _store(state, fields, file.size or 0, is_silent=is_silent)
 
 
-def _store(state: SandboxState, fields: Mapping[str, str], size: int) -> Response:
+def _store(state: SandboxState, fields: Mapping[str, str], size: int, *, is_silent: bool) -> Response:
     if not hmac.compare_digest(fields["Signature"], _signature(fields["policy"])):
         return _error(403, "SignatureDoesNotMatch", "The request signature does not match.")
     terms = msgspec.json.decode(base64.b64decode(fields["policy"]))
@@ -105,7 +114,7 @@ def _store(state: SandboxState, fields: Mapping[str, str], size: int) -> Respons
     if fields["key"] in state.uploads:
         return _error(409, "FileAlreadyExists", "The object you specified already exists.")
     expires_at = state.now() + FILE_TTL_S
-    state.uploads[fields["key"]] = StoredFile(terms["account_id"], terms["model"], size, expires_at)
+    state.uploads[fields["key"]] = StoredFile(terms["account_id"], terms["model"], size, expires_at, is_silent)
     return Response(status_code=200)
 
 

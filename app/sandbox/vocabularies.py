@@ -64,12 +64,13 @@ def _create(call: Call, fields: Mapping[str, Any]) -> JSONObject:
     vocabulary_id = f"vocab-{prefix}-{uuid.uuid4().hex}"
     vocabulary = Vocabulary(call.caller.account_id, vocabulary_id, target_model, words, now, now)
     call.state.vocabularies[vocabulary_id] = vocabulary
-    return {"vocabulary_id": vocabulary_id}
+    return {"id" if call.state.quirk("vocabulary_without_id") else "vocabulary_id": vocabulary_id}
 
 
 def _list(call: Call, fields: Mapping[str, Any]) -> JSONObject:
     prefix = fields.get("prefix")
-    own = [one for one in _own(call) if not prefix or one.id.startswith(f"vocab-{prefix}-")]
+    own = [] if call.state.quirk("vocabulary_unlisted") else _own(call)
+    own = [one for one in own if not prefix or one.id.startswith(f"vocab-{prefix}-")]
     page_size = _integer(fields, "page_size", 10)
     first = _integer(fields, "page_index", 0) * page_size
     return {
@@ -92,7 +93,10 @@ def _update(call: Call, fields: Mapping[str, Any]) -> JSONObject:
 
 
 def _delete(call: Call, fields: Mapping[str, Any]) -> JSONObject:
-    del call.state.vocabularies[_find(call, fields).id]
+    vocabulary = _find(call, fields)
+    if call.state.quirk("vocabulary_undeletable"):
+        raise Refused(errors.INVALID_PARAMETER)
+    del call.state.vocabularies[vocabulary.id]
     return {}
 
 
@@ -145,7 +149,7 @@ def _summary(call: Call, vocabulary: Vocabulary) -> JSONObject:
     return {
         "gmt_create": whole_seconds(vocabulary.created_at),
         "gmt_modified": whole_seconds(vocabulary.modified_at),
-        "status": "OK" if deployed else "UNDEPLOYED",
+        "status": "OK" if deployed and not call.state.quirk("vocabulary_unusable") else "UNDEPLOYED",
     }
 
 

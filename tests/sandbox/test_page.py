@@ -13,7 +13,7 @@ from app.sandbox import behaviour, create_sandbox
 from app.sandbox.behaviour import behaviour_of
 from app.sandbox.config import API_PORT, RESULTS_PORT
 from app.sandbox.control import control_routes
-from app.sandbox.faults import Faults, RefusedKey
+from app.sandbox.faults import Faults, Quirk, RefusedKey
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "sandbox.md").read_text()
@@ -54,6 +54,10 @@ def test_page_has_every_fault_and_code() -> None:
         hint = get_type_hints(RefusedKey)[name]
         for value in get_args(hint if name == "code" else get_args(hint)[0]):
             assert f"`{value}`" in PAGE
+
+
+def test_page_has_every_quirk() -> None:
+    assert first_cells("Quirks") == list(get_args(Quirk))
 
 
 def test_page_and_commands_have_the_ports() -> None:
