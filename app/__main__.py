@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 
 from app import __version__
-from app.commands import clients, operations, services, tools
+from app.commands import certify, clients, operations, services, tools
 from app.commands.start import command_group, exit_on_signal, fail
 
 cli = command_group()
-for group in (services, operations, tools):
+for group in (services, operations, certify, tools):
     cli.add_typer(group.commands)
 cli.add_typer(clients.commands, name="clients")
 

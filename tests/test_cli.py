@@ -30,6 +30,7 @@ COMMANDS = [
     ["migrate"],
     ["bench"],
     ["doctor"],
+    ["certify"],
     ["sandbox"],
     ["demo"],
     ["backup"],

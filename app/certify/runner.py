@@ -1,0 +1,136 @@
+"""Runs the probes of the regions side by side, within a deadline, then judges the evidence."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import httpx
+
+from app.catalogue import REGIONS, RegionName
+from app.certify.checks import CHECKS
+from app.certify.evidence import Evidence, Exchange, Unseen
+from app.certify.probes.account import KeyRefused, delete_vocabulary, probe_errors, probe_key, probe_vocabulary
+from app.certify.probes.results import probe_results
+from app.certify.probes.session import Session
+from app.certify.probes.storage import probe_storage
+from app.certify.probes.submits import poll_to_the_end, probe_main_task, probe_other_submits
+from app.certify.probes.task_list import probe_list
+from app.certify.recorder import RecordingTransport
+from app.certify.registry import Result, judge
+from app.certify.spending import Budget
+from app.certify.upstream import Pace, Upstream
+from app.dashscope.transport import no_cookies
+from app.settings import Region, Settings
+from app.tls import ssl_context
+
+Record = Callable[[Exchange], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The results of one region, by its first account."""
+
+    region: str
+    account: str
+    base_url: str
+    results: Sequence[Result]
+
+
+async def certify(
+    settings: Settings,
+    regions: Sequence[RegionName],
+    *,
+    pace: Pace | None = None,
+    budget: Budget | None = None,
+    record: Record | None = None,
+    transport: httpx.AsyncBaseTransport | None = None,
+) -> list[Run]:
+    """Check the regions, which must have keys. Raises KeyRefused.
+
+    However it ends, tasks that still wait are canceled, and the lists of hot words that it made are deleted.
+    """
+    pace, budget = pace or Pace(), budget or Budget()
+    served = [settings.served_regions[name] for name in regions]
+    runs = [
+        _region_run(settings, region, pace=pace, budget=budget, record=record, transport=transport) for region in served
+    ]
+    return await asyncio.gather(*runs)
+
+
+async def _region_run(
+    settings: Settings,
+    region: Region,
+    *,
+    pace: Pace,
+    budget: Budget,
+    record: Record | None,
+    transport: httpx.AsyncBaseTransport | None,
+) -> Run:
+    account = region.accounts[0]
+    evidence = Evidence(region.name, account.id, region.base_url, pace.max_list_lag_s)
+
+    def keep(exchange: Exchange) -> None:
+        evidence.exchanges.append(exchange)
+        if record is not None:
+            record(exchange)
+
+    other = next(name for name in REGIONS if name != region.name)
+    async with _http_client(keep, transport) as http:
+        session = Session(region.name, Upstream(account, region.base_url, http, pace, evidence), evidence, budget)
+        try:
+            async with asyncio.timeout(pace.run_s):
+                await _probe(session, getattr(settings, f"dashscope_{other}_base_url"))
+        except TimeoutError:
+            evidence.missing["*"] = f"the run ended after {pace.run_s:g} s"
+        finally:
+            await _clean_up(session)
+    return Run(region.name, account.id, region.base_url, [judge(check, evidence) for check in CHECKS])
+
+
+async def _probe(session: Session, other_base_url: str) -> None:
+    try:
+        await probe_key(session)
+    except Unseen as unseen:
+        session.evidence.missing["*"] = str(unseen)
+        return
+    await probe_errors(session, other_base_url)
+    await probe_main_task(session)
+    await probe_other_submits(session)
+    await probe_storage(session)
+    await probe_vocabulary(session)
+    await poll_to_the_end(session)
+    await probe_list(session)
+    await probe_results(session)
+
+
+async def _clean_up(session: Session) -> None:
+    """Cancel what still waits, and delete the lists of hot words. Running tasks cannot be stopped."""
+    try:
+        async with asyncio.timeout(session.upstream.pace.cleanup_s):
+            for task in session.evidence.tasks.values():
+                if task.task_id is not None and not task.has_ended:
+                    with session.probing():
+                        await session.upstream.cancel(task.task_id)
+            for vocabulary_id in list(session.vocabularies):
+                with session.probing():
+                    await delete_vocabulary(session, vocabulary_id)
+    except TimeoutError:
+        return
+
+
+@asynccontextmanager
+async def _http_client(keep: Record, transport: httpx.AsyncBaseTransport | None) -> AsyncIterator[httpx.AsyncClient]:
+    """A client that records. Like the gateway's: no proxies of the environment, no redirects, no cookies."""
+    inner = transport or httpx.AsyncHTTPTransport(verify=ssl_context(), trust_env=False)
+    async with httpx.AsyncClient(
+        transport=RecordingTransport(inner, keep),
+        timeout=httpx.Timeout(30, connect=10),
+        follow_redirects=False,
+        cookies=no_cookies(),
+        headers={"Accept-Encoding": "gzip"},
+    ) as client:
+        yield client
+
+
+__all__ = ["KeyRefused", "Run", "certify"]
