@@ -2,15 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import httpx
 
 from app.catalogue import REGIONS, RegionName
 from app.certify.checks import CHECKS
-from app.certify.evidence import Evidence, Exchange, Unseen
-from app.certify.probes.account import KeyRefused, delete_vocabulary, probe_errors, probe_key, probe_vocabulary
+from app.certify.evidence import Evidence, Exchange
+from app.certify.probes.account import delete_vocabulary, probe_errors, probe_key, probe_vocabulary
 from app.certify.probes.results import probe_results
 from app.certify.probes.session import Session
 from app.certify.probes.storage import probe_storage
@@ -21,7 +21,7 @@ from app.certify.registry import Result, judge
 from app.certify.spending import Budget
 from app.certify.upstream import Pace, Upstream
 from app.dashscope.transport import no_cookies
-from app.settings import Region, Settings
+from app.settings import Settings
 from app.tls import ssl_context
 
 Record = Callable[[Exchange], None]
@@ -46,54 +46,54 @@ async def certify(
     record: Record | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> list[Run]:
-    """Check the regions, which must have keys. Raises KeyRefused.
+    """Check the regions, which must have keys. Raises KeyRefused before anything is submitted.
 
     However it ends, tasks that still wait are canceled, and the lists of hot words that it made are deleted.
     """
     pace, budget = pace or Pace(), budget or Budget()
-    served = [settings.served_regions[name] for name in regions]
-    runs = [
-        _region_run(settings, region, pace=pace, budget=budget, record=record, transport=transport) for region in served
-    ]
-    return await asyncio.gather(*runs)
+    async with AsyncExitStack() as stack:
+        sessions = []
+        for name in regions:
+            region = settings.served_regions[name]
+            evidence = Evidence(name, region.accounts[0].id, region.base_url, pace.max_list_lag_s)
+            http = await stack.enter_async_context(_http_client(_keeper(evidence, record), transport))
+            upstream = Upstream(region.accounts[0], region.base_url, http, pace, evidence)
+            sessions.append(Session(name, upstream, evidence, budget))
+        for session in sessions:
+            with session.probing("*"):
+                await probe_key(session)
+        return await asyncio.gather(*(_run(session, _other_base_url(settings, session.region)) for session in sessions))
 
 
-async def _region_run(
-    settings: Settings,
-    region: Region,
-    *,
-    pace: Pace,
-    budget: Budget,
-    record: Record | None,
-    transport: httpx.AsyncBaseTransport | None,
-) -> Run:
-    account = region.accounts[0]
-    evidence = Evidence(region.name, account.id, region.base_url, pace.max_list_lag_s)
-
+def _keeper(evidence: Evidence, record: Record | None) -> Record:
     def keep(exchange: Exchange) -> None:
         evidence.exchanges.append(exchange)
         if record is not None:
             record(exchange)
 
-    other = next(name for name in REGIONS if name != region.name)
-    async with _http_client(keep, transport) as http:
-        session = Session(region.name, Upstream(account, region.base_url, http, pace, evidence), evidence, budget)
-        try:
-            async with asyncio.timeout(pace.run_s):
-                await _probe(session, getattr(settings, f"dashscope_{other}_base_url"))
-        except TimeoutError:
-            evidence.missing["*"] = f"the run ended after {pace.run_s:g} s"
-        finally:
-            await _clean_up(session)
-    return Run(region.name, account.id, region.base_url, [judge(check, evidence) for check in CHECKS])
+    return keep
+
+
+def _other_base_url(settings: Settings, region: str) -> str:
+    other = next(name for name in REGIONS if name != region)
+    base_url: str = getattr(settings, f"dashscope_{other}_base_url")
+    return base_url
+
+
+async def _run(session: Session, other_base_url: str) -> Run:
+    evidence, pace = session.evidence, session.upstream.pace
+    try:
+        async with asyncio.timeout(pace.run_s):
+            if "*" not in evidence.missing:  # the region responds
+                await _probe(session, other_base_url)
+    except TimeoutError:
+        evidence.missing["*"] = f"the run ended after {pace.run_s:g} s"
+    finally:
+        await _clean_up(session)
+    return Run(evidence.region, evidence.account, evidence.base_url, [judge(check, evidence) for check in CHECKS])
 
 
 async def _probe(session: Session, other_base_url: str) -> None:
-    try:
-        await probe_key(session)
-    except Unseen as unseen:
-        session.evidence.missing["*"] = str(unseen)
-        return
     await probe_errors(session, other_base_url)
     await probe_main_task(session)
     await probe_other_submits(session)
@@ -131,6 +131,3 @@ async def _http_client(keep: Record, transport: httpx.AsyncBaseTransport | None)
         headers={"Accept-Encoding": "gzip"},
     ) as client:
         yield client
-
-
-__all__ = ["KeyRefused", "Run", "certify"]

@@ -17,7 +17,8 @@ from app.sandbox.times import epoch_ms, parse_window_time
 
 _DAY_S = 24 * 3600.0
 _MAX_PAGE_SIZE = 100
-_ZONE_S = 8 * 3600.0  # between Beijing time and UTC
+# Between Beijing time and the zone of a quirk.
+_ZONE_SHIFTS_S = {"list_windows_in_utc": 8 * 3600.0, "list_windows_in_new_york": 13 * 3600.0}
 
 
 async def list_tasks(call: Call) -> Response:
@@ -66,8 +67,9 @@ def _in_window(call: Call, query: Mapping[str, str]) -> list[Task]:
     """The tasks that were submitted in the window, newest first. Both ends are inclusive."""
     state = call.state
     start, end = _window(query, state.now())
-    if state.quirk("list_windows_in_utc") and "start_time" in query:
-        start, end = start + _ZONE_S, end + _ZONE_S
+    if "start_time" in query:
+        shift_s = next((shift_s for name, shift_s in _ZONE_SHIFTS_S.items() if name in state.faults.quirks), 0.0)
+        start, end = start + shift_s, end + shift_s
     start = max(start, state.now() - state.config.task_ttl_s)
     end = min(end, state.now() - state.faults.list_lag_s)
     tasks = state.tasks_of_account.get(call.caller.account_id, [])

@@ -85,6 +85,8 @@ def _batch_body(task: Task, output: JSONObject, results_origin: str) -> JSONObje
 
 
 def _with_quirks(state: SandboxState, task: Task, body: JSONObject) -> JSONObject:
+    if state.quirk("first_results_only"):
+        del body["output"]["results"][10:]
     for item in body["output"]["results"]:
         if state.quirk("results_without_urls"):
             del item["file_url"]

@@ -55,6 +55,8 @@ def _serve_object(state: SandboxState, stored: StoredResult) -> Response:
     document = result_document(stored.task, stored.file)
     if faults.extra_fields:
         document["sandbox_extra"] = {"new": True}
+    if state.quirk("result_of_another_file"):
+        document["file_url"] = "https://example.com/another.wav"
     if state.quirk("unknown_tag"):
         for transcript in document["transcripts"]:
             transcript["text"] += "<|Whisper|>"

@@ -52,6 +52,7 @@ def error_shape(evidence: Evidence) -> Seen:
 )
 def unknown_model(evidence: Evidence) -> Seen:
     exchange = evidence.call("unknown_model")
+    accepted(evidence.task("main").submit)  # Unseen if the account may not submit at all
     failure = exchange.failure
     return Seen(failure is not None and failure.kind is FailureKind.MODEL_UNAVAILABLE, exchange.error_text)
 

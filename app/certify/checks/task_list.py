@@ -70,6 +70,8 @@ def list_window_zone(evidence: Evidence) -> Seen:
 
 def _has_main(evidence: Evidence, name: str) -> bool:
     task_id = evidence.task("main").task_id
+    if task_id is None:
+        raise Unseen("no task to look for")
     return any(row.task_id == task_id for row in _rows(evidence.call(name)))
 
 
@@ -131,9 +133,8 @@ def list_order(evidence: Evidence) -> Seen:
     "A lost submit whose task has ended would be sent again, and billed twice.",
 )
 def list_keeps_ended(evidence: Evidence) -> Seen:
-    task_id = evidence.task("main").ended and evidence.task("main").task_id
     rows = _rows(evidence.call("list_after_end"))
-    listed = any(row.task_id == task_id for row in rows)
+    listed = any(row.task_id == evidence.task("main").task_id for row in rows)
     return Seen(listed, "listed after its end" if listed else f"not among {len(rows)} tasks")
 
 

@@ -12,8 +12,9 @@ async def probe_results(session: Session) -> None:
         await _fetch(session, "altered", _with_wrong_signature(url))
     with session.probing("requery"):
         task = session.evidence.task("main")
-        if task.ended and task.task_id is not None:
-            session.evidence.calls["requery"] = await session.upstream.query(task.task_id)
+        if task.task_id is None or not task.has_ended:
+            raise Unseen("the task has not ended")
+        session.evidence.calls["requery"] = await session.upstream.query(task.task_id)
     with session.probing("sensevoice"):
         await _fetch(session, "sensevoice", _first_link(session, "sensevoice"))
 

@@ -40,7 +40,7 @@ def _window(zone: timezone) -> dict[str, str]:
 async def _wait_until_end_is_listed(session: Session) -> None:
     """How long the list shows the ended task as running."""
     task = session.evidence.task("main")
-    if not task.ended:
+    if not task.has_ended:
         raise Unseen("the task has not ended")
     ended_at = task.queries[-1].at
     session.evidence.lags_s["end_listed"] = float("inf")
