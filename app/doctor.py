@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app import __version__, migrate
 from app.catalogue import REGIONS
 from app.catalogue.hot_words import MAX_LISTS
+from app.certify.certificate import NEVER, read_certificates, summary
 from app.dashscope.circuits import read_circuits
 from app.dashscope.client import DashScope
 from app.dashscope.failures import Failure, FailureKind
@@ -91,7 +92,7 @@ async def examine(settings: Settings, database_url: str) -> list[Finding]:
         lists = [finding async for finding in _vocabularies(sessions, settings)] if has_schema else []
     finally:
         await engine.dispose()
-    return [*database, *keys, *lists]
+    return [*database, *keys, *lists, *_certificates(settings)]
 
 
 async def _examine_database(sessions: Sessions, settings: Settings) -> AsyncIterator[Finding]:
@@ -263,6 +264,16 @@ async def _examine_key(http: httpx.AsyncClient, settings: Settings, region: Regi
     if response.status_code == 401:
         return [Finding("error", subject, await _refusal(http, settings, account)), *clock]
     return [Finding("warning", subject, f"{region.base_url} responded with HTTP {response.status_code}"), *clock]
+
+
+def _certificates(settings: Settings) -> Iterator[Finding]:
+    """What the last run of `certify` learned about each region."""
+    certificates = read_certificates(settings.data_dir)
+    for region in settings.served_regions.values():
+        certificate = certificates.get(region.name)
+        detail = summary(certificate, region.base_url)
+        is_wrong = detail != NEVER and certificate is not None and certificate.costs_correctness
+        yield Finding("warning" if is_wrong else "ok", f"protocol {region.name}", detail)
 
 
 def _unused_proxies() -> str:

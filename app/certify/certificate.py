@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 FILE_NAME = "certified.json"
+NEVER = "never certified"
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -58,7 +59,7 @@ def write_certificate(
 def summary(certificate: Certificate | None, base_url: str) -> str:
     """One line: `certified 2026-11-28: 2 differ (list_lag, retry_after)`."""
     if certificate is None or certificate.base_url != base_url:
-        return "never certified"
+        return NEVER
     differing = certificate.differing
     names = f" ({', '.join(differing)})" if differing else ""
     return f"certified {certificate.at:%F}: {len(differing) or 'none'} differ{names}"

@@ -14,6 +14,7 @@ from app.certify.probes.session import (
     Session,
     absent,
 )
+from app.certify.probes.task_list import note_end
 
 SENSEVOICE = "sensevoice-v1"
 RETIRED = "retired "
@@ -81,4 +82,7 @@ async def poll_to_the_end(session: Session) -> None:
         for task in open_tasks:
             with session.probing("polls"):
                 await session.poll(task)
+            if task is session.evidence.tasks.get("main") and task.has_ended:
+                with session.probing("end_listed"):
+                    await note_end(session)
         await asyncio.sleep(session.upstream.pace.poll_s)

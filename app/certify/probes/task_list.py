@@ -38,20 +38,20 @@ def _window(zone: timezone) -> dict[str, str]:
 
 
 async def _wait_until_end_is_listed(session: Session) -> None:
-    """How long the list shows the ended task as running."""
-    task = session.evidence.task("main")
-    if not task.has_ended:
+    """Read the list until it shows the end of the main task. `note_end` has read it once."""
+    if not session.evidence.task("main").has_ended:
         raise Unseen("the task has not ended")
-    ended_at = task.queries[-1].at
-    session.evidence.lags_s["end_listed"] = float("inf")
     until = time.monotonic() + session.upstream.pace.lag_s
-    while True:
-        page = await session.upstream.list_tasks(model_name=MODEL, page_no=1, page_size=50)
-        session.evidence.calls["list_after_end"] = page
-        rows = [row for row in wire.parse_page(page.body).tasks if row.task_id == task.task_id]
-        if rows and rows[0].status.ended:
-            session.evidence.lags_s["end_listed"] = page.at - ended_at
-            return
-        if time.monotonic() >= until:
-            return
+    while session.evidence.lag_s("end_listed") == float("inf") and time.monotonic() < until:
         await asyncio.sleep(session.upstream.pace.poll_s)
+        await note_end(session)
+
+
+async def note_end(session: Session) -> None:
+    """Read the list once, after a query showed that the main task has ended."""
+    task = session.evidence.task("main")
+    page = await session.upstream.list_tasks(model_name=MODEL, page_no=1, page_size=50)
+    session.evidence.calls["list_after_end"] = page
+    rows = [row for row in wire.parse_page(page.body).tasks if row.task_id == task.task_id]
+    is_shown = bool(rows) and rows[0].status.ended
+    session.evidence.lags_s["end_listed"] = page.at - task.queries[-1].at if is_shown else float("inf")
