@@ -1,5 +1,7 @@
 """`python -m app certify` as a process, and its traces in `doctor`."""
 
+import asyncio
+import signal
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,8 +11,10 @@ import pytest
 from app.certify.certificate import FILE_NAME, Finding, read_certificates, summary, write_certificate
 from app.certify.checks import CHECKS
 from app.doctor import examine
+from app.sandbox import SandboxConfig
+from app.sandbox import running_sandbox as serving_sandbox
 from tests.certify.runs import settings
-from tests.processes import run, running_sandbox
+from tests.processes import PATIENCE_S, run, running, running_sandbox
 
 pytestmark = pytest.mark.slow
 
@@ -81,3 +85,18 @@ def test_the_certificates_of_other_regions_are_kept(tmp_path: Path) -> None:
     assert set(orjson.loads((tmp_path / FILE_NAME).read_bytes())) == {"beijing", "singapore"}
     (tmp_path / FILE_NAME).write_text("{")
     assert read_certificates(tmp_path) == {}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_cancels_what_still_waits(tmp_path: Path, number: signal.Signals) -> None:
+    async with serving_sandbox(SandboxConfig(queue_s=600)) as upstream:
+        variables = upstream.settings | {"DATA_DIR": str(tmp_path)}
+        async with running("certify", "--region", "beijing", **variables) as certify, asyncio.timeout(PATIENCE_S):
+            while not upstream.state.tasks:
+                assert certify.process.returncode is None, certify.stderr
+                await asyncio.sleep(0.05)
+            assert await certify.stop(number) != 0
+        tasks = upstream.state.tasks.values()
+        assert tasks
+        assert all(task.canceled_at is not None for task in tasks)
+        assert "Traceback" not in certify.stderr
