@@ -165,7 +165,8 @@ async def test_report_for_programs_has_the_same_findings(database_url: str) -> N
     assert [(each["level"], each["subject"], each["detail"]) for each in body["findings"]] == [
         (finding.level, finding.subject, finding.detail) for finding in findings
     ]
-    assert {each["check"] for each in body["findings"]} == {"clock", "database", "key", "migrations", "vocabularies"}
+    expected = {"clock", "database", "key", "migrations", "protocol", "vocabularies"}
+    assert {each["check"] for each in body["findings"]} == expected
 
 
 async def test_submits_that_stay_unsure_are_a_warning(database_url: str, sessions: Sessions) -> None:

@@ -33,6 +33,14 @@ class Exchange:
         return wire.parse_object(self.body)
 
     @property
+    def output(self) -> dict[str, Any]:
+        """`output` of the body. Raises MalformedResponse, a ValueError."""
+        output = self.json.get("output")
+        if not isinstance(output, dict):
+            raise wire.MalformedResponse("the response has no output")
+        return output
+
+    @property
     def failure(self) -> Failure | None:
         """The error as the gateway classifies it, or None for a 200 without an error code."""
         code, message = wire.parse_error(self.body)
@@ -98,8 +106,7 @@ class Watched:
 
     @property
     def output(self) -> dict[str, Any]:
-        output: dict[str, Any] = self.queries[-1].json["output"]
-        return output
+        return self.queries[-1].output
 
 
 @dataclass(slots=True)

@@ -65,11 +65,13 @@ class Subject:
 
 
 def judge(check: Check, evidence: Evidence) -> Result:
-    """Any response that a check cannot read is a difference: checks expect the documented shape."""
+    """A response without a documented field is a difference. One that a check did not expect at all is unknown."""
     try:
         seen = check.judge(evidence)
     except Unseen as unseen:
         return Result(check, evidence.region, Verdict.UNKNOWN, str(unseen))
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         return Result(check, evidence.region, Verdict.DIFFERS, f"a response of another shape ({error})")
+    except (AttributeError, IndexError) as error:
+        return Result(check, evidence.region, Verdict.UNKNOWN, f"the response cannot be judged ({error})")
     return Result(check, evidence.region, Verdict.OK if seen.as_assumed else Verdict.DIFFERS, seen.text)

@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 
-from app.catalogue import MODELS, cost
+from app.catalogue import MODELS
 from app.certify.evidence import Unseen
 
 MAX_CNY = Decimal("0.05")
@@ -16,7 +16,9 @@ class Budget:
     def reserve(self, model: str, region: str, seconds: int) -> None:
         """Count a submit whose files last `seconds`, each rounded up. Raises Unseen instead of exceeding the limit."""
         price = MODELS[model].regions[region]  # type: ignore[index] # the region was checked by the caller
-        amount = cost(price, seconds * 1000)
+        if seconds and (price.price_per_second is None or price.currency != "CNY"):
+            raise Unseen(f"the price of {model} is not in yuan per second")
+        amount = (price.price_per_second or Decimal(0)) * seconds
         if self.spent + amount > self.limit:
             raise Unseen(f"the budget of {self.limit} yuan does not cover it")
         self.spent += amount

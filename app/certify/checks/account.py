@@ -105,7 +105,7 @@ def vocabulary_create(evidence: Evidence) -> Seen:
     exchange = evidence.call("vocabulary_create")
     if not accepted(exchange):
         return Seen(False, exchange.error_text)
-    return Seen(isinstance(exchange.json["output"].get("vocabulary_id"), str), compact(exchange.json["output"]))
+    return Seen(isinstance(exchange.output.get("vocabulary_id"), str), compact(exchange.output))
 
 
 @subject.check(
@@ -114,11 +114,11 @@ def vocabulary_create(evidence: Evidence) -> Seen:
     "The gateway could not compare its lists with DashScope's.",
 )
 def vocabulary_list(evidence: Evidence) -> Seen:
-    created = evidence.call("vocabulary_create").json["output"]["vocabulary_id"]
+    created = evidence.call("vocabulary_create").output["vocabulary_id"]
     exchange = evidence.call("vocabulary_list")
     if not accepted(exchange):
         return Seen(False, exchange.error_text)
-    rows: list[dict[str, Any]] = exchange.json["output"]["vocabulary_list"]
+    rows: list[dict[str, Any]] = exchange.output["vocabulary_list"]
     return Seen(any(row["vocabulary_id"] == created for row in rows), f"{len(rows)} lists with the prefix")
 
 
@@ -131,7 +131,7 @@ def vocabulary_query(evidence: Evidence) -> Seen:
     exchange = evidence.call("vocabulary_query")
     if not accepted(exchange):
         return Seen(False, exchange.error_text)
-    output = exchange.json["output"]
+    output = exchange.output
     return Seen(output["status"] == "OK" and len(output["vocabulary"]) == 1, compact(output))
 
 

@@ -23,13 +23,13 @@ def _outputs(evidence: Evidence) -> list[dict[str, Any]]:
     task = evidence.task("main")
     if not task.queries:
         raise Unseen("the task was not queried")
-    return [query.json["output"] for query in task.queries]
+    return [query.output for query in task.queries]
 
 
 def _while_running(evidence: Evidence) -> list[dict[str, Any]]:
     """The outputs of all queries of tasks that had not ended then."""
     queries: list[Exchange] = [query for task in evidence.tasks.values() for query in task.queries]
-    outputs = [query.json["output"] for query in queries if not wire.parse_task(query.body).status.ended]
+    outputs = [query.output for query in queries if not wire.parse_task(query.body).status.ended]
     if not outputs:
         raise Unseen("no task was seen before its end")
     return outputs
@@ -44,7 +44,7 @@ def unknown_task(evidence: Evidence) -> Seen:
     exchange = evidence.call("unknown_task")
     if not accepted(exchange):
         return Seen(False, exchange.error_text)
-    return Seen(exchange.json["output"]["task_status"] == "UNKNOWN", compact(exchange.json["output"]["task_status"]))
+    return Seen(exchange.output["task_status"] == "UNKNOWN", compact(exchange.output["task_status"]))
 
 
 @subject.check(
@@ -85,7 +85,7 @@ def results_at_the_end(evidence: Evidence) -> Seen:
 )
 def file_count(evidence: Evidence) -> Seen:
     outputs = _while_running(evidence)
-    without = [output for output in outputs if not isinstance(output.get("task_metrics", {}).get("TOTAL"), int)]
+    without = [output for output in outputs if not isinstance((output.get("task_metrics") or {}).get("TOTAL"), int)]
     return Seen(not without, f"in {len(outputs) - len(without)} of {len(outputs)} queries before the end")
 
 
@@ -198,7 +198,7 @@ def file_url_echo(evidence: Evidence) -> Seen:
 )
 def usage_unit(evidence: Evidence) -> Seen:
     task = evidence.task("main")
-    usage = task.ended.usage_s
+    usage = task.ended.usage.seconds
     if usage is None:
         return Seen(False, f"no seconds: {compact(task.queries[-1].json.get('usage'))}")
     return Seen(MIN_SPEECH_S <= usage <= FEMALE_S + MALE_S, f"{usage} for recordings of 3.8 s and 4.7 s")
@@ -211,7 +211,7 @@ def usage_unit(evidence: Evidence) -> Seen:
 )
 def failed_files_free(evidence: Evidence) -> Seen:
     task = evidence.task("hundred")
-    usage = task.ended.usage_s
+    usage = task.ended.usage.seconds
     if usage is None:
         raise Unseen("no usage")
     return Seen(usage <= FEMALE_S, f"{usage} s for one recording of 3.8 s and 99 absent files")

@@ -4,6 +4,7 @@ import re
 from datetime import datetime
 from urllib.parse import parse_qs, urlsplit
 
+from app.catalogue.sensevoice import EMOTIONS, EVENTS
 from app.certify.evidence import Evidence, Unseen, Watched
 from app.certify.registry import Seen, Subject
 from app.dashscope import wire
@@ -13,7 +14,6 @@ from app.errors import GatewayError
 from app.poller.assignment import is_of
 from app.poller.list_matching import BEIJING
 from app.transcripts.normalise import normalise
-from app.transcripts.sensevoice_tags import EMOTIONS, EVENTS
 
 subject = Subject()
 _DAY_S = 24 * 3600

@@ -17,7 +17,7 @@ def submit_accepted(evidence: Evidence) -> Seen:
     task = evidence.task("main")
     if not accepted(task.submit):
         return Seen(False, task.submit.error_text)
-    return Seen(task.task_id is not None, compact(task.submit.json.get("output")))
+    return Seen(task.task_id is not None, compact(task.submit.output))
 
 
 @subject.check(

@@ -46,8 +46,7 @@ async def probe_vocabulary(session: Session) -> None:
     with session.probing("vocabulary_create", *names):
         create = {"target_model": MODEL, "prefix": PREFIX, "vocabulary": _WORDS}
         created = calls["vocabulary_create"] = await _customize(session, "create_vocabulary", **create)
-        output = created.json.get("output")
-        vocabulary_id = output.get("vocabulary_id") if isinstance(output, dict) else None
+        vocabulary_id = created.output.get("vocabulary_id") if created.failure is None else None
         if not isinstance(vocabulary_id, str):
             raise Unseen("no list was created")
         session.vocabularies.append(vocabulary_id)
