@@ -8,7 +8,7 @@ from app.certify.evidence import Evidence, Exchange, Unseen, accepted, compact
 from app.certify.probes.session import FEMALE_S, MALE_S
 from app.certify.registry import Seen, Subject
 from app.dashscope import wire
-from app.dashscope.failures import FailureKind, classify_file
+from app.dashscope.failures import classify_file
 from app.poller.assignment import assign
 from app.poller.list_matching import BEIJING, CLOCK_SKEW
 
@@ -141,9 +141,9 @@ def mixed_outcomes(evidence: Evidence) -> Seen:
     items = evidence.task("main").ended.items
     failed = [item for item in items if item.code is not None]
     links = sum(item.transcription_url is not None for item in items)
-    known = [classify_file(item.code, item.message).kind for item in failed]
+    codes = [classify_file(item.code, item.message).code for item in failed]
     text = f"{links} of {len(items)} with a result, failed: {', '.join(str(item.code) for item in failed) or 'none'}"
-    return Seen(links == 2 and known == [FailureKind.PERMANENT], text)
+    return Seen(links == 2 and codes == ["file_unreachable"], text)
 
 
 @subject.check(
