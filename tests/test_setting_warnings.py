@@ -45,11 +45,11 @@ def test_key_in_clear_is_warned_about(url: str, is_safe: bool) -> None:
 
 
 def test_misspelt_variables_are_named_with_the_nearest_setting() -> None:
-    found = warnings(SAFE | KEY, DASHSCOPE_BEIJNG_API_KEY="sk-2", DASHSCOPE_X="1", POSTGRES_USER="asr")
+    found = warnings(SAFE | KEY, DASHSCOPE_BEIJNG_API_KEY="sk-2", DASHSCOPE_ZZZZZZZZZZZZ="1", POSTGRES_USER="asr")
     no_effect = "is not a setting of the gateway and has no effect"
     assert found == [
         f"DASHSCOPE_BEIJNG_API_KEY {no_effect}: did you mean DASHSCOPE_BEIJING_API_KEY?",
-        f"DASHSCOPE_X {no_effect}",
+        f"DASHSCOPE_ZZZZZZZZZZZZ {no_effect}",
     ]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from app.commands.start import start
+from app.settings import load_settings
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -49,19 +50,32 @@ def revoke_client(
     cancel_jobs: Annotated[
         bool, typer.Option("--cancel-jobs", help="Cancel all jobs of the client, also if it is revoked already.")
     ] = False,
+    delete_vocabularies: Annotated[
+        bool,
+        typer.Option("--delete-vocabularies", help="Delete its hot-word lists, also if it is revoked already."),
+    ] = False,
 ) -> None:
     """Revoke the client's token permanently. Its webhook deliveries end.
 
-    Its jobs continue, and are billed, unless --cancel-jobs is given. The built-in client `default` gets a new token
-    at the next start.
+    Its jobs continue, and are billed, unless --cancel-jobs is given. Its hot-word lists stay, and count for the limit
+    of their accounts, unless --delete-vocabularies is given. The built-in client `default` gets a new token at the
+    next start.
     """
     from app.clients import service
     from app.queue import revocation
+    from app.vocabularies.lists import delete_lists_of_revoked
 
-    canceled = _with_sessions(lambda sessions: revocation.revoke_client(sessions, name, cancel_jobs=cancel_jobs))
+    canceled = _with_sessions(
+        lambda sessions: revocation.revoke_client(
+            sessions, name, cancel_jobs=cancel_jobs, may_be_revoked=delete_vocabularies
+        )
+    )
     print(f"The token of the client {name} is revoked.")
     if cancel_jobs:
         print(f"Jobs canceled: {canceled}.")
+    if delete_vocabularies:
+        deleted = _with_sessions(lambda sessions: delete_lists_of_revoked(load_settings(), sessions, name))
+        print(f"Hot-word lists deleted: {deleted}.")
     if name == service.DEFAULT_CLIENT:
         print("The next start of `serve` generates a new token, or needs a new API_TOKEN if that is set.")
 

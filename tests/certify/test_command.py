@@ -92,11 +92,12 @@ async def test_a_signal_cancels_what_still_waits(tmp_path: Path, number: signal.
     async with serving_sandbox(SandboxConfig(queue_s=600)) as upstream:
         variables = upstream.settings | {"DATA_DIR": str(tmp_path)}
         async with running("certify", "--region", "beijing", **variables) as certify, asyncio.timeout(PATIENCE_S):
-            while not upstream.state.tasks:
+            # After a second submit certify knows the id of the first task.
+            while len(upstream.state.tasks) < 2:
                 assert certify.process.returncode is None, certify.stderr
                 await asyncio.sleep(0.05)
             assert await certify.stop(number) != 0
-        tasks = upstream.state.tasks.values()
-        assert tasks
-        assert all(task.canceled_at is not None for task in tasks)
+        *known, _last = upstream.state.tasks.values()  # the response to the last submit may have been lost
+        assert known
+        assert all(task.canceled_at is not None for task in known)
         assert "Traceback" not in certify.stderr
