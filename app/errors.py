@@ -208,6 +208,12 @@ class ClientExists(Conflict):
     code = "client_exists"
 
 
+class TranscriptUnreadable(Conflict):
+    """The transcript has the bytes of upstream's result, which are no result document, and so no other form."""
+
+    code = "transcript_unreadable"
+
+
 class JobFinal(Conflict):
     code = "job_final"
 

@@ -27,6 +27,10 @@ PROBLEMS: dict[str, str] = {
     "client_exists": "An active client has that name. Revoke it first, or choose another name.",
     "job_final": "The job is final, so there is nothing to cancel.",
     "job_not_final": "Only a final job can be deleted. Cancel the job first, or wait.",
+    "transcript_unreadable": (
+        "What DashScope returned as the result is no result document, so its file failed with `result_unreadable`. Only"
+        " `GET /v1/transcripts/{id}/raw` has the bytes."
+    ),
     "nothing_to_retry": "No file of the job failed or was canceled.",
     "vocabulary_limit": (
         "The accounts have as many hot-word lists as DashScope allows, ten each over all clients and models. "
@@ -157,7 +161,15 @@ FILE_ERRORS: dict[str, tuple[str, str]] = {
         ),
     ),
     "result_too_large": ("no", "The result is larger than the gateway stores."),
-    "result_unreadable": ("yes", "What DashScope returned as the result could not be parsed, after several tries."),
+    "result_unreadable": (
+        "depends",
+        (
+            "What DashScope returned as the result is no result document. The bytes are kept: `transcript_id` names a"
+            " transcript that has `/raw` and no other form. Retryable if the bytes may be damaged or temporary, such as"
+            " half a document or a page of HTML, which the gateway fetches several times; not retryable if they are"
+            " complete JSON of another form. A retry is billed again."
+        ),
+    ),
     "upload_expired": (
         "no",
         (

@@ -94,6 +94,7 @@ PROBLEM_TYPES: dict[type[errors.GatewayError], ProblemType] = {
     errors.ClientExists: ProblemType(409, "A client has that name already"),
     errors.JobFinal: ProblemType(409, "The job is already final"),
     errors.JobNotFinal: ProblemType(409, "The job is not final yet"),
+    errors.TranscriptUnreadable: ProblemType(409, "The transcript has no form but its raw bytes"),
     errors.NothingToRetry: ProblemType(409, "The job has no file to retry"),
     errors.VocabularyLimit: ProblemType(409, "The accounts have no room for another hot-word list"),
     errors.BodyTooLarge: ProblemType(413, "The body is too large"),

@@ -8,6 +8,7 @@ from app.dashscope.result_files import FetchFailed, FetchFailureKind
 from app.dashscope.wire import FileOutcome, TaskSnapshot, TaskStatus
 from app.poller.assignment import assign
 from app.queue.polling import TaskFile
+from app.transcripts.normalise import UnreadableResult
 
 # A file that failed because of upstream's engine is submitted once more. Failed files are not billed.
 MAX_ATTEMPTS = 2
@@ -124,9 +125,12 @@ def after_fetch(error: FetchFailed, file: TaskFile, *, ended_s: float) -> Failed
             return Failed(Failure(FailureKind.PERMANENT, "result_too_large", error.detail))
 
 
-def after_reading(detail: str, file: TaskFile, *, ended_s: float) -> Failed | Wait:
+def after_reading(error: UnreadableResult, file: TaskFile, *, ended_s: float) -> Failed | Wait:
     """The outcome of a file whose result was fetched but is not a result document."""
-    return _give_up_or_wait(file, ended_s, Failure(FailureKind.TRANSIENT, "result_unreadable", detail))
+    message = f"DashScope's result cannot be read: {error}. Its bytes are kept as the raw form of the transcript."
+    if error.is_final:
+        return Failed(Failure(FailureKind.PERMANENT, "result_unreadable", message))
+    return _give_up_or_wait(file, ended_s, Failure(FailureKind.TRANSIENT, "result_unreadable", message))
 
 
 def after_other_name(file: TaskFile, *, ended_s: float) -> Failed | Wait:

@@ -8,11 +8,14 @@ results.
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypedDict
+from uuid import UUID
 
 import orjson
 
 from app.catalogue import MODELS, Recognised, bill_by_duration
 from app.dashscope.client import DashScope
+from app.dashscope.failures import Failure
 from app.dashscope.result_files import MAX_RESULT_BYTES, FetchFailed, FetchFailureKind, fetch_result
 from app.dashscope.wire import FileOutcome, parse_result_url
 from app.poller.assignment import is_of
@@ -31,7 +34,7 @@ from app.poller.outcomes import (
 from app.queue.polling import PolledTask, TaskFile
 from app.queue.results import Result
 from app.transcripts.normalise import Document, UnreadableResult, empty_document, normalise
-from app.transcripts.storage import prepare_transcript
+from app.transcripts.storage import prepare_transcript, prepare_unreadable
 
 # Speech of an hour. Converting it takes 40 ms.
 SMALL_BYTES = 1024 * 1024
@@ -39,6 +42,16 @@ SMALL_BYTES = 1024 * 1024
 BATCH = 10
 
 FetchedFile = tuple[TaskFile, Result | Wait]
+
+
+class _Stored(TypedDict):
+    raw: bytes
+    client_id: UUID
+    job_id: UUID
+    file_index: int
+    file_url: str
+    model: str
+    region: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,15 +139,18 @@ class ResultFetcher:
         return await fetch_result(self._context.results_http, url, base_url=self._base_url, max_bytes=max_bytes)
 
     async def _convert(self, task: PolledTask, file: TaskFile, raw: bytes, usage_s: int | None) -> Result | Wait:
+        if MODELS[task.model].input_style == "file_url":
+            # The response to a query names no file for these models; only the result does.
+            named = await asyncio.to_thread(parse_result_url, raw)
+            if not is_of(file.sent_as, named):
+                return _without_result(file, after_other_name(file, ended_s=task.ended_s))
         try:
-            if MODELS[task.model].input_style == "file_url":
-                # The response to a query names no file for these models; only the result does.
-                named = await asyncio.to_thread(parse_result_url, raw)
-                if not is_of(file.sent_as, named):
-                    return _without_result(file, after_other_name(file, ended_s=task.ended_s))
             return await asyncio.to_thread(self._transcribed, task, file, raw, usage_s)
         except UnreadableResult as error:
-            return _without_result(file, after_reading(str(error), file, ended_s=task.ended_s))
+            outcome = after_reading(error, file, ended_s=task.ended_s)
+        if isinstance(outcome, Wait):
+            return outcome
+        return await asyncio.to_thread(self._unreadable, task, file, raw, outcome.failure)
 
     def _transcribed(self, task: PolledTask, file: TaskFile, raw: bytes, usage_s: int | None) -> Result:
         document = normalise(raw, file_url=file.url, family=MODELS[task.model].family.value)
@@ -144,20 +160,28 @@ class ResultFetcher:
             document = replace(document, audio_duration_ms=usage_s * 1000)
         return self._succeeded(task, file, raw, document)
 
+    def _unreadable(self, task: PolledTask, file: TaskFile, raw: bytes, failure: Failure) -> Result:
+        """A failed file with the bytes that were paid for."""
+        return Result(file, "failed", transcript=prepare_unreadable(**_stored(task, file, raw)), failure=failure)
+
     def _succeeded(self, task: PolledTask, file: TaskFile, raw: bytes, document: Document) -> Result:
-        transcript = prepare_transcript(
-            raw=raw,
-            document=document,
-            client_id=file.client_id,
-            job_id=file.job_id,
-            file_index=file.index,
-            file_url=file.url,
-            model=task.model,
-            region=task.region,
-        )
+        transcript = prepare_transcript(document=document, **_stored(task, file, raw))
         audio = Recognised(transcript.audio_duration_ms, document.channels, has_text=bool(document.text.strip()))
         price = MODELS[task.model].regions[self._upstream.account.region]
         return Result(file, "succeeded", transcript=transcript, audio=audio, bill=bill_by_duration(price, audio))
+
+
+def _stored(task: PolledTask, file: TaskFile, raw: bytes) -> _Stored:
+    """The columns of a transcript that do not depend on its document."""
+    return {
+        "raw": raw,
+        "client_id": file.client_id,
+        "job_id": file.job_id,
+        "file_index": file.index,
+        "file_url": file.url,
+        "model": task.model,
+        "region": task.region,
+    }
 
 
 def _without_result(file: TaskFile, outcome: Failed | Wait) -> Result | Wait:

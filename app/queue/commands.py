@@ -160,7 +160,7 @@ _RETRY_FILES = text("""
     ), queued AS (
         UPDATE files SET status = 'queued', task_id = NULL, not_before = NULL, queued_at = now(), finished_at = NULL,
             error_code = NULL, error_message = NULL, error_retryable = NULL, error_upstream_code = NULL,
-            result_failures = 0
+            result_failures = 0, transcript_id = NULL
         FROM chosen WHERE files.job_id = chosen.job_id AND files.index = chosen.index
         RETURNING chosen.status
     )

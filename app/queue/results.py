@@ -29,7 +29,8 @@ MAX_RESUBMIT_AFTER_S = 600.0
 class Result:
     """The new status of a file: `succeeded` with a transcript, `failed` with a failure, `queued` for a new task.
 
-    With a transcript, `audio` is what was recognised, and `bill` its bill by the duration of the audio.
+    With a transcript of speech, `audio` is what was recognised, and `bill` its bill by the duration of the audio.
+    An unreadable result has a failure, and a transcript that has only the raw bytes.
     """
 
     file: TaskFile
@@ -117,7 +118,10 @@ def _columns(results: Sequence[Result]) -> dict[str, list[Any]]:
         "indexes": [result.file.index for result in results],
         "statuses": [result.status for result in results],
         "transcript_ids": [transcript.id if transcript else None for transcript in transcripts],
-        "durations": [transcript.audio_duration_ms if transcript else None for transcript in transcripts],
+        "durations": [
+            result.transcript.audio_duration_ms if result.transcript and result.status == "succeeded" else None
+            for result in results
+        ],
         "codes": [failure.code if failure else None for failure in failures],
         "messages": [failure.message if failure else None for failure in failures],
         "retryables": [failure.retryable if failure else None for failure in failures],

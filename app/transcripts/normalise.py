@@ -13,15 +13,16 @@ from uuid import UUID
 import msgspec
 import orjson
 
+from app.json_repair import repair, replace_lone_surrogates
 from app.transcripts import sensevoice_tags
 from app.transcripts.sanitise import (
     UnreadableResult,
-    integer,
-    refuse_depth,
+    limit_depth,
+    milliseconds,
     remove_tags,
     repair_sentence,
-    replace_lone_surrogates,
     text_of,
+    whole_number,
 )
 from app.transcripts.seekable_gzip import GzipWriter, Written
 from app.transcripts.text import join, stated_duration
@@ -50,10 +51,10 @@ class NormalisedChannel:
     sensevoice: bool = False
 
     def sentences(self) -> Iterator[dict[str, Any]]:
-        """The sentences, each checked and repaired during iteration. Raises UnreadableResult."""
+        """The sentences, each repaired during iteration."""
         end = 0
         for raw in self.raw_sentences:
-            sentence = _loads(raw)
+            sentence = _loads_object(raw)
             repair_sentence(sentence, before=end)
             end = sentence["end_time"]
             if self.sensevoice:
@@ -80,7 +81,7 @@ class Document:
 
     @property
     def transcripts(self) -> list[dict[str, Any]]:
-        """The whole document at once, for short documents. Raises UnreadableResult."""
+        """The whole document at once, for short documents."""
         return [{**part.fields, "sentences": list(part.sentences())} for part in self.channel_transcripts]
 
 
@@ -93,14 +94,18 @@ class SentenceSink(Protocol):
 
 
 def normalise(raw: bytes, *, file_url: str, family: str) -> Document:
-    """Parse the outline of a result. Raises only UnreadableResult, and so do the sentences later.
+    """Parse the outline of a result. Raises only UnreadableResult; the sentences, parsed later, raise nothing.
 
-    Unknown keys stay in their place, except at the top level, where only the raw bytes have them.
+    Unknown keys stay in their place, except at the top level, where only the raw bytes have them. A value of a wrong
+    kind counts as missing.
     """
-    result = _outline(replace_lone_surrogates(raw))
-    channels = [
-        _normalised_channel(transcript, sensevoice=family == "sensevoice") for transcript in result.pop("transcripts")
-    ]
+    try:
+        result = _outline(raw)
+        transcripts = _channels_of(result)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        # `from None`: the parser's exception contains the document.
+        raise UnreadableResult(f"the result is no JSON ({len(raw)} bytes)") from None
+    channels = [_normalised_channel(each, sensevoice=family == "sensevoice") for each in transcripts]
     properties = _properties(result, channels)
     text = "\n".join(part.fields["text"] for part in channels if part.fields["text"])
     return Document(file_url, properties, channels, text, stated_duration(properties))
@@ -122,10 +127,7 @@ def write_document(
     created_at: datetime,
     segments: SentenceSink | None = None,
 ) -> Written:
-    """Write the JSON body of `GET /v1/transcripts/{id}`: UTF-8, compact, keys in the documented order.
-
-    Raises UnreadableResult at the first sentence that cannot be read.
-    """
+    """Write the JSON body of `GET /v1/transcripts/{id}`: UTF-8, compact, keys in the documented order."""
     head = {
         "id": id,
         "job_id": job_id,
@@ -151,72 +153,92 @@ def write_document(
     return writer.finish(b"]}")
 
 
-def _outline(raw: bytes) -> dict[str, Any]:
-    """The top level, with `transcripts` as dictionaries of unparsed values."""
+def _outline(raw: bytes) -> dict[str, msgspec.Raw]:
+    """The unparsed values of the top level. Raises UnreadableResult, or as `_members`."""
+    text = replace_lone_surrogates(raw).removeprefix(b"\xef\xbb\xbf")
     try:
-        top = msgspec.json.decode(raw.removeprefix(b"\xef\xbb\xbf"), type=msgspec.Raw)
-        result = _members(top, "the result is no JSON object")
-        entries = _transcript_entries(result)
-        transcripts = [_members(item, "transcripts is no list of objects") for item in entries]
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        # `from None`: the parser's exception contains the document.
-        raise UnreadableResult(f"the result is no JSON ({len(raw)} bytes)") from None
-    return {key: _loads(value) for key, value in result.items()} | {"transcripts": transcripts}
+        top = msgspec.json.decode(text, type=msgspec.Raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        top = msgspec.json.decode(repair(text), type=msgspec.Raw)
+    result = _members(top)
+    if result is None:
+        raise UnreadableResult("the result is no JSON object", is_final=True)
+    return result
 
 
-def _transcript_entries(result: dict[str, msgspec.Raw]) -> list[msgspec.Raw]:
-    """The entries of `transcripts`. null, which upstream sends for silence, has none."""
+def _channels_of(result: Mapping[str, msgspec.Raw]) -> list[dict[str, msgspec.Raw]]:
+    """The entries of `transcripts` that are objects. null, which upstream sends for silence, has none.
+
+    Raises UnreadableResult, or as `_members`.
+    """
     if "transcripts" not in result:
         raise UnreadableResult("the result has no transcripts")
-    listed = result.pop("transcripts")
-    found = [] if _begins(listed, b"n") else _objects(listed, "transcripts")
+    listed = result["transcripts"]
+    entries = [entry for entry in _items(listed) if not _begins(entry, b"n")]
+    found = [members for entry in entries if (members := _members(entry)) is not None]
+    if not found and (entries or not _begins(listed, b"[n")):
+        raise UnreadableResult("transcripts is no list of objects", is_final=True)
     if len(found) > MAX_CHANNELS:
-        raise UnreadableResult(f"the result has {len(found)} channels; at most {MAX_CHANNELS} are possible")
+        message = f"the result has {len(found)} channels; at most {MAX_CHANNELS} are possible"
+        raise UnreadableResult(message, is_final=True)
     return found
 
 
-def _members(value: msgspec.Raw, otherwise: str) -> dict[str, msgspec.Raw]:
+def _members(value: msgspec.Raw) -> dict[str, msgspec.Raw] | None:
+    """The unparsed members of an object. None for any other value. Raises DecodeError and RecursionError."""
     if not _begins(value, b"{"):
-        _loads(value)
-        raise UnreadableResult(otherwise)
-    return msgspec.json.decode(value, type=dict[str, msgspec.Raw])
+        return None
+    try:
+        return msgspec.json.decode(value, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return msgspec.json.decode(repair(bytes(value)), type=dict[str, msgspec.Raw])
 
 
-def _objects(value: msgspec.Raw, name: str) -> list[msgspec.Raw]:
-    if not _begins(value, b"["):
-        raise UnreadableResult(f"{name} is no list of objects")
-    items = msgspec.json.decode(value, type=list[msgspec.Raw])
-    if not all(_begins(item, b"{") for item in items):
-        raise UnreadableResult(f"{name} is no list of objects")
-    return items
+def _items(value: msgspec.Raw | None) -> list[msgspec.Raw]:
+    """The unparsed items of a list. None for any other value."""
+    return msgspec.json.decode(value, type=list[msgspec.Raw]) if value is not None and _begins(value, b"[") else []
 
 
-def _begins(value: msgspec.Raw, bracket: bytes) -> bool:
-    return memoryview(value)[:1] == bracket
+def _begins(value: msgspec.Raw, characters: bytes) -> bool:
+    """Whether the JSON of a value begins with one of these characters."""
+    return bytes(memoryview(value)[:1]) in characters
 
 
 def _loads(value: msgspec.Raw) -> Any:
+    """The value, or None where even repair does not make it readable."""
     try:
         return orjson.loads(memoryview(value))
     except ValueError:
-        raise UnreadableResult(f"the result is no JSON (in {len(memoryview(value))} bytes of it)") from None
+        pass
+    try:
+        return orjson.loads(repair(bytes(value)))
+    except ValueError:
+        return None
+
+
+def _loads_object(value: msgspec.Raw) -> dict[str, Any]:
+    found = _loads(value)
+    return found if isinstance(found, dict) else {}
 
 
 def _normalised_channel(transcript: dict[str, msgspec.Raw], *, sensevoice: bool) -> NormalisedChannel:
-    raw = transcript.get("sentences", msgspec.Raw(b"[]"))
-    # null and any other empty value stand for no sentences.
-    sentences = _objects(raw, "sentences") if _begins(raw, b"[") or _loads(raw) else []
+    sentences = [item for item in _items(transcript.get("sentences")) if _begins(item, b"{")]
     fields = {key: [] if key == "sentences" else _loads(value) for key, value in transcript.items()}
     fields.setdefault("sentences", [])
-    refuse_depth(fields)
-    if "channel_id" in fields:
-        fields["channel_id"] = integer(fields["channel_id"], "channel_id")
+    limit_depth(fields)
+    if (number := whole_number(fields.get("channel_id"))) is None:
+        fields.pop("channel_id", None)
+    else:
+        fields["channel_id"] = number
+    if "content_duration_in_milliseconds" in fields:
+        fields["content_duration_in_milliseconds"] = milliseconds(fields["content_duration_in_milliseconds"])
     part = NormalisedChannel(fields, sentences, sensevoice)
     whole = text_of(fields, "text")
     if whole is None:
-        fields["text"] = join(sentence["text"] for sentence in part.sentences())
+        whole = join(sentence["text"] for sentence in part.sentences())
     elif sensevoice:
-        fields["text"] = sensevoice_tags.strip_other_tags(sensevoice_tags.clean(whole))
+        whole = sensevoice_tags.strip_other_tags(sensevoice_tags.clean(whole))
+    fields["text"] = whole
     return part
 
 
@@ -229,7 +251,7 @@ def _around_sentences(fields: dict[str, Any]) -> tuple[bytes, bytes]:
     return before.removesuffix(b"]}"), b"]" + (b"," + after[1:] if len(after) > 2 else b"}")
 
 
-def _properties(result: dict[str, Any], channels: list[NormalisedChannel]) -> dict[str, Any]:
+def _properties(result: Mapping[str, msgspec.Raw], channels: list[NormalisedChannel]) -> dict[str, Any]:
     """The upstream's `properties`, or for qwen3 its `audio_info` under the names of the other families."""
     properties = _mapping(result, "properties")
     audio = _mapping(result, "audio_info")
@@ -241,14 +263,10 @@ def _properties(result: dict[str, Any], channels: list[NormalisedChannel]) -> di
             "original_sampling_rate": audio.get("sample_rate"),
         }
         properties = {key: value for key, value in renamed.items() if value is not None} | properties
-    refuse_depth(properties)
+    limit_depth(properties)
     return properties
 
 
-def _mapping(result: dict[str, Any], key: str) -> dict[str, Any]:
+def _mapping(result: Mapping[str, msgspec.Raw], key: str) -> dict[str, Any]:
     value = result.get(key)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise UnreadableResult(f"{key} is no object")
-    return value
+    return _loads_object(value) if value is not None and _begins(value, b"{") else {}

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.clients.models import Client
 from app.db import COMMAND_TIMEOUT_S, CompiledQuery, Sessions, raw_connection, transaction
-from app.errors import NotFound
+from app.errors import NotFound, TranscriptUnreadable
 from app.search.filters import TranscriptFilters
 from app.transcripts.models import Transcript, TranscriptBody
 
@@ -143,13 +143,13 @@ async def list_transcripts(
 
 
 async def find_body(bodies: StoredBodies, client_id: UUID, transcript_id: UUID, kind: BodyKind) -> StoredBody:
-    """One statement. Raises NotFound, also for the transcript of another client."""
+    """One statement. Raises NotFound, also for the transcript of another client, and TranscriptUnreadable."""
     body, _ = await _find(bodies, client_id, transcript_id, kind)
     return body
 
 
 async def find_document(bodies: StoredBodies, client_id: UUID, transcript_id: UUID) -> tuple[StoredBody, bytes]:
-    """The document and its packed index. One statement. Raises NotFound, as `find_body` does."""
+    """The document and its packed index. One statement. Raises as `find_body`."""
     return await _find(bodies, client_id, transcript_id, "document", TranscriptBody.document_index)
 
 
@@ -166,17 +166,29 @@ async def _find(
         found = (await session.execute(query.join(Transcript).where(*_own(client_id, transcript_id)))).one_or_none()
     if found is None:
         raise transcript_not_found(transcript_id)
+    _require_document(transcript_id, kind, found[1])
     body = StoredBody(bodies, transcript_id, kind, found[0], found[1], found[2], first or found[3], found[4])
     return body, found[-1]
 
 
 async def find_sha256(session: AsyncSession, client_id: UUID, transcript_id: UUID, kind: BodyKind) -> bytes:
-    """The hash of the body's contents, without the contents. One statement. Raises NotFound, as `find_body` does."""
-    _, sha256, _ = _BODY_COLUMNS[kind]
-    found = await session.scalar(select(sha256).join(Transcript).where(*_own(client_id, transcript_id)))
+    """The hash of the body's contents, without the contents. One statement. Raises as `find_body`."""
+    _, sha256, size_bytes = _BODY_COLUMNS[kind]
+    query = select(sha256, size_bytes).join(Transcript).where(*_own(client_id, transcript_id))
+    found = (await session.execute(query)).one_or_none()
     if found is None:
         raise transcript_not_found(transcript_id)
-    return found
+    _require_document(transcript_id, kind, found[1])
+    sha256_found: bytes = found[0]
+    return sha256_found
+
+
+def _require_document(transcript_id: UUID, kind: BodyKind, size_bytes: int) -> None:
+    """Raises TranscriptUnreadable for the document of an unreadable result."""
+    if kind == "document" and size_bytes == 0:
+        raise TranscriptUnreadable(
+            f"What DashScope returned for transcript {transcript_id} is no result document; /raw has its bytes."
+        )
 
 
 async def find_owner(session: AsyncSession, transcript_id: UUID) -> tuple[UUID, bytes] | None:

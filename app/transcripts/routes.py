@@ -15,7 +15,7 @@ from app.api.parameters import DIGITS
 from app.api.problems import responses
 from app.clients.authentication import AuthenticatedRoute, ClientDep
 from app.db import transaction
-from app.errors import Fault, InvalidCursor, InvalidRequest, NotFound
+from app.errors import Fault, InvalidCursor, InvalidRequest, NotFound, TranscriptUnreadable
 from app.search.filters import TranscriptQueryDep
 from app.transcripts import queries
 from app.transcripts.document_reader import SentenceFilters, SentencePosition, StoredDocument, find_sentences
@@ -103,7 +103,7 @@ def document_responses(media_type: str | None = None, example: str = "") -> dict
     ok = {**ETAG_RESPONSES[200], **({"content": content} if content else {})}
     if content:
         ok["headers"] = {**ok["headers"], "Content-Disposition": _FILE_NAME}
-    return {**ETAG_RESPONSES, 200: ok, **responses(NotFound)}
+    return {**ETAG_RESPONSES, 200: ok, **responses(NotFound, TranscriptUnreadable)}
 
 
 # FastAPI leaves the part of a docstring after a form feed out of OpenAPI. It says how many statements a request costs;
@@ -164,7 +164,8 @@ async def get_transcript(
     summary="Get the upstream's result document unchanged",
     response_class=Response,
     responses={
-        **document_responses(),
+        **ETAG_RESPONSES,
+        **responses(NotFound),
         200: {**ETAG_RESPONSES[200], "content": {"application/json": {"schema": {"type": "object"}, "example": _RAW}}},
     },
 )
@@ -172,6 +173,8 @@ async def get_transcript_raw(
     request: Request, transcript_id: UUID, client: ClientDep, bodies: StoredBodiesDep
 ) -> Response:
     """The bytes that upstream sent. Their form differs between model families and may change with upstream.
+
+    Also the bytes of a result that is no document: its file failed with `result_unreadable`, and they may not be JSON.
     \f
     Statements as getTranscript.
     """

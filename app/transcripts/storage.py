@@ -19,10 +19,12 @@ from app.search.indexing import insert_segments
 from app.search.segments import PreparedSegment, Segments
 from app.transcripts.models import Transcript, TranscriptBody
 from app.transcripts.normalise import Document, write_document
-from app.transcripts.seekable_gzip import GzipWriter, Written, pack
+from app.transcripts.seekable_gzip import GzipWriter, Index, Span, Written, pack
 
 # Documents up to this size are compressed at level 6.
 _SMALL_BYTES = 1024 * 1024
+# The document of an unreadable result: its size of 0 bytes tells it apart, because JSON has at least one.
+_NO_DOCUMENT = Written(b"", hashlib.sha256(b"").digest(), 0, Index(Span(0, 0, 0, 0), []), None)
 # Transcripts from before there was search: each may be of twelve hours, so a call stops at either limit.
 _OLD_BATCH = 20
 _OLD_S = 1.0
@@ -68,7 +70,7 @@ def prepare_transcript(
 ) -> PreparedTranscript:
     """Convert and compress a result: 0.4 s for 12 hours of audio. Call it in a thread and outside of transactions.
 
-    The document contains its id and `created_at`, so both are made here. Raises UnreadableResult.
+    The document contains its id and `created_at`, so both are made here.
     """
     transcript_id, created_at = new_id(), datetime.now(UTC)
     segments = Segments()
@@ -96,6 +98,26 @@ def prepare_transcript(
         raw=_compress(raw),
         document=written,
         segments=segments.finish(),
+    )
+
+
+def prepare_unreadable(
+    *, raw: bytes, client_id: UUID, job_id: UUID, file_index: int, file_url: str, model: str, region: str
+) -> PreparedTranscript:
+    """A transcript of bytes that are no result document. It has `/raw` and no document."""
+    return PreparedTranscript(
+        id=new_id(),
+        client_id=client_id,
+        job_id=job_id,
+        file_index=file_index,
+        file_url=file_url,
+        model=model,
+        region=region,
+        audio_duration_ms=0,
+        created_at=datetime.now(UTC),
+        raw=_compress(raw),
+        document=_NO_DOCUMENT,
+        segments=[],
     )
 
 

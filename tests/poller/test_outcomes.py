@@ -22,6 +22,7 @@ from app.poller.outcomes import (
     outcomes,
 )
 from app.queue.polling import TaskFile
+from app.transcripts.normalise import UnreadableResult
 
 JOB = UUID(int=1)
 LONG_AGO = 3600.0
@@ -164,7 +165,15 @@ def test_foreign_result_host_fails_the_file_at_once() -> None:
 
 @pytest.mark.parametrize(("failures", "ended_s", "final"), [(0, LONG_AGO, False), (5, 1.0, False), (5, 31.0, True)])
 def test_unreadable_result_is_retried_often_and_long_enough(failures: int, ended_s: float, final: bool) -> None:
-    outcome = after_reading("no JSON", file(0, "u", result_failures=failures), ended_s=ended_s)
+    outcome = after_reading(UnreadableResult("no JSON"), file(0, "u", result_failures=failures), ended_s=ended_s)
     assert isinstance(outcome, Failed) is final
     if isinstance(outcome, Wait):
         assert outcome.counted
+    else:
+        assert (outcome.failure.code, outcome.failure.retryable) == ("result_unreadable", True)
+
+
+def test_json_that_is_no_document_fails_the_file_at_once() -> None:
+    outcome = after_reading(UnreadableResult("no object", is_final=True), file(0, "u"), ended_s=0)
+    assert isinstance(outcome, Failed)
+    assert (outcome.failure.code, outcome.failure.retryable) == ("result_unreadable", False)

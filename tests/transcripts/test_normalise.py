@@ -1,5 +1,6 @@
 import gzip
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.transcripts import schemas
 from app.transcripts.normalise import Document, UnreadableResult, empty_document, normalise, write_document
 from app.transcripts.seekable_gzip import GzipWriter, Written
 from tests.transcripts.documents import parsed, plausible_transcripts, sample, sentence, spoken, transcript
@@ -207,48 +209,141 @@ def test_a_lone_surrogate_becomes_a_replacement_character(escaped: bytes, expect
     assert document.text == document.transcripts[0]["sentences"][0]["text"] == expected
 
 
-@pytest.mark.parametrize("value", ["", "7 60", "٣", "1e3", "9" * 20, True, [], {}, 1e300, 10**18])
-def test_a_time_that_is_no_number_is_unreadable(value: object) -> None:
-    with pytest.raises(UnreadableResult):
-        written(normalised(one_sentence(begin_time=value)))
+ODD_TIMES = ["", "soon", "7 60", "٣", "1e3", "00:00:01.200", "12s", "9" * 20, True, None, [], {}, 1e300, 10**18]
+
+
+@pytest.mark.parametrize("value", ODD_TIMES, ids=repr)
+def test_time_that_is_no_number_counts_as_missing(value: object) -> None:
+    words = [
+        {"begin_time": 2000, "end_time": value, "text": "a", "punctuation": ""},
+        {"begin_time": value, "end_time": 2500, "text": "b", "punctuation": ""},
+    ]
+    sentences = [sentence("Hi.", 0, 1000), {**sentence("ab", 0, 3000), "begin_time": value, "words": words}]
+    first, second = normalised({"transcripts": [transcript(*sentences)]}).transcripts[0]["sentences"]
+    assert second["words"] == [
+        {"begin_time": 2000, "text": "a", "punctuation": ""},
+        {"end_time": 2500, "text": "b", "punctuation": ""},
+    ]
+    assert (first["end_time"], second["begin_time"], second["end_time"]) == (1000, 1000, 3000)
+
+
+def test_end_before_the_begin_becomes_the_begin() -> None:
+    word = {"begin_time": 800, "end_time": 700, "text": "Hi", "punctuation": "."}
+    drawn = normalised(one_sentence(begin_time=600, end_time=500, words=[word])).transcripts[0]["sentences"][0]
+    assert (drawn["begin_time"], drawn["end_time"]) == (600, 600)
+    assert drawn["words"] == [{**word, "end_time": 800}]
 
 
 @pytest.mark.parametrize(
-    "raw",
+    ("key", "value", "expected"),
     [
-        b"",
-        b"<html><body>502 Bad Gateway</body></html>",
-        sample("funasr_female2_seed")[:-20],
-        b'{"transcripts": [], "text": "\xff\xfe"}',
-        b"[" * 100_000,
-        b'{"transcripts": ' + b"[" * 5_000 + b"]" * 5_000 + b"}",
-        b'{"transcripts": [{"text": "", "odd": ' + b"[" * 300 + b"]" * 300 + b"}]}",
-        b'{"transcripts": [], "properties": {"odd": ' + b"[" * 300 + b"]" * 300 + b"}}",
-        b"NaN",
-        b"[]",
-        b"null",
-        b"{}",
-        b'{"code": "InternalError", "message": "secret"}',
-        b'{"transcripts": {}}',
-        b'{"transcripts": [1]}',
-        b'{"transcripts": [], "properties": []}',
-        b'{"transcripts": [{"text": 1}]}',
-        b'{"transcripts": [{"channel_id": "left"}]}',
-        b'{"transcripts": [{"sentences": {"a": 1}}]}',
-        b'{"transcripts": [{"sentences": [[]]}]}',
-        b'{"transcripts": [{"sentences": [{"begin_time": "secret", "end_time": 1}]}]}',
-        b'{"transcripts": [{"sentences": [{"begin_time": 0, "end_time": 1, "text": []}]}]}',
-        b'{"transcripts": [{"sentences": [{"begin_time": 0, "end_time": 1, "speaker_id": []}]}]}',
-        b'{"transcripts": [{"sentences": [{"begin_time": 0, "end_time": 1, "words": "secret"}]}]}',
-        b'{"transcripts": [{"sentences": [{"begin_time": 0, "end_time": 1, "words": [{"text": 1}]}]}]}',
-        b'{"transcripts": [{"sentences": [{"begin_time": 0, "end_time": 1, "words": [{"begin_time": "x"}]}]}]}',
+        *(("text", 12, "12"), ("text", 1.5, "1.5"), ("text", True, "a。"), ("text", None, "a。"), ("text", [], "a。")),
+        *(("speaker_id", {}, None), ("speaker_id", True, None), ("speaker_id", [0], None)),
+        *(("sentence_id", "3", 3), ("sentence_id", "x", None), ("sentence_id", 2.0, 2), ("event", "BGM", None)),
+        *(("event", ["BGM", None], None), ("emotion", {"a": 1}, {"a": 1})),
     ],
     ids=repr,
 )
-def test_an_invalid_result_is_unreadable_and_not_quoted(raw: bytes) -> None:
+def test_odd_value_of_a_sentence_counts_as_missing(key: str, value: object, expected: object) -> None:
+    words = [None, {"begin_time": 0, "end_time": 9, "text": "a", "punctuation": "。"}, 7, "b", []]
+    odd = {**sentence("Hi.", 0, 1000, words=words), key: value}
+    drawn = normalised({"transcripts": [{"sentences": [odd]}]}).transcripts[0]["sentences"][0]
+    assert drawn[key] == expected
+    assert drawn["words"] == [words[1]]
+
+
+@pytest.mark.parametrize("words", [1, "secret", True, {"a": 1}])
+def test_words_that_are_no_list_are_no_words(words: object) -> None:
+    assert "words" not in normalised(one_sentence(words=words)).transcripts[0]["sentences"][0]
+
+
+def test_numbers_in_words_become_text() -> None:
+    word = {"begin_time": 0, "end_time": 9, "text": 42, "punctuation": None, "odd": {"x": [1]}}
+    drawn = normalised(one_sentence(words=[word])).transcripts[0]["sentences"][0]
+    assert drawn["words"] == [{**word, "text": "42", "punctuation": ""}]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("1", 1), (1.0, 1), (None, 0), ("left", 0), (True, 0), (-1, 0), ([], 0)]
+)
+def test_odd_channel_id_counts_as_missing(value: object, expected: int) -> None:
+    document = normalised({"transcripts": [None, {**transcript(sentence("Hi.", 0, 9)), "channel_id": value}, None]})
+    assert [channel.channel_id for channel in written(document).index.channels] == [expected]
+    assert document.text == "Hi."
+
+
+@pytest.mark.parametrize("sentences", [7, "secret", {"a": 1}, True, None, [None, 1, "x", []]])
+def test_text_of_a_channel_stays_without_readable_sentences(sentences: object) -> None:
+    document = normalised({"transcripts": [{"channel_id": 0, "text": "Hi.", "sentences": sentences}]})
+    assert document.transcripts == [{"channel_id": 0, "text": "Hi.", "sentences": []}]
+
+
+@pytest.mark.parametrize("properties", [[], None, "x", 5, True])
+def test_properties_that_are_no_object_are_none(properties: object) -> None:
+    document = normalised({"properties": properties, "audio_info": properties, "transcripts": []})
+    assert document.properties == {}
+
+
+@pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity", b"nan", b"1e999", b"-" + b"9" * 400])
+def test_number_that_json_does_not_have_is_null(number: bytes) -> None:
+    raw = (
+        b'{"odd": %b, "properties": {"odd": %b}, "transcripts": [{"text": "NaN\\" -Infinity", "odd": %b, "sentences": ['
+        b'{"begin_time": 5, "end_time": %b, "text": "inf", "odd": [%b, 1.50]}]}]}'
+    ) % ((number,) * 5)
+    document = normalise(raw, file_url=URL, family="fun-asr")
+    assert document.properties == {"odd": None}
+    assert document.text == 'NaN" -Infinity'
+    assert document.transcripts == [
+        {
+            "text": 'NaN" -Infinity',
+            "odd": None,
+            "sentences": [{"begin_time": 5, "end_time": 5, "text": "inf", "odd": [None, 1.5]}],
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("inside", "expected"), [(b"a\xffb", "a\ufffdb"), (b"a\nb\x00", "a\nb\x00"), (rb"a\x41\'", "a\\x41\\'")]
+)
+def test_text_that_is_no_valid_json_string_is_kept(inside: bytes, expected: str) -> None:
+    raw = b'{"transcripts": [{"sentences": [{"begin_time": 0, "end_time": 9, "text": "%b", "%b": 1}]}]}' % (
+        inside,
+        inside,
+    )
+    document = normalise(raw, file_url=URL, family="fun-asr")
+    assert document.text == expected
+    assert document.transcripts[0]["sentences"][0][expected] == 1
+
+
+@pytest.mark.parametrize("levels", [65, 300, 900])
+def test_value_that_nests_too_deeply_is_null(levels: int) -> None:
+    deep = b"[" * levels + b"]" * levels
+    raw = (
+        b'{"properties": {"odd": %b, "a": 1}, "transcripts": [{"text": "Hi.", "odd": %b, "sentences": [{"text": "Hi.",'
+        b' "begin_time": 0, "end_time": 9, "odd": %b, "words": [{"text": "Hi", "punctuation": ".", "odd": %b}]}]}]}'
+    ) % ((deep,) * 4)
+    body = orjson.loads(served(normalise(raw, file_url=URL, family="fun-asr")))
+    assert (body["text"], body["properties"]["a"]) == ("Hi.", 1)
+    assert body["transcripts"][0]["sentences"][0]["text"] == "Hi."
+
+
+@pytest.mark.parametrize(
+    ("raw", "is_final"),
+    [
+        *((b"", False), (b"<html><body>502 Bad Gateway</body></html>", False), (b"{}", False)),
+        *((sample("funasr_female2_seed")[:-20], False), (b"[" * 100_000, False), (b'{"transcripts": }', False)),
+        (b'{"transcripts": ' + b"[" * 5_000 + b"]" * 5_000 + b"}", False),
+        (b'{"code": "InternalError", "message": "secret"}', False),
+        *((b"NaN", True), (b"[]", True), (b"null", True), (b'"secret"', True)),
+        *((b'{"transcripts": {}}', True), (b'{"transcripts": [1]}', True), (b'{"transcripts": "secret"}', True)),
+        *((b'{"transcripts": [null, "secret"]}', True), (b'{"transcripts": false}', True)),
+    ],
+    ids=repr,
+)
+def test_what_is_no_document_is_unreadable_and_not_quoted(raw: bytes, is_final: bool) -> None:
     with pytest.raises(UnreadableResult) as caught:
-        written(normalise(raw, file_url=URL, family="sensevoice"))
-    assert isinstance(caught.value, ValueError)
+        normalise(raw, file_url=URL, family="sensevoice")
+    assert caught.value.is_final is is_final
     assert "secret" not in str(caught.value)
     assert caught.value.__cause__ is None
 
@@ -274,15 +369,56 @@ JSON = st.recursive(
 
 @given(JSON, st.sampled_from(["fun-asr", "paraformer", "sensevoice", "qwen3-asr"]))
 def test_any_json_is_either_served_or_unreadable(value: Any, family: str) -> None:
-    try:
-        raw = orjson.dumps({"transcripts": [value]} if family == "sensevoice" else value)
-    except TypeError:  # integers beyond 64 bits
-        return
+    raw = json.dumps({"transcripts": [value]} if family == "sensevoice" else value).encode()
     try:
         body = served(normalise(raw, file_url=URL, family=family))
     except UnreadableResult:
         return
     assert orjson.dumps(orjson.loads(body)) == body
+    assert_documented(body)
+
+
+SAMPLE_NAMES = [
+    *("funasr_diarized_synthetic", "funasr_two_channels_synthetic", "paraformer_female2_seed", "qwen_audio3_synthetic"),
+    *("sensevoice_synthetic_many_tags", "qwen3_filetrans_words_docs_shape"),
+]
+ODD_VALUES = JSON | st.sampled_from([*ODD_TIMES, -1, 0.5, 10**30, float("nan"), float("inf"), "NaN", "\ud800", "\x00"])
+
+
+def leaves(value: Any) -> Iterator[tuple[Any, Any]]:
+    """The holder and key of each value inside, except `transcripts` itself."""
+    for key in list(value) if isinstance(value, dict) else range(len(value)):
+        if key != "transcripts":
+            yield value, key
+        if isinstance(value[key], dict | list):
+            yield from leaves(value[key])
+
+
+@given(st.sampled_from(SAMPLE_NAMES), st.data())
+def test_document_with_odd_values_is_stored(name: str, data: st.DataObject) -> None:
+    document = parsed(name)
+    for _ in range(data.draw(st.integers(1, 3))):
+        holder, key = data.draw(st.sampled_from(list(leaves(document))))
+        holder[key] = data.draw(ODD_VALUES)
+    raw = json.dumps(document).encode()
+    family = name.partition("_")[0]
+    readable = any(isinstance(each, dict) for each in document["transcripts"])
+    try:
+        body = served(normalise(raw, file_url=URL, family="sensevoice" if family == "sensevoice" else "fun-asr"))
+    except UnreadableResult:
+        assert not readable
+        return
+    assert_documented(body)
+
+
+def assert_documented(body: bytes) -> None:
+    """The body has the documented schema, and times that are whole, not negative and in order."""
+    schemas.Transcript.model_validate_json(body, strict=True)
+    for channel in orjson.loads(body)["transcripts"]:
+        for spoken_ in channel["sentences"]:
+            for timed in [spoken_, *spoken_.get("words", [])]:
+                begin = timed.get("begin_time", 0)
+                assert 0 <= begin <= timed.get("end_time", begin) <= 10**12
 
 
 @given(plausible_transcripts())

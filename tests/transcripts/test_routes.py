@@ -18,11 +18,11 @@ from app.identifiers import new_id
 from app.queue.models import File, Job
 from app.transcripts.models import TranscriptBody
 from app.transcripts.normalise import empty_document
-from app.transcripts.storage import insert_transcripts, prepare_transcript
+from app.transcripts.storage import insert_transcripts, prepare_transcript, prepare_unreadable
 from tests.api_fixtures import caller
 from tests.jobs.rows import SUCCEEDED, add_job
 from tests.transcripts.documents import sample
-from tests.transcripts.transcript_store import JOB, URL, store
+from tests.transcripts.transcript_store import JOB, URL, store, store_prepared
 
 
 @pytest.fixture
@@ -330,3 +330,23 @@ async def test_a_body_takes_one_statement_and_a_304_fetches_no_body(
     await api.get(path, headers={"If-None-Match": etag})
     assert len(statements) == 2
     assert "gzip" not in statements[1]
+
+
+@pytest.mark.parametrize("raw", [b"", b"<html>502</html>", b'{"transcripts": 5}'])
+async def test_unreadable_result_has_its_bytes_and_no_other_form(
+    api: httpx.AsyncClient, plain_api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, raw: bytes
+) -> None:
+    prepared = prepare_unreadable(
+        raw=raw, client_id=client_id, job_id=new_id(), file_index=0, file_url=URL, model="fun-asr", region="beijing"
+    )
+    await store_prepared(sessions, prepared)
+    path = f"/v1/transcripts/{prepared.id}"
+    for http in (api, plain_api):
+        response = await http.get(f"{path}/raw")
+        assert (response.status_code, response.content) == (200, raw)
+    forms = ["text", "srt", "vtt", "ttml", "sentences", "words.csv", "sentences.tsv", "paragraphs", "markdown"]
+    for form in ["", *(f"/{form}" for form in forms)]:
+        for headers in ({}, {"If-None-Match": '"x"'}, {"If-None-Match": "*"}):
+            response = await api.get(f"{path}{form}", headers=headers)
+            assert (response.status_code, response.json()["code"]) == (409, "transcript_unreadable"), form
+    assert [item["id"] for item in (await api.get("/v1/transcripts")).json()["items"]] == [str(prepared.id)]
