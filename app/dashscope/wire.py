@@ -7,9 +7,11 @@ from enum import StrEnum
 from math import ceil
 from typing import Any, TypeGuard
 
+import msgspec
 import orjson
 
 from app.catalogue import Usage
+from app.json_repair import repair
 
 MAX_CODE_CHARS = 100
 MAX_TASK_ID_CHARS = 200
@@ -31,14 +33,20 @@ class TaskStatus(StrEnum):
 
     @property
     def ended(self) -> bool:
-        return self not in {TaskStatus.PENDING, TaskStatus.RUNNING}
+        return self not in _UNFINISHED
+
+
+_STATUSES = frozenset(TaskStatus)
+_UNFINISHED = (TaskStatus.PENDING, TaskStatus.RUNNING)
+_METRICS = ("TOTAL", "SUCCEEDED", "FAILED")
 
 
 @dataclass(frozen=True, slots=True)
 class FileOutcome:
-    """The outcome of one file: the URL of its result, or the code of its error.
+    """The outcome of one file: the URL of its result, the result `document` itself, or the code of its error.
 
-    With neither, the file has not `ended`: a file that SUCCEEDED was billed and must not be submitted again.
+    With none of them, the file has not `ended`: a file that SUCCEEDED was billed and must not be submitted again.
+    `is_unknown_status`: `code` is a status that is not documented. The file may have been billed.
     """
 
     file_url: str | None
@@ -46,11 +54,17 @@ class FileOutcome:
     code: str | None = None
     message: str = ""
     ended: bool = True
+    document: bytes | None = field(default=None, repr=False)
+    is_unknown_status: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class TaskSnapshot:
-    """The response to a query. If `items` is empty after the end of the task, `code` applies to every file."""
+    """The response to a query. If `items` is empty after the end of the task, `code` applies to every file.
+
+    `unknown_status` is a status that is not documented. Then `status` is RUNNING, or FAILED if the task has ended, and
+    `code` is the unknown status if there is no other code.
+    """
 
     status: TaskStatus
     items: tuple[FileOutcome, ...] = ()
@@ -59,6 +73,7 @@ class TaskSnapshot:
     usage: Usage = field(default_factory=Usage)
     file_count: int | None = None
     ran_s: float | None = None
+    unknown_status: str | None = None
     request_id: str | None = field(default=None, compare=False)
 
 
@@ -101,13 +116,22 @@ def submit_body(
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
+    return _parse(body)[0]
+
+
+def _parse(body: bytes) -> tuple[dict[str, Any], bytes]:
+    """The object and its JSON, which is `body` unless that needs repair."""
     try:
         response = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise MalformedResponse("the response is not JSON") from error
+    except orjson.JSONDecodeError:
+        body = repair(body)
+        try:
+            response = orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise MalformedResponse("the response is not JSON") from error
     if not isinstance(response, dict):
         raise MalformedResponse("the response is not a JSON object")
-    return response
+    return response, body
 
 
 def parse_error(body: bytes) -> tuple[str | None, str]:
@@ -136,16 +160,21 @@ def parse_submitted(body: bytes) -> str:
 
 
 def parse_task(body: bytes) -> TaskSnapshot:
-    response = parse_object(body)
+    response, text = _parse(body)
     output = _output(response)
+    items = _items(output, text)
+    status, code = _status(output.get("task_status")), _code(output)
+    unknown = None if status else _text(output["task_status"])[:MAX_CODE_CHARS]
+    has_ended = status is None and _has_ended(output, items)
     return TaskSnapshot(
-        status=_status(output.get("task_status")),
-        items=_items(output),
-        code=_code(output),
+        status=status or (TaskStatus.FAILED if has_ended else TaskStatus.RUNNING),
+        items=items,
+        code=code or (unknown if has_ended else None),
         message=_text(output.get("message")),
         usage=_usage(response.get("usage")),
         file_count=_int(_mapping(output.get("task_metrics")).get("TOTAL")),
         ran_s=_ran_s(output),
+        unknown_status=unknown,
         request_id=_request_id(response),
     )
 
@@ -191,36 +220,73 @@ def _output(response: Mapping[str, Any]) -> Mapping[str, Any]:
     return output
 
 
-def _items(output: Mapping[str, Any]) -> tuple[FileOutcome, ...]:
+def _items(output: Mapping[str, Any], text: bytes) -> tuple[FileOutcome, ...]:
     result = _mapping(output.get("result"))  # qwen3's singular form
+    file_url = _text(result.get("file_url")) or None
     if url := _text(result.get("transcription_url")):
-        return (FileOutcome(_text(result.get("file_url")) or None, url),)
-    results = output.get("results")
-    if not isinstance(results, list):
+        return (FileOutcome(file_url, url),)
+    if _is_document(result):
+        return (FileOutcome(file_url, document=bytes(_output_members(text)["result"])),)
+    rows = output.get("results")
+    if not isinstance(rows, list):
         return ()
-    return tuple(_item(row) for row in results if isinstance(row, dict))
+    if not any(map(_is_document, rows)):
+        return tuple(_item(row) for row in rows if isinstance(row, dict))
+    members = msgspec.json.decode(_output_members(text)["results"], type=list[msgspec.Raw])
+    documents = [bytes(member) if _is_document(row) else None for row, member in zip(rows, members, strict=True)]
+    return tuple(_item(row, each) for row, each in zip(rows, documents, strict=True) if isinstance(row, dict))
 
 
-def _item(row: Mapping[str, Any]) -> FileOutcome:
-    status, code = row.get("subtask_status"), _code(row)
-    url = _text(row.get("transcription_url")) if status in (None, "SUCCEEDED") else ""
-    running = status in ("PENDING", "RUNNING")
-    without_outcome = status in (None, "SUCCEEDED") and not url and not code
+def _is_document(value: Any) -> bool:
+    """Whether the value is a result document, which a response may have in place of its link."""
+    return isinstance(value, dict) and isinstance(value.get("transcripts"), list)
+
+
+def _output_members(text: bytes) -> dict[str, msgspec.Raw]:
+    """The unparsed members of `output`, so that documents are stored byte for byte."""
+    try:
+        response = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+        return msgspec.json.decode(response["output"], type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise MalformedResponse("the response nests too deeply") from error
+
+
+def _item(row: Mapping[str, Any], document: bytes | None = None) -> FileOutcome:
+    word, code = _text(row.get("subtask_status")), _code(row)
+    is_unknown = bool(word) and word not in _STATUSES
+    may_have_result = not word or word == TaskStatus.SUCCEEDED or is_unknown
+    url = _text(row.get("transcription_url")) if may_have_result else ""
+    if url or not may_have_result:
+        document = None
+    has_outcome = bool(url or document or code)
     return FileOutcome(
         file_url=_text(row.get("file_url")) or None,
         transcription_url=url or None,
-        code=None if url else code,
+        code=None if url or document else code or (word[:MAX_CODE_CHARS] if is_unknown else None),
         message=_text(row.get("message")),
-        ended=not running and not without_outcome,
+        ended=word not in _UNFINISHED and (has_outcome or word not in ("", TaskStatus.SUCCEEDED)),
+        document=document,
+        is_unknown_status=is_unknown and not has_outcome,
     )
+
+
+def _has_ended(output: Mapping[str, Any], items: Sequence[FileOutcome]) -> bool:
+    """Whether a task with an unknown status has ended: it has a time of its end, or all its files have an outcome."""
+    if output.get("end_time"):
+        return True
+    if items and all(item.ended and not item.is_unknown_status for item in items):
+        return True
+    total, *ended = (_int(_mapping(output.get("task_metrics")).get(key)) or 0 for key in _METRICS)
+    return total > 0 and sum(ended) == total
 
 
 def _listed_status(row: Mapping[str, Any]) -> TaskStatus:
     """The status of a row. Rows of other services of the account may lack one, which must not fail the page."""
     try:
-        return _status(row.get("status") or row.get("task_status"))
+        status = _status(row.get("status") or row.get("task_status"))
     except MalformedResponse:
         return TaskStatus.RUNNING
+    return status or (TaskStatus.FAILED if row.get("end_time") else TaskStatus.RUNNING)
 
 
 def _total_pages(response: Mapping[str, Any]) -> int:
@@ -230,14 +296,11 @@ def _total_pages(response: Mapping[str, Any]) -> int:
     return max(-(-total // max(size, 1)), 1)
 
 
-def _status(value: Any) -> TaskStatus:
+def _status(value: Any) -> TaskStatus | None:
+    """None for a status that is not documented, such as SUSPENDED or a future one."""
     if not isinstance(value, str) or not value:
         raise MalformedResponse("the response has no task_status")
-    try:
-        return TaskStatus(value)
-    except ValueError:
-        # SUSPENDED and future statuses are not known to be final.
-        return TaskStatus.RUNNING
+    return TaskStatus(value) if value in _STATUSES else None
 
 
 def _usage(usage: Any) -> Usage:

@@ -105,7 +105,7 @@ def _only(items: Sequence[FileOutcome]) -> FileOutcome | None:
     return ended[0] if len({_content(item) for item in ended}) == 1 else None
 
 
-def _content(item: FileOutcome) -> tuple[str | None, str | None]:
-    """The link and code of an item. Links that differ only in their query, the signature, are the same link."""
+def _content(item: FileOutcome) -> tuple[str | None, str | None, bytes | None]:
+    """The link, code and document of an item. Links that differ only in their query, the signature, are the same."""
     link = item.transcription_url
-    return (link if link is None or item.file_url is None else link.partition("?")[0]), item.code
+    return (link if link is None or item.file_url is None else link.partition("?")[0]), item.code, item.document

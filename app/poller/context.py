@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import httpx
+import structlog
 
 from app.catalogue import MODELS, RegionName
 from app.dashscope.budgets import Budgets, Call
 from app.dashscope.circuits import UPSTREAM_UNAVAILABLE
 from app.dashscope.client import DashScope, OutcomeUnknown
 from app.dashscope.failures import Failure, FailureKind
+from app.dashscope.wire import TaskSnapshot
 from app.db import Sessions, transaction
 from app.poller.circuits import Reachability, open_for
 from app.poller.metrics import THROTTLED
@@ -25,6 +27,10 @@ from app.webhooks.sender import Sender
 RESULT_SLOTS = 8
 # Pauses after calls in a row without a usable response. A single one causes no pause.
 UNREACHABLE_PAUSES_S = (0.0, 0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
+
+MAX_LOGGED_STATUSES = 100
+
+log = structlog.get_logger()
 
 
 def unreachable_pause_s(failures: int) -> float:
@@ -57,6 +63,8 @@ class PollerContext:
         default_factory=lambda: defaultdict(DurationEstimate)
     )
 
+    _logged_statuses: set[str] = field(default_factory=set)
+
     def durations(self, account: str, model: str) -> DurationEstimate:
         return self._durations[account, model]
 
@@ -65,6 +73,8 @@ class PollerContext:
 
         Opens the account's circuit while upstream counts as unreachable, and returns whether it does.
         """
+        if isinstance(response, TaskSnapshot) and response.unknown_status:
+            self._log_status(response.unknown_status)
         if isinstance(response, OutcomeUnknown):
             message = response.reason
         elif isinstance(response, Failure) and response.kind is FailureKind.TRANSIENT:
@@ -77,6 +87,12 @@ class PollerContext:
         async with transaction(self.sessions) as session:
             await open_for(session, account, "", Failure(FailureKind.TRANSIENT, UPSTREAM_UNAVAILABLE, message))
         return True
+
+    def _log_status(self, status: str) -> None:
+        """Log each status that is not documented once per process, up to a limit."""
+        if status not in self._logged_statuses and len(self._logged_statuses) < MAX_LOGGED_STATUSES:
+            self._logged_statuses.add(status)
+            log.warning("unknown task status", status=status)
 
     def region_of(self, upstream: DashScope) -> Region:
         return self.regions[upstream.account.region]

@@ -29,6 +29,13 @@ class Fetch:
 
 
 @dataclass(frozen=True, slots=True)
+class Inline:
+    """The file succeeded upstream, and the response has its result document."""
+
+    document: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Silent:
     """The file has no speech, which gives a transcript without text. `item` is upstream's item for the file."""
 
@@ -55,7 +62,7 @@ class Wait:
     counted: bool = False
 
 
-Outcome = Fetch | Silent | Failed | Resubmit | Wait
+Outcome = Fetch | Inline | Silent | Failed | Resubmit | Wait
 
 EXPIRED = Failure(
     FailureKind.TRANSIENT,
@@ -103,7 +110,7 @@ def account_failures(found: Sequence[tuple[TaskFile, Outcome]]) -> set[Failure]:
 
     None of them do if other files of the task ended well, because the account is then accepted.
     """
-    if any(isinstance(outcome, Fetch | Silent) for _, outcome in found):
+    if any(isinstance(outcome, Fetch | Inline | Silent) for _, outcome in found):
         return set()
     return {
         outcome.failure
@@ -150,8 +157,9 @@ def _items_of(
     """The item of each file. Without items, the code of the task applies to every file."""
     urls = [*(file.sent_as for file in files), *finished_urls]
     if not snapshot.items and snapshot.code:
+        is_unknown = snapshot.code == snapshot.unknown_status
         found: list[FileOutcome | None] = [
-            FileOutcome(url, code=snapshot.code, message=snapshot.message) for url in urls
+            FileOutcome(url, code=snapshot.code, message=snapshot.message, is_unknown_status=is_unknown) for url in urls
         ]
     else:
         found = assign(urls, snapshot.items, complete=len(urls) == file_count)
@@ -169,11 +177,17 @@ def _outcome(item: FileOutcome | None, file: TaskFile, ended_s: float) -> Outcom
         return Failed(MISSING) if ended_s >= MIN_RESULT_WAIT_S else Wait("the file has no certain result yet")
     if item.transcription_url:
         return Fetch(item.transcription_url)
+    if item.document is not None:
+        return Inline(item.document)
+    return _without_document(item, file)
+
+
+def _without_document(item: FileOutcome, file: TaskFile) -> Silent | Failed | Resubmit:
     failure = classify_file(item.code, item.message)
     match failure.kind:
         case FailureKind.NO_SPEECH:
             return Silent(item)
-        case FailureKind.FILE_RETRYABLE if file.attempts < MAX_ATTEMPTS:
+        case FailureKind.FILE_RETRYABLE if file.attempts < MAX_ATTEMPTS and not item.is_unknown_status:
             return Resubmit(failure)
         case _ if failure.concerns_account:
             return Resubmit(failure)

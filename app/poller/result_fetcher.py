@@ -23,6 +23,7 @@ from app.poller.context import PollerContext
 from app.poller.outcomes import (
     Failed,
     Fetch,
+    Inline,
     Outcome,
     Resubmit,
     Silent,
@@ -101,6 +102,9 @@ class ResultFetcher:
         match outcome:
             case Fetch(url):
                 return await self._fetch_small(task, file, url, usage_s)
+            case Inline(document):
+                async with self._context.cpu_lock:
+                    return await self._convert(task, file, document, usage_s)
             case Silent(item):
                 return await self._silent(task, file, item)
             case Failed(failure):

@@ -1,6 +1,7 @@
 """The sample responses of the protocol are parsed, and submits equal the sample requests."""
 
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -213,3 +214,79 @@ def test_empty_parameters_are_sent() -> None:
     body = submit_body(model="fun-asr", input_style="file_urls", file_urls=["https://a/b.wav"], parameters={})
 
     assert body == {"model": "fun-asr", "input": {"file_urls": ["https://a/b.wav"]}, "parameters": {}}
+
+
+def unknown(status: str = "DONE_IN_PART", /, **output: Any) -> TaskSnapshot:
+    return parse_task(orjson.dumps({"output": {"task_id": "t", "task_status": status, **output}}))
+
+
+LINKED = {"file_url": "https://e/a.wav", "transcription_url": "https://r/a", "subtask_status": "SUCCEEDED"}
+FAILED = {"file_url": "https://e/b.wav", "code": "DECODE_ERROR", "subtask_status": "FAILED"}
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        {"end_time": "2026-11-20 10:00:03.000"},
+        {"results": [LINKED, FAILED]},
+        {"result": {"transcription_url": "https://r/a"}},
+        {"task_metrics": {"TOTAL": 2, "SUCCEEDED": 1, "FAILED": 1}},
+    ],
+)
+def test_task_with_an_unknown_status_has_ended_if_the_response_shows_its_end(output: dict[str, Any]) -> None:
+    snapshot = unknown(**output)
+    assert (snapshot.status, snapshot.code, snapshot.unknown_status) == (TaskStatus.FAILED, *["DONE_IN_PART"] * 2)
+    assert unknown(code="InternalError.Timeout", **output).code == "InternalError.Timeout"
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        {},
+        {"end_time": ""},
+        {"end_time": None, "code": "DECODE_ERROR"},
+        {"results": []},
+        {"results": [LINKED, {**FAILED, "code": None}, {"file_url": "https://e/c.wav"}]},
+        {"results": [LINKED, {"file_url": "https://e/c.wav", "subtask_status": "SUSPENDED"}]},
+        {"task_metrics": {"TOTAL": 2, "SUCCEEDED": 1, "FAILED": 0}},
+        {"task_metrics": {"TOTAL": 0, "SUCCEEDED": 0, "FAILED": 0}},
+    ],
+)
+def test_task_with_an_unknown_status_is_running_otherwise(output: dict[str, Any]) -> None:
+    snapshot = unknown("SUSPENDED", **output)
+    assert (snapshot.status, snapshot.unknown_status) == (TaskStatus.RUNNING, "SUSPENDED")
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"transcription_url": "https://r/a"}, FileOutcome(None, "https://r/a")),
+        ({"code": "DECODE_ERROR"}, FileOutcome(None, code="DECODE_ERROR")),
+        ({}, FileOutcome(None, code="DONE_IN_PART", is_unknown_status=True)),
+    ],
+)
+def test_link_and_code_of_an_item_with_an_unknown_status_count(row: dict[str, str], expected: FileOutcome) -> None:
+    rows = [{"subtask_status": "DONE_IN_PART", **row}]
+    assert unknown("SUCCEEDED", results=rows).items == (expected,)
+
+
+DOCUMENT = b'{ "file_url": "https://e/a.wav",  "transcripts": [ {"text": "\\u4f60"} ] }'
+
+
+@pytest.mark.parametrize("place", [b'"result": %b', b'"results": [%b]', b'"results": [{"code": "X"}, %b, null]'])
+def test_result_document_in_the_response_is_kept_byte_for_byte(place: bytes) -> None:
+    body = b'{"output": {"task_status": "SUCCEEDED", "result": null, %b}, "usage": {"seconds": 7}}' % (place % DOCUMENT)
+    snapshot = parse_task(body)
+    assert FileOutcome("https://e/a.wav", document=DOCUMENT) in snapshot.items
+    assert snapshot.items[-1].document == DOCUMENT
+
+
+def test_link_takes_precedence_over_a_document() -> None:
+    row = {"transcription_url": "https://r/a", "transcripts": []}
+    assert unknown("SUCCEEDED", result=row).items == unknown("SUCCEEDED", results=[row]).items
+    assert unknown("SUCCEEDED", result=row).items == (FileOutcome(None, "https://r/a"),)
+
+
+def test_response_with_values_that_json_does_not_have_is_read() -> None:
+    body = b'{"output": {"task_status": "SUCCEEDED", "results": [{"file_url": "\\ud83d", "code": "A"}], "x": NaN}}'
+    assert parse_task(body).items == (FileOutcome("\ufffd", code="A"),)

@@ -48,6 +48,13 @@ def test_contradicting_items_are_no_result(other: FileOutcome) -> None:
     assert links([A, B], result(A, "https://r/1"), other, result(B, "https://r/b")) == [None, "https://r/b"]
 
 
+def test_document_in_the_response_is_assigned_like_a_link() -> None:
+    first, second = FileOutcome(A, document=b"1"), FileOutcome(A, document=b"2")
+    other = FileOutcome(B, document=b"1")
+    assert assign([A, B], [other, first, first], complete=True) == [first, other]
+    assert assign([A, B], [other, first, second], complete=True) == [None, other]
+
+
 def test_link_shared_by_two_files_is_the_result_of_neither() -> None:
     assert links([A, B], result(A, "https://r/1"), result(B, "https://r/1")) == [None, None]
     assert links([A, B], result(A, "https://r/1"), result(None, "https://r/1")) == [None, None]

@@ -245,7 +245,7 @@ def test_end_before_the_begin_becomes_the_begin() -> None:
     ids=repr,
 )
 def test_odd_value_of_a_sentence_counts_as_missing(key: str, value: object, expected: object) -> None:
-    words = [None, {"begin_time": 0, "end_time": 9, "text": "a", "punctuation": "。"}, 7, "b", []]
+    words: list[Any] = [None, {"begin_time": 0, "end_time": 9, "text": "a", "punctuation": "。"}, 7, "b", []]
     odd = {**sentence("Hi.", 0, 1000, words=words), key: value}
     drawn = normalised({"transcripts": [{"sentences": [odd]}]}).transcripts[0]["sentences"][0]
     assert drawn[key] == expected
