@@ -19,6 +19,8 @@ class UrlKind:
     example: str
     # Hints for schemes that clients try in vain.
     hints: tuple[tuple[str, str], ...] = ()
+    # A fragment is never sent to a server. In the URL of a file it is a name that was not encoded.
+    has_fragment: bool = True
 
 
 FILE_URL = UrlKind(
@@ -28,6 +30,7 @@ FILE_URL = UrlKind(
         ("file", "DashScope cannot read local files: upload the file or serve it over HTTP"),
         ("data", "audio data cannot be sent in the URL"),
     ),
+    has_fragment=False,
 )
 WEBHOOK_URL = UrlKind(("http", "https"), "https://example.com/hooks/asr")
 
@@ -56,7 +59,7 @@ def encode_url(url: str, kind: UrlKind = FILE_URL) -> str:
     Existing escapes stay byte for byte, so encoding is idempotent. The limit of 4,096 characters applies to the given
     and to the encoded URL. Raises ValueError with a message that continues the name of the field.
     """
-    if len(url) <= MAX_URL_LENGTH and ENCODED_URL.fullmatch(url):
+    if len(url) <= MAX_URL_LENGTH and ENCODED_URL.fullmatch(url) and (kind.has_fragment or "#" not in url):
         return url
     return encode_parts(url, kind)
 
@@ -66,6 +69,8 @@ def encode_parts(url: str, kind: UrlKind) -> str:
     scheme, slashes, authority, rest = _PARTS.fullmatch(url).groups()  # type: ignore[union-attr] # matches any text
     if not scheme or scheme.lower() not in kind.schemes or not slashes:
         raise ValueError(_scheme_error(scheme, kind))
+    if "#" in rest and not kind.has_fragment:
+        raise ValueError("contains #, and what follows it would not be sent; write %23 if it is part of the name")
     encoded = f"{scheme.lower()}://{_encode_authority(authority, kind)}{_encode(rest)}"
     if len(encoded) > MAX_URL_LENGTH:
         raise ValueError(f"is {len(encoded):,} characters long once percent-encoded; at most {MAX_URL_LENGTH:,}")

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from app.urls import (
     ENCODED_URL,
-    FILE_URL,
     MAX_URL_LENGTH,
     WEBHOOK_URL,
     encode_parts,
@@ -25,7 +24,7 @@ near_urls = st.builds("{}://{}{}{}".format, st.sampled_from(["http", "HTTPS", "o
     ("given_url", "encoded"),
     [
         ("https://example.com/a.wav", "https://example.com/a.wav"),
-        ("http://example.com:8080/a.wav?b=c&d=e#f", "http://example.com:8080/a.wav?b=c&d=e#f"),
+        ("http://example.com:8080/a.wav?b=c&d=e%23f", "http://example.com:8080/a.wav?b=c&d=e%23f"),
         ("oss://dashscope-instant/a b.wav", "oss://dashscope-instant/a%20b.wav"),
         ("https://example.com/录音.wav", "https://example.com/%E5%BD%95%E9%9F%B3.wav"),
         ("https://例え.jp/a.wav", "https://xn--r8jz45g.jp/a.wav"),
@@ -68,6 +67,10 @@ def test_only_characters_that_need_it_are_encoded(given_url: str, encoded: str) 
         ("https://[fe80::1%25eth0]/a.wav", "IPv6"),
         ("https://example.com:99999/a.wav", "port"),
         ("https://example.com:８０/a.wav", "port"),
+        ("https://example.com/call #1.wav", "write %23"),
+        ("https://example.com/call#1.wav", "write %23"),
+        ("https://example.com/a.wav?name=#", "write %23"),
+        ("oss://bucket/call#1.wav", "write %23"),
         ("https://example.com/\x00.wav", "U+0000"),
         ("https://example.com/\x85.wav", "U+0085"),
         ("https://example.com/\ud83d.wav", "U+D83D"),
@@ -95,6 +98,10 @@ def test_an_invalid_webhook_url_is_refused_with_an_example(url: str) -> None:
         encode_url(url, WEBHOOK_URL)
 
 
+def test_webhook_url_may_have_a_fragment() -> None:
+    assert encode_url("https://example.com/hook#1", WEBHOOK_URL) == "https://example.com/hook#1"
+
+
 def test_the_error_does_not_repeat_the_url_with_its_signature() -> None:
     with pytest.raises(ValueError, match=r".") as refusal:
         encode_url("https://exa mple.com/a.wav?Signature=secret")
@@ -116,7 +123,7 @@ def test_an_encoded_url_is_ascii_and_encoding_it_again_changes_nothing(url: str)
 @example(f"https://{'a.' * 126}bc/")
 def test_the_fast_check_accepts_only_urls_that_need_no_encoding(url: str) -> None:
     if ENCODED_URL.fullmatch(url) and len(url) <= MAX_URL_LENGTH:
-        assert encode_parts(url, FILE_URL) == url
+        assert encode_parts(url, WEBHOOK_URL) == url
 
 
 @pytest.mark.parametrize("user", ["[", "]", "[x]", "a@b", "[::1]@c", "a:b[c]:d"])

@@ -35,7 +35,7 @@ class JobRequest(RequestBody):
         max_length=MAX_FILES,
         description="`http`, `https` or `oss` URLs that DashScope can fetch from the public internet, or the `file_url`"
         " of uploads, each up to 4,096 characters once encoded. Characters that a URL may not contain, such as Chinese"
-        " ones, are percent-encoded; escapes are kept.",
+        " ones, are percent-encoded; escapes are kept. A `#` is refused: in a name it is written as `%23`.",
     )
     model: str = Field("fun-asr", description="An id of `GET /v1/models`.")
     region: Literal["auto", "beijing", "singapore"] = Field(
