@@ -176,6 +176,12 @@ class TooManyWaits(RateLimited):
     code = "too_many_waits"
 
 
+class TooManyUploads(RateLimited):
+    """The client has too many uploads in progress."""
+
+    code = "too_many_uploads"
+
+
 class VocabularyUpdatedRecently(RateLimited):
     """DashScope takes an update of a hot-word list only some minutes after the last one."""
 

@@ -81,6 +81,10 @@ PROBLEMS: dict[str, str] = {
         " more than 64 MiB together. End some of them, or try again after `Retry-After`. A `POST` with `wait` does not"
         " get this error: it responds without the wait."
     ),
+    "too_many_uploads": (
+        "The client has 50 uploads in progress at this process. Nothing was stored: send the file again after"
+        " `Retry-After`."
+    ),
     "vocabulary_updated_recently": (
         "DashScope takes one update of a hot-word list in five minutes. `Retry-After` has the seconds until the "
         "next one."

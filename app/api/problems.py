@@ -104,6 +104,7 @@ PROBLEM_TYPES: dict[type[errors.GatewayError], ProblemType] = {
     errors.TooManyTestPings: ProblemType(429, "Too many test pings", {"Retry-After": "1"}),
     errors.TooManyWrongTokens: ProblemType(429, "Too many wrong admin tokens", {"Retry-After": "60"}),
     errors.TooManyWaits: ProblemType(429, "Too many long polls and event streams are open", _RETRY),
+    errors.TooManyUploads: ProblemType(429, "Too many uploads are in progress", _RETRY),
     errors.VocabularyUpdatedRecently: ProblemType(429, "The hot-word list was updated a moment ago", _RETRY),
     errors.ServiceUnavailable: ProblemType(503, "Temporarily unavailable", _RETRY),
     errors.DatabaseUnavailable: ProblemType(503, "The database is temporarily unavailable", _RETRY),
@@ -117,7 +118,7 @@ PROBLEM_TYPES: dict[type[errors.GatewayError], ProblemType] = {
     InvalidJson: ProblemType(400, "The body is not JSON"),
     MethodNotAllowed: ProblemType(405, "This path has no such method"),
     NotAcceptable: ProblemType(406, "The response would be JSON"),
-    UnsupportedMediaType: ProblemType(415, "The body has to be JSON"),
+    UnsupportedMediaType: ProblemType(415, "The body has the wrong media type"),
 }
 
 

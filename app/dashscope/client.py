@@ -6,6 +6,7 @@ The API key is sent to the account's base URL only. `app.dashscope.result_files`
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -118,9 +119,9 @@ class DashScope:
 
         Each file needs a policy that is at most five minutes old.
         """
-        return await self._request(
-            "upload_policy", "GET", "/uploads", parse_policy, params={"action": "getPolicy", "model": model}
-        )
+        parse = partial(parse_policy, base_url=self._base_url)
+        params = {"action": "getPolicy", "model": model}
+        return await self._request("upload_policy", "GET", "/uploads", parse, params=params)
 
     async def create_vocabulary(
         self, *, target_model: str, prefix: str, words: Sequence[HotWord]

@@ -82,6 +82,7 @@ async def fetch_result(
 
 
 def is_result_host(url: str, base_url: str) -> bool:
+    """Whether the host belongs to DashScope, which also takes uploads there."""
     host = _host(url)
     return host is not None and (host.endswith(".aliyuncs.com") or host == _host(base_url))
 

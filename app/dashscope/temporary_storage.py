@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from app.dashscope.result_files import is_result_host
 from app.dashscope.wire import MalformedResponse, parse_object
 
 LIFETIME = timedelta(hours=48)
@@ -52,8 +53,11 @@ class UploadPolicy:
         return f"{self.upload_dir}/{name}"
 
 
-def parse_policy(body: bytes) -> UploadPolicy:
-    """Sizes come as numbers or as strings; the default limit is DashScope's of 1 GiB. Raises MalformedResponse."""
+def parse_policy(body: bytes, *, base_url: str) -> UploadPolicy:
+    """Sizes come as numbers or as strings; the default limit is DashScope's of 1 GiB.
+
+    `base_url` is the region's. Raises MalformedResponse, also if the storage is on a host that is not DashScope's.
+    """
     data = parse_object(body).get("data")
     if not isinstance(data, dict):
         raise MalformedResponse("the response has no data")
@@ -63,8 +67,8 @@ def parse_policy(body: bytes) -> UploadPolicy:
     if missing:
         raise MalformedResponse(f"the upload policy has no {missing[0]}")
     host = values["upload_host"]
-    if urlsplit(host).scheme not in {"http", "https"} or not urlsplit(host).hostname:
-        raise MalformedResponse("the upload policy has no upload_host")
+    if not is_result_host(host, base_url):
+        raise MalformedResponse("the upload_host of the policy is not DashScope's")
     return UploadPolicy(
         upload_host=host,
         upload_dir=values["upload_dir"].strip("/"),

@@ -1,10 +1,12 @@
 """Binds the files of a new job to the accounts of their uploads."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 from app.catalogue import RegionName, ValidatedJob
+from app.dashscope.file_urls import upload_path
 from app.db import Sessions, transaction
 from app.errors import Fault, InvalidRequest, UploadExpired, UploadNotForModel, UploadNotFound
 from app.uploads.service import OWN_SCHEME, TEMPORARY_SCHEME, KnownUpload, find_by_url
@@ -30,18 +32,23 @@ async def bind_uploads(
     if not stored:
         return None
     async with transaction(sessions) as session:
-        known = await find_by_url(session, stored)
+        known = await find_by_url(session, stored | {_plain_spelling(url) for url in stored})
     accounts = ["" for _ in urls]
     for index, url in enumerate(urls):
         if url in stored:
-            accounts[index] = _account(index, url, known.get(url), client_id, validated)
+            misspelled = url not in known and _plain_spelling(url) in known
+            accounts[index] = _account(index, url, known.get(url), client_id, validated, misspelled=misspelled)
     return _in_one_region(accounts, known, urls, requested_region)
 
 
-def _account(index: int, url: str, known: KnownUpload | None, client_id: UUID, validated: ValidatedJob) -> str:
+def _account(
+    index: int, url: str, known: KnownUpload | None, client_id: UUID, validated: ValidatedJob, *, misspelled: bool
+) -> str:
     pointer = f"/file_urls/{index}"
-    if known is None and url.startswith(TEMPORARY_SCHEME):
+    if known is None and url.startswith(TEMPORARY_SCHEME) and not misspelled:
         return ""
+    if misspelled:
+        raise _refused(UploadNotFound, pointer, "spells the `file_url` of an upload in another way; use it as it is")
     if known is None or known.upload.client_id != client_id:
         raise _refused(UploadNotFound, pointer, "is no upload of this client; use the `file_url` of an upload")
     if not known.usable:
@@ -54,6 +61,13 @@ def _account(index: int, url: str, known: KnownUpload | None, client_id: UUID, v
             f"was uploaded for {known.upload.model}, but the job's model is {validated.model.id}; upload it once more",
         )
     return known.upload.account
+
+
+def _plain_spelling(url: str) -> str:
+    """The `oss://` URL without escapes, query and fragment. Upstream may find the same object with any of them."""
+    if not url.startswith(TEMPORARY_SCHEME):
+        return url
+    return f"{TEMPORARY_SCHEME}{upload_path(re.split('[?#]', url, maxsplit=1)[0])}"
 
 
 def _in_one_region(

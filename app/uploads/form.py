@@ -10,11 +10,14 @@ from python_multipart.multipart import MultipartParser
 from starlette.requests import Request
 
 from app.api.problems import MalformedBody, UnsupportedMediaType
-from app.errors import Fault, InvalidRequest
+from app.api.request_body import MAX_CONTENT_TYPE, require_no_coding
+from app.errors import Fault, InvalidRequest, json_pointer
 
 MAX_FIELDS = 64
 MAX_FIELD_BYTES = 64 * 1024
 MAX_NAME_CHARS = 255
+# RFC 5987 has these two. Python's other codecs take input that raises errors of all kinds, or quadratic time.
+_CHARSETS = {"utf-8": "utf-8", "iso-8859-1": "latin-1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +134,7 @@ class _Parser:
         value += data[start:end]
         if len(value) > MAX_FIELD_BYTES:
             detail = f"has more than {MAX_FIELD_BYTES:,} bytes; send files as parts with a file name"
-            raise InvalidRequest(f"The field {name[:64]!r} {detail}.", faults=[Fault(f"/{name[:64]}", detail)])
+            raise _bad_field(name, detail)
 
     def _end_part(self) -> None:
         if self._field is None:
@@ -142,10 +145,7 @@ class _Parser:
         try:
             self._events.append(Field(name, value.decode()))
         except UnicodeDecodeError:
-            detail = "is not UTF-8"
-            raise InvalidRequest(
-                f"The field {name[:64]!r} {detail}.", faults=[Fault(f"/{name[:64]}", detail)]
-            ) from None
+            raise _bad_field(name, "is not UTF-8") from None
 
     def _start_file(self, position: int | None) -> None:
         """The first bytes of the file are at `position` of the body; None: the file is empty."""
@@ -165,10 +165,12 @@ class _Parser:
 
 
 def _boundary(request: Request) -> bytes:
+    require_no_coding(request)
+    content_type = request.headers.get("content-type", "")
     message = Message()
-    message["content-type"] = request.headers.get("content-type", "")
+    message["content-type"] = content_type[:MAX_CONTENT_TYPE]
     boundary = message.get_param("boundary")
-    if message.get_content_type() != "multipart/form-data":
+    if len(content_type) > MAX_CONTENT_TYPE or message.get_content_type() != "multipart/form-data":
         raise UnsupportedMediaType("The body has to be multipart/form-data, with the audio file in the part `file`.")
     if not isinstance(boundary, str) or not boundary or not boundary.isascii():
         raise MalformedBody("The Content-Type has no boundary; let the HTTP library write the header of the form.")
@@ -191,15 +193,18 @@ def _names(disposition: str) -> tuple[str | None, str | None]:
     extended = message.get_param("filename", header="content-disposition", unquote=True)
     if isinstance(extended, tuple):  # RFC 2231 and 5987
         charset, _, text = extended
-        try:
-            file_name: str | None = text.encode("latin-1", "replace").decode(charset or "utf-8", "replace")
-        except LookupError:
-            file_name = text
+        codec = _CHARSETS.get((charset or "").lower(), "utf-8")
+        file_name: str | None = text.encode("latin-1", "replace").decode(codec, "replace")
     else:
         file_name = extended.replace("%22", '"') if isinstance(extended, str) else None
     if isinstance(name, tuple):
         name = unquote(name[2])
     return (name if isinstance(name, str) else None), (None if file_name is None else _last_part(file_name))
+
+
+def _bad_field(name: str, detail: str) -> InvalidRequest:
+    pointer = json_pointer("", name)
+    return InvalidRequest(f"{pointer} {detail}.", faults=[Fault(pointer, detail)])
 
 
 def _last_part(file_name: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import structlog
 
 from app.dashscope.temporary_storage import StorageFailed
-from app.errors import Fault, InvalidRequest, UploadTooLarge, UploadUnavailable
+from app.errors import Fault, InvalidRequest, UploadTooLarge, UploadUnavailable, json_pointer
 from app.uploads.destinations import Destination, Stored
 from app.uploads.form import Event, Field, FileEnd, FileStart
 from app.uploads.transfer import LiveTransfer, Spool, open_spool
@@ -95,7 +95,7 @@ class _Receiver:
 
     async def _start(self, file: FileStart) -> None:
         if file.name != "file":
-            raise _invalid(f"/{file.name}", "is not a field of this form; send the audio as `file`")
+            raise _invalid(json_pointer("", file.name), "is not a field of this form; send the audio as `file`")
         if self._file is not None:
             raise _invalid("/file", "is there twice; send one file in each request")
         self._file = file

@@ -1,5 +1,6 @@
 """`/v1/uploads`: files that clients send to the gateway."""
 
+import asyncio
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -19,6 +20,7 @@ from app.errors import (
     ModelNotInRegion,
     NotFound,
     RegionNotServed,
+    TooManyUploads,
     UnknownModel,
     UnsupportedFormat,
     UploadTooLarge,
@@ -115,6 +117,7 @@ content_router = APIRouter(prefix="/v1/uploads")
             ModelNotInRegion,
             RegionNotServed,
             UnsupportedFormat,
+            TooManyUploads,
             UploadTooLarge,
             UploadUnavailable,
         ),
@@ -186,7 +189,10 @@ async def get_content(
     async with transaction(sessions) as session:
         if not await service.has_object(session, key):
             raise NotFound("The upload was deleted.")
-    return FileResponse(store.folder / key, media_type="application/octet-stream")
+    path = store.folder / key
+    if not await asyncio.to_thread(path.is_file):
+        raise NotFound("The folder of UPLOAD_STORE does not have the file of the upload.")
+    return FileResponse(path, media_type="application/octet-stream")
 
 
 def _shown(row: UploadRow) -> Upload:

@@ -6,16 +6,27 @@ few chunks, whatever the size of the file.
 """
 
 import asyncio
+import errno
 import hashlib
+import os
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Generic, TypeVar
+
+import structlog
+
+from app.errors import UploadUnavailable
 
 CHUNK_BYTES = 1024 * 1024
 # Chunks between the client and the store.
 CHUNKS_IN_FLIGHT = 4
+# Space that uploads leave on the disk of DATA_DIR, where the embedded database may be: at most this, and at most a
+# twentieth of the disk.
+RESERVED_BYTES = 512 * 1024 * 1024
+
+log = structlog.get_logger()
 
 T = TypeVar("T")
 
@@ -24,7 +35,7 @@ Put = Callable[[AsyncIterator[bytes], int | None], Coroutine[Any, Any, T]]
 
 
 class Spool:
-    """A file that arrives: its copy on disk, its size and its SHA-256."""
+    """A file that arrives: its copy on disk, its size and its SHA-256. Raises UploadUnavailable if the disk is full."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.size = 0
@@ -51,7 +62,13 @@ class Spool:
         return chunk
 
     def _write(self, chunk: bytes) -> None:
-        self._file.write(chunk)
+        with _disk_errors():
+            disk = os.fstatvfs(self._file.fileno())
+            reserved = min(RESERVED_BYTES, disk.f_blocks * disk.f_frsize // 20)
+            if disk.f_bavail * disk.f_frsize < len(chunk) + reserved:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if self._file.write(chunk) < len(chunk):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._hash.update(chunk)
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -64,8 +81,19 @@ class Spool:
 @asynccontextmanager
 async def open_spool(folder: Path | None) -> AsyncIterator[Spool]:
     """A spool in `folder`, or in the folder for temporary files. The file has no name, so it never stays behind."""
-    with await asyncio.to_thread(tempfile.TemporaryFile, "w+b", dir=folder) as file:
+    with _disk_errors():
+        file = await asyncio.to_thread(tempfile.TemporaryFile, "w+b", buffering=0, dir=folder)
+    with file:
         yield Spool(file)
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        log.warning("no room for an upload", reason=error.strerror)
+        raise UploadUnavailable("The disk of the gateway has no room for the file. Try again later.") from error
 
 
 class Incomplete(Exception):

@@ -15,11 +15,12 @@ from app.dashscope.circuits import read_circuits
 from app.dashscope.client import DashScope
 from app.dashscope.temporary_storage import LIFETIME, POLICY_LIFETIME, StorageFailed, UploadPolicy
 from app.db import Sessions, transaction
-from app.errors import Fault, InvalidRequest, UnsupportedFormat, UploadUnavailable
+from app.errors import Fault, InvalidRequest, UnsupportedFormat, UploadUnavailable, json_pointer
 from app.identifiers import new_id
 from app.settings import Settings
 from app.uploads.destinations import Blocked, Destination, Destinations
 from app.uploads.form import Event
+from app.uploads.limit import UploadLimit
 from app.uploads.models import Upload
 from app.uploads.receiving import Fields, ReceivedFile, receive
 from app.uploads.service import mark_deleted, record_policy
@@ -57,6 +58,7 @@ class Uploader:
             for region in settings.served_regions.values()
             for account in region.accounts
         ]
+        self._in_progress = UploadLimit()
         self._destinations = Destinations(http, upstreams, store)
 
     async def upload(self, form: AsyncIterator[Event], client_id: UUID) -> Upload:
@@ -69,7 +71,13 @@ class Uploader:
     async def store_file(
         self, form: AsyncIterator[Event], client_id: UUID, choose_target: ChooseTarget
     ) -> tuple[Upload, ReceivedFile]:
-        """Raises the errors of `receive` and of `choose_target`, and UnsupportedFormat for the name of the file."""
+        """Raises the errors of `receive` and of `choose_target`, TooManyUploads, and UnsupportedFormat for the name."""
+        with self._in_progress.hold(client_id):
+            return await self._store(form, client_id, choose_target)
+
+    async def _store(
+        self, form: AsyncIterator[Event], client_id: UUID, choose_target: ChooseTarget
+    ) -> tuple[Upload, ReceivedFile]:
         upload_id = new_id()
 
         async def open_destination(fields: Fields, file_name: str) -> Destination:
@@ -135,7 +143,7 @@ class Uploader:
     def _target(self, fields: Fields) -> Target:
         for name, values in fields.items():
             if name not in {"model", "region"}:
-                raise _invalid(f"/{name}", "is not a field of this form, which has file, model and region")
+                raise _invalid(json_pointer("", name), "is not a field of this form, which has file, model and region")
             if len(values) > 1:
                 raise _invalid(f"/{name}", "is there more than once")
         return self.target(*(fields.get(name, [default])[0] for name, default in _DEFAULTS))

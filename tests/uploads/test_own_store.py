@@ -66,6 +66,8 @@ async def test_signed_url_serves_the_bytes_without_a_token(
     assert (response.status_code, response.content) == (200, AUDIO)
     part = await stranger.get(link, headers={"Range": "bytes=0-9"})
     assert (part.status_code, part.content) == (206, AUDIO[:10])
+    (Path(store["upload_store"].removeprefix("file://")) / link.path.rpartition("/")[2]).unlink()
+    assert (await stranger.get(link)).status_code == 404
     expired = link.copy_set_param("expires", "1")
     assert (await stranger.get(expired)).status_code == 404
     assert (await stranger.get(link.copy_set_param("signature", "x"))).status_code == 404

@@ -260,6 +260,19 @@ async def test_job_is_checked_against_its_uploads(
     assert foreign.status_code == 202
 
 
+@pytest.mark.parametrize(
+    "change", [(".wav", "%2ewav"), ("/sandbox", "/%73andbox"), (".wav", ".wav?a"), (".wav", ".wav#a")]
+)
+async def test_other_spellings_of_an_upload_are_refused(
+    api: httpx.AsyncClient, other_api: httpx.AsyncClient, change: tuple[str, str]
+) -> None:
+    """Upstream may find the same object, so the upload of another client or account would be transcribed."""
+    url = (await upload(api))["file_url"].replace(*change)
+    for client in (api, other_api):
+        response = await client.post("/v1/jobs", json={"file_urls": [url]})
+        assert (response.status_code, response.json()["code"]) == (422, "upload_not_found")
+
+
 async def test_retry_after_the_upload_expired_says_so(
     api: httpx.AsyncClient, queue: QueueClient, start_poller: StartPoller, sandbox: RunningSandbox
 ) -> None:

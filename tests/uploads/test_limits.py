@@ -1,0 +1,113 @@
+"""Limits of uploads: how many of a client are in progress, the disk of the gateway, and the host of the storage."""
+
+import asyncio
+import errno
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import UUID
+
+import httpx
+import pytest
+
+from app.dashscope.temporary_storage import parse_policy
+from app.dashscope.wire import MalformedResponse
+from app.errors import TooManyUploads, UploadUnavailable
+from app.identifiers import new_id
+from app.uploads.limit import MAX_UPLOADS, UploadLimit
+from app.uploads.transfer import open_spool
+from tests.uploads.test_uploads import AUDIO, FILE_HEAD, HEADERS, raw_form, upload
+
+ONE, OTHER = new_id(), new_id()
+
+
+def test_limit_counts_each_client_and_forgets_uploads_that_ended() -> None:
+    limit = UploadLimit(2)
+
+    def hold_three(client_id: UUID) -> None:
+        with limit.hold(client_id), limit.hold(client_id), limit.hold(client_id):
+            pytest.fail("the third upload is one too many")
+
+    for _ in range(2):
+        with pytest.raises(TooManyUploads):
+            hold_three(ONE)
+    with limit.hold(ONE), limit.hold(ONE), limit.hold(OTHER):
+        pass
+
+
+async def test_uploads_that_stall_do_not_stop_other_clients(
+    api: httpx.AsyncClient, other_api: httpx.AsyncClient
+) -> None:
+    ended, begun = asyncio.Event(), asyncio.Semaphore(0)
+
+    async def stalled() -> AsyncIterator[bytes]:
+        body = raw_form((FILE_HEAD, AUDIO))
+        yield body[:-10]
+        begun.release()
+        await ended.wait()
+        yield body[-10:]
+
+    waiting = [
+        asyncio.ensure_future(api.post("/v1/uploads", content=stalled(), headers=HEADERS)) for _ in range(MAX_UPLOADS)
+    ]
+    for _ in waiting:
+        await begun.acquire()
+    refused = await api.post("/v1/uploads", content=raw_form((FILE_HEAD, AUDIO)), headers=HEADERS)
+    assert (refused.status_code, refused.json()["code"]) == (429, "too_many_uploads")
+    assert "retry-after" in refused.headers
+    await upload(other_api)
+    ended.set()
+    assert {response.status_code for response in await asyncio.gather(*waiting)} == {201}
+    await upload(api)
+
+
+async def test_full_disk_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async with open_spool(tmp_path) as spool:
+        blocks = os.statvfs(tmp_path)
+        almost_full = os.statvfs_result((*blocks[:3], 1, 1, *blocks[5:]))
+        monkeypatch.setattr(os, "fstatvfs", lambda _: almost_full)
+        await spool.add(b"RIFF")
+        with pytest.raises(UploadUnavailable, match="no room") as raised:
+            await spool.flush()
+    assert isinstance(raised.value.__cause__, OSError)
+    assert raised.value.__cause__.errno == errno.ENOSPC
+
+
+async def test_missing_folder_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(UploadUnavailable):
+        async with open_spool(tmp_path / "missing"):
+            pytest.fail("the folder does not exist")
+
+
+BASE = "https://dashscope.aliyuncs.com/api/v1"
+
+
+def policy(upload_host: str) -> bytes:
+    fields = '"policy": "p", "signature": "s", "upload_dir": "d", "oss_access_key_id": "k"'
+    return f'{{"data": {{"upload_host": "{upload_host}", {fields}}}}}'.encode()
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "http://169.254.169.254/latest",
+        "http://127.0.0.1:5432",
+        "https://evil.example",
+        "https://aliyuncs.com.evil.example",
+        "https://evil.example#.aliyuncs.com",
+        "https://x@evil.example",
+        "https://oss.aliyuncs.com@evil.example",
+        "file:///etc/passwd",
+        "oss.aliyuncs.com",
+    ],
+)
+def test_files_are_sent_to_hosts_of_dashscope_only(host: str) -> None:
+    with pytest.raises(MalformedResponse, match="upload_host"):
+        parse_policy(policy(host), base_url=BASE)
+
+
+@pytest.mark.parametrize(
+    "host", ["https://dashscope-file-mgr.oss-cn-beijing.aliyuncs.com", "https://dashscope.aliyuncs.com:8443"]
+)
+def test_hosts_of_dashscope_are_accepted(host: str) -> None:
+    assert parse_policy(policy(host), base_url=BASE).upload_host == host
