@@ -16,7 +16,7 @@ from app.errors import Fault, InvalidRequest, json_pointer
 from app.jobs.schemas import JobRequest
 from app.queue.creation import NewJob
 from app.urls import FILE_URL, WEBHOOK_URL, UrlKind, encode_url, find_control_character
-from app.webhooks.addresses import Networks, is_permitted, literal_address
+from app.webhooks.addresses import Networks, is_permitted, is_permitted_port, literal_address
 
 MAX_PAIRS = 16
 MAX_KEY_LENGTH = 64
@@ -112,10 +112,17 @@ def _encode_file_urls(urls: Sequence[str], faults: list[Fault]) -> list[str]:
 
 
 def _encode_webhook_url(url: str, allowed: Networks, faults: list[Fault]) -> str:
-    """Refuses a forbidden address in the URL itself. The addresses of a name are checked at each delivery."""
+    """Refuses a forbidden address or port in the URL itself. The addresses of a name are checked at each delivery."""
     found: list[Fault] = []
     encoded = _encode(url, "/webhook_url", WEBHOOK_URL, found)
-    address = None if found else literal_address(urlsplit(encoded).hostname or "")
+    if found:
+        faults.extend(found)
+        return encoded
+    parts = urlsplit(encoded)
+    if parts.port is not None and not is_permitted_port(parts.port):
+        detail = f"has the port {parts.port}; webhooks may reach the ports 80, 443, and 1024 and above"
+        found.append(Fault("/webhook_url", detail))
+    address = literal_address(parts.hostname or "")
     if address and not is_permitted(address, allowed):
         detail = "has an address that webhooks may not reach; use a public address, or ask the operator to add its"
         found.append(Fault("/webhook_url", f"{detail} network to WEBHOOK_ALLOWED_NETWORKS"))

@@ -318,6 +318,15 @@ async def test_webhook_url_with_a_forbidden_address_is_refused(api: httpx.AsyncC
     assert "WEBHOOK_ALLOWED_NETWORKS" in fault["detail"]
 
 
+@pytest.mark.parametrize("port", [22, 25, 6379, 8443])
+async def test_webhook_url_with_a_forbidden_port_is_refused(api: httpx.AsyncClient, port: int) -> None:
+    body = {"file_urls": [URL], "webhook_url": f"https://hooks.example.com:{port}/hook"}
+    response = await api.post("/v1/jobs", json=body)
+    assert response.status_code == (422 if port < 1024 else 202)
+    if port < 1024:
+        assert f"has the port {port}; webhooks may reach" in response.json()["detail"]
+
+
 @pytest.mark.parametrize("host", ["8.8.8.8", "[2600::1]", "10.example", "localhost.example.com", "10.20.0.1"])
 async def test_webhook_url_with_another_host_is_accepted(
     sessions: Sessions, api_client: tuple[CurrentClient, str], host: str
