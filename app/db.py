@@ -79,23 +79,16 @@ def create_engine(
     The engines of one process share their `availability`, which logs outages.
     Every failure to connect raises DatabaseUnavailable.
     """
-
-    async def connect(**arguments: Any) -> Any:
-        try:
-            connection, facts = await _open(
-                database_url,
-                timeout=CONNECT_TIMEOUT_S,
-                command_timeout=command_timeout_s,
-                # Poolers pass this setting on, but refuse most others.
-                server_settings={"application_name": application_name},
-                **arguments,
-            )
-        except PoolerFound:
-            raise
-        except Exception as error:
-            raise connect_outage(error) from error
-        connections.availability.record_clock(facts.clock_ahead_s)
-        return connection
+    connections = Connections(pool_size, availability or Availability(log_changes=False))
+    connect = partial(
+        _connect,
+        database_url,
+        connections.availability,
+        timeout=CONNECT_TIMEOUT_S,
+        command_timeout=command_timeout_s,
+        # Poolers pass this setting on, but refuse most others.
+        server_settings={"application_name": application_name},
+    )
 
     def create_connection() -> Any:
         dbapi: Any = engine.sync_engine.dialect.dbapi
@@ -109,7 +102,6 @@ def create_engine(
                 return connection
         return dbapi.connect(async_creator_fn=connect, **UNNAMED_STATEMENTS)
 
-    connections = Connections(pool_size, availability or Availability(log_changes=False))
     engine = create_async_engine(
         "postgresql+asyncpg://",
         creator=create_connection,
@@ -127,6 +119,18 @@ def create_engine(
     )
     connections.listen(engine)
     return engine
+
+
+async def _connect(url: str, availability: Availability, **arguments: Any) -> Any:
+    """An asyncpg connection. Raises PoolerFound, or DatabaseUnavailable for any other failure."""
+    try:
+        connection, facts = await _open(url, **arguments)
+    except PoolerFound:
+        raise
+    except Exception as error:
+        raise connect_outage(error) from error
+    availability.record_clock(facts.clock_ahead_s)
+    return connection
 
 
 async def _open(url: str, **arguments: Any) -> tuple[Any, ServerFacts]:
