@@ -28,8 +28,8 @@ _LARGER_BODIES = {"/v1/jobs": MAX_JOB_BYTES}
 # More digits than the length of any body. Python converts no integer of more than 4,300 digits.
 _MAX_LENGTH_DIGITS = 20
 MAX_LOGGED_PATH_CHARS = 200
-# These routes stream their bodies and limit the size themselves.
-UPLOAD_PATHS = ("/v1/uploads", "/v1/audio/transcriptions")
+# A POST to these paths streams its body and limits the size itself. The other calls below them do not.
+UPLOAD_PATHS = frozenset({"/v1/uploads", "/v1/audio/transcriptions"})
 
 # Status in logs and metrics when the caller disconnects before the response starts.
 CLIENT_CLOSED_REQUEST = 499
@@ -192,7 +192,7 @@ class BodySizeLimitMiddleware:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].startswith(UPLOAD_PATHS):
+        if scope["type"] != "http" or (scope["method"] == "POST" and scope["path"] in UPLOAD_PATHS):
             await self.app(scope, receive, send)
             return
         max_bytes = _LARGER_BODIES.get(scope["path"], MAX_BODY_BYTES)

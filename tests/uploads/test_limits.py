@@ -79,6 +79,21 @@ async def test_missing_folder_is_reported(tmp_path: Path) -> None:
             pytest.fail("the folder does not exist")
 
 
+@pytest.mark.parametrize("method", ["DELETE", "PUT", "POST"])
+async def test_other_calls_of_uploads_take_no_large_body(api: httpx.AsyncClient, method: str) -> None:
+    read = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal read
+        while read < 100_000_000:
+            read += 1_000_000
+            yield bytes(1_000_000)
+
+    response = await api.request(method, f"/v1/uploads/{ONE}", content=endless())
+    assert response.status_code in {405, 413}
+    assert read < 10_000_000
+
+
 BASE = "https://dashscope.aliyuncs.com/api/v1"
 
 
