@@ -92,8 +92,8 @@ def _disk_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        log.warning("no room for an upload", reason=error.strerror)
-        raise UploadUnavailable("The disk of the gateway has no room for the file. Try again later.") from error
+        log.warning("upload not kept on disk", reason=error.strerror)
+        raise UploadUnavailable(f"The gateway cannot keep the file on its disk: {error.strerror}.") from error
 
 
 class Incomplete(Exception):

@@ -1,5 +1,6 @@
 """Stores the file of a form as an upload of its client, and deletes uploads."""
 
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -52,7 +53,7 @@ class Uploader:
         self._sessions = sessions
         self._served = tuple(settings.served_regions)
         self._retention = timedelta(days=settings.upload_retention_days)
-        self._spool_folder = settings.data_dir if settings.data_dir.is_dir() else None
+        self._spool_folder = settings.data_dir if os.access(settings.data_dir, os.W_OK) else None
         upstreams = [
             DashScope(account, region.base_url, http)
             for region in settings.served_regions.values()
