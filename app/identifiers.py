@@ -16,7 +16,7 @@ MIN_CHANGE_MS = 1000
 
 
 class _Clock:
-    """How far the database's clock is ahead of this machine's. One per process."""
+    """Seconds by which the database's clock is ahead of this machine's. One per process."""
 
     ahead_ms = 0
 

@@ -68,7 +68,7 @@ _READINESS_EXAMPLE: dict[str, JsonValue] = {
 
 
 class Readiness(BaseModel):
-    """What the gateway can do now: the response with `verbose`."""
+    """Version, and the state of each account: the response with `verbose`."""
 
     status: Literal["ok"]
     version: str

@@ -74,7 +74,7 @@ async def revoke_client(session: AsyncSession, name: str) -> Client:
 
 
 async def revoke_client_by_id(session: AsyncSession, client_id: UUID) -> Client:
-    """As `revoke_client`."""
+    """Revoke the client with this id. Effect and errors are those of `revoke_client`."""
     return await _revoke(session, Client.id == client_id, "There is no active client with this id.")
 
 

@@ -82,7 +82,7 @@ async def fetch_result(
 
 
 def is_result_host(url: str, base_url: str) -> bool:
-    """Whether the host belongs to DashScope, which also takes uploads there."""
+    """True if the host of the URL is one of DashScope. Uploads, too, are sent to such hosts only."""
     host = _host(url)
     return host is not None and (host.endswith(".aliyuncs.com") or host == _host(base_url))
 
