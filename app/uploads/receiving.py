@@ -23,6 +23,13 @@ Fields = Mapping[str, list[str]]
 OpenDestination = Callable[[Fields, str], Awaitable[Destination]]
 """Checks the fields and the file name, and opens the destination. Raises InvalidRequest or UploadUnavailable."""
 
+OnArrival = Callable[[Fields, bytes], Awaitable[None]]
+"""Called with all fields and the file's SHA-256 when the form has arrived, before the store keeps the file."""
+
+
+async def accept(_fields: Fields, _sha256: bytes) -> None:
+    """Keep every file that arrives."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReceivedFile:
@@ -36,15 +43,19 @@ class ReceivedFile:
 
 
 async def receive(
-    form: AsyncIterator[Event], open_destination: OpenDestination, *, spool_folder: Path | None
+    form: AsyncIterator[Event],
+    open_destination: OpenDestination,
+    *,
+    spool_folder: Path | None,
+    on_arrival: OnArrival = accept,
 ) -> ReceivedFile:
     """Read the form to its end, and store its file.
 
     `open_destination` is called with the fields that came before the file, and once more if fields followed it.
-    Raises the errors of the form, InvalidRequest, UploadTooLarge or UploadUnavailable.
+    Raises the errors of the form and of `on_arrival`, InvalidRequest, UploadTooLarge or UploadUnavailable.
     """
     async with open_spool(spool_folder) as spool:
-        receiver = _Receiver(spool, open_destination)
+        receiver = _Receiver(spool, open_destination, on_arrival)
         try:
             async for event in form:
                 await receiver.take(event)
@@ -54,8 +65,9 @@ async def receive(
 
 
 class _Receiver:
-    def __init__(self, spool: Spool, open_destination: OpenDestination) -> None:
+    def __init__(self, spool: Spool, open_destination: OpenDestination, on_arrival: OnArrival) -> None:
         self._spool = spool
+        self._on_arrival = on_arrival
         self._open_destination = open_destination
         self._fields: dict[str, list[str]] = {}
         self._file: FileStart | None = None
@@ -80,6 +92,8 @@ class _Receiver:
             raise _invalid("/file", "is missing; send the audio as a part with a file name")
         if not self._spool.size:
             raise _invalid("/file", "is empty")
+        await self._spool.finish()
+        await self._on_arrival(self._fields, self._spool.sha256)
         if self._fields_followed:
             await self.abandon()
             self._destination = await self._open_destination(self._fields, self._file.file_name)

@@ -35,13 +35,18 @@ Put = Callable[[AsyncIterator[bytes], int | None], Coroutine[Any, Any, T]]
 
 
 class Spool:
-    """A file that arrives: its copy on disk, its size and its SHA-256. Raises UploadUnavailable if the disk is full."""
+    """A file that arrives: its copy on disk, its size and its SHA-256.
+
+    One chunk is hashed and written in a thread while the next one arrives, and while the store gets it. Call `finish`
+    before reading `sha256` or `chunks`. Raises UploadUnavailable if the disk is full.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
         self.size = 0
         self._file = file
         self._hash = hashlib.sha256()
         self._buffer = bytearray()
+        self._writing: asyncio.Future[None] | None = None
 
     @property
     def sha256(self) -> bytes:
@@ -53,13 +58,22 @@ class Spool:
         return await self.flush() if len(self._buffer) >= CHUNK_BYTES else None
 
     async def flush(self) -> bytes | None:
-        """Write the rest. Returns it, or None if there is none."""
+        """Begin to write the rest. Returns it, or None if there is none. Raises OSError for the chunk before."""
         if not self._buffer:
             return None
         chunk, self._buffer = bytes(self._buffer), bytearray()
         self.size += len(chunk)
-        await asyncio.to_thread(self._write, chunk)
+        await self.finish()
+        self._writing = asyncio.get_running_loop().run_in_executor(None, self._write, chunk)
         return chunk
+
+    async def finish(self) -> None:
+        """Wait until all chunks are written. Raises UploadUnavailable."""
+        if self._writing is None:
+            return
+        await asyncio.wait([self._writing])  # does not cancel the future with the caller: its thread goes on
+        writing, self._writing = self._writing, None
+        writing.result()
 
     def _write(self, chunk: bytes) -> None:
         with _disk_errors():
@@ -84,7 +98,12 @@ async def open_spool(folder: Path | None) -> AsyncIterator[Spool]:
     with _disk_errors():
         file = await asyncio.to_thread(tempfile.TemporaryFile, "w+b", buffering=0, dir=folder)
     with file:
-        yield Spool(file)
+        spool = Spool(file)
+        try:
+            yield spool
+        finally:
+            with suppress(UploadUnavailable):
+                await spool.finish()  # the file must not be closed under a thread that writes it
 
 
 @contextmanager

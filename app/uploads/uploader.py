@@ -23,7 +23,7 @@ from app.uploads.destinations import Blocked, Destination, Destinations
 from app.uploads.form import Event
 from app.uploads.limit import UploadLimit
 from app.uploads.models import Upload
-from app.uploads.receiving import Fields, ReceivedFile, receive
+from app.uploads.receiving import Fields, OnArrival, ReceivedFile, accept, receive
 from app.uploads.service import mark_deleted, record_policy
 from app.uploads.stores import ObjectStore
 
@@ -70,7 +70,11 @@ class Uploader:
         return (await self.store_file(form, client_id, self._target))[0]
 
     async def store_file(
-        self, form: AsyncIterator[Event], client_id: UUID, choose_target: ChooseTarget
+        self,
+        form: AsyncIterator[Event],
+        client_id: UUID,
+        choose_target: ChooseTarget,
+        on_arrival: OnArrival = accept,
     ) -> tuple[Upload, ReceivedFile]:
         """Raises the errors of `receive` and of `choose_target`, TooManyUploads, and UnsupportedFormat for the name."""
         with self._in_progress.hold(client_id):
@@ -88,7 +92,7 @@ class Uploader:
                 upload_id, file_name, target.model, target.regions, await self._blocked()
             )
 
-        received = await receive(form, open_destination, spool_folder=self._spool_folder)
+        received = await receive(form, open_destination, spool_folder=self._spool_folder, on_arrival=on_arrival)
         stored = received.stored
         upload = Upload(
             id=upload_id,
