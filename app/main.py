@@ -17,13 +17,16 @@ from app.api.problems import add_error_format
 from app.clients import routes as clients
 from app.clients.authentication import AuthenticatedRoute, Authenticator, require_token
 from app.dashscope_api import links
-from app.dashscope_api.errors import ERROR_FORMAT
+from app.dashscope_api.errors import ERROR_FORMAT as DASHSCOPE_ERRORS
 from app.dashscope_api.routes import dashscope_router
 from app.db import Sessions
 from app.jobs import client_revocation, event_stream, transcript_deletion, webhook_docs
 from app.jobs import routes as jobs
 from app.jobs.dependencies import JobServices
 from app.jobs.long_poll import JobWaiters
+from app.openai_api import routes as openai_api
+from app.openai_api.errors import ERROR_FORMAT as OPENAI_ERRORS
+from app.openai_api.outcome import MAX_WAIT_S
 from app.queue.wakeup import WakeUp
 from app.search import routes as search
 from app.settings import Settings
@@ -51,6 +54,7 @@ TAGS = [
     {"name": "transcripts", "description": "The results of the files, stored until you delete them."},
     {"name": "uploads", "description": "Local files, stored where DashScope can fetch them."},
     {"name": "vocabularies", "description": "Hot-word lists, which improve the recognition of names and terms."},
+    {"name": "audio", "description": "OpenAI's protocol, for programs written for OpenAI's clients."},
     {"name": "models", "description": "The models and regions of DashScope, with parameters, limits and prices."},
     {"name": "webhooks", "description": "Notifications of final jobs, in the form of Standard Webhooks 1.0."},
     {
@@ -118,7 +122,9 @@ def connect(
     app.state.vocabulary_lists = VocabularyLists(settings, sessions, http)
     app.state.stored_bodies = StoredBodies(sessions)
     app.state.ping_limit = webhooks.ping_limit()
-    add_error_format(app, ERROR_FORMAT)
+    app.state.transcription_wait_s = MAX_WAIT_S
+    add_error_format(app, DASHSCOPE_ERRORS)
+    add_error_format(app, OPENAI_ERRORS)
 
 
 def _add_routes(app: FastAPI) -> None:
@@ -136,7 +142,7 @@ def _add_routes(app: FastAPI) -> None:
         vocabularies,
     ):
         app.include_router(module.router)
-    for router in (uploads.upload_router, uploads.content_router):
+    for router in (uploads.upload_router, uploads.content_router, openai_api.router):
         app.include_router(router)
     app.include_router(models_routes.models_router(AuthenticatedRoute))
     app.include_router(regions_routes.regions_router(AuthenticatedRoute))

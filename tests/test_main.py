@@ -23,6 +23,8 @@ async def test_every_operation_refuses_unknown_query_parameters(
     app: FastAPI, api: httpx.AsyncClient, admin: httpx.AsyncClient
 ) -> None:
     for path, operations in app.openapi()["paths"].items():
+        if path.startswith("/v1/audio/"):
+            continue  # OpenAI's protocol, which ignores them
         for method in operations if path.startswith("/v1/") else ():
             http = admin if path.startswith("/v1/clients") else api
             response = await http.request(method, path.replace("{", "").replace("}", ""), params={"surprise": "1"})

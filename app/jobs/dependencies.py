@@ -103,7 +103,7 @@ def preference_applied(request: Request) -> dict[str, str]:
     return applied
 
 
-async def wait_for_job(request: Request, waiters: JobWaiters, job_id: UUID, timeout_s: int) -> JobSnapshot | None:
+async def wait_for_job(request: Request, waiters: JobWaiters, job_id: UUID, timeout_s: float) -> JobSnapshot | None:
     """The job once it is final; None on timeout, when the process stops, or when the client disconnects.
 
     Raises NotFound as `JobWaiters.until_final`.

@@ -1,10 +1,11 @@
-"""Cancels, retries and deletes jobs. Runs no call to upstream.
+"""Cancels, retries, deletes and repeats jobs. Runs no call to upstream.
 
 Locks are taken in the poller's order, so that the two do not deadlock: tasks in the order of their ids, then files,
 then jobs. Retry and delete change only files that no task carries any more. They lock the job first, and so exclude
 each other.
 """
 
+from datetime import timedelta
 from math import inf
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from app.queue.counters import JobChange, apply_changes
 from app.queue.creation import quota_exceeded, remaining_quota
 from app.queue.job_json import JobSnapshot
 from app.queue.observation import files_canceled, job_retried
-from app.queue.queries import find_job, job_not_found
+from app.queue.queries import find_by_keys, find_job, job_not_found
 from app.webhooks.outbox import supersede
 
 
@@ -95,6 +96,17 @@ async def delete_job(session: AsyncSession, client_id: UUID, job_id: UUID) -> No
     await session.execute(_DELETE, own)
 
 
+async def find_repeated(session: AsyncSession, client_id: UUID, key: str, max_age: timedelta) -> JobSnapshot | None:
+    """The job that a repeated request with this idempotency key joins; None if it has to create one.
+
+    A job does not answer a repetition if it failed, is canceled, has lost a transcript or is older than `max_age`. Its
+    key is then free for another job.
+    """
+    await session.execute(_FREE_KEY, {"client_id": client_id, "key": key, "max_age": max_age})
+    found = await find_by_keys(await raw_connection_of(session), [(client_id, key)])
+    return next((snapshot for snapshot, _ in found.values()), None)
+
+
 async def _lock(session: AsyncSession, own: dict[str, UUID]) -> bool:
     """Lock the job until the transaction ends. Returns whether it is final. Raises NotFound."""
     found = (await session.execute(_LOCK_JOB, own)).one_or_none()
@@ -106,6 +118,15 @@ async def _lock(session: AsyncSession, own: dict[str, UUID]) -> bool:
 _LOCK_JOB = text("SELECT finished_at FROM jobs WHERE id = :job_id AND client_id = :client_id FOR UPDATE")
 
 _DELETE = text("DELETE FROM jobs WHERE id = :job_id AND client_id = :client_id")
+
+_FREE_KEY = text("""
+    UPDATE jobs SET idempotency_key = NULL, request_sha256 = NULL
+    WHERE client_id = :client_id AND idempotency_key = :key
+      AND (status IN ('failed', 'canceled') OR created_at <= now() - CAST(:max_age AS interval) OR EXISTS (
+          SELECT FROM files LEFT JOIN transcripts ON transcripts.id = files.transcript_id
+          WHERE files.job_id = jobs.id AND files.status = 'succeeded' AND transcripts.id IS NULL
+      ))
+""")
 
 # A file in a task is changed only under the lock of its task.
 _LOCK_TASKS = text("""

@@ -117,8 +117,8 @@ async def serve_rendered(
     pieces = encode_pieces(_rendered(representation, document))
     if accepts_gzip(request):
         pieces = gzip_pieces(pieces)
-    lock = bodies.large_rendering if body.size_bytes >= LARGE_BYTES else nullcontext()
-    first, second = await _next(pieces, lock), await _next(pieces, lock)
+    lock = render_lock(body)
+    first, second = await next_piece(pieces, lock), await next_piece(pieces, lock)
     headers = _headers(request, etag)
     if representation.extension:
         headers["Content-Disposition"] = await asyncio.to_thread(_disposition, document, representation.extension)
@@ -134,6 +134,11 @@ async def open_document(
     """One statement. Parts beyond the first slice are fetched when they are read. Raises NotFound."""
     body, index = await find_document(bodies, client_id, transcript_id)
     return body, StoredDocument(unpack(index), _reader(body))
+
+
+def render_lock(body: StoredBody) -> RenderLock:
+    """Held while one piece is rendered: pieces of large documents take turns."""
+    return body.bodies.large_rendering if body.size_bytes >= LARGE_BYTES else nullcontext()
 
 
 def require_channel(document: StoredDocument, channel_id: int | None) -> None:
@@ -250,11 +255,12 @@ def _file_name(file_url: str, extension: str) -> str:
 async def _stream(made: list[bytes], pieces: Iterator[bytes], lock: RenderLock) -> AsyncIterator[bytes]:
     while made:
         yield made.pop(0)
-    while (piece := await _next(pieces, lock)) is not None:
+    while (piece := await next_piece(pieces, lock)) is not None:
         yield piece
 
 
-async def _next(pieces: Iterator[bytes], lock: RenderLock) -> bytes | None:
+async def next_piece(pieces: Iterator[bytes], lock: RenderLock) -> bytes | None:
+    """The next piece, made in a thread; None at the end."""
     async with lock:
         return await asyncio.to_thread(next, pieces, None)
 

@@ -54,6 +54,16 @@ async def test_a_typescript_client(gateway: Gateway, tmp_path: Path) -> None:
         assert DONE in await run(node, "run.js", gateway.url, gateway.token, cwd=project)
 
 
+async def test_openais_node_client(gateway: Gateway, tmp_path: Path) -> None:
+    node, npm = need("node"), need("npm")
+    project = tmp_path / "client"
+    shutil.copytree(HERE / "openai", project, ignore=shutil.ignore_patterns("node_modules"))
+    await run(npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline", cwd=project)
+    (tmp_path / "call.wav").write_bytes(bytes(range(256)) * 1000)
+    output = await run(node, "run.mjs", f"{gateway.url}/v1", gateway.token, tmp_path / "call.wav", cwd=project)
+    assert "transcribed, streamed, refused" in output
+
+
 @documents
 async def test_a_java_client(gateway: Gateway, tmp_path: Path, document: str) -> None:
     java, javac, generate = need("java"), need("javac"), need("openapi-generator-cli")

@@ -93,6 +93,8 @@ def _add_problems(document: dict[str, Any]) -> None:
     schemas.update(problem.pop("$defs"), Problem=problem)
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
+            if "401" in operation["responses"]:
+                continue  # documents all its errors itself, in the form of another protocol
             _document_errors(operation, responses(*_common_errors(method, path, operation)))
 
 
