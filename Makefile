@@ -16,7 +16,7 @@ CHECK_VENV := .venv-check
 CHECK := $(CHECK_VENV)/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-fast check openapi chaos bench-poller bench-claims bench-waiters bench-scale bench-api bench-transcripts bench-dropins format lock clean
+.PHONY: help setup demo serve test test-fast check openapi chaos bench-poller bench-claims bench-waiters bench-scale bench-api bench-transcripts bench-dropins bench-uploads format lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ bench-waiters: $(DEV) ## Measure how soon 2,000 long polls get their responses
 bench-transcripts: $(DEV) ## Measure a transcript of 150,000 words, and search
 	@$(BIN)/python -m bench.transcripts
 	@$(BIN)/python -m bench.search
+
+bench-uploads: $(DEV) ## Measure uploads of 1 GB beside curl, and what OpenAI's protocol adds to a wait
+	@$(BIN)/python -m bench.uploads
 
 bench-api: $(DEV) ## Measure the API, pgbench, and an API as in tutorials
 	@$(BIN)/python -m bench.api
