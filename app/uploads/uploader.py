@@ -78,10 +78,10 @@ class Uploader:
     ) -> tuple[Upload, ReceivedFile]:
         """Raises the errors of `receive` and of `choose_target`, TooManyUploads, and UnsupportedFormat for the name."""
         with self._in_progress.hold(client_id):
-            return await self._store(form, client_id, choose_target)
+            return await self._store(form, client_id, choose_target, on_arrival)
 
     async def _store(
-        self, form: AsyncIterator[Event], client_id: UUID, choose_target: ChooseTarget
+        self, form: AsyncIterator[Event], client_id: UUID, choose_target: ChooseTarget, on_arrival: OnArrival
     ) -> tuple[Upload, ReceivedFile]:
         upload_id = new_id()
 

@@ -67,8 +67,9 @@ async def test_full_disk_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         almost_full = os.statvfs_result((*blocks[:3], 1, 1, *blocks[5:]))
         monkeypatch.setattr(os, "fstatvfs", lambda _: almost_full)
         await spool.add(b"RIFF")
+        await spool.flush()
         with pytest.raises(UploadUnavailable, match="No space left") as raised:
-            await spool.flush()
+            await spool.finish()
     assert isinstance(raised.value.__cause__, OSError)
     assert raised.value.__cause__.errno == errno.ENOSPC
 

@@ -260,9 +260,7 @@ async def test_job_is_checked_against_its_uploads(
     assert foreign.status_code == 202
 
 
-@pytest.mark.parametrize(
-    "change", [(".wav", "%2ewav"), ("/sandbox", "/%73andbox"), (".wav", ".wav?a"), (".wav", ".wav#a")]
-)
+@pytest.mark.parametrize("change", [(".wav", "%2ewav"), ("/sandbox", "/%73andbox"), (".wav", ".wav?a")])
 async def test_other_spellings_of_an_upload_are_refused(
     api: httpx.AsyncClient, other_api: httpx.AsyncClient, change: tuple[str, str]
 ) -> None:

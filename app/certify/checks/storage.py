@@ -20,7 +20,7 @@ def upload_policy(evidence: Evidence) -> Seen:
     exchange = evidence.call("upload_policy")
     if not accepted(exchange):
         return Seen(False, exchange.error_text)
-    policy = parse_policy(exchange.body)
+    policy = parse_policy(exchange.body, base_url=evidence.base_url)
     return Seen(True, f"{policy.upload_host}, up to {policy.max_bytes // 1024**2} MB")
 
 

@@ -16,7 +16,7 @@ async def probe_storage(session: Session) -> None:
     with session.probing("upload_policy", "upload", "silence"):
         params = {"action": "getPolicy", "model": MODEL}
         calls["upload_policy"] = await session.upstream.call("GET", "/uploads", params=params)
-        policy = parse_policy(calls["upload_policy"].body)
+        policy = parse_policy(calls["upload_policy"].body, base_url=session.upstream.base_url)
         content = silence()
         session.budget.reserve(MODEL, session.region, SILENCE_S)
         before = len(session.evidence.exchanges)
