@@ -13,7 +13,9 @@ from app.jobs.batched_calls import JobListCache, job_creator, job_finder
 from app.jobs.long_poll import JobWaiters
 from app.jobs.retry_after import RetryAfterEstimator
 from app.jobs.wait_limits import WaitLimits
+from app.queue.creation import CreatedJob, NewJob
 from app.queue.job_json import JobSnapshot
+from app.queue.reuse import create_reusing_job
 from app.queue.wakeup import WakeUp
 from app.settings import Settings
 
@@ -61,6 +63,12 @@ class JobServices:
         self.wait_limits = WaitLimits()
         self.wakeup = wakeup or WakeUp()
         self.estimator = RetryAfterEstimator(sessions)
+
+    async def create(self, new: NewJob) -> CreatedJob:
+        """The durable job. Raises the errors of `create_jobs`, or DatabaseUnavailable."""
+        if new.reuse:
+            return await create_reusing_job(self.sessions, new, waiting_limit=self.waiting_limit)
+        return await self.create_job(new)
 
     async def retry_after(self, snapshot: JobSnapshot) -> dict[str, str]:
         """The header of a job that is not final. Costs a statement every 10 s at most."""

@@ -131,12 +131,13 @@ async def create_job(request: Request) -> Response:
     and creates nothing.
     \f
     One statement, two for a replay, and the token's. A wait that times out adds one. Concurrent requests share them.
+    With `reuse` two or three, and ten more if files are reused; these are not shared.
     """
     client = authenticated_client(request)
     services = job_services(request)
     body = await request.body()
     values, new = await parse_body(body, partial(_read_new_job, request, client, services))
-    created = await services.create_job(await bind_accounts(services.sessions, new))
+    created = await services.create(await bind_accounts(services.sessions, new))
     snapshot = created.snapshot
     if not created.replayed:
         services.wakeup.notify()

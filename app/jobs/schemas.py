@@ -58,6 +58,12 @@ class JobRequest(RequestBody):
         None,
         description="An `http` or `https` URL, up to 4,096 characters, that receives an event when the job is final.",
     )
+    reuse: bool = Field(
+        False,
+        description="Whether a transcript that this client already has may answer a file: of the same URL, apart from"
+        " the fields of its signature, or of an upload with the same bytes, with the same model and parameters. The"
+        " file then costs nothing.",
+    )
 
 
 JobPage = Page[Job]

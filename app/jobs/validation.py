@@ -81,6 +81,7 @@ def validate_new_job(
         idempotency_key=idempotency_key,
         request_sha256=_fingerprint(request, validated, urls, webhook_url) if idempotency_key else None,
         client_name=client_name,
+        reuse=request.reuse,
     )
 
 
@@ -155,4 +156,6 @@ def _metadata_faults(metadata: Mapping[str, str]) -> Iterator[Fault]:
 def _fingerprint(request: JobRequest, validated: ValidatedJob, urls: Sequence[str], webhook_url: str | None) -> bytes:
     """Equal for bodies with the same meaning. `auto` stays `auto`, because the region that it picks may change."""
     meaning = [urls, validated.model.id, request.region, validated.parameters, request.metadata, webhook_url]
+    if request.reuse:
+        meaning.append("reuse")
     return hashlib.sha256(orjson.dumps(meaning, option=orjson.OPT_SORT_KEYS)).digest()

@@ -26,6 +26,8 @@ class NewJob:
     """A validated request. `request_sha256`: its hash, which a replay must match; None without an idempotency key.
 
     `accounts`: for each URL the only account that may submit it, or an empty string; empty if there is none.
+    `reuse`: files may be answered from stored transcripts, which `app.queue.reuse` does. `reusable_files`: how many
+    of the files it found; they do not count as queued.
     `client_name` and `request_id` are for the log. The id is that of the request in whose context the object is made.
     `given_urls`: for each URL its form in the request if that form is shown later, or None; empty if there is none.
     """
@@ -40,6 +42,8 @@ class NewJob:
     request_sha256: bytes | None
     accounts: Sequence[str] = ()
     client_name: str | None = None
+    reuse: bool = False
+    reusable_files: int = 0
     request_id: str | None = field(
         default_factory=lambda: structlog.contextvars.get_contextvars().get("request_id"), compare=False
     )
@@ -55,12 +59,13 @@ class CreatedJob:
 
 
 async def create_jobs(
-    connection: RawConnection, jobs: Sequence[NewJob], *, waiting_limit: int | None = None
+    connection: RawConnection, jobs: Sequence[NewJob], *, waiting_limit: int | None = None, durable: bool = True
 ) -> list[CreatedJob | Exception]:
     """One outcome per new job: IdempotencyKeyReused, TooManyWaitingFiles or InvalidRequest if it was not created.
 
     One statement for all jobs, one more if there are replays, and one more if there is a quota. Of equal requests at
     the same time one inserts its job; the others wait for that commit and are replays.
+    `durable`: each statement commits by itself. Otherwise the caller calls `log_created` after its commit.
     """
     outcomes: dict[int, CreatedJob | Exception] = {**await _refusals(connection, jobs, waiting_limit)}
     outcomes |= await _replays(connection, {number: jobs[number] for number in outcomes})
@@ -68,6 +73,11 @@ async def create_jobs(
     while left := {number: new for number, new in enumerate(jobs) if number not in outcomes}:
         try:
             outcomes |= (created := await _insert(connection, left))
+            if durable:
+                for number, outcome in created.items():
+                    # A log that cannot be written must not make the caller create the job again.
+                    with suppress(Exception):
+                        log_created(outcome.snapshot.job.id, jobs[number])
             inserted = inserted or bool(created)
             # The others are replays, unless the job with that key was deleted in between: then the key is free again.
             outcomes |= await _replays(
@@ -111,31 +121,30 @@ async def _refusals(
     quota = await remaining_quota(connection, {new.client_id for new in jobs}, waiting_limit)
     refusals: dict[int, Exception] = {}
     for number, new in enumerate(jobs):
-        if len(new.urls) <= quota[new.client_id]:
-            quota[new.client_id] -= len(new.urls)
+        files = len(new.urls) - new.reusable_files
+        if files <= quota[new.client_id]:
+            quota[new.client_id] -= files
         else:
-            refusals[number] = quota_exceeded(len(new.urls), waiting_limit)
+            refusals[number] = quota_exceeded(files, waiting_limit)
     return refusals
 
 
-async def _insert(connection: RawConnection, jobs: Mapping[int, NewJob]) -> dict[int, CreatedJob | Exception]:
+async def _insert(connection: RawConnection, jobs: Mapping[int, NewJob]) -> dict[int, CreatedJob]:
     """The jobs whose idempotency key was free. Inserted in the order of the keys, so that processes do not deadlock."""
     ordered = sorted(jobs.items(), key=lambda item: (item[1].client_id, item[1].idempotency_key or ""))
     ids = [new_id() for _ in ordered]
     rows = [_row(job_id, new) for job_id, (_, new) in zip(ids, ordered, strict=True)]
     inserted = {row["id"]: row for row in await _INSERT.fetch(connection, jobs=orjson.dumps(rows).decode())}
-    created: dict[int, CreatedJob | Exception] = {}
+    created: dict[int, CreatedJob] = {}
     for job_id, (number, new) in zip(ids, ordered, strict=True):
         if row := inserted.get(job_id):
             files = [JobFile.queued(index, url) for index, url in enumerate(new.urls[:FILES_SHOWN])]
             created[number] = CreatedJob(read_job(row, files=files))
-            # The job is durable: a log that cannot be written must not make the caller create it again.
-            with suppress(Exception):
-                _log_created(job_id, jobs[number])
     return created
 
 
-def _log_created(job_id: UUID, new: NewJob) -> None:
+def log_created(job_id: UUID, new: NewJob) -> None:
+    """Log a job that is durable now."""
     job_created(
         job_id=job_id,
         client=new.client_name or str(new.client_id),

@@ -105,7 +105,10 @@ def _warnings(model: str) -> tuple[JobWarning, ...]:
 
 @dataclass(slots=True)
 class Cost:
-    """Price of the files that succeeded: what upstream billed for them, at the prices of the catalogue."""
+    """Price of the files that succeeded: what upstream billed for them, at the prices of the catalogue.
+
+    Reused files cost nothing.
+    """
 
     amount: Annotated[str, Field(description="A decimal number with five places.", examples=["0.00104"])]
     currency: Annotated[str, Field(examples=["CNY"])]
@@ -164,6 +167,7 @@ _FILE_EXAMPLE: dict[str, JsonValue] = {
     "url": "https://example.com/call-4711.wav",
     "status": "succeeded",
     "transcript_id": "019ab0a4-5c1e-7cc3-98c4-dc0c0c07398f",
+    "reused": False,
     "error": None,
     "audio_duration_ms": 4726,
     "attempts": 1,
@@ -188,6 +192,13 @@ class JobFile:
         Column("CASE files.status WHEN 'submitting' THEN 'queued' ELSE files.status END"),
     ]
     transcript_id: UUID | None
+    reused: Annotated[
+        bool,
+        Field(
+            description="Whether the transcript is a copy of an earlier one, as `reuse` asked for. Such a file costs"
+            " nothing, and was not sent upstream."
+        ),
+    ]
     error: Annotated[
         FileError | None,
         Column(f"CASE WHEN files.error_code IS NOT NULL THEN {json_object(sql_columns(FileError, 'files'))} END"),
@@ -203,7 +214,7 @@ class JobFile:
     @classmethod
     def queued(cls, index: int, url: str) -> "JobFile":
         """A file of a new job."""
-        return cls(index, url, FileStatus.QUEUED, None, None, None, attempts=0, upstream=None)
+        return cls(index, url, FileStatus.QUEUED, None, False, None, None, attempts=0, upstream=None)
 
 
 # A JSON object with the members of JobFile.
@@ -263,7 +274,9 @@ class JobSummary:
     parameters: Annotated[dict[str, Any], Column("CAST(jobs.parameters AS text)", _decoded("parameters"))]
     metadata: Annotated[dict[str, str], Column("CAST(jobs.metadata AS text)", _decoded("metadata"))]
     created_at: datetime
-    started_at: Annotated[datetime | None, Field(description="When upstream accepted the first file.")]
+    started_at: Annotated[
+        datetime | None, Field(description="When upstream accepted the first file, or when the first file was reused.")
+    ]
     finished_at: datetime | None
     file_counts: Annotated[
         FileCounts,

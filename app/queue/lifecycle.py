@@ -3,6 +3,7 @@
 Files, and the functions of this package that move them:
 
     (new) -> queued                                create_jobs
+    queued -> succeeded                            create_reusing_job, in the transaction that creates the job
     queued -> submitting                           claim_files
     queued -> failed                               fail_unknown_model: no account has the model
                                                    fail_unsubmitted: the database was restored from a backup
@@ -90,6 +91,8 @@ JOB_TRANSITIONS: frozenset[tuple[JobStatus | None, JobStatus | None]] = frozense
     {
         (None, JobStatus.QUEUED),
         (JobStatus.QUEUED, JobStatus.RUNNING),
+        # All its files are reused.
+        (JobStatus.QUEUED, JobStatus.SUCCEEDED),
         (JobStatus.QUEUED, JobStatus.FAILED),
         (JobStatus.QUEUED, JobStatus.CANCELED),
         (JobStatus.RUNNING, JobStatus.QUEUED),
@@ -110,6 +113,7 @@ FILE_TRANSITIONS: frozenset[tuple[StoredFileStatus | None, StoredFileStatus | No
     {
         (None, StoredFileStatus.QUEUED),
         (StoredFileStatus.QUEUED, StoredFileStatus.SUBMITTING),
+        (StoredFileStatus.QUEUED, StoredFileStatus.SUCCEEDED),
         (StoredFileStatus.QUEUED, StoredFileStatus.FAILED),
         (StoredFileStatus.QUEUED, StoredFileStatus.CANCELED),
         (StoredFileStatus.SUBMITTING, StoredFileStatus.RUNNING),

@@ -20,6 +20,7 @@ from sqlalchemy import (
     Numeric,
     SmallInteger,
     Text,
+    false,
     func,
     text,
 )
@@ -176,6 +177,8 @@ class File(Base):
     # Failed fetches of a result that upstream reports as available: expired link, no JSON, truncated.
     result_failures: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
     transcript_id: Mapped[UUID | None]
+    # The transcript is a copy of an earlier one of the client: the file was not sent upstream.
+    reused: Mapped[bool] = mapped_column(default=False, server_default=false())
     audio_duration_ms: Mapped[int | None] = mapped_column(BigInteger)
     # What upstream billed for a file that succeeded, in the units of the model's price, and its exact cost in the
     # currency of that price.

@@ -98,6 +98,11 @@ def files_canceled(session: Session, *, model: str, region: str, files: int) -> 
     after_commit(session, lambda: FILES.labels(model, region, "canceled").inc(files))
 
 
+def files_reused(session: Session, *, model: str, region: str, files: int) -> None:
+    """Reused files count as succeeded. They add nothing to the audio and the costs, which measure recognition."""
+    after_commit(session, lambda: FILES.labels(model, region, "succeeded").inc(files))
+
+
 def _record(task_id: UUID | None, changes: Sequence[FileChange]) -> None:
     for change in changes:
         if change.status != "queued":

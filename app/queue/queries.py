@@ -369,7 +369,7 @@ _TYPICAL_DURATIONS = text("""
         SELECT region, model,
                percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM finished_at - created_at)) AS seconds
         FROM (SELECT * FROM jobs ORDER BY id DESC LIMIT 1000) AS newest
-        WHERE finished_at IS NOT NULL AND files_succeeded > 0
+        WHERE finished_at > created_at AND files_succeeded > 0 -- equal if all files of the job are reused
         GROUP BY region, model
     ) AS typical ON true
 """)

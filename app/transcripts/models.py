@@ -17,6 +17,7 @@ class Transcript(Base):
     __table_args__ = (
         Index("ix_transcripts_client", "client_id", text("id DESC")),
         Index("ix_transcripts_job", "job_id"),
+        Index("ix_transcripts_audio_key", "audio_key", postgresql_where=text("audio_key IS NOT NULL")),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
@@ -28,6 +29,8 @@ class Transcript(Base):
     region: Mapped[str] = mapped_column(Text)
     audio_duration_ms: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime]
+    # `audio_key` of the client, the model and the URL. None: older than `reuse`, and not found by it.
+    audio_key: Mapped[UUID | None]
 
 
 class TranscriptBody(Base):

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.identifiers import new_id
 from app.search.indexing import insert_segments
 from app.search.segments import PreparedSegment, Segments
+from app.transcripts.audio_keys import audio_key
 from app.transcripts.models import Transcript, TranscriptBody
 from app.transcripts.normalise import Document, write_document
 from app.transcripts.seekable_gzip import GzipWriter, Index, Span, Written, pack
@@ -52,6 +53,7 @@ class PreparedTranscript:
     region: str
     audio_duration_ms: int
     created_at: datetime
+    audio_key: UUID
     raw: CompressedBody
     document: Written
     segments: Sequence[PreparedSegment]
@@ -95,6 +97,7 @@ def prepare_transcript(
         # Some results do not state the duration; the end of speech is the best estimate.
         audio_duration_ms=document.audio_duration_ms or written.end_time or 0,
         created_at=created_at,
+        audio_key=audio_key(client_id, model, file_url),
         raw=_compress(raw),
         document=written,
         segments=segments.finish(),

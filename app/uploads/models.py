@@ -21,6 +21,7 @@ class Upload(Base):
     __table_args__ = (
         CheckConstraint("(account = '') = (object_key IS NOT NULL)", name="one_place"),
         Index("ix_uploads_client", "client_id", text("id DESC")),
+        Index("ix_uploads_sha256", "client_id", "sha256"),
         Index("ix_uploads_file_url", "file_url", postgresql_using="hash"),
         Index("uq_uploads_object_key", "object_key", unique=True),
         Index(

@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from app.clients.models import Client
 from app.errors import NotFound
@@ -104,6 +105,20 @@ def _folders(url: str) -> list[str]:
     """The folders in which the object of an `oss://` URL lies. File names may have slashes."""
     names = url.removeprefix(TEMPORARY_SCHEME).split("/")[:-1][:_MAX_FOLDERS]
     return ["/".join(names[:count]) for count in range(1, len(names) + 1)]
+
+
+async def urls_of_equal_uploads(
+    session: AsyncSession, client_id: UUID, urls: Collection[str]
+) -> Mapping[str, Sequence[str]]:
+    """For each `file_url` of the client's uploads, those of its uploads with the same bytes, also deleted ones."""
+    equal = aliased(Upload)
+    rows = await session.execute(
+        select(Upload.file_url, func.array_agg(equal.file_url).label("urls"))
+        .join(equal, (equal.client_id == Upload.client_id) & (equal.sha256 == Upload.sha256))
+        .where(Upload.file_url.in_(urls), Upload.client_id == client_id)
+        .group_by(Upload.file_url)
+    )
+    return {row.file_url: row.urls for row in rows}
 
 
 async def obsolete_uploads(session: AsyncSession, *, limit: int) -> Sequence[Upload]:

@@ -60,6 +60,7 @@ async def test_accepted_job_has_all_fields_of_the_contract(api: httpx.AsyncClien
                 "error": None,
                 "audio_duration_ms": None,
                 "attempts": 0,
+                "reused": False,
                 "upstream": None,
             }
         ],

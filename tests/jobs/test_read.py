@@ -50,6 +50,7 @@ async def test_running_job_shows_counts_cost_and_files(
         "error": None,
         "audio_duration_ms": 4726,
         "attempts": 1,
+        "reused": False,
         "upstream": None,
     }
     assert job["files"][1]["error"] == {

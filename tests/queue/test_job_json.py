@@ -43,7 +43,7 @@ ROW: dict[str, Any] = {
 
 def file_text(**changes: Any) -> str:
     file = {"index": 0, "url": "https://example.com/", "status": "queued", "transcript_id": None, "error": None}
-    return json.dumps({**file, "audio_duration_ms": None, "attempts": 0, "upstream": None, **changes})
+    return json.dumps({**file, "audio_duration_ms": None, "attempts": 0, "upstream": None, "reused": False, **changes})
 
 
 def test_row_has_a_column_for_each_field_and_the_version() -> None:

@@ -33,6 +33,7 @@ from app.queue.models import File, Job, Task
 from app.queue.polling import open_files
 from app.queue.results import close_if_done, lock_for_result, store_results
 from app.queue.retention import delete_task_rows
+from app.queue.reuse import create_reusing_job
 from app.queue.submissions import fail_files, fail_unknown_model, mark_running, mark_unsure, requeue
 from tests.jobs.rows import create
 from tests.queue.results import result_of
@@ -49,11 +50,16 @@ class Walk:
         self.client_id = new_id()
 
     async def post(self, files: int = 1) -> UUID:
+        async with transaction(self.sessions) as session:
+            return await create(session, self._new(files))
+
+    async def post_reusing(self) -> UUID:
+        return (await create_reusing_job(self.sessions, self._new(1))).snapshot.job.id
+
+    def _new(self, files: int) -> NewJob:
         validated = validate_job(model="fun-asr", region="beijing", parameters={}, served=["beijing"])
         urls = [f"https://example.com/{number}.wav" for number in range(files)]
-        new = NewJob(self.client_id, validated, "beijing", urls, {}, None, None, b"")
-        async with transaction(self.sessions) as session:
-            return await create(session, new)
+        return NewJob(self.client_id, validated, "beijing", urls, {}, None, None, b"")
 
     async def claim(self) -> UUID:
         """A task with all queued files."""
@@ -140,7 +146,9 @@ async def _results_of_all_kinds(walk: Walk) -> None:
     await walk.delete(failed)
     succeeded = await walk.post()
     await walk.end(await walk.run(), ["succeeded"])
+    reused = await walk.post_reusing()
     await walk.delete(succeeded)
+    await walk.delete(reused)
 
 
 async def _lost_and_refused_submits(walk: Walk) -> None:

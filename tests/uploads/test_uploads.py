@@ -61,6 +61,19 @@ async def test_job_with_an_upload_is_transcribed_by_its_account(
     assert sandbox.state.submits[0].file_urls == [file_url]
 
 
+async def test_bytes_that_were_transcribed_before_are_not_sent_again(
+    api: httpx.AsyncClient, sandbox: RunningSandbox, start_poller: StartPoller
+) -> None:
+    first = (await api.post("/v1/jobs", json={"file_urls": [(await upload(api))["file_url"]]})).json()
+    async with start_poller():
+        await api.get(f"/v1/jobs/{first['id']}", params={"wait": 20})
+        again = {"file_urls": [(await upload(api, **form("other name.wav")))["file_url"]], "reuse": True}
+        job = (await api.post("/v1/jobs", json=again)).json()
+    assert job["status"] == "succeeded"
+    assert job["files"][0]["reused"]
+    assert len(sandbox.state.submits) == 1
+
+
 @pytest.mark.parametrize(
     ("sent", "fault"),
     [

@@ -1,0 +1,130 @@
+"""Creates jobs with `reuse`: files whose audio the client has had transcribed before get a copy of that transcript.
+
+Concurrent equal jobs are not merged: what is not yet transcribed when a job is created is transcribed for it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import orjson
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db import Sessions, after_commit, raw_connection_of, transaction
+from app.queue.counters import JobChange, apply_changes
+from app.queue.creation import CreatedJob, NewJob, create_jobs, log_created
+from app.queue.observation import files_reused
+from app.queue.queries import find_own_jobs
+from app.transcripts.audio_keys import audio_key
+from app.transcripts.copies import TranscriptCopy, copy_transcripts
+from app.uploads.service import OWN_SCHEME, TEMPORARY_SCHEME, urls_of_equal_uploads
+
+
+async def create_reusing_job(sessions: Sessions, new: NewJob, *, waiting_limit: int | None = None) -> CreatedJob:
+    """The durable job. If all its files are reused it is final, and its event is stored with it.
+
+    Raises the errors of `create_jobs`, or DatabaseUnavailable. One transaction: the statements of `create_jobs`, one
+    to find transcripts, one more if files are uploads, and about ten if files are reused.
+    """
+    async with transaction(sessions) as session:
+        found = await find_reusable(session, new)
+        connection = await raw_connection_of(session)
+        counted = replace(new, reusable_files=len(found))
+        (outcome,) = await create_jobs(connection, [counted], waiting_limit=waiting_limit, durable=False)
+        if isinstance(outcome, Exception):
+            raise outcome
+        if outcome.replayed:
+            return outcome
+        job_id = outcome.snapshot.job.id
+        after_commit(session, partial(log_created, job_id, new))
+        if not found:
+            return outcome
+        await _reuse(session, job_id, new, found)
+        key = (new.client_id, job_id)
+        return CreatedJob((await find_own_jobs(connection, [key]))[key])
+
+
+async def find_reusable(session: AsyncSession, new: NewJob) -> dict[int, Row[Any]]:
+    """The newest transcript for each file, by the file's index: its id, its duration, and its document's size.
+
+    They are locked against their deletion until the end of the transaction. One that is being deleted is not found.
+    """
+    model = new.validated.model.id
+    stored = {url for url in new.urls if url.startswith((OWN_SCHEME, TEMPORARY_SCHEME))}
+    equal = await urls_of_equal_uploads(session, new.client_id, stored) if stored else {}
+    indexes: list[int] = []
+    keys: list[UUID] = []
+    for index, url in enumerate(new.urls):
+        for same in {url, *equal.get(url, ())}:
+            indexes.append(index)
+            keys.append(audio_key(new.client_id, model, same))
+    values = {
+        "indexes": indexes,
+        "keys": keys,
+        "client_id": new.client_id,
+        "model": model,
+        "parameters": orjson.dumps(new.validated.parameters).decode(),
+    }
+    rows = (await session.execute(FIND, values)).all()
+    # In the order of their ids, so that the newest of several remains.
+    return {row.number: row for row in sorted(rows, key=lambda row: row.id)}
+
+
+async def _reuse(session: AsyncSession, job_id: UUID, new: NewJob, found: Mapping[int, Row[Any]]) -> None:
+    copies = [_copy_of(row, job_id, index, new) for index, row in sorted(found.items())]
+    ids = await copy_transcripts(session, copies)
+    await session.execute(
+        _SET_REUSED,
+        {
+            "job_id": job_id,
+            "indexes": [copy.file_index for copy in copies],
+            "transcript_ids": ids,
+            "durations": [copy.audio_duration_ms for copy in copies],
+        },
+    )
+    change = JobChange(audio_duration_ms=sum(copy.audio_duration_ms for copy in copies))
+    change.move(since="queued", to="succeeded", count=len(copies))
+    await apply_changes(session, {job_id: change})
+    files_reused(session, model=new.validated.model.id, region=new.validated.region, files=len(copies))
+
+
+def _copy_of(row: Row[Any], job_id: UUID, index: int, new: NewJob) -> TranscriptCopy:
+    return TranscriptCopy(
+        original_id=row.id,
+        gzip_bytes=row.gzip_bytes,
+        client_id=new.client_id,
+        job_id=job_id,
+        file_index=index,
+        file_url=new.urls[index],
+        model=new.validated.model.id,
+        region=new.validated.region,
+        audio_duration_ms=row.audio_duration_ms,
+    )
+
+
+# One probe of the index for each key. Transcripts of the same audio with other parameters are few.
+FIND = text("""
+    SELECT wanted.index AS number, found.* FROM unnest(CAST(:indexes AS int[]), CAST(:keys AS uuid[]))
+        AS wanted (index, key)
+    CROSS JOIN LATERAL (
+        SELECT transcripts.id, transcripts.audio_duration_ms, octet_length(document_gzip) AS gzip_bytes
+        FROM transcripts
+        JOIN transcript_bodies ON transcript_id = transcripts.id
+        JOIN jobs ON jobs.id = transcripts.job_id
+        WHERE audio_key = wanted.key AND transcripts.client_id = :client_id AND transcripts.model = :model
+          AND jobs.parameters = CAST(:parameters AS jsonb)
+        ORDER BY transcripts.id DESC LIMIT 1
+        FOR KEY SHARE OF transcripts SKIP LOCKED
+    ) AS found
+""")
+
+_SET_REUSED = text("""
+    UPDATE files SET status = 'succeeded', reused = true, transcript_id = new.transcript_id,
+                     audio_duration_ms = new.audio_duration_ms, cost = 0, finished_at = now()
+    FROM unnest(CAST(:indexes AS int[]), CAST(:transcript_ids AS uuid[]), CAST(:durations AS bigint[]))
+        AS new (index, transcript_id, audio_duration_ms)
+    WHERE files.job_id = :job_id AND files.index = new.index
+""")

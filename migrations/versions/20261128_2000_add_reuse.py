@@ -1,0 +1,31 @@
+"""Find transcripts by their audio, and mark the files that reused one."""
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from alembic import op
+
+revision: str = "20261128_2000"
+down_revision: str | None = "20261128_1910"
+branch_labels: str | Sequence[str] | None = None
+depends_on: str | Sequence[str] | None = None
+
+
+def upgrade() -> None:
+    op.add_column("files", sa.Column("reused", sa.Boolean(), server_default=sa.false(), nullable=False))
+    op.add_column("transcripts", sa.Column("audio_key", sa.Uuid(), nullable=True))
+    # No row has a key yet, so the index is empty: its creation reads the table once, and writes nothing.
+    op.create_index(
+        "ix_transcripts_audio_key",
+        "transcripts",
+        ["audio_key"],
+        postgresql_where=sa.text("audio_key IS NOT NULL"),
+    )
+    op.create_index("ix_uploads_sha256", "uploads", ["client_id", "sha256"])
+
+
+def downgrade() -> None:
+    op.drop_index("ix_uploads_sha256", table_name="uploads")
+    op.drop_index("ix_transcripts_audio_key", table_name="transcripts")
+    op.drop_column("transcripts", "audio_key")
+    op.drop_column("files", "reused")
