@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 
 from app import __version__
-from app.commands import certify, clients, operations, services, tools
+from app.commands import certify, clients, operations, services, tools, transcribe
 from app.commands.start import command_group, exit_on_signal, fail
 
 cli = command_group()
-for group in (services, operations, certify, tools):
+for group in (services, operations, transcribe, certify, tools):
     cli.add_typer(group.commands)
 cli.add_typer(clients.commands, name="clients")
 

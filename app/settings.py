@@ -98,6 +98,8 @@ class Settings(BaseSettings):
     # The address under which clients and DashScope reach the gateway. Needed for an upload store in a folder. Links to
     # results in DashScope's protocol begin with it.
     public_url: str | None = None
+    # The gateway that `transcribe` talks to, with `api_token`.
+    gateway_url: str | None = None
     retention_days: int | None = Field(None, ge=1, le=36500)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -162,7 +164,7 @@ class Settings(BaseSettings):
             raise ValueError("needs s3://bucket/prefix or file:///folder")
         return value.rstrip("/")
 
-    @field_validator("public_url")
+    @field_validator("public_url", "gateway_url")
     @classmethod
     def _check_public_url(cls, value: str | None) -> str | None:
         return value if value is None else _check_http_url(value, "https://asr.example.com")

@@ -1,6 +1,7 @@
 """Commands that run until a signal: `serve`, `api` and `poller`."""
 
 import socket
+from contextlib import AbstractContextManager
 from typing import Annotated
 
 import typer
@@ -28,7 +29,7 @@ def serve(
     settings = start_service()
     from app.server import run, startup
 
-    with startup.bind(settings.host, settings.port) as listener:
+    with startup.bind(settings.host, settings.port) as listener, _published(settings, listener):
         startup.warn_of_settings(settings, needs_key=not sandbox)
         url = startup.open_database(settings)
         startup.migrate_database(url)
@@ -86,6 +87,13 @@ def poller(
     url = startup.open_database(settings)
     startup.wait_for_schema(url)
     run.run(run.run_poller_alone(settings, url, listener))
+
+
+def _published(settings: Settings, listener: socket.socket) -> AbstractContextManager[None]:
+    from app.server import run
+    from app.server.published_address import published_address
+
+    return published_address(settings.data_dir, run.address(listener))
 
 
 def _default_token(settings: Settings, url: str) -> str:
