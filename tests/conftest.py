@@ -23,6 +23,7 @@ SLOW_FOLDERS = {"chaos", "field", "linear_time"}
 SLOW_FILES = {
     "test_api_page_runs",
     "test_cli",
+    "test_command",
     "test_doctor",
     "test_embedded",
     "test_large",

@@ -1,7 +1,6 @@
 """Commands that run until a signal: `serve`, `api` and `poller`."""
 
 import socket
-from contextlib import AbstractContextManager
 from typing import Annotated
 
 import typer
@@ -28,16 +27,18 @@ def serve(
     """Migrate the database, then run the API and the poller in one process."""
     settings = start_service()
     from app.server import run, startup
+    from app.server.published_address import published_address
 
-    with startup.bind(settings.host, settings.port) as listener, _published(settings, listener):
+    with startup.bind(settings.host, settings.port) as listener:
         startup.warn_of_settings(settings, needs_key=not sandbox)
         url = startup.open_database(settings)
         startup.migrate_database(url)
         token = _default_token(settings, url)
-        if sandbox:
-            run.run(_serve_with_sandbox(url, listener, token, sandbox_port))
-        else:
-            run.run(run.run_gateway(settings, url, listener, token))
+        with published_address(settings.data_dir, run.address(listener)):
+            if sandbox:
+                run.run(_serve_with_sandbox(url, listener, token, sandbox_port))
+            else:
+                run.run(run.run_gateway(settings, url, listener, token))
 
 
 async def _serve_with_sandbox(url: str, listener: socket.socket, token: str, port: int) -> None:
@@ -87,13 +88,6 @@ def poller(
     url = startup.open_database(settings)
     startup.wait_for_schema(url)
     run.run(run.run_poller_alone(settings, url, listener))
-
-
-def _published(settings: Settings, listener: socket.socket) -> AbstractContextManager[None]:
-    from app.server import run
-    from app.server.published_address import published_address
-
-    return published_address(settings.data_dir, run.address(listener))
 
 
 def _default_token(settings: Settings, url: str) -> str:

@@ -46,12 +46,15 @@ def transcribe(
     settings = start()
     configure_logging("error")  # of a gateway for the occasion; the display tells the rest
     from app.transcribe.gateways import with_gateway
-    from app.transcribe.inputs import output_paths, read_arguments, read_formats, refuse_existing
+    from app.transcribe.inputs import TranscribeError, output_paths, read_arguments, read_formats, refuse_existing
     from app.transcribe.outputs import prepare_folder
     from app.transcribe.progress import Display
     from app.transcribe.transcription import Options, Transcription
 
-    names = read_formats(formats)
+    try:
+        names = read_formats(formats)
+    except TranscribeError as error:
+        stop(error.detail, 2)
     given = read_arguments(recordings)
     paths = None
     if output is not None or len(given) > 1 or len(names) > 1:

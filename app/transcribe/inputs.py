@@ -103,8 +103,10 @@ def refuse_existing(paths: dict[str, dict[str, Path]]) -> None:
 
 def _name(argument: str) -> str:
     """The name of the file, also if the argument is a URL."""
-    path = unquote(urlsplit(argument).path) if _URL.match(argument) else argument
-    return path.rstrip("/").rpartition("/")[2] or argument
+    if not _URL.match(argument):
+        return argument.rstrip("/").rpartition("/")[2] or argument
+    url = urlsplit(argument)
+    return unquote(url.path).rstrip("/").rpartition("/")[2] or url.netloc
 
 
 def _stem(recording: Recording) -> str:
