@@ -8,6 +8,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from prometheus_client import REGISTRY
 from sqlalchemy import func, select, text
 from structlog.testing import capture_logs
@@ -264,9 +265,10 @@ async def test_concurrent_requests_with_one_key_make_one_job(
     assert {tuple(reused(response.json())) for response in sent} == {(True,)}
 
 
-async def test_reused_files_do_not_count_as_queued(api: httpx.AsyncClient, sessions: Sessions, client_id: UUID) -> None:
-    services = api._transport.app.state.services  # type: ignore[attr-defined]
-    services.waiting_limit = 1
+async def test_reused_files_do_not_count_as_queued(
+    app: FastAPI, api: httpx.AsyncClient, sessions: Sessions, client_id: UUID
+) -> None:
+    app.state.services.waiting_limit = 1
     await transcribed(sessions, client_id)
     assert (await create(api, URL, SIGNED))["status"] == "succeeded"
     assert (await create(api, URL, "https://e/1.wav"))["status"] == "running"
