@@ -6,6 +6,7 @@ Concurrent equal jobs are not merged: what is not yet transcribed when a job is 
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db import Sessions, after_commit, raw_connection_of, transaction
+from app.identifiers import standard_uuid
 from app.queue.counters import JobChange, apply_changes
 from app.queue.creation import CreatedJob, NewJob, create_jobs, log_created
 from app.queue.observation import files_reused
@@ -55,22 +57,16 @@ async def find_reusable(session: AsyncSession, new: NewJob) -> dict[int, Row[Any
     model = new.validated.model.id
     stored = {url for url in new.urls if url.startswith((OWN_SCHEME, TEMPORARY_SCHEME))}
     equal = await urls_of_equal_uploads(session, new.client_id, stored) if stored else {}
-    indexes: list[int] = []
-    keys: list[UUID] = []
-    for index, url in enumerate(new.urls):
-        for same in {url, *equal.get(url, ())}:
-            indexes.append(index)
-            keys.append(audio_key(new.client_id, model, same))
+    keys = [[audio_key(new.client_id, model, same) for same in {url, *equal.get(url, ())}] for url in new.urls]
     values = {
-        "indexes": indexes,
-        "keys": keys,
+        "keys": list(set(chain.from_iterable(keys))),
         "client_id": new.client_id,
         "model": model,
         "parameters": orjson.dumps(new.validated.parameters).decode(),
     }
-    rows = (await session.execute(FIND, values)).all()
-    # In the order of their ids, so that the newest of several remains.
-    return {row.number: row for row in sorted(rows, key=lambda row: row.id)}
+    rows = {standard_uuid(row.key): row for row in await session.execute(FIND, values)}
+    known = {index: [rows[key] for key in own if key in rows] for index, own in enumerate(keys)}
+    return {index: max(each, key=lambda row: row.id) for index, each in known.items() if each}
 
 
 async def _reuse(session: AsyncSession, job_id: UUID, new: NewJob, found: Mapping[int, Row[Any]]) -> None:
@@ -107,8 +103,7 @@ def _copy_of(row: Row[Any], job_id: UUID, index: int, new: NewJob) -> Transcript
 
 # One probe of the index for each key. Transcripts of the same audio with other parameters are few.
 FIND = text("""
-    SELECT wanted.index AS number, found.* FROM unnest(CAST(:indexes AS int[]), CAST(:keys AS uuid[]))
-        AS wanted (index, key)
+    SELECT wanted.key, found.* FROM unnest(CAST(:keys AS uuid[])) AS wanted (key)
     CROSS JOIN LATERAL (
         SELECT transcripts.id, transcripts.audio_duration_ms, octet_length(document_gzip) AS gzip_bytes
         FROM transcripts

@@ -17,7 +17,8 @@ class Transcript(Base):
     __table_args__ = (
         Index("ix_transcripts_client", "client_id", text("id DESC")),
         Index("ix_transcripts_job", "job_id"),
-        Index("ix_transcripts_audio_key", "audio_key", postgresql_where=text("audio_key IS NOT NULL")),
+        # With the id: a look-up reads the newest of any number of transcripts of one audio.
+        Index("ix_transcripts_audio_key", "audio_key", text("id DESC"), postgresql_where=text("audio_key IS NOT NULL")),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)

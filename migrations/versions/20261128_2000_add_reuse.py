@@ -18,7 +18,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_transcripts_audio_key",
         "transcripts",
-        ["audio_key"],
+        ["audio_key", sa.text("id DESC")],
         postgresql_where=sa.text("audio_key IS NOT NULL"),
     )
     op.create_index("ix_uploads_sha256", "uploads", ["client_id", "sha256"])

@@ -337,7 +337,7 @@ async def test_look_up_reads_one_place_of_the_index_for_each_file(
             {"id": job_id},
         )
         keys = [key, *(new_id() for _ in range(99))]
-        values = {"indexes": list(range(100)), "keys": keys, "client_id": client_id, "model": "fun-asr"}
+        values = {"keys": keys, "client_id": client_id, "model": "fun-asr"}
         plan = await session.scalar(text(f"EXPLAIN (ANALYZE, FORMAT JSON) {FIND}"), {**values, "parameters": "{}"})
     nodes = list(_nodes(plan[0]["Plan"]))
     scans = [node for node in nodes if node.get("Relation Name") == "transcripts"]
