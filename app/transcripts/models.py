@@ -30,7 +30,7 @@ class Transcript(Base):
     region: Mapped[str] = mapped_column(Text)
     audio_duration_ms: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime]
-    # `audio_key` of the client, the model and the URL. None: older than `reuse`, and not found by it.
+    # `audio_key` of the client, the model and the URL. None: not found by `reuse`: older than it, or no document.
     audio_key: Mapped[UUID | None]
 
 

@@ -53,7 +53,7 @@ class PreparedTranscript:
     region: str
     audio_duration_ms: int
     created_at: datetime
-    audio_key: UUID
+    audio_key: UUID | None
     raw: CompressedBody
     document: Written
     segments: Sequence[PreparedSegment]
@@ -118,6 +118,7 @@ def prepare_unreadable(
         region=region,
         audio_duration_ms=0,
         created_at=datetime.now(UTC),
+        audio_key=None,  # `reuse` does not find it
         raw=_compress(raw),
         document=_NO_DOCUMENT,
         segments=[],
