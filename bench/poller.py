@@ -19,12 +19,14 @@ from bench.gateway import Stage, stage
 from bench.in_flight import InFlightLoad, run_in_flight
 from bench.statistics import RunStatistics, table
 from bench.targets import ONE_FILE, POSTED, SHARED, verdicts
+from bench.waiting import run_burst, run_lone_files
 
 FILES, RUN_S = 500, 20.0
 MANY_FILES, SHORT_RUN_S = 2_000, 5.0
 IN_FLIGHT = InFlightLoad(tasks=1_500, more=500, ramp_s=30, settle_s=10, window_s=40, patience_s=10)
 LARGE_IN_FLIGHT = InFlightLoad(tasks=10_000, ramp_s=180, settle_s=130, window_s=60, patience_s=25)
-GROUPS = ("sdk", "one", "shared", "posted", "flight")
+LONE_FILES, BURST_FILES = 20, 600
+GROUPS = ("sdk", "one", "shared", "posted", "lone", "burst", "flight")
 
 
 def main() -> None:
@@ -43,7 +45,7 @@ async def _bench(wanted: set[str], commit: str | None) -> None:
     lines: list[RunStatistics] = []
     async with stage() as on:
         with on.at_commit(commit) if commit else nullcontext() as other:
-            for runs in (_files_of_20_s, _posted_one_by_one, _in_flight):
+            for runs in (_files_of_20_s, _posted_one_by_one, _waiting, _in_flight):
                 lines += await runs(on, wanted)
                 if other is not None:
                     lines += await runs(other, wanted - {"sdk"})
@@ -77,6 +79,17 @@ async def _posted_one_by_one(on: Stage, wanted: set[str]) -> list[RunStatistics]
         return []
     _print(f"{MANY_FILES:,} files of {SHORT_RUN_S:g} s, posted one by one …")
     return [await run_one_by_one(on, POSTED, files=MANY_FILES, run_s=SHORT_RUN_S)]
+
+
+async def _waiting(on: Stage, wanted: set[str]) -> list[RunStatistics]:
+    lines = []
+    if "lone" in wanted:
+        _print(f"{LONE_FILES} files of 0.3 to 6 s, one at a time …")
+        lines.append(await run_lone_files(on, files=LONE_FILES))
+    if "burst" in wanted:
+        _print(f"{BURST_FILES} tasks of 20 to 40 s that start together …")
+        lines.append(await run_burst(on, files=BURST_FILES))
+    return lines
 
 
 async def _in_flight(on: Stage, wanted: set[str]) -> list[RunStatistics]:

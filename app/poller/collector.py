@@ -19,10 +19,11 @@ from app.poller.context import PollerContext, unreachable_pause_s
 from app.poller.list_watcher import Watcher
 from app.poller.metrics import CALLS, TASK_SECONDS
 from app.poller.outcomes import Wait, account_failures, outcomes
+from app.poller.poll_schedule import close_wait_s
 from app.poller.result_fetcher import FetchedFile, ResultFetcher
 from app.queue.billing import TaskBill
 from app.queue.leases import LeaseLost
-from app.queue.polling import PolledTask, claim_poll, schedule_poll
+from app.queue.polling import PolledTask, claim_poll, schedule_poll, with_files
 from app.queue.results import (
     Result,
     close_if_done,
@@ -58,6 +59,27 @@ class Collector:
             await self._context.pause(unreachable_pause_s(self._failures))
             if not await self._start_next():
                 return
+
+    def next_poll_s(self, model: str, elapsed_s: float) -> float:
+        """Seconds until the next poll of a task of this account that was submitted `elapsed_s` ago."""
+        close_s = close_wait_s(elapsed_s, running=self._watcher.running, queries_per_s=self._call.rate)
+        return min(self._context.durations(self._call.account, model).next_poll_s(elapsed_s), close_s)
+
+    def poll_in(self, wait_s: float) -> None:
+        """Claim a task in `wait_s` seconds, when the poll that was just stored is due.
+
+        The round that finds it due may come up to 0.2 s later. This is a latency hint: correctness does not depend on
+        it. While the task list is read it would be useless, because the list shows which tasks to poll.
+        """
+        if not self._watcher.listing:
+            asyncio.get_running_loop().call_later(wait_s, self._poll_now)
+
+    def _poll_now(self) -> None:
+        if not (self._context.stopping.is_set() or self._failures or self._watcher.listing):
+            self._context.supervisor.spawn(self._start_due(), name=f"due poll of {self._call.account}")
+
+    async def _start_due(self) -> None:
+        await self._start_next()
 
     async def _start_next(self) -> bool:
         """Claim the next task and start its poll. Returns when the query is sent; False if no task is due."""
@@ -137,10 +159,11 @@ class Collector:
     async def _still_running(self, task: PolledTask, snapshot: TaskSnapshot) -> None:
         if task.ended_s:
             self._watcher.contradicted()
-        wait_s = self._context.durations(self._call.account, task.model).next_poll_s(task.age_s)
+        wait_s = self.next_poll_s(task.model, task.age_s)
         status = snapshot.status.value
         async with transaction(self._context.sessions) as session:
             await schedule_poll(session, task.task_id, task.token, wait_s=wait_s, status=status, alive=True)
+        self.poll_in(wait_s)
 
     async def _collect(self, task: PolledTask, snapshot: TaskSnapshot) -> None:
         """Fetch and store the results of an ended task, in batches, each with a transaction of its own."""
@@ -150,6 +173,7 @@ class Collector:
             await lock_for_result(
                 session, task.task_id, task.token, status=snapshot.status.value, usage_s=snapshot.usage.seconds
             )
+            task = await with_files(session, task)
         found = list(
             outcomes(
                 snapshot,

@@ -45,7 +45,7 @@ class Watcher:
         self._upstream = upstream
         self._call = context.list_call(upstream)
         self._token = uuid4()
-        self._wanted = False
+        self._running = 0
         self._refused_until = 0.0
         self._contradictions = 0
         self._next_at = 0.0
@@ -54,16 +54,21 @@ class Watcher:
     @property
     def listing(self) -> bool:
         """Whether the list is read. If not, single queries find all ended tasks."""
-        return self._wanted and time.monotonic() >= self._refused_until
+        return self._running > self._call.rate * QUERIES_S and time.monotonic() >= self._refused_until
 
     @property
     def late_s(self) -> float:
         """By how many seconds a poll must be overdue if the list has not shown the end of the task."""
         return LIST_BACKSTOP_S if self.listing else 0.0
 
+    @property
+    def running(self) -> int:
+        """The number of running tasks of the account at the last round."""
+        return self._running
+
     def note_running(self, running: int) -> None:
         """Note the number of running tasks, which decides whether the list is read."""
-        self._wanted = running > self._call.rate * QUERIES_S
+        self._running = running
 
     def contradicted(self) -> None:
         """Note that a task which the list did not show still runs. Too many of these stop the sweeps for a while."""
@@ -92,7 +97,7 @@ class Watcher:
         self._contradictions = max(self._contradictions - max(len(ended) // 2, 1), 0)
         if ended:
             async with transaction(self._context.sessions) as session:
-                await mark_ended(session, ended)
+                await mark_ended(session, self._call.account, ended)
 
     async def _list(self, status: TaskStatus) -> list[TaskPage] | None:
         """All pages with this status, the oldest page first, or None after a failure.

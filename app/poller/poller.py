@@ -258,19 +258,20 @@ class Poller:
 
     def _submitter(self, upstream: DashScope, model: str, *, own: bool = False) -> Submitter:
         """`own`: of the files that only this account may submit."""
-        key = (upstream.account.id, model, own)
+        account = upstream.account.id
+        key = (account, model, own)
         if key not in self._submitters:
             region, known = self._context.region_of(upstream), MODELS[model]
             max_files = known.max_files_per_task
             submit_queue = SubmitQueue(
-                account=upstream.account.id,
+                account=account,
                 region=region.name,
                 model=model,
                 max_files=max_files if max_files == 1 else region.max_files_per_task or max_files,
                 submits_per_s=(1 if own else len(region.accounts)) * (region.submit_rps or known.submit_rps),
                 own=own,
             )
-            self._submitters[key] = Submitter(self._context, upstream, submit_queue)
+            self._submitters[key] = Submitter(self._context, upstream, submit_queue, self._collectors[account])
         return self._submitters[key]
 
     def _start_account_workers(self, due_work: DueWork) -> None:

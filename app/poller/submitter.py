@@ -16,6 +16,7 @@ from app.dashscope.failures import Failure, FailureKind
 from app.db import transaction
 from app.errors import DatabaseUnavailable
 from app.poller.circuits import close, open_for
+from app.poller.collector import Collector
 from app.poller.context import PollerContext, unreachable_pause_s
 from app.poller.metrics import CALLS, GROUP_FILES
 from app.queue.claiming import Claim, QueueHeads, SubmitQueue, claim_any_file, claim_files
@@ -51,8 +52,12 @@ SubmitOutcome = Accepted | Failure | OutcomeUnknown
 class Submitter:
     """Submits the files of one submit queue until none waits."""
 
-    def __init__(self, context: PollerContext, upstream: DashScope, submit_queue: SubmitQueue) -> None:
+    def __init__(
+        self, context: PollerContext, upstream: DashScope, submit_queue: SubmitQueue, collector: Collector
+    ) -> None:
+        """`collector` is that of the same account."""
         self._context = context
+        self._collector = collector
         self._upstream = upstream
         self._submit_queue = submit_queue
         self._call = context.submit_call(upstream, submit_queue.model)
@@ -224,7 +229,7 @@ class Submitter:
 
     async def _store_accepted(self, claim: Claim, accepted: Accepted, *, probe: bool) -> None:
         account, model = self._submit_queue.account, self._submit_queue.model
-        poll_in_s = self._context.durations(account, model).next_poll_s(0)
+        poll_in_s = self._collector.next_poll_s(model, 0)
         try:
             async with transaction(self._context.sessions) as session:
                 learned = await mark_running(
@@ -237,6 +242,7 @@ class Submitter:
             # The reconciler adopted this task for an equal group, so the task of that group is free for this row.
             await self._store_unsure(claim, "an equal group adopted the task")
             return
+        self._collector.poll_in(poll_in_s)
         if learned is None:
             log.error("task accepted after its attempt was given up", task=str(claim.task_id))
         for limit in learned or ():

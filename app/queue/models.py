@@ -209,7 +209,7 @@ class Task(Base):
         Index(
             "ix_tasks_ended",
             "account",
-            "submitted_at",
+            "next_poll_at",
             postgresql_where=text("state = 'running' AND ended_at IS NOT NULL"),
         ),
         Index(
@@ -236,7 +236,7 @@ class Task(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     lost_at: Mapped[datetime | None]
     submitted_at: Mapped[datetime | None]
-    # `running`: time of the next poll; `unsure`: time of the next reconciliation.
+    # `running`: time of the next poll, which for an ended task is its turn; `unsure`: time of the next reconciliation.
     next_poll_at: Mapped[datetime | None]
     polls: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     upstream_status: Mapped[str | None] = mapped_column(Text)

@@ -1,10 +1,10 @@
 """The polls of running tasks: which task is next, when it is due again, and which tasks the task list should show.
 
-Tasks that seem to have ended come first, the oldest of them before all others.
+Tasks that seem to have ended come first, in the order of `app.queue.collect_order`.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -12,10 +12,13 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.identifiers import standard_uuid
+from app.queue.collect_order import URGENT_AFTER_S, EndedTasks, collect_times
 from app.queue.leases import LEASE_IS_FREE, RELEASE_LEASE, TAKE_LEASE
 
 # A task is not expected in the task list until upstream has had this long to list it.
 LISTED_AFTER_S = 2
+# The time of a task that waits for its turn is less than this after its end. A poll that is repeated comes later.
+TURN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ class TaskFile:
 
 @dataclass(frozen=True, slots=True)
 class PolledTask:
-    """A task that this poller has a lease on, with its open files."""
+    """A task that this poller has a lease on. Its files are read when it has ended."""
 
     task_id: UUID
     token: UUID
@@ -43,8 +46,8 @@ class PolledTask:
     file_count: int  # files that were submitted, including those canceled since
     age_s: float  # since the submit
     ended_s: float  # since the end was first seen; 0 before
-    files: list[TaskFile]
-    finished_urls: list[str]  # of the files whose outcome is known, except those that left the task
+    files: list[TaskFile] = field(default_factory=list)  # open ones
+    finished_urls: list[str] = field(default_factory=list)  # of the files whose outcome is known and that are in it
 
     @property
     def has_one_file(self) -> bool:
@@ -53,17 +56,13 @@ class PolledTask:
 
 
 async def claim_poll(session: AsyncSession, account: str, *, token: UUID, late_s: float) -> PolledTask | None:
-    """Lease the most urgent task that is due, or None. Two or three statements.
+    """Lease the most urgent task that is due, or None. One statement.
 
     `late_s` is by how long a poll must be overdue if nothing shows that the task has ended.
     """
-    lease = {"account": account, "token": token}
-    row = (await session.execute(_CLAIM_ENDED, lease)).one_or_none()
-    if row is None:
-        row = (await session.execute(_CLAIM_DUE, {**lease, "late_s": late_s})).one_or_none()
+    row = (await session.execute(_CLAIM, {"account": account, "token": token, "late_s": late_s})).one_or_none()
     if row is None:
         return None
-    files = (await session.execute(_FILES, {"id": row.id})).all()
     return PolledTask(
         task_id=row.id,
         token=token,
@@ -73,6 +72,14 @@ async def claim_poll(session: AsyncSession, account: str, *, token: UUID, late_s
         file_count=row.file_count,
         age_s=row.age_s,
         ended_s=row.ended_s,
+    )
+
+
+async def with_files(session: AsyncSession, task: PolledTask) -> PolledTask:
+    """The task with its files. One statement."""
+    files = (await session.execute(_FILES, {"id": task.task_id})).all()
+    return replace(
+        task,
         files=[_file(file) for file in files if file.open],
         finished_urls=[file.sent_as for file in files if not file.open],
     )
@@ -109,9 +116,12 @@ async def running_tasks(session: AsyncSession, account: str) -> dict[UUID, str]:
     return {row.id: row.upstream_task_id for row in rows}
 
 
-async def mark_ended(session: AsyncSession, task_ids: Collection[UUID]) -> None:
-    """Note that the task list no longer shows the tasks: they are due for a poll now. One statement."""
-    await session.execute(_MARK_ENDED, {"ids": list(task_ids)})
+async def mark_ended(session: AsyncSession, account: str, task_ids: Collection[UUID]) -> None:
+    """Note that the task list no longer shows the tasks: they are due for a poll, in turn. Two statements."""
+    values = {"account": account, "ids": list(task_ids), "urgent_s": URGENT_AFTER_S, "turn_s": TURN_S}
+    rows = (await session.execute(_ENDED_BY_CLIENT, values)).all()
+    times = collect_times([EndedTasks(row.ended, row.urgent, row.last_s, row.next_s) for row in rows])
+    await session.execute(_MARK_ENDED, {"ids": list(task_ids), "timed": list(times), "times_s": list(times.values())})
 
 
 def _file(row: Row[Any]) -> TaskFile:
@@ -126,25 +136,22 @@ def _file(row: Row[Any]) -> TaskFile:
     )
 
 
-_CLAIM = f"""
+_NEXT = f"""
+    SELECT id FROM tasks
+    WHERE account = :account AND state = 'running' AND {LEASE_IS_FREE} AND {{due}}
+    ORDER BY next_poll_at LIMIT 1 FOR UPDATE SKIP LOCKED
+"""  # noqa: S608 - constants
+_NEXT_ENDED = _NEXT.format(due="ended_at IS NOT NULL AND next_poll_at <= now()")
+_NEXT_DUE = _NEXT.format(due="ended_at IS NULL AND next_poll_at <= now() - make_interval(secs => :late_s)")
+
+# The second subquery runs only if the first one finds no task.
+_CLAIM = text(f"""
     UPDATE tasks SET {TAKE_LEASE}
-    WHERE id = (
-        SELECT id FROM tasks
-        WHERE account = :account AND state = 'running' AND {LEASE_IS_FREE} AND {{due}}
-        LIMIT 1 FOR UPDATE SKIP LOCKED
-    )
+    WHERE id = coalesce(({_NEXT_ENDED}), ({_NEXT_DUE}))
     RETURNING id, upstream_task_id, model, region, file_count,
         extract(epoch FROM now() - submitted_at)::float8 AS age_s,
         coalesce(extract(epoch FROM now() - ended_at), 0)::float8 AS ended_s
-"""  # noqa: S608 - constants
-
-_CLAIM_ENDED = text(_CLAIM.format(due="ended_at IS NOT NULL AND next_poll_at <= now() ORDER BY submitted_at"))
-
-_CLAIM_DUE = text(
-    _CLAIM.format(
-        due="ended_at IS NULL AND next_poll_at <= now() - make_interval(secs => :late_s) ORDER BY next_poll_at"
-    )
-)
+""")  # noqa: S608 - constants
 
 _FILES = text("""
     SELECT job_id, index AS number, client_id, url, coalesce(sent_as, url) AS sent_as, attempts, result_failures,
@@ -166,8 +173,30 @@ _RUNNING = text("""
       AND submitted_at < now() - make_interval(secs => :listed_after_s)
 """)
 
+# Ids of tasks are in the order of their creation. A task that was polled again after its turn has a time far behind
+# its end, and counts neither as the last of its client nor, while it waits, as the next.
+_ENDED_BY_CLIENT = text("""
+    SELECT files.client_id,
+        array_remove(array_agg(DISTINCT CASE WHEN tasks.id = ANY(:ids) THEN tasks.id END), NULL) AS ended,
+        array_remove(array_agg(DISTINCT CASE WHEN tasks.id = ANY(:ids)
+            AND tasks.submitted_at < now() - make_interval(secs => :urgent_s) THEN tasks.id END), NULL) AS urgent,
+        extract(epoch FROM max(tasks.next_poll_at) FILTER (
+            WHERE tasks.ended_at IS NOT NULL AND tasks.next_poll_at < tasks.ended_at + make_interval(secs => :turn_s))
+            - now())::float8 AS last_s,
+        extract(epoch FROM min(tasks.next_poll_at) FILTER (
+            WHERE tasks.ended_at IS NOT NULL AND tasks.lease_token IS NULL AND tasks.next_poll_at <= now()
+              AND tasks.next_poll_at > now() - make_interval(secs => :urgent_s))
+            - now())::float8 AS next_s
+    FROM tasks JOIN files ON files.task_id = tasks.id AND files.status = 'running'
+    WHERE tasks.account = :account AND tasks.state = 'running' AND (tasks.ended_at IS NOT NULL OR tasks.id = ANY(:ids))
+    GROUP BY files.client_id
+    ORDER BY files.client_id
+""")
+
 _MARK_ENDED = text("""
-    UPDATE tasks SET ended_at = now(), next_poll_at = now()
+    UPDATE tasks SET ended_at = now(), next_poll_at = now() + make_interval(secs => coalesce(
+        (SELECT turn.at_s FROM unnest(CAST(:timed AS uuid[]), CAST(:times_s AS float8[])) AS turn (id, at_s)
+         WHERE turn.id = tasks.id), 0))
     WHERE id IN (
         SELECT id FROM tasks WHERE id = ANY(:ids) AND state = 'running' AND ended_at IS NULL FOR UPDATE SKIP LOCKED
     )

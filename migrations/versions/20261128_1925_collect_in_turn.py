@@ -1,0 +1,25 @@
+"""Order ended tasks by the time of their turn instead of their submit."""
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from alembic import op
+
+revision: str = "20261128_1925"
+down_revision: str | None = "20261128_1920"
+branch_labels: str | Sequence[str] | None = None
+depends_on: str | Sequence[str] | None = None
+
+
+def upgrade() -> None:
+    _index_ended("next_poll_at")
+
+
+def downgrade() -> None:
+    _index_ended("submitted_at")
+
+
+def _index_ended(ordered_by: str) -> None:
+    op.drop_index("ix_tasks_ended", table_name="tasks")
+    ended = sa.text("state = 'running' AND ended_at IS NOT NULL")
+    op.create_index("ix_tasks_ended", "tasks", ["account", ordered_by], postgresql_where=ended)
