@@ -25,7 +25,7 @@ FILES, RUN_S = 500, 20.0
 MANY_FILES, SHORT_RUN_S = 2_000, 5.0
 IN_FLIGHT = InFlightLoad(tasks=1_500, more=500, ramp_s=30, settle_s=10, window_s=40, patience_s=10)
 LARGE_IN_FLIGHT = InFlightLoad(tasks=10_000, ramp_s=180, settle_s=130, window_s=60, patience_s=25)
-LONE_FILES, BURST_FILES = 20, 600
+LONE_FILES, BURST_FILES = 12, 600
 GROUPS = ("sdk", "one", "shared", "posted", "lone", "burst", "flight")
 
 
