@@ -10,8 +10,11 @@ from prometheus_client import Gauge
 from app.db import Sessions, raw_connection
 from app.queue.job_json import JobSnapshot, JobVersion
 from app.queue.queries import FINAL_VERSION, find_changed, find_jobs, job_not_found
+from app.queue.wakeup import WakeUp
 
 POLL_INTERVAL_S = 0.1
+# The shortest time between two polls, however many results a poller of this process stores.
+MIN_POLL_INTERVAL_S = 0.05
 # Bounds memory when all jobs change at once: 100 jobs show up to 10,000 files.
 JOBS_PER_READ = 100
 
@@ -26,8 +29,12 @@ class JobWaiters:
     Call `close` when the server begins to stop: it ends all waits, and later ones end at once.
     """
 
-    def __init__(self, sessions: Sessions, *, interval_s: float = POLL_INTERVAL_S) -> None:
+    def __init__(
+        self, sessions: Sessions, *, interval_s: float = POLL_INTERVAL_S, stored: WakeUp | None = None
+    ) -> None:
+        """`stored` tells that a poller in this process has stored results."""
         self._sessions = sessions
+        self._stored = stored or WakeUp()
         self._interval_s = interval_s
         self._waits: dict[JobVersion, _Wait] = {}
         self._loop: asyncio.Task[None] | None = None
@@ -90,7 +97,9 @@ class JobWaiters:
     async def _poll_while_waiting(self) -> None:
         failing = False
         while self._waits:
-            await asyncio.sleep(self._interval_s)
+            shortest_s = min(self._interval_s, MIN_POLL_INTERVAL_S)
+            await asyncio.sleep(shortest_s)
+            await self._stored.wait(self._interval_s - shortest_s)
             try:
                 await self._poll()
             except Exception as error:  # noqa: BLE001 - the waits go on; the read at their end reports the error

@@ -224,6 +224,7 @@ class Collector:
             await count_result_failures(session, task.task_id, failures)
             for failure in refusals:
                 await open_for(session, self._call.account, task.model, failure)
+        self._context.stored.notify()
 
     def _task_bill(self, task: PolledTask, snapshot: TaskSnapshot) -> TaskBill:
         price = MODELS[task.model].regions[self._upstream.account.region]

@@ -20,6 +20,7 @@ from app.poller.metrics import THROTTLED
 from app.poller.poll_schedule import DurationEstimate
 from app.poller.supervisor import Supervisor
 from app.queue.leases import Leases
+from app.queue.wakeup import WakeUp
 from app.settings import Region
 from app.uploads.links import UploadLinks
 from app.webhooks.sender import Sender
@@ -52,6 +53,8 @@ class PollerContext:
     upload_links: UploadLinks
     # None: finished jobs are kept for ever.
     retention_days: int | None = None
+    # Told when results are stored, for the long polls of the same process.
+    stored: WakeUp = field(default_factory=WakeUp)
     # Small results in memory at a time, from their first byte until they are compressed.
     result_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(RESULT_SLOTS))
     # Parsing and compressing hold the GIL: one small result at a time, so that the event loop keeps running.

@@ -1,7 +1,7 @@
 """The time of the next poll of a task. Pure.
 
-While few tasks run, each is polled every third of a second, within the budget of queries. While many run, a task is polled
-when it has probably ended: the estimate uses recent durations of the same account and model. A long wait needs
+While few tasks run, each is polled every third of a second, within the budget of queries. While many run, a task is
+polled when it has probably ended: the estimate uses recent durations of the same account and model. A long wait needs
 durations that agree, and is bounded in any case, because the next file may be short.
 """
 

@@ -61,13 +61,15 @@ async def run_poller(
     *,
     stop: asyncio.Event,
     wakeup: WakeUp | None = None,
+    stored: WakeUp | None = None,
     grace_s: float = GRACE_S,
 ) -> None:
     """Advance jobs until `stop` is set. Then finish the work in progress within `grace_s`, end all leases and return.
 
+    `wakeup` tells the poller that files are queued; the poller tells `stored` that results are stored.
     Failures of upstream, the database, its schema or a single task do not raise: the poller waits and tries again.
     """
-    async with poller_context(settings, engine, stop) as context:
+    async with poller_context(settings, engine, stop, stored) as context:
         poller = Poller(context, wakeup or WakeUp())
         renewal = asyncio.create_task(context.leases.renew_for_ever())
         rounds = asyncio.create_task(poller.run_until_stopped())
@@ -90,7 +92,9 @@ async def run_poller(
 
 
 @asynccontextmanager
-async def poller_context(settings: Settings, engine: Engine, stop: asyncio.Event) -> AsyncIterator[PollerContext]:
+async def poller_context(
+    settings: Settings, engine: Engine, stop: asyncio.Event, stored: WakeUp | None = None
+) -> AsyncIterator[PollerContext]:
     """The shared state of one poller. Its HTTP clients are closed at the end of the block."""
     sessions = create_sessions(engine)
     regions = settings.served_regions
@@ -111,6 +115,7 @@ async def poller_context(settings: Settings, engine: Engine, stop: asyncio.Event
             results_http=results_http,
             sender=Sender(settings.webhook_allowed_networks),
             stopping=stop,
+            stored=stored or WakeUp(),
             upload_links=UploadLinks(sessions, open_store(settings.upload_store, settings.public_url)),
             retention_days=settings.retention_days,
         )

@@ -1,4 +1,4 @@
-"""Tells a poller in the same process that files are queued, so that a job does not wait for the poller's next round."""
+"""Wakes a loop of the same process before its time: the poller when files are queued, long polls when jobs end."""
 
 import asyncio
 

@@ -81,7 +81,7 @@ async def run_gateway(
 
     The database must be reachable and migrated.
     """
-    wakeup = WakeUp()
+    wakeup, stored = WakeUp(), WakeUp()
     availability = Availability()
     poller_pool_size = max(1, settings.database_pool_size * POLLER_SHARE_PERCENT // 100)
     api_pool_size = settings.database_pool_size - poller_pool_size
@@ -92,8 +92,8 @@ async def run_gateway(
         sessions = create_sessions(api_engine)
         await _create_default_client(sessions, token)
         await _run_until_first_exit(
-            _api(settings, sessions, listener, wakeup=wakeup),
-            lambda stop: run_poller(settings, poller_engine, stop=stop, wakeup=wakeup),
+            _api(settings, sessions, listener, wakeup=wakeup, stored=stored),
+            lambda stop: run_poller(settings, poller_engine, stop=stop, wakeup=wakeup, stored=stored),
             lambda stop: watch_database(sessions, stop),
             lambda stop: _ensure_default_client(sessions, token, stop),
             *_embedded(settings),
@@ -124,8 +124,15 @@ async def run_poller_alone(settings: Settings, database_url: str, listener: sock
         await _run_until_first_exit(*services)
 
 
-def _api(settings: Settings, sessions: Sessions, listener: socket.socket, *, wakeup: WakeUp | None = None) -> Service:
-    waiters = JobWaiters(sessions)
+def _api(
+    settings: Settings,
+    sessions: Sessions,
+    listener: socket.socket,
+    *,
+    wakeup: WakeUp | None = None,
+    stored: WakeUp | None = None,
+) -> Service:
+    waiters = JobWaiters(sessions, stored=stored)
 
     async def serve(stop: Stop) -> None:
         async with http_client() as http:

@@ -20,6 +20,7 @@ from app.jobs.batched_calls import job_finder
 from app.jobs.long_poll import JobWaiters
 from app.queue.job_json import JobVersion
 from app.queue.models import Job
+from app.queue.wakeup import WakeUp
 from tests.database_proxy import database_proxy
 from tests.jobs.rows import SUCCEEDED, add_job, finish
 
@@ -327,3 +328,17 @@ async def test_wait_survives_an_outage(database_url: str, client_id: UUID, sessi
         await proxy.start()
         assert await wait is not None
         await engine.dispose()
+
+
+async def test_wait_ends_when_a_poller_of_the_process_stores_the_result(client_id: UUID, sessions: Sessions) -> None:
+    stored = WakeUp()
+    waiters = JobWaiters(sessions, interval_s=3600, stored=stored)
+    job_id = await add_job(sessions, client_id)
+    async with asyncio.timeout(LONG_S):
+        wait = asyncio.create_task(waiters.until_final(job_id, LONG_S))
+        await waits_begun(waiters)
+        await finish(sessions, job_id)
+        stored.notify()
+        snapshot = await wait
+    assert snapshot is not None
+    assert snapshot.job.id == job_id

@@ -3,6 +3,7 @@
 import gzip
 
 import orjson
+import pytest
 
 from app.sandbox import RunningSandbox
 from tests.poller.conftest import QueueClient, StartPoller
@@ -120,3 +121,15 @@ async def test_short_file_does_not_wait_after_a_long_one(
         "SELECT done_at - submitted_at < interval '6 s' AS soon FROM tasks ORDER BY id DESC LIMIT 1"
     )
     assert task.soon
+
+
+async def test_polls_of_few_tasks_do_not_wait_for_a_round(
+    queue: QueueClient, start_poller: StartPoller, sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.poller.poller.ROUND_S", 3600.0)
+    job = await queue.post("https://example.com/a.wav?sandbox=run:1.5")
+    async with start_poller():
+        assert await queue.final(job) == ["succeeded"]
+    (task,) = await queue.rows("SELECT polls FROM tasks")
+    assert task.polls > 1
+    assert not sandbox.state.throttled
