@@ -25,7 +25,7 @@ FILES, RUN_S = 500, 20.0
 MANY_FILES, SHORT_RUN_S = 2_000, 5.0
 IN_FLIGHT = InFlightLoad(tasks=1_500, more=500, ramp_s=30, settle_s=10, window_s=40, patience_s=10)
 LARGE_IN_FLIGHT = InFlightLoad(tasks=10_000, ramp_s=180, settle_s=130, window_s=60, patience_s=25)
-LONE_FILES, BURST_FILES = 12, 600
+LONE_FILES, BURST_FILES = 12, 400
 GROUPS = ("sdk", "one", "shared", "posted", "lone", "burst", "flight")
 
 
@@ -87,7 +87,7 @@ async def _waiting(on: Stage, wanted: set[str]) -> list[RunStatistics]:
         _print(f"{LONE_FILES} files of 0.3 to 6 s, one at a time …")
         lines.append(await run_lone_files(on, files=LONE_FILES))
     if "burst" in wanted:
-        _print(f"{BURST_FILES} tasks of 20 to 40 s that start together …")
+        _print(f"{BURST_FILES} tasks of 10 to 25 s that start together …")
         lines.append(await run_burst(on, files=BURST_FILES))
     return lines
 

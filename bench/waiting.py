@@ -12,7 +12,7 @@ from bench.upstream import ends_of_files, file_url, upstream
 QUERIES_PER_S = 20  # upstream's limit
 SHORTEST_S, LONGEST_S = 0.3, 6.0
 WAIT_S = 30
-BURST_SHORTEST_S, BURST_LONGEST_S = 20.0, 40.0
+BURST_SHORTEST_S, BURST_LONGEST_S = 10.0, 25.0
 BURST_CAP_S = 150.0
 
 
