@@ -7,7 +7,7 @@ onto pages that are still to be read. New tasks shift them the other way, which 
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from uuid import UUID, uuid4
 
@@ -23,7 +23,7 @@ from app.queue.leases import take_list_lease
 from app.queue.polling import mark_ended, running_tasks
 
 PAGE_SIZE = 100
-SWEEP_EVERY_S = 0.3
+SWEEP_EVERY_S = 0.2
 # Pause of the sweeps after a refusal that may be temporary, and after one that is not.
 RETRY_AFTER_S = 2.0
 REFUSED_FOR_S = 600
@@ -40,8 +40,10 @@ log = structlog.get_logger()
 class Watcher:
     """Sweeps one account's task list while many of its tasks run."""
 
-    def __init__(self, context: PollerContext, upstream: DashScope) -> None:
+    def __init__(self, context: PollerContext, upstream: DashScope, *, on_ended: Callable[[], None]) -> None:
+        """`on_ended` is called when ended tasks are due for a poll, so that none waits for the next round."""
         self._context = context
+        self._on_ended = on_ended
         self._upstream = upstream
         self._call = context.list_call(upstream)
         self._token = uuid4()
@@ -98,6 +100,7 @@ class Watcher:
         if ended:
             async with transaction(self._context.sessions) as session:
                 await mark_ended(session, self._call.account, ended)
+            self._on_ended()
 
     async def _list(self, status: TaskStatus) -> list[TaskPage] | None:
         """All pages with this status, the oldest page first, or None after a failure.

@@ -128,7 +128,10 @@ class Poller:
         self._context = context
         self._wakeup = wakeup
         upstreams = context.upstreams
-        self._watchers = {account: Watcher(context, upstream) for account, upstream in upstreams.items()}
+        self._watchers = {
+            account: Watcher(context, upstream, on_ended=partial(self._poll, account))
+            for account, upstream in upstreams.items()
+        }
         self._collectors = {
             account: Collector(context, upstream, self._watchers[account]) for account, upstream in upstreams.items()
         }
@@ -287,8 +290,11 @@ class Poller:
             if watcher.listing:
                 ensure_running(("watch", due.account), watcher.run)
             if due.poll:
-                ensure_running(("poll", due.account), self._collectors[due.account].run)
+                self._poll(due.account)
             if due.reconcile:
                 ensure_running(("reconcile", due.account), self._reconcilers[due.account].run)
             if due.cancel:
                 ensure_running(("cancel", due.account), self._cancellers[due.account].run)
+
+    def _poll(self, account: str) -> None:
+        self._context.supervisor.ensure_running(("poll", account), self._collectors[account].run)
