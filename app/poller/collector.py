@@ -76,10 +76,7 @@ class Collector:
 
     def _poll_now(self) -> None:
         if not (self._context.stopping.is_set() or self._failures or self._watcher.listing):
-            self._context.supervisor.spawn(self._start_due(), name=f"due poll of {self._call.account}")
-
-    async def _start_due(self) -> None:
-        await self._start_next()
+            self._context.supervisor.spawn(self._start_next(), name=f"due poll of {self._call.account}")
 
     async def _start_next(self) -> bool:
         """Claim the next task and start its poll. Returns when the query is sent; False if no task is due."""

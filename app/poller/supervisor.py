@@ -42,7 +42,7 @@ class Supervisor:
             self._workers[key] = task
             task.add_done_callback(partial(self._ended, key))
 
-    def spawn(self, work: Work, *, name: str) -> asyncio.Task[Any]:
+    def spawn(self, work: Coroutine[Any, Any, object], *, name: str) -> asyncio.Task[Any]:
         """Start a coroutine. The task ends without an exception even if the coroutine fails."""
         task = asyncio.create_task(_guarded(work, name=name))
         self._spawned.add(task)
@@ -79,7 +79,7 @@ class Supervisor:
         return {*self._workers.values(), *self._spawned}
 
 
-async def _guarded(work: Work, *, name: str) -> Exception | None:
+async def _guarded(work: Coroutine[Any, Any, object], *, name: str) -> Exception | None:
     """Run the coroutine and return the error that ended it, after logging it."""
     try:
         await work
