@@ -50,7 +50,7 @@ openapi: $(DEV) ## Write docs/openapi.json after an intended change of the API
 chaos: $(DEV) ## Kill pollers at random for CHAOS_S seconds (default 300), and count transcriptions
 	CHAOS_S=$${CHAOS_S:-300} $(BIN)/pytest tests/chaos
 
-bench-poller: $(DEV) ## Measure the poller, the official SDK and the optimum; takes eight minutes
+bench-poller: $(DEV) ## Measure the poller, the official SDK and the optimum; takes ten minutes
 	@$(BIN)/python -m bench.poller
 
 bench-scale: $(DEV) ## Measure what one file costs the database
