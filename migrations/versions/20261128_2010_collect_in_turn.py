@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
-revision: str = "20261128_1925"
-down_revision: str | None = "20261128_1920"
+revision: str = "20261128_2010"
+down_revision: str | None = "20261128_2000"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
