@@ -66,6 +66,19 @@ class Base(DeclarativeBase):
     }
 
 
+_ENGINE_OPTIONS: dict[str, Any] = {
+    "json_deserializer": msgspec.json.decode,  # faster than json: a list decodes a hundred small objects
+    # Overflow connections would be opened and closed again with each request at peak load, 2 ms each.
+    "max_overflow": 0,
+    # The connections used last have the statements prepared.
+    "pool_use_lifo": True,
+    "pool_timeout": POOL_TIMEOUT_S,
+    "pool_recycle": RECYCLE_S,
+    # Parameters contain clients' URLs with signatures, which must not appear in tracebacks.
+    "hide_parameters": True,
+}
+
+
 def create_engine(
     database_url: str,
     *,
@@ -105,17 +118,9 @@ def create_engine(
     engine = create_async_engine(
         "postgresql+asyncpg://",
         creator=create_connection,
-        json_deserializer=msgspec.json.decode,  # faster than json: a list decodes a hundred small objects
         pool_size=pool_size,
-        # Overflow connections would be opened and closed again with each request at peak load, 2 ms each.
-        max_overflow=0,
-        # The connections used last have the statements prepared.
-        pool_use_lifo=True,
-        pool_timeout=POOL_TIMEOUT_S,
-        pool_recycle=RECYCLE_S,
-        # Parameters contain clients' URLs with signatures, which must not appear in tracebacks.
-        hide_parameters=True,
         execution_options={"connections": connections},
+        **_ENGINE_OPTIONS,
     )
     connections.listen(engine)
     return engine

@@ -10,6 +10,8 @@ from app.commands.start import command_group, start, stop
 from app.logs import configure_logging
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from app.transcribe.inputs import Recording
 
 commands = command_group()
@@ -46,8 +48,7 @@ def transcribe(
     settings = start()
     configure_logging("error")  # of a gateway for the occasion; the display tells the rest
     from app.transcribe.gateways import with_gateway
-    from app.transcribe.inputs import TranscribeError, output_paths, read_arguments, read_formats, refuse_existing
-    from app.transcribe.outputs import prepare_folder
+    from app.transcribe.inputs import TranscribeError, read_arguments, read_formats
     from app.transcribe.progress import Display
     from app.transcribe.transcription import Options, Transcription
 
@@ -56,12 +57,8 @@ def transcribe(
     except TranscribeError as error:
         stop(error.detail, 2)
     given = read_arguments(recordings)
-    paths = None
-    if output is not None or len(given) > 1 or len(names) > 1:
-        folder = output or Path()
-        paths = output_paths(given, names, folder)
-        refuse_existing(paths)
-        prepare_folder(folder)
+    to_files = output is not None or len(given) > 1 or len(names) > 1
+    paths = _output_paths(given, names, output or Path()) if to_files else None
     if not (usable := _usable(given)):
         sys.exit(1)
     parameters = _parameters(language, speakers=speakers, speaker_count=speaker_count)
@@ -69,6 +66,17 @@ def transcribe(
     display = Display()
     code = with_gateway(settings, lambda gateway: Transcription(gateway, options, display).run(usable), sandbox=sandbox)
     sys.exit(code or (1 if len(usable) < len(given) else 0))
+
+
+def _output_paths(given: "list[Recording]", formats: "Sequence[str]", folder: Path) -> dict[str, dict[str, Path]]:
+    """The files to write, by recording and format. Refuses files that exist, and makes the folder."""
+    from app.transcribe.inputs import output_paths, refuse_existing
+    from app.transcribe.outputs import prepare_folder
+
+    paths = output_paths(given, formats, folder)
+    refuse_existing(paths)
+    prepare_folder(folder)
+    return paths
 
 
 def _usable(recordings: "list[Recording]") -> "list[Recording]":
