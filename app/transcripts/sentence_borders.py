@@ -11,17 +11,20 @@ from unicodedata import category
 
 Sentence = Mapping[str, Any]
 
-_OPENING = "“‘「『（《〈【〔［｛〖〘〚｟([{"
+# Arabic, Devanagari, Armenian, Ethiopic, Khmer, Burmese and Tibetan stops, and the narrow forms of Japanese ones.
+STOPS_OF_OTHER_SCRIPTS = "،؛؟۔।॥։፣፤፥።፧។៕၊။།༎｡､｣"
+_OPENING = "“‘„‚「『（《〈【〔［｛〖〘〚｟([{¿¡"
 # These open only after a space.
 _OPENING_AFTER_SPACE = "\"'«‹"
-_CLOSING = r"」』）》〉】〕］｝〗〙〛｠，。、；：？！)\]}"
+_CLOSING = r"」』）》〉】〕］｝〗〙〛｠，。、；：？！)\]}" + STOPS_OF_OTHER_SCRIPTS
 # `"`, `»` and ASCII stops close only before a space or another closing mark: `"Yes`, `»Ja«` and `.5` begin with them.
 # `’` and `”` before a Latin letter are an apostrophe (’tis), or open a Swedish quotation.
 _LEADING = re.compile(
-    rf"(?:[{_CLOSING}]|[’”](?![A-Za-z\u00c0-\u024f])|(?:[\"'»›,;:!?]|\.(?!\.)|…+)(?=[\s’”{_CLOSING}]|$))+\s*"
+    rf"\s*(?:[{_CLOSING}]|[’”](?![A-Za-z\u00c0-\u024f])|(?:[\"'»›,;:!?]|\.(?!\.)|…+)(?=[\s’”{_CLOSING}]|$))+\s*"
 )
 # `„Ja“`: the mark that opens an English quotation closes a German one.
 _GERMAN_OPENING = re.compile("[„‚]")
+_GERMAN_LEADING = re.compile(rf"\s*[“‘]{_LEADING.pattern}|\s*[“‘]\s+")
 _WORD = re.compile(r"[^\W_]")
 _WAVES = "~～"
 
@@ -75,7 +78,10 @@ _SIGNS = {"Sc", "Sk", "Sm", "So", "Co", "Cn"}
 
 def _settle(before: Sentence, sentence: Sentence) -> tuple[Sentence, Sentence]:
     said, text = before["text"], sentence["text"]
-    if closing := _LEADING.match(text):
+    # Without a regular expression, which would take quadratic time for many opening marks.
+    is_german_open = max(said.rfind("„"), said.rfind("‚")) > max(said.rfind("“"), said.rfind("‘"))
+    leading = _GERMAN_LEADING if is_german_open else _LEADING
+    if closing := leading.match(text) or _LEADING.match(text):
         said, text = said.rstrip() + closing[0].rstrip(), text[closing.end() :]
     if (start := _opening_start(said)) < len(said):
         said, text = said[:start], said[start:].strip() + text

@@ -7,7 +7,7 @@ from typing import Any
 from unicodedata import bidirectional
 
 from app.transcripts.line_breaking import width
-from app.transcripts.sentence_borders import settle_marks
+from app.transcripts.sentence_borders import STOPS_OF_OTHER_SCRIPTS, settle_marks
 
 # Players and editors stop at NUL and show other control characters as boxes, or not at all. Control characters that
 # act as line ends become a space.
@@ -22,8 +22,8 @@ _LETTER = re.compile(r"[^\W_]")
 BORDER_CHARACTERS = 32
 # 31 years in milliseconds. A larger time is an error, and arithmetic on it could overflow a bigint.
 MAX_TIME_MS = 10**12
-_NO_SPACE_BEFORE = ",.;:!?)]}%”」』）》〉】，。、；：？！"
-_NO_SPACE_AFTER = "([{“‘「『（《〈【¿¡"
+_NO_SPACE_BEFORE = ",.;:!?)]}%”」』）》〉】，。、；：？！" + STOPS_OF_OTHER_SCRIPTS
+_NO_SPACE_AFTER = "([{“‘„‚「『（《〈【¿¡"
 _RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]")
 _RIGHT_TO_LEFT_MARK = "\u200f"
 
