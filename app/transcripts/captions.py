@@ -50,6 +50,8 @@ _NOT_XML = re.compile("[\ufffe\uffff\ud800-\udfff\0-\x08\x0b\x0c\x0e-\x1f]")
 _MARKUP = re.compile(r"[<{\\]|-->")
 _LOOKALIKE_TAGS = {ord("<"): "＜", ord(">"): "＞"}
 _LOOKALIKE_BRACES = {ord("{"): "｛", ord("}"): "｝"}
+_COLONS_OF_A_TIME_LINE = 4
+_CLOCK = re.compile(r"(?<=\d):(?=\d{1,2}:\d{1,2}[.,]\d)")
 _ESCAPES = re.compile(r"\\(?=[Nnh])|(?<=｛)\\")
 # Sentences that share one cue. Each is copied with those before it, so the number must be bounded.
 MAX_JOINED = 20
@@ -94,8 +96,12 @@ def _without_markup(text: str) -> str:
     """The text with look-alikes in place of `-->`, `<…>`, `{` and backslashes before N, n and h.
 
     FFmpeg and players remove `<…>` also if it is no tag of HTML, obey `{\\an8}`, and drop text after a `{`; `\\N` ends
-    a line. NFKC turns the look-alikes of brackets back into the characters that were said.
+    a line. Some readers take any line with two clocks for a time line. NFKC turns the look-alikes of brackets and
+    colons back into the characters that were said.
     """
+    if text.count(":") >= _COLONS_OF_A_TIME_LINE:
+        lines = text.split("\n")
+        text = "\n".join(_CLOCK.sub("：", line) if len(_CLOCK.findall(line)) > 1 else line for line in lines)
     if not _MARKUP.search(text):
         return text
     text = text.replace("-->", "→")

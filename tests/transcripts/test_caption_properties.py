@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import pysubs2
 import webvtt
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.transcripts.captions import MAX_DELAY_MS, CaptionOptions, Cue, cues, srt, vtt
@@ -184,6 +184,8 @@ MARKUP = st.text("ab {}<>/\\N&;:!-中\"'", min_size=1, max_size=40)
 
 
 @given(MARKUP, MARKUP)
+@example("12:30:15.5 to 12:31:16.25", "1:2:3,4")
+@example("00:00:01,000 --> 00:00:02,000", "")
 def test_readers_of_subrip_lose_nothing_that_looks_like_markup(said: str, name: str) -> None:
     """What was said comes out, except that signs of markup are look-alikes, which NFKC turns back."""
     talk = transcript(sentence(f"a{said}b", 0, 5000, speaker_id=f"x{name}"))
