@@ -6,6 +6,7 @@ masks words. Words that are in the text as well keep their times; the text betwe
 
 import re
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 from itertools import accumulate, pairwise
 from typing import NamedTuple
@@ -66,7 +67,7 @@ def align(text: str, words: Sequence[TimedWord], low: int, high: int) -> list[Pi
     words = _with_marks(words)
     names, tokens = _tokens_of_text(text)
     spoken, owners = _tokens_of_words(words)
-    found = _found_words(matches(spoken, names), owners)
+    found = _found_words(matches(spoken, names), owners, len(tokens))
     if not found:
         return None
     return _pieces(text, tokens, _parts(found, words, len(tokens), low, high))
@@ -206,17 +207,26 @@ def _ascending(pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     return chain[::-1]
 
 
-def _found_words(pairs: Sequence[tuple[int, int]], owners: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Word, first token and end of its tokens in the text, for each word of which at least half is in the text."""
-    sizes = [0] * (owners[-1] + 1 if owners else 0)
-    for owner in owners:
-        sizes[owner] += 1
-    found: dict[int, list[int]] = {}
-    for ours, theirs in pairs:
-        found.setdefault(owners[ours], []).append(theirs)
-    return [
-        (word, tokens[0], tokens[-1] + 1) for word, tokens in sorted(found.items()) if len(tokens) * 2 >= sizes[word]
-    ]
+def _found_words(pairs: Sequence[tuple[int, int]], owners: Sequence[int], tokens: int) -> list[tuple[int, int, int]]:
+    """Word, first token and end of its tokens in the text, for each word of which at least half is in the text.
+
+    A token of the word that was rewritten (`第二` as `第2`) stands for a token of the text beside it that no other word
+    has. `tokens`: the number of tokens of the text.
+    """
+    sizes = Counter(owners)
+    starts = {owner: place for place, owner in reversed(list(enumerate(owners)))}
+    matched: dict[int, list[tuple[int, int]]] = {}
+    for pair in pairs:
+        matched.setdefault(owners[pair[0]], []).append(pair)
+    kept = [(word, each) for word, each in sorted(matched.items()) if len(each) * 2 >= sizes[word]]
+    found, done = [], 0
+    for number, (word, each) in enumerate(kept):
+        (first_of_word, first), (last_of_word, last) = each[0], each[-1]
+        limit = kept[number + 1][1][0][1] if number + 1 < len(kept) else tokens
+        start = max(done, first - (first_of_word - starts[word]))
+        done = min(limit, last + starts[word] + sizes[word] - last_of_word)
+        found.append((word, start, done))
+    return found
 
 
 def _parts(

@@ -77,6 +77,25 @@ def test_text_that_no_word_spells_takes_the_time_of_the_words_that_are_not_in_th
     assert align("costs 21 now", words, 0, 2500) == [(5, 0, 500), (7, 700, 1300), (10, 2000, 2500)]
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("今天天氣很好", ["今天", "天气", "很", "好"]),
+        ("我们第2很好", ["我们", "第二", "很", "好"]),
+        ("他有***很好", ["他有", "坏人", "很", "好"]),
+    ],
+)
+def test_a_word_that_is_half_rewritten_keeps_the_pause_after_it(text: str, words: list[str]) -> None:
+    times = [(1000, 1300), (1300, 1800), (6000, 6400), (6400, 7000)]
+    found = captions(text, [(word, *each) for word, each in zip(words, times, strict=True)])
+    assert [(begin, end) for begin, end, _ in found] == [(1000, 2000), (6000, 7000)]
+
+
+def test_a_word_that_is_half_rewritten_keeps_the_pause_before_it() -> None:
+    found = captions("你好氣天，很好", [("你好", 0, 800), ("气天", 6000, 6500), ("很好", 6500, 7000)])
+    assert [(begin, end) for begin, end, _ in found] == [(0, 1000), (6000, 7000)]
+
+
 def test_words_without_times_lie_between_their_neighbours() -> None:
     said_words = said("你好吗？", [("你", 0, 400), ("好", 400, 800), ("吗", 2000, 2400)])
     del said_words["words"][1]["begin_time"]
