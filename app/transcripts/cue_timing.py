@@ -46,8 +46,13 @@ def without_overlaps(drafts: Iterable[Draft], options: CaptionOptions) -> Iterat
 
 
 def _with_gap(begin: int, end: int, next_begin: int, options: CaptionOptions) -> int:
-    """The end that leaves the gap before the next cue. A cue stays visible, so the next one may be delayed."""
-    if not options.min_gap_ms:
+    """The end that leaves the gap before the next cue. A cue stays visible, so the next one may be delayed.
+
+    The next cue is delayed by the gap as well if both overlap.
+    """
+    # An end after the begin of the next cue is a choice of `_end`, which bounds the delay. A longer cue would add to
+    # the delay of all later cues.
+    if not options.min_gap_ms or end > next_begin:
         return end
     latest = max(next_begin - options.min_gap_ms, begin + MIN_CUE_MS)
     if next_begin - end < options.closed_gap_ms and latest - begin <= options.max_cue_ms:

@@ -15,7 +15,7 @@ from app.transcripts.caption_options import (
     caption_options,
 )
 from app.transcripts.captions import Cue, cues, srt, vtt
-from app.transcripts.cue_timing import MIN_CUE_MS
+from app.transcripts.cue_timing import MAX_DELAY_MS, MIN_CUE_MS
 from app.transcripts.line_breaking import width
 from tests.transcripts.documents import hostile_transcripts, plausible_transcripts, sentence, transcript
 
@@ -71,6 +71,28 @@ def test_short_gaps_are_closed_to_two_frames() -> None:
     talk = transcript(sentence("First sentence.", 0, 2000), sentence("Second one.", 2300, 4000))
     found = list(cues([talk], caption_options(CaptionProfile.NETFLIX_EN)))
     assert [(cue.begin_time, cue.end_time) for cue in found] == [(0, 2216), (2300, 4000)]
+
+
+def test_a_caption_that_is_talked_over_can_be_read() -> None:
+    long = transcript(sentence("你好，欢迎致电客服中心，请问有什么可以帮您？", 0, 8000))
+    short = transcript(sentence("喂？", 500, 1500), channel_id=1)
+    options = caption_options(CaptionProfile.NETFLIX_ZH)
+    found = list(cues([long, short], options))
+    assert found[0].end_time - found[0].begin_time >= options.min_cue_ms
+    assert [cue.channel_id for cue in found[:2]] == [0, 1]
+
+
+@pytest.mark.parametrize("profile", list(CaptionProfile))
+def test_channels_that_speak_at_once_do_not_delay_captions_more_and_more(profile: CaptionProfile) -> None:
+    talk = [
+        transcript(
+            *(sentence("他说得很快啊", 1000 * at, 1000 * at + 980) for at in range(100)),
+            channel_id=channel,
+        )
+        for channel in range(4)
+    ]
+    *_, last = cues(talk, caption_options(profile))
+    assert last.end_time < 100_000 + 2 * MAX_DELAY_MS
 
 
 def test_a_cue_is_visible_before_a_gap() -> None:
