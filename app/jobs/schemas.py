@@ -60,6 +60,7 @@ class JobRequest(RequestBody):
     )
     reuse: bool = Field(
         False,
+        strict=True,
         description="Whether a transcript that this client already has may answer a file: of the same URL, apart from"
         " the fields of its signature, or of an upload with the same bytes, with the same model and parameters. The"
         " file then costs nothing.",

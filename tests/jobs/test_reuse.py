@@ -146,6 +146,12 @@ async def test_jobs_without_reuse_are_transcribed(api: httpx.AsyncClient, sessio
     assert reused(await create(api, reuse=False)) == [False]
 
 
+@pytest.mark.parametrize("value", ["true", "no", 1, 0.0, None])
+async def test_reuse_is_true_or_false(api: httpx.AsyncClient, value: object) -> None:
+    response = await api.post("/v1/jobs", json={"file_urls": [URL], "reuse": value})
+    assert (response.status_code, response.json()["errors"][0]["pointer"]) == (422, "/reuse")
+
+
 @pytest.mark.parametrize(
     "change",
     [
