@@ -39,14 +39,14 @@ def read_query(query: Mapping[str, str], region: Region) -> ListQuery:
     """Unknown parameters are ignored. Raises Refused."""
     start, end = _window(query)
     statuses = _statuses(query.get("status"))
-    wanted = query.get("region")
-    named = next((name for name, shown in _REGIONS.items() if wanted in {name, shown}), wanted)
-    path_region = None if region == "auto" else region
-    fits = statuses is not None and (not named or path_region in {None, named})
+    wanted, model = query.get("region") or None, query.get("model_name") or None
+    regions = [name for name, shown in _REGIONS.items() if wanted in {None, name, shown} and region in {"auto", name}]
+    # PostgreSQL refuses text with NUL, so no job has such a model.
+    fits = statuses is not None and len(regions) > 0 and "\0" not in (model or "")
     filters = JobFilters(
         statuses=statuses or (),
-        model=query.get("model_name") or None,
-        region=path_region or named or None,
+        model=model,
+        region=regions[0] if len(regions) == 1 else None,
         created_after=start,
         created_before=end,
     )

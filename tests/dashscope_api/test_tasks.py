@@ -206,6 +206,18 @@ async def test_list_has_numbered_pages_and_filters(api: httpx.AsyncClient, sessi
     assert set(await listed(start_time=f"{start:%Y%m%d%H%M%S}")) == {str(job) for job in (*jobs[:2], done)}
 
 
+@pytest.mark.parametrize(
+    "query", ["model_name=%00", "region=%00", "region=mars", "status=%00", "model_name=%F0%9F%8E%A4"]
+)
+@pytest.mark.parametrize("base", BASES)
+async def test_values_that_no_job_has_give_an_empty_list(
+    api: httpx.AsyncClient, sessions: Sessions, client_id: UUID, base: str, query: str
+) -> None:
+    await add_job(sessions, client_id)
+    response = await api.get(f"{base}/tasks?{query}")
+    assert (response.status_code, response.json()["total"], response.json()["data"]) == (200, 0, [])
+
+
 async def test_item_of_the_list_has_the_fields_of_dashscope(
     api: httpx.AsyncClient, sessions: Sessions, client_id: UUID
 ) -> None:
