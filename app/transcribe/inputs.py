@@ -26,8 +26,6 @@ _MAX_STEM_BYTES = 200
 class TranscribeError(GatewayError):
     """Why a file, or the whole command, cannot go on. The detail is one line."""
 
-    code = "transcribe_failed"
-
 
 @dataclass(frozen=True, slots=True)
 class Recording:
