@@ -1,12 +1,17 @@
 """Transcribes sample recordings over HTTP, on a temporary database and port. Also useful as a smoke test.
 
-Two recordings with Fun-ASR, as text and SRT. Then one with Paraformer, and one with SenseVoice, which adds emotions.
+Two recordings with Fun-ASR, as text and SRT. Then a local file, one recording with Paraformer, and one with SenseVoice,
+which adds emotions.
 """
 
 import asyncio
 import atexit
+import io
+import math
 import shutil
 import tempfile
+import wave
+from array import array
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -74,8 +79,9 @@ async def _transcribe(gateway_url: str, token: str) -> None:
         _print(f"Job {job['id']}: {job['status']}, {job['audio_duration_ms'] / 1000:.1f} s of speech.")
         for file in job["files"]:
             await _print_transcript(client, file)
-        # These models are offered in Beijing only, and SenseVoice is to be retired: the demo does without them.
-        for show in (_show_paraformer, _show_sensevoice):
+        # Not every region has temporary storage, the other models are offered in Beijing only, and SenseVoice is to be
+        # retired: the demo does without them.
+        for show in (_show_local_file, _show_paraformer, _show_sensevoice):
             try:
                 await show(client)
             except DemoFailed as error:
@@ -87,6 +93,28 @@ async def _run_job(client: httpx.AsyncClient, body: dict[str, Any]) -> dict[str,
     if job["status"] != "succeeded":
         raise DemoFailed(_failure(job))
     return job
+
+
+async def _show_local_file(client: httpx.AsyncClient) -> None:
+    _print("\n── tone.wav, a local file of one second: POST /v1/uploads, then a job with its file_url")
+    sent = await client.post("/v1/uploads", files={"file": ("tone.wav", _tone())}, data={"model": "fun-asr"})
+    upload = _raise_for_error(sent).json()
+    job = await _run_job(client, {"file_urls": [upload["file_url"]]})
+    transcript = f"/v1/transcripts/{job['files'][0]['transcript_id']}"
+    _print(_raise_for_error(await client.get(f"{transcript}/text")).text.strip() or "(no speech)")
+
+
+def _tone() -> bytes:
+    """A second of 440 Hz as WAV."""
+    rate = 16_000
+    samples = array("h", (int(8_000 * math.sin(2 * math.pi * 440 * number / rate)) for number in range(rate)))
+    file = io.BytesIO()
+    with wave.open(file, "wb") as audio:
+        audio.setnchannels(1)
+        audio.setsampwidth(samples.itemsize)
+        audio.setframerate(rate)
+        audio.writeframes(samples.tobytes())
+    return file.getvalue()
 
 
 async def _show_paraformer(client: httpx.AsyncClient) -> None:
