@@ -95,6 +95,7 @@ async def running_python(*arguments: str, **settings: str) -> AsyncIterator[Runn
         stdout=PIPE,
         stderr=PIPE,
         env=_environment(settings),
+        preexec_fn=_restore_interrupt,
     )
     assert process.stdout
     assert process.stderr
@@ -130,3 +131,8 @@ def kill_postgres(data_dir: Path) -> None:
 def _environment(settings: Mapping[str, str]) -> dict[str, str]:
     inherited = {name: os.environ[name] for name in ("HOME", "LANG", "PATH", "TMPDIR") if name in os.environ}
     return inherited | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"} | dict(settings)
+
+
+def _restore_interrupt() -> None:
+    """A shell that starts the tests in the background ignores SIGINT, which processes inherit."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
