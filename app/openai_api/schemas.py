@@ -52,7 +52,7 @@ _FORM_SCHEMA: dict[str, Any] = {
             "description": "`segment` and `word`, for `verbose_json`. Default: `segment`.",
         },
         "stream": {"type": "boolean", "description": "Respond with server-sent events. Default: false."},
-        "temperature": {**_NUMBER, "description": "No effect."},
+        "temperature": {"description": "No effect, whatever the value."},
     },
     "additionalProperties": True,
 }
@@ -94,7 +94,6 @@ _TRANSCRIBED: dict[str, Any] = {
         },
         "text/plain": {"schema": _STRING, "example": "Hello World."},
         "text/event-stream": {
-            "schema": _STRING,
             "example": 'data: {"type":"transcript.text.delta","delta":"Hello World."}\n\n'
             'data: {"type":"transcript.text.done","text":"Hello World."}\n\ndata: [DONE]\n\n',
         },

@@ -73,6 +73,7 @@ _FORM_SCHEMA: dict[str, Any] = {
         },
         "region": {"type": "string", "enum": ["auto", "beijing", "singapore"], "default": "auto"},
     },
+    "additionalProperties": False,
 }
 _FORM: dict[str, Any] = {
     "required": True,

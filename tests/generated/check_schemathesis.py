@@ -63,9 +63,15 @@ async def resources(http: httpx.AsyncClient, gateway: Gateway, hook: str) -> dic
         "FAILED_JOB_ID": (await job(http, hook, "?sandbox=fail:DECODE_ERROR"))["id"],
         "RUNNING_JOB_ID": (await job(http, hook, "?sandbox=run:600", wait_s=0))["id"],
         "DROPPED_CLIENT_ID": client["id"],
+        "UPLOAD_ID": await upload(http),
+        "DROPPED_UPLOAD_ID": await upload(http),
         "VOCABULARY_ID": await vocabulary(http),
         "DROPPED_VOCABULARY_ID": await vocabulary(http),
     }
+
+
+async def upload(http: httpx.AsyncClient) -> str:
+    return str((await http.post("/v1/uploads", files={"file": ("check.wav", b"RIFF")})).json()["id"])
 
 
 async def vocabulary(http: httpx.AsyncClient) -> str:

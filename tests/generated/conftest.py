@@ -35,6 +35,14 @@ async def gateway(database_url: str) -> AsyncIterator[Gateway]:
         yield Gateway(await server.url())
 
 
+def need_file(path: Path, package: str) -> Path:
+    """The file of a Debian package, as `need`."""
+    if not path.exists():
+        missing = f"{path} is missing; it is in the Debian package {package}"
+        pytest.fail(missing) if os.environ.get("CHECK_SKIPS_NOTHING") else pytest.skip(missing)
+    return path
+
+
 def need(command: str) -> str:
     """The path of the command. A check without its command is skipped. In CI, which has all commands, it fails."""
     path = shutil.which(command, path=f"{TOOLS}:{os.environ['PATH']}")
