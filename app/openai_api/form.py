@@ -25,7 +25,7 @@ Granularity = Literal["word", "segment"]
 DIARIZING_ALIAS = "gpt-4o-transcribe-diarize"
 ALIASES = ("whisper-1", "gpt-transcribe", "gpt-4o-transcribe", "gpt-4o-mini-transcribe", DIARIZING_ALIAS)
 _SNAPSHOT = re.compile(r"-\d{4}-\d\d-\d\d\Z")
-_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 # Other names of formats that DashScope knows.
 _EXTENSIONS = {".mpga": ".mp3", ".oga": ".ogg"}
 
@@ -164,7 +164,7 @@ def _choice(fields: Fields, name: str, allowed: tuple[str, ...], default: str) -
 
 
 def _boolean(fields: Fields, name: str) -> bool:
-    value = _BOOLEANS.get((_last(fields, name) or "false").lower())
+    value = BOOLEANS.get((_last(fields, name) or "false").lower())
     if value is None:
         raise _invalid(name, "needs true or false")
     return value

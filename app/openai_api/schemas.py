@@ -19,7 +19,7 @@ from app.errors import (
     UploadUnavailable,
 )
 from app.openai_api.errors import TranscriptionError, gateway_error_body
-from app.openai_api.form import ResponseFormat
+from app.openai_api.form import BOOLEANS, ResponseFormat
 
 _STRING = {"type": "string"}
 _NUMBER = {"type": "number"}
@@ -51,7 +51,11 @@ _FORM_SCHEMA: dict[str, Any] = {
             "items": _STRING,
             "description": "`segment` and `word`, for `verbose_json`. Default: `segment`.",
         },
-        "stream": {"type": "boolean", "description": "Respond with server-sent events. Default: false."},
+        "stream": {
+            **_STRING,
+            "pattern": f"^({'|'.join(BOOLEANS)})$",
+            "description": "Respond with server-sent events. Default: `false`.",
+        },
         "temperature": {"description": "No effect, whatever the value."},
     },
     "additionalProperties": True,
