@@ -42,11 +42,11 @@ def transcribe(
     """Transcribe recordings, and print the transcript of one or write a file for each.
 
     Local files are uploaded. The gateway is that of GATEWAY_URL and API_TOKEN, or the `serve` that runs on DATA_DIR,
-    or one that runs for the occasion. Several recordings, or several formats, go to files in DIR or here; no file is
+    or a temporary one. Several recordings, or several formats, go to files in DIR or here; no file is
     overwritten. The exit code is 1 if a recording failed. Ctrl-C cancels the jobs.
     """
     settings = start()
-    configure_logging("error")  # of a gateway for the occasion; the display tells the rest
+    configure_logging("error")  # of a temporary gateway; the display shows the progress
     from app.transcribe.gateways import with_gateway
     from app.transcribe.inputs import TranscribeError, read_arguments, read_formats
     from app.transcribe.progress import Display

@@ -1,4 +1,4 @@
-"""Finds the gateway of the command: that of GATEWAY_URL, the one that runs on DATA_DIR, or one for the occasion."""
+"""Finds the gateway of the command: that of GATEWAY_URL, the one that runs on DATA_DIR, or a temporary one."""
 
 import asyncio
 import atexit
