@@ -3,21 +3,19 @@
 from dataclasses import replace
 from functools import partial
 from typing import Annotated
-from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Response
 
 from app.api.parameters import DIGITS
-from app.clients.authentication import AuthenticatedRoute, ClientDep
+from app.clients.authentication import AuthenticatedRoute
 from app.transcripts import captions
 from app.transcripts.caption_options import CaptionOptions, CaptionProfile, SpeakerStyle, caption_options
 from app.transcripts.responses import (
     CueWriter,
     Representation,
-    StoredBodiesDep,
+    TranscriptRequestDep,
     render_captions,
     render_text,
-    serve_rendered,
 )
 from app.transcripts.routes import Bom, ChannelId, Speakers, document_responses
 
@@ -76,11 +74,8 @@ OptionsDep = Annotated[CaptionOptions, Depends(_options)]
     responses=document_responses("text/plain", "Hello World."),
 )
 async def get_transcript_text(
-    request: Request,
-    transcript_id: UUID,
+    transcript: TranscriptRequestDep,
     *,
-    client: ClientDep,
-    bodies: StoredBodiesDep,
     options: OptionsDep,
     bom: Bom = False,
 ) -> Response:
@@ -91,7 +86,7 @@ async def get_transcript_text(
     \f
     One statement.
     """
-    given = sorted({"max_chars_per_line", "max_lines", "profile"}.intersection(request.query_params))
+    given = sorted({"max_chars_per_line", "max_lines", "profile"}.intersection(transcript.request.query_params))
     if given:
         write = partial(captions.text, blank_lines=given != ["max_chars_per_line"])
         render = partial(render_captions, options=options, write=write)
@@ -100,7 +95,7 @@ async def get_transcript_text(
     form = Representation(
         "text/plain; charset=utf-8", options.channel_id, (given, options), render, extension="txt", bom=bom
     )
-    return await serve_rendered(request, bodies, client.id, transcript_id, form)
+    return await transcript.serve(form)
 
 
 @router.get(
@@ -111,11 +106,8 @@ async def get_transcript_text(
     responses=document_responses("application/x-subrip", "1\n00:00:00,760 --> 00:00:02,000\nHello World.\n\n"),
 )
 async def get_transcript_srt(
-    request: Request,
-    transcript_id: UUID,
+    transcript: TranscriptRequestDep,
     *,
-    client: ClientDep,
-    bodies: StoredBodiesDep,
     options: OptionsDep,
     bom: Bom = False,
 ) -> Response:
@@ -126,7 +118,7 @@ async def get_transcript_srt(
     One statement.
     """
     form = _captions("application/x-subrip; charset=utf-8", options, captions.srt, "srt", bom=bom)
-    return await serve_rendered(request, bodies, client.id, transcript_id, form)
+    return await transcript.serve(form)
 
 
 @router.get(
@@ -137,11 +129,8 @@ async def get_transcript_srt(
     responses=document_responses("text/vtt", "WEBVTT\n\n00:00:00.760 --> 00:00:02.000\nHello World.\n"),
 )
 async def get_transcript_vtt(
-    request: Request,
-    transcript_id: UUID,
+    transcript: TranscriptRequestDep,
     *,
-    client: ClientDep,
-    bodies: StoredBodiesDep,
     options: OptionsDep,
     bom: Bom = False,
 ) -> Response:
@@ -150,7 +139,7 @@ async def get_transcript_vtt(
     One statement.
     """
     form = _captions("text/vtt; charset=utf-8", options, captions.vtt, "vtt", bom=bom)
-    return await serve_rendered(request, bodies, client.id, transcript_id, form)
+    return await transcript.serve(form)
 
 
 @router.get(
@@ -161,11 +150,8 @@ async def get_transcript_vtt(
     responses=document_responses("application/ttml+xml", _TTML),
 )
 async def get_transcript_ttml(
-    request: Request,
-    transcript_id: UUID,
+    transcript: TranscriptRequestDep,
     *,
-    client: ClientDep,
-    bodies: StoredBodiesDep,
     options: OptionsDep,
     bom: Bom = False,
 ) -> Response:
@@ -174,7 +160,7 @@ async def get_transcript_ttml(
     One statement.
     """
     form = _captions("application/ttml+xml; charset=utf-8", options, captions.ttml, "ttml", bom=bom)
-    return await serve_rendered(request, bodies, client.id, transcript_id, form)
+    return await transcript.serve(form)
 
 
 def _captions(

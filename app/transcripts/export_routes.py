@@ -3,15 +3,14 @@
 from collections.abc import Callable, Iterator, Mapping
 from heapq import merge
 from typing import Any
-from uuid import UUID
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 
-from app.clients.authentication import AuthenticatedRoute, ClientDep
+from app.clients.authentication import AuthenticatedRoute
 from app.transcripts import csv_tsv, paragraphs
 from app.transcripts.csv_tsv import SpokenSentence
 from app.transcripts.document_reader import StoredDocument
-from app.transcripts.responses import Representation, StoredBodiesDep, serve_rendered
+from app.transcripts.responses import Representation, TranscriptRequestDep
 from app.transcripts.routes import Bom, ChannelId, Speakers, document_responses
 from app.transcripts.schemas import Paragraphs
 from app.transcripts.sentence_borders import settle_marks
@@ -34,11 +33,8 @@ _MARKDOWN = "# call-4711.wav\n\n**Speaker 0** [00:00:00] Hello World.\n"
     responses=document_responses("text/csv", _WORDS),
 )
 async def get_transcript_words_csv(
-    request: Request,
-    transcript_id: UUID,
+    transcript: TranscriptRequestDep,
     *,
-    client: ClientDep,
-    bodies: StoredBodiesDep,
     channel_id: ChannelId = None,
     bom: Bom = False,
 ) -> Response:
@@ -49,7 +45,7 @@ async def get_transcript_words_csv(
     One statement.
     """
     form = _table("text/csv; charset=utf-8; header=present", csv_tsv.words_csv, channel_id, bom=bom)
-    return await serve_rendered(request, bodies, client.id, transcript_id, form)
+    return await transcript.serve(form)
 
 
 @router.get(
@@ -60,11 +56,8 @@ async def get_transcript_words_csv(
     responses=document_responses("text/tab-separated-values", _SENTENCES),
 )
 async def get_transcript_sentences_tsv(
-    request: Request,
-    transcript_id: UUID,
+    transcript: TranscriptRequestDep,
     *,
-    client: ClientDep,
-    bodies: StoredBodiesDep,
     channel_id: ChannelId = None,
     bom: Bom = False,
 ) -> Response:
@@ -75,7 +68,7 @@ async def get_transcript_sentences_tsv(
     One statement.
     """
     form = _table("text/tab-separated-values; charset=utf-8", csv_tsv.sentences_tsv, channel_id, bom=bom)
-    return await serve_rendered(request, bodies, client.id, transcript_id, form)
+    return await transcript.serve(form)
 
 
 @router.get(
@@ -86,11 +79,8 @@ async def get_transcript_sentences_tsv(
     responses=document_responses(),
 )
 async def get_transcript_paragraphs(
-    request: Request,
-    transcript_id: UUID,
+    transcript: TranscriptRequestDep,
     *,
-    client: ClientDep,
-    bodies: StoredBodiesDep,
     channel_id: ChannelId = None,
 ) -> Response:
     """Consecutive sentences of one speaker. A paragraph ends at two seconds of silence, or after about 100 words.
@@ -102,7 +92,7 @@ async def get_transcript_paragraphs(
         return (piece.decode() for piece in paragraphs.paragraphs_json(_settled(document, channel_id)))
 
     form = Representation("application/json", channel_id, None, render)
-    return await serve_rendered(request, bodies, client.id, transcript_id, form)
+    return await transcript.serve(form)
 
 
 @router.get(
@@ -113,11 +103,8 @@ async def get_transcript_paragraphs(
     responses=document_responses("text/markdown", _MARKDOWN),
 )
 async def get_transcript_markdown(
-    request: Request,
-    transcript_id: UUID,
+    transcript: TranscriptRequestDep,
     *,
-    client: ClientDep,
-    bodies: StoredBodiesDep,
     channel_id: ChannelId = None,
     speakers: Speakers = True,
     bom: Bom = False,
@@ -136,7 +123,7 @@ async def get_transcript_markdown(
     form = Representation(
         "text/markdown; charset=utf-8; variant=CommonMark", channel_id, speakers, render, extension="md", bom=bom
     )
-    return await serve_rendered(request, bodies, client.id, transcript_id, form)
+    return await transcript.serve(form)
 
 
 def _table(

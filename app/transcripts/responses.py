@@ -19,6 +19,7 @@ from fastapi.responses import StreamingResponse
 
 from app.api.conditional import is_wildcard, not_modified, strong_etag, validator_headers
 from app.api.negotiation import accepts_gzip
+from app.clients.authentication import ClientDep
 from app.db import transaction
 from app.errors import Fault, InvalidRequest
 from app.transcripts import text
@@ -126,6 +127,29 @@ async def serve_rendered(
         return Response(first, headers=headers, media_type=representation.media_type)
     stream = _stream([first or b"", second], pieces, lock)
     return StreamingResponse(stream, headers=headers, media_type=representation.media_type)
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptRequest:
+    """A request for a form of one of the client's transcripts."""
+
+    request: Request
+    client_id: UUID
+    transcript_id: UUID
+    bodies: StoredBodies
+
+    async def serve(self, representation: Representation) -> Response:
+        """As `serve_rendered`."""
+        return await serve_rendered(self.request, self.bodies, self.client_id, self.transcript_id, representation)
+
+
+async def _transcript_request(
+    request: Request, transcript_id: UUID, client: ClientDep, bodies: StoredBodiesDep
+) -> TranscriptRequest:
+    return TranscriptRequest(request, client.id, transcript_id, bodies)
+
+
+TranscriptRequestDep = Annotated[TranscriptRequest, Depends(_transcript_request)]
 
 
 async def open_document(
