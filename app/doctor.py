@@ -267,7 +267,7 @@ async def _examine_key(http: httpx.AsyncClient, settings: Settings, region: Regi
 
 
 def _certificates(settings: Settings) -> Iterator[Finding]:
-    """What the last run of `certify` learned about each region."""
+    """The findings of the last run of `certify`, by region."""
     certificates = read_certificates(settings.data_dir)
     for region in settings.served_regions.values():
         certificate = certificates.get(region.name)

@@ -39,7 +39,7 @@ class Health(BaseModel):
 
 
 class OpenCircuit(BaseModel):
-    """Why an account takes no files now."""
+    """The reason for which an account takes no files now."""
 
     model: str | None = Field(description="The model that the account does not take; null: all models.")
     code: str = Field(description="A code of `waiting_reason`, such as `account_key_refused`.")

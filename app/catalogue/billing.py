@@ -33,7 +33,7 @@ class Recognised:
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """What was billed for a file, in the units of the model's price, and its cost. None: not billed in this unit."""
+    """The bill of a file, in the units of the model's price, and its cost. None: not billed in this unit."""
 
     seconds: Decimal | None = None
     input_tokens: int | None = None

@@ -1,4 +1,4 @@
-"""What the last run learned, in a file of DATA_DIR. `doctor` shows it. It changes nothing in the gateway."""
+"""The findings of the last run, in a file of DATA_DIR. `doctor` shows them. They change nothing in the gateway."""
 
 import os
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What the probes of one region saw: raw responses, and the tasks that were submitted."""
+"""The evidence of one region: raw responses to the probes, and the tasks that they submitted."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -18,7 +18,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a check saw. `as_assumed` is false if the assumption is wrong."""
+    """The observation of a check. `as_assumed` is false if the assumption is wrong."""
 
     as_assumed: bool
     text: str

@@ -1,4 +1,4 @@
-"""What all commands share: settings, logs without secrets, signals, and errors of one line."""
+"""The start of all commands: settings, logs without secrets, signals, and errors of one line."""
 
 import signal
 import sys

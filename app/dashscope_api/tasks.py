@@ -34,7 +34,9 @@ Shown = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a final job shows beside its row. `silent` has upstream's items of files without speech, by transcript.
+    """The parts of a final task that are not in the row of its job.
+
+    `silent` has upstream's items of files without speech, by transcript.
 
     `links` makes the link of a transcript.
     """
@@ -142,7 +144,10 @@ def _code(error: FileError) -> str:
 
 
 def _usage(findings: Findings, seconds_name: str) -> Shown:
-    """What DashScope billed: seconds, or tokens. Of jobs without a bill, the durations, each rounded up to seconds."""
+    """The `usage` that DashScope billed: seconds, or tokens.
+
+    Of jobs without a bill, the durations, each rounded up to seconds.
+    """
     seconds, input_tokens, output_tokens = findings.billed
     tokens = {"input_tokens": input_tokens, "output_tokens": output_tokens}
     shown = {name: count for name, count in tokens.items() if count is not None}

@@ -134,7 +134,7 @@ class FileError:
 
 @dataclass(slots=True)
 class FileUpstream:
-    """What Alibaba's support asks for: the submit that carried the file last."""
+    """The submit that carried the file last, with the ids that Alibaba's support asks for."""
 
     account: Annotated[
         str,

@@ -79,7 +79,7 @@ class UnfilteredList(NamedTuple):
 
 
 class BilledUnits(NamedTuple):
-    """What upstream billed for a job, in the units of its model's price. None: nothing in this unit."""
+    """Upstream's bill of a job, in the units of its model's price. None: nothing in this unit."""
 
     seconds: Decimal | None
     input_tokens: int | None

@@ -24,7 +24,7 @@ _MAX_STEM_BYTES = 200
 
 
 class TranscribeError(GatewayError):
-    """Why a file, or the whole command, cannot go on. The detail is one line."""
+    """A file, or the whole command, cannot go on. The detail is the reason, in one line."""
 
 
 @dataclass(frozen=True, slots=True)

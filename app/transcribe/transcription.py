@@ -21,7 +21,7 @@ CANCEL_S = 15
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What applies to all recordings. `paths`: the files to write, by argument and format; None: standard output."""
+    """The options of all recordings. `paths`: the files to write, by argument and format; None: standard output."""
 
     model: str
     region: str

@@ -1,4 +1,4 @@
-"""What identifies the audio of a transcript: its client, its model, and its URL without the signature. Pure."""
+"""The key of a transcript's audio: its client, its model, and its URL without the signature. Pure."""
 
 import hashlib
 from collections.abc import Iterator

@@ -10,7 +10,7 @@ TWO_FRAMES_MS = 84
 
 
 class SpeakerStyle(StrEnum):
-    """How a caption shows its speaker."""
+    """The form in which a caption shows its speaker."""
 
     NAME = "name"
     DASH = "dash"

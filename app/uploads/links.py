@@ -18,7 +18,10 @@ EXPIRED = Failure(
 
 @dataclass(frozen=True, slots=True)
 class FileLinks:
-    """What is sent for the files of a task. `sent_as` is how responses will name the files with another URL."""
+    """The URLs that are sent for the files of a task.
+
+    `sent_as` has the names in responses of the files that are sent with another URL.
+    """
 
     urls: Sequence[str]
     sent_as: Mapping[str, str]

@@ -1,4 +1,4 @@
-"""What the probes of one region share."""
+"""The state that the probes of one region share."""
 
 import time
 from collections.abc import Mapping, Sequence
