@@ -44,6 +44,7 @@ StarletteEndpoint = Callable[[Request], Awaitable[Response]]
 
 def api_call(state: SandboxState, region: str, kind: str, endpoint: Endpoint) -> StarletteEndpoint:
     async def handle(request: Request) -> Response:
+        state.received[kind] += 1
         try:
             if (response := await _inject_faults(state)) is not None:
                 return response

@@ -68,6 +68,8 @@ class SandboxState:
         self.faults = config.faults
         self.limits = RateLimits()
         self.random = random.Random(config.seed)  # noqa: S311 - faults must be reproducible
+        self.received: Counter[str] = Counter()
+        """API calls by kind, counted as they arrive: before injected faults delay or refuse them."""
         self.submits: list[Submit] = []
         self.counts: Counter[CallKind] = Counter()
         self.throttled: Counter[CallKind] = Counter()

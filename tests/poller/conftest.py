@@ -82,6 +82,13 @@ class QueueClient:
         pytest.fail(f"no row within {TIMEOUT_S} s: {statement}")
 
 
+async def until(is_true: Callable[[], object]) -> None:
+    """Wait until the function returns a true value. For the state of a sandbox in this process."""
+    async with asyncio.timeout(TIMEOUT_S):
+        while not is_true():  # noqa: ASYNC110 - the sandbox sends no signal
+            await asyncio.sleep(0.01)
+
+
 @pytest.fixture
 async def queue(sessions: Sessions) -> QueueClient:
     client = QueueClient(sessions, new_id())

@@ -19,7 +19,7 @@ from app.queue.polling import open_files
 from app.queue.results import Result, lock_for_result, store_results
 from app.queue.submissions import fail_files, mark_running, mark_unsure, requeue, split_group
 from app.sandbox import Faults, RunningSandbox, SandboxConfig
-from tests.poller.conftest import QueueClient, StartPoller
+from tests.poller.conftest import QueueClient, StartPoller, until
 
 A, B = "https://example.com/a.wav", "https://example.com/b.wav"
 # With one submit a second all queued files are submitted in one task.
@@ -160,7 +160,8 @@ async def test_task_canceled_during_its_submit_is_canceled_upstream_afterwards(
 ) -> None:
     job = await queue.post(A)
     async with start_poller():
-        await queue.until("SELECT 1 FROM files WHERE status = 'submitting'")
+        await until(lambda: sandbox.state.received["submit"])
+        sandbox.state.faults = Faults()  # applies to later calls
         await cancel(queue, job)
         await queue.until("SELECT 1 FROM tasks WHERE state = 'done'")
     assert upstream(sandbox) == ["CANCELED"]
@@ -176,7 +177,7 @@ async def test_cancel_is_retried_while_upstream_is_unreachable_or_throttles(
         await queue.until("SELECT 1 FROM jobs WHERE files_running = 1")
         sandbox.state.faults = Faults(down=True)
         await cancel(queue, job)
-        await queue.until("SELECT 1 FROM tasks WHERE cancel_wanted_at IS NOT NULL AND lease_token IS NOT NULL")
+        await until(lambda: sandbox.state.received["cancel"])
         sandbox.state.faults = Faults(throttle_rate=0.5)
         await queue.until("SELECT 1 FROM tasks WHERE state = 'done'")
     assert upstream(sandbox) == ["CANCELED"]

@@ -1,7 +1,5 @@
 """Circuits: a refused key, an unpaid bill or a missing grant fails no file, and files continue once it is over."""
 
-import asyncio
-
 import pytest
 from structlog.testing import capture_logs
 
@@ -11,7 +9,7 @@ from app.db import transaction
 from app.sandbox import RunningSandbox
 from app.sandbox.faults import Faults
 from tests.poller.circuit_case import KEY_OF_BEIJING, all_succeed, assert_all_wait, probe_now, refuse, urls
-from tests.poller.conftest import QueueClient, StartPoller
+from tests.poller.conftest import QueueClient, StartPoller, until
 
 
 async def test_wrong_key_fails_no_file_and_the_right_key_submits_all(
@@ -110,9 +108,7 @@ async def test_cancel_is_retried_while_the_key_is_refused(
         await queue.until("SELECT 1 FROM tasks WHERE state = 'running'")
         refuse(sandbox, {"key": KEY_OF_BEIJING, "code": "InvalidApiKey", "kinds": ("cancel",)})
         await queue.rows("UPDATE tasks SET cancel_wanted_at = now(), next_poll_at = NULL RETURNING id")
-        async with asyncio.timeout(30):
-            while not sandbox.state.injected["refused"]:  # noqa: ASYNC110 - the sandbox has no event for it
-                await asyncio.sleep(0.02)
+        await until(lambda: sandbox.state.injected["refused"])
         refuse(sandbox)
         await queue.until("SELECT 1 FROM tasks WHERE state = 'done' AND upstream_status = 'CANCELED'")
 

@@ -18,7 +18,7 @@ from app.queue.claiming import SubmitQueue, claim_files
 from app.queue.due_work import unresolved_submits
 from app.queue.submissions import mark_running, mark_unsure
 from app.sandbox import Faults, RunningSandbox, SandboxConfig
-from tests.poller.conftest import QueueClient, StartPoller, settings_for
+from tests.poller.conftest import QueueClient, StartPoller, settings_for, until
 
 ONE_FILE_A_TASK = SandboxConfig(queue_s=0.05, run_s=0.1, max_files_per_task=1, submit_rps=1000, query_rps=1000)
 FAST = {
@@ -39,14 +39,6 @@ def with_faults(sandbox: RunningSandbox, **knobs: float | bool) -> None:
 
 def max_transcriptions(sandbox: RunningSandbox) -> int:
     return max(sandbox.state.transcribed_files().values())
-
-
-async def wait_for_submit(sandbox: RunningSandbox) -> None:
-    for _ in range(1000):
-        if sandbox.state.submits:
-            return
-        await asyncio.sleep(0.01)
-    pytest.fail("nothing was submitted")
 
 
 @pytest.mark.parametrize("sandbox", [ONE_FILE_A_TASK], indirect=True)
@@ -116,7 +108,7 @@ async def test_submit_of_a_killed_poller_is_found(
     job = await queue.post("https://example.com/a.wav")
     with_faults(sandbox, drop_submit_rate=1.0)
     async with start_poller():
-        await wait_for_submit(sandbox)
+        await until(lambda: sandbox.state.submits)
     await set_back_to_submitting(queue, job)
     with_faults(sandbox)
     async with start_poller():
