@@ -30,6 +30,7 @@ from app.openai_api.outcome import MAX_WAIT_S
 from app.queue.wakeup import WakeUp
 from app.search import routes as search
 from app.settings import Settings
+from app.tls import ssl_context
 from app.transcripts import caption_routes as captions
 from app.transcripts import export_routes as exports
 from app.transcripts import routes as transcripts
@@ -117,7 +118,7 @@ def connect(
     app.state.stopping = False
     app.state.authenticator = Authenticator(settings, sessions)
     app.state.services = JobServices(settings, sessions, waiters=waiters, wakeup=wakeup)
-    http = http or httpx.AsyncClient()
+    http = http or httpx.AsyncClient(verify=ssl_context())
     app.state.uploader = Uploader(settings, sessions, http, open_store(settings.upload_store, settings.public_url))
     app.state.vocabulary_lists = VocabularyLists(settings, sessions, http)
     app.state.stored_bodies = StoredBodies(sessions)

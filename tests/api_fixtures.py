@@ -6,6 +6,7 @@
 
 from collections.abc import AsyncIterator
 from functools import cache
+from typing import Any
 
 import httpx
 import pytest
@@ -24,6 +25,7 @@ __all__ = [
     "api",
     "api_client",
     "app",
+    "application",
     "caller",
     "new_client",
     "other_api",
@@ -53,8 +55,15 @@ def settings() -> Settings:
 
 @pytest.fixture
 def app(settings: Settings, sessions: Sessions) -> FastAPI:
-    """All state is new. The routes are made once per process: that takes longer than most tests."""
-    connect(any_app(), settings, sessions=sessions)
+    return application(settings, sessions)
+
+
+def application(settings: Settings, sessions: Sessions, **services: Any) -> FastAPI:
+    """The application with new state. Replaces the one that the process had before.
+
+    The routes are made once per process: that takes longer than most tests. `services` are those of `app.main.connect`.
+    """
+    connect(any_app(), settings, sessions=sessions, **services)
     return any_app()
 
 

@@ -18,7 +18,6 @@ from app.catalogue import REGIONS
 from app.clients.service import CurrentClient
 from app.db import Sessions, transaction
 from app.identifiers import new_id
-from app.main import create_app
 from app.sandbox import Sandbox, SandboxConfig, create_sandbox
 from app.sandbox.state import Vocabulary as SandboxVocabulary
 from app.settings import Settings, load_settings
@@ -26,7 +25,7 @@ from app.uploads.models import Upload
 from app.vocabularies.models import Vocabulary
 from app.webhooks.models import Delivery
 from tests.api.snapshot import committed_document
-from tests.api_fixtures import ADMIN_TOKEN, api, api_client, other_api, stranger
+from tests.api_fixtures import ADMIN_TOKEN, api, api_client, application, other_api, stranger
 from tests.jobs.rows import SUCCEEDED, add_job
 from tests.transcripts.transcript_store import store
 
@@ -81,7 +80,7 @@ def settings() -> Settings:
 
 @pytest.fixture
 def app(settings: Settings, sessions: Sessions, sandbox: Sandbox) -> FastAPI:
-    return create_app(settings, sessions=sessions, http=httpx.AsyncClient(transport=sandbox.transport()))
+    return application(settings, sessions, http=httpx.AsyncClient(transport=sandbox.transport()))
 
 
 @pytest.fixture

@@ -6,9 +6,8 @@ from sqlalchemy import text
 
 from app import __version__, migrate
 from app.db import Sessions, create_engine, create_sessions, transaction
-from app.main import create_app
 from app.settings import Settings
-from tests.api_fixtures import caller
+from tests.api_fixtures import application, caller
 from tests.database_proxy import database_proxy
 
 
@@ -51,7 +50,7 @@ async def test_readiness_and_requests_are_503_during_an_outage(
 ) -> None:
     async with database_proxy(database_url) as proxy:
         engine = create_engine(proxy.url)
-        async with caller(create_app(settings, sessions=create_sessions(engine)), api_client[1]) as api:
+        async with caller(application(settings, create_sessions(engine)), api_client[1]) as api:
             assert (await api.get("/readyz")).status_code == 200
             await proxy.stop()
             for _ in range(2):  # first with a lost connection, then without a connection
@@ -70,7 +69,7 @@ async def test_readiness_does_not_wait_for_a_silent_database(database_url: str, 
     async with database_proxy(database_url) as proxy:
         proxy.silent = True
         engine = create_engine(proxy.url)
-        async with caller(create_app(settings, sessions=create_sessions(engine))) as stranger:
+        async with caller(application(settings, create_sessions(engine))) as stranger:
             response = await stranger.get("/readyz")
             assert (response.status_code, response.json()["code"]) == (503, "database_unavailable")
             proxy.silent = False

@@ -7,9 +7,8 @@ from app.catalogue import MODELS
 from app.dashscope.circuits import open_circuit
 from app.dashscope.failures import Failure, FailureKind
 from app.db import Sessions, transaction
-from app.main import create_app
 from app.settings import load_settings
-from tests.api_fixtures import caller
+from tests.api_fixtures import application, caller
 
 UNPAID = Failure(FailureKind.ACCOUNT_BLOCKED, "account_unpaid", "The bill is not paid.", "Arrearage")
 NOT_GRANTED = Failure(FailureKind.ACCOUNT_BLOCKED, "model_not_granted", "The model is not granted.", "AccessDenied")
@@ -18,7 +17,7 @@ NOT_GRANTED = Failure(FailureKind.ACCOUNT_BLOCKED, "model_not_granted", "The mod
 @pytest.fixture
 async def regions(sessions: Sessions, api_client: tuple[object, str]) -> httpx.AsyncClient:
     settings = load_settings({"dashscope_beijing_api_key": "main=sk-a,spare=sk-b", "dashscope_singapore_api_key": None})
-    return caller(create_app(settings, sessions=sessions), api_client[1])
+    return caller(application(settings, sessions), api_client[1])
 
 
 async def test_both_regions_are_listed_with_where_data_stay(regions: httpx.AsyncClient) -> None:

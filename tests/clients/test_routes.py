@@ -5,9 +5,8 @@ import pytest
 from fastapi import FastAPI
 
 from app.db import Sessions
-from app.main import create_app
 from app.settings import load_settings
-from tests.api_fixtures import ADMIN_TOKEN, caller
+from tests.api_fixtures import ADMIN_TOKEN, application, caller
 
 
 async def test_created_client_can_call_until_it_is_revoked(app: FastAPI, admin: httpx.AsyncClient) -> None:
@@ -112,7 +111,7 @@ async def test_missing_and_wrong_tokens_are_401(app: FastAPI, stranger: httpx.As
 
 
 async def test_without_admin_token_client_management_is_disabled(sessions: Sessions) -> None:
-    app = create_app(load_settings({}), sessions=sessions)
+    app = application(load_settings({}), sessions)
     for token in (None, "", ADMIN_TOKEN):
         async with caller(app, token) as http:
             response = await http.get("/v1/clients")

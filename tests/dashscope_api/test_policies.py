@@ -11,11 +11,10 @@ from sqlalchemy import select, update
 from app.clients.service import CurrentClient
 from app.dashscope.client import http_client
 from app.db import Sessions, transaction
-from app.main import create_app
 from app.queue.models import File, Task
 from app.sandbox import RunningSandbox
 from app.uploads.models import IssuedPolicy
-from tests.api_fixtures import caller
+from tests.api_fixtures import application, caller
 from tests.dashscope_api.conftest import finished, post
 from tests.poller.conftest import settings_for
 from tests.uploads.conftest import StartPoller
@@ -65,7 +64,7 @@ async def test_files_of_a_policy_are_transcribed_by_its_account(
     api_client: tuple[CurrentClient, str],
 ) -> None:  # fmt: skip
     keys = {"dashscope_beijing_api_key": "one=sk-wrong,two=sk-sandbox-beijing", "dashscope_singapore_api_key": None}
-    app = create_app(settings_for(sandbox, **keys), sessions=sessions, http=http)
+    app = application(settings_for(sandbox, **keys), sessions, http=http)
     async with caller(app, api_client[1]) as api:
         policy = await get_policy(api)
         urls = [await send(http, policy, name) for name in ("a.wav", "folder/b.wav")]
@@ -135,7 +134,7 @@ async def test_policy_is_of_temporary_storage_also_with_an_own_store(
     sandbox: RunningSandbox, sessions: Sessions, api_client: tuple[CurrentClient, str], tmp_path: Path
 ) -> None:
     settings = settings_for(sandbox, upload_store=f"file://{tmp_path}/store", public_url="http://gateway")
-    async with http_client() as http, caller(create_app(settings, sessions=sessions, http=http), api_client[1]) as api:
+    async with http_client() as http, caller(application(settings, sessions, http=http), api_client[1]) as api:
         assert (await send(http, await get_policy(api))).startswith("oss://")
 
 
@@ -143,7 +142,7 @@ async def test_without_temporary_storage_the_call_is_unavailable(
     sessions: Sessions, api_client: tuple[CurrentClient, str], sandbox: RunningSandbox
 ) -> None:
     settings = settings_for(sandbox, dashscope_beijing_base_url="http://127.0.0.1:9/api/v1")
-    async with http_client() as http, caller(create_app(settings, sessions=sessions, http=http), api_client[1]) as api:
+    async with http_client() as http, caller(application(settings, sessions, http=http), api_client[1]) as api:
         response = await api.get("/beijing/api/v1/uploads", params=POLICY)
     assert (response.status_code, response.json()["code"]) == (503, "ServiceUnavailable")
     assert response.headers["retry-after"] == "5"

@@ -17,10 +17,9 @@ import httpx
 import pytest
 
 from app.db import create_engine, create_sessions
-from app.main import create_app
 from app.readiness import watch_database
 from app.settings import Settings
-from tests.api_fixtures import caller, new_client
+from tests.api_fixtures import application, caller, new_client
 from tests.database_proxy import database_proxy
 from tests.processes import run, running, running_sandbox
 from tests.test_outages import ROLE_PASSWORD, as_user
@@ -120,7 +119,7 @@ async def gateway(server: Server, settings: Settings) -> AsyncIterator[httpx.Asy
     stop = asyncio.Event()
     watch = asyncio.create_task(watch_database(sessions, stop))
     _, token = await new_client(sessions, "tester")
-    async with caller(create_app(settings, sessions=sessions), token) as api:
+    async with caller(application(settings, sessions), token) as api:
         assert (await api.post("/v1/jobs", json=JOB)).status_code == 202
         yield api
     stop.set()

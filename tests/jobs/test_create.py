@@ -12,12 +12,11 @@ from sqlalchemy import select
 
 from app.clients.service import CurrentClient
 from app.db import Sessions, transaction
-from app.main import create_app
 from app.queue.lifecycle import group_key
 from app.queue.models import File, Job
 from app.queue.wakeup import WakeUp
 from app.settings import load_settings
-from tests.api_fixtures import caller
+from tests.api_fixtures import application, caller
 from tests.jobs.rows import count, finish
 
 URL = "https://example.com/a.wav"
@@ -333,7 +332,7 @@ async def test_webhook_url_with_another_host_is_accepted(
     sessions: Sessions, api_client: tuple[CurrentClient, str], host: str
 ) -> None:
     settings = load_settings({"dashscope_beijing_api_key": "sk-1", "webhook_allowed_networks": "10.20.0.0/16"})
-    async with caller(create_app(settings, sessions=sessions), api_client[1]) as api:
+    async with caller(application(settings, sessions), api_client[1]) as api:
         response = await api.post("/v1/jobs", json={"file_urls": [URL], "webhook_url": f"https://{host}/hook"})
         assert response.status_code == 202, response.text
 

@@ -7,10 +7,9 @@ import pytest
 from fastapi import FastAPI
 
 from app.db import Sessions
-from app.main import create_app
 from app.sandbox import RunningSandbox
 from app.settings import Settings
-from tests.api_fixtures import ADMIN_TOKEN, api, api_client, other_api, stranger
+from tests.api_fixtures import ADMIN_TOKEN, api, api_client, application, other_api, stranger
 from tests.poller.conftest import QueueClient, StartPoller, sandbox, settings_for, start_poller
 from tests.uploads.conftest import http, queue
 
@@ -40,7 +39,7 @@ def settings(sandbox: RunningSandbox) -> Settings:
 
 @pytest.fixture
 def app(settings: Settings, sessions: Sessions, http: httpx.AsyncClient) -> FastAPI:
-    return create_app(settings, sessions=sessions, http=http)
+    return application(settings, sessions, http=http)
 
 
 def form(name: str = "call.wav", content: bytes = AUDIO, **fields: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from app.main import create_app
 from app.sandbox import RunningSandbox
 from app.sandbox.faults import Faults
 from app.settings import Settings
-from tests.api_fixtures import ADMIN_TOKEN, caller
+from tests.api_fixtures import ADMIN_TOKEN, application, caller
 from tests.openai_api.conftest import AUDIO, HELLO, PATH, QueueClient, StartPoller, form, url_form
 from tests.poller.conftest import settings_for
 from tests.uploads.test_uploads import FILE_HEAD, HEADERS, chunked, raw_form
@@ -94,7 +94,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def stored_app(store: dict[str, Any], sandbox: RunningSandbox, sessions: Sessions, http: httpx.AsyncClient) -> FastAPI:
-    return create_app(settings_for(sandbox, admin_token=ADMIN_TOKEN, **store), sessions=sessions, http=http)
+    return application(settings_for(sandbox, admin_token=ADMIN_TOKEN, **store), sessions, http=http)
 
 
 @pytest.mark.parametrize("store", ["temporary storage", "own store"], indirect=True)
@@ -337,7 +337,7 @@ async def test_too_large_file_is_refused(api: httpx.AsyncClient, sandbox: Runnin
 async def test_full_queue_is_a_429_and_the_upload_is_dropped(
     sandbox: RunningSandbox, sessions: Sessions, http: httpx.AsyncClient, api_client: tuple[CurrentClient, str]
 ) -> None:
-    limited = create_app(settings_for(sandbox, client_waiting_files=1), sessions=sessions, http=http)
+    limited = application(settings_for(sandbox, client_waiting_files=1), sessions, http=http)
     async with caller(limited, api_client[1]) as api:
         await api.post("/v1/jobs", json={"file_urls": [HELLO]})
         response = await api.post(PATH, **form())

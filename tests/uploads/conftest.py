@@ -9,10 +9,9 @@ from fastapi import FastAPI
 from app.clients.service import CurrentClient
 from app.dashscope.client import http_client
 from app.db import Sessions
-from app.main import create_app
 from app.sandbox import RunningSandbox
 from app.settings import Settings
-from tests.api_fixtures import ADMIN_TOKEN, admin, api, api_client, other_api, stranger
+from tests.api_fixtures import ADMIN_TOKEN, admin, api, api_client, application, other_api, stranger
 from tests.poller.conftest import QueueClient, StartPoller, sandbox, settings_for, start_poller
 
 __all__ = [
@@ -48,4 +47,4 @@ def settings(sandbox: RunningSandbox) -> Settings:
 
 @pytest.fixture
 def app(settings: Settings, sessions: Sessions, http: httpx.AsyncClient) -> FastAPI:
-    return create_app(settings, sessions=sessions, http=http)
+    return application(settings, sessions, http=http)
