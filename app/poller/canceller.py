@@ -15,9 +15,6 @@ from app.poller.context import PollerContext
 from app.poller.metrics import CALLS
 from app.queue.due_work import UnwantedTask, claim_unwanted_tasks, close_unwanted
 
-# Waits between attempts while upstream does not respond or refuses the key. After the last one the task is left alone.
-RETRY_WAITS_S = (1.0, 2.0, 4.0, 8.0, 15.0)
-
 log = structlog.get_logger()
 
 
@@ -43,7 +40,7 @@ class Canceller:
 
     async def _cancel(self, task: UnwantedTask, token: UUID) -> None:
         failure = await self._attempt(task.upstream_task_id)
-        for wait_s in RETRY_WAITS_S:
+        for wait_s in self._context.pace.cancel_retries_s:
             if failure is None or failure.kind not in {FailureKind.TRANSIENT, FailureKind.ACCOUNT_BLOCKED}:
                 break
             await self._context.pause(wait_s)

@@ -12,17 +12,18 @@ from app.db import Session, after_commit
 
 log = structlog.get_logger()
 
-# Upstream counts as unreachable after this many failed calls in a row that span at least this time. Either alone may
-# be an accident: 64 submits in flight lose their responses together, and an idle account makes few calls a minute.
+# Upstream counts as unreachable after this many failed calls in a row that span at least `Pace.unreachable_after_s`.
+# Either alone may be an accident: 64 submits in flight lose their responses together, and an idle account makes few
+# calls a minute.
 UNREACHABLE_CALLS = 3
-UNREACHABLE_AFTER_S = 10.0
 _WHOLE_ACCOUNT = frozenset({FailureKind.ACCOUNT_BLOCKED, FailureKind.TRANSIENT})
 
 
 class Reachability:
     """Whether upstream responds to the calls of one account, as this process has seen it."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, unreachable_after_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._unreachable_after_s = unreachable_after_s
         self._clock = clock
         self._failures = 0
         self._since = 0.0
@@ -36,7 +37,7 @@ class Reachability:
         if not self._failures:
             self._since = self._clock()
         self._failures += 1
-        return self._failures >= UNREACHABLE_CALLS and self._clock() - self._since >= UNREACHABLE_AFTER_S
+        return self._failures >= UNREACHABLE_CALLS and self._clock() - self._since >= self._unreachable_after_s
 
 
 async def open_for(session: Session, account: str, model: str, failure: Failure) -> None:

@@ -15,7 +15,7 @@ from app.dashscope.wire import TaskSnapshot, TaskStatus
 from app.db import transaction
 from app.errors import DatabaseUnavailable
 from app.poller.circuits import open_for
-from app.poller.context import PollerContext, unreachable_pause_s
+from app.poller.context import PollerContext
 from app.poller.list_watcher import Watcher
 from app.poller.metrics import CALLS, TASK_SECONDS
 from app.poller.outcomes import Wait, account_failures, outcomes
@@ -56,7 +56,7 @@ class Collector:
     async def run(self) -> None:
         """Poll until no task is due, with growing pauses while upstream is unreachable."""
         while not self._context.stopping.is_set():
-            await self._context.pause(unreachable_pause_s(self._failures))
+            await self._context.pause(self._context.pace.unreachable_pause_s(self._failures))
             if not await self._start_next():
                 return
 

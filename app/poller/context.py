@@ -17,6 +17,7 @@ from app.dashscope.wire import TaskSnapshot
 from app.db import Sessions, transaction
 from app.poller.circuits import Reachability, open_for
 from app.poller.metrics import THROTTLED
+from app.poller.pace import Pace
 from app.poller.poll_schedule import DurationEstimate
 from app.poller.supervisor import Supervisor
 from app.queue.leases import Leases
@@ -26,17 +27,9 @@ from app.uploads.links import UploadLinks
 from app.webhooks.sender import Sender
 
 RESULT_SLOTS = 8
-# Pauses after calls in a row without a usable response. A single one causes no pause.
-UNREACHABLE_PAUSES_S = (0.0, 0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
-
 MAX_LOGGED_STATUSES = 100
 
 log = structlog.get_logger()
-
-
-def unreachable_pause_s(failures: int) -> float:
-    """Seconds to wait before the next call, after this many calls in a row without a usable response."""
-    return UNREACHABLE_PAUSES_S[min(failures, len(UNREACHABLE_PAUSES_S) - 1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +44,7 @@ class PollerContext:
     sender: Sender
     stopping: asyncio.Event
     upload_links: UploadLinks
+    pace: Pace = field(default_factory=Pace)
     # None: finished jobs are kept for ever.
     retention_days: int | None = None
     # Told when results are stored, for the long polls of the same process.
@@ -61,7 +55,7 @@ class PollerContext:
     cpu_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     # A result has up to 128 MB before it is compressed: one large result in memory at a time, until it is stored.
     large_result_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _reachability: defaultdict[str, Reachability] = field(default_factory=lambda: defaultdict(Reachability))
+    _reachability: dict[str, Reachability] = field(default_factory=dict)
     _durations: defaultdict[tuple[str, str], DurationEstimate] = field(
         default_factory=lambda: defaultdict(DurationEstimate)
     )
@@ -83,13 +77,16 @@ class PollerContext:
         elif isinstance(response, Failure) and response.kind is FailureKind.TRANSIENT:
             message = response.message
         else:
-            self._reachability[account].succeeded()
+            self._reachability_of(account).succeeded()
             return False
-        if not self._reachability[account].failed():
+        if not self._reachability_of(account).failed():
             return False
         async with transaction(self.sessions) as session:
             await open_for(session, account, "", Failure(FailureKind.TRANSIENT, UPSTREAM_UNAVAILABLE, message))
         return True
+
+    def _reachability_of(self, account: str) -> Reachability:
+        return self._reachability.setdefault(account, Reachability(self.pace.unreachable_after_s))
 
     def _log_status(self, status: str) -> None:
         """Log each status that is not documented once per process, up to a limit."""

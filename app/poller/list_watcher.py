@@ -24,8 +24,7 @@ from app.queue.polling import mark_ended, running_tasks
 
 PAGE_SIZE = 100
 SWEEP_EVERY_S = 0.2
-# Pause of the sweeps after a refusal that may be temporary, and after one that is not.
-RETRY_AFTER_S = 2.0
+# Pause of the sweeps after a refusal that is not temporary.
 REFUSED_FOR_S = 600
 # The list is read if single queries of all running tasks would take longer than this. One page, which shows a
 # hundred tasks, costs as much of the budget as one query.
@@ -128,7 +127,7 @@ class Watcher:
         await self._context.note_response(self._call.account, page)
         if not isinstance(page, Failure):
             return page
-        self._next_at = time.monotonic() + RETRY_AFTER_S
+        self._next_at = time.monotonic() + self._context.pace.list_retry_s
         if page.kind is FailureKind.THROTTLED:
             await self._context.throttled(self._call)
         elif page.kind in {FailureKind.TRANSIENT, FailureKind.ACCOUNT_BLOCKED}:

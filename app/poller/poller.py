@@ -24,6 +24,7 @@ from app.poller.context import PollerContext
 from app.poller.deliverer import Deliverer
 from app.poller.list_watcher import Watcher
 from app.poller.metrics import LAST_ROUND, LEASES
+from app.poller.pace import Pace
 from app.poller.probe import Prober
 from app.poller.reconciler import Reconciler
 from app.poller.rerouting import reroute
@@ -39,9 +40,6 @@ from app.uploads.links import UploadLinks
 from app.uploads.stores import open_store
 from app.webhooks.sender import Sender
 
-ROUND_S = 0.2
-# The shortest time between two rounds, however often the poller is woken.
-MIN_ROUND_S = 0.05
 DATABASE_PAUSE_S = 1.0
 MAX_PAUSE_S = 30.0
 # Shorter than the 10 s that container runtimes give between SIGTERM and SIGKILL.
@@ -63,13 +61,14 @@ async def run_poller(
     wakeup: WakeUp | None = None,
     stored: WakeUp | None = None,
     grace_s: float = GRACE_S,
+    pace: Pace | None = None,
 ) -> None:
     """Advance jobs until `stop` is set. Then finish the work in progress within `grace_s`, end all leases and return.
 
     `wakeup` tells the poller that files are queued; the poller tells `stored` that results are stored.
     Failures of upstream, the database, its schema or a single task do not raise: the poller waits and tries again.
     """
-    async with poller_context(settings, engine, stop, stored) as context:
+    async with poller_context(settings, engine, stop, stored, pace=pace) as context:
         poller = Poller(context, wakeup or WakeUp())
         renewal = asyncio.create_task(context.leases.renew_for_ever())
         rounds = asyncio.create_task(poller.run_until_stopped())
@@ -93,7 +92,12 @@ async def run_poller(
 
 @asynccontextmanager
 async def poller_context(
-    settings: Settings, engine: Engine, stop: asyncio.Event, stored: WakeUp | None = None
+    settings: Settings,
+    engine: Engine,
+    stop: asyncio.Event,
+    stored: WakeUp | None = None,
+    *,
+    pace: Pace | None = None,
 ) -> AsyncIterator[PollerContext]:
     """The shared state of one poller. Its HTTP clients are closed at the end of the block."""
     sessions = create_sessions(engine)
@@ -117,6 +121,7 @@ async def poller_context(
             stopping=stop,
             stored=stored or WakeUp(),
             upload_links=UploadLinks(sessions, open_store(settings.upload_store, settings.public_url)),
+            pace=pace or Pace(),
             retention_days=settings.retention_days,
         )
 
@@ -217,14 +222,14 @@ class Poller:
             self._context.supervisor.ensure_running(name, start)
 
     async def _rest(self) -> None:
-        """Wait for the next round: ROUND_S, or less if the poller is woken or told to stop."""
-        woken = asyncio.create_task(self._wakeup.wait(ROUND_S))
+        """Wait for the next round: `Pace.round_s`, or less if the poller is woken or told to stop."""
+        woken = asyncio.create_task(self._wakeup.wait(self._context.pace.round_s))
         stopped = asyncio.create_task(self._context.stopping.wait())
         await asyncio.wait({woken, stopped}, return_when=asyncio.FIRST_COMPLETED)
         for waiter in (woken, stopped):
             waiter.cancel()
         await asyncio.gather(woken, stopped, return_exceptions=True)
-        await self._context.pause(self._last_round_at + MIN_ROUND_S - time.monotonic())
+        await self._context.pause(self._last_round_at + self._context.pace.min_round_s - time.monotonic())
 
     def _start_submitters(self, due_work: DueWork, availability: Availability) -> None:
         for region_name, model in due_work.waiting:

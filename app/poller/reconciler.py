@@ -32,12 +32,8 @@ from app.poller.metrics import CALLS
 from app.queue.due_work import claim_unsure_tasks, known_upstream_tasks, schedule_reconcile, unresolved_submits
 from app.queue.submissions import UpstreamTaskTaken, fail_ambiguous, mark_running, requeue
 
-# How long after the loss the list must still show no task before the files are queued again.
-MIN_LOST_S = 6
-RETRY_S = 2.0
 # How long two submits whose files differ only in the spelling of URLs may wait to be told apart.
 MAX_AMBIGUOUS_S = 60
-FAILED_LIST_RETRY_S = 5.0
 PAGE_SIZE = 100
 # If the window that allows for another time zone has more pages than this, only Beijing time is used.
 MAX_WIDE_PAGES = 20
@@ -57,6 +53,7 @@ class Reconciler:
 
     def __init__(self, context: PollerContext, upstream: DashScope) -> None:
         self._context = context
+        self._pace = context.pace
         self._upstream = upstream
         self._base_url = context.region_of(upstream).base_url
         # Ended tasks of upstream that no row knows. Their files do not change any more.
@@ -80,7 +77,7 @@ class Reconciler:
             await self._retry(later, token, 0, "waits for the reconciliation of older submits")
             candidates = await self._candidates(near)
             if isinstance(candidates, Failure):
-                await self._retry(near, token, FAILED_LIST_RETRY_S, candidates.message)
+                await self._retry(near, token, self._pace.failed_list_retry_s, candidates.message)
                 if candidates.kind is FailureKind.ACCOUNT_BLOCKED:
                     async with transaction(self._context.sessions) as session:
                         await open_for(session, account, "", candidates)
@@ -120,9 +117,10 @@ class Reconciler:
         if ambiguous and not undecided and submit.lost_s >= MAX_AMBIGUOUS_S:
             await self._fail(submit)
         elif undecided or ambiguous:
-            await self._retry([submit], token, RETRY_S, "it is not certain which upstream task belongs to this submit")
-        elif submit.lost_s < MIN_LOST_S:
-            await self._retry([submit], token, RETRY_S, "not in the task list yet")
+            reason = "it is not certain which upstream task belongs to this submit"
+            await self._retry([submit], token, self._pace.reconcile_retry_s, reason)
+        elif submit.lost_s < self._pace.min_lost_s:
+            await self._retry([submit], token, self._pace.reconcile_retry_s, "not in the task list yet")
         else:
             async with transaction(self._context.sessions) as session:
                 await requeue(session, submit.task_id, token=token)

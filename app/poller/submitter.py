@@ -17,7 +17,7 @@ from app.db import transaction
 from app.errors import DatabaseUnavailable
 from app.poller.circuits import close, open_for
 from app.poller.collector import Collector
-from app.poller.context import PollerContext, unreachable_pause_s
+from app.poller.context import PollerContext
 from app.poller.metrics import CALLS, GROUP_FILES
 from app.queue.claiming import Claim, QueueHeads, SubmitQueue, claim_any_file, claim_files
 from app.queue.submissions import (
@@ -34,8 +34,6 @@ from app.queue.submissions import (
 from app.uploads.links import EXPIRED, ExpiredUploads, FileLinks, LinksUnavailable
 
 MAX_IN_FLIGHT = 64
-# The task list usually shows a new task within a second.
-RECONCILE_AFTER_S = 1.5
 QUOTA_PAUSE_S = 30.0
 RETRY_S = 1.0
 # An account that was accepted this recently may be refused because of a file.
@@ -195,7 +193,7 @@ class Submitter:
         transient = isinstance(outcome, Failure) and outcome.kind is FailureKind.TRANSIENT
         if isinstance(outcome, OutcomeUnknown) or transient:
             self._failures += 1
-            self._resume_at = time.monotonic() + unreachable_pause_s(self._failures)
+            self._resume_at = time.monotonic() + self._context.pace.unreachable_pause_s(self._failures)
         else:
             self._failures = 0
 
@@ -250,7 +248,8 @@ class Submitter:
 
     async def _store_unsure(self, claim: Claim, reason: str) -> None:
         async with transaction(self._context.sessions) as session:
-            await mark_unsure(session, claim.task_id, last_error=reason, poll_in_s=RECONCILE_AFTER_S)
+            poll_in_s = self._context.pace.reconcile_after_s
+            await mark_unsure(session, claim.task_id, last_error=reason, poll_in_s=poll_in_s)
         log.warning("outcome of submit unknown", task=str(claim.task_id), account=self._call.account, reason=reason)
 
     async def _store_failure(self, claim: Claim, failure: Failure, *, suspect: bool) -> None:

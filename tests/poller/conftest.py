@@ -15,6 +15,7 @@ from app.catalogue import validate_job
 from app.clients.models import Client
 from app.db import Sessions, transaction
 from app.identifiers import new_id
+from app.poller.pace import Pace
 from app.poller.poller import run_poller
 from app.queue.creation import NewJob
 from app.sandbox import RunningSandbox, SandboxConfig, running_sandbox
@@ -22,6 +23,16 @@ from app.settings import Settings, load_settings
 from tests.jobs.rows import create
 
 TIMEOUT_S = 30
+# The sandbox lists a task at once, and no other gateway waits for its rate.
+PACE = Pace(
+    unreachable_pauses_s=(0.0, 0.0, 0.1),
+    list_retry_s=0.2,
+    cancel_retries_s=(0.1,) * 50,
+    reconcile_after_s=0.1,
+    reconcile_retry_s=0.2,
+    failed_list_retry_s=0.2,
+    min_lost_s=1.0,
+)
 
 
 @dataclass
@@ -126,9 +137,9 @@ StartPoller = Callable[..., AbstractAsyncContextManager[asyncio.Event]]
 @pytest.fixture
 def start_poller(sandbox: RunningSandbox, engine: AsyncEngine) -> StartPoller:
     @asynccontextmanager
-    async def start(**more: Any) -> AsyncIterator[asyncio.Event]:
+    async def start(pace: Pace = PACE, **more: Any) -> AsyncIterator[asyncio.Event]:
         stop = asyncio.Event()
-        running = asyncio.create_task(run_poller(settings_for(sandbox, **more), engine, stop=stop))
+        running = asyncio.create_task(run_poller(settings_for(sandbox, **more), engine, stop=stop, pace=pace))
         try:
             yield stop
         finally:

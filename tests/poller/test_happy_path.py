@@ -1,12 +1,12 @@
 """Jobs end to end: submitted, polled, collected and stored, in the right region."""
 
 import gzip
+from dataclasses import replace
 
 import orjson
-import pytest
 
 from app.sandbox import RunningSandbox
-from tests.poller.conftest import QueueClient, StartPoller
+from tests.poller.conftest import PACE, QueueClient, StartPoller
 
 SAMPLES = "https://dashscope.oss-cn-beijing.aliyuncs.com/samples/audio"
 FEMALE = f"{SAMPLES}/paraformer/hello_world_female2.wav"
@@ -124,11 +124,10 @@ async def test_short_file_does_not_wait_after_a_long_one(
 
 
 async def test_polls_of_few_tasks_do_not_wait_for_a_round(
-    queue: QueueClient, start_poller: StartPoller, sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+    queue: QueueClient, start_poller: StartPoller, sandbox: RunningSandbox
 ) -> None:
-    monkeypatch.setattr("app.poller.poller.ROUND_S", 3600.0)
     job = await queue.post("https://example.com/a.wav?sandbox=run:1.5")
-    async with start_poller():
+    async with start_poller(pace=replace(PACE, round_s=3600.0)):
         assert await queue.final(job) == ["succeeded"]
     (task,) = await queue.rows("SELECT polls FROM tasks")
     assert task.polls > 1

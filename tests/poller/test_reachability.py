@@ -1,17 +1,18 @@
 """Upstream counts as unreachable after several failed calls; queued files wait or move meanwhile."""
 
+from dataclasses import replace
+
 import pytest
 
-from app.poller import circuits
 from app.poller.circuits import Reachability
 from app.sandbox import RunningSandbox
 from app.sandbox.faults import Faults
-from tests.poller.conftest import QueueClient, StartPoller
+from tests.poller.conftest import PACE, QueueClient, StartPoller
 
 
 def test_upstream_is_unreachable_after_several_failed_calls_over_some_seconds() -> None:
     now = 100.0
-    upstream = Reachability(clock=lambda: now)
+    upstream = Reachability(10.0, clock=lambda: now)
     assert not any(upstream.failed() for _ in range(64))  # calls in flight that fail together
     now += 9.9
     assert not upstream.failed()
@@ -24,12 +25,9 @@ def test_upstream_is_unreachable_after_several_failed_calls_over_some_seconds() 
     assert upstream.failed()
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(circuits, "UNREACHABLE_AFTER_S", 0.0)
+IMPATIENT = replace(PACE, unreachable_after_s=0.0)
 
 
-@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("region", ["beijing", "auto"])
 async def test_files_wait_with_a_reason_while_upstream_is_unreachable(
     queue: QueueClient, start_poller: StartPoller, sandbox: RunningSandbox, region: str
@@ -37,7 +35,7 @@ async def test_files_wait_with_a_reason_while_upstream_is_unreachable(
     """Upstream responds 503 to every submit, so each file is reconciled before it is submitted again."""
     sandbox.state.faults = Faults(down=True)
     job = await queue.post("https://example.com/a.wav", region=region)
-    async with start_poller():
+    async with start_poller(pace=IMPATIENT):
         await queue.until("SELECT 1 FROM blockages WHERE region = 'beijing' AND code = 'upstream_unavailable'")
         assert [(file.status in {"queued", "submitting"}, file.attempts) for file in await queue.files(job)] == [
             (True, 0)
@@ -50,13 +48,12 @@ async def test_files_wait_with_a_reason_while_upstream_is_unreachable(
     assert set(sandbox.state.submitted_files().values()) == {1}
 
 
-@pytest.mark.usefixtures("impatient")
 async def test_files_of_an_unreachable_region_move_to_another_region(
     queue: QueueClient, start_poller: StartPoller
 ) -> None:
     job = await queue.post("https://example.com/a.wav", region="auto")
     bound = await queue.post("https://example.com/b.wav", region="beijing")
-    async with start_poller(dashscope_beijing_base_url="http://127.0.0.1:9/api/v1"):
+    async with start_poller(pace=IMPATIENT, dashscope_beijing_base_url="http://127.0.0.1:9/api/v1"):
         assert await queue.final(job) == ["succeeded"]
         await queue.until("SELECT 1 FROM blockages WHERE code = 'upstream_unavailable' AND NOT everywhere")
     assert [(file.status, file.attempts) for file in await queue.files(bound)] == [("queued", 0)]

@@ -106,7 +106,7 @@ async def test_submit_of_a_killed_poller_is_found(
 ) -> None:
     """After kill -9 the row is `submitting` with a lease that expires. Upstream has the task."""
     job = await queue.post("https://example.com/a.wav")
-    with_faults(sandbox, drop_submit_rate=1.0)
+    with_faults(sandbox, drop_submit_rate=1.0, list_refused=True)
     async with start_poller():
         await until(lambda: sandbox.state.submits)
     await set_back_to_submitting(queue, job)
@@ -120,7 +120,7 @@ async def test_claim_that_was_never_sent_is_submitted(
     queue: QueueClient, start_poller: StartPoller, sandbox: RunningSandbox
 ) -> None:
     job = await queue.post("https://example.com/a.wav")
-    with_faults(sandbox, lose_submit_rate=1.0)
+    with_faults(sandbox, lose_submit_rate=1.0, list_refused=True)
     async with start_poller():
         await queue.until("SELECT 1 FROM tasks WHERE state = 'unsure'")
     await set_back_to_submitting(queue, job)
