@@ -28,6 +28,11 @@ def head() -> str | None:
     return _scripts().get_current_head()
 
 
+def revisions() -> list[str]:
+    """All revisions, in order."""
+    return [script.revision for script in reversed([*_scripts().walk_revisions()])]
+
+
 def knows(revision: str) -> bool:
     """Whether this version can migrate a database from `revision`."""
     return revision == head() or revision in _older_revisions()

@@ -1,9 +1,13 @@
-"""Runs migrations: one process at a time, all revisions in one transaction, never waiting long for a lock."""
+"""Runs migrations: one process at a time, each revision in a transaction of its own, never waiting long for a lock."""
 
 import asyncio
+from typing import Any
 
 from alembic import context
-from sqlalchemy import Connection, text
+from alembic.util import CommandError
+from sqlalchemy import Connection, event, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 import app.clients.models
 import app.dashscope.models
@@ -17,7 +21,23 @@ from app.db import Base, create_engine
 from app.embedded.server import start_embedded
 from app.settings import load_settings
 
-ADVISORY_LOCK = 0x617372_67617465  # "asr gate"
+# "asr-gate". Not the number of earlier versions: they wait for it in a statement, whose snapshot would keep the
+# building of an index waiting.
+ADVISORY_LOCK = 0x6173722D67617465
+TURN_INTERVAL_S = 0.2
+# While a change waits for the lock of a table, all later requests to the table wait behind it. So it waits for a
+# moment, lets the requests pass, and tries again: for about two minutes.
+LOCK_TIMEOUT = "100ms"
+ATTEMPTS = 80
+MAX_PAUSE_S = 2.0
+LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED = "55P03", "40P01"
+
+LIMITS = f"SELECT set_config('lock_timeout', '{LOCK_TIMEOUT}', true), set_config('statement_timeout', '5min', true)"
+# The connection with the advisory lock is idle in its transaction until the last revision.
+UNLIMITED = """
+    SELECT set_config(name, '0', true) FROM pg_settings
+    WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')
+"""
 
 
 def database_url() -> str:
@@ -30,28 +50,67 @@ def database_url() -> str:
     return settings.database_url.get_secret_value()
 
 
+async def run() -> None:
+    # No limit of the client's own: it would end long index builds after 30 s.
+    engine = create_engine(database_url(), pool_size=2, application_name="asr-gateway migrate", command_timeout_s=None)
+    try:
+        async with engine.connect() as turn, engine.connect() as connection:
+            await wait_for_turn(turn)
+            await migrate_patiently(connection)
+    finally:
+        await engine.dispose()
+
+
+async def wait_for_turn(connection: AsyncConnection) -> None:
+    """Take the lock of migrations, which ends with the open transaction of `connection`.
+
+    Neither a waiting process nor the one with the lock has a snapshot, for which CREATE INDEX CONCURRENTLY would wait.
+    The last statement is sent without a portal, because an open portal keeps its snapshot.
+    """
+    await connection.execution_options(isolation_level="READ COMMITTED")
+    while not await connection.scalar(text(f"SELECT pg_try_advisory_xact_lock({ADVISORY_LOCK})")):
+        await connection.rollback()
+        await asyncio.sleep(TURN_INTERVAL_S)
+    driver_connection: Any = (await connection.get_raw_connection()).driver_connection
+    await driver_connection.execute(UNLIMITED)
+
+
+async def migrate_patiently(connection: AsyncConnection) -> None:
+    """Run the revisions, and repeat the one that did not get its locks. Raises CommandError after ATTEMPTS."""
+    event.listen(connection.sync_connection, "begin", limit_waits)
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            await connection.run_sync(migrate)
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) not in {LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED}:
+                raise
+            reason = error
+        else:
+            return
+        await connection.rollback()
+        await asyncio.sleep(min(0.1 * attempt, MAX_PAUSE_S))
+    raise CommandError(
+        "another program keeps a table locked: end its transaction, and migrate again"
+        " (pg_stat_activity shows transactions that are open for long)"
+    ) from reason
+
+
 def migrate(connection: Connection) -> None:
-    context.configure(connection=connection, target_metadata=Base.metadata, compare_server_default=True)
+    context.configure(
+        connection=connection,
+        target_metadata=Base.metadata,
+        compare_server_default=True,
+        transaction_per_migration=True,
+    )
     with context.begin_transaction():
-        wait_for_turn(connection)
         context.run_migrations()
 
 
-def wait_for_turn(connection: Connection) -> None:
-    connection.execute(text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
-    # A migration that waits for a busy table makes everybody else wait behind it: better to fail and try again.
-    connection.execute(text("SET LOCAL lock_timeout = '5s'"))
-    connection.execute(text("SET LOCAL statement_timeout = '5min'"))
-
-
-async def run() -> None:
-    # No limit of the client's own: it would end the wait for another migration, and long index builds, after 30 s.
-    engine = create_engine(database_url(), pool_size=1, application_name="asr-gateway migrate", command_timeout_s=None)
-    try:
-        async with engine.connect() as connection:
-            await connection.run_sync(migrate)
-    finally:
-        await engine.dispose()
+def limit_waits(connection: Connection) -> None:
+    """Limit the waits of the transaction that begins. SQLAlchemy calls this before it counts as begun."""
+    cursor = connection.connection.cursor()
+    cursor.execute(LIMITS)
+    cursor.close()
 
 
 def main() -> None:

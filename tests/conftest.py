@@ -29,6 +29,7 @@ SLOW_FILES = {
     "test_large",
     "test_migrations",
     "test_no_trace",
+    "test_schema_changes",
     "test_transitions",
 }
 

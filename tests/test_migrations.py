@@ -9,6 +9,8 @@ import asyncpg
 import orjson
 
 from app import migrate
+from app.db import Sessions
+from app.poller.maintenance import index_documents
 from app.transcripts.document_reader import SentenceFilters, StoredDocument, find_sentences
 from app.transcripts.seekable_gzip import unpack
 from tests.processes import run
@@ -42,7 +44,7 @@ async def test_result_bodies_are_stored_without_a_second_compression(database_ur
     assert [row["attstorage"] for row in rows] == [b"e", b"e"]
 
 
-async def test_transcripts_without_a_block_index_get_one(database_url: str) -> None:
+async def test_pollers_index_documents_without_a_block_index(database_url: str, sessions: Sessions) -> None:
     transcripts = [
         {
             "mood": {"sentences": []},
@@ -63,6 +65,8 @@ async def test_transcripts_without_a_block_index_get_one(database_url: str) -> N
         " FOREIGN KEY (transcript_id) REFERENCES transcripts (id) ON DELETE CASCADE NOT VALID"
     )
     await asyncio.to_thread(migrate.upgrade, database_url)
+    assert await connection.fetchval("SELECT document_index FROM transcript_bodies") is None
+    assert (await index_documents(sessions), await index_documents(sessions)) == (1, 0)
     moved, index = await connection.fetchrow("SELECT document_gzip, document_index FROM transcript_bodies")
     await connection.close()
     document = StoredDocument(unpack(index), lambda at, length: moved[at : at + length])

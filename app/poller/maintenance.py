@@ -3,7 +3,8 @@
 Several pollers may run the same work at once; the statements skip rows that another transaction has locked.
 """
 
-from collections.abc import Collection, Sequence
+import time
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from uuid import uuid4
 
@@ -53,6 +54,7 @@ from app.queue.retention import (
 )
 from app.queue.submissions import requeue
 from app.search.indexing import count_unindexed, index_segments
+from app.transcripts.block_indexing import index_old_documents
 from app.transcripts.storage import segment_old_transcripts
 from app.uploads.service import mark_deleted, obsolete_uploads
 from app.vocabularies.reconciliation import reconcile_all
@@ -65,7 +67,8 @@ MEASURE_EVERY_S = 15.0
 DELETE_UPLOADS_EVERY_S = 60.0
 RECONCILE_VOCABULARIES_EVERY_S = 60.0
 INDEX_EVERY_S = 0.5
-SEGMENT_OLD_EVERY_S = 1.0
+SEGMENT_OLD_EVERY_S = 5.0
+INDEX_DOCUMENTS_EVERY_S = 5.0
 
 UPLOADS_PER_STEP = 100
 PURGE_PAUSE_S = 0.1
@@ -224,7 +227,25 @@ async def index(sessions: Sessions, _accounts: Collection[str]) -> None:
         await index_segments(session)
 
 
-async def segment_old(sessions: Sessions, _accounts: Collection[str]) -> None:
-    """Cut one batch of transcripts of earlier releases into segments."""
+async def segment_old(sessions: Sessions) -> int:
+    """Cut some transcripts of earlier releases into segments, and return their number."""
     async with transaction(sessions) as session:
-        await segment_old_transcripts(session)
+        return await segment_old_transcripts(session)
+
+
+async def index_documents(sessions: Sessions) -> int:
+    """Index some documents of earlier releases, and return their number."""
+    async with transaction(sessions) as session:
+        return await index_old_documents(session)
+
+
+async def work_off(context: PollerContext, step: Callable[[Sessions], Awaitable[int]]) -> None:
+    """Repeat a step until it finds nothing to do. After each step a pause of the same length: other work comes first.
+
+    So what a new version has to add to a million stored transcripts takes hours, not days.
+    """
+    done = 1
+    while done and not context.stopping.is_set():
+        since = time.monotonic()
+        done = await step(context.sessions)
+        await context.pause(time.monotonic() - since)

@@ -201,7 +201,11 @@ class Poller:
         self._periodic("clean_up", maintenance.clean_up, maintenance.CLEAN_UP_EVERY_S)
         self._periodic("measure", maintenance.measure, maintenance.MEASURE_EVERY_S)
         self._periodic("index", maintenance.index, maintenance.INDEX_EVERY_S)
-        self._periodic("segment_old", maintenance.segment_old, maintenance.SEGMENT_OLD_EVERY_S)
+        for step, every_s in (
+            (maintenance.segment_old, maintenance.SEGMENT_OLD_EVERY_S),
+            (maintenance.index_documents, maintenance.INDEX_DOCUMENTS_EVERY_S),
+        ):
+            self._periodic(step.__name__, lambda *_, step=step: maintenance.work_off(self._context, step), every_s)
         self._periodic(
             "delete_uploads",
             lambda *_: maintenance.delete_uploads(self._context),

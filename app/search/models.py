@@ -19,7 +19,10 @@ class TranscriptSegment(Base):
     __table_args__ = (
         Index("ix_transcript_segments_client", "client_id", text("transcript_id DESC"), "number"),
         Index("ix_transcript_segments_unindexed", "client_id", text("transcript_id DESC"), "number",
-              postgresql_where=text("terms IS NULL")),
+              postgresql_where=text("terms IS NULL AND texts IS NOT NULL")),
+        # Apart from the unindexed segments, which every search reads.
+        Index("ix_transcript_segments_placeholders", text("transcript_id DESC"),
+              postgresql_where=text("texts IS NULL")),
         # A search reads the whole pending list of the index: with the default of 4 MB that took 15 ms.
         Index("ix_transcript_segments_terms", "terms", postgresql_using="gin",
               postgresql_with={"gin_pending_list_limit": "1024"}),

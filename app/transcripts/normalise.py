@@ -141,7 +141,7 @@ def write_document(
     writer.head(orjson.dumps(head, option=orjson.OPT_UTC_Z)[:-1] + b',"transcripts":[')
     for number, part in enumerate(document.channel_transcripts):
         channel_id = part.fields.get("channel_id", 0)
-        before, after = _around_sentences(part.fields)
+        before, after = around_sentences(part.fields)
         writer.open_channel(channel_id, (b"," if number else b"") + before)
         for sentence in part.sentences():
             writer.add(sentence)
@@ -242,7 +242,7 @@ def _normalised_channel(transcript: dict[str, msgspec.Raw], *, sensevoice: bool)
     return part
 
 
-def _around_sentences(fields: dict[str, Any]) -> tuple[bytes, bytes]:
+def around_sentences(fields: dict[str, Any]) -> tuple[bytes, bytes]:
     """The JSON before and after the sentences, including their brackets."""
     keys = list(fields)
     at = keys.index("sentences")

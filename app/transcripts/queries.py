@@ -3,20 +3,22 @@
 import asyncio
 import gzip
 from collections.abc import AsyncIterator, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Any, Literal
 from uuid import UUID
 
 from cachetools import LRUCache
-from sqlalchemy import Integer, bindparam, func, literal, select
+from sqlalchemy import Integer, bindparam, case, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.clients.models import Client
 from app.db import COMMAND_TIMEOUT_S, CompiledQuery, Sessions, raw_connection, transaction
 from app.errors import NotFound, TranscriptUnreadable
 from app.search.filters import TranscriptFilters
+from app.transcripts.block_indexing import index_document
 from app.transcripts.models import Transcript, TranscriptBody
+from app.transcripts.seekable_gzip import pack
 
 # Each reader holds two slices in memory. Smaller slices cost more statements, larger ones gain nothing.
 SLICE_BYTES = 1024 * 1024
@@ -149,8 +151,16 @@ async def find_body(bodies: StoredBodies, client_id: UUID, transcript_id: UUID, 
 
 
 async def find_document(bodies: StoredBodies, client_id: UUID, transcript_id: UUID) -> tuple[StoredBody, bytes]:
-    """The document and its packed index. One statement. Raises as `find_body`."""
-    return await _find(bodies, client_id, transcript_id, "document", TranscriptBody.document_index)
+    """The document and its packed index. One statement. Raises as `find_body`.
+
+    A document that has no index yet is indexed here, in a thread. It is stored with its index by a poller.
+    """
+    body, index = await _find(bodies, client_id, transcript_id, "document", TranscriptBody.document_index)
+    if index is None:
+        written = await asyncio.to_thread(index_document, body.first)
+        body = replace(body, first=written.gzip, gzip_bytes=len(written.gzip))
+        index = pack(written.index)
+    return body, index
 
 
 async def _find(
@@ -159,7 +169,7 @@ async def _find(
     contents, sha256, size_bytes = _BODY_COLUMNS[kind]
     first = bodies.slices.get((transcript_id, kind, 0))
     # The column's storage is EXTERNAL: the length and a slice of a value of megabytes are cheap.
-    fetched = literal(None) if first else func.substring(contents, 1, SLICE_BYTES)
+    fetched = literal(None) if first else func.substring(contents, 1, _FIRST_BYTES[kind])
     query = select(sha256, size_bytes, func.octet_length(contents), fetched, Transcript.model, *more_columns)
     # A single statement needs no transaction: one round trip instead of three.
     async with transaction(bodies.sessions, autocommit=True) as session:
@@ -229,6 +239,14 @@ _LIST_COLUMNS = (
 _BODY_COLUMNS = {
     "document": (TranscriptBody.document_gzip, TranscriptBody.document_sha256, TranscriptBody.document_bytes),
     "raw": (TranscriptBody.raw_gzip, TranscriptBody.raw_sha256, TranscriptBody.raw_bytes),
+}
+
+# A document without an index is read whole, because a poller may replace it between two slices.
+_FIRST_BYTES = {
+    "document": case(
+        (TranscriptBody.document_index.is_(None), func.octet_length(TranscriptBody.document_gzip)), else_=SLICE_BYTES
+    ),
+    "raw": literal(SLICE_BYTES),
 }
 
 _SLICES = {

@@ -26,9 +26,9 @@ from app.transcripts.seekable_gzip import GzipWriter, Index, Span, Written, pack
 _SMALL_BYTES = 1024 * 1024
 # The document of an unreadable result: its size of 0 bytes tells it apart, because JSON has at least one.
 _NO_DOCUMENT = Written(b"", hashlib.sha256(b"").digest(), 0, Index(Span(0, 0, 0, 0), []), None)
-# Transcripts from before there was search: each may be of twelve hours, so a call stops at either limit.
-_OLD_BATCH = 20
-_OLD_S = 1.0
+# Transcripts from before there was search. A call locks them, so a deletion may wait for as long.
+_OLD_BATCH = 100
+_OLD_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,15 +134,21 @@ async def insert_transcripts(session: AsyncSession, transcripts: Sequence[Prepar
     await insert_segments(session, [(each.id, each.client_id, each.segments) for each in transcripts])
 
 
-async def segment_old_transcripts(session: AsyncSession) -> None:
-    """Make search segments for some transcripts from before there was search, each with a placeholder segment."""
+async def segment_old_transcripts(session: AsyncSession) -> int:
+    """Make search segments for some transcripts from before there was search, and return their number.
+
+    Each has a placeholder segment until then.
+    """
     stop_at = time.monotonic() + _OLD_S
-    for row in await session.execute(_UNSEGMENTED, {"limit": _OLD_BATCH}):
-        segments = await asyncio.to_thread(_segments, row.document_gzip)
+    rows = (await session.execute(_UNSEGMENTED, {"limit": _OLD_BATCH})).all()
+    for done, row in enumerate(rows, 1):
+        document_gzip = await session.scalar(_DOCUMENT, {"transcript_id": row.transcript_id})
+        segments = await asyncio.to_thread(_segments, document_gzip)
         await session.execute(_DELETE_PLACEHOLDER, {"transcript_id": row.transcript_id})
         await insert_segments(session, [(row.transcript_id, row.client_id, segments)])
         if time.monotonic() > stop_at:
-            return
+            return done
+    return len(rows)
 
 
 def _segments(document_gzip: bytes) -> Sequence[PreparedSegment]:
@@ -180,13 +186,14 @@ def _body_columns(transcript: PreparedTranscript) -> dict[str, Any]:
     }
 
 
-# SKIP LOCKED: waits neither for another poller nor for a deletion.
+# Newest first, as searches show them. SKIP LOCKED: waits neither for another poller nor for a deletion.
 _UNSEGMENTED = text("""
-    SELECT segments.transcript_id, segments.client_id, document_gzip
-    FROM transcript_segments AS segments
-    JOIN transcripts ON transcripts.id = transcript_id JOIN transcript_bodies USING (transcript_id)
-    WHERE terms IS NULL AND texts IS NULL LIMIT :limit
+    SELECT segments.transcript_id, segments.client_id
+    FROM transcript_segments AS segments JOIN transcripts ON transcripts.id = transcript_id
+    WHERE texts IS NULL ORDER BY segments.transcript_id DESC LIMIT :limit
     FOR UPDATE OF segments SKIP LOCKED FOR KEY SHARE OF transcripts SKIP LOCKED
 """)
+
+_DOCUMENT = text("SELECT document_gzip FROM transcript_bodies WHERE transcript_id = :transcript_id")
 
 _DELETE_PLACEHOLDER = text("DELETE FROM transcript_segments WHERE transcript_id = :transcript_id AND texts IS NULL")

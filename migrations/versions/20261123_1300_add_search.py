@@ -1,10 +1,13 @@
 """Add transcript segments, which search reads; transcripts that are there already get a placeholder for the poller."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
+
+from app.schema_changes import run_in_batches
 
 revision: str = "20261123_1300"
 down_revision: str | None = "20261123_1200"
@@ -28,30 +31,30 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("transcript_id", "number", name=op.f("pk_transcript_segments")),
         postgresql_with={"toast_tuple_target": "128", "autovacuum_vacuum_scale_factor": "0.05"},
+        if_not_exists=True,
     )
     for column in ("texts", "terms"):
         # Compressed already, or hardly compressible; and counting the commonest terms would take ANALYZE minutes.
         op.execute(f"ALTER TABLE transcript_segments ALTER COLUMN {column} SET STORAGE EXTERNAL")
         op.execute(f"ALTER TABLE transcript_segments ALTER COLUMN {column} SET STATISTICS 0")
-    op.execute(
-        "INSERT INTO transcript_segments (transcript_id, number, client_id) SELECT id, 0, client_id FROM transcripts"
-    )
     order = [sa.text("client_id"), sa.text("transcript_id DESC"), sa.text("number")]
-    op.create_index("ix_transcript_segments_client", "transcript_segments", order, unique=False)
-    op.create_index(
-        "ix_transcript_segments_unindexed",
-        "transcript_segments",
-        order,
-        unique=False,
-        postgresql_where=sa.text("terms IS NULL"),
-    )
-    op.create_index(
+    _index("ix_transcript_segments_client", order)
+    _index("ix_transcript_segments_unindexed", order, postgresql_where=sa.text("terms IS NULL"))
+    _index(
         "ix_transcript_segments_terms",
-        "transcript_segments",
         ["terms"],
-        unique=False,
         postgresql_using="gin",
         postgresql_with={"gin_pending_list_limit": "1024"},
+    )
+    # Transcripts that have segments were stored by a process of the new version.
+    run_in_batches(
+        "transcripts",
+        """
+        INSERT INTO transcript_segments (transcript_id, number, client_id)
+        SELECT id, 0, client_id FROM batch
+        WHERE NOT EXISTS (SELECT FROM transcript_segments WHERE transcript_id = batch.id)
+        ON CONFLICT DO NOTHING
+        """,
     )
 
 
@@ -64,3 +67,7 @@ def downgrade() -> None:
     )
     op.drop_index("ix_transcript_segments_client", table_name="transcript_segments")
     op.drop_table("transcript_segments")
+
+
+def _index(name: str, columns: list[Any], **options: Any) -> None:
+    op.create_index(name, "transcript_segments", columns, if_not_exists=True, **options)

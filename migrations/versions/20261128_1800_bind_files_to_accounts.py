@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
+from app.schema_changes import create_index, replace_index
+
 revision: str = "20261128_1800"
 down_revision: str | None = "20261128_1700"
 branch_labels: str | Sequence[str] | None = None
@@ -46,20 +48,10 @@ _REASON_BEFORE = """
 
 
 def upgrade() -> None:
-    op.add_column("files", sa.Column("account", sa.Text(), server_default="", nullable=False))
-    op.drop_index("ix_files_turns", table_name="files")
-    op.create_index(
-        "ix_files_turns",
-        "files",
-        ["region", "model", "client_id", "account", "job_id", "index"],
-        postgresql_where=sa.text("status = 'queued'"),
-    )
-    op.create_index(
-        "ix_files_account",
-        "files",
-        ["region", "model", "account"],
-        postgresql_where=sa.text("status = 'queued' AND account <> ''"),
-    )
+    account = sa.Column("account", sa.Text(), server_default="", nullable=False)
+    op.add_column("files", account, if_not_exists=True)
+    replace_index("ix_files_turns", "files (region, model, client_id, account, job_id, index) WHERE status = 'queued'")
+    create_index("ix_files_account", "files (region, model, account) WHERE status = 'queued' AND account <> ''")
     op.add_column("blockages", sa.Column("only_account", sa.Text(), server_default="", nullable=False))
     op.drop_constraint("pk_blockages", "blockages", type_="primary")
     op.create_primary_key("pk_blockages", "blockages", ["region", "model", "only_account"])

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from alembic import op
 
+from app.schema_changes import replace_check
+
 revision: str = "20261128_1830"
 down_revision: str | None = "20261128_1815"
 branch_labels: str | Sequence[str] | None = None
@@ -11,14 +13,13 @@ depends_on: str | Sequence[str] | None = None
 
 
 def upgrade() -> None:
-    _allow("status IN ('pending', 'succeeded', 'failed', 'disabled', 'superseded')")
+    replace_check(
+        "deliveries",
+        "ck_deliveries_status",
+        "status IN ('pending', 'succeeded', 'failed', 'disabled', 'superseded')",
+    )
 
 
 def downgrade() -> None:
     op.execute("UPDATE deliveries SET status = 'disabled' WHERE status = 'superseded'")
-    _allow("status IN ('pending', 'succeeded', 'failed', 'disabled')")
-
-
-def _allow(condition: str) -> None:
-    op.drop_constraint(op.f("ck_deliveries_status"), "deliveries", type_="check")
-    op.create_check_constraint(op.f("ck_deliveries_status"), "deliveries", condition)
+    replace_check("deliveries", "ck_deliveries_status", "status IN ('pending', 'succeeded', 'failed', 'disabled')")

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
+from app.schema_changes import create_index
+
 revision: str = "20261128_2000"
 down_revision: str | None = "20261128_1920"
 branch_labels: str | Sequence[str] | None = None
@@ -12,16 +14,12 @@ depends_on: str | Sequence[str] | None = None
 
 
 def upgrade() -> None:
-    op.add_column("files", sa.Column("reused", sa.Boolean(), server_default=sa.false(), nullable=False))
-    op.add_column("transcripts", sa.Column("audio_key", sa.Uuid(), nullable=True))
-    # No row has a key yet, so the index is empty: its creation reads the table once, and writes nothing.
-    op.create_index(
-        "ix_transcripts_audio_key",
-        "transcripts",
-        ["audio_key", sa.text("id DESC")],
-        postgresql_where=sa.text("audio_key IS NOT NULL"),
+    op.add_column(
+        "files", sa.Column("reused", sa.Boolean(), server_default=sa.false(), nullable=False), if_not_exists=True
     )
-    op.create_index("ix_uploads_sha256", "uploads", ["client_id", "sha256"])
+    op.add_column("transcripts", sa.Column("audio_key", sa.Uuid(), nullable=True), if_not_exists=True)
+    create_index("ix_transcripts_audio_key", "transcripts (audio_key, id DESC) WHERE audio_key IS NOT NULL")
+    create_index("ix_uploads_sha256", "uploads (client_id, sha256)")
 
 
 def downgrade() -> None:

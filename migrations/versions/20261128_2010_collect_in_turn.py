@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-import sqlalchemy as sa
-from alembic import op
+from app.schema_changes import replace_index
 
 revision: str = "20261128_2010"
 down_revision: str | None = "20261128_2000"
@@ -20,6 +19,4 @@ def downgrade() -> None:
 
 
 def _index_ended(ordered_by: str) -> None:
-    op.drop_index("ix_tasks_ended", table_name="tasks")
-    ended = sa.text("state = 'running' AND ended_at IS NOT NULL")
-    op.create_index("ix_tasks_ended", "tasks", ["account", ordered_by], postgresql_where=ended)
+    replace_index("ix_tasks_ended", f"tasks (account, {ordered_by}) WHERE state = 'running' AND ended_at IS NOT NULL")

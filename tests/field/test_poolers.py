@@ -15,6 +15,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
+from app import migrate
 from app.db import Sessions, create_engine, create_sessions, raw_connection, transaction
 from tests.database_proxy import database_proxy
 from tests.processes import run, running, running_sandbox
@@ -141,6 +142,14 @@ async def test_a_gateway_works_through_a_pooler(pooler: str) -> None:
             assert await process.stop() == 0
     assert "Traceback" not in process.stderr
     assert "database unavailable" not in process.stderr
+
+
+async def test_migrations_run_through_a_pooler(pooler: str, database_url: str) -> None:
+    """Each holds two connections of the pooler's three: they take turns."""
+    await asyncio.to_thread(migrate.downgrade, database_url, "base")
+    results = await asyncio.gather(*(run("migrate", DATABASE_URL=pooler) for _ in range(2)))
+    assert [code for code, _, _ in results] == [0, 0], results
+    await asyncio.to_thread(migrate.check, database_url)
 
 
 async def test_a_refused_parameter_is_reported_with_the_remedy(pooler: str) -> None:
