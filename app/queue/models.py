@@ -22,12 +22,16 @@ from sqlalchemy import (
     Text,
     false,
     func,
+    literal_column,
     text,
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base
 from app.identifiers import new_id
+
+# The metadata of a job, and its client under a key that metadata cannot have. As PostgreSQL writes it, for Alembic.
+METADATA_OF_CLIENT = """(metadata || ((('{"": "'::text || client_id::text) || '"}'::text)::jsonb))"""
 
 
 class Job(Base):
@@ -52,14 +56,26 @@ class Job(Base):
             unique=True,
             postgresql_where=text("idempotency_key IS NOT NULL"),
         ),
-        # For lists of open, failed and canceled jobs, which are rare: without the index such a list reads all jobs of
-        # the client. It costs 10 µs per job, because the two changes of its status are no longer HOT.
-        Index("ix_jobs_unusual", "client_id", text("id DESC"), postgresql_where=text("status <> 'succeeded'")),
+        # For lists by model and region (`app.loose_scans`): without the index they read all jobs of the client.
+        Index("ix_jobs_model", "client_id", "model", "region", text("id DESC")),
+        # The same for lists of open, failed and canceled jobs, which are rare. It costs 10 µs per job, because the two
+        # changes of its status are no longer HOT.
+        Index(
+            "ix_jobs_unusual",
+            "client_id",
+            "status",
+            "model",
+            "region",
+            text("id DESC"),
+            postgresql_where=text("status <> 'succeeded'"),
+        ),
+        # With the client: another client may have a pair in all of its jobs. A list reads the whole pending list.
         Index(
             "ix_jobs_metadata",
-            "metadata",
+            literal_column(METADATA_OF_CLIENT).label("metadata_of_client"),
             postgresql_using="gin",
-            postgresql_ops={"metadata": "jsonb_path_ops"},
+            postgresql_ops={"metadata_of_client": "jsonb_path_ops"},
+            postgresql_with={"gin_pending_list_limit": "256"},
         ),
         # Counters change with every file. Free space on the page keeps these updates HOT: they write no index entry.
         {"postgresql_with": {"fillfactor": "70", "autovacuum_vacuum_scale_factor": "0.02"}},

@@ -34,6 +34,7 @@ from app.clients.models import Client
 from app.db import CompiledQuery, RawConnection
 from app.errors import NotFound
 from app.identifiers import lowest_id_at
+from app.loose_scans import newest_of_groups
 from app.queue.job_json import (
     FILE_JSON,
     FILES_SHOWN,
@@ -49,7 +50,7 @@ from app.queue.job_json import (
     read_summary,
 )
 from app.queue.lifecycle import FileStatus, JobStatus, stored_statuses
-from app.queue.models import File, Job
+from app.queue.models import METADATA_OF_CLIENT, File, Job
 
 # Ids carry the time of the API's clock, `created_at` that of the database's clock. The two may differ by this much.
 MAX_CLOCK_DIFFERENCE_S = 24 * 3600
@@ -158,6 +159,8 @@ async def list_versions(
     values = _values(filters)
     statement = _list_statement(frozenset(values), limit)
     values["client_id"] = client_id
+    if filters.metadata:
+        values["metadata"] = orjson.dumps({**filters.metadata, "": str(client_id)}).decode()
     if not filters.metadata:
         return [JobVersion(*row) for row in await statement.fetch(connection, **values)]
     async with connection.transaction():
@@ -281,13 +284,16 @@ def _newest_statement(limit: int) -> CompiledQuery:
 def _list_statement(conditions: frozenset[str], limit: int) -> CompiledQuery:
     """Cached by conditions and limit: compiling a statement takes longer than reading 50 jobs."""
     # The limit is a literal: a plan for any limit sorts all jobs of the client, which takes 2 ms among 10,000.
-    query = (
-        select(Job.id, Job.version, _WAITING_REASON)
-        .where(Job.client_id == bindparam("client_id"))
-        .order_by(Job.id.desc())
-        .limit(literal_column(f"{limit:d}"))
-    )
-    return CompiledQuery(query.where(*(_CONDITIONS[name] for name in sorted(conditions))))
+    own = [Job.client_id == bindparam("client_id")]
+    wanted = [_CONDITIONS[name] for name in sorted(conditions)]
+    columns = select(Job.id, Job.version, _WAITING_REASON).order_by(Job.id.desc())
+    if "metadata" in conditions or not conditions & {"unusual", "model", "region"}:
+        return CompiledQuery(columns.where(*own, *wanted).limit(literal_column(f"{limit:d}")))
+    groups, scope = [Job.model, Job.region], own
+    if "unusual" in conditions:
+        groups, scope = [Job.status, *groups], [*own, _CONDITIONS["unusual"]]
+    page = newest_of_groups(Job.id, groups, scope, wanted, limit).subquery("page")
+    return CompiledQuery(columns.join(page, page.c.id == Job.id))
 
 
 _WAITING_REASON = literal_column(WAITING_REASON, Text).label("waiting_reason")
@@ -308,7 +314,7 @@ _CONDITIONS: Mapping[str, ColumnElement[bool]] = {
     "lowest_id_at": Job.id >= bindparam("lowest_id_at"),
     "created_before": Job.created_at < bindparam("created_before"),
     "end_id": Job.id < bindparam("end_id"),
-    "metadata": Job.metadata_.contains(bindparam("metadata", type_=JSONB)),
+    "metadata": literal_column(METADATA_OF_CLIENT, JSONB).contains(bindparam("metadata", type_=JSONB)),
     "before_id": Job.id < bindparam("before_id"),
 }
 _FIND = _JOBS.where(Job.id == bindparam("job_id"), Job.client_id == bindparam("client_id"))

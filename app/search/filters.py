@@ -10,6 +10,9 @@ from fastapi import Depends
 from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit
 from app.api.parameters import CreatedAfter, CreatedBefore, JobFilter, ModelFilter, RegionFilter
 
+# Tolerance between ids and `created_at`, which come from one clock, in case that clock was set back.
+CLOCK_TOLERANCE_S = 24 * 3600
+
 
 @dataclass(frozen=True, slots=True)
 class TranscriptFilters:

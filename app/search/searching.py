@@ -17,7 +17,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.identifiers import UUID_MAX, UUID_MIN, lowest_id_at, standard_uuid
-from app.search.filters import TranscriptFilters
+from app.search.filters import CLOCK_TOLERANCE_S, TranscriptFilters
 from app.search.indexing import labels
 from app.search.matching import Match, matches
 from app.search.query import Query
@@ -35,8 +35,6 @@ MIN_READ = 32
 READ_S = 0.05
 # Candidates that are read in one statement.
 READ_BATCH = 64
-# Tolerance between ids and `created_at`, which come from one clock, in case that clock was set back.
-CLOCK_TOLERANCE_S = 24 * 3600
 
 
 class HitPosition(NamedTuple):

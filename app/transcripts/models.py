@@ -9,6 +9,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.db import Base
 from app.identifiers import new_id
 
+# With the default of 20 %, a purge of a million transcripts leaves 200,000 to read over before a vacuum.
+VACUUM_EARLY = {"autovacuum_vacuum_scale_factor": "0.02", "autovacuum_vacuum_insert_scale_factor": "0.05"}
+
 
 class Transcript(Base):
     """The list columns. The bodies are in `TranscriptBody`, so lists never read them."""
@@ -16,9 +19,12 @@ class Transcript(Base):
     __tablename__ = "transcripts"
     __table_args__ = (
         Index("ix_transcripts_client", "client_id", text("id DESC")),
+        # For lists by model and region (`app.loose_scans`).
+        Index("ix_transcripts_model", "client_id", "model", "region", text("id DESC")),
         Index("ix_transcripts_job", "job_id"),
         # With the id: a look-up reads the newest of any number of transcripts of one audio.
         Index("ix_transcripts_audio_key", "audio_key", text("id DESC"), postgresql_where=text("audio_key IS NOT NULL")),
+        {"postgresql_with": VACUUM_EARLY},
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
@@ -49,6 +55,7 @@ class TranscriptBody(Base):
             text("transcript_id DESC"),
             postgresql_where=text("document_index IS NULL"),
         ),
+        {"postgresql_with": VACUUM_EARLY},
     )
 
     transcript_id: Mapped[UUID] = mapped_column(ForeignKey("transcripts.id", ondelete="CASCADE"), primary_key=True)

@@ -2,20 +2,22 @@
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Any, Literal
 from uuid import UUID
 
 from cachetools import LRUCache
-from sqlalchemy import Integer, bindparam, case, func, literal, select
+from sqlalchemy import ColumnElement, Integer, bindparam, case, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.clients.models import Client
 from app.db import COMMAND_TIMEOUT_S, CompiledQuery, Sessions, raw_connection, transaction
 from app.errors import NotFound, TranscriptUnreadable
-from app.search.filters import TranscriptFilters
+from app.identifiers import lowest_id_at
+from app.loose_scans import newest_of_groups
+from app.search.filters import CLOCK_TOLERANCE_S, TranscriptFilters
 from app.transcripts.block_indexing import index_document
 from app.transcripts.models import Transcript, TranscriptBody
 from app.transcripts.seekable_gzip import pack
@@ -128,20 +130,34 @@ async def list_transcripts(
     session: AsyncSession, client_id: UUID, filters: TranscriptFilters, before_id: UUID | None, limit: int
 ) -> Sequence[Any]:
     """Newest first, in one statement. `before_id`: last transcript of the page before. Columns are the list's keys."""
-    query = select(*_LIST_COLUMNS).where(Transcript.client_id == client_id)
-    if filters.job_id:
-        query = query.where(Transcript.job_id == filters.job_id)
-    if filters.model is not None:
-        query = query.where(Transcript.model == filters.model)
-    if filters.region:
-        query = query.where(Transcript.region == filters.region)
-    if filters.created_after:
-        query = query.where(Transcript.created_at > filters.created_after)
-    if filters.created_before:
-        query = query.where(Transcript.created_at < filters.created_before)
+    own = [Transcript.client_id == client_id]
+    conditions = [*_filter_conditions(filters)]
     if before_id:
-        query = query.where(Transcript.id < before_id)
-    return (await session.execute(query.order_by(Transcript.id.desc()).limit(limit))).all()
+        conditions.append(Transcript.id < before_id)
+    query = select(*_LIST_COLUMNS).order_by(Transcript.id.desc())
+    if filters.job_id or not (filters.model is not None or filters.region):
+        query = query.where(*own, *conditions).limit(limit)
+    else:
+        groups = [Transcript.model, Transcript.region]
+        page = newest_of_groups(Transcript.id, groups, own, conditions, limit).subquery("page")
+        query = query.join(page, page.c.id == Transcript.id)
+    return (await session.execute(query)).all()
+
+
+def _filter_conditions(filters: TranscriptFilters) -> Iterator[ColumnElement[bool]]:
+    """Ids are ordered by time and indexed: a range of ids bounds what is read, the exact condition decides."""
+    if filters.job_id:
+        yield Transcript.job_id == filters.job_id
+    if filters.model is not None:
+        yield Transcript.model == filters.model
+    if filters.region:
+        yield Transcript.region == filters.region
+    if after := filters.created_after:
+        yield Transcript.created_at > after
+        yield Transcript.id >= lowest_id_at(after, shift_s=-CLOCK_TOLERANCE_S)
+    if before := filters.created_before:
+        yield Transcript.created_at < before
+        yield Transcript.id < lowest_id_at(before, shift_s=CLOCK_TOLERANCE_S)
 
 
 async def find_body(bodies: StoredBodies, client_id: UUID, transcript_id: UUID, kind: BodyKind) -> StoredBody:
