@@ -19,7 +19,8 @@ def newest_of_groups(
     that exists takes one probe, and each that meets the conditions at most `limit` rows. Without this, a list of rare
     rows reads all rows of the client: 157 ms among 300,000 jobs.
     """
-    one, page = literal_column("1"), literal_column(f"{limit:d}")
+    one: ColumnElement[int] = literal_column("1")
+    page: ColumnElement[int] = literal_column(f"{limit:d}")
     first = select(*groups).where(*scope).order_by(*groups).limit(one).cte("present", recursive=True)
     later = tuple_(*groups) > tuple_(*first.c)
     following = select(*groups).where(*scope, later).order_by(*groups).limit(one).lateral("following")

@@ -11,8 +11,9 @@ from app.db import Base
 class TranscriptSegment(Base):
     """A run of sentences. The contents of `texts` and `terms` are defined in `app.search.segments`.
 
-    Both columns are stored out of line and uncompressed: a search over thousands of rows then reads few pages, and
-    PostgreSQL does not try to compress numbers.
+    A page has about eight segments of a minute of speech. So the segments of a client are read in the order of their
+    ids, page by page, or few of them by the index of terms: see `searching`. PostgreSQL does not try to compress both
+    columns, since it would gain nothing, and stores those of rows over 2 kB out of line.
     """
 
     __tablename__ = "transcript_segments"
@@ -26,7 +27,7 @@ class TranscriptSegment(Base):
         # A search reads the whole pending list of the index: with the default of 4 MB that took 15 ms.
         Index("ix_transcript_segments_terms", "terms", postgresql_using="gin",
               postgresql_with={"gin_pending_list_limit": "1024"}),
-        {"postgresql_with": {"toast_tuple_target": "128", "autovacuum_vacuum_scale_factor": "0.05"}},
+        {"postgresql_with": {"autovacuum_vacuum_scale_factor": "0.05"}},
     )  # fmt: skip
 
     # Names the table, not the model: `app.transcripts` imports this package.
