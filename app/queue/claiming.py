@@ -96,8 +96,9 @@ async def claim_files(
     # The oldest file of the next client decides the group key. Files of other clients with this key share the task.
     group_key: UUID = waiting[0].group_key
     size = await _size(session, submit_queue, group_key, waiting)
-    clients = _heads(waiting[:MAX_CLIENTS])
-    pick = {"group_key": group_key, **clients, "size": size, "reach": 2 * size + 20}
+    # Rows that another poller is claiming are skipped, so more rows are read than are taken.
+    reach = 2 * size + 20
+    pick = {"group_key": group_key, **_heads(waiting[: min(reach, MAX_CLIENTS)]), "size": size, "reach": reach}
     picked = await session.execute(PICK, {**submit_queue.key, **pick})
     chosen = _distinct_files(picked.all(), size)
     return await _write_task(session, submit_queue, chosen, token) if chosen else None
@@ -240,7 +241,7 @@ COUNT = text("""
 """)
 
 # The oldest files of each client, by the index alone; of these one of each client in turn; only the chosen ones are
-# locked. Rows that another poller is claiming are skipped, so a few more rows are read than are taken.
+# locked.
 PICK = text("""
     SELECT files.job_id, files.index AS number, files.client_id, files.url, files.group_limit, files.refusals
     FROM (
