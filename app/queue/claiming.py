@@ -187,32 +187,37 @@ async def _write_task(
     return Claim(task_id, token, parameters, [row.url for row in chosen], refusals)
 
 
-_HEADS = """
+# The first MAX_CLIENTS clients in turn that have a file which may be submitted now. The join keeps their order, so the
+# heads of the others are not read: with 1,000 clients that wait that is most of a claim.
+_HEADS = f"""
     SELECT waiting.client_id, head.job_id, head.group_key, extract(epoch FROM now() - head.queued_at)::float8 AS age_s,
         extract(epoch FROM clock_timestamp() - statement_timestamp())::float8 AS look_s
-    FROM waiting
+    FROM (
+        SELECT waiting.*, turns.last_served_us FROM waiting
+        LEFT JOIN turns ON turns.region = :region AND turns.model = :model AND turns.client_id = waiting.client_id
+        ORDER BY turns.last_served_us NULLS FIRST, waiting.first_job OFFSET 0
+    ) AS waiting
     CROSS JOIN LATERAL (
         SELECT group_key, job_id, queued_at FROM files
         WHERE status = 'queued' AND region = :region AND model = :model AND client_id = waiting.client_id
           AND account = :only_account AND job_id >= waiting.job_id AND (not_before IS NULL OR not_before <= now())
         ORDER BY job_id, index LIMIT 1
     ) AS head
-    LEFT JOIN turns ON turns.region = :region AND turns.model = :model AND turns.client_id = waiting.client_id
-    ORDER BY turns.last_served_us NULLS FIRST, head.job_id
-"""
+    ORDER BY waiting.last_served_us NULLS FIRST, waiting.first_job LIMIT {MAX_CLIENTS}
+"""  # noqa: S608 - a constant
 
 # The clients with queued files, and the oldest file of each: one index probe a client (a loose scan). Counting or
 # sorting all queued rows would take time in proportion to the backlog.
 WAITING = text(f"""
     WITH RECURSIVE waiting AS (
-        (SELECT client_id, uuid '00000000-0000-0000-0000-000000000000' AS job_id FROM files
+        (SELECT client_id, job_id AS first_job, uuid '00000000-0000-0000-0000-000000000000' AS job_id FROM files
          WHERE status = 'queued' AND region = :region AND model = :model
-         ORDER BY client_id LIMIT 1)
+         ORDER BY client_id, account, files.job_id LIMIT 1)
         UNION ALL
-        SELECT following.client_id, waiting.job_id FROM waiting CROSS JOIN LATERAL (
-            SELECT client_id FROM files
+        SELECT following.client_id, following.job_id, waiting.job_id FROM waiting CROSS JOIN LATERAL (
+            SELECT client_id, job_id FROM files
             WHERE status = 'queued' AND region = :region AND model = :model AND client_id > waiting.client_id
-            ORDER BY client_id LIMIT 1
+            ORDER BY client_id, account, job_id LIMIT 1
         ) AS following
     )
     {_HEADS}
@@ -221,7 +226,7 @@ WAITING = text(f"""
 # The same for known clients, without the files in front of a known job.
 WAITING_BEHIND = text(f"""
     WITH waiting AS (
-        SELECT client_id, job_id
+        SELECT client_id, job_id, job_id AS first_job
         FROM unnest(CAST(:clients AS uuid[]), CAST(:jobs AS uuid[])) AS known (client_id, job_id)
     )
     {_HEADS}
