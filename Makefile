@@ -16,7 +16,7 @@ CHECK_VENV := .venv-check
 CHECK := $(CHECK_VENV)/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-fast check openapi chaos bench-poller bench-claims bench-waiters bench-scale bench-api bench-transcripts bench-dropins bench-uploads format lock clean
+.PHONY: help setup demo serve test test-fast check openapi chaos bench-poller bench-claims bench-growth bench-waiters bench-scale bench-api bench-transcripts bench-dropins bench-uploads format lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ bench-dropins: $(DEV) ## Measure what DashScope's own protocol adds to a wait
 
 bench-claims: $(DEV) ## Measure claims among 1,100,000 files, and print their plans
 	@$(BIN)/python -m bench.claims
+
+bench-growth: $(DEV) ## Measure lists, searches, claims and a migration with 100,000 files; FILES=1000000: with more
+	@$(BIN)/python -m bench.growth $(FILES)
 
 format: $(DEV) ## Format the code, and fix what the linter can fix
 	$(BIN)/ruff format .
