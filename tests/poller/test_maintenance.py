@@ -6,6 +6,8 @@ from prometheus_client import REGISTRY
 from app.poller.maintenance import clean_up, give_up_abandoned, measure
 from app.sandbox import Faults, RunningSandbox
 from tests.poller.conftest import QueueClient, StartPoller
+from tests.search.search_case import sentences
+from tests.search.segment_store import add_transcripts
 
 
 async def test_running_file_of_a_removed_account_expires_after_a_day(
@@ -98,3 +100,17 @@ async def test_collected_transcripts_are_indexed_for_search(queue: QueueClient, 
     async with start_poller():
         assert await queue.final(job) == ["succeeded"]
         await queue.until("SELECT 1 FROM transcript_segments WHERE terms IS NOT NULL")
+
+
+async def test_transcripts_of_early_versions_are_worked_off(queue: QueueClient, start_poller: StartPoller) -> None:
+    """Many more than one step takes."""
+    client_id = await queue.client("old")
+    await add_transcripts(queue.sessions, client_id, [[sentences("你好")]] * 150, indexed=False)
+    await queue.rows("UPDATE transcript_bodies SET document_index = NULL RETURNING transcript_id")
+    await queue.rows("UPDATE transcript_segments SET texts = NULL RETURNING transcript_id")
+    async with start_poller():
+        await queue.until(
+            "SELECT 1 WHERE NOT EXISTS (SELECT FROM transcript_bodies WHERE document_index IS NULL)"
+            " AND NOT EXISTS (SELECT FROM transcript_segments WHERE texts IS NULL)"
+        )
+    assert await queue.rows("SELECT count(*) FROM transcript_segments") == [(150,)]
