@@ -3,8 +3,10 @@
 They are independent of HTTP: `app.api.problems` maps each class to a status, a type and a title.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 MAX_STEP_LENGTH = 200
 
@@ -31,6 +33,8 @@ class GatewayError(Exception):
     """Base class of all errors that are reported to callers. `code` is stable; messages may change."""
 
     code = "internal_error"
+    # More members of the problem: extensions as RFC 9457 defines them.
+    members: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, detail: str, *, faults: Sequence[Fault] = ()) -> None:
         super().__init__(detail)
@@ -96,6 +100,12 @@ class VocabularyModelMismatch(InvalidRequest):
     code = "vocabulary_model_mismatch"
 
 
+class BudgetCurrencyMismatch(InvalidRequest):
+    """The model is priced in another currency than that of the client's budget."""
+
+    code = "budget_currency_mismatch"
+
+
 class Unauthorized(GatewayError):
     code = "unauthorized"
 
@@ -158,6 +168,23 @@ class RateLimited(GatewayError):
 
 class TooManyWaitingFiles(RateLimited):
     code = "too_many_waiting_files"
+
+
+class BudgetExceeded(RateLimited):
+    """The files may cost more than is left of the client's budget."""
+
+    code = "budget_exceeded"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        faults: Sequence[Fault] = (),
+        retry_after_s: int | None = None,
+        members: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(detail, faults=faults, retry_after_s=retry_after_s)
+        self.members = members or {}
 
 
 class TooManyTestPings(RateLimited):

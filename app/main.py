@@ -38,6 +38,7 @@ from app.transcripts.queries import StoredBodies
 from app.uploads import routes as uploads
 from app.uploads.stores import open_store
 from app.uploads.uploader import Uploader
+from app.usage import routes as usage
 from app.vocabularies import routes as vocabularies
 from app.vocabularies.lists import VocabularyLists
 from app.webhooks import routes as webhooks
@@ -56,6 +57,7 @@ TAGS = [
     {"name": "uploads", "description": "Local files, stored where DashScope can fetch them."},
     {"name": "vocabularies", "description": "Hot-word lists, which improve the recognition of names and terms."},
     {"name": "audio", "description": "OpenAI's protocol, for programs written for OpenAI's clients."},
+    {"name": "usage", "description": "What clients used, and what it cost."},
     {"name": "models", "description": "The models and regions of DashScope, with parameters, limits and prices."},
     {"name": "webhooks", "description": "Notifications of final jobs, in the form of Standard Webhooks 1.0."},
     {
@@ -149,7 +151,7 @@ def _add_routes(app: FastAPI) -> None:
     app.include_router(regions_routes.regions_router(AuthenticatedRoute))
     for router in (dashscope_router(), links.router):
         app.include_router(router)
-    for router in (clients.router, client_revocation.router, health.router, docs.router):
+    for router in (usage.router, clients.router, client_revocation.router, health.router, docs.router):
         app.include_router(router)
     webhook_docs.add_webhooks(app)
     app.openapi = partial(build_openapi, app)  # type: ignore[method-assign]  # the way that FastAPI documents

@@ -92,6 +92,8 @@ class Settings(BaseSettings):
     cors_allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
     client_requests_per_s: int | None = Field(None, ge=1, le=100_000)
     client_waiting_files: int | None = Field(None, ge=1, le=10_000_000)
+    # The speech in a file of a client with a budget, while no file of the client with this model has ended.
+    budget_assumed_seconds: int = Field(300, ge=1, le=86_400)
     # Where uploads are kept: s3://bucket/prefix or file:///folder. Unset: in DashScope's temporary storage.
     upload_store: str | None = None
     upload_retention_days: int = Field(7, ge=1, le=36500)

@@ -15,6 +15,7 @@ import app.queue.models
 import app.search.models
 import app.transcripts.models
 import app.uploads.models
+import app.usage.models
 import app.vocabularies.models
 import app.webhooks.models  # noqa: F401 - each import declares its tables
 from app.db import Base, create_engine

@@ -37,6 +37,7 @@ COMMANDS = [
     ["restore"],
     ["fail-waiting"],
     ["clients"],
+    ["clients", "budget"],
     ["clients", "create"],
     ["clients", "list"],
     ["clients", "revoke"],
@@ -97,12 +98,16 @@ async def test_serve_starts_on_an_empty_folder_and_shares_it_with_other_commands
         assert _get(f"{url}/v1/models", token) == 200
         assert _read_private(data_dir / "api_token") == f"{token}\n"
 
-        code, out, _ = await run("clients", "create", "billing", **own)
+        code, out, _ = await run("clients", "create", "billing", "--budget", "100", "CNY", "month", **own)
         assert code == 0
         assert _get(f"{url}/v1/models", out.split()[-1]) == 200
         code, _, err = await run("clients", "create", "billing", **own)
         assert (code, err.count("\n")) == (1, 1)
-        assert "billing" in (await run("clients", "list", **own))[1]
+        assert re.search("billing .* 100 CNY a month", (await run("clients", "list", **own))[1])
+        code, _, err = await run("clients", "budget", "billing", "100", "EUR", "month", **own)
+        assert (code, "one of the currencies CNY, USD" in err) == (2, True), err
+        code, changed, err = await run("clients", "budget", "billing", "--none", **own)
+        assert (code, changed) == (0, "The client billing has no budget.\n"), err
         assert (await run("clients", "revoke", "billing", **own))[0] == 0
         code, revoked, _ = await run("clients", "revoke", "billing", "--cancel-jobs", "--delete-vocabularies", **own)
         assert (code, revoked.partition("\n")) == (

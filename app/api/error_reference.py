@@ -55,6 +55,10 @@ PROBLEMS: dict[str, str] = {
         "The hot-word list was made for another model, and DashScope would silently ignore it. Create a list whose "
         "`target_model` is the model of the job."
     ),
+    "budget_currency_mismatch": (
+        "The model is priced in another currency than the budget of this client, so the budget cannot limit it. Use "
+        "another model, or have the budget changed."
+    ),
     "region_not_served": "The gateway has no key for the region. Use another region, or `auto`.",
     "idempotency_key_reused": (
         "The `Idempotency-Key` was used before with another body. Use a new key for a new request."
@@ -67,6 +71,10 @@ PROBLEMS: dict[str, str] = {
     "too_many_waiting_files": (
         "These files would put the client above `CLIENT_WAITING_FILES`. The job was not stored: send the request "
         "again after `Retry-After`."
+    ),
+    "budget_exceeded": (
+        "These files may cost more than is left of the client's budget. Nothing was stored. `spent`, `reserved`, "
+        "`requested` and `resets_at` say why and until when: send the request again after `Retry-After`."
     ),
     "too_many_test_pings": (
         "The client sent more than 60 test pings at once, or later more than one per second. The ping was not "

@@ -12,7 +12,7 @@ from typing import Any, cast
 from urllib.parse import quote
 
 from fastapi import FastAPI, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from starlette.types import Scope
 
 from app import errors
@@ -101,6 +101,8 @@ PROBLEM_TYPES: dict[type[errors.GatewayError], ProblemType] = {
     errors.UploadTooLarge: ProblemType(413, "The file is too large"),
     errors.RateLimited: ProblemType(429, "Too many requests", {"Retry-After": "1"}),
     errors.TooManyWaitingFiles: ProblemType(429, "Too many files of this client wait", _RETRY),
+    errors.BudgetCurrencyMismatch: ProblemType(422, "The budget has another currency than the model"),
+    errors.BudgetExceeded: ProblemType(429, "The budget of this client is used up"),
     errors.TooManyTestPings: ProblemType(429, "Too many test pings", {"Retry-After": "1"}),
     errors.TooManyWrongTokens: ProblemType(429, "Too many wrong admin tokens", {"Retry-After": "60"}),
     errors.TooManyWaits: ProblemType(429, "Too many long polls and event streams are open", _RETRY),
@@ -131,10 +133,34 @@ class ProblemPlace(BaseModel):
     detail: str = Field(description="The fault, and the correct form.")
 
 
+_AMOUNT: dict[str, JsonValue] = {
+    "type": "object",
+    "properties": {"amount": {"type": "string", "examples": ["0.00264"]}, "currency": {"type": "string"}},
+    "required": ["amount", "currency"],
+}
+# Optional members, which only some problems have.
+_MEMBERS: dict[str, JsonValue] = {
+    "spent": {**_AMOUNT, "description": "Of `budget_exceeded`: the cost of the files that ended in the period."},
+    "reserved": {**_AMOUNT, "description": "Of `budget_exceeded`: the estimated cost of the files under way."},
+    "requested": {**_AMOUNT, "description": "Of `budget_exceeded`: the estimated cost of the files of the request."},
+    "resets_at": {
+        "type": "string",
+        "format": "date-time",
+        "description": "Of `budget_exceeded`: when the next period of the budget begins.",
+    },
+}
+
+
+def _describe_members(schema: dict[str, Any]) -> None:
+    schema["properties"].update(_MEMBERS)
+
+
 class Problem(BaseModel):
     """An error in the form of RFC 9457. Programs use `code`; `title` and `detail` are for people."""
 
-    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+    model_config = ConfigDict(
+        json_schema_serialization_defaults_required=True, json_schema_extra=_describe_members
+    )  # fmt: skip
 
     type: str = Field(description="A page that explains `code`, relative to the gateway.")
     title: str
@@ -190,7 +216,7 @@ def problem_response(scope: Scope, error: errors.GatewayError, *, headers: Mappi
     kind = problem_type(type(error))
     body = problem(error, instance=quote(scope["path"], safe="/:@!$&'()*+,;=~"), request_id=request_id(scope))
     # Details may repeat lone surrogates from the request, which have no UTF-8: they are sent as JSON escapes.
-    text = json.dumps(body.model_dump(mode="python"), ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps({**body.model_dump(mode="python"), **error.members}, ensure_ascii=False, separators=(",", ":"))
     # The newline is for people: without it, the prompt of a shell follows the error on its line.
     content = f"{text}\n".encode("utf-8", "backslashreplace")
     return Response(content, kind.status, {**kind.headers, **(headers or {})}, MEDIA_TYPE)

@@ -1,9 +1,19 @@
 """DashScope's models, regions, parameters, limits and prices as data, and the validation of jobs. Pure."""
 
-from app.catalogue.billing import Bill, Recognised, Usage, bill_by_duration, bill_by_usage
+from app.catalogue.billing import (
+    Bill,
+    Recognised,
+    Usage,
+    amount_text,
+    bill_by_duration,
+    bill_by_usage,
+    bill_of_unreadable,
+    estimated_cost,
+)
 from app.catalogue.description import describe
 from app.catalogue.model import (
     REGIONS,
+    Currency,
     Deprecation,
     Family,
     Model,
@@ -22,6 +32,7 @@ __all__ = [
     "REGIONS",
     "SCENARIOS",
     "Bill",
+    "Currency",
     "Deprecation",
     "Family",
     "Model",
@@ -33,10 +44,13 @@ __all__ = [
     "Scenario",
     "Usage",
     "ValidatedJob",
+    "amount_text",
     "bill_by_duration",
     "bill_by_usage",
+    "bill_of_unreadable",
     "choose_region",
     "describe",
+    "estimated_cost",
     "find_model",
     "validate_job",
     "validate_parameters",

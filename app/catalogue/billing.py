@@ -5,12 +5,17 @@ Upstream states what it bills for a task as a whole: `usage.duration` or `usage.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
+from functools import lru_cache
 
-from app.catalogue.model import RegionalPrice
+from app.catalogue.model import Currency, RegionalPrice
 
 _MS = Decimal("0.001")
+_AMOUNT_STEP = Decimal("0.00001")
 _MILLION = 1_000_000
+# Of a second of audio, for an estimate. DashScope documents 25 tokens a second for audio, and none for text.
+_INPUT_TOKENS_PER_S = 25
+_OUTPUT_TOKENS_PER_S = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +44,20 @@ class Bill:
     input_tokens: int | None = None
     output_tokens: int | None = None
     cost: Decimal = Decimal(0)
+    currency: Currency = "CNY"
+
+
+@lru_cache(maxsize=1024)  # new jobs all have the same cost
+def amount_text(cost: Decimal) -> str:
+    """A cost as responses show it: with five places, rounded half up."""
+    return f"{cost.quantize(_AMOUNT_STEP, ROUND_HALF_UP):f}"
 
 
 def bill_by_duration(price: RegionalPrice, file: Recognised) -> Bill:
     """The bill of a file without upstream's figures: its whole duration. Tokens cannot be derived from a duration."""
     if price.price_per_second is None:
-        return Bill()
-    return _bill_of_seconds(price.price_per_second, file.duration_ms * file.channels)
+        return Bill(currency=price.currency)
+    return _bill_of_seconds(price, file.duration_ms * file.channels)
 
 
 def bill_by_usage(price: RegionalPrice, usage: Usage, files: Sequence[Recognised]) -> list[Bill] | None:
@@ -57,7 +69,7 @@ def bill_by_usage(price: RegionalPrice, usage: Usage, files: Sequence[Recognised
     if price.price_per_second is not None:
         if usage.seconds is None or not _is_plausible(usage.seconds, files):
             return None
-        return [_bill_of_seconds(price.price_per_second, share) for share in _shares(usage.seconds * 1000, weights)]
+        return [_bill_of_seconds(price, share) for share in _shares(usage.seconds * 1000, weights)]
     if usage.input_tokens is None and usage.output_tokens is None:
         return None
     inputs = _shares(usage.input_tokens or 0, weights)
@@ -65,16 +77,34 @@ def bill_by_usage(price: RegionalPrice, usage: Usage, files: Sequence[Recognised
     return [_bill_of_tokens(price, *tokens) for tokens in zip(inputs, outputs, strict=True)]
 
 
-def _bill_of_seconds(price_per_second: Decimal, billed_ms: int) -> Bill:
+def bill_of_unreadable(price: RegionalPrice, usage: Usage) -> Bill | None:
+    """The bill of the only file of a task, whose result cannot be read, so that its duration is unknown.
+
+    None if upstream's figures are missing.
+    """
+    if price.price_per_second is not None:
+        return None if usage.seconds is None else _bill_of_seconds(price, usage.seconds * 1000)
+    bills = bill_by_usage(price, usage, [Recognised(0, 1)])
+    return bills[0] if bills else None
+
+
+def estimated_cost(price: RegionalPrice, seconds: int) -> Decimal:
+    """What `seconds` of speech on one channel cost, or cost about, where tokens are billed."""
+    if price.price_per_second is not None:
+        return price.price_per_second * seconds
+    return _bill_of_tokens(price, _INPUT_TOKENS_PER_S * seconds, _OUTPUT_TOKENS_PER_S * seconds).cost
+
+
+def _bill_of_seconds(price: RegionalPrice, billed_ms: int) -> Bill:
     seconds = billed_ms * _MS
-    return Bill(seconds=seconds, cost=price_per_second * seconds)
+    return Bill(seconds=seconds, cost=(price.price_per_second or Decimal(0)) * seconds, currency=price.currency)
 
 
 def _bill_of_tokens(price: RegionalPrice, input_tokens: int, output_tokens: int) -> Bill:
     of_input = (price.price_per_million_input_tokens or Decimal(0)) * input_tokens
     of_output = (price.price_per_million_output_tokens or Decimal(0)) * output_tokens
     cost = (of_input + of_output) / _MILLION
-    return Bill(input_tokens=input_tokens, output_tokens=output_tokens, cost=cost)
+    return Bill(input_tokens=input_tokens, output_tokens=output_tokens, cost=cost, currency=price.currency)
 
 
 def _is_plausible(seconds: int, files: Sequence[Recognised]) -> bool:

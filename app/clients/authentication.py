@@ -90,6 +90,29 @@ class Authenticator:
         log.warning("admin token refused", peer=peer)
         raise Unauthorized(f"This is not ADMIN_TOKEN; {HOW_TO}.")
 
+    async def client_or_admin(self, request: Request) -> CurrentClient | None:
+        """The client of the token, or None for ADMIN_TOKEN.
+
+        Raises Unauthorized or RateLimited, and TooManyWrongTokens as `require_admin`, but not for a client.
+        """
+        token = bearer_token(request)
+        if await self._clients(hash_token(token)):
+            return await self.current_client(request)
+        if self._admin_token is not None:
+            self._check_admin_token(request, token)
+            return None
+        raise Unauthorized(f"This token is unknown or revoked; {HOW_TO}.")
+
+    def _check_admin_token(self, request: Request, token: bytes) -> None:
+        """Raises TooManyWrongTokens or Unauthorized."""
+        peer = request.client.host if request.client else ""
+        # Before the comparison: otherwise the pause would not stop a guess that is right.
+        self.wrong_tokens.check(peer)
+        if not self._is_admin(token):
+            self.wrong_tokens.count(peer)
+            log.warning("admin token refused", peer=peer)
+            raise Unauthorized(f"This token is unknown, revoked, or not ADMIN_TOKEN; {HOW_TO}.")
+
     async def _find_client(self, request: Request) -> CurrentClient:
         client = await self._clients(hash_token(bearer_token(request)))
         if client is None:
@@ -151,6 +174,20 @@ class AuthenticatedRoute(StrictRoute):
 
 class AuthenticatedRequestRoute(AuthenticatedRoute, RequestRoute):
     """A RequestRoute for clients. Its endpoint calls `authenticated_client`."""
+
+
+class ClientOrAdminRoute(StrictRoute):
+    """For clients, and for ADMIN_TOKEN, with which `request.state.client` is None."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        schemes = [Depends(client_scheme), Depends(admin_scheme)]
+        options["dependencies"] = [*schemes, *(options.get("dependencies") or ())]
+        super().__init__(path, endpoint, **options)
+
+    async def authorize(self, request: Request) -> None:
+        authenticator: Authenticator = request.app.state.authenticator
+        request.state.client = await authenticator.client_or_admin(request)
+        await super().authorize(request)
 
 
 class AdminRoute(StrictRoute):

@@ -1,9 +1,10 @@
-"""The clients table. It holds the hash of each token; the token itself is shown once and never stored."""
+"""The tables of clients and their budgets. Tokens are shown once and never stored, only their hashes."""
 
 from datetime import datetime
+from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import Index, LargeBinary, Text, func, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, Numeric, Text, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base
@@ -24,3 +25,26 @@ class Client(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     revoked_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
+
+
+class ClientBudget(Base):
+    """What a client may spend in each day or month of UTC. `app.queue.spending` checks it.
+
+    The row is also the lock under which jobs of the client are accepted. `counted` is the cost of the usage from
+    `counted_from` until `counted_until`, so that a check adds up only what came later.
+    """
+
+    __tablename__ = "client_budgets"
+    __table_args__ = (
+        CheckConstraint("amount >= 0", name="amount"),
+        CheckConstraint("period IN ('day', 'month')", name="period"),
+    )
+
+    client_id: Mapped[UUID] = mapped_column(ForeignKey("clients.id"), primary_key=True)
+    # Without a scale: it is shown with the places that it was set with.
+    amount: Mapped[Decimal] = mapped_column(Numeric)
+    currency: Mapped[str] = mapped_column(Text)
+    period: Mapped[str] = mapped_column(Text)
+    counted_from: Mapped[datetime | None]
+    counted_until: Mapped[datetime | None]
+    counted: Mapped[Decimal] = mapped_column(Numeric, default=Decimal(0), server_default="0")

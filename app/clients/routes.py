@@ -1,4 +1,4 @@
-"""`/v1/clients`: creates and lists clients. Requires ADMIN_TOKEN. `app.jobs.client_revocation` revokes them."""
+"""`/v1/clients`: makes, lists and changes clients. Requires ADMIN_TOKEN. `app.jobs.client_revocation` revokes them."""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -12,8 +12,9 @@ from app.api.dependencies import SessionsDep, SettingsDep
 from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, Page, decode_cursor, paginate
 from app.api.problems import responses
 from app.api.request_body import RequestBody
-from app.clients import service
+from app.clients import budgets, models, service
 from app.clients.authentication import AdminRoute
+from app.clients.schemas import BudgetBody
 from app.clients.service import NAME_PATTERN
 from app.clients.tokens import cursor_key, hash_token
 from app.db import transaction
@@ -34,6 +35,7 @@ _EXAMPLE: dict[str, JsonValue] = {
     "created_at": "2026-11-23T08:00:00.120000Z",
     "last_used_at": None,
     "revoked_at": None,
+    "budget": {"amount": "100.00", "currency": "CNY", "period": "month"},
 }
 
 _CREATED: dict[str, Any] = {
@@ -49,18 +51,41 @@ class NewClient(RequestBody):
     name: str = Field(
         description="Unique among the active clients.", json_schema_extra={"pattern": f"^{NAME_PATTERN}$"}
     )
+    budget: BudgetBody | None = Field(None, description="What the client may spend; null: as much as it likes.")
+
+
+class ClientChange(RequestBody):
+    """What is to be changed. Fields that are absent stay as they are."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"budget": {"amount": "100.00", "currency": "CNY", "period": "month"}}]}
+    )
+
+    budget: BudgetBody | None = Field(None, description="The new budget; null removes it.")
 
 
 class Client(BaseModel):
     """A tenant of the gateway. A client sees only its own jobs, transcripts and deliveries."""
 
-    model_config = ConfigDict(from_attributes=True, json_schema_extra={"examples": [_EXAMPLE]})
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
     id: UUID
     name: str
     created_at: datetime
     last_used_at: datetime | None = Field(description="Recorded once per minute.")
     revoked_at: datetime | None
+    budget: BudgetBody | None = Field(description="What the client may spend; null: as much as it likes.")
+
+    @classmethod
+    def of(cls, client: models.Client, budget: budgets.Budget | None) -> "Client":
+        return cls(
+            id=client.id,
+            name=client.name,
+            created_at=client.created_at,
+            last_used_at=client.last_used_at,
+            revoked_at=client.revoked_at,
+            budget=BudgetBody.of(budget) if budget else None,
+        )
 
 
 class CreatedClient(Client):
@@ -73,9 +98,12 @@ class CreatedClient(Client):
 async def create_client(new: NewClient, sessions: SessionsDep, response: Response) -> CreatedClient:
     async with transaction(sessions) as session:
         client, token = await service.create_client(session, new.name)
+        budget = new.budget.value if new.budget else None
+        if budget:
+            await budgets.set_budget(session, client.id, budget)
     log.warning("client created", created=str(client.id), name=client.name)
     response.headers.update({"Location": f"/v1/clients/{client.id}", "Cache-Control": "no-store"})
-    return CreatedClient(**Client.model_validate(client).model_dump(), token=token)
+    return CreatedClient(**Client.of(client, budget).model_dump(), token=token)
 
 
 @router.get("", summary="List clients, newest first")
@@ -88,12 +116,31 @@ async def list_clients(
     before = decode_cursor(cursor, tuple[Literal["clients"], UUID], key)[1] if cursor is not None else None
     async with transaction(sessions) as session:
         rows = await service.list_clients(session, limit=limit + 1, before=before)
+        found = await budgets.find_budgets(session, [row.id for row in rows])
     clients, next_cursor = paginate(rows, limit, lambda row: ("clients", row.id), key)
-    return Page(items=[Client.model_validate(client) for client in clients], next_cursor=next_cursor)
+    return Page(items=[Client.of(client, found.get(client.id)) for client in clients], next_cursor=next_cursor)
 
 
 @router.get("/{client_id}", summary="Get a client", responses=responses(NotFound))
 async def get_client(client_id: UUID, sessions: SessionsDep) -> Client:
     """Includes revoked clients."""
     async with transaction(sessions) as session:
-        return Client.model_validate(await service.get_client(session, client_id))
+        client = await service.get_client(session, client_id)
+        found = await budgets.find_budgets(session, [client_id])
+    return Client.of(client, found.get(client_id))
+
+
+@router.patch("/{client_id}", summary="Change a client", responses=responses(NotFound))
+async def change_client(client_id: UUID, change: ClientChange, sessions: SessionsDep) -> Client:
+    """Sets or removes the budget, from the next job on. Jobs that are accepted already stay accepted.
+
+    What the client has spent in the present day or month counts, also from before it had a budget.
+    """
+    async with transaction(sessions) as session:
+        client = await service.get_client(session, client_id)
+        if "budget" in change.model_fields_set:
+            budget = change.budget.value if change.budget else None
+            await budgets.set_budget(session, client_id, budget)
+            log.warning("budget of a client changed", client=client.name, budget=str(budget) if budget else None)
+        found = await budgets.find_budgets(session, [client_id])
+    return Client.of(client, found.get(client_id))

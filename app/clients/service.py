@@ -12,7 +12,7 @@ from sqlalchemy import ARRAY, ColumnElement, LargeBinary, Uuid, any_, bindparam,
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.clients.models import Client
+from app.clients.models import Client, ClientBudget
 from app.clients.tokens import cursor_key, hash_token, new_token
 from app.db import CompiledQuery, RawConnection
 from app.errors import ClientExists, Conflict, Fault, InvalidRequest, NotFound
@@ -30,6 +30,7 @@ class CurrentClient:
     id: UUID
     name: str
     cursor_key: bytes = field(repr=False)
+    has_budget: bool = False
 
 
 async def create_client(session: AsyncSession, name: str) -> tuple[Client, str]:
@@ -62,6 +63,14 @@ async def get_client(session: AsyncSession, client_id: UUID) -> Client:
     client = await session.get(Client, client_id)
     if client is None:
         raise NotFound("There is no client with this id.")
+    return client
+
+
+async def find_active(session: AsyncSession, name: str) -> Client:
+    """The active client with this name. Raises NotFound."""
+    client: Client | None = await session.scalar(select(Client).where(Client.name == name, Client.revoked_at.is_(None)))
+    if client is None:
+        raise NotFound(f"There is no active client named {name}.")
     return client
 
 
@@ -156,7 +165,7 @@ async def find_clients(connection: RawConnection, digests: Collection[bytes]) ->
 def _client(row: Record | None, digest: bytes) -> CurrentClient | None:
     if row is None or not hmac.compare_digest(row["token_sha256"], digest):
         return None
-    return CurrentClient(row["id"], row["name"], cursor_key(digest))
+    return CurrentClient(row["id"], row["name"], cursor_key(digest), row["has_budget"])
 
 
 async def _revoke(session: AsyncSession, condition: ColumnElement[bool], detail: str) -> Client:
@@ -168,10 +177,11 @@ async def _revoke(session: AsyncSession, condition: ColumnElement[bool], detail:
 
 
 _unrecorded = or_(Client.last_used_at.is_(None), Client.last_used_at < func.now() - _USE_RECORDED_EVERY)
+_has_budget = select(ClientBudget.client_id).where(ClientBudget.client_id == Client.id).exists()
 _FIND = CompiledQuery(
-    select(Client.id, Client.name, Client.token_sha256, _unrecorded.label("unrecorded")).where(
-        Client.token_sha256 == any_(bindparam("digests", type_=ARRAY(LargeBinary))), Client.revoked_at.is_(None)
-    ),
+    select(
+        Client.id, Client.name, Client.token_sha256, _unrecorded.label("unrecorded"), _has_budget.label("has_budget")
+    ).where(Client.token_sha256 == any_(bindparam("digests", type_=ARRAY(LargeBinary))), Client.revoked_at.is_(None)),
     # Runs before the statements of a request: together they must end before the timeouts of proxies.
     timeout_s=5,
 )

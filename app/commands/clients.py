@@ -1,4 +1,4 @@
-"""`clients`: the tokens of clients."""
+"""`clients`: the tokens and budgets of clients."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -13,34 +13,84 @@ from app.settings import load_settings
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
+    from app.clients.budgets import Budget
     from app.db import Sessions
 
 T = TypeVar("T")
 
-commands = typer.Typer(help="Create, list and revoke the tokens of clients.", no_args_is_help=True)
+commands = typer.Typer(help="Create, list, limit and revoke clients and their tokens.", no_args_is_help=True)
+
+_BUDGET = "What the client may spend: amount, currency (CNY or USD), and day or month (in UTC), such as 100 CNY month."
 
 
 @commands.command("create")
-def create_client(name: Annotated[str, typer.Argument(help="Letters, digits, dots, underscores, hyphens.")]) -> None:
+def create_client(
+    name: Annotated[str, typer.Argument(help="Letters, digits, dots, underscores, hyphens.")],
+    *,
+    budget: Annotated[tuple[str, str, str] | None, typer.Option(help=_BUDGET, metavar="AMOUNT CURRENCY PERIOD")] = None,
+) -> None:
     """Create a client and print its token, which is shown only once."""
-    from app.clients import service
+    from app.clients import budgets, service
 
-    client, token = _with_database(lambda session: service.create_client(session, name))
+    given = _budget(budget)
+
+    async def create(session: "AsyncSession") -> tuple[Any, str]:
+        client, token = await service.create_client(session, name)
+        if given:
+            await budgets.set_budget(session, client.id, given)
+        return client, token
+
+    client, token = _with_database(create)
     print(f"The token of the client {client.name}, shown only once: {token}")
 
 
 @commands.command("list")
 def list_clients() -> None:
     """List all clients including revoked ones, newest first."""
-    from app.clients import service
+    from app.clients import budgets, service
 
-    rows = [("NAME", "CREATED", "LAST USED", "REVOKED")]
+    async def read(session: "AsyncSession") -> tuple[Any, dict[Any, "Budget"]]:
+        clients = await service.list_clients(session)
+        return clients, await budgets.find_budgets(session, [client.id for client in clients])
+
+    clients, found = _with_database(read)
+    rows = [("NAME", "CREATED", "LAST USED", "REVOKED", "BUDGET")]
     rows += [
-        (client.name, _minute(client.created_at), _minute(client.last_used_at), _minute(client.revoked_at))
-        for client in _with_database(service.list_clients)
+        (
+            client.name,
+            _minute(client.created_at),
+            _minute(client.last_used_at),
+            _minute(client.revoked_at),
+            str(found.get(client.id, "-")),
+        )
+        for client in clients
     ]
     for row in rows:
-        print(f"{row[0]:<32}  {row[1]:<16}  {row[2]:<16}  {row[3]}")
+        print(f"{row[0]:<32}  {row[1]:<16}  {row[2]:<16}  {row[3]:<16}  {row[4]}")
+
+
+@commands.command("budget")
+def set_client_budget(
+    name: Annotated[str, typer.Argument(help="An active client.")],
+    budget: Annotated[
+        tuple[str, str, str] | None, typer.Argument(help=_BUDGET, metavar="AMOUNT CURRENCY PERIOD")
+    ] = None,
+    *,
+    none: Annotated[bool, typer.Option("--none", help="Remove the budget.")] = False,
+) -> None:
+    """Set or remove the budget of a client, from its next job on. Accepted jobs run to their end."""
+    from app.clients import budgets, service
+
+    if (budget is None) is not none:
+        raise typer.BadParameter("needs either AMOUNT CURRENCY PERIOD, such as 100 CNY month, or --none")
+    given = _budget(budget)
+
+    async def change(session: "AsyncSession") -> None:
+        client = await service.find_active(session, name)
+        await budgets.set_budget(session, client.id, given)
+
+    _with_database(change)
+    print(f"The budget of the client {name} is {given}." if given else f"The client {name} has no budget.")
 
 
 @commands.command("revoke")
@@ -78,6 +128,15 @@ def revoke_client(
         print(f"Hot-word lists deleted: {deleted}.")
     if name == service.DEFAULT_CLIENT:
         print("The next start of `serve` generates a new token, or needs a new API_TOKEN if that is set.")
+
+
+def _budget(words: tuple[str, str, str] | None) -> "Budget | None":
+    from app.clients.budgets import parse_budget
+
+    try:
+        return parse_budget(*words) if words else None
+    except ValueError as error:
+        raise typer.BadParameter(f"The budget {error}.") from None
 
 
 def _minute(at: datetime | None) -> str:

@@ -43,6 +43,7 @@ _CODES: Mapping[type[errors.GatewayError], tuple[int, str, str | None]] = {
     errors.RateLimited: (429, "Throttling.RateQuota", None),
     errors.VocabularyLimit: (400, "Throttling.AllocationQuota", "Free allocated quota exceeded."),
     errors.VocabularyUpdatedRecently: (429, "Throttling", None),
+    errors.BudgetExceeded: (429, "Throttling.AllocationQuota", None),
     errors.TooManyWaitingFiles: (429, "Throttling.AllocationQuota", None),
     errors.ServiceUnavailable: (503, "ServiceUnavailable", None),
     MalformedBody: (400, "InvalidParameter", None),

@@ -38,7 +38,7 @@ async def submit(request: Request) -> Response:
     services = job_services(request)
     read = partial(new_job, client=client_of(request), region=region_of(request), served=services.served)
     new = await parse_body(await request.body(), read)
-    created = await services.create_job(await bind_accounts(services.sessions, new))
+    created = await services.create(await bind_accounts(services.sessions, new))
     services.wakeup.notify()
     return respond(request, {"output": {"task_status": "PENDING", "task_id": str(created.snapshot.job.id)}})
 

@@ -43,6 +43,7 @@ def new_job(body: bytes, *, client: CurrentClient, region: Region, served: Seque
     return NewJob(
         client_id=client.id,
         client_name=client.name,
+        has_budget=client.has_budget,
         validated=ValidatedJob(model, choose_region(model, region, served), parameters),
         requested_region=region,
         urls=urls,

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import NamedTuple
 from uuid import UUID
@@ -10,7 +11,7 @@ from app.batching import Batcher
 from app.db import RawConnection, Sessions, raw_connection
 from app.errors import NotFound
 from app.identifiers import UUID_MAX
-from app.queue.creation import CreatedJob, NewJob, create_jobs
+from app.queue.creation import CreatedJob, NewJob, create_jobs, create_jobs_within_budgets
 from app.queue.job_json import JobSnapshot, JobVersion, job_bytes
 from app.queue.queries import (
     JobFilters,
@@ -36,6 +37,7 @@ PAGE_BYTES = 8 * 1024 * 1024
 READ_BYTES = 2 * PAGE_BYTES
 
 JobCreator = Batcher[RawConnection, NewJob, CreatedJob]
+BudgetedJobCreator = Batcher[Sessions, NewJob, CreatedJob]
 JobFinder = Batcher[RawConnection, tuple[UUID, UUID], JobSnapshot]
 
 
@@ -44,6 +46,19 @@ def job_creator(sessions: Sessions, *, waiting_limit: int | None = None) -> JobC
     return Batcher(
         partial(raw_connection, sessions),
         partial(create_jobs, waiting_limit=waiting_limit),
+        at_once=BATCHES_AT_ONCE,
+        most=FILES_PER_BATCH,
+        weight=lambda new: len(new.urls),
+    )
+
+
+def budgeted_job_creator(
+    sessions: Sessions, *, assumed_s: int, waiting_limit: int | None = None
+) -> BudgetedJobCreator:  # fmt: skip
+    """As `job_creator`, for clients with a budget. A batch is one transaction. Calls also raise BudgetExceeded."""
+    return Batcher(
+        lambda: nullcontext(sessions),
+        partial(create_jobs_within_budgets, assumed_s=assumed_s, waiting_limit=waiting_limit),
         at_once=BATCHES_AT_ONCE,
         most=FILES_PER_BATCH,
         weight=lambda new: len(new.urls),

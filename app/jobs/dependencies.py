@@ -9,7 +9,7 @@ from fastapi import Header, Query, Request
 
 from app.api.parameters import DIGITS
 from app.db import Sessions
-from app.jobs.batched_calls import JobListCache, job_creator, job_finder
+from app.jobs.batched_calls import JobListCache, budgeted_job_creator, job_creator, job_finder
 from app.jobs.long_poll import JobWaiters
 from app.jobs.retry_after import RetryAfterEstimator
 from app.jobs.wait_limits import WaitLimits
@@ -56,7 +56,11 @@ class JobServices:
         self.served = tuple(settings.served_regions)
         self.webhook_networks = settings.webhook_allowed_networks
         self.waiting_limit = settings.client_waiting_files
-        self.create_job = job_creator(sessions, waiting_limit=self.waiting_limit)
+        self.budget_assumed_s = settings.budget_assumed_seconds
+        self._create_job = job_creator(sessions, waiting_limit=self.waiting_limit)
+        self._create_budgeted_job = budgeted_job_creator(
+            sessions, waiting_limit=self.waiting_limit, assumed_s=self.budget_assumed_s
+        )
         self.find_job = job_finder(sessions)
         self.job_lists = JobListCache(sessions)
         self.waiters = waiters or JobWaiters(sessions)
@@ -65,10 +69,12 @@ class JobServices:
         self.estimator = RetryAfterEstimator(sessions)
 
     async def create(self, new: NewJob) -> CreatedJob:
-        """The durable job. Raises the errors of `create_jobs`, or DatabaseUnavailable."""
+        """The durable job. Raises the errors of `create_jobs_within_budgets`, or DatabaseUnavailable."""
         if new.reuse:
-            return await create_reusing_job(self.sessions, new, waiting_limit=self.waiting_limit)
-        return await self.create_job(new)
+            return await create_reusing_job(
+                self.sessions, new, waiting_limit=self.waiting_limit, assumed_s=self.budget_assumed_s
+            )
+        return await (self._create_budgeted_job(new) if new.has_budget else self._create_job(new))
 
     async def retry_after(self, snapshot: JobSnapshot) -> dict[str, str]:
         """The header of a job that is not final. Costs a statement every 10 s at most."""

@@ -25,6 +25,8 @@ from app.clients.authentication import AuthenticatedRequestRoute, AuthenticatedR
 from app.clients.service import CurrentClient
 from app.db import transaction
 from app.errors import (
+    BudgetCurrencyMismatch,
+    BudgetExceeded,
     DatabaseUnavailable,
     Fault,
     IdempotencyKeyReused,
@@ -121,6 +123,8 @@ FileIndex = Annotated[int, msgspec.Meta(ge=0, lt=MAX_FILES)]
             VocabularyModelMismatch,
             IdempotencyKeyReused,
             TooManyWaitingFiles,
+            BudgetExceeded,
+            BudgetCurrencyMismatch,
         ),
     },
 )
@@ -288,7 +292,7 @@ async def cancel_job(request: Request, job_id: UUID, client: ClientDep) -> Respo
     response_model=Job,
     responses={
         202: {"description": "The files are queued again, and that is stored.", "headers": _RETRY_AFTER},
-        **responses(NotFound, NothingToRetry, TooManyWaitingFiles),
+        **responses(NotFound, NothingToRetry, TooManyWaitingFiles, BudgetExceeded, BudgetCurrencyMismatch),
     },
 )
 async def retry_job(request: Request, job_id: UUID, client: ClientDep) -> Response:
@@ -301,7 +305,13 @@ async def retry_job(request: Request, job_id: UUID, client: ClientDep) -> Respon
     """
     services = job_services(request)
     async with transaction(services.sessions) as session:
-        snapshot = await commands.retry_job(session, client.id, job_id, waiting_limit=services.waiting_limit)
+        snapshot = await commands.retry_job(
+            session,
+            client.id,
+            job_id,
+            waiting_limit=services.waiting_limit,
+            budget_assumed_s=services.budget_assumed_s if client.has_budget else None,
+        )
     services.wakeup.notify()
     return _json(job_bytes(snapshot), await services.retry_after(snapshot), status_code=202)
 
@@ -336,6 +346,7 @@ def _read_new_job(
         values.body,
         client_id=client.id,
         client_name=client.name,
+        has_budget=client.has_budget,
         idempotency_key=values.header.idempotency_key,
         served=services.served,
         webhook_networks=services.webhook_networks,

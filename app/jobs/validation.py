@@ -61,6 +61,7 @@ def validate_new_job(
     idempotency_key: str | None,
     served: Sequence[RegionName],
     client_name: str | None = None,
+    has_budget: bool = False,
     webhook_networks: Networks = (),
 ) -> NewJob:
     """Raises UnknownModel, ModelNotInRegion, RegionNotServed or InvalidRequest, each with all faults of the request."""
@@ -81,6 +82,7 @@ def validate_new_job(
         idempotency_key=idempotency_key,
         request_sha256=_fingerprint(request, validated, urls, webhook_url) if idempotency_key else None,
         client_name=client_name,
+        has_budget=has_budget,
         reuse=request.reuse,
     )
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from starlette.types import Scope
 
 from app.api.problems import ErrorFormat, problem_type
-from app.errors import Fault, GatewayError, InvalidRequest
+from app.errors import BudgetExceeded, Fault, GatewayError, InvalidRequest
 from app.queue.codes import FileErrorCode
 from app.queue.job_json import JobFile
 
@@ -54,7 +54,9 @@ class TranscriptionErrorDetail(BaseModel):
     """An error in OpenAI's form."""
 
     message: str
-    type: str = Field(description="`invalid_request_error`, `rate_limit_error` or `server_error`.")
+    type: str = Field(
+        description="`invalid_request_error`, `rate_limit_error`, `insufficient_quota` or `server_error`."
+    )
     param: str | None = Field(description="The field of the form that is wrong.")
     code: str = Field(description="A code of this API, or the code of the file's error.")
 
@@ -96,7 +98,15 @@ def file_failure(file: JobFile, param: str) -> TranscriptionRefused:
 
 
 def error_body(status: int, code: str, message: str, param: str | None = None) -> dict[str, Any]:
-    kind = "server_error" if status >= 500 else "rate_limit_error" if status == 429 else "invalid_request_error"
+    kind = (
+        "insufficient_quota"
+        if code == BudgetExceeded.code
+        else "server_error"
+        if status >= 500
+        else "rate_limit_error"
+        if status == 429
+        else "invalid_request_error"
+    )
     # A message may repeat lone surrogates of the request, which have no UTF-8.
     readable = message.encode("utf-8", "replace").decode()
     return {"error": {"message": readable, "type": kind, "param": param, "code": code}}

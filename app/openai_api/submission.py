@@ -107,12 +107,13 @@ class Submitter:
             JobRequest.model_validate(body),
             client_id=self._client.id,
             client_name=self._client.name,
+            has_budget=self._client.has_budget,
             idempotency_key=_key(digest),
             served=self._services.served,
         )
         # Not the hash of the job's request: each upload of the same file has another URL.
         new = await bind_accounts(self._sessions, replace(new, request_sha256=digest))
-        created = await self._services.create_job(new)
+        created = await self._services.create(new)
         if not created.replayed:
             self._services.wakeup.notify()
         return Submission(request, created.snapshot, joined=created.replayed)

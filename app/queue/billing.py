@@ -1,9 +1,10 @@
-"""Divides the bill of a task over its files when the last of them has its result."""
+"""Divides the bill of a task over its files when the last of them has its result, and records it as usage."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import text
@@ -51,7 +52,7 @@ async def settle(session: AsyncSession, task_id: UUID, bill: TaskBill) -> Settle
 
 
 async def write_bills(session: AsyncSession, settlement: Settlement) -> None:
-    """One statement, none if no bill changed.
+    """Change the bills of files, and add the differences to the usage. One statement, none if no bill changed.
 
     Lock the jobs first, with `apply_changes`: a job of the task may be final, and may be deleted at the same time.
     """
@@ -61,14 +62,30 @@ async def write_bills(session: AsyncSession, settlement: Settlement) -> None:
         await session.execute(_WRITE, {**keys, **columns})
 
 
-def bill_columns(bills: Sequence[Bill | None]) -> dict[str, list[Decimal | int | None]]:
+def bill_columns(bills: Sequence[Bill | None]) -> dict[str, list[Any]]:
     """The parameters of a statement for the columns of `files`."""
     return {
         "billed_s": [bill.seconds if bill else None for bill in bills],
         "input_tokens": [bill.input_tokens if bill else None for bill in bills],
         "output_tokens": [bill.output_tokens if bill else None for bill in bills],
         "costs": [bill.cost if bill else None for bill in bills],
+        "currencies": [bill.currency if bill else None for bill in bills],
     }
+
+
+# Adds rows to the usage, from `billed`: a row of a CTE for each file, with the columns of `usage` that are named here.
+RECORD_USAGE = """
+    INSERT INTO usage (at, client_id, client, job_id, file_index, model, region, account, metadata, files, audio_ms,
+                       billed_s, input_tokens, output_tokens, cost, currency)
+    SELECT now(), billed.client_id, clients.name, billed.job_id, billed.number, billed.model, billed.region,
+        tasks.account, jobs.metadata, billed.files, billed.audio_ms, coalesce(billed.billed_s, 0),
+        coalesce(billed.input_tokens, 0), coalesce(billed.output_tokens, 0), coalesce(billed.cost, 0),
+        coalesce(billed.currency, 'CNY')
+    FROM billed
+    JOIN jobs ON jobs.id = billed.job_id
+    JOIN clients ON clients.id = billed.client_id
+    LEFT JOIN tasks ON tasks.id = billed.task_id
+"""
 
 
 _FILES = text("""
@@ -79,12 +96,23 @@ _FILES = text("""
     ORDER BY files.job_id, files.index
 """)
 
-_WRITE = text("""
-    UPDATE files SET billed_s = new.billed_s, input_tokens = new.input_tokens, output_tokens = new.output_tokens,
-        cost = new.cost
-    FROM unnest(
-        CAST(:job_ids AS uuid[]), CAST(:indexes AS int[]), CAST(:billed_s AS numeric[]), CAST(:input_tokens AS int[]),
-        CAST(:output_tokens AS int[]), CAST(:costs AS numeric[])
-    ) AS new (job_id, index, billed_s, input_tokens, output_tokens, cost)
-    WHERE files.job_id = new.job_id AND files.index = new.index
-""")
+_WRITE = text(f"""
+    WITH billed AS (
+        UPDATE files SET billed_s = new.billed_s, input_tokens = new.input_tokens, output_tokens = new.output_tokens,
+            cost = new.cost
+        FROM unnest(
+            CAST(:job_ids AS uuid[]), CAST(:indexes AS int[]), CAST(:billed_s AS numeric[]),
+            CAST(:input_tokens AS int[]), CAST(:output_tokens AS int[]), CAST(:costs AS numeric[]),
+            CAST(:currencies AS text[])
+        ) AS new (job_id, index, billed_s, input_tokens, output_tokens, cost, currency)
+        JOIN files AS before ON before.job_id = new.job_id AND before.index = new.index
+        WHERE files.job_id = new.job_id AND files.index = new.index
+        RETURNING files.job_id, files.index AS number, files.client_id, files.task_id, files.model, files.region,
+            0 AS files, 0 AS audio_ms, new.currency,
+            new.billed_s - coalesce(before.billed_s, 0) AS billed_s,
+            new.input_tokens - coalesce(before.input_tokens, 0) AS input_tokens,
+            new.output_tokens - coalesce(before.output_tokens, 0) AS output_tokens,
+            new.cost - coalesce(before.cost, 0) AS cost
+    )
+    {RECORD_USAGE}
+""")  # noqa: S608 - constants

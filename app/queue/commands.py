@@ -7,9 +7,10 @@ each other.
 
 from datetime import timedelta
 from math import inf
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db import Sessions, raw_connection_of, transaction
@@ -19,6 +20,7 @@ from app.queue.creation import quota_exceeded, remaining_quota
 from app.queue.job_json import JobSnapshot
 from app.queue.observation import files_canceled, job_retried
 from app.queue.queries import find_by_keys, find_job, job_not_found
+from app.queue.spending import lock_allowances
 from app.webhooks.outbox import supersede
 
 
@@ -58,14 +60,20 @@ async def cancel_open_files(session: AsyncSession, client_id: UUID, job_id: UUID
 
 
 async def retry_job(
-    session: AsyncSession, client_id: UUID, job_id: UUID, *, waiting_limit: int | None = None
+    session: AsyncSession,
+    client_id: UUID,
+    job_id: UUID,
+    *,
+    waiting_limit: int | None = None,
+    budget_assumed_s: int | None = None,
 ) -> JobSnapshot:
     """Queue the failed and canceled files again. Their `attempts` stay. Webhooks of the job's former end are dropped.
 
-    Raises NotFound, NothingToRetry if no file is failed or canceled, or TooManyWaitingFiles. Roll back after an error.
+    `budget_assumed_s` is given for a client with a budget: see `lock_allowances`. Raises NotFound, NothingToRetry if no
+    file is failed or canceled, TooManyWaitingFiles, BudgetExceeded or BudgetCurrencyMismatch. Roll back after an error.
     """
     own = {"job_id": job_id, "client_id": client_id}
-    await _lock(session, own)
+    job = await _lock(session, own)
     quota: float = inf
     if waiting_limit:
         connection = await raw_connection_of(session)
@@ -79,6 +87,10 @@ async def retry_job(
         raise NothingToRetry("No file of the job is failed or canceled.")
     if waiting_limit and change.counts.queued > quota:
         raise quota_exceeded(0, waiting_limit)
+    if budget_assumed_s is not None:
+        allowances = await lock_allowances(session, [client_id], assumed_s=budget_assumed_s)
+        for allowance in allowances.values():
+            allowance.admit(job.model, job.region, change.counts.queued)
     await apply_changes(session, {job_id: change})
     await supersede(session, job_id)
     job_retried(session, job_id=job_id, files=change.counts.queued)
@@ -91,7 +103,7 @@ async def delete_job(session: AsyncSession, client_id: UUID, job_id: UUID) -> No
     Its task rows stay: the reconciler must know which upstream tasks are the gateway's, as long as upstream lists them.
     """
     own = {"job_id": job_id, "client_id": client_id}
-    if not await _lock(session, own):
+    if (await _lock(session, own)).finished_at is None:
         raise JobNotFinal("The job is not final yet; cancel it first, or wait.")
     await session.execute(_DELETE, own)
 
@@ -107,15 +119,15 @@ async def find_repeated(session: AsyncSession, client_id: UUID, key: str, max_ag
     return next((snapshot for snapshot, _ in found.values()), None)
 
 
-async def _lock(session: AsyncSession, own: dict[str, UUID]) -> bool:
-    """Lock the job until the transaction ends. Returns whether it is final. Raises NotFound."""
+async def _lock(session: AsyncSession, own: dict[str, UUID]) -> Row[Any]:
+    """Lock the job until the transaction ends. Raises NotFound."""
     found = (await session.execute(_LOCK_JOB, own)).one_or_none()
     if found is None:
         raise job_not_found(own["job_id"])
-    return found.finished_at is not None
+    return found
 
 
-_LOCK_JOB = text("SELECT finished_at FROM jobs WHERE id = :job_id AND client_id = :client_id FOR UPDATE")
+_LOCK_JOB = text("SELECT finished_at, model, region FROM jobs WHERE id = :job_id AND client_id = :client_id FOR UPDATE")
 
 _DELETE = text("DELETE FROM jobs WHERE id = :job_id AND client_id = :client_id")
 

@@ -1,8 +1,9 @@
-"""Creates jobs, within the client's quota of queued files and once per idempotency key. Runs no call to upstream."""
+"""Creates jobs, within the client's quota and budget and once per idempotency key. Runs no call to upstream."""
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +12,7 @@ import structlog
 from sqlalchemy import ARRAY, Text, bindparam, text
 
 from app.catalogue import MODELS, REGIONS, ValidatedJob
-from app.db import CompiledQuery, RawConnection
+from app.db import CompiledQuery, RawConnection, Sessions, after_commit, raw_connection_of, transaction
 from app.errors import Fault, GatewayError, IdempotencyKeyReused, InvalidRequest, TooManyWaitingFiles
 from app.identifiers import new_id
 from app.outages import as_outage
@@ -19,6 +20,7 @@ from app.queue.job_json import FILES_SHOWN, NEW_JOB_COLUMNS, JobFile, JobSnapsho
 from app.queue.lifecycle import group_key
 from app.queue.observation import job_created
 from app.queue.queries import find_by_keys
+from app.queue.spending import Allowance, lock_allowances
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,8 @@ class NewJob:
 
     `accounts`: for each URL the only account that may submit it, or an empty string; empty if there is none.
     `reuse`: files may be answered from stored transcripts, which `app.queue.reuse` does. `reusable_files`: how many
-    of the files it found; they do not count as queued.
+    of the files it found; they do not count as queued, and cost nothing.
+    `has_budget`: the client has a budget, which the job may exceed.
     `client_name` and `request_id` are for the log. The id is that of the request in whose context the object is made.
     `given_urls`: for each URL its form in the request if that form is shown later, or None; empty if there is none.
     """
@@ -44,6 +47,7 @@ class NewJob:
     client_name: str | None = None
     reuse: bool = False
     reusable_files: int = 0
+    has_budget: bool = False
     request_id: str | None = field(
         default_factory=lambda: structlog.contextvars.get_contextvars().get("request_id"), compare=False
     )
@@ -58,17 +62,45 @@ class CreatedJob:
     replayed: bool = False
 
 
+async def create_jobs_within_budgets(
+    sessions: Sessions, jobs: Sequence[NewJob], *, assumed_s: int, waiting_limit: int | None = None
+) -> list[CreatedJob | Exception]:
+    """As `create_jobs` in one transaction, also BudgetExceeded or BudgetCurrencyMismatch if it was not created.
+
+    The statements of `lock_allowances` and of `create_jobs`, and one more if a job has an idempotency key.
+    """
+    async with transaction(sessions) as session:
+        allowances = await lock_allowances(session, {new.client_id for new in jobs}, assumed_s=assumed_s)
+        connection = await raw_connection_of(session)
+        outcomes = await create_jobs(
+            connection, jobs, waiting_limit=waiting_limit, durable=False, allowances=allowances
+        )  # fmt: skip
+        for new, outcome in zip(jobs, outcomes, strict=True):
+            if isinstance(outcome, CreatedJob) and not outcome.replayed:
+                after_commit(session, partial(log_created, outcome.snapshot.job.id, new))
+        return outcomes
+
+
 async def create_jobs(
-    connection: RawConnection, jobs: Sequence[NewJob], *, waiting_limit: int | None = None, durable: bool = True
+    connection: RawConnection,
+    jobs: Sequence[NewJob],
+    *,
+    waiting_limit: int | None = None,
+    durable: bool = True,
+    allowances: Mapping[UUID, Allowance] | None = None,
 ) -> list[CreatedJob | Exception]:
     """One outcome per new job: IdempotencyKeyReused, TooManyWaitingFiles or InvalidRequest if it was not created.
 
+    `allowances`: what clients with a budget may spend. Replays need nothing of it, so they are looked up first.
     One statement for all jobs, one more if there are replays, and one more if there is a quota. Of equal requests at
     the same time one inserts its job; the others wait for that commit and are replays.
     `durable`: each statement commits by itself. Otherwise the caller calls `log_created` after its commit.
     """
-    outcomes: dict[int, CreatedJob | Exception] = {**await _refusals(connection, jobs, waiting_limit)}
-    outcomes |= await _replays(connection, {number: jobs[number] for number in outcomes})
+    outcomes = await _replays(connection, dict(enumerate(jobs))) if allowances else {}
+    new_jobs = {number: new for number, new in enumerate(jobs) if number not in outcomes}
+    refusals = await _refusals(connection, new_jobs, waiting_limit, allowances or {})
+    outcomes |= refusals
+    outcomes |= await _replays(connection, {number: jobs[number] for number in refusals})
     inserted = False
     while left := {number: new for number, new in enumerate(jobs) if number not in outcomes}:
         try:
@@ -84,7 +116,7 @@ async def create_jobs(
                 connection, {number: new for number, new in left.items() if number not in outcomes}
             )
         except Exception as error:
-            if not inserted:
+            if not (inserted and durable):
                 raise
             # The inserted jobs are durable: their callers must not be told to repeat the request.
             outcomes |= {number: as_outage(error) for number in left if number not in outcomes}
@@ -113,19 +145,33 @@ def quota_exceeded(files: int, limit: int) -> GatewayError:
 
 
 async def _refusals(
-    connection: RawConnection, jobs: Sequence[NewJob], waiting_limit: int | None
+    connection: RawConnection,
+    jobs: Mapping[int, NewJob],
+    waiting_limit: int | None,
+    allowances: Mapping[UUID, Allowance],
 ) -> dict[int, Exception]:
-    """The jobs that exceed their client's quota, counting the jobs before them in the batch."""
-    if waiting_limit is None:
-        return {}
-    quota = await remaining_quota(connection, {new.client_id for new in jobs}, waiting_limit)
+    """The jobs that exceed their client's quota or budget, counting the jobs before them in the batch."""
+    quota: dict[UUID, int] = {}
+    if waiting_limit is not None and jobs:
+        quota = await remaining_quota(connection, {new.client_id for new in jobs.values()}, waiting_limit)
     refusals: dict[int, Exception] = {}
-    for number, new in enumerate(jobs):
+    admitted: set[tuple[UUID, str]] = set()
+    for number, new in jobs.items() if quota or allowances else ():
+        if new.idempotency_key and (new.client_id, new.idempotency_key) in admitted:
+            continue  # will be a replay of a job of this batch
         files = len(new.urls) - new.reusable_files
-        if files <= quota[new.client_id]:
+        try:
+            if waiting_limit is not None and files > quota[new.client_id]:
+                raise quota_exceeded(files, waiting_limit)
+            if allowance := allowances.get(new.client_id):
+                allowance.admit(new.validated.model.id, new.validated.region, files)
+        except GatewayError as refusal:
+            refusals[number] = refusal
+            continue
+        if quota:
             quota[new.client_id] -= files
-        else:
-            refusals[number] = quota_exceeded(files, waiting_limit)
+        if new.idempotency_key:
+            admitted.add((new.client_id, new.idempotency_key))
     return refusals
 
 

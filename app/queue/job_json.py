@@ -8,15 +8,14 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import ROUND_HALF_UP, Decimal
-from functools import cache, lru_cache
+from functools import cache
 from typing import Annotated, Any, NamedTuple
 from uuid import UUID
 
 import msgspec
 from pydantic import ConfigDict, Field, JsonValue
 
-from app.catalogue import MODELS, RegionName
+from app.catalogue import MODELS, RegionName, amount_text
 from app.queue.codes import FileErrorCode, WaitingCode, WarningCode
 from app.queue.lifecycle import FileStatus, JobStatus
 from app.queue.row_reader import Column, Row, RowReader, json_object, sql_columns
@@ -35,16 +34,9 @@ WAITING_REASON = f"""
     THEN job_waiting_reason(jobs.id, jobs.region, jobs.model, {KEEPS_REGION}) END
 """
 
-_AMOUNT_STEP = Decimal("0.00001")
-
 
 def _decoded(name: str) -> Callable[[Row], Any]:
     return lambda row: msgspec.json.decode(row[name])
-
-
-@lru_cache(maxsize=1024)  # new jobs all have the same cost
-def _amount(cost: Decimal) -> str:
-    return f"{cost.quantize(_AMOUNT_STEP, ROUND_HALF_UP):f}"
 
 
 @cache
@@ -298,7 +290,7 @@ class JobSummary:
     audio_duration_ms: Annotated[int, Field(description="Sum over the files that succeeded.")]
     cost: Annotated[
         Cost,
-        Column("jobs.cost", lambda row: Cost(_amount(row["cost"]), currency(row["model"], row["region"]))),
+        Column("jobs.cost", lambda row: Cost(amount_text(row["cost"]), currency(row["model"], row["region"]))),
     ]
 
 

@@ -10,9 +10,9 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.catalogue import Bill, Recognised, bill_by_usage
+from app.catalogue import Bill, Recognised, bill_by_usage, bill_of_unreadable
 from app.dashscope.failures import Failure
-from app.queue.billing import Settlement, TaskBill, bill_columns, settle, write_bills
+from app.queue.billing import RECORD_USAGE, Settlement, TaskBill, bill_columns, settle, write_bills
 from app.queue.counters import JobChange, apply_changes
 from app.queue.job_json import currency
 from app.queue.leases import RELEASE_LEASE, LeaseLost
@@ -40,6 +40,11 @@ class Result:
     audio: Recognised | None = None
     bill: Bill | None = None
 
+    @property
+    def is_unreadable(self) -> bool:
+        """Upstream transcribed the file, and bills it, but its result cannot be read."""
+        return self.transcript is not None and self.status == "failed"
+
 
 async def lock_for_result(
     session: AsyncSession, task_id: UUID, token: UUID, *, status: str, usage_s: int | None
@@ -61,12 +66,12 @@ async def store_results(
     *,
     request_id: str | None = None,
 ) -> list[Result]:
-    """Store the new statuses and return the results that took effect.
+    """Store the new statuses, record the usage, and return the results that took effect.
 
     `request_id`: upstream's id of the query that reported the results.
     A file that was canceled meanwhile stays canceled. Needs `lock_for_result` in the same transaction. One statement
-    for the files, three for transcripts, and those of `apply_changes`. If other files of the task were stored before,
-    two more for the bills, which follow from the durations of all files.
+    for the files and the usage, three for transcripts, and those of `apply_changes`. If other files of the task were
+    stored before, two more for the bills, which follow from the durations of all files.
     """
     if not results:
         return []
@@ -146,6 +151,8 @@ def _observed(result: Result, model: str, region: str, request_id: str | None) -
 
 def _billed_by_usage(results: Sequence[Result], task_bill: TaskBill) -> Sequence[Result]:
     """All results of a task, with its bill divided over them."""
+    if task_bill.file_count == 1 and results[0].is_unreadable:
+        return [replace(results[0], bill=bill_of_unreadable(task_bill.price, task_bill.usage))]
     bills = bill_by_usage(task_bill.price, task_bill.usage, [result.audio for result in results if result.audio])
     if bills is None:
         return results
@@ -174,8 +181,8 @@ _LOCK = text("""
     WHERE id = :id AND lease_token = :token AND state = 'running'
 """)
 
-_SET_FILES = text("""
-    UPDATE files SET
+_SET_FILES = text(f"""
+    WITH stored AS (UPDATE files SET
         status = new.status,
         transcript_id = new.transcript_id,
         audio_duration_ms = new.audio_duration_ms,
@@ -196,14 +203,20 @@ _SET_FILES = text("""
         CAST(:job_ids AS uuid[]), CAST(:indexes AS int[]), CAST(:statuses AS text[]), CAST(:transcript_ids AS uuid[]),
         CAST(:durations AS bigint[]), CAST(:codes AS text[]), CAST(:messages AS text[]), CAST(:retryables AS bool[]),
         CAST(:upstream_codes AS text[]), CAST(:billed_s AS numeric[]), CAST(:input_tokens AS int[]),
-        CAST(:output_tokens AS int[]), CAST(:costs AS numeric[])
+        CAST(:output_tokens AS int[]), CAST(:costs AS numeric[]), CAST(:currencies AS text[])
     ) AS new (job_id, index, status, transcript_id, audio_duration_ms,
               error_code, error_message, error_retryable, error_upstream_code,
-              billed_s, input_tokens, output_tokens, cost)
+              billed_s, input_tokens, output_tokens, cost, currency)
     WHERE files.job_id = new.job_id AND files.index = new.index
       AND files.task_id = :id AND files.status = 'running'
-    RETURNING files.job_id, files.index AS number, files.model, files.region
-""")
+    RETURNING files.job_id, files.index AS number, files.client_id, files.task_id, files.model, files.region,
+        coalesce(files.audio_duration_ms, 0) AS audio_ms, files.billed_s, files.input_tokens, files.output_tokens,
+        files.cost, new.currency, 1 AS files, new.status = 'succeeded' OR new.transcript_id IS NOT NULL AS is_billed
+    ), billed AS (
+        SELECT * FROM stored WHERE is_billed
+    ), recorded AS ({RECORD_USAGE})
+    SELECT job_id, number, model, region FROM stored
+""")  # noqa: S608 - constants
 
 _COUNT_FAILURES = text("""
     UPDATE files SET result_failures = result_failures + 1

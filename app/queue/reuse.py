@@ -16,26 +16,35 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db import Sessions, after_commit, raw_connection_of, transaction
 from app.identifiers import standard_uuid
+from app.queue.billing import RECORD_USAGE
 from app.queue.counters import JobChange, apply_changes
 from app.queue.creation import CreatedJob, NewJob, create_jobs, log_created
+from app.queue.job_json import currency
 from app.queue.observation import files_reused
 from app.queue.queries import find_own_jobs
+from app.queue.spending import lock_allowances
 from app.transcripts.audio_keys import audio_key
 from app.transcripts.copies import TranscriptCopy, copy_transcripts
 from app.uploads.service import OWN_SCHEME, TEMPORARY_SCHEME, urls_of_equal_uploads
 
 
-async def create_reusing_job(sessions: Sessions, new: NewJob, *, waiting_limit: int | None = None) -> CreatedJob:
+async def create_reusing_job(
+    sessions: Sessions, new: NewJob, *, waiting_limit: int | None = None, assumed_s: int
+) -> CreatedJob:
     """The durable job. If all its files are reused it is final, and its event is stored with it.
 
-    Raises the errors of `create_jobs`, or DatabaseUnavailable. One transaction: the statements of `create_jobs`, one
-    to find transcripts, one more if files are uploads, and about ten if files are reused.
+    Raises the errors of `create_jobs_within_budgets`, or DatabaseUnavailable. One transaction: the statements of
+    `create_jobs`, one to find transcripts, one more if files are uploads, about ten if files are reused, and those of
+    `lock_allowances` if the client has a budget.
     """
     async with transaction(sessions) as session:
         found = await find_reusable(session, new)
+        allowances = await lock_allowances(session, [new.client_id], assumed_s=assumed_s) if new.has_budget else None
         connection = await raw_connection_of(session)
         counted = replace(new, reusable_files=len(found))
-        (outcome,) = await create_jobs(connection, [counted], waiting_limit=waiting_limit, durable=False)
+        (outcome,) = await create_jobs(
+            connection, [counted], waiting_limit=waiting_limit, durable=False, allowances=allowances
+        )
         if isinstance(outcome, Exception):
             raise outcome
         if outcome.replayed:
@@ -79,6 +88,7 @@ async def _reuse(session: AsyncSession, job_id: UUID, new: NewJob, found: Mappin
             "indexes": [copy.file_index for copy in copies],
             "transcript_ids": ids,
             "durations": [copy.audio_duration_ms for copy in copies],
+            "currency": currency(new.validated.model.id, new.validated.region),
         },
     )
     change = JobChange(audio_duration_ms=sum(copy.audio_duration_ms for copy in copies))
@@ -116,10 +126,16 @@ FIND = text("""
     ) AS found
 """)
 
-_SET_REUSED = text("""
-    UPDATE files SET status = 'succeeded', reused = true, transcript_id = new.transcript_id,
-                     audio_duration_ms = new.audio_duration_ms, cost = 0, finished_at = now()
-    FROM unnest(CAST(:indexes AS int[]), CAST(:transcript_ids AS uuid[]), CAST(:durations AS bigint[]))
-        AS new (index, transcript_id, audio_duration_ms)
-    WHERE files.job_id = :job_id AND files.index = new.index
-""")
+_SET_REUSED = text(f"""
+    WITH billed AS (
+        UPDATE files SET status = 'succeeded', reused = true, transcript_id = new.transcript_id,
+                         audio_duration_ms = new.audio_duration_ms, cost = 0, finished_at = now()
+        FROM unnest(CAST(:indexes AS int[]), CAST(:transcript_ids AS uuid[]), CAST(:durations AS bigint[]))
+            AS new (index, transcript_id, audio_duration_ms)
+        WHERE files.job_id = :job_id AND files.index = new.index
+        RETURNING files.job_id, files.index AS number, files.client_id, files.task_id, files.model, files.region,
+            1 AS files, new.audio_duration_ms AS audio_ms, files.billed_s, files.input_tokens, files.output_tokens,
+            files.cost, CAST(:currency AS text) AS currency
+    )
+    {RECORD_USAGE}
+""")  # noqa: S608 - constants

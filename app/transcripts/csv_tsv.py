@@ -39,7 +39,7 @@ def words_csv(spoken: Iterable[SpokenSentence]) -> Iterator[str]:
     yield ",".join(WORD_COLUMNS) + "\r\n"
     for channel_id, sentence in spoken:
         if words := sentence.get("words"):
-            speaker = f"{_cell(channel_id)},{_quoted(_cell(sentence.get('speaker_id')))}"
+            speaker = f"{_cell(channel_id)},{quoted(_cell(sentence.get('speaker_id')))}"
             yield "".join([_word_row(speaker, word) for word in words])
 
 
@@ -56,15 +56,16 @@ def sentences_tsv(spoken: Iterable[SpokenSentence]) -> Iterator[str]:
             _cell(channel_id),
             *(_cell(sentence.get(name)) for name in SENTENCE_COLUMNS[3:]),
         )
-        yield "\t".join([_quoted(cell) if cell.startswith('"') else cell for cell in cells]) + "\n"
+        yield "\t".join([quoted(cell) if cell.startswith('"') else cell for cell in cells]) + "\n"
 
 
 def _word_row(speaker: str, word: Mapping[str, Any]) -> str:
-    text, mark = _quoted(_escaped(word["text"])), _quoted(_escaped(word.get("punctuation") or ""))
+    text, mark = quoted(escaped(word["text"])), quoted(escaped(word.get("punctuation") or ""))
     return f"{speaker},{word.get('begin_time', '')},{word.get('end_time', '')},{text},{mark}\r\n"
 
 
-def _quoted(cell: str) -> str:
+def quoted(cell: str) -> str:
+    """The cell as RFC 4180 writes it, with the quotes that other separators need too."""
     return '"' + cell.replace('"', '""') + '"' if _QUOTED.search(cell) else cell
 
 
@@ -74,11 +75,11 @@ def _cell(value: Any) -> str:
     if isinstance(value, int):
         return str(value)
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return _escaped(",".join(str(item) for item in value))
-    return _escaped(str(value))
+        return escaped(",".join(str(item) for item in value))
+    return escaped(str(value))
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """The text on one line, no formula, and without control characters: many readers end a cell at NUL."""
     text = " ".join(strip_controls(text).split())
     return f"'{text}" if _FORMULA.match(text) else text

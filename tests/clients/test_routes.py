@@ -13,7 +13,7 @@ async def test_created_client_can_call_until_it_is_revoked(app: FastAPI, admin: 
     created = await admin.post("/v1/clients", json={"name": "alice"})
     assert created.status_code == 201
     assert created.headers["cache-control"] == "no-store"
-    assert created.json().keys() == {"id", "name", "created_at", "last_used_at", "revoked_at", "token"}
+    assert created.json().keys() == {"id", "name", "created_at", "last_used_at", "revoked_at", "budget", "token"}
     async with caller(app, created.json()["token"]) as alice:
         assert (await alice.get("/v1/models")).status_code == 200
         assert created.json()["last_used_at"] is None

@@ -54,7 +54,7 @@ class Walk:
             return await create(session, self._new(files))
 
     async def post_reusing(self) -> UUID:
-        return (await create_reusing_job(self.sessions, self._new(1))).snapshot.job.id
+        return (await create_reusing_job(self.sessions, self._new(1), assumed_s=300)).snapshot.job.id
 
     def _new(self, files: int) -> NewJob:
         validated = validate_job(model="fun-asr", region="beijing", parameters={}, served=["beijing"])

@@ -1,0 +1,202 @@
+"""The usage has a row for each file that upstream billed or that was reused, and keeps it whatever is deleted later."""
+
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import orjson
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.catalogue import MODELS, Usage, validate_job
+from app.dashscope.failures import Failure, FailureKind
+from app.db import transaction
+from app.queue.billing import TaskBill
+from app.queue.commands import cancel_job, delete_job, retry_job
+from app.queue.creation import NewJob
+from app.queue.polling import TaskFile, open_files
+from app.queue.results import Result, close_if_done, lock_for_result, store_results
+from app.queue.retention import delete_transcript
+from app.queue.reuse import create_reusing_job
+from app.queue.revocation import revoke_client
+from app.transcripts.storage import prepare_unreadable
+from tests.poller.conftest import QueueClient
+from tests.queue.results import result_of
+from tests.queue.test_bills import PRICE, running_task, spoken, store
+
+REFUSED = Failure(FailureKind.PERMANENT, "file_url_refused", "no")
+Row = dict[str, Any]
+
+
+async def usage(queue: QueueClient) -> list[Row]:
+    return [
+        orjson.loads(row.json) | {"at": row.at, "billed_s": row.billed_s, "cost": row.cost}
+        for row in await queue.rows("SELECT to_json(usage)::text AS json, at, billed_s, cost FROM usage ORDER BY id")
+    ]
+
+
+async def files_of(queue: QueueClient, task: tuple[UUID, UUID]) -> list[TaskFile]:
+    async with transaction(queue.sessions) as session:
+        return await open_files(session, task[0])
+
+
+async def end(queue: QueueClient, *, seconds: int = 50) -> None:
+    """All queued files succeed, each with 60 s of audio, in a task of their own."""
+    task = await running_task(queue)
+    files = await files_of(queue, task)
+    await store(queue, task, files, TaskBill(Usage(seconds=seconds), PRICE, len(files)), 60_000)
+    async with transaction(queue.sessions) as session:
+        assert await close_if_done(session, *task)
+    # The next task has the same id of upstream.
+    await queue.rows("UPDATE tasks SET upstream_task_id = id::text RETURNING id")
+
+
+async def test_a_file_that_succeeded_has_a_row(queue: QueueClient) -> None:
+    job = await queue.post("https://example.com/a.wav")
+    await queue.rows("""UPDATE jobs SET metadata = '{"team": "a"}' RETURNING id""")
+    await end(queue)
+    (row,) = await usage(queue)
+    (file,) = await queue.files(job)
+    assert row == {
+        "id": row["id"],
+        "at": file.finished_at,
+        "client_id": str(queue.client_id),
+        "client": "tester",
+        "job_id": str(job),
+        "file_index": 0,
+        "model": "fun-asr",
+        "region": "beijing",
+        "account": "beijing/default",
+        "metadata": {"team": "a"},
+        "files": 1,
+        "audio_ms": 60_000,
+        "billed_s": 50,
+        "input_tokens": 0,
+        "output_tokens": 0,
+        "cost": Decimal("0.011"),
+        "currency": "CNY",
+    }
+
+
+async def test_failed_and_canceled_files_have_no_row(queue: QueueClient) -> None:
+    await queue.post("https://example.com/a.wav")
+    canceled = await queue.post("https://example.com/b.wav")
+    task = await running_task(queue)
+    files = await files_of(queue, task)
+    await cancel_job(queue.sessions, queue.client_id, canceled)
+    async with transaction(queue.sessions) as session:
+        await lock_for_result(session, *task, status="FAILED", usage_s=None)
+        results = [result_of(files[0], "failed", REFUSED), spoken(files[1], 1000)]
+        await store_results(session, task[0], results, TaskBill(Usage(), PRICE, 2))
+    assert await usage(queue) == []
+
+
+async def test_a_bill_that_is_corrected_later_adds_a_row_without_a_file(queue: QueueClient) -> None:
+    job = await queue.post("https://example.com/a.wav", "https://example.com/b.wav")
+    task = await running_task(queue)
+    first, second = await files_of(queue, task)
+    task_bill = TaskBill(Usage(seconds=100), PRICE, 2)
+    await store(queue, task, [first], task_bill, 100_000)
+    await store(queue, task, [second], task_bill, 100_000)
+    rows = await usage(queue)
+    assert [(row["files"], row["billed_s"], row["cost"]) for row in rows] == [
+        (1, 100, Decimal("0.022")),
+        (1, 100, Decimal("0.022")),
+        (0, -50, Decimal("-0.011")),
+        (0, -50, Decimal("-0.011")),
+    ]
+    (stored,) = await queue.rows("SELECT cost FROM jobs WHERE id = :id", id=job)
+    assert sum(row["cost"] for row in rows) == stored.cost == Decimal("0.022")
+
+
+async def test_a_result_that_cannot_be_read_is_billed(queue: QueueClient) -> None:
+    job = await queue.post("https://example.com/a.wav")
+    task = await running_task(queue)
+    (file,) = await files_of(queue, task)
+    transcript = prepare_unreadable(
+        raw=b"<html>",
+        client_id=file.client_id,
+        job_id=file.job_id,
+        file_index=0,
+        file_url=file.url,
+        model="fun-asr",
+        region="beijing",
+    )
+    unreadable = Result(file, "failed", transcript=transcript, failure=REFUSED)
+    async with transaction(queue.sessions) as session:
+        await lock_for_result(session, *task, status="SUCCEEDED", usage_s=30)
+        await store_results(session, task[0], [unreadable], TaskBill(Usage(seconds=30), PRICE, 1))
+    (row,) = await usage(queue)
+    assert (row["files"], row["audio_ms"], row["billed_s"], row["cost"]) == (1, 0, 30, Decimal("0.0066"))
+    (stored,) = await queue.rows("SELECT status, cost FROM jobs WHERE id = :id", id=job)
+    assert (stored.status, stored.cost) == ("failed", Decimal("0.0066"))
+
+
+async def test_a_file_that_is_billed_twice_has_two_rows(queue: QueueClient) -> None:
+    """A retry after upstream had transcribed the file, but its result could not be read."""
+    job = await queue.post("https://example.com/a.wav")
+    await end(queue)
+    failed = "UPDATE files SET status = 'failed', error_code = 'result_unreadable' RETURNING index"
+    await queue.rows(failed)
+    await queue.rows(
+        "UPDATE jobs SET status = 'failed', files_succeeded = 0, files_failed = 1 WHERE id = :id RETURNING id", id=job
+    )
+    async with transaction(queue.sessions) as session:
+        await retry_job(session, queue.client_id, job)
+    await queue.rows("DELETE FROM transcripts RETURNING id")
+    await end(queue)
+    assert [row["files"] for row in await usage(queue)] == [1, 1]
+    (stored,) = await queue.rows("SELECT cost FROM jobs WHERE id = :id", id=job)
+    assert stored.cost == sum(row["cost"] for row in await usage(queue)) == Decimal("0.022")
+
+
+async def test_tokens_are_counted(queue: QueueClient) -> None:
+    model = "qwen-audio-3.1-asr-flash-filetrans"
+    price = MODELS[model].regions["beijing"]
+    await queue.post("https://example.com/a.wav")
+    task = await running_task(queue)
+    (file,) = await files_of(queue, task)
+    tokens = TaskBill(Usage(input_tokens=1000, output_tokens=160), price, 1)
+    await store(queue, task, [file], tokens, 40_000)
+    (row,) = await usage(queue)
+    assert (row["billed_s"], row["input_tokens"], row["output_tokens"], row["currency"]) == (0, 1000, 160, "USD")
+    assert row["cost"] == Decimal("0.00017412")
+
+
+async def test_rows_outlive_transcripts_jobs_and_clients(queue: QueueClient) -> None:
+    jobs = [await queue.post(f"https://example.com/{number}.wav") for number in range(3)]
+    await end(queue)
+    before = await usage(queue)
+    assert len(before) == 3
+    (transcript, *_) = await queue.rows("SELECT id FROM transcripts WHERE job_id = :job", job=jobs[0])
+    async with transaction(queue.sessions) as session:
+        await delete_transcript(session, queue.client_id, transcript.id)
+        await delete_job(session, queue.client_id, jobs[1])
+    await revoke_client(queue.sessions, queue.client_id, cancel_jobs=True)
+    assert await usage(queue) == before
+
+
+async def test_a_reused_file_costs_nothing_and_is_counted(queue: QueueClient) -> None:
+    url = "https://example.com/a.wav"
+    await queue.post(url)
+    await end(queue)
+    validated = validate_job(model="fun-asr", region="beijing", parameters={}, served=["beijing"])
+    new = NewJob(queue.client_id, validated, "beijing", [url], {"team": "b"}, None, None, b"", reuse=True)
+    await create_reusing_job(queue.sessions, new, assumed_s=300)
+    _, row = await usage(queue)
+    figures = row["files"], row["audio_ms"], row["billed_s"], row["cost"], row["account"], row["metadata"]
+    assert figures == (1, 60_000, 0, 0, None, {"team": "b"})
+
+
+async def test_a_result_adds_its_row_once(queue: QueueClient) -> None:
+    """The statement that adds rows is the one that stores the status: a rollback takes both back."""
+    await queue.post("https://example.com/a.wav")
+    task = await running_task(queue)
+    files = await files_of(queue, task)
+    async with AsyncSession(queue.sessions.kw["bind"]) as session:
+        await lock_for_result(session, *task, status="SUCCEEDED", usage_s=1)
+        await store_results(session, task[0], [spoken(files[0], 1000)], TaskBill(Usage(seconds=1), PRICE, 1))
+        await session.rollback()
+    assert await usage(queue) == []
+    await store(queue, task, files, TaskBill(Usage(seconds=1), PRICE, 1), 1000)
+    await store(queue, task, files, TaskBill(Usage(seconds=1), PRICE, 1), 1000)  # a second time changes nothing
+    assert len(await usage(queue)) == 1
