@@ -133,13 +133,19 @@ class ProblemPlace(BaseModel):
     detail: str = Field(description="The fault, and the correct form.")
 
 
-_AMOUNT: dict[str, JsonValue] = {
-    "type": "object",
-    "properties": {"amount": {"type": "string", "examples": ["0.00264"]}, "currency": {"type": "string"}},
-    "required": ["amount", "currency"],
+_PROPERTIES: dict[str, JsonValue] = {
+    "amount": {"type": "string", "examples": ["0.00264"]},
+    "currency": {"type": "string"},
 }
+_AMOUNT: dict[str, JsonValue] = {"type": "object", "properties": _PROPERTIES, "required": ["amount", "currency"]}
 # Optional members, which only some problems have.
 _MEMBERS: dict[str, JsonValue] = {
+    "budget": {
+        "type": "object",
+        "properties": {**_PROPERTIES, "period": {"type": "string"}},
+        "required": ["amount", "currency", "period"],
+        "description": "Of `budget_exceeded`: the budget of the client.",
+    },
     "spent": {**_AMOUNT, "description": "Of `budget_exceeded`: the cost of the files that ended in the period."},
     "reserved": {**_AMOUNT, "description": "Of `budget_exceeded`: the estimated cost of the files under way."},
     "requested": {**_AMOUNT, "description": "Of `budget_exceeded`: the estimated cost of the files of the request."},

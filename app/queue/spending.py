@@ -124,7 +124,7 @@ async def lock_allowances(
         return {}
     # A later statement than the lock: it sees what was committed while this transaction waited.
     values["client_ids"] = locked
-    rows = (await session.execute(_SPENT, values)).all()
+    rows = (await session.execute(_SPENT, {**values, "minutes": KEEP_UNTIL_MIN})).all()
     averages: dict[UUID, dict[str, Decimal]] = {client_id: {} for client_id in locked}
     for row in await session.execute(_AVERAGES, {**values, "files": RECENT_FILES}):
         averages[row.client_id][row.model] = row.cost
@@ -176,7 +176,7 @@ _SPENT = text(f"""
     SELECT budget.client_id, client, amount, currency, period, resets_at,
         ceil(extract(epoch FROM resets_at - statement_timestamp()))::int AS resets_in_s,
         CASE WHEN is_counted THEN counted ELSE 0 END + later.cost AS spent, later.rows AS later_rows,
-        since < statement_timestamp() - 2 * make_interval(mins => {KEEP_UNTIL_MIN}) AS is_old
+        since < statement_timestamp() - 2 * make_interval(mins => :minutes) AS is_old
     FROM ({_PERIODS}) AS budget
     CROSS JOIN LATERAL (SELECT CASE WHEN is_counted THEN counted_until ELSE starts_at END AS since) AS counting
     CROSS JOIN LATERAL (
