@@ -3,16 +3,20 @@
 import asyncio
 import gzip
 import hashlib
+from decimal import Decimal
 from uuid import uuid4
 
 import asyncpg
 import orjson
+from sqlalchemy import text
 
 from app import migrate
-from app.db import Sessions
+from app.db import Sessions, transaction
 from app.poller.maintenance import index_documents
 from app.transcripts.document_reader import SentenceFilters, StoredDocument, find_sentences
 from app.transcripts.seekable_gzip import unpack
+from tests.api_fixtures import new_client
+from tests.jobs.rows import FAILED, NOW, QUEUED, SUCCEEDED, add_job
 from tests.processes import run
 from tests.transcripts.documents import sentence, transcript
 
@@ -98,3 +102,20 @@ async def test_open_circuits_get_the_current_codes(database_url: str) -> None:
     rows = await connection.fetch("SELECT account, code FROM circuits ORDER BY account")
     await connection.close()
     assert [tuple(row) for row in rows] == [("beijing/a", "account_refused"), ("beijing/b", "account_in_arrears")]
+
+
+async def test_stored_files_are_in_the_usage(sessions: Sessions, database_url: str) -> None:
+    client, _ = await new_client(sessions, "tester")
+    billed = {**SUCCEEDED, "billed_s": 4, "cost": "0.00088"}
+    await add_job(sessions, client.id, [billed, FAILED, QUEUED], metadata_={"team": "a"})
+    await add_job(sessions, client.id, [SUCCEEDED], model="qwen-audio-3.1-asr-flash-filetrans")
+    await asyncio.to_thread(migrate.downgrade, database_url, "20261128_2120")
+    await asyncio.to_thread(migrate.upgrade, database_url)
+    async with transaction(sessions) as session:
+        rows = await session.execute(
+            text("SELECT at, client, metadata, files, audio_ms, billed_s, cost, currency FROM usage ORDER BY currency")
+        )
+    assert [tuple(row) for row in rows] == [
+        (NOW, "tester", {"team": "a"}, 1, 4726, 4, Decimal("0.00088"), "CNY"),
+        (NOW, "tester", {}, 1, 4726, 0, 0, "USD"),
+    ]

@@ -40,7 +40,7 @@ async def test_a_change_without_the_budget_keeps_it(admin: httpx.AsyncClient) ->
 
 @pytest.mark.parametrize(
     ("given", "shown"),
-    [("0.10", "0.10"), (10, "10"), (0.1, "0.1"), (1e-9, "0.000000001"), ("1000000000", "1000000000")],
+    [("0.10", "0.10"), (10, "10"), (0.1, "0.1"), (1e-9, "0.000000001"), ("999999999", "999999999")],
 )
 async def test_amounts_are_decimal_numbers(admin: httpx.AsyncClient, given: Any, shown: str) -> None:
     created = await admin.post("/v1/clients", json={"name": "limited", "budget": {**BUDGET, "amount": given}})
@@ -53,7 +53,7 @@ async def test_amounts_are_decimal_numbers(admin: httpx.AsyncClient, given: Any,
         ({"amount": "-1"}, "/budget/amount"),
         ({"amount": "1e3"}, "/budget/amount"),
         ({"amount": "١"}, "/budget/amount"),
-        ({"amount": "1000000000.01"}, "/budget/amount"),
+        ({"amount": "1000000000"}, "/budget/amount"),
         ({"amount": "0.0000000001"}, "/budget/amount"),
         ({"amount": True}, "/budget/amount"),
         ({"amount": None}, "/budget/amount"),
