@@ -3,7 +3,7 @@
 from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from app.api.request_body import RequestBody
 from app.catalogue import Currency
@@ -28,7 +28,10 @@ class BudgetBody(RequestBody):
         examples=["100.00"],
         json_schema_extra={"pattern": f"^{AMOUNT_PATTERN}$"},
     )
-    currency: Currency = Field(description="That of the prices of the models that the client uses.")
+    # A pattern, because the enumeration of currencies is open in the document: responses may gain values.
+    currency: Annotated[Currency, WithJsonSchema({"type": "string", "pattern": "^(CNY|USD)$"})] = Field(
+        description="That of the prices of the models that the client uses.", examples=["CNY"]
+    )
     period: BudgetPeriod
 
     @property
