@@ -62,8 +62,8 @@ class Allowance:
             raise BudgetCurrencyMismatch(f"{model} {detail}.", faults=[fault])
         one = self.estimate(model, price)
         left = self.budget.amount - self.spent - self.reserved
-        if files * one > left and not (files == 1 and self._is_tried(one, price)):
-            raise self._refusal(files, one)
+        if files * one > left and not (files == 1 and not self.reserved and self._may_try(one, price)):
+            raise self._refusal(files, one, may_change=bool(self.reserved) and self._may_try(one, price))
         self.reserved += files * one
 
     def estimate(self, model: str, price: RegionalPrice) -> Decimal:
@@ -71,17 +71,17 @@ class Allowance:
         known = self.averages.get(model)
         return estimated_cost(price, self.assumed_s) if known is None else max(known, estimated_cost(price, LEAST_S))
 
-    def _is_tried(self, one: Decimal, price: RegionalPrice) -> bool:
+    def _may_try(self, one: Decimal, price: RegionalPrice) -> bool:
         """An estimate above the whole budget would refuse every file for ever, and the estimate may be wrong.
 
         So a lone file is accepted while the client has nothing under way and something left.
         """
-        left = self.budget.amount - self.spent
-        return one > self.budget.amount and not self.reserved and left >= estimated_cost(price, LEAST_S)
+        return one > self.budget.amount and self.budget.amount - self.spent >= estimated_cost(price, LEAST_S)
 
-    def _refusal(self, files: int, one: Decimal) -> BudgetExceeded:
+    def _refusal(self, files: int, one: Decimal, *, may_change: bool) -> BudgetExceeded:
+        """`may_change`: the end of the files under way will show what files cost."""
         requested = files * one
-        waits = requested <= self.budget.amount - self.spent
+        waits = may_change or requested <= self.budget.amount - self.spent
         retry_after_s = min(self.resets_in_s, UNDER_WAY_RETRY_S) if waits else self.resets_in_s
         amounts = {
             "spent": amount_text(self.spent),
@@ -122,8 +122,10 @@ async def lock_allowances(
     locked = list(await session.scalars(_LOCK, values))
     if not locked:
         return {}
-    # A later statement than the lock: it sees what was committed while this transaction waited.
+    # Later statements than the lock: they see what was committed while this transaction waited. A file that ends
+    # between them counts twice; in the other order it would not count at all.
     values["client_ids"] = locked
+    under_way = (await session.execute(_UNDER_WAY, values)).all()
     rows = (await session.execute(_SPENT, {**values, "minutes": KEEP_UNTIL_MIN})).all()
     averages: dict[UUID, dict[str, Decimal]] = {client_id: {} for client_id in locked}
     for row in await session.execute(_AVERAGES, {**values, "files": RECENT_FILES}):
@@ -140,7 +142,7 @@ async def lock_allowances(
         )
         for row in rows
     }
-    for row in await session.execute(_UNDER_WAY, values):
+    for row in under_way:
         allowance, price = allowances[row.client_id], _price(row.model, row.region)
         if price is not None and price.currency == allowance.budget.currency:
             allowance.reserved += row.files * allowance.estimate(row.model, price)
@@ -194,7 +196,10 @@ _KEEP = text(f"""
         )
     FROM ({_PERIODS}) AS budget
     CROSS JOIN LATERAL (
-        SELECT greatest(starts_at, statement_timestamp() - make_interval(mins => :minutes)) AS until
+        SELECT greatest(
+            starts_at, CASE WHEN is_counted THEN budget.counted_until END,
+            statement_timestamp() - make_interval(mins => :minutes)
+        ) AS until
     ) AS keeping
     WHERE client_budgets.client_id = budget.client_id
 """)  # noqa: S608 - constants

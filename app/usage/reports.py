@@ -51,11 +51,15 @@ def report_span(start: datetime | None, end: datetime | None, *, now: datetime) 
 
     Raises InvalidRequest if the end is not after the begin.
     """
-    if end is None:
-        latest = now if start is None else max(start, now)
-        end = _month_of(_month_of(latest) + timedelta(days=32))
-    if start is None:
-        start = _month_of(end - timedelta(microseconds=1))
+    try:
+        if end is None:
+            end = _month_of(_month_of(max(start or now, now)) + timedelta(days=32))
+        if start is None:
+            start = _month_of(end - timedelta(microseconds=1))
+    except OverflowError:
+        pointer = "/query/to" if start is None else "/query/from"
+        detail = "needs to be an instant of the years 2 to 9998, unless both ends are given"
+        raise InvalidRequest(f"{pointer} {detail}.", faults=[Fault(pointer, detail)]) from None
     if start >= end:
         detail = "needs to be an instant after that of from"
         raise InvalidRequest(f"/query/to {detail}.", faults=[Fault("/query/to", detail)])

@@ -195,6 +195,7 @@ async def test_an_estimate_above_the_whole_budget_does_not_refuse_a_lone_file(
     await give(sessions, client, "0.01")
     responses = await asyncio.gather(*(post(api) for _ in range(5)))
     assert sorted(response.status_code for response in responses) == [202] + [429] * 4
+    assert all(int(each.headers["retry-after"]) <= 60 for each in responses if each.status_code == 429)
     await give(sessions, client, "0.001")
     await api.post(f"/v1/jobs/{next(r for r in responses if r.status_code == 202).json()['id']}/cancel")
     assert (await post(api)).status_code == 429  # less than five seconds cost

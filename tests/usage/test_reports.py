@@ -150,6 +150,8 @@ async def test_guesses_of_the_admin_token_are_paused_but_clients_are_not(
         ("group_by=day&group_by=day", "/query/group_by/1"),
         ("from=2026-11-01", "/query/from"),
         ("from=2026-11-02T00:00:00Z&to=2026-11-02T00:00:00Z", "/query/to"),
+        ("from=9999-12-31T00:00:00Z", "/query/from"),
+        ("to=0001-01-01T00:00:00Z", "/query/to"),
         ("format=xml", "/query/format"),
         ("client=tester", "/query/client"),
         ("group_by=metadata.a%00", "/query/group_by"),
