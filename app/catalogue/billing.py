@@ -13,7 +13,7 @@ from app.catalogue.model import Currency, RegionalPrice
 _MS = Decimal("0.001")
 _AMOUNT_STEP = Decimal("0.00001")
 _MILLION = 1_000_000
-# Of a second of audio, for an estimate. DashScope documents 25 tokens a second for audio, and none for text.
+# For an estimate: about what a second of fluent speech takes. DashScope publishes no figures.
 _INPUT_TOKENS_PER_S = 25
 _OUTPUT_TOKENS_PER_S = 4
 

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.catalogue import MODELS, Bill, Recognised, Usage, bill_by_duration, bill_by_usage
+from app.catalogue import (
+    MODELS,
+    Bill,
+    Recognised,
+    Usage,
+    bill_by_duration,
+    bill_by_usage,
+    bill_of_unreadable,
+    estimated_cost,
+)
 from app.catalogue.model import RegionalPrice
 
 FUN_ASR = MODELS["fun-asr"].regions["beijing"]
@@ -65,12 +74,12 @@ def test_billed_seconds_may_be_rounded_up_for_each_file_and_channel() -> None:
 
 def test_tokens_are_billed_by_their_own_prices() -> None:
     bills = bill_by_usage(BY_TOKEN, Usage(seconds=9, input_tokens=101, output_tokens=20), [Recognised(1000, 1)])
-    assert bills == [Bill(input_tokens=101, output_tokens=20, cost=Decimal("0.000019053"))]
+    assert bills == [Bill(input_tokens=101, output_tokens=20, cost=Decimal("0.000019053"), currency="USD")]
 
 
 def test_model_billed_by_token_has_no_bill_without_tokens() -> None:
     assert bill_by_usage(BY_TOKEN, Usage(seconds=9), [Recognised(1000, 1)]) is None
-    assert bill_by_duration(BY_TOKEN, Recognised(1000, 1)) == Bill()
+    assert bill_by_duration(BY_TOKEN, Recognised(1000, 1)) == Bill(currency="USD")
 
 
 @given(
@@ -88,3 +97,18 @@ def test_shares_add_up_exactly(files: list[Recognised], first: int, second: int)
     if seconds and (of_seconds := bill_by_usage(FUN_ASR, Usage(seconds=seconds), files)) is not None:
         assert sum(bill.cost for bill in of_seconds) == seconds * Decimal("0.00022")
         assert all(bill.cost >= 0 for bill in of_seconds)
+
+
+def test_file_of_unknown_duration_has_the_whole_bill_of_its_task() -> None:
+    bill = bill_of_unreadable(FUN_ASR, Usage(seconds=30))
+    assert bill == Bill(seconds=Decimal(30), cost=Decimal("0.00660"))
+    assert bill_of_unreadable(FUN_ASR, Usage()) is None
+    tokens = bill_of_unreadable(BY_TOKEN, Usage(input_tokens=1000, output_tokens=160))
+    assert tokens == Bill(input_tokens=1000, output_tokens=160, cost=Decimal("0.00017412"), currency="USD")
+    assert bill_of_unreadable(BY_TOKEN, Usage(seconds=30)) is None
+
+
+def test_estimate_is_the_price_of_a_span_of_speech() -> None:
+    assert estimated_cost(FUN_ASR, 300) == Decimal("0.066")
+    # 40 s: 1,000 input tokens and 160 output tokens.
+    assert estimated_cost(BY_TOKEN, 40) == Decimal("0.00017412")
