@@ -82,17 +82,19 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+# One list for all tests: an application outlives a test, and its logger keeps the list that `capture_logs` changes.
+LOG_PROCESSORS: list[structlog.typing.Processor] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.processors.add_log_level,
+    structlog.processors.format_exc_info,
+    structlog.processors.KeyValueRenderer(key_order=["event"]),
+]
+
+
 @pytest.fixture(autouse=True)
 def _plain_log_lines() -> None:
     """One line for each event. structlog's default prints tracebacks with all variables: 4 s of CPU for one of ASGI."""
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.format_exc_info,
-            structlog.processors.KeyValueRenderer(key_order=["event"]),
-        ]
-    )
+    structlog.configure(processors=LOG_PROCESSORS)
 
 
 @pytest.fixture(scope="session")
