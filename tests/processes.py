@@ -14,15 +14,18 @@ from pathlib import Path
 
 import psutil
 
+from tests.warm_start import Request, WarmProcess, warm_process
+
 ROOT = Path(__file__).resolve().parent.parent
-PATIENCE_S = 30
+# Longer than any start takes on a busy machine.
+PATIENCE_S = 60
 
 
 @dataclass
 class Running:
     """A running process and its output so far."""
 
-    process: Process
+    process: Process | WarmProcess
     out: list[str] = field(default_factory=list)
     err: list[str] = field(default_factory=list)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -66,9 +69,15 @@ class Running:
         self._news.set()
 
 
-def running(*command: str, **settings: str) -> AbstractAsyncContextManager[Running]:
-    """`python -m app COMMAND` with these settings. Killed at the end of the block if it still runs."""
-    return running_python("-m", "app", *command, **settings)
+@asynccontextmanager
+async def running(*command: str, **settings: str) -> AsyncIterator[Running]:
+    """`python -m app COMMAND` with these settings. Killed at the end of the block if it still runs.
+
+    It is forked from a process that has imported the gateway.
+    """
+    request = Request(command, _environment(settings), str(Path.cwd()))
+    async with warm_process(request) as (process, stdout, stderr), _followed(process, stdout, stderr) as state:
+        yield state
 
 
 @asynccontextmanager
@@ -80,9 +89,23 @@ async def running_sandbox() -> AsyncIterator[dict[str, str]]:
         yield dict(line.split("=", 1) for line in lines)
 
 
+def running_cold(*command: str, **settings: str) -> AbstractAsyncContextManager[Running]:
+    """As `running`, but the process imports by itself, as for users."""
+    return running_python("-m", "app", *command, **settings)
+
+
 async def run(*command: str, **settings: str) -> tuple[int, str, str]:
     """Run a command to its end. Returns its exit code, standard output and standard error."""
-    async with running(*command, **settings) as state:
+    return await _to_its_end(running(*command, **settings))
+
+
+async def run_cold(*command: str, **settings: str) -> tuple[int, str, str]:
+    """As `run`, but the process imports by itself, as for users."""
+    return await _to_its_end(running_cold(*command, **settings))
+
+
+async def _to_its_end(process: AbstractAsyncContextManager[Running]) -> tuple[int, str, str]:
+    async with process as state:
         code = await state.ended()
     return code, state.stdout, state.stderr
 
@@ -99,8 +122,17 @@ async def running_python(*arguments: str, **settings: str) -> AsyncIterator[Runn
     )
     assert process.stdout
     assert process.stderr
+    async with _followed(process, process.stdout, process.stderr) as state:
+        yield state
+
+
+@asynccontextmanager
+async def _followed(
+    process: Process | WarmProcess, stdout: asyncio.StreamReader, stderr: asyncio.StreamReader
+) -> AsyncIterator[Running]:
+    """Read the output during the block, and kill the process at the end of it."""
     state = Running(process)
-    readers = asyncio.gather(state.read(process.stdout, state.out), state.read(process.stderr, state.err))
+    readers = asyncio.gather(state.read(stdout, state.out), state.read(stderr, state.err))
     try:
         yield state
     finally:

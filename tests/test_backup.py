@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 from zipfile import ZipFile
 
 import asyncpg
@@ -19,9 +20,9 @@ from app.db import Sessions
 from app.server.startup import StartError
 from app.settings import Settings, load_settings
 from tests.api_fixtures import new_client
-from tests.databases import on_server
+from tests.databases import on_server, with_database
 from tests.jobs.rows import add_job
-from tests.processes import data_folder, run, running, running_sandbox
+from tests.processes import data_folder, run_cold, running, running_sandbox
 
 RECORDING = "https://dashscope.oss-cn-beijing.aliyuncs.com/samples/audio/paraformer/hello_world_female2.wav"
 
@@ -40,9 +41,10 @@ async def settings(database_url: str, tmp_path: Path) -> Settings:
 @pytest.fixture
 async def empty_database(database_url: str) -> AsyncIterator[str]:
     """A database without tables, on the server of the tests."""
-    await on_server(database_url, "CREATE DATABASE restored_by_a_test")
-    yield _with_name(database_url, "restored_by_a_test")
-    await on_server(database_url, "DROP DATABASE restored_by_a_test WITH (FORCE)")
+    name = f"{urlsplit(database_url).path[1:]}_restored"
+    await on_server(database_url, f'CREATE DATABASE "{name}"')
+    yield with_database(database_url, name)
+    await on_server(database_url, f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 @pytest.mark.slow
@@ -56,9 +58,9 @@ async def test_a_restored_gateway_has_the_transcripts_and_accepts_the_old_token(
                 body = {"model": "fun-asr", "file_urls": [RECORDING]}
                 job = (await client.post("/v1/jobs", params={"wait": 30}, json=body, timeout=60)).json()
                 transcript = (await client.get(f"/v1/transcripts/{job['files'][0]['transcript_id']}")).content
-            assert await run("backup", str(file), DATA_DIR=str(data_dir)) == (0, "", "")
+            assert await run_cold("backup", str(file), DATA_DIR=str(data_dir)) == (0, "", "")
             assert await gateway.stop() == 0
-        code, out, _ = await run("restore", str(file), DATA_DIR=str(other))
+        code, out, _ = await run_cold("restore", str(file), DATA_DIR=str(other))
         assert (code, out.split(".")[0]) == (0, "Restored")
         async with running("serve", DATA_DIR=str(other), PORT="0", **upstream) as gateway:
             url = await gateway.url()
@@ -177,8 +179,3 @@ async def test_a_truncated_dump_leaves_the_database_empty(
 )
 def test_passwords_are_no_arguments_of_processes(url: str, address: str, password: str) -> None:
     assert split_password(url) == (address, password)
-
-
-def _with_name(url: str, name: str) -> str:
-    head, _, query = url.partition("?")
-    return f"{head.rpartition('/')[0]}/{name}" + (f"?{query}" if query else "")

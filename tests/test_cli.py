@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from app import __version__
 from app.__main__ import cli
 from tests.database_proxy import database_proxy
-from tests.processes import data_folder, kill_postgres, run, running
+from tests.processes import data_folder, kill_postgres, run, run_cold, running, running_cold
 
 KEY = "sk-0123456789abcdef0123456789abcdef"
 TOKEN = "a-token-of-the-test"
@@ -58,7 +58,7 @@ def test_every_command_has_help(command: list[str]) -> None:
 
 
 async def test_help_needs_no_database_and_no_settings() -> None:
-    code, out, err = await run("--help", PORT="nonsense", DATABASE_URL="nonsense")
+    code, out, err = await run_cold("--help", PORT="nonsense", DATABASE_URL="nonsense")
     assert (code, err) == (0, "")
     for command in COMMANDS:
         assert command[0] in out
@@ -83,7 +83,7 @@ async def test_a_port_in_use_stops_the_start_with_one_line() -> None:
 
 
 async def test_an_unreachable_database_is_reported_in_one_line_without_its_password() -> None:
-    code, out, err = await run("clients", "list", DATABASE_URL="postgresql://asr:hunter2hunter2@127.0.0.1:1/asr")
+    code, out, err = await run_cold("clients", "list", DATABASE_URL="postgresql://asr:hunter2hunter2@127.0.0.1:1/asr")
     assert (code, out) == (1, "")
     assert err.startswith("The database at 127.0.0.1:1/asr cannot be reached: ")
     assert err.count("\n") == 1
@@ -145,8 +145,10 @@ async def test_serve_restarts_its_embedded_database(data_dir: Path) -> None:
         assert await serve.stop() == 0
 
 
-async def test_a_revoked_default_token_stays_revoked_and_the_next_start_has_a_new_one(data_dir: Path) -> None:
-    own = {"DATA_DIR": str(data_dir), **AWAY}
+async def test_a_revoked_default_token_stays_revoked_and_the_next_start_has_a_new_one(
+    data_dir: Path, database_url: str
+) -> None:
+    own = {"DATA_DIR": str(data_dir), "DATABASE_URL": database_url, **AWAY}
     async with running("serve", PORT="0", **own) as first:
         job_url, leaked = await first.url(), first.stdout.split()[-1]
         assert (await run("clients", "revoke", "default", **own))[0] == 0
@@ -191,7 +193,7 @@ async def test_files_that_other_users_can_read_cause_a_warning(database_url: str
 
 
 async def test_serve_without_a_key_says_which_variables_to_set(database_url: str) -> None:
-    async with running("serve", PORT="0", DATABASE_URL=database_url) as gateway:
+    async with running_cold("serve", PORT="0", DATABASE_URL=database_url) as gateway:
         assert "DASHSCOPE_BEIJING_API_KEY" in await gateway.line_with("no region has a key")
         assert _get(f"{await gateway.url()}/readyz", "") == 200
 
@@ -232,7 +234,7 @@ async def test_serve_survives_a_schema_that_its_poller_cannot_use(database_url: 
 async def test_api_starts_without_a_database_and_recovers(database_url: str) -> None:
     async with database_proxy(database_url) as proxy:
         await proxy.stop()
-        async with running("api", PORT="0", DATABASE_URL=proxy.url, API_TOKEN=TOKEN) as api:
+        async with running_cold("api", PORT="0", DATABASE_URL=proxy.url, API_TOKEN=TOKEN) as api:
             url = await api.url()
             assert (_get(f"{url}/livez"), _get(f"{url}/readyz")) == (200, 503)
             await api.line_with("waits for the database")
@@ -248,7 +250,7 @@ async def test_api_starts_without_a_database_and_recovers(database_url: str) -> 
 async def test_poller_waits_for_the_migrations_and_serves_health_routes(server_url: str, database_url: str) -> None:
     connection = await asyncpg.connect(database_url)  # type: ignore[no-untyped-call]
     await connection.execute("ALTER TABLE alembic_version RENAME TO later")
-    async with running("poller", "--port", "0", DATABASE_URL=database_url, **AWAY) as poller:
+    async with running_cold("poller", "--port", "0", DATABASE_URL=database_url, **AWAY) as poller:
         await poller.line_with("python -m app migrate")
         await connection.execute("ALTER TABLE later RENAME TO alembic_version")
         await connection.close()
@@ -260,7 +262,7 @@ async def test_poller_waits_for_the_migrations_and_serves_health_routes(server_u
 
 
 async def test_migrate_check_finds_undeclared_columns(database_url: str) -> None:
-    assert (await run("migrate", "--check", DATABASE_URL=database_url))[0] == 0
+    assert (await run_cold("migrate", "--check", DATABASE_URL=database_url))[0] == 0
     connection = await asyncpg.connect(database_url)  # type: ignore[no-untyped-call]
     await connection.execute("ALTER TABLE jobs ADD COLUMN forgotten text")
     await connection.close()
@@ -270,7 +272,7 @@ async def test_migrate_check_finds_undeclared_columns(database_url: str) -> None
 
 
 async def test_sandbox_prints_the_settings_of_a_gateway() -> None:
-    async with running("sandbox", "--port", "0", "--results-port", "0") as sandbox:
+    async with running_cold("sandbox", "--port", "0", "--results-port", "0") as sandbox:
         line = await sandbox.line_with("DASHSCOPE_SINGAPORE_BASE_URL=")
         url = line.strip().partition("=")[2]
         assert _get(f"{url}/tasks", "sk-sandbox-singapore") == 200
@@ -285,12 +287,12 @@ async def test_sandbox_names_the_address_that_is_taken() -> None:
     assert err.startswith(f"The sandbox cannot listen on 127.0.0.1:{port}: Address already in use;")
 
 
-async def test_serve_runs_the_sandbox_beside_the_gateway_and_uses_no_key(data_dir: Path) -> None:
+async def test_serve_runs_the_sandbox_beside_the_gateway_and_uses_no_key(data_dir: Path, database_url: str) -> None:
     real = {
         "DASHSCOPE_BEIJING_API_KEY": "sk-a-real-key-of-dashscope",
         "DASHSCOPE_BEIJING_BASE_URL": "http://127.0.0.1:9/",
     }
-    own = {"DATA_DIR": str(data_dir), "PORT": "0", "API_TOKEN": TOKEN}
+    own = {"DATA_DIR": str(data_dir), "DATABASE_URL": database_url, "PORT": "0", "API_TOKEN": TOKEN}
     async with running("serve", "--sandbox", "--sandbox-port", "0", **own, **real) as gateway:
         url = await gateway.url()
         body = {"file_urls": ["https://example.com/a.wav", "https://example.com/b.wav?sandbox=fail:DECODE_ERROR"]}
@@ -309,11 +311,11 @@ async def test_serve_runs_the_sandbox_beside_the_gateway_and_uses_no_key(data_di
 
 
 async def test_version_is_printed() -> None:
-    assert await run("--version") == (0, f"asr-gateway {__version__}\n", "")
+    assert await run_cold("--version") == (0, f"asr-gateway {__version__}\n", "")
 
 
 async def test_demo_prints_both_transcripts_as_text_and_srt_and_shows_the_other_families() -> None:
-    code, out, err = await run("demo")
+    code, out, err = await run_cold("demo")
     assert (code, err) == (0, "")
     assert out.count("hello_world_female2.wav") == out.count("hello_world_male2.wav") == 2
     assert out.count("Hello World，这里是阿里巴巴语音实验室。") >= 4  # the sandbox invents the text of the local file

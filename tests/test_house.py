@@ -11,8 +11,8 @@ ROOT = Path(__file__).resolve().parent.parent
 EXEMPT = ROOT / "app" / "server" / "http_protocol.py"
 # Modules without an underscore that their libraries do not document.
 INTERNAL_MODULES = ("fastapi.dependencies", "sqlalchemy.util", "uvicorn.protocols.http.httptools_impl")
-# The names with an underscore that namedtuple and enum document.
-PUBLIC = {"_asdict", "_name_", "_replace", "_value_"}
+# The names with an underscore that namedtuple, enum and os document.
+PUBLIC = {"_asdict", "_exit", "_name_", "_replace", "_value_"}
 
 
 @pytest.mark.parametrize("folder", ["app", "bench", "migrations", "tests"])

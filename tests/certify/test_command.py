@@ -14,7 +14,7 @@ from app.doctor import examine
 from app.sandbox import SandboxConfig
 from app.sandbox import running_sandbox as serving_sandbox
 from tests.certify.runs import settings
-from tests.processes import PATIENCE_S, run, running, running_sandbox
+from tests.processes import PATIENCE_S, run, run_cold, running, running_sandbox
 
 pytestmark = pytest.mark.slow
 
@@ -58,7 +58,7 @@ async def test_wrong_settings_end_with_one_line(
 async def test_a_refused_key_ends_with_one_line(tmp_path: Path) -> None:
     async with running_sandbox() as upstream:
         changed = upstream | {"DASHSCOPE_BEIJING_API_KEY": "sk-wrong-and-secret", "DATA_DIR": str(tmp_path)}
-        code, out, err = await run("certify", "--region", "beijing", **changed)
+        code, out, err = await run_cold("certify", "--region", "beijing", **changed)
     assert (code, out) == (1, "")
     assert err == "The key of beijing/default is refused: HTTP 401 InvalidApiKey Invalid API-key provided.\n"
 

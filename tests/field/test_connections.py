@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.processes import Running, data_folder, running, running_python
+from tests.processes import Running, data_folder, running, running_cold, running_python
 
 TOKEN = "token-of-a-field-test"
 AWAY = {"DASHSCOPE_BEIJING_API_KEY": "sk-none", "DASHSCOPE_BEIJING_BASE_URL": "http://127.0.0.1:9/api/v1"}
@@ -87,7 +87,7 @@ async def test_many_idle_connections_do_not_end_the_process(data_dir: Path) -> N
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits of another process can be set on Linux only")
 async def test_reaching_the_file_limit_does_not_end_the_process(data_dir: Path) -> None:
-    async with running("serve", DATA_DIR=str(data_dir), PORT="0", API_TOKEN=TOKEN, **AWAY) as serve:
+    async with running_cold("serve", DATA_DIR=str(data_dir), PORT="0", API_TOKEN=TOKEN, **AWAY) as serve:
         url = await serve.url()
         _, hard = resource.prlimit(serve.process.pid, resource.RLIMIT_NOFILE)
         async with connected(url) as (reader, writer):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import running, running_sandbox
+from tests.processes import running_cold, running_sandbox
 
 TOKEN = "asr_token-of-the-generated-clients"
 ADMIN_TOKEN = "admin-token-of-the-generated-clients"
@@ -31,7 +31,7 @@ async def gateway(database_url: str) -> AsyncIterator[Gateway]:
         "PORT": "0",
         "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.1/32",
     }
-    async with running_sandbox() as upstream, running("serve", **own, **upstream) as server:
+    async with running_sandbox() as upstream, running_cold("serve", **own, **upstream) as server:
         yield Gateway(await server.url())
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.processes import data_folder, run, running
+from tests.processes import data_folder, run, running, running_cold
 
 TOKEN = "token-of-the-transcribe-tests"
 
@@ -32,10 +32,11 @@ def data_dir() -> Iterator[Path]:
 
 
 @pytest.fixture
-async def serving(data_dir: Path) -> AsyncIterator[tuple[str, dict[str, str]]]:
+async def serving(data_dir: Path, database_url: str) -> AsyncIterator[tuple[str, dict[str, str]]]:
     """The URL of a `serve`, and the settings of other commands on its DATA_DIR."""
     own = {"DATA_DIR": str(data_dir)}
-    async with running("serve", "--sandbox", "--sandbox-port", "0", PORT="0", **own) as gateway:
+    options = ("--sandbox", "--sandbox-port", "0")
+    async with running("serve", *options, PORT="0", DATABASE_URL=database_url, **own) as gateway:
         yield await gateway.url(), own
         assert await gateway.stop() == 0
     assert not (data_dir / "address").exists()
@@ -84,7 +85,7 @@ async def test_recordings_go_to_the_gateway_that_runs_on_the_folder(
 
 async def test_ctrl_c_cancels_the_job_and_says_so(serving: tuple[str, dict[str, str]]) -> None:
     url, own = serving
-    async with running("transcribe", "https://example.com/long.wav?sandbox=run:600", **own) as command:
+    async with running_cold("transcribe", "https://example.com/long.wav?sandbox=run:600", **own) as command:
         await command.line_with("long.wav: recognizing")
         assert await command.stop(signal.SIGINT) == 130
     assert "long.wav: canceled" in command.stderr
