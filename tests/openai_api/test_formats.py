@@ -7,13 +7,6 @@ from typing import Any, get_args
 import orjson
 import pytest
 from hypothesis import given
-from openai.types.audio import (
-    TranscriptionDiarized,
-    TranscriptionTextDeltaEvent,
-    TranscriptionTextDoneEvent,
-    TranscriptionTextSegmentEvent,
-    TranscriptionVerbose,
-)
 
 from app.identifiers import new_id
 from app.openai_api.form import Granularity, ResponseFormat, TranscriptionRequest
@@ -23,6 +16,7 @@ from tests.transcripts.documents import plausible_transcripts, sentence, spoken,
 from tests.transcripts.transcript_store import prepare
 
 DURATION_MS = 4726
+# The tests import `openai` by themselves: it takes 1.3 s of each worker that collects this file.
 
 
 def document(*channels: dict[str, Any], **fields: Any) -> StoredDocument:
@@ -87,6 +81,8 @@ def test_texts_are_plain(two: StoredDocument, silent: StoredDocument) -> None:
 
 
 def test_verbose_json_is_complete_for_the_official_client(two: StoredDocument) -> None:
+    from openai.types.audio import TranscriptionVerbose
+
     parsed = TranscriptionVerbose.model_validate_json(render(two, "verbose_json"), strict=True)
     assert (parsed.duration, parsed.language, parsed.words) == (4.726, "unknown", None)
     assert parsed.segments is not None
@@ -102,6 +98,8 @@ def test_verbose_json_is_complete_for_the_official_client(two: StoredDocument) -
 def test_words_are_there_only_when_they_are_asked_for(
     two: StoredDocument, granularities: Sequence[Granularity]
 ) -> None:
+    from openai.types.audio import TranscriptionVerbose
+
     parsed = TranscriptionVerbose.model_validate_json(render(two, "verbose_json", granularities), strict=True)
     assert parsed.words is not None
     assert [(each.word, each.start, each.end) for each in parsed.words] == [
@@ -124,6 +122,8 @@ def test_language_is_the_detected_one_or_the_requested_one(two: StoredDocument) 
 
 
 def test_diarized_json_names_speakers_by_letters(two: StoredDocument, silent: StoredDocument) -> None:
+    from openai.types.audio import TranscriptionDiarized
+
     parsed = TranscriptionDiarized.model_validate_json(render(two, "diarized_json"), strict=True)
     assert [(each.id, each.speaker, each.text) for each in parsed.segments] == [
         ("seg_0", "A", "Hello World."),
@@ -135,6 +135,8 @@ def test_diarized_json_names_speakers_by_letters(two: StoredDocument, silent: St
 
 
 def test_deltas_give_the_text_sentence_by_sentence(two: StoredDocument) -> None:
+    from openai.types.audio import TranscriptionTextDeltaEvent, TranscriptionTextDoneEvent
+
     sent = events(two)
     deltas = [TranscriptionTextDeltaEvent.model_validate(each, strict=True).delta for each in sent[:-1]]
     assert deltas == ["Hello World.", " Next."]
@@ -142,6 +144,8 @@ def test_deltas_give_the_text_sentence_by_sentence(two: StoredDocument) -> None:
 
 
 def test_diarized_stream_has_each_segment_after_its_delta(two: StoredDocument) -> None:
+    from openai.types.audio import TranscriptionTextSegmentEvent
+
     sent = events(two, diarized=True)
     assert [each["type"].rpartition(".")[2] for each in sent] == ["delta", "segment", "delta", "segment", "done"]
     for delta, segment in list(pairwise(sent))[:-1:2]:

@@ -22,7 +22,8 @@ from app.sandbox import RunningSandbox, SandboxConfig, running_sandbox
 from app.settings import Settings, load_settings
 from tests.jobs.rows import create
 
-TIMEOUT_S = 30
+# Longer than any wait on a busy machine.
+TIMEOUT_S = 60
 # The sandbox lists a task at once, and no other gateway waits for its rate.
 PACE = Pace(
     unreachable_pauses_s=(0.0, 0.0, 0.1),
