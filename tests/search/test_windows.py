@@ -5,13 +5,13 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
+from app.clients.service import CurrentClient
 from app.db import Sessions, transaction
 from app.search.filters import TranscriptFilters
 from app.search.indexing import labels
 from app.search.query import parse
 from app.search.searching import FEW, FIRST_WALK, FIRST_WINDOW, HitPosition, search
 from app.search.segments import Segments
-from tests.api_fixtures import CurrentClient
 
 # More than a window of segments. The newest have nothing to find, the others have it once in EVERY.
 SEGMENTS, NEWEST, EVERY = FIRST_WINDOW + 800, 2 * FIRST_WALK, 16
