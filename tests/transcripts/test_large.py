@@ -3,8 +3,10 @@
 import asyncio
 import gzip
 import random
+from base64 import b64encode
 from dataclasses import replace
 from functools import cache
+from textwrap import wrap
 from typing import Any
 from uuid import UUID
 
@@ -35,7 +37,7 @@ def large_result() -> bytes:
     drawn = random.Random(1)
 
     def words() -> str:
-        return drawn.randbytes(100).hex(" ", 5) + "."
+        return " ".join(wrap(b64encode(drawn.randbytes(100)).decode(), 12)) + "."
 
     channels = [
         transcript(
