@@ -2,23 +2,22 @@
 
 import asyncio
 import json
-import os
 import signal
 import sys
 import tempfile
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
-from tests.warm_start import Request, WarmProcess, warm_process
+from tests.warm_start import Request, WarmProcess, clean_environment, warm_process
 
 ROOT = Path(__file__).resolve().parent.parent
 # Longer than any start takes on a busy machine.
-PATIENCE_S = 60
+PATIENCE_S = 120
 
 
 @dataclass
@@ -75,7 +74,7 @@ async def running(*command: str, **settings: str) -> AsyncIterator[Running]:
 
     It is forked from a process that has imported the gateway.
     """
-    request = Request(command, _environment(settings), str(Path.cwd()))
+    request = Request(command, clean_environment() | settings, str(Path.cwd()))
     async with warm_process(request) as (process, stdout, stderr), _followed(process, stdout, stderr) as state:
         yield state
 
@@ -117,7 +116,7 @@ async def running_python(*arguments: str, **settings: str) -> AsyncIterator[Runn
         stdin=asyncio.subprocess.DEVNULL,
         stdout=PIPE,
         stderr=PIPE,
-        env=_environment(settings),
+        env=clean_environment() | settings,
         preexec_fn=_restore_interrupt,
     )
     assert process.stdout
@@ -158,11 +157,6 @@ def kill_postgres(data_dir: Path) -> None:
         with suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(family, timeout=PATIENCE_S)
-
-
-def _environment(settings: Mapping[str, str]) -> dict[str, str]:
-    inherited = {name: os.environ[name] for name in ("HOME", "LANG", "PATH", "TMPDIR") if name in os.environ}
-    return inherited | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"} | dict(settings)
 
 
 def _restore_interrupt() -> None:

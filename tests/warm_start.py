@@ -99,6 +99,12 @@ async def _reader(pipe: IO[bytes]) -> asyncio.StreamReader:
     return reader
 
 
+def clean_environment() -> dict[str, str]:
+    """The environment of a process of Python, without the developer's settings. Warnings are errors."""
+    inherited = {name: os.environ[name] for name in ("HOME", "LANG", "PATH", "TMPDIR") if name in os.environ}
+    return inherited | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
+
+
 @cache
 def _forking_process() -> Path:
     """The socket of the process that forks, which lives as long as this one."""
@@ -107,7 +113,7 @@ def _forking_process() -> Path:
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.warm_start", str(path)],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"},
+        env=clean_environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,
