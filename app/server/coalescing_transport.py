@@ -56,28 +56,30 @@ class CoalescingTransport:
 
     def _flush(self) -> None:
         if self._pending:
-            pending, self._pending, self._pending_bytes = b"".join(self._pending), [], 0
-            self._transport.write(pending)
-            self._flushed_bytes += len(pending)
             if self._check is None:
-                self._expect_progress()
+                self._expect_progress(self._flushed_bytes)  # all earlier output is acknowledged
+            pending, self._pending, self._pending_bytes = b"".join(self._pending), [], 0
+            self._flushed_bytes += len(pending)
+            self._transport.write(pending)
 
-    def _expect_progress(self) -> None:
-        """Start the stall timer. There is one at a time, however much is pending meanwhile."""
-        unacked_bytes = self._unacked_bytes()
-        if unacked_bytes:
-            self._check = self._loop.call_later(
-                self._stall_s, self._check_progress, self._flushed_bytes - unacked_bytes
-            )
+    def _expect_progress(self, acked_bytes: int) -> None:
+        """Start the stall timer. There is one at a time, however much is written meanwhile.
 
-    def _check_progress(self, acked_bytes: int) -> None:
+        The timer looks at the output when it fires, and not at each write: asking the kernel takes 5 µs.
+        """
+        self._check = self._loop.call_later(self._stall_s, self._check_progress, acked_bytes)
+
+    def _check_progress(self, acked_before: int) -> None:
         self._check = None
         unacked_bytes = self._unacked_bytes()
-        if unacked_bytes and self._flushed_bytes - unacked_bytes <= acked_bytes:
+        if not unacked_bytes:
+            return
+        acked_bytes = self._flushed_bytes - unacked_bytes
+        if acked_bytes > acked_before:
+            self._expect_progress(acked_bytes)
+        else:
             log.info("connection stalled", unacked_bytes=unacked_bytes)
             self._transport.abort()
-        else:
-            self._expect_progress()
 
     def _unacked_bytes(self) -> int:
         """Output that the peer has not acknowledged: asyncio's buffer, and the kernel's where the system reports it.
