@@ -49,15 +49,16 @@ class Batcher(Generic[ConnectionT, ItemT, ResultT]):
         self._at_once = at_once
         self._most = most
         self._weight = weight
-        self._queue: deque[tuple[ItemT, asyncio.Future[ResultT]]] = deque()
+        self._queue: deque[_Queued[ItemT, ResultT]] = deque()
         self._workers: set[asyncio.Task[None] | None] = set()
         # The weight of all queued and running items.
         self._load = 0
 
     async def __call__(self, item: ItemT) -> ResultT:
         future: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
-        self._queue.append((item, future))
-        self._load += self._weight(item)
+        weight = self._weight(item)
+        self._queue.append((item, weight, future))
+        self._load += weight
         if len(self._workers) < min(self._at_once, 1 + self._load // self._most):
             # An empty context: a batch serves many requests and must not log under the id of one of them.
             self._workers.add(asyncio.create_task(self._work(), context=Context()))
@@ -80,7 +81,7 @@ class Batcher(Generic[ConnectionT, ItemT, ResultT]):
                 connected = True
                 while self._queue:
                     batch = self._next_batch()
-                    self._resolve(batch, await self._results(connection, [item for item, _ in batch]))
+                    self._resolve(batch, await self._results(connection, [item for item, _, _ in batch]))
                     batch = []
         except Exception as error:  # noqa: BLE001 - raised for the items of the batch
             if self._queue and not connected:
@@ -110,17 +111,17 @@ class Batcher(Generic[ConnectionT, ItemT, ResultT]):
 
     def _next_batch(self) -> "_Batch[ItemT, ResultT]":
         batch = [self._queue.popleft()]
-        weight = self._weight(batch[0][0])
+        weight = batch[0][1]
         while self._queue:
-            weight += self._weight(self._queue[0][0])
+            weight += self._queue[0][1]
             if weight > self._most:
                 break
             batch.append(self._queue.popleft())
         return batch
 
     def _resolve(self, batch: "_Batch[ItemT, ResultT]", results: Sequence[ResultT | Exception]) -> None:
-        for (item, future), result in zip(batch, results, strict=True):
-            self._load -= self._weight(item)
+        for (_, weight, future), result in zip(batch, results, strict=True):
+            self._load -= weight
             if future.done():  # its caller was cancelled
                 continue
             if isinstance(result, Exception):
@@ -129,4 +130,6 @@ class Batcher(Generic[ConnectionT, ItemT, ResultT]):
                 future.set_result(result)
 
 
-_Batch = list[tuple[ItemT, "asyncio.Future[ResultT]"]]
+# With the weight of the item.
+_Queued = tuple[ItemT, int, asyncio.Future[ResultT]]
+_Batch = list[_Queued[ItemT, ResultT]]

@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from typing import Annotated
+from collections.abc import Coroutine
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Header, Query, Request
@@ -68,13 +69,13 @@ class JobServices:
         self.wakeup = wakeup or WakeUp()
         self.estimator = RetryAfterEstimator(sessions)
 
-    async def create(self, new: NewJob) -> CreatedJob:
+    def create(self, new: NewJob) -> Coroutine[Any, Any, CreatedJob]:
         """The durable job. Raises the errors of `create_jobs_within_budgets`, or DatabaseUnavailable."""
         if new.reuse:
-            return await create_reusing_job(
+            return create_reusing_job(
                 self.sessions, new, waiting_limit=self.waiting_limit, assumed_s=self.budget_assumed_s
             )
-        return await (self._create_budgeted_job(new) if new.has_budget else self._create_job(new))
+        return self._create_budgeted_job(new) if new.has_budget else self._create_job(new)
 
     async def retry_after(self, snapshot: JobSnapshot) -> dict[str, str]:
         """The header of a job that is not final. Costs a statement every 10 s at most."""
