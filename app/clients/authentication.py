@@ -54,7 +54,7 @@ class Authenticator:
         known: CurrentClient | None = request.scope["state"].get("client")
         if known is not None:
             return known
-        client = await self._find_client(request)
+        client = self._accept(request, await self._clients(hash_token(bearer_token(request))))
         self._count_request(request, client)
         return client
 
@@ -63,7 +63,7 @@ class Authenticator:
 
         For clients that give up their work at the first 429. Raises Unauthorized.
         """
-        client = await self._find_client(request)
+        client = self._accept(request, await self._clients(hash_token(bearer_token(request))))
         request.state.response_headers = self._policy
         if self.rate_limiter is not None:
             await asyncio.sleep(self.rate_limiter.delay_s(client.id, at_most_s=PATIENCE_S))
@@ -113,11 +113,11 @@ class Authenticator:
             log.warning("admin token refused", peer=peer)
             raise Unauthorized(f"This token is unknown, revoked, or not ADMIN_TOKEN; {HOW_TO}.")
 
-    async def _find_client(self, request: Request) -> CurrentClient:
-        client = await self._clients(hash_token(bearer_token(request)))
+    def _accept(self, request: Request, client: CurrentClient | None) -> CurrentClient:
+        """Note the client of the request's token. Raises Unauthorized if there is none."""
         if client is None:
             raise Unauthorized(f"This token is unknown or revoked; {HOW_TO}.")
-        request.state.client = client
+        request.scope["state"]["client"] = client
         return client
 
     def _is_admin(self, token: bytes) -> bool:
@@ -168,7 +168,8 @@ class AuthenticatedRoute(StrictRoute):
         super().__init__(path, endpoint, **options)
 
     async def authorize(self, request: Request) -> None:
-        await current_client(request)
+        authenticator: Authenticator = request.app.state.authenticator
+        await authenticator.current_client(request)
         await super().authorize(request)
 
 
