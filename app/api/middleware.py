@@ -112,8 +112,7 @@ class RequestContextMiddleware:
                 message["headers"] = [*message["headers"], *_common_headers(state)]
             await send(message)
 
-        has_controls = not scope["path"].isprintable() and find_control_character(scope["path"]) is not None
-        app = _respond_not_found if has_controls else self.app
+        app = self.app if find_control_character(scope["path"]) is None else _respond_not_found
         try:
             await app(scope, receive, send_on)
         except ClientDisconnect:
@@ -196,9 +195,13 @@ class BodySizeLimitMiddleware:
             await self.app(scope, receive, send)
             return
         max_bytes = _LARGER_BODIES.get(scope["path"], MAX_BODY_BYTES)
-        if _announced_bytes(scope) > max_bytes:
+        announced_bytes = _announced_bytes(scope)
+        if announced_bytes > max_bytes:
             error = BodyTooLarge(f"The body of this call may have at most {max_bytes:,} bytes.")
             await problem_response(scope, error)(scope, receive, send)
+            return
+        if announced_bytes:
+            await self.app(scope, receive, send)  # the server reads no more than that
             return
         received = 0
 

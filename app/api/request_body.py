@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from email.message import Message
 from typing import Any, TypeVar
 
 import anyio.to_thread
+import msgspec
 from annotated_types import MaxLen
 from anyio import CapacityLimiter
 from anyio.lowlevel import RunVar
@@ -13,6 +15,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, model_validator
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from app.api.headers import first_header
 from app.api.problems import InvalidJson, UnsupportedMediaType
@@ -82,6 +85,22 @@ def require_no_coding(request: Request) -> None:
         raise UnsupportedMediaType("Send the body as it is, without a Content-Encoding.")
 
 
+async def read_body(request: Request) -> bytes:
+    """The whole body. Raises ClientDisconnect.
+
+    `Request.body` collects it through an asynchronous generator, which takes 10 µs of a request's 450.
+    """
+    chunks: list[bytes] = []
+    more = True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunks.append(message.get("body", b""))
+        more = message.get("more_body", False)
+    return b"".join(chunks)
+
+
 async def parse_body(body: bytes, parse: Callable[[bytes], T]) -> T:
     """`parse(body)`, in a thread if the body is larger than LARGE_BODY_BYTES.
 
@@ -102,8 +121,14 @@ def decode_json(body: bytes) -> dict[str, Any]:
     Raises as `check_json`, and for invalid JSON RequestValidationError or HTTPException, as FastAPI does.
     """
     check_json(body)
+    if not body:
+        return {}
+    # msgspec takes a third of the time. `json` tells where a fault is, and accepts values that only the fields refuse,
+    # such as NaN.
+    with suppress(msgspec.DecodeError, RecursionError):
+        return {"body": msgspec.json.decode(body)}
     try:
-        return {"body": json.loads(body)} if body else {}
+        return {"body": json.loads(body)}
     except json.JSONDecodeError as error:
         fault = {"type": "json_invalid", "loc": ("body", error.pos), "msg": error.msg, "ctx": {"error": error.msg}}
         raise RequestValidationError([fault]) from error

@@ -108,13 +108,15 @@ class RequestRoute(StrictRoute):
     document and are never called.
     """
 
-    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        super().__init__(path, endpoint, **options)
-        # An ASGI application, as Starlette's routes may have. FastAPI's own opens two exit stacks for dependencies that
-        # these routes do not have, and handles errors that the application's ExceptionMiddleware handles too.
-        self.app = self.respond
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Without FastAPI's own application of the route.
 
-    async def respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        That one opens two exit stacks for dependencies that these routes do not have, and handles errors that the
+        application's ExceptionMiddleware handles too.
+        """
+        if scope["method"] not in (self.methods or ()):
+            await super().handle(scope, receive, send)  # 405
+            return
         request = Request(scope, receive, send)
         await self.authorize(request)
         response: Response = await self.endpoint(request)

@@ -18,7 +18,7 @@ from app.api.dependencies import SessionsDep
 from app.api.headers import all_headers, first_header
 from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, decode_cursor, encode_cursor, paginate, scoped_key
 from app.api.problems import responses
-from app.api.request_body import decode_json, parse_body
+from app.api.request_body import decode_json, parse_body, read_body
 from app.api.strict_route import prefixed_query, query_prefix, query_values, validate_request
 from app.catalogue import MODELS
 from app.clients.authentication import AuthenticatedRequestRoute, AuthenticatedRoute, ClientDep, authenticated_client
@@ -139,7 +139,7 @@ async def create_job(request: Request) -> Response:
     """
     client = authenticated_client(request)
     services = job_services(request)
-    body = await request.body()
+    body = await read_body(request)
     values, new = await parse_body(body, partial(_read_new_job, request, client, services))
     created = await services.create(await bind_accounts(services.sessions, new))
     snapshot = created.snapshot
