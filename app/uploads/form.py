@@ -42,11 +42,11 @@ class FileEnd:
     pass
 
 
-Event = Field | FileStart | bytes | FileEnd
+Event = Field | FileStart | memoryview | FileEnd
 
 
 async def read_form(request: Request) -> AsyncIterator[Event]:
-    """The parts in the order of the body. Bytes are contents of the file that has started.
+    """The parts in the order of the body. A memoryview has contents of the file that has started.
 
     Raises UnsupportedMediaType, MalformedBody for a body that is not a complete form, and InvalidRequest for fields
     that are too many or too long, or not UTF-8.
@@ -128,7 +128,7 @@ class _Parser:
     def _add_data(self, data: bytes, start: int, end: int) -> None:
         if self._field is None:
             self._start_file(self._fed + start)
-            self._events.append(data[start:end])
+            self._events.append(memoryview(data)[start:end])
             return
         name, value = self._field
         value += data[start:end]

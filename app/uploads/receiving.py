@@ -84,7 +84,7 @@ class _Receiver:
                 await self._start(event)
             case FileEnd():
                 await self._send_on(await self._spool.flush())
-            case bytes():
+            case memoryview():
                 await self._send_on(await self._spool.add(event))
 
     async def finish(self) -> ReceivedFile:

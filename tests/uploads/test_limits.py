@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import hashlib
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from app.dashscope.wire import MalformedResponse
 from app.errors import TooManyUploads, UploadUnavailable
 from app.identifiers import new_id
 from app.uploads.limit import MAX_UPLOADS, UploadLimit
-from app.uploads.transfer import open_spool
+from app.uploads.transfer import MAX_PARTS, open_spool
 from tests.uploads.test_uploads import AUDIO, FILE_HEAD, HEADERS, raw_form, upload
 
 ONE, OTHER = new_id(), new_id()
@@ -59,6 +60,17 @@ async def test_uploads_that_stall_do_not_stop_other_clients(
     ended.set()
     assert {response.status_code for response in await asyncio.gather(*waiting)} == {201}
     await upload(api)
+
+
+async def test_file_that_arrives_in_single_bytes_is_written_in_chunks(tmp_path: Path) -> None:
+    contents = os.urandom(2 * MAX_PARTS + 1)
+    async with open_spool(tmp_path) as spool:
+        returned = [await spool.add(memoryview(contents)[at : at + 1]) for at in range(len(contents))]
+        chunks = [chunk for chunk in (*returned, await spool.flush()) if chunk is not None]
+        await spool.finish()
+        assert [len(chunk) for chunk in chunks] == [MAX_PARTS, MAX_PARTS, 1]
+        assert b"".join([chunk async for chunk in spool.chunks()]) == b"".join(chunks) == contents
+        assert spool.sha256 == hashlib.sha256(contents).digest()
 
 
 async def test_full_disk_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
