@@ -54,7 +54,8 @@ class Batcher(Generic[ConnectionT, ItemT, ResultT]):
         # The weight of all queued and running items.
         self._load = 0
 
-    async def __call__(self, item: ItemT) -> ResultT:
+    def __call__(self, item: ItemT) -> asyncio.Future[ResultT]:
+        """The future result: a coroutine would be one more level that a request enters again when it has the result."""
         future: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
         weight = self._weight(item)
         self._queue.append((item, weight, future))
@@ -62,7 +63,7 @@ class Batcher(Generic[ConnectionT, ItemT, ResultT]):
         if len(self._workers) < min(self._at_once, 1 + self._load // self._most):
             # An empty context: a batch serves many requests and must not log under the id of one of them.
             self._workers.add(asyncio.create_task(self._work(), context=Context()))
-        return await future
+        return future
 
     async def _work(self) -> None:
         """Run batches until the queue is empty. A call after that starts a new worker."""

@@ -49,10 +49,10 @@ async def test_items_that_arrive_while_a_batch_runs_form_the_next_batch_in_order
     double = Doubler()
     double.gate.clear()
     batched = Batcher(nullcontext, double)
-    first = asyncio.create_task(batched(1))
+    first = batched(1)
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    others = [asyncio.create_task(batched(number)) for number in range(2, 6)]
+    others = [batched(number) for number in range(2, 6)]
     await asyncio.sleep(0)
     double.gate.set()
     assert await asyncio.gather(first, *others) == [2, 4, 6, 8, 10]
@@ -74,7 +74,7 @@ async def test_at_most_at_once_batches_run_concurrently() -> None:
     double = Doubler()
     double.gate.clear()
     batched = Batcher(nullcontext, double, at_once=2, most=1)
-    asking = [asyncio.create_task(batched(number)) for number in range(9)]
+    asking = [batched(number) for number in range(9)]
     for _ in range(5):
         await asyncio.sleep(0)
     double.gate.set()
@@ -118,7 +118,7 @@ async def test_a_canceled_caller_does_not_stop_the_batch() -> None:
     double = Doubler()
     double.gate.clear()
     batched = Batcher(nullcontext, double)
-    canceled, waiting = asyncio.create_task(batched(1)), asyncio.create_task(batched(2))
+    canceled, waiting = batched(1), batched(2)
     await asyncio.sleep(0)
     canceled.cancel()
     double.gate.set()
@@ -144,10 +144,10 @@ async def test_a_small_item_does_not_wait_for_a_large_one() -> None:
     double = Doubler()
     double.gate.clear()
     batched = Batcher(nullcontext, double, at_once=2, most=10, weight=lambda weight: weight)
-    large = asyncio.create_task(batched(1000))
+    large = batched(1000)
     while not double.running:  # noqa: ASYNC110 - one cycle of the event loop
         await asyncio.sleep(0)
-    small = asyncio.create_task(batched(1))
+    small = batched(1)
     while double.running < 2:  # noqa: ASYNC110
         await asyncio.sleep(0)
     double.gate.set()

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from random import getrandbits
 from time import perf_counter
 from typing import Any
@@ -157,11 +157,12 @@ class HeadMiddleware:
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "HEAD":
-            await self.app(scope, receive, send)
-            return
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """A plain function: other requests than HEAD do not enter a coroutine of this class at each await."""
+        is_head = scope["type"] == "http" and scope["method"] == "HEAD"
+        return self._respond_to_head(scope, receive, send) if is_head else self.app(scope, receive, send)
 
+    async def _respond_to_head(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_start_only(message: Message) -> None:
             if message["type"] == "http.response.start":
                 await send(message)
@@ -190,19 +191,16 @@ class BodySizeLimitMiddleware:
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "http" or (scope["method"] == "POST" and scope["path"] in UPLOAD_PATHS):
-            await self.app(scope, receive, send)
-            return
+            return self.app(scope, receive, send)
         max_bytes = _LARGER_BODIES.get(scope["path"], MAX_BODY_BYTES)
         announced_bytes = _announced_bytes(scope)
         if announced_bytes > max_bytes:
             error = BodyTooLarge(f"The body of this call may have at most {max_bytes:,} bytes.")
-            await problem_response(scope, error)(scope, receive, send)
-            return
+            return problem_response(scope, error)(scope, receive, send)
         if announced_bytes:
-            await self.app(scope, receive, send)  # the server reads no more than that
-            return
+            return self.app(scope, receive, send)  # the server reads no more than that
         received = 0
 
         async def count() -> Message:
@@ -213,7 +211,7 @@ class BodySizeLimitMiddleware:
                 raise HTTPException(413)  # FastAPI passes on only this exception while it reads a body
             return message
 
-        await self.app(scope, count, send)
+        return self.app(scope, count, send)
 
 
 def _announced_bytes(scope: Scope) -> int:

@@ -53,7 +53,7 @@ class RequestBody(BaseModel):
         if isinstance(body, dict):
             _limit("", body, MAX_ITEMS)
             for name, value in body.items():
-                if isinstance(value, dict | list) and len(value) > MAX_ITEMS and name in cls.model_fields:
+                if isinstance(value, (dict, list)) and len(value) > MAX_ITEMS and name in cls.model_fields:
                     metadata = cls.model_fields[name].metadata
                     max_items = next((each.max_length for each in metadata if isinstance(each, MaxLen)), MAX_ITEMS)
                     _limit(f"/{name}", value, max_items)

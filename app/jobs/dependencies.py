@@ -2,8 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import Coroutine
-from typing import Annotated, Any
+from collections.abc import Awaitable
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import Header, Query, Request
@@ -69,7 +69,7 @@ class JobServices:
         self.wakeup = wakeup or WakeUp()
         self.estimator = RetryAfterEstimator(sessions)
 
-    def create(self, new: NewJob) -> Coroutine[Any, Any, CreatedJob]:
+    def create(self, new: NewJob) -> Awaitable[CreatedJob]:
         """The durable job. Raises the errors of `create_jobs_within_budgets`, or DatabaseUnavailable."""
         if new.reuse:
             return create_reusing_job(

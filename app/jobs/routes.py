@@ -339,7 +339,8 @@ def _read_new_job(
 ) -> tuple[CreateJob, NewJob]:
     """The request as it was sent, and the job that it asks for. Raises the errors of both validations."""
     values = validate_request(CREATE_JOB, query=query_values(request), header=_headers(request), **decode_json(body))
-    if len(all_headers(request.scope, b"idempotency-key")) > 1:
+    idempotency_key = values.header.idempotency_key
+    if idempotency_key is not None and len(all_headers(request.scope, b"idempotency-key")) > 1:
         detail = "may be given once only"
         raise InvalidRequest(f"The Idempotency-Key {detail}.", faults=[Fault("/header/Idempotency-Key", detail)])
     new = validate_new_job(
@@ -347,7 +348,7 @@ def _read_new_job(
         client_id=client.id,
         client_name=client.name,
         has_budget=client.has_budget,
-        idempotency_key=values.header.idempotency_key,
+        idempotency_key=idempotency_key,
         served=services.served,
         webhook_networks=services.webhook_networks,
     )

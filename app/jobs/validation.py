@@ -146,17 +146,15 @@ def _metadata_faults(metadata: Mapping[str, str]) -> Iterator[Fault]:
         yield Fault("/metadata", f"has {len(metadata)} pairs; at most {MAX_PAIRS}")
         return
     for key, value in metadata.items():
-        for detail in _pair_faults(key, value):
+        details = []
+        if not 1 <= len(key) <= MAX_KEY_LENGTH:
+            details.append(f"has a key of {len(key)} characters; 1 to {MAX_KEY_LENGTH} are allowed")
+        if len(value) > MAX_VALUE_LENGTH:
+            details.append(f"has a value of {len(value)} characters; at most {MAX_VALUE_LENGTH}")
+        if control := find_control_character(key + value):
+            details.append(f"holds the control character {control}; remove it")
+        for detail in details:
             yield Fault(json_pointer("/metadata", key[:MAX_KEY_LENGTH]), detail)
-
-
-def _pair_faults(key: str, value: str) -> Iterator[str]:
-    if not 1 <= len(key) <= MAX_KEY_LENGTH:
-        yield f"has a key of {len(key)} characters; 1 to {MAX_KEY_LENGTH} are allowed"
-    if len(value) > MAX_VALUE_LENGTH:
-        yield f"has a value of {len(value)} characters; at most {MAX_VALUE_LENGTH}"
-    if control := find_control_character(key + value):
-        yield f"holds the control character {control}; remove it"
 
 
 def _fingerprint(request: JobRequest, validated: ValidatedJob, urls: Sequence[str], webhook_url: str | None) -> bytes:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from operator import itemgetter
 from typing import Any, Generic, Protocol, TypeVar, get_type_hints
 
 T = TypeVar("T")
@@ -29,17 +30,15 @@ class RowReader(Generic[T]):
 
     def __init__(self, declaration: type[T]) -> None:
         self._declaration = declaration
-        columns = _columns(declaration)
-        self._read = [(name, column.read) for name, column in columns.items() if column and column.read]
-        self._copied = [name for name, column in columns.items() if not (column and column.read)]
+        # In the order of the fields, so that values are passed by position.
+        self._fields: list[tuple[str, Callable[[Row], Any]]] = [
+            (name, column.read if column and column.read else itemgetter(name))
+            for name, column in _columns(declaration).items()
+        ]
 
     def read(self, row: Row, **given: Any) -> T:
-        """`given` values replace fields that have a function. The row needs no column for them."""
-        values = {name: row[name] for name in self._copied}
-        for name, read in self._read:
-            if name not in given:
-                values[name] = read(row)
-        return self._declaration(**values, **given)
+        """`given` values take the place of columns. The row needs no column for them."""
+        return self._declaration(*[given[name] if name in given else read(row) for name, read in self._fields])
 
 
 def sql_columns(declaration: type, table: str) -> dict[str, str]:
