@@ -156,12 +156,17 @@ def console_lines() -> list[Processor]:
     render = structlog.dev.ConsoleRenderer(
         timestamp_key="at", exception_formatter=structlog.dev.plain_traceback, pad_event_to=0
     )
-    return [structlog.processors.format_exc_info, _bound_fields, _escape_fields, partial(_redacted, render)]
+    return [_format_exception, _bound_fields, _escape_fields, partial(_redacted, render)]
 
 
 def json_lines() -> list[Processor]:
     """The processors that turn an event into a line of JSON."""
-    return [structlog.processors.format_exc_info, _json_line]
+    return [_format_exception, _json_line]
+
+
+def _format_exception(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:
+    """As structlog's own, which takes 1 µs for a line without an exception too."""
+    return structlog.processors.format_exc_info(logger, name, event) if "exc_info" in event else event
 
 
 def _json_line(logger: WrappedLogger, name: str, event: EventDict) -> str:

@@ -81,7 +81,8 @@ class JobServices:
         """The header of a job that is not final. Costs a statement every 10 s at most."""
         if snapshot.final:
             return {}
-        await self.estimator.refresh()
+        if self.estimator.is_due:
+            await self.estimator.refresh()
         return {"Retry-After": str(self.estimator.retry_after_s(snapshot.job))}
 
 

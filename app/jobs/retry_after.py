@@ -29,10 +29,13 @@ class RetryAfterEstimator:
         self._clock_offset_s: float | None = None
         self._refresh_at = -math.inf
 
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time for a refresh."""
+        return self._clock() >= self._refresh_at
+
     async def refresh(self) -> None:
-        """Read the typical durations if it is time. Concurrent callers use the old ones; an outage keeps them."""
-        if self._clock() < self._refresh_at:
-            return
+        """Read the typical durations. Concurrent callers use the old ones; an outage keeps them."""
         self._refresh_at = self._clock() + REFRESH_INTERVAL_S
         with suppress(DatabaseUnavailable):
             async with transaction(self._sessions) as session:

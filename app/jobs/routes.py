@@ -158,6 +158,39 @@ async def create_job(request: Request) -> Response:
 
 
 @request_router.get(
+    "/{job_id}",
+    operation_id="getJob",
+    summary="Get a job",
+    dependencies=[Depends(GetJob)],
+    response_model=Job,
+    responses={
+        200: {"headers": _READ},
+        304: {"description": "The job has not changed since the response with this ETag.", "headers": _READ},
+        **responses(InvalidRequest, NotFound, TooManyWaits),
+    },
+)
+async def get_job(request: Request) -> Response:
+    """With `wait`, the response is sent as soon as the job is final, or after that time with the job as it is then.
+    \f
+    One statement, two if a wait times out, and the token's; concurrent requests share them. All waits share one
+    statement each 0.1 s, and one more for each 100 jobs that changed.
+    """
+    client = authenticated_client(request)
+    values = validate_request(
+        GET_JOB, job_id=request.path_params["job_id"], query=query_values(request), header=_headers(request)
+    )
+    services = job_services(request)
+    snapshot = await services.find_job((client.id, values.job_id))
+    timeout_s = wait_s(request, values.query.wait, values.header.prefer)
+    if timeout_s and not snapshot.final:
+        with services.wait_limits.hold(client.id):
+            snapshot = await _wait(request, snapshot, timeout_s)
+    etag = job_etag(snapshot)
+    more = await services.retry_after(snapshot) | preference_applied(request)
+    return not_modified(request, etag, more) or _json(job_bytes(snapshot), validator_headers(etag) | more)
+
+
+@request_router.get(
     "",
     operation_id="listJobs",
     summary="List jobs, newest first",
@@ -193,39 +226,6 @@ async def list_jobs(request: Request) -> Response:
     if listed.more and listed.jobs:
         next_cursor = encode_cursor(("jobs", listed.jobs[-1][0]), client.cursor_key)
     return _json(page_bytes([msgspec.Raw(body) for _, body in listed.jobs], next_cursor))
-
-
-@request_router.get(
-    "/{job_id}",
-    operation_id="getJob",
-    summary="Get a job",
-    dependencies=[Depends(GetJob)],
-    response_model=Job,
-    responses={
-        200: {"headers": _READ},
-        304: {"description": "The job has not changed since the response with this ETag.", "headers": _READ},
-        **responses(InvalidRequest, NotFound, TooManyWaits),
-    },
-)
-async def get_job(request: Request) -> Response:
-    """With `wait`, the response is sent as soon as the job is final, or after that time with the job as it is then.
-    \f
-    One statement, two if a wait times out, and the token's; concurrent requests share them. All waits share one
-    statement each 0.1 s, and one more for each 100 jobs that changed.
-    """
-    client = authenticated_client(request)
-    values = validate_request(
-        GET_JOB, job_id=request.path_params["job_id"], query=query_values(request), header=_headers(request)
-    )
-    services = job_services(request)
-    snapshot = await services.find_job((client.id, values.job_id))
-    timeout_s = wait_s(request, values.query.wait, values.header.prefer)
-    if timeout_s and not snapshot.final:
-        with services.wait_limits.hold(client.id):
-            snapshot = await _wait(request, snapshot, timeout_s)
-    etag = job_etag(snapshot)
-    more = await services.retry_after(snapshot) | preference_applied(request)
-    return not_modified(request, etag, more) or _json(job_bytes(snapshot), validator_headers(etag) | more)
 
 
 @router.get(
