@@ -58,6 +58,15 @@ def copy_job(job_id: str) -> str:
     """  # noqa: S608 - our own values
 
 
+def copy_transcript(transcript_id: str) -> str:
+    """A statement that stores a transcript of a job, as a poller does, on the schema of any revision."""
+    transcript = f'{{"id": "{transcript_id}"}}'
+    return f"""
+        INSERT INTO transcripts SELECT (jsonb_populate_record(old, '{transcript}')).* FROM transcripts AS old
+        WHERE id = lpad('1', 32, '0')::uuid
+    """  # noqa: S608 - our own value
+
+
 READS = (
     f"SELECT * FROM jobs WHERE client_id = '{CLIENT_ID}' ORDER BY id DESC LIMIT 50",  # noqa: S608 - our own value
     f"SELECT * FROM files WHERE job_id = '{QUEUED_JOB_ID}'",  # noqa: S608 - our own value
