@@ -89,12 +89,14 @@ async def test_no_transaction_of_a_migration_reads_a_table_that_it_locks(filled:
     locked_for_long: list[tuple[str, int]] = []
 
     def begin(connection: Connection) -> None:
+        before.clear()
         before.update((row[0], row[1]) for row in rows(connection, _TOUCHED))
 
     def commit(connection: Connection) -> None:
-        touched = {row[0]: row[1] - before.get(row[0], 0) for row in rows(connection, _TOUCHED)}
+        touched = {row[0]: row[1] for row in rows(connection, _TOUCHED)}
         locked = [row[0] for row in rows(connection, _LOCKED)]
-        locked_for_long.extend((table, touched[table]) for table in locked if touched.get(table, 0) >= ROWS)
+        existing = [(table, touched[table] - before[table]) for table in locked if table in before]
+        locked_for_long.extend(each for each in existing if each[1] >= ROWS)
 
     with listening(("begin", begin), ("commit", commit)):
         await asyncio.to_thread(migrate.upgrade, filled)
@@ -169,6 +171,9 @@ async def test_an_interrupted_revision_can_be_repeated(filled: str) -> None:
             await asyncio.to_thread(migrate.upgrade, filled, revision)
         await asyncio.to_thread(migrate.upgrade, filled, revision)
     await asyncio.to_thread(migrate.check, filled)
+    async with connected(filled) as connection:
+        assert await connection.fetchval("SELECT count(*) FROM usage") == ROWS
+        assert await connection.fetchval("SELECT count(*) FROM transcript_segments") == ROWS
 
 
 async def test_upgrades_index_and_check_existing_tables_without_locking_them(database_url: str) -> None:

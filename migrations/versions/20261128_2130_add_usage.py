@@ -6,6 +6,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from app.schema_changes import run_in_batches
+
 revision: str = "20261128_2130"
 down_revision: str | None = "20261128_2120"
 branch_labels: str | Sequence[str] | None = None
@@ -33,10 +35,10 @@ def upgrade() -> None:
         sa.Column("cost", sa.Numeric(18, 9), nullable=False),
         sa.Column("currency", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_usage")),
+        if_not_exists=True,
     )
-    _record_stored_files()
-    op.create_index("ix_usage_client", "usage", ["client_id", "at"])
-    op.create_index("ix_usage_at", "usage", ["at"], postgresql_using="brin")
+    op.create_index("ix_usage_client", "usage", ["client_id", "at"], if_not_exists=True)
+    op.create_index("ix_usage_at", "usage", ["at"], postgresql_using="brin", if_not_exists=True)
     op.create_table(
         "client_budgets",
         sa.Column("client_id", sa.Uuid(), nullable=False),
@@ -50,7 +52,9 @@ def upgrade() -> None:
         sa.CheckConstraint("period IN ('day', 'month')", name=op.f("ck_client_budgets_period")),
         sa.ForeignKeyConstraint(["client_id"], ["clients.id"], name=op.f("fk_client_budgets_client_id")),
         sa.PrimaryKeyConstraint("client_id", name=op.f("pk_client_budgets")),
+        if_not_exists=True,
     )
+    _record_stored_files()
 
 
 def downgrade() -> None:
@@ -60,17 +64,22 @@ def downgrade() -> None:
 
 def _record_stored_files() -> None:
     """Files that are stored already. All prices were in yuan, except those of the models that bill tokens."""
-    op.execute("""
+    # Of an interrupted upgrade: no version that writes usage has run yet.
+    op.execute("TRUNCATE usage")
+    run_in_batches(
+        "jobs",
+        """
         INSERT INTO usage (at, client_id, client, job_id, file_index, model, region, account, metadata, files,
                            audio_ms, billed_s, input_tokens, output_tokens, cost, currency)
         SELECT files.finished_at, files.client_id, clients.name, files.job_id, files.index, files.model, files.region,
-            tasks.account, jobs.metadata, 1, coalesce(files.audio_duration_ms, 0), coalesce(files.billed_s, 0),
+            tasks.account, batch.metadata, 1, coalesce(files.audio_duration_ms, 0), coalesce(files.billed_s, 0),
             coalesce(files.input_tokens, 0), coalesce(files.output_tokens, 0), coalesce(files.cost, 0),
             CASE WHEN files.model LIKE 'qwen-audio-3.1-%' THEN 'USD' ELSE 'CNY' END
-        FROM files
-        JOIN jobs ON jobs.id = files.job_id
+        FROM batch
+        JOIN files ON files.job_id = batch.id
         JOIN clients ON clients.id = files.client_id
         LEFT JOIN tasks ON tasks.id = files.task_id
         WHERE files.status = 'succeeded'
         ORDER BY files.finished_at
-    """)
+        """,
+    )
