@@ -192,16 +192,16 @@ def _channel_drafts(transcript: Mapping[str, Any], options: CaptionOptions, *, s
 def _cue_spans(timed: TimedSentence, first: int, options: CaptionOptions) -> Iterator[TextSpan]:
     """Divides a sentence into cues of similar width that end after punctuation where possible."""
     source = timed.source
-    for begin, stop in pairwise(_with_words(source, [0, *timed.pauses(options.gap_ms), source.last])):
-        start = begin
-        while start < stop:
-            end = _cue_limit(timed, start, stop, first, options)
+    for start, stop in pairwise(_with_words(source, [0, *timed.pauses(options.gap_ms), source.last])):
+        at = start
+        while at < stop:
+            end = _cue_limit(timed, at, stop, first, options)
             if end < stop:
-                rest = TextSpan(source, start, stop).columns
-                fair = rest / -(-rest // max(1, TextSpan(source, start, end).columns))
-                end = best_break(source, start, start + 1, end, fair, distance_cost=CUE_DISTANCE_COST)
-            yield TextSpan(source, start, end)
-            start = end
+                rest = source.begins[stop] - source.begins[at]
+                fair = rest / -(-rest // max(1, source.begins[end] - source.begins[at]))
+                end = best_break(source, at, at + 1, end, fair, distance_cost=CUE_DISTANCE_COST)
+            yield TextSpan(source, at, end)
+            at = end
 
 
 def _with_words(source: BreakableText, breaks: list[int]) -> list[int]:
@@ -219,7 +219,9 @@ def _with_words(source: BreakableText, breaks: list[int]) -> list[int]:
 
 def _cue_limit(timed: TimedSentence, start: int, stop: int, first: int, options: CaptionOptions) -> int:
     """The last break such that the text from `start` fits the lines and the time of one cue."""
-    end = min(stop, last_fitting_break(timed.source, start, options.max_chars_per_line, first, options.max_lines))
+    source, end = timed.source, stop
+    if source.ends[stop] - source.begins[start] > first:  # else one line is enough
+        end = min(stop, last_fitting_break(source, start, options.max_chars_per_line, first, options.max_lines))
     return timed.last_break_before(timed.begin(start) + options.max_cue_ms, end, start + 1)
 
 

@@ -70,14 +70,17 @@ def _within_audio(draft: Draft, options: CaptionOptions) -> Draft:
 def _end(current: Draft, following: Draft, third: Draft | None, options: CaptionOptions) -> int:
     """The end of a cue. It may delay the next cue for a while, so that it can be seen and read itself."""
     spoken = max(current.end_time, current.begin_time + 1)
-    min_end = min(current.begin_time + min(MIN_CUE_MS, options.max_cue_ms), following.end_time + MAX_DELAY_MS)
     too_short = following.begin_time - current.begin_time < options.min_cue_ms
-    if following.begin_time >= spoken and not (current.delayed and too_short):
-        end = min(_preferred_end(current, options), following.begin_time)
-        # Within one channel each cue begins with its first word, so the next cue is not delayed.
-        return end if current.channel_id == following.channel_id else max(end, min_end)
-    if not too_short:
+    apart = following.begin_time >= spoken and not (current.delayed and too_short)
+    if not apart and not too_short:
         return following.begin_time
+    end = min(_preferred_end(current, options), following.begin_time)
+    # Within one channel each cue begins with its first word, so the next cue is not delayed.
+    if apart and current.channel_id == following.channel_id:
+        return end
+    min_end = min(current.begin_time + min(MIN_CUE_MS, options.max_cue_ms), following.end_time + MAX_DELAY_MS)
+    if apart:
+        return max(end, min_end)
     later = min(_readable_end(current, following, third, options), following.end_time + options.min_cue_ms)
     shared = current.begin_time + _shared_ms(current, following, spoken, options)
     return max(following.begin_time, shared, later, min_end)
@@ -107,5 +110,5 @@ def _preferred_end(current: Draft, options: CaptionOptions) -> int:
 
 
 def _reading_ms(draft: Draft, options: CaptionOptions) -> int:
-    reading_ms = max(options.min_cue_ms, draft.span.columns * 1000 // max(1, options.columns_per_s))
-    return min(reading_ms, options.max_cue_ms)
+    reading_ms = draft.span.columns * 1000 // (options.columns_per_s or 1)
+    return min(max(options.min_cue_ms, reading_ms), options.max_cue_ms)

@@ -11,9 +11,9 @@ import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Container, Sequence
 from functools import lru_cache
-from itertools import accumulate, repeat
+from itertools import accumulate
 from math import inf
-from operator import itemgetter, sub
+from operator import sub
 from typing import NamedTuple
 
 from wcwidth import wcswidth
@@ -23,7 +23,6 @@ INSIDE_WORD, AFTER_WORD, AFTER_COMMA, AFTER_STOP = range(4)
 # Cost of a break of each quality, in columns of distance from the target. A comma is worth a few columns of imbalance.
 _COST = (30, 12, 3, 0)
 _RANKS = dict.fromkeys("。！？!?.…；;។៕။༎؟۔।॥", AFTER_STOP) | dict.fromkeys("，、,：:—–၊།،؛\u200b\u0f0b", AFTER_COMMA)
-_COST_AFTER = {mark: _COST[rank] for mark, rank in _RANKS.items()}
 # Titles, initials, "e.g." and "U.S.": their full stop ends no sentence, so a line does not end after them.
 _ABBREVIATION = re.compile(r"\W*(?:(?:[A-Za-z]\.)+|(?:Mrs?|Ms|Dr|Prof|Sr|Jr|St|No|vs)\.)")
 _QUOTES = "”’」』）》〉】)]}\"'»›"
@@ -57,11 +56,6 @@ _ATOM = re.compile(
     rf"(?:[{_CLOSING}][{_MARKS}]*| (?=[{_CLOSING}])(?:[{_CLOSING}]|[^{_WORD_END}]{{1,255}}))*"
     r" ?"
 )
-# Words of up to eight Chinese characters with the marks behind them. Each character takes two columns.
-_CHINESE_WORDS = re.compile(
-    r"[\u4e00-\u9fff]{1,8}[，。！？、；：]{0,2}(?: [\u4e00-\u9fff]{1,8}[，。！？、；：]{0,2})*+"
-)
-MIN_COLUMNS_FOR_WORDS = 20
 # Longest part that is cached. Longer parts hardly repeat, and a cache of whole texts would hold gigabytes.
 _MAX_CACHED_CHARS = 64
 # wcswidth returns -1 for a text that contains any of these characters.
@@ -168,6 +162,11 @@ def _measure(part: str) -> PartMeasure:
 
 
 _cached_measure = lru_cache(maxsize=32768)(_measure)
+
+
+def break_cost(text: str) -> int:
+    """The cost of a break after a word."""
+    return _COST[_rank(text)]
 
 
 def _rank(text: str) -> int:
@@ -281,20 +280,6 @@ def find_breaks(text: str, columns: int, words: Container[int] | None = None) ->
     return BreakableText(text, at, nonblank, begins, ends, [0, *costs])
 
 
-def breaks_at_words(text: str, words: Sequence[str], stops: Sequence[int], columns: int) -> BreakableText | None:
-    """The breaks of a Chinese text at the ends of its words only. None if the text needs more breaks, or other ones.
-
-    `stops`: characters up to the end of each word. A break inside a word costs more than the longest word here is wide,
-    so no line would end there. Twelve hours of speech have twice as many characters as words.
-    """
-    if columns < MIN_COLUMNS_FOR_WORDS or not _CHINESE_WORDS.fullmatch(" ".join(words)) or " " in text:
-        return None
-    at = [0, *stops]
-    begins = [2 * characters for characters in at]
-    costs = map(_COST_AFTER.get, map(itemgetter(-1), words), repeat(_COST[AFTER_WORD]))
-    return BreakableText(text, at, at, begins, begins, [0, *costs])
-
-
 def join_spans(left: TextSpan, right: TextSpan, blanks: int) -> TextSpan:
     """Both spans as one text, with `blanks` additional spaces between them."""
     one, other = _detached(left), _detached(right)
@@ -337,9 +322,9 @@ def last_fitting_break(source: BreakableText, start: int, columns: int, first: i
     begins, ends, last = source.begins, source.ends, source.last
     end, available = start, first
     while lines and end < last:
-        least = bisect_right(begins, begins[end])
-        fits = bisect_right(ends, begins[end] + available) - 1
-        end = max(least, fits)
+        begin = begins[end]
+        fits = bisect_right(ends, begin + available, end) - 1
+        end = fits if begins[fits] > begin else bisect_right(begins, begin)
         lines, available = lines - 1, columns
     return min(end, last)
 
@@ -366,12 +351,14 @@ def best_break(
 def wrap(span: TextSpan, columns: int, first: int) -> list[str]:
     """The span on as few lines as possible, of similar width, broken after punctuation where that is near."""
     source, start, stop = span
-    if span.width <= first:
+    begins, ends = source.begins, source.ends
+    columns_of_span = ends[stop] - begins[start]
+    if columns_of_span <= first:
         return [source.line(start, stop)]
     # Two lines, as most captions have: the same as below, in half the time.
-    earliest = max(start + 1, bisect_left(source.begins, source.ends[stop] - columns, start, stop - 1))
+    earliest = max(start + 1, bisect_left(begins, ends[stop] - columns, start, stop - 1))
     if earliest <= (highest := last_fitting_break(source, start, columns, first, 1)) < stop:
-        end = best_break(source, start, earliest, highest, span.width / 2)
+        end = best_break(source, start, earliest, highest, columns_of_span / 2)
         return [source.line(start, end), source.line(end, stop)]
     starts = _earliest_starts(span, columns)
     lines: list[str] = []

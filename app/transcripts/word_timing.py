@@ -7,12 +7,13 @@ stored as columns, and times are computed only for the breaks that are used.
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, compress
-from operator import add, itemgetter, le, sub
+from operator import le, sub
 from typing import Any, NamedTuple
 
-from app.transcripts.line_breaking import BreakableText, breaks_at_words, find_breaks, width
+from app.transcripts.line_breaking import BreakableText, find_breaks, width
 from app.transcripts.text import one_line, spoken_times, strip_controls
 from app.transcripts.word_alignment import TimedWord, align
+from app.transcripts.word_breaks import breaks_at_words
 
 # Breaks that are checked for words that have begun and not ended yet.
 MAX_UNFINISHED = 200
@@ -61,11 +62,13 @@ class TimedSentence(NamedTuple):
 
         At most MAX_UNFINISHED breaks are checked: if more words have begun and not ended, their ends are wrong.
         """
-        stops, begins, _ = self.words
+        stops, begins, ends = self.words
+        if self.by_word and ends[index - 1] <= moment:
+            return index
         begun = bisect_right(begins, moment)
         if self.by_word:
             index = min(index, max(begun, lowest))
-            if index == lowest or self.words.ends[index - 1] <= moment:
+            if index == lowest or ends[index - 1] <= moment:
                 return index
         index = min(index, bisect_right(self.positions, stops[begun - 1]) - 1) if begun else lowest
         last_checked = max(lowest, index - MAX_UNFINISHED)
@@ -102,7 +105,7 @@ def time_words(sentence: Mapping[str, Any], columns: int) -> TimedSentence | Non
     Paraformer's after it give the same result.
     """
     text = one_line(sentence["text"])
-    if not any(width(character) for character in text if character != " "):
+    if not any(map(width, text.replace(" ", ""))):
         return None
     spoken = spoken_times(sentence)
     first, last = spoken or (sentence["begin_time"], sentence["end_time"])
@@ -124,27 +127,18 @@ class _Timed(NamedTuple):
     spelled: Sequence[str] = ()
 
 
-# The usual form of words: about 150,000 in twelve hours, so they are read by column.
-_WORD_FIELDS = itemgetter("text", "punctuation", "begin_time", "end_time")
-
-
 def _words(words: Sequence[Mapping[str, Any]], text: str, low: int, high: int) -> _Timed | None:
     """The times of the words, or None if there are none for this text."""
     try:
-        texts, marks, begins, ends = map(list, zip(*map(_WORD_FIELDS, words), strict=True))
-        spelled = list(map(add, texts, marks))
-    except (KeyError, TypeError):
-        timed = [word for word in words if "begin_time" in word and "end_time" in word]
-        if len(timed) < len(words):
-            return _aligned(timed, text, low, high)
-        spelled = [word["text"] + (word.get("punctuation") or "") for word in words]
         begins, ends = [word["begin_time"] for word in words], [word["end_time"] for word in words]
-    whole = "".join(spelled)
-    if whole.split() != [strip_controls(whole)]:
-        spelled = ["".join(strip_controls(characters).split()) for characters in spelled]
-        whole = "".join(spelled)
-    if whole != text.replace(" ", ""):
-        return _aligned(words, text, low, high)
+    except KeyError:
+        timed = [word for word in words if "begin_time" in word and "end_time" in word]
+        return _aligned(timed, text, low, high)
+    spelled = _spelled(words)
+    if " " in text or not text.isprintable() or "".join(spelled) != text:
+        spelled = _without_blanks(spelled)
+        if "".join(spelled) != text.replace(" ", ""):
+            return _aligned(words, text, low, high)
     if not all(spelled):
         begins, ends = list(compress(begins, spelled)), list(compress(ends, spelled))
         spelled = list(filter(None, spelled))
@@ -152,13 +146,29 @@ def _words(words: Sequence[Mapping[str, Any]], text: str, low: int, high: int) -
     return _Timed(_from_edges(WordTimes(list(accumulate(map(len, spelled))), begins, ends), low, high), spelled)
 
 
+def _spelled(words: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The words with their punctuation, which nearly all models send with each word."""
+    try:
+        return [word["text"] + word["punctuation"] for word in words]
+    except (KeyError, TypeError):
+        return [word["text"] + (word.get("punctuation") or "") for word in words]
+
+
+def _without_blanks(spelled: list[str]) -> list[str]:
+    """The words without blanks and control characters."""
+    whole = "".join(spelled)
+    if not whole.isprintable():
+        return ["".join(strip_controls(word).split()) for word in spelled]
+    # Of all blanks only the space is printable.
+    return [word.replace(" ", "") for word in spelled] if " " in whole else spelled
+
+
 def _aligned(words: Sequence[Mapping[str, Any]], text: str, low: int, high: int) -> _Timed | None:
     """The times of a text that differs from its words. None if none of the words is in the text."""
     if not words:
         return None
     begins, ends = _in_order([word["begin_time"] for word in words], [word["end_time"] for word in words], low, high)
-    spelled = (word["text"] + (word.get("punctuation") or "") for word in words)
-    pieces = align(text, [TimedWord(*word) for word in zip(spelled, begins, ends, strict=True)], low, high)
+    pieces = align(text, [TimedWord(*word) for word in zip(_spelled(words), begins, ends, strict=True)], low, high)
     if pieces is None:
         return None
     stops, begins, ends = (list(column) for column in zip(*pieces, strict=True))
