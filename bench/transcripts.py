@@ -29,12 +29,24 @@ from app.transcripts.normalise import normalise
 from app.transcripts.storage import PreparedTranscript, insert_transcripts, prepare_transcript
 from bench.collection import LARGE, SMALL
 from bench.gateway import TOKEN, Stage, stage
-from bench.http_readers import MB, Server, growth_of
+from bench.http_readers import MB, Answer, Server, growth_of
 from bench.long_recording import WORDS, recording
 from bench.processes import running
 
 ROUNDS = 5
-FORMS = ("/text", "/text?speakers=true", "/srt", "/vtt", "/words.csv", "/sentences.tsv", "/paragraphs", "/markdown")
+CAPTIONS = (
+    "/srt",
+    "/vtt",
+    "/ttml",
+    "/srt?speakers=true",
+    "/srt?profile=netflix-zh",
+    "/srt?profile=netflix-en",
+    "/srt?profile=bbc",
+    "/text?max_lines=2",
+)
+FORMS = ("/text", "/text?speakers=true", "/words.csv", "/sentences.tsv", "/paragraphs", "/markdown")
+# Captions read every word, as json.loads does.
+MOST_OF_LOADS = 3
 TIMES = 10
 READERS = 10
 OTHERS = 10
@@ -160,13 +172,28 @@ def _uncached(under_test: UnderTest) -> Iterator[Line]:
 
 
 def _forms(under_test: UnderTest) -> Iterator[Line]:
-    for form in FORMS:
-        for coding in ("identity", "gzip"):
-            responses = [under_test.server.read(under_test.path + form, coding=coding)[0] for _ in range(ROUNDS)]
-            wall_s = median(response.wall_s for response in responses)
-            first_s = median(response.first_byte_s for response in responses)
-            yield Line(f"{form}, {coding}: to the last byte", wall_s, "s", most=1)
-            yield Line(f"{form}, {coding}: to the first byte", first_s, "s")
+    """Each form beside `json.loads` of the document. Interleaved, so that disturbances affect all of them."""
+    document = zlib.decompress(under_test.transcript.document.gzip, 31)
+    taken: dict[str, list[tuple[Answer, float]]] = {}
+    loads: list[float] = []
+    for _ in range(ROUNDS):
+        for form in (*CAPTIONS, *FORMS):
+            loads.append(_loads_s(document))
+            for coding in ("identity", "gzip"):
+                answer = under_test.server.read(under_test.path + form, coding=coding)[0]
+                taken.setdefault(f"{form}, {coding}", []).append((answer, answer.wall_s / loads[-1]))
+    yield Line("json.loads of the document", median(loads), "s")
+    for name, found in taken.items():
+        yield Line(f"{name}: to the last byte", median(answer.wall_s for answer, _ in found), "s", most=1)
+        yield Line(f"{name}: to the first byte", median(answer.first_byte_s for answer, _ in found), "s")
+        most = MOST_OF_LOADS if name.startswith(CAPTIONS) else None
+        yield Line(f"{name}: to json.loads", median(ratio for _, ratio in found), "×", most=most)
+
+
+def _loads_s(document: bytes) -> float:
+    began = time.perf_counter()
+    json.loads(document)
+    return time.perf_counter() - began
 
 
 def _pages(under_test: UnderTest) -> Iterator[Line]:
