@@ -14,7 +14,7 @@ import asyncpg
 import psutil
 
 from bench.gateway import TOKEN, Stage
-from bench.load import Load, closed_loop, request
+from bench.load import Load, closed_loop, open_loop, request
 from bench.processes import Running, running
 from bench.upstream import KEY
 
@@ -58,6 +58,13 @@ class Server:
         if load.others:
             raise SystemExit(f"{self.name}: {kind} was answered with {load.others}.")
         return load
+
+    async def post_steadily(self, per_s: float, *, seconds: float) -> Load:
+        """POST at a constant rate. The time of a response counts from the time at which its request is due."""
+        return await open_loop(
+            self.host, self.port, itertools.repeat(post()),
+            connections=2 * CONNECTIONS, wanted=202, per_s=per_s, seconds=seconds,
+        )  # fmt: skip
 
 
 @asynccontextmanager

@@ -1,9 +1,9 @@
-"""The API of this checkout and of another commit under the same load, interleaved: CPU per request and rates."""
+"""The API of this checkout and of another commit under the same load, interleaved: CPU per request, rates, latency."""
 
 from dataclasses import dataclass
 from statistics import median
 
-from bench.api_server import BODY, CONNECTIONS, KINDS, Server, gateway_server, vacuum
+from bench.api_server import BODY, CONNECTIONS, KINDS, POST, Server, gateway_server, vacuum
 from bench.gateway import Stage
 from bench.pgbench import PgBench
 
@@ -18,8 +18,17 @@ class Sample:
     other_share: float
 
 
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """POST at half of the maximum rate of the same server in the same round."""
+
+    per_s: float
+    p50_ms: float
+    p99_ms: float
+
+
 async def compare(stage: Stage, commit: str, *, seconds: float, rounds: int) -> None:
-    """Print the table. Each round has pgbench, this checkout and the commit one after the other for each kind."""
+    """Print the tables. Each round has pgbench, this checkout and the commit one after the other for each kind."""
     with stage.at_commit(commit) as other_stage:
         this_url, other_url = await stage.database(), await other_stage.database()
         async with (
@@ -32,13 +41,18 @@ async def compare(stage: Stage, commit: str, *, seconds: float, rounds: int) -> 
             for url in (this_url, other_url):
                 await vacuum(url)
             samples: dict[str, list[Sample]] = {kind: [] for kind in KINDS}
+            latencies: list[tuple[Latency, Latency]] = []
             for _ in range(rounds):
                 for kind in KINDS:
                     reference = await pgbench.per_s(kind, CONNECTIONS)
                     this_us, this_per_s = await _measure(this, kind, ids["this"], seconds)
                     other_us, other_per_s = await _measure(other, kind, ids["other"], seconds)
                     samples[kind].append(Sample(this_us, other_us, this_per_s / reference, other_per_s / reference))
+                    if kind == POST:
+                        here = await _latency(this, this_per_s, seconds)
+                        latencies.append((here, await _latency(other, other_per_s, seconds)))
     _print_table(commit, samples, rounds=rounds, seconds=seconds)
+    _print_latencies(commit, latencies)
 
 
 async def _measure(server: Server, kind: str, ids: list[str], seconds: float) -> tuple[float, float]:
@@ -46,6 +60,11 @@ async def _measure(server: Server, kind: str, ids: list[str], seconds: float) ->
     before = server.process.cpu_s()
     load = await server.measure(kind, ids, seconds=seconds)
     return (server.process.cpu_s() - before) * 1e6 / len(load.times_s), load.per_s
+
+
+async def _latency(server: Server, maximum_per_s: float, seconds: float) -> Latency:
+    load = await server.post_steadily(maximum_per_s / 2, seconds=seconds)
+    return Latency(load.per_s, load.time_ms(0.5), load.time_ms(0.99))
 
 
 def _print_table(commit: str, samples: dict[str, list[Sample]], *, rounds: int, seconds: float) -> None:
@@ -56,3 +75,12 @@ def _print_table(commit: str, samples: dict[str, list[Sample]], *, rounds: int, 
         ratio = median(row.this_us / row.other_us for row in rows)
         shares = f"{median(row.this_share for row in rows):.3f}, {median(row.other_share for row in rows):.3f}"
         print(f"{kind:14} {here_us:5.0f} µs {there_us:7.0f} µs {ratio:6.3f}   {shares}")
+
+
+def _print_latencies(commit: str, latencies: list[tuple[Latency, Latency]]) -> None:
+    print("POST at half of the maximum rate of its server; medians of the rounds")
+    for name, found in zip(("here", commit[:10]), zip(*latencies, strict=True), strict=True):
+        per_s, p50_ms, p99_ms = (
+            median(values) for values in zip(*((each.per_s, each.p50_ms, each.p99_ms) for each in found), strict=True)
+        )
+        print(f"{name:14} {per_s:5,.0f}/s   p50 {p50_ms:.1f} ms   p99 {p99_ms:.1f} ms")
