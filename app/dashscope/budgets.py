@@ -10,13 +10,15 @@ import math
 import time
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 from prometheus_client import Counter
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.batching import Batcher
 from app.db import Sessions, transaction
 
 # Share of the rate that is used. With a spacing of 1/(0.97 N) s, N+1 calls span 1.03 s. The catch-up takes 10 ms of
@@ -41,26 +43,33 @@ _ENSURE = text("""
     WHERE budgets.rate <> excluded.rate
 """)
 
-# The clock is read once, so that all values of the row refer to the same instant. If the UPDATE waits for another
+# The clock is read once, so that all values of a row refer to the same instant. If the statement waits for another
 # session, PostgreSQL checks the condition again on the new row with the old instant, which errs on the side of waiting.
+# Rows are locked in one order, so that processes do not deadlock.
 # The commit does not wait for the disk, which would add to the jitter (p99 5 ms instead of 1 ms). A crash of the
 # database may lose the last grants: then one call goes out early, and the calls after it are spaced again.
 _TAKE = text("""
     WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now, set_config('synchronous_commit', 'off', true)),
-    taken AS (
+    asked AS (
+        SELECT account, kind, next_at
+        FROM budgets JOIN unnest(CAST(:accounts AS text[]), CAST(:kinds AS text[])) AS call (account, kind)
+            USING (account, kind)
+        ORDER BY account, kind FOR NO KEY UPDATE OF budgets
+    ), taken AS (
         UPDATE budgets SET
-            next_at = greatest(next_at, now - make_interval(secs => :catch_up))
+            next_at = greatest(budgets.next_at, now - make_interval(secs => :catch_up))
                 + make_interval(secs => 1 / (current_rate * :used)),
             current_rate = least(
                 rate,
                 current_rate + rate * :recovery * greatest(extract(epoch FROM now - rate_changed_at), 0)),
             rate_changed_at = now
-        FROM clock
-        WHERE account = :account AND kind = :kind AND next_at <= now
-        RETURNING 1
+        FROM clock, asked
+        WHERE budgets.account = asked.account AND budgets.kind = asked.kind AND budgets.next_at <= now
+        RETURNING budgets.account, budgets.kind, budgets.next_at
     )
-    SELECT EXISTS (SELECT FROM taken), extract(epoch FROM next_at - clock_timestamp())::float8
-    FROM budgets WHERE account = :account AND kind = :kind
+    SELECT account, kind, taken.next_at IS NOT NULL AS is_taken,
+        extract(epoch FROM coalesce(taken.next_at, asked.next_at) - clock_timestamp())::float8 AS next_s
+    FROM asked LEFT JOIN taken USING (account, kind)
 """)
 
 # Calls that are in flight together get their 429s together, so only the first one lowers the rate. The others find
@@ -139,13 +148,19 @@ class Window:
 
 
 class Budgets:
-    """Access of one process to the budgets. Each use is one statement and a transaction of its own."""
+    """Access of one process to the budgets.
+
+    A call that is granted takes one statement, which calls of other kinds and accounts share if they ask while one
+    runs. The process knows when the next call of a kind may go out, and does not ask before that.
+    """
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
         self._known: set[Call] = set()
         self._locks: defaultdict[Call, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._windows: dict[Call, Window] = {}
+        self._ask_at: dict[Call, float] = {}  # by time.monotonic
+        self._ask: Batcher[None, Call, float] = Batcher(nullcontext, self._take_all)
 
     @asynccontextmanager
     async def spend(self, call: Call) -> AsyncIterator[None]:
@@ -158,6 +173,8 @@ class Budgets:
         """Wait until the call may go out. The caller must make the call at once: a grant is not stored."""
         # Only one caller of this process tries the row at a time. The others wait here, first come, first served.
         async with self._locks[call]:
+            if (early_s := self._ask_at.get(call, 0.0) - time.monotonic()) > 0:
+                await asyncio.sleep(min(early_s, MAX_SLEEP_S))
             while (wait_s := await self.try_take(call)) > 0:  # noqa: ASYNC110 - it waits for a time, not an event
                 await asyncio.sleep(min(wait_s, MAX_SLEEP_S))
         GRANTED.labels(call.account, call.kind).inc()
@@ -179,23 +196,30 @@ class Budgets:
 
     async def try_take(self, call: Call) -> float:
         """Take the call now and return 0, or return the seconds until the next attempt is worthwhile."""
+        return await self._ask(call)
+
+    async def _take_all(self, _: None, calls: Sequence[Call]) -> Sequence[float]:
         async with transaction(self._sessions, autocommit=True) as session:
-            if call not in self._known:
+            for call in set(calls) - self._known:
                 await session.execute(_ENSURE, {"account": call.account, "kind": call.kind, "rate": call.rate})
                 self._known.add(call)
-            result = await session.execute(
+            rows = await session.execute(
                 _TAKE,
                 {
-                    "account": call.account,
-                    "kind": call.kind,
+                    "accounts": [call.account for call in calls],
+                    "kinds": [call.kind for call in calls],
                     "catch_up": CATCH_UP_S,
                     "used": USED_SHARE,
                     "recovery": RECOVERY_PER_S,
                 },
             )
-            row = result.one_or_none()
+            found = {(row.account, row.kind): row for row in rows}
+        return [self._noted(call, found.get((call.account, call.kind))) for call in calls]
+
+    def _noted(self, call: Call, row: Row[Any] | None) -> float:
+        """What `try_take` returns. Notes when the next call may go out."""
         if row is None:  # the table was emptied
             self._known.discard(call)
             return RETRY_S
-        taken, wait_s = row
-        return 0.0 if taken else max(float(wait_s), RETRY_S)
+        self._ask_at[call] = time.monotonic() + row.next_s
+        return 0.0 if row.is_taken else max(row.next_s, RETRY_S)
