@@ -1,10 +1,11 @@
 """Group commit: calls that arrive while a statement runs share the next one, so 32 callers cost one round trip.
 
-There is no timer. A single item is sent at once; items that arrive while a batch runs go into the next batch.
-Batches therefore grow with the load, and an idle gateway is as fast as one without batching.
+A single item is sent at once; items that arrive while a batch runs go into the next batch. Batches therefore grow with
+the load, and an idle gateway is as fast as one without batching. The only timer is that of `every_s`.
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -30,6 +31,9 @@ class Batcher(Generic[ConnectionT, ItemT, ResultT]):
     A batch runs on a connection from `connect`, which is reused while items are queued: taking a connection from the
     pool costs as much as a short statement.
 
+    With `every_s`, a batch starts at least so many seconds after the last one. An item that arrives after a quiet time
+    is sent at once all the same; under load, fewer and larger batches cost less.
+
     `run` returns one result for each item; an exception among the results is raised for its item alone. If `run`
     itself raises, the items are retried one by one, unless the error is an outage: outages are raised as
     DatabaseUnavailable for all items. Cancelling a caller does not stop the batch.
@@ -43,12 +47,15 @@ class Batcher(Generic[ConnectionT, ItemT, ResultT]):
         at_once: int = 1,
         most: int = MAX_BATCH,
         weight: Callable[[ItemT], int] = lambda _: 1,
+        every_s: float = 0.0,
     ) -> None:
         self._connect = connect
         self._run = run
         self._at_once = at_once
         self._most = most
         self._weight = weight
+        self._every_s = every_s
+        self._start_at = 0.0  # of the next batch, by time.monotonic
         self._queue: deque[_Queued[ItemT, ResultT]] = deque()
         self._workers: set[asyncio.Task[None] | None] = set()
         # The weight of all queued and running items.
@@ -69,18 +76,21 @@ class Batcher(Generic[ConnectionT, ItemT, ResultT]):
         """Run batches until the queue is empty. A call after that starts a new worker."""
         try:
             while self._queue:
+                if (wait_s := self._start_at - time.monotonic()) > 0:
+                    await asyncio.sleep(wait_s)
                 await self._run_batches()
         finally:
             self._workers.discard(asyncio.current_task())
 
     async def _run_batches(self) -> None:
-        """Run batches on one connection until the queue is empty or the connection is lost."""
+        """Run batches on one connection until the queue is empty, the next must wait, or the connection is lost."""
         batch: _Batch[ItemT, ResultT] = []
         connected = False
         try:
             async with self._connect() as connection:
                 connected = True
-                while self._queue:
+                while self._queue and time.monotonic() >= self._start_at:
+                    self._start_at = time.monotonic() + self._every_s
                     batch = self._next_batch()
                     self._resolve(batch, await self._results(connection, [item for item, _, _ in batch]))
                     batch = []

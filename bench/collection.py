@@ -22,6 +22,7 @@ from app.dashscope.transport import http_client
 from app.db import create_engine, create_sessions, transaction
 from app.identifiers import new_id
 from app.logs import configure_logging
+from app.poller.batched_calls import batched_calls
 from app.poller.context import PollerContext
 from app.poller.outcomes import Fetch, Wait
 from app.poller.result_fetcher import ResultFetcher
@@ -127,6 +128,7 @@ async def _collection(database_url: str, results_url: str) -> AsyncIterator[Coll
             regions=settings.served_regions,
             upstreams={client.account.id: client},
             sessions=sessions,
+            batched=batched_calls(sessions),
             budgets=Budgets(sessions),
             leases=Leases(sessions),
             supervisor=Supervisor(),

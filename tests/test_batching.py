@@ -1,6 +1,7 @@
 """Concurrent calls share a batch, every caller gets a result, and an error reaches only the calls it belongs to."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
 
@@ -43,6 +44,20 @@ async def test_a_single_item_is_sent_at_once() -> None:
     double = Doubler()
     assert await Batcher(nullcontext, double)(4) == 8
     assert double.batches == [[4]]
+
+
+async def test_a_batch_starts_no_sooner_than_its_interval_after_the_last_one() -> None:
+    started: list[float] = []
+
+    async def note(_connection: None, numbers: Sequence[int]) -> Sequence[int]:
+        started.append(time.monotonic())
+        return numbers
+
+    batched = Batcher(nullcontext, note, every_s=0.05)
+    assert await batched(1) == 1
+    assert await asyncio.gather(batched(2), batched(3), batched(4)) == [2, 3, 4]
+    assert len(started) == 2
+    assert started[1] - started[0] >= 0.05
 
 
 async def test_items_that_arrive_while_a_batch_runs_form_the_next_batch_in_order() -> None:

@@ -1,10 +1,10 @@
 """Polls tasks one by one and collects the results of those that ended."""
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from functools import partial
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import structlog
 
@@ -23,17 +23,12 @@ from app.poller.poll_schedule import close_wait_s
 from app.poller.result_fetcher import FetchedFile, ResultFetcher
 from app.queue.billing import TaskBill
 from app.queue.leases import LeaseLost
-from app.queue.polling import PolledTask, claim_poll, schedule_poll, with_files
-from app.queue.results import (
-    Result,
-    close_if_done,
-    count_result_failures,
-    lock_for_result,
-    settle_bills,
-    store_results,
-)
+from app.queue.polling import NextPoll, PolledTask, claim_polls
+from app.queue.results import Result, TaskResults
 
 MAX_IN_FLIGHT = 32
+# Length of the queries of one claim.
+CLAIM_S = 0.25
 MAX_WAIT_S = 60.0
 FAILED_WAIT_S = 5.0
 
@@ -57,7 +52,7 @@ class Collector:
         """Poll until no task is due, with growing pauses while upstream is unreachable."""
         while not self._context.stopping.is_set():
             await self._context.pause(self._context.pace.unreachable_pause_s(self._failures))
-            if not await self._start_next():
+            if not await self._start_polls():
                 return
 
     def next_poll_s(self, model: str, elapsed_s: float) -> float:
@@ -76,27 +71,45 @@ class Collector:
 
     def _poll_now(self) -> None:
         if not (self._context.stopping.is_set() or self._failures or self._watcher.listing):
-            self._context.supervisor.spawn(self._start_next(), name=f"due poll of {self._call.account}")
+            self._context.supervisor.ensure_running(("poll", self._call.account), self.run)
 
-    async def _start_next(self) -> bool:
-        """Claim the next task and start its poll. Returns when the query is sent; False if no task is due."""
-        await self._slots.acquire()
-        task = None
+    async def _start_polls(self) -> bool:
+        """Claim the next tasks and start their polls. False if no other task is due, else returns when they are sent.
+
+        A claim takes as many tasks as the budget lets query in CLAIM_S: the others wait unclaimed, so that tasks which
+        end meanwhile have their turn.
+        """
+        slots = await self._take_slots()
+        tasks: list[PolledTask] = []
         try:
-            async with transaction(self._context.sessions) as session:
-                task = await claim_poll(session, self._call.account, token=uuid4(), late_s=self._watcher.late_s)
+            async with transaction(self._context.sessions, autocommit=True) as session:
+                tasks = await claim_polls(session, self._call.account, late_s=self._watcher.late_s, limit=slots)
         finally:
-            if task is None:
+            for _ in range(slots - len(tasks)):
                 self._slots.release()
-        if task is None:
+        sent = [self._start_poll(task) for task in tasks]
+        if len(tasks) < slots:
             return False
-        sent = asyncio.Event()
-        token = task.token
-        self._holding.add(token)
-        poll = self._context.supervisor.spawn(self._poll(task, sent), name=f"poll {task.task_id}")
-        poll.add_done_callback(lambda _: self._release_slot(token))
-        await sent.wait()
+        for each in sent:
+            await each.wait()
         return True
+
+    async def _take_slots(self) -> int:
+        """Wait for a slot, and take others that are free: as many as the queries of CLAIM_S, one after a failure."""
+        await self._slots.acquire()
+        slots = 1
+        while slots < self._call.rate * CLAIM_S and not (self._slots.locked() or self._failures):
+            await self._slots.acquire()
+            slots += 1
+        return slots
+
+    def _start_poll(self, task: PolledTask) -> asyncio.Event:
+        """Start the poll of a task that holds a slot. Returns the event that its query is sent."""
+        sent = asyncio.Event()
+        self._holding.add(task.token)
+        poll = self._context.supervisor.spawn(self._poll(task, sent), name=f"poll {task.task_id}")
+        poll.add_done_callback(lambda _: self._release_slot(task.token))
+        return sent
 
     def _release_slot(self, token: UUID) -> None:
         """Release the slot of this poll, when it ends or when only large results are left to fetch."""
@@ -123,10 +136,9 @@ class Collector:
             except Exception:
                 # An unexpected error delays this task by FAILED_WAIT_S instead of a whole lease.
                 log.exception("poll failed", task=str(task.task_id))
-                async with transaction(self._context.sessions) as session:
-                    await schedule_poll(
-                        session, task.task_id, task.token, wait_s=FAILED_WAIT_S, last_error="poll failed"
-                    )
+                await self._context.batched.schedule_poll(
+                    NextPoll(task.task_id, task.token, FAILED_WAIT_S, last_error="poll failed")
+                )
 
     def _count(self, snapshot: TaskSnapshot | Failure) -> None:
         outcome = snapshot.kind.value if isinstance(snapshot, Failure) else snapshot.status.value.lower()
@@ -148,29 +160,25 @@ class Collector:
         if failure.kind is FailureKind.THROTTLED:
             await self._context.throttled(self._call)
         wait_s = 1.0 if failure.kind is FailureKind.THROTTLED else _wait_s(max(task.ended_s, 4.0))
-        async with transaction(self._context.sessions) as session:
-            await schedule_poll(session, task.task_id, task.token, wait_s=wait_s, last_error=failure.message)
-            if failure.kind is FailureKind.ACCOUNT_BLOCKED:
+        if failure.kind is FailureKind.ACCOUNT_BLOCKED:
+            async with transaction(self._context.sessions) as session:
                 await open_for(session, self._call.account, "", failure)
+        await self._context.batched.schedule_poll(
+            NextPoll(task.task_id, task.token, wait_s, last_error=failure.message)
+        )
 
     async def _still_running(self, task: PolledTask, snapshot: TaskSnapshot) -> None:
         if task.ended_s:
             self._watcher.contradicted()
         wait_s = self.next_poll_s(task.model, task.age_s)
         status = snapshot.status.value
-        async with transaction(self._context.sessions) as session:
-            await schedule_poll(session, task.task_id, task.token, wait_s=wait_s, status=status, alive=True)
+        await self._context.batched.schedule_poll(NextPoll(task.task_id, task.token, wait_s, status, alive=True))
         self.poll_in(wait_s)
 
     async def _collect(self, task: PolledTask, snapshot: TaskSnapshot) -> None:
         """Fetch and store the results of an ended task, in batches, each with a transaction of its own."""
         if not task.ended_s:
             self._learn(task, snapshot)
-        async with transaction(self._context.sessions) as session:
-            await lock_for_result(
-                session, task.task_id, task.token, status=snapshot.status.value, usage_s=snapshot.usage.seconds
-            )
-            task = await with_files(session, task)
         found = list(
             outcomes(
                 snapshot,
@@ -181,25 +189,24 @@ class Collector:
                 ended_s=task.ended_s,
             )
         )
-        refusals = account_failures(found)
+        for failure in account_failures(found):
+            async with transaction(self._context.sessions) as session:
+                await open_for(session, self._call.account, task.model, failure)
         waits: list[Wait] = []
+        closed = False
         release_slot = partial(self._release_slot, task.token)
         async with aclosing(
             self._fetcher.fetch(task, found, snapshot.usage.seconds, before_large=release_slot)
         ) as batches:
             async for batch in batches:
-                await self._store(task, snapshot, batch, refusals)
+                closed = await self._store(task, snapshot, batch)
                 waits += [each for _, each in batch if isinstance(each, Wait)]
-        async with transaction(self._context.sessions) as session:
-            if task.file_count > 1:
-                await lock_for_result(
-                    session, task.task_id, task.token, status=snapshot.status.value, usage_s=snapshot.usage.seconds
-                )
-                await settle_bills(session, task.task_id, self._task_bill(task, snapshot))
-            if not await close_if_done(session, task.task_id, task.token):
-                last_error = waits[0].reason if waits else None
-                wait_s = _wait_s(task.ended_s)
-                await schedule_poll(session, task.task_id, task.token, wait_s=wait_s, last_error=last_error)
+        # A file may have been canceled after the last batch.
+        if not closed and not await self._store(task, snapshot, ()):
+            last_error = waits[0].reason if waits else None
+            await self._context.batched.schedule_poll(
+                NextPoll(task.task_id, task.token, _wait_s(task.ended_s), last_error=last_error)
+            )
 
     def _learn(self, task: PolledTask, snapshot: TaskSnapshot) -> None:
         TASK_SECONDS.labels(self._call.account, task.model).observe(task.age_s)
@@ -207,21 +214,22 @@ class Collector:
             duration_s = task.age_s if snapshot.ran_s is None else snapshot.ran_s
             self._context.durations(self._call.account, task.model).add(duration_s)
 
-    async def _store(
-        self, task: PolledTask, snapshot: TaskSnapshot, batch: Sequence[FetchedFile], refusals: Collection[Failure]
-    ) -> None:
-        results = [each for _, each in batch if isinstance(each, Result)]
-        failures = [file for file, each in batch if isinstance(each, Wait) and each.counted]
-        async with transaction(self._context.sessions) as session:
-            await lock_for_result(
-                session, task.task_id, task.token, status=snapshot.status.value, usage_s=snapshot.usage.seconds
+    async def _store(self, task: PolledTask, snapshot: TaskSnapshot, batch: Sequence[FetchedFile]) -> bool:
+        """Store results of the task. Returns whether it is closed now, because no file of it is open."""
+        closed = await self._context.batched.store_results(
+            TaskResults(
+                task.task_id,
+                task.token,
+                snapshot.status.value,
+                snapshot.usage.seconds,
+                results=[each for _, each in batch if isinstance(each, Result)],
+                failed_fetches=[file for file, each in batch if isinstance(each, Wait) and each.counted],
+                bill=self._task_bill(task, snapshot),
+                request_id=snapshot.request_id,
             )
-            task_bill = self._task_bill(task, snapshot)
-            await store_results(session, task.task_id, results, task_bill, request_id=snapshot.request_id)
-            await count_result_failures(session, task.task_id, failures)
-            for failure in refusals:
-                await open_for(session, self._call.account, task.model, failure)
+        )
         self._context.stored.notify()
+        return closed
 
     def _task_bill(self, task: PolledTask, snapshot: TaskSnapshot) -> TaskBill:
         price = MODELS[task.model].regions[self._upstream.account.region]

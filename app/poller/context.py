@@ -15,6 +15,7 @@ from app.dashscope.client import DashScope, OutcomeUnknown
 from app.dashscope.failures import Failure, FailureKind
 from app.dashscope.wire import TaskSnapshot
 from app.db import Sessions, transaction
+from app.poller.batched_calls import BatchedCalls
 from app.poller.circuits import Reachability, open_for
 from app.poller.metrics import THROTTLED
 from app.poller.pace import Pace
@@ -37,6 +38,7 @@ class PollerContext:
     regions: Mapping[RegionName, Region]
     upstreams: Mapping[str, DashScope]  # by account id
     sessions: Sessions
+    batched: BatchedCalls
     budgets: Budgets
     leases: Leases
     supervisor: Supervisor

@@ -4,7 +4,8 @@ Several pollers may run the same work at once; the statements skip rows that ano
 """
 
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from dataclasses import dataclass
 from functools import partial
 from uuid import uuid4
 
@@ -39,9 +40,8 @@ from app.queue.due_work import (
     count_waiting_files,
     oldest_uncollected_s,
 )
-from app.queue.leases import LeaseLost
 from app.queue.polling import open_files
-from app.queue.results import Result, close_if_done, lock_for_result, store_results
+from app.queue.results import Result, TaskResults, store_results
 from app.queue.retention import (
     TASK_HOURS,
     TASKS_PER_STEP,
@@ -63,12 +63,13 @@ from app.webhooks.outbox import read_backlog
 CLEAN_UP_EVERY_S = 600.0
 PURGE_EVERY_S = 600.0
 MEASURE_EVERY_S = 15.0
-# With batches of 100 transcripts: more than one poller collects.
 DELETE_UPLOADS_EVERY_S = 60.0
 RECONCILE_VOCABULARIES_EVERY_S = 60.0
-INDEX_EVERY_S = 0.5
-SEGMENT_OLD_EVERY_S = 5.0
-INDEX_DOCUMENTS_EVERY_S = 5.0
+# How often an idle poller looks for new transcripts, and for those of earlier releases.
+INDEX_EVERY_S = 2.0
+OLD_EVERY_S = 60.0
+# The pause between two batches. With batches of 100 segments: more than one poller collects.
+INDEX_PAUSE_S = 0.5
 
 UPLOADS_PER_STEP = 100
 PURGE_PAUSE_S = 0.1
@@ -77,6 +78,32 @@ PURGE_PAUSE_S = 0.1
 CLEAN_UP_SPAN_HOURS = 2
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class PeriodicWork:
+    """Work that a poller starts every `every_s` seconds, unless the last run has not ended."""
+
+    name: str
+    run: Callable[[], Coroutine[None, None, None]]
+    every_s: float
+
+
+def periodic_work(context: PollerContext) -> Sequence[PeriodicWork]:
+    """The periodic work of a poller. An idle poller sends one statement a second for all of it."""
+    sessions, accounts = context.sessions, context.upstreams.keys()
+    work = [
+        PeriodicWork("clean_up", lambda: clean_up(sessions, accounts), CLEAN_UP_EVERY_S),
+        PeriodicWork("measure", lambda: measure(sessions, accounts), MEASURE_EVERY_S),
+        PeriodicWork("index", lambda: _index_all(context), INDEX_EVERY_S),
+        PeriodicWork("segment_old", lambda: work_off(context, segment_old), OLD_EVERY_S),
+        PeriodicWork("index_documents", lambda: work_off(context, index_documents), OLD_EVERY_S),
+        PeriodicWork("delete_uploads", lambda: delete_uploads(context), DELETE_UPLOADS_EVERY_S),
+        PeriodicWork("reconcile_vocabularies", lambda: reconcile_vocabularies(context), RECONCILE_VOCABULARIES_EVERY_S),
+    ]
+    if days := context.retention_days:
+        work.append(PeriodicWork("purge", lambda: purge(context, days), PURGE_EVERY_S))
+    return work
 
 
 async def delete_uploads(context: PollerContext) -> None:
@@ -156,14 +183,11 @@ async def give_up_abandoned(sessions: Sessions, accounts: Collection[str]) -> in
                 await requeue(session, task.id, token=token)
                 after_commit(session, given_up)
                 continue
-            try:
-                await lock_for_result(session, task.id, token, status="UNKNOWN", usage_s=None)
-            except LeaseLost:
-                continue
             files = await open_files(session, task.id)
-            await store_results(session, task.id, [Result(file, "failed", failure=EXPIRED) for file in files])
-            await close_if_done(session, task.id, token)
-            after_commit(session, given_up)
+            results = [Result(file, "failed", failure=EXPIRED) for file in files]
+            (closed,) = await store_results(session, [TaskResults(task.id, token, "UNKNOWN", results=results)])
+            if closed is True:
+                after_commit(session, given_up)
     return len(tasks)
 
 
@@ -221,10 +245,13 @@ def _show_circuits(circuits: Sequence[Circuit], accounts: Collection[str]) -> No
             CIRCUIT_OPEN.labels(circuit.account, circuit.model, circuit.code).set(1)
 
 
-async def index(sessions: Sessions, _accounts: Collection[str]) -> None:
-    """Index one batch of new transcripts. A search reads transcripts without an index entry directly."""
+async def index(sessions: Sessions) -> int:
+    """Index one batch of new transcripts. A search reads transcripts without an index entry directly.
+
+    Returns the number of segments.
+    """
     async with transaction(sessions) as session:
-        await index_segments(session)
+        return await index_segments(session)
 
 
 async def segment_old(sessions: Sessions) -> int:
@@ -237,6 +264,11 @@ async def index_documents(sessions: Sessions) -> int:
     """Index some documents of earlier releases, and return their number."""
     async with transaction(sessions) as session:
         return await index_old_documents(session)
+
+
+async def _index_all(context: PollerContext) -> None:
+    while not context.stopping.is_set() and await index(context.sessions):
+        await context.pause(INDEX_PAUSE_S)
 
 
 async def work_off(context: PollerContext, step: Callable[[Sessions], Awaitable[int]]) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 
@@ -14,10 +14,11 @@ from app.dashscope.budgets import Budgets
 from app.dashscope.circuits import Circuit, make_probes_due
 from app.dashscope.client import DashScope, http_client
 from app.dashscope.result_files import results_client
-from app.db import Engine, Sessions, create_sessions, transaction
+from app.db import Engine, create_sessions, transaction
 from app.errors import DatabaseUnavailable
 from app.poller import maintenance
 from app.poller.availability import Availability
+from app.poller.batched_calls import batched_calls
 from app.poller.canceller import Canceller
 from app.poller.collector import Collector
 from app.poller.context import PollerContext
@@ -47,8 +48,6 @@ GRACE_S = 8.0
 # A database that does not respond must not delay the end of the process: leases expire by themselves.
 EXPIRE_LEASES_S = 1.0
 LAST_ROUND_S = 1.0
-
-PeriodicTask = Callable[[Sessions, Collection[str]], Coroutine[None, None, None]]
 
 log = structlog.get_logger()
 
@@ -113,6 +112,7 @@ async def poller_context(
                 for account in region.accounts
             },
             sessions=sessions,
+            batched=batched_calls(sessions),
             budgets=Budgets(sessions),
             leases=Leases(sessions),
             supervisor=Supervisor(),
@@ -151,6 +151,7 @@ class Poller:
         # The blockages that were published last. None: not known.
         self._blocked: list[Blocked] | None = None
         self._last_round_at = 0.0
+        self._periodic_work = maintenance.periodic_work(context)
         self._due_at: defaultdict[str, float] = defaultdict(float)
 
     async def run_until_stopped(self) -> None:
@@ -179,18 +180,15 @@ class Poller:
     async def round(self) -> None:
         """Read what is due, and start the workers for it."""
         self._last_round_at = time.monotonic()
-        async with transaction(self._context.sessions) as session:
+        async with transaction(self._context.sessions, autocommit=True) as session:
             if not self._has_begun:
                 await make_probes_due(session, list(self._context.upstreams))
             due_work = await read_due_work(
                 session, {account: watcher.late_s for account, watcher in self._watchers.items()}, self._queues
             )
-            availability = Availability(self._accounts, due_work.circuits)
-            await reroute(session, due_work.waiting, availability)
-            blocked = availability.blocked(due_work.waiting, due_work.waiting_for_account)
-            if blocked != self._blocked:
-                await publish_blockages(session, blocked)
-        self._has_begun, self._blocked = True, blocked
+        self._has_begun = True
+        availability = Availability(self._accounts, due_work.circuits)
+        await self._reroute(due_work, availability)
         LAST_ROUND.set(time.time())
         LEASES.set(self._context.leases.held)
         self._start_submitters(due_work, availability)
@@ -198,32 +196,24 @@ class Poller:
         self._start_account_workers(due_work)
         if due_work.deliveries:
             self._context.supervisor.ensure_running("deliver", self._deliverer.run)
-        self._periodic("clean_up", maintenance.clean_up, maintenance.CLEAN_UP_EVERY_S)
-        self._periodic("measure", maintenance.measure, maintenance.MEASURE_EVERY_S)
-        self._periodic("index", maintenance.index, maintenance.INDEX_EVERY_S)
-        for step, every_s in (
-            (maintenance.segment_old, maintenance.SEGMENT_OLD_EVERY_S),
-            (maintenance.index_documents, maintenance.INDEX_DOCUMENTS_EVERY_S),
-        ):
-            self._periodic(step.__name__, lambda *_, step=step: maintenance.work_off(self._context, step), every_s)
-        self._periodic(
-            "delete_uploads",
-            lambda *_: maintenance.delete_uploads(self._context),
-            maintenance.DELETE_UPLOADS_EVERY_S,
-        )
-        self._periodic(
-            "reconcile_vocabularies",
-            lambda *_: maintenance.reconcile_vocabularies(self._context),
-            maintenance.RECONCILE_VOCABULARIES_EVERY_S,
-        )
-        if days := self._context.retention_days:
-            self._periodic("purge", lambda *_: maintenance.purge(self._context, days), maintenance.PURGE_EVERY_S)
+        self._start_periodic_work()
 
-    def _periodic(self, name: str, task: PeriodicTask, every_s: float) -> None:
-        if time.monotonic() >= self._due_at[name]:
-            self._due_at[name] = time.monotonic() + every_s
-            start = partial(task, self._context.sessions, self._context.upstreams.keys())
-            self._context.supervisor.ensure_running(name, start)
+    async def _reroute(self, due_work: DueWork, availability: Availability) -> None:
+        """Move or fail files that cannot be submitted where they wait, and publish why they wait."""
+        blocked = availability.blocked(due_work.waiting, due_work.waiting_for_account)
+        if not due_work.circuits and not blocked and blocked == self._blocked:
+            return
+        async with transaction(self._context.sessions) as session:
+            await reroute(session, due_work.waiting, availability)
+            if blocked != self._blocked:
+                await publish_blockages(session, blocked)
+        self._blocked = blocked
+
+    def _start_periodic_work(self) -> None:
+        for work in self._periodic_work:
+            if time.monotonic() >= self._due_at[work.name]:
+                self._due_at[work.name] = time.monotonic() + work.every_s
+                self._context.supervisor.ensure_running(work.name, work.run)
 
     async def _rest(self) -> None:
         """Wait for the next round: `Pace.round_s`, or less if the poller is woken or told to stop."""

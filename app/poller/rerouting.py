@@ -10,7 +10,7 @@ import structlog
 from app.dashscope.failures import Failure, FailureKind
 from app.db import Session, after_commit
 from app.poller.availability import Availability
-from app.queue.submissions import fail_unknown_model, move_waiting_files
+from app.queue.rerouting import fail_unknown_model, move_waiting_files
 
 log = structlog.get_logger()
 

@@ -21,10 +21,10 @@ from app.poller.context import PollerContext
 from app.poller.metrics import CALLS, GROUP_FILES
 from app.queue.claiming import Claim, QueueHeads, SubmitQueue, claim_any_file, claim_files
 from app.queue.submissions import (
+    AcceptedTask,
     UpstreamTaskTaken,
     fail_files,
     fail_uploads,
-    mark_running,
     mark_unsure,
     record_sent_urls,
     requeue,
@@ -228,19 +228,18 @@ class Submitter:
     async def _store_accepted(self, claim: Claim, accepted: Accepted, *, probe: bool) -> None:
         account, model = self._submit_queue.account, self._submit_queue.model
         poll_in_s = self._collector.next_poll_s(model, 0)
+        task = AcceptedTask(claim.task_id, accepted.task_id, poll_in_s, accepted.request_id)
         try:
-            async with transaction(self._context.sessions) as session:
-                learned = await mark_running(
-                    session, claim.task_id, accepted.task_id, poll_in_s=poll_in_s, request_id=accepted.request_id
-                )
-                if probe:
-                    await close(session, account, "")
-                    await close(session, account, model)
+            learned = await self._context.batched.mark_running(task)
         except UpstreamTaskTaken:
             # The reconciler adopted this task for an equal group, so the task of that group is free for this row.
             await self._store_unsure(claim, "an equal group adopted the task")
             return
         self._collector.poll_in(poll_in_s)
+        if probe:
+            async with transaction(self._context.sessions) as session:
+                await close(session, account, "")
+                await close(session, account, model)
         if learned is None:
             log.error("task accepted after its attempt was given up", task=str(claim.task_id))
         for limit in learned or ():

@@ -34,7 +34,7 @@ class Settlement:
 async def settle(session: AsyncSession, task_id: UUID, bill: TaskBill) -> Settlement:
     """The bills of a task's files, whose results were stored in several transactions. One statement.
 
-    Empty while a file is open, and if the bills are right already. Needs `lock_for_result` in the same transaction.
+    Empty while a file is open, and if the bills are right already. The task is locked.
     """
     rows = (await session.execute(_FILES, {"id": task_id})).all()
     succeeded = [row for row in rows if row.status == "succeeded"]

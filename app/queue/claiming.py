@@ -89,7 +89,10 @@ class QueueHeads:
 async def claim_files(
     session: AsyncSession, submit_queue: SubmitQueue, *, token: UUID, heads: QueueHeads | None = None
 ) -> Claim | None:
-    """Claim the next group, or None if no file may be submitted now. At most eight statements."""
+    """Claim the next group, or None if no file may be submitted now.
+
+    Three statements with one file in a task, four with more, and one more after a slow look.
+    """
     waiting = await (heads or QueueHeads()).waiting(session, submit_queue)
     if not waiting:
         return None
@@ -105,7 +108,7 @@ async def claim_files(
 
 
 async def claim_any_file(session: AsyncSession, submit_queue: SubmitQueue, *, token: UUID) -> Claim | None:
-    """Claim one random file for a probe, or None if no file may be submitted now. At most four statements."""
+    """Claim one random file for a probe, or None if no file may be submitted now. Two statements."""
     picked = (await session.execute(_PICK_ANY, submit_queue.key)).all()
     return await _write_task(session, submit_queue, picked, token) if picked else None
 
@@ -126,17 +129,15 @@ def group_size(*, waiting: int, oldest_age_s: float, submits_per_s: float, group
 
 
 async def _size(session: AsyncSession, submit_queue: SubmitQueue, group_key: UUID, waiting: Sequence[Row[Any]]) -> int:
-    learned = await session.scalar(_GROUP_LIMIT, {"account": submit_queue.account, "model": submit_queue.model})
-    max_files = min(submit_queue.max_files, learned or submit_queue.max_files)
-    if max_files == 1:
+    if submit_queue.max_files == 1:
         return 1
     # Counting stops at the number of files that the largest tasks could carry within a second.
-    max_count = int(max_files * submit_queue.submits_per_s) + 1
-    count = await session.scalar(
-        COUNT, {**submit_queue.key, **_heads(waiting), "group_key": group_key, "max_count": max_count}
-    )
+    max_count = int(submit_queue.max_files * submit_queue.submits_per_s) + 1
+    values = {"account": submit_queue.account, "group_key": group_key, "max_count": max_count}
+    row = (await session.execute(COUNT, {**submit_queue.key, **_heads(waiting), **values})).one()
+    max_files = min(submit_queue.max_files, row.learned_limit or submit_queue.max_files)
     return group_size(
-        waiting=count or 0,
+        waiting=row.files,
         oldest_age_s=max(client.age_s for client in waiting if client.group_key == group_key),
         submits_per_s=submit_queue.submits_per_s,
         groups=len({client.group_key for client in waiting}),
@@ -167,7 +168,7 @@ async def _write_task(
 ) -> Claim:
     task_id = new_id()
     parameters = await session.scalar(
-        _INSERT_TASK,
+        _WRITE_TASK,
         {
             **submit_queue.key,
             "id": task_id,
@@ -175,14 +176,12 @@ async def _write_task(
             "file_count": len(chosen),
             "token": token,
             "job_id": chosen[0].job_id,
+            "jobs": [row.job_id for row in chosen],
+            "indexes": [row.number for row in chosen],
+            # Sorted, because concurrent claims serve many of the same clients: no deadlocks.
+            "clients": sorted({row.client_id for row in chosen}),
         },
     )
-    await session.execute(
-        _TAKE_FILES,
-        {"task_id": task_id, "jobs": [row.job_id for row in chosen], "indexes": [row.number for row in chosen]},
-    )
-    # Sorted, because concurrent claims serve many of the same clients: no deadlocks.
-    await session.execute(_MARK_SERVED, {**submit_queue.key, "clients": sorted({row.client_id for row in chosen})})
     refusals = chosen[0].refusals if len(chosen) == 1 else 0
     return Claim(task_id, token, parameters, [row.url for row in chosen], refusals)
 
@@ -233,7 +232,9 @@ WAITING_BEHIND = text(f"""
 """)  # noqa: S608 - constants
 
 COUNT = text("""
-    SELECT count(*) FROM (
+    SELECT count(*) AS files,
+        (SELECT max_files FROM group_limits WHERE account = :account AND model = :model) AS learned_limit
+    FROM (
         SELECT FROM unnest(CAST(:clients AS uuid[]), CAST(:jobs AS uuid[])) AS known (client_id, job_id)
         CROSS JOIN LATERAL (
             SELECT FROM files
@@ -283,25 +284,23 @@ _PICK_ANY = text("""
     FOR UPDATE OF files SKIP LOCKED
 """)
 
-_INSERT_TASK = text(f"""
-    INSERT INTO tasks (id, account, region, model, parameters, file_count, state, lease_token, lease_until)
-    SELECT :id, :account, :region, :model, jobs.parameters, :file_count, 'submitting', :token,
-           now() + interval '{LEASE_S} s'
-    FROM jobs WHERE jobs.id = :job_id
-    RETURNING parameters
+# The chosen files are locked already.
+_WRITE_TASK = text(f"""
+    WITH task AS (
+        INSERT INTO tasks (id, account, region, model, parameters, file_count, state, lease_token, lease_until)
+        SELECT :id, :account, :region, :model, jobs.parameters, :file_count, 'submitting', :token,
+               now() + interval '{LEASE_S} s'
+        FROM jobs WHERE jobs.id = :job_id
+        RETURNING parameters
+    ), taken AS (
+        UPDATE files SET status = 'submitting', task_id = :id
+        FROM unnest(CAST(:jobs AS uuid[]), CAST(:indexes AS int[])) AS chosen (job_id, index)
+        WHERE files.job_id = chosen.job_id AND files.index = chosen.index
+    ), served AS (
+        INSERT INTO turns (region, model, client_id, last_served_us)
+        SELECT :region, :model, client_id, extract(epoch FROM clock_timestamp()) * 1000000
+        FROM unnest(CAST(:clients AS uuid[])) AS client_id
+        ON CONFLICT (region, model, client_id) DO UPDATE SET last_served_us = excluded.last_served_us
+    )
+    SELECT parameters FROM task
 """)  # noqa: S608 - a constant
-
-_TAKE_FILES = text("""
-    UPDATE files SET status = 'submitting', task_id = :task_id
-    FROM unnest(CAST(:jobs AS uuid[]), CAST(:indexes AS int[])) AS chosen (job_id, index)
-    WHERE files.job_id = chosen.job_id AND files.index = chosen.index
-""")
-
-_MARK_SERVED = text("""
-    INSERT INTO turns (region, model, client_id, last_served_us)
-    SELECT :region, :model, client_id, extract(epoch FROM clock_timestamp()) * 1000000
-    FROM unnest(CAST(:clients AS uuid[])) AS client_id
-    ON CONFLICT (region, model, client_id) DO UPDATE SET last_served_us = excluded.last_served_us
-""")
-
-_GROUP_LIMIT = text("SELECT max_files FROM group_limits WHERE account = :account AND model = :model")

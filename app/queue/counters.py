@@ -6,12 +6,11 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, bindparam, func, literal_column, select, text, update
+from sqlalchemy import ColumnElement, bindparam, literal_column, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.clients.models import Client
 from app.queue.job_json import SUMMARY_COLUMNS, read_summary
-from app.queue.lifecycle import FileCounts, job_status, visible_status
+from app.queue.lifecycle import JOB_STATUS, FileCounts, visible_status
 from app.queue.models import Job
 from app.queue.observation import job_finished
 from app.webhooks.messages import EventType, event_body
@@ -34,46 +33,23 @@ class JobChange:
 
 
 async def apply_changes(session: AsyncSession, changes: Mapping[UUID, JobChange]) -> None:
-    """Two statements for any number of jobs, and two more if jobs with a `webhook_url` become final.
+    """One statement for any number of jobs, and two more if jobs with a `webhook_url` become final.
 
     Jobs are locked in the order of their ids, so that transactions do not deadlock.
     """
     if not changes:
         return
-    found = await session.execute(
-        select(
-            Job.id,
-            Job.files_queued,
-            Job.files_running,
-            Job.files_succeeded,
-            Job.files_failed,
-            Job.files_canceled,
-            Job.finished_at.isnot(None).label("was_final"),
-            Job.webhook_url.isnot(None).label("has_webhook"),
-            func.extract("epoch", func.now() - Job.created_at).label("age_s"),
-            select(Client.name).where(Client.id == Job.client_id).scalar_subquery().label("client"),
-        )
-        .where(Job.id.in_(changes))
-        .order_by(Job.id)
-        # NO KEY: inserting a transcript takes a key share lock on its job. Two transactions that insert transcripts
-        # of one job must not wait for each other.
-        .with_for_update(key_share=True)
-    )
-    locked = found.all()
-    rows = [_changed(row.id, FileCounts(*row[1:6]), changes[row.id]) for row in locked]
-    if rows:
-        await session.execute(_UPDATE, rows)
-    became_final = [row for row, new in zip(locked, rows, strict=True) if new["is_final"] and not row.was_final]
+    found = (await session.execute(_APPLY, _columns(changes))).all()
+    became_final = [row for row in found if row.is_final and not row.was_final]
     await enqueue_job_events(session, [row.id for row in became_final if row.has_webhook])
     for row in became_final:
-        counts = FileCounts(*row[1:6]) + changes[row.id].counts
         job_finished(
             session,
             job_id=row.id,
             client=row.client,
-            status=job_status(counts).value,
-            counts=counts,
-            seconds=float(row.age_s),
+            status=row.status,
+            counts=FileCounts(row.queued, row.running, row.succeeded, row.failed, row.canceled),
+            seconds=row.age_s,
         )
 
 
@@ -91,21 +67,17 @@ async def enqueue_job_events(session: AsyncSession, job_ids: Collection[UUID]) -
     await enqueue(session, events)
 
 
-def _changed(job_id: UUID, counts: FileCounts, change: JobChange) -> dict[str, Any]:
-    after = counts + change.counts
-    status = job_status(after)
+def _columns(changes: Mapping[UUID, JobChange]) -> dict[str, list[Any]]:
+    counts = [change.counts for change in changes.values()]
     return {
-        "job_id": job_id,
-        "new_status": status.value,
-        "queued": after.queued,
-        "running": after.running,
-        "succeeded": after.succeeded,
-        "failed": after.failed,
-        "canceled": after.canceled,
-        "more_audio": change.audio_duration_ms,
-        "more_cost": change.cost,
-        "is_final": status.final,
-        "has_started": after.queued + after.canceled < after.total,
+        "job_ids": list(changes),
+        "queued": [each.queued for each in counts],
+        "running": [each.running for each in counts],
+        "succeeded": [each.succeeded for each in counts],
+        "failed": [each.failed for each in counts],
+        "canceled": [each.canceled for each in counts],
+        "audio_ms": [change.audio_duration_ms for change in changes.values()],
+        "costs": [change.cost for change in changes.values()],
     }
 
 
@@ -116,20 +88,49 @@ _FINAL = (
     .order_by(Job.id)
 )
 
-_UPDATE = (
-    update(Job.__table__)  # type: ignore[arg-type]
-    .where(Job.__table__.c.id == bindparam("job_id"))
-    .values(
-        status=bindparam("new_status"),
-        files_queued=bindparam("queued"),
-        files_running=bindparam("running"),
-        files_succeeded=bindparam("succeeded"),
-        files_failed=bindparam("failed"),
-        files_canceled=bindparam("canceled"),
-        audio_duration_ms=Job.__table__.c.audio_duration_ms + bindparam("more_audio"),
-        cost=Job.__table__.c.cost + bindparam("more_cost"),
-        started_at=text("CASE WHEN :has_started THEN coalesce(jobs.started_at, now()) ELSE jobs.started_at END"),
-        finished_at=text("CASE WHEN :is_final THEN coalesce(jobs.finished_at, now()) END"),
-        version=Job.__table__.c.version + 1,
+# The locked rows are the newest ones, also if the statement had to wait for another transaction.
+# NO KEY: inserting a transcript takes a key share lock on its job. Two transactions that insert transcripts of one job
+# must not wait for each other.
+_APPLY = text(f"""
+    WITH change AS (
+        SELECT * FROM unnest(
+            CAST(:job_ids AS uuid[]), CAST(:queued AS int[]), CAST(:running AS int[]), CAST(:succeeded AS int[]),
+            CAST(:failed AS int[]), CAST(:canceled AS int[]), CAST(:audio_ms AS bigint[]), CAST(:costs AS numeric[])
+        ) AS change (id, queued, running, succeeded, failed, canceled, audio_ms, cost)
+    ), locked AS (
+        SELECT * FROM jobs WHERE id = ANY(:job_ids) ORDER BY id FOR NO KEY UPDATE
+    ), counted AS (
+        SELECT id, files_queued + queued AS queued, files_running + running AS running,
+            files_succeeded + succeeded AS succeeded, files_failed + failed AS failed,
+            files_canceled + canceled AS canceled, audio_ms, change.cost, finished_at IS NOT NULL AS was_final
+        FROM locked JOIN change USING (id)
+    ), following AS (
+        SELECT *, {JOB_STATUS} AS status, queued = 0 AND running = 0 AS is_final,
+            running > 0 OR succeeded > 0 OR failed > 0 AS has_started
+        FROM counted
     )
-)
+    UPDATE jobs SET status = following.status, files_queued = queued, files_running = running,
+        files_succeeded = succeeded, files_failed = failed, files_canceled = canceled,
+        audio_duration_ms = jobs.audio_duration_ms + audio_ms, cost = jobs.cost + following.cost,
+        started_at = CASE WHEN has_started THEN coalesce(started_at, now()) ELSE started_at END,
+        finished_at = CASE WHEN is_final THEN coalesce(finished_at, now()) END,
+        version = version + 1
+    FROM following WHERE jobs.id = following.id
+    RETURNING jobs.id, following.status, queued, running, succeeded, failed, canceled, was_final, is_final,
+        webhook_url IS NOT NULL AS has_webhook, extract(epoch FROM now() - created_at)::float8 AS age_s,
+        (SELECT name FROM clients WHERE clients.id = client_id) AS client
+""")  # noqa: S608 - constants
+
+# Counts files that upstream accepted, as a part of a statement in which `started` has the `job_id` of each of them.
+COUNT_STARTED = """
+    start AS (
+        SELECT job_id, count(*)::int AS files FROM started GROUP BY job_id
+    ), starting AS (
+        SELECT id FROM jobs WHERE id IN (SELECT job_id FROM start) ORDER BY id FOR NO KEY UPDATE
+    ), counted AS (
+        UPDATE jobs SET status = 'running', files_queued = files_queued - start.files,
+            files_running = files_running + start.files, started_at = coalesce(started_at, now()),
+            version = version + 1
+        FROM start JOIN starting ON starting.id = start.job_id WHERE jobs.id = start.job_id
+    )
+"""

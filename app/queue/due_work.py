@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import JSON, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.dashscope.circuits import Circuit, read_circuits
@@ -53,12 +53,18 @@ class WaitingQueues:
         self._found: list[tuple[str, str]] = []
         self._look_at = 0.0
 
-    async def read(self, session: AsyncSession) -> list[tuple[str, str]]:
-        if self._clock() >= self._look_at:
-            *rows, end = (await session.execute(WAITING_QUEUES)).all()
-            self._found = [(row.region, row.model) for row in rows]
-            self._look_at = self._clock() + FULL_LOOK_EVERY_S if end.look_s > self._slow_look_s else 0.0
+    @property
+    def look_is_due(self) -> bool:
+        return self._clock() >= self._look_at
+
+    @property
+    def found(self) -> list[tuple[str, str]]:
         return list(self._found)
+
+    def note(self, found: list[tuple[str, str]], *, look_s: float) -> None:
+        """Note what a look has found that took the server `look_s`."""
+        self._found = found
+        self._look_at = self._clock() + FULL_LOOK_EVERY_S if look_s > self._slow_look_s else 0.0
 
 
 async def read_due_work(
@@ -66,20 +72,25 @@ async def read_due_work(
 ) -> DueWork:
     """Read what is due. Also turns `submitting` tasks of pollers that stopped into `unsure` ones.
 
-    Six statements, each an index probe or a few, so an idle poller costs little.
+    One statement of index probes, so an idle poller costs little: five of them a second. Open circuits and tasks of
+    pollers that stopped are rare, and need one more each.
     `accounts` maps an account to the seconds by which a poll must be overdue if the task list has not shown the end
     of the task.
     """
-    await expire_submitting(session)
-    waiting = await (queues or WaitingQueues()).read(session)
-    for_account = await session.execute(_WAITING_FOR_ACCOUNT)
-    tasks = await session.execute(_TASKS, {"accounts": list(accounts), "late_s": list(accounts.values())})
+    queues = queues or WaitingQueues()
+    look = queues.look_is_due
+    values = {"accounts": list(accounts), "late_s": list(accounts.values()), "look": look}
+    due = (await session.execute(_DUE, values)).one()
+    if look:
+        queues.note([tuple(each) for each in due.waiting or ()], look_s=due.look_s)
+    if due.stopped:
+        await expire_submitting(session)
     return DueWork(
-        waiting=waiting,
-        waiting_for_account=[(row.region, row.model, row.account) for row in for_account],
-        accounts=[AccountDueWork(row.account, row.poll, row.reconcile, row.cancel, row.running) for row in tasks],
-        circuits=await read_circuits(session),
-        deliveries=bool(await session.scalar(_DELIVERIES)),
+        waiting=queues.found,
+        waiting_for_account=[tuple(each) for each in due.waiting_for_account or ()],
+        accounts=[AccountDueWork(*each) for each in due.accounts or ()],
+        circuits=await read_circuits(session) if due.circuits else [],
+        deliveries=due.deliveries,
     )
 
 
@@ -181,14 +192,16 @@ async def oldest_uncollected_s(session: AsyncSession) -> dict[str, float]:
     return {row.account: row.age_s for row in await session.execute(_OLDEST_UNCOLLECTED)}
 
 
+_STOPPED = f"SELECT id FROM tasks WHERE state = 'submitting' AND {LEASE_IS_FREE}"  # noqa: S608 - constants
+
 _EXPIRE_SUBMITTING = text(f"""
     UPDATE tasks SET state = 'unsure', lost_at = coalesce(lease_until, now()), next_poll_at = now(), {RELEASE_LEASE},
         last_error = 'the poller that submitted the task stopped'
-    WHERE id IN (SELECT id FROM tasks WHERE state = 'submitting' AND {LEASE_IS_FREE} FOR UPDATE SKIP LOCKED)
+    WHERE id IN ({_STOPPED} FOR UPDATE SKIP LOCKED)
 """)  # noqa: S608 - constants
 
-# The (region, model) pairs with queued files: one index probe a pair. The last row has the time that this took.
-WAITING_QUEUES = text("""
+# The (region, model) pairs with queued files: one index probe a pair.
+_WAITING_QUEUES = """
     WITH RECURSIVE submit_queue AS (
         (SELECT region, model FROM files WHERE status = 'queued' ORDER BY region, model LIMIT 1)
         UNION ALL
@@ -198,13 +211,11 @@ WAITING_QUEUES = text("""
             ORDER BY region, model LIMIT 1
         ) AS following
     )
-    SELECT region, model, NULL AS look_s FROM submit_queue
-    UNION ALL
-    SELECT NULL, NULL, extract(epoch FROM clock_timestamp() - statement_timestamp())::float8
-""")
+    SELECT json_agg(json_build_array(region, model)) FROM submit_queue
+"""
 
 # The same for the files that only one account may submit: most queues have none.
-_WAITING_FOR_ACCOUNT = text("""
+_WAITING_FOR_ACCOUNT = """
     WITH RECURSIVE submit_queue AS (
         (SELECT region, model, account FROM files WHERE status = 'queued' AND account <> ''
          ORDER BY region, model, account LIMIT 1)
@@ -216,25 +227,37 @@ _WAITING_FOR_ACCOUNT = text("""
             ORDER BY region, model, account LIMIT 1
         ) AS following
     )
-    SELECT region, model, account FROM submit_queue
-""")
+    SELECT json_agg(json_build_array(region, model, account)) FROM submit_queue
+"""
 
-_TASKS = text(f"""
-    SELECT account,
+# The fields of AccountDueWork, in their order.
+_ACCOUNTS = f"""
+    SELECT json_agg(json_build_array(
+        account,
         EXISTS (SELECT FROM tasks WHERE tasks.account = accounts.account AND state = 'running'
                 AND ended_at IS NOT NULL AND next_poll_at <= now() AND {LEASE_IS_FREE})
         OR EXISTS (SELECT FROM tasks WHERE tasks.account = accounts.account AND state = 'running'
                 AND ended_at IS NULL AND next_poll_at <= now() - make_interval(secs => late_s)
-                AND {LEASE_IS_FREE}) AS poll,
+                AND {LEASE_IS_FREE}),
         EXISTS (SELECT FROM tasks WHERE tasks.account = accounts.account AND state = 'unsure' AND next_poll_at <= now()
-                AND {LEASE_IS_FREE}) AS reconcile,
+                AND {LEASE_IS_FREE}),
         EXISTS (SELECT FROM tasks WHERE tasks.account = accounts.account AND state = 'running'
-                AND cancel_wanted_at IS NOT NULL AND {LEASE_IS_FREE}) AS cancel,
-        (SELECT count(*) FROM tasks WHERE tasks.account = accounts.account AND state = 'running') AS running
+                AND cancel_wanted_at IS NOT NULL AND {LEASE_IS_FREE}),
+        (SELECT count(*) FROM tasks WHERE tasks.account = accounts.account AND state = 'running')
+    ))
     FROM unnest(CAST(:accounts AS text[]), CAST(:late_s AS float8[])) AS accounts (account, late_s)
-""")  # noqa: S608 - constants
+"""  # noqa: S608 - constants
 
-_DELIVERIES = text("SELECT EXISTS (SELECT FROM deliveries WHERE status = 'pending' AND due_at <= now())")
+# The look comes first: `look_s` has its time alone.
+_DUE = text(f"""
+    SELECT CASE WHEN :look THEN ({_WAITING_QUEUES}) END AS waiting,
+        extract(epoch FROM clock_timestamp() - statement_timestamp())::float8 AS look_s,
+        ({_WAITING_FOR_ACCOUNT}) AS waiting_for_account,
+        ({_ACCOUNTS}) AS accounts,
+        EXISTS (SELECT FROM circuits WHERE closed_at IS NULL) AS circuits,
+        EXISTS (SELECT FROM deliveries WHERE status = 'pending' AND due_at <= now()) AS deliveries,
+        EXISTS ({_STOPPED}) AS stopped
+""").columns(waiting=JSON, waiting_for_account=JSON, accounts=JSON)  # noqa: S608 - constants
 
 # The files that were sent include those that were canceled since. Without them the upstream task would not match.
 _URLS = """

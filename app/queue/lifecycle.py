@@ -26,7 +26,7 @@ Tasks:
     submitting, unsure -> done                     fail_files, fail_ambiguous, split_group
     submitting, unsure -> (deleted)                requeue
     unsure -> running                              mark_running: the reconciler found the task upstream
-    running -> done                                close_if_done; close_unwanted after a cancel
+    running -> done                                store_results; close_unwanted after a cancel
     done -> (deleted)                              delete_task_rows: upstream no longer lists the task
 
 The status of a job follows from the number of its files in each status: see `job_status`.
@@ -187,6 +187,17 @@ def job_status(counts: FileCounts) -> JobStatus:
             return JobStatus.FAILED
         case _:
             return JobStatus.PARTIAL
+
+
+# The same in SQL, for a row that has the counts under these names. The statements use this form.
+JOB_STATUS = """
+    CASE WHEN running = 0 AND succeeded = 0 AND failed = 0 AND canceled = 0 THEN 'queued'
+         WHEN queued > 0 OR running > 0 THEN 'running'
+         WHEN canceled > 0 THEN 'canceled'
+         WHEN failed = 0 THEN 'succeeded'
+         WHEN succeeded = 0 THEN 'failed'
+         ELSE 'partial' END
+"""
 
 
 def visible_status(status: str) -> FileStatus:

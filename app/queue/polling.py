@@ -3,8 +3,8 @@
 Tasks that seem to have ended come first, in the order of `app.queue.collect_order`.
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.identifiers import standard_uuid
 from app.queue.collect_order import URGENT_AFTER_S, EndedTasks, collect_times
-from app.queue.leases import LEASE_IS_FREE, RELEASE_LEASE, TAKE_LEASE
+from app.queue.leases import LEASE_IS_FREE, LEASE_S, RELEASE_LEASE
 
 # A task is not expected in the task list until upstream has had this long to list it.
 LISTED_AFTER_S = 2
@@ -36,7 +36,7 @@ class TaskFile:
 
 @dataclass(frozen=True, slots=True)
 class PolledTask:
-    """A task that this poller has a lease on. Its files are read when it has ended."""
+    """A task that this poller has a lease on, with its files at the time of the claim."""
 
     task_id: UUID
     token: UUID
@@ -55,34 +55,13 @@ class PolledTask:
         return self.file_count == 1
 
 
-async def claim_poll(session: AsyncSession, account: str, *, token: UUID, late_s: float) -> PolledTask | None:
-    """Lease the most urgent task that is due, or None. One statement.
+async def claim_polls(session: AsyncSession, account: str, *, late_s: float, limit: int) -> list[PolledTask]:
+    """Lease up to `limit` tasks that are due, the most urgent ones, in their order. One statement.
 
     `late_s` is by how long a poll must be overdue if nothing shows that the task has ended.
     """
-    row = (await session.execute(_CLAIM, {"account": account, "token": token, "late_s": late_s})).one_or_none()
-    if row is None:
-        return None
-    return PolledTask(
-        task_id=row.id,
-        token=token,
-        upstream_task_id=row.upstream_task_id,
-        model=row.model,
-        region=row.region,
-        file_count=row.file_count,
-        age_s=row.age_s,
-        ended_s=row.ended_s,
-    )
-
-
-async def with_files(session: AsyncSession, task: PolledTask) -> PolledTask:
-    """The task with its files. One statement."""
-    files = (await session.execute(_FILES, {"id": task.task_id})).all()
-    return replace(
-        task,
-        files=[_file(file) for file in files if file.open],
-        finished_urls=[file.sent_as for file in files if not file.open],
-    )
+    rows = await session.execute(_CLAIM, {"account": account, "late_s": late_s, "limit": limit})
+    return [_polled(row) for row in sorted(rows, key=lambda row: row.place)]
 
 
 async def open_files(session: AsyncSession, task_id: UUID) -> list[TaskFile]:
@@ -90,23 +69,33 @@ async def open_files(session: AsyncSession, task_id: UUID) -> list[TaskFile]:
     return [_file(row) for row in await session.execute(_FILES, {"id": task_id}) if row.open]
 
 
-async def schedule_poll(
-    session: AsyncSession,
-    task_id: UUID,
-    token: UUID,
-    *,
-    wait_s: float,
-    status: str | None = None,
-    alive: bool = False,
-    last_error: str | None = None,
-) -> None:
-    """Release the task and make it due again in `wait_s`. One statement. Does nothing if the lease was lost.
+@dataclass(frozen=True, slots=True)
+class NextPoll:
+    """A task that is to be released, and due again in `wait_s`.
 
     `alive`: a query says that the task has not ended, whatever the task list showed.
     """
+
+    task_id: UUID
+    token: UUID
+    wait_s: float
+    status: str | None = None
+    alive: bool = False
+    last_error: str | None = None
+
+
+async def schedule_polls(session: AsyncSession, polls: Sequence[NextPoll]) -> None:
+    """Release the tasks and make them due again. One statement. Tasks whose lease was lost stay as they are."""
     await session.execute(
-        _SCHEDULE_POLL,
-        {"id": task_id, "token": token, "wait_s": wait_s, "status": status, "alive": alive, "last_error": last_error},
+        _SCHEDULE,
+        {
+            "ids": [poll.task_id for poll in polls],
+            "tokens": [poll.token for poll in polls],
+            "waits_s": [poll.wait_s for poll in polls],
+            "statuses": [poll.status for poll in polls],
+            "alive": [poll.alive for poll in polls],
+            "errors": [poll.last_error for poll in polls],
+        },
     )
 
 
@@ -124,6 +113,22 @@ async def mark_ended(session: AsyncSession, account: str, task_ids: Collection[U
     await session.execute(_MARK_ENDED, {"ids": list(task_ids), "timed": list(times), "times_s": list(times.values())})
 
 
+def _polled(row: Row[Any]) -> PolledTask:
+    files = [TaskFile(UUID(job_id), number, UUID(client_id), *rest) for job_id, number, client_id, *rest in row.files]
+    return PolledTask(
+        task_id=row.id,
+        token=row.lease_token,
+        upstream_task_id=row.upstream_task_id,
+        model=row.model,
+        region=row.region,
+        file_count=row.file_count,
+        age_s=row.age_s,
+        ended_s=row.ended_s,
+        files=files,
+        finished_urls=row.finished_urls,
+    )
+
+
 def _file(row: Row[Any]) -> TaskFile:
     return TaskFile(
         job_id=standard_uuid(row.job_id),
@@ -137,18 +142,33 @@ def _file(row: Row[Any]) -> TaskFile:
 
 
 _NEXT = f"""
-    SELECT id FROM tasks
+    SELECT id, next_poll_at FROM tasks
     WHERE account = :account AND state = 'running' AND {LEASE_IS_FREE} AND {{due}}
-    ORDER BY next_poll_at LIMIT 1 FOR UPDATE SKIP LOCKED
+    ORDER BY next_poll_at LIMIT {{limit}} FOR UPDATE SKIP LOCKED
 """  # noqa: S608 - constants
-_NEXT_ENDED = _NEXT.format(due="ended_at IS NOT NULL AND next_poll_at <= now()")
-_NEXT_DUE = _NEXT.format(due="ended_at IS NULL AND next_poll_at <= now() - make_interval(secs => :late_s)")
+_NEXT_ENDED = _NEXT.format(due="ended_at IS NOT NULL AND next_poll_at <= now()", limit=":limit")
+_NEXT_DUE = _NEXT.format(
+    due="ended_at IS NULL AND next_poll_at <= now() - make_interval(secs => :late_s)",
+    limit=":limit - (SELECT count(*) FROM ended)",
+)
 
-# The second subquery runs only if the first one finds no task.
+# The fields of TaskFile, in their order.
+_OPEN_FILES = """
+    SELECT coalesce(json_agg(json_build_array(
+        job_id, index, client_id, url, coalesce(sent_as, url), attempts, result_failures) ORDER BY job_id, index), '[]')
+    FROM files WHERE task_id = tasks.id AND status = 'running'
+"""
+
 _CLAIM = text(f"""
-    UPDATE tasks SET {TAKE_LEASE}
-    WHERE id = coalesce(({_NEXT_ENDED}), ({_NEXT_DUE}))
-    RETURNING id, upstream_task_id, model, region, file_count,
+    WITH ended AS ({_NEXT_ENDED}), due AS ({_NEXT_DUE}), next AS (
+        SELECT id, row_number() OVER (ORDER BY kind, next_poll_at) AS place
+        FROM (SELECT 1 AS kind, * FROM ended UNION ALL SELECT 2, * FROM due) AS found
+    )
+    UPDATE tasks SET lease_token = gen_random_uuid(), lease_until = now() + interval '{LEASE_S} s'
+    FROM next WHERE tasks.id = next.id
+    RETURNING tasks.id, lease_token, upstream_task_id, model, region, file_count, place, ({_OPEN_FILES}) AS files,
+        ARRAY(SELECT coalesce(sent_as, url) FROM files WHERE task_id = tasks.id AND status <> 'running'
+              ORDER BY job_id, index) AS finished_urls,
         extract(epoch FROM now() - submitted_at)::float8 AS age_s,
         coalesce(extract(epoch FROM now() - ended_at), 0)::float8 AS ended_s
 """)  # noqa: S608 - constants
@@ -159,12 +179,20 @@ _FILES = text("""
     FROM files WHERE task_id = :id ORDER BY job_id, index
 """)
 
-_SCHEDULE_POLL = text(f"""
-    UPDATE tasks SET next_poll_at = now() + make_interval(secs => :wait_s), polls = polls + 1,
-        upstream_status = coalesce(:status, upstream_status),
-        ended_at = CASE WHEN :alive THEN NULL ELSE ended_at END,
-        last_error = :last_error, {RELEASE_LEASE}
-    WHERE id = :id AND lease_token = :token AND state = 'running'
+# Rows are locked in the order of their ids, as in all statements that lock several tasks: no deadlocks.
+_SCHEDULE = text(f"""
+    WITH locked AS (
+        SELECT id FROM tasks WHERE id = ANY(:ids) AND state = 'running' ORDER BY id FOR NO KEY UPDATE
+    )
+    UPDATE tasks SET next_poll_at = now() + make_interval(secs => wait_s), polls = polls + 1,
+        upstream_status = coalesce(poll.status, upstream_status),
+        ended_at = CASE WHEN alive THEN NULL ELSE ended_at END,
+        last_error = poll.error, {RELEASE_LEASE}
+    FROM locked JOIN unnest(
+        CAST(:ids AS uuid[]), CAST(:tokens AS uuid[]), CAST(:waits_s AS float8[]), CAST(:statuses AS text[]),
+        CAST(:alive AS bool[]), CAST(:errors AS text[])
+    ) AS poll (id, token, wait_s, status, alive, error) USING (id)
+    WHERE tasks.id = poll.id AND lease_token = token AND state = 'running'
 """)  # noqa: S608 - constants
 
 _RUNNING = text("""

@@ -7,7 +7,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.dashscope.failures import Failure, FailureKind
 from app.queue.counters import JobChange, apply_changes
-from app.queue.submissions import BATCH, fail_ambiguous
+from app.queue.rerouting import BATCH
+from app.queue.submissions import fail_ambiguous
 
 RESTORED = Failure(
     FailureKind.FILE_RETRYABLE,

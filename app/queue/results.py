@@ -1,4 +1,7 @@
-"""Stores the outcomes of files: transcripts, file states and job counters, in one transaction under the lease."""
+"""Stores the outcomes of files: transcripts, file states and job counters, in one transaction under the lease.
+
+Tasks that end at about the same time share the transaction: see `app.poller.batched_calls`.
+"""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -15,7 +18,7 @@ from app.dashscope.failures import Failure
 from app.queue.billing import RECORD_USAGE, Settlement, TaskBill, bill_columns, settle, write_bills
 from app.queue.counters import JobChange, apply_changes
 from app.queue.job_json import currency
-from app.queue.leases import RELEASE_LEASE, LeaseLost
+from app.queue.leases import LeaseLost
 from app.queue.observation import FileChange, files_changed
 from app.queue.polling import TaskFile
 from app.transcripts.storage import PreparedTranscript, insert_transcripts
@@ -46,79 +49,100 @@ class Result:
         return self.transcript is not None and self.status == "failed"
 
 
-async def lock_for_result(
-    session: AsyncSession, task_id: UUID, token: UUID, *, status: str, usage_s: int | None
-) -> None:
-    """Note that the task ended, and lock its row until the end of the transaction. One statement.
+@dataclass(frozen=True, slots=True)
+class TaskResults:
+    """Results of one task that has ended, all of them or some. `status` and `request_id` are those of the query.
 
-    Raises LeaseLost if another poller has the task.
+    `bill` is upstream's for the whole task, `usage_s` its figure. `failed_fetches` are files whose result exists but
+    could not be used this time.
     """
-    locked = await session.execute(_LOCK, {"id": task_id, "token": token, "status": status, "usage_s": usage_s})
-    if not locked.rowcount:  # type: ignore[attr-defined]
-        raise LeaseLost
+
+    task_id: UUID
+    token: UUID
+    status: str
+    usage_s: int | None = None
+    results: Sequence[Result] = ()
+    failed_fetches: Sequence[TaskFile] = ()
+    bill: TaskBill | None = None
+    request_id: str | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the results are those of all files of the task."""
+        return self.bill is None or len(self.results) == self.bill.file_count
+
+    @property
+    def size_kb(self) -> int:
+        """Bytes of the transcripts in kB, at least 1."""
+        transcripts = [result.transcript for result in self.results if result.transcript]
+        return 1 + sum(len(each.raw.gzip) + len(each.document.gzip) for each in transcripts) // 1024
 
 
-async def store_results(
-    session: AsyncSession,
-    task_id: UUID,
-    results: Sequence[Result],
-    task_bill: TaskBill | None = None,
-    *,
-    request_id: str | None = None,
-) -> list[Result]:
-    """Store the new statuses, record the usage, and return the results that took effect.
+async def store_results(session: AsyncSession, tasks: Sequence[TaskResults]) -> list[bool | LeaseLost]:
+    """Store the results of tasks, and record the usage. Part of one transaction.
 
-    `request_id`: upstream's id of the query that reported the results.
-    A file that was canceled meanwhile stays canceled. Needs `lock_for_result` in the same transaction. One statement
-    for the files and the usage, three for transcripts, and those of `apply_changes`. If other files of the task were
-    stored before, two more for the bills, which follow from the durations of all files.
+    For each task: whether it is closed now, because it has no open file any more. LeaseLost if another poller has the
+    task; nothing is stored for it then. A file that was canceled meanwhile stays canceled.
+
+    Three statements for any number of tasks: the lock, the files with their usage, and the end of the tasks; one more
+    for transcripts, and those of `apply_changes`. A task whose results come in several calls needs one more in each,
+    and one more when its bill is divided, which follows from the durations of all files.
     """
-    if not results:
-        return []
-    is_whole = task_bill is None or len(results) == task_bill.file_count
-    if task_bill and is_whole:
-        results = _billed_by_usage(results, task_bill)
-    stored = await session.execute(_SET_FILES, {**_WAITS, "id": task_id, **_columns(results)})
+    keys = {"ids": [task.task_id for task in tasks], "tokens": [task.token for task in tasks]}
+    locked = set(await session.scalars(_LOCK, keys))
+    held = [_billed(task) for task in tasks if task.task_id in locked]
+    if held:
+        await _store(session, held)
+    closed = set(await session.scalars(_END, _end_columns(held))) if held else set()
+    return [task.task_id in closed if task.task_id in locked else LeaseLost() for task in tasks]
+
+
+async def _store(session: AsyncSession, tasks: Sequence[TaskResults]) -> None:
+    results = [(task, result) for task in tasks for result in task.results]
+    stored = await session.execute(_SET_FILES, {**_WAITS, **_columns(results)}) if results else ()
     places = {(row.job_id, row.number): (row.model, row.region) for row in stored}
-    effective = [result for result in results if (result.file.job_id, result.file.index) in places]
-    settlement = Settlement() if is_whole or not task_bill else await settle(session, task_id, task_bill)
-    await insert_transcripts(session, [result.transcript for result in effective if result.transcript])
-    await apply_changes(session, _changes(effective, settlement))
-    await write_bills(session, settlement)
-    files_changed(
-        session,
-        task_id,
-        [_observed(result, *places[result.file.job_id, result.file.index], request_id) for result in effective],
-    )
-    return effective
+    effective = [(task, result) for task, result in results if (result.file.job_id, result.file.index) in places]
+    settlements = [await settle(session, task.task_id, task.bill) for task in tasks if task.bill and not task.is_whole]
+    await insert_transcripts(session, [result.transcript for _, result in effective if result.transcript])
+    await apply_changes(session, _changes([result for _, result in effective], settlements))
+    for settlement in settlements:
+        await write_bills(session, settlement)
+    await _count_failed_fetches(session, tasks)
+    for task in tasks:
+        changes = [
+            _observed(result, *places[result.file.job_id, result.file.index], task.request_id)
+            for of_task, result in effective
+            if of_task is task
+        ]
+        files_changed(session, task.task_id, changes)
 
 
-async def settle_bills(session: AsyncSession, task_id: UUID, task_bill: TaskBill) -> None:
-    """Settle a task whose last open file was not stored but canceled. Statements as for `store_results`."""
-    settlement = await settle(session, task_id, task_bill)
-    await apply_changes(session, _changes((), settlement))
-    await write_bills(session, settlement)
-
-
-async def count_result_failures(session: AsyncSession, task_id: UUID, files: Sequence[TaskFile]) -> None:
-    """Count one more failure to get the result of each file. One statement, none without files."""
+async def _count_failed_fetches(session: AsyncSession, tasks: Sequence[TaskResults]) -> None:
+    """One statement, none without failed fetches."""
+    files = [(task.task_id, file) for task in tasks for file in task.failed_fetches]
     if files:
-        await session.execute(
-            _COUNT_FAILURES,
-            {"id": task_id, "job_ids": [file.job_id for file in files], "indexes": [file.index for file in files]},
-        )
+        columns = {
+            "ids": [task_id for task_id, _ in files],
+            "job_ids": [file.job_id for _, file in files],
+            "indexes": [file.index for _, file in files],
+        }
+        await session.execute(_COUNT_FAILURES, columns)
 
 
-async def close_if_done(session: AsyncSession, task_id: UUID, token: UUID) -> bool:
-    """Close the task if it has no open file, and return whether it is closed now. One statement."""
-    closed = await session.execute(_CLOSE, {"id": task_id, "token": token})
-    return bool(closed.rowcount)  # type: ignore[attr-defined]
+def _end_columns(tasks: Sequence[TaskResults]) -> dict[str, list[Any]]:
+    return {
+        "ids": [task.task_id for task in tasks],
+        "statuses": [task.status for task in tasks],
+        "usages_s": [task.usage_s for task in tasks],
+    }
 
 
-def _columns(results: Sequence[Result]) -> dict[str, list[Any]]:
+def _columns(of_tasks: Sequence[tuple[TaskResults, Result]]) -> dict[str, list[Any]]:
+    results = [result for _, result in of_tasks]
     failures = [result.failure if result.status == "failed" else None for result in results]
     transcripts = [result.transcript for result in results]
     return {
+        "task_ids": [task.task_id for task, _ in of_tasks],
         "job_ids": [result.file.job_id for result in results],
         "indexes": [result.file.index for result in results],
         "statuses": [result.status for result in results],
@@ -149,18 +173,24 @@ def _observed(result: Result, model: str, region: str, request_id: str | None) -
     )
 
 
-def _billed_by_usage(results: Sequence[Result], task_bill: TaskBill) -> Sequence[Result]:
-    """All results of a task, with its bill divided over them."""
-    if task_bill.file_count == 1 and results[0].is_unreadable:
-        return [replace(results[0], bill=bill_of_unreadable(task_bill.price, task_bill.usage))]
-    bills = bill_by_usage(task_bill.price, task_bill.usage, [result.audio for result in results if result.audio])
+def _billed(task: TaskResults) -> TaskResults:
+    """The results with the bill of the task divided over them, if they are those of all its files."""
+    if task.bill is None or not task.is_whole:
+        return task
+    if task.bill.file_count == 1 and task.results[0].is_unreadable:
+        bill = bill_of_unreadable(task.bill.price, task.bill.usage)
+        return replace(task, results=[replace(task.results[0], bill=bill)])
+    audio = [result.audio for result in task.results if result.audio]
+    bills = bill_by_usage(task.bill.price, task.bill.usage, audio)
     if bills is None:
-        return results
+        return task
     left = iter(bills)
-    return [replace(result, bill=next(left)) if result.audio else result for result in results]
+    return replace(
+        task, results=[replace(result, bill=next(left)) if result.audio else result for result in task.results]
+    )
 
 
-def _changes(results: Sequence[Result], settlement: Settlement) -> dict[UUID, JobChange]:
+def _changes(results: Sequence[Result], settlements: Sequence[Settlement]) -> dict[UUID, JobChange]:
     changes: defaultdict[UUID, JobChange] = defaultdict(JobChange)
     for result in results:
         change = changes[result.file.job_id]
@@ -169,16 +199,20 @@ def _changes(results: Sequence[Result], settlement: Settlement) -> dict[UUID, Jo
             change.cost += result.bill.cost
         if result.transcript:
             change.audio_duration_ms += result.transcript.audio_duration_ms
-    for job_id, difference in settlement.differences.items():
-        changes[job_id].cost += difference
+    for settlement in settlements:
+        for job_id, difference in settlement.differences.items():
+            changes[job_id].cost += difference
     return changes
 
 
 _WAITS = {"wait_s": RESUBMIT_AFTER_S, "max_s": MAX_RESUBMIT_AFTER_S}
 
+# In the order of the ids, as in all statements that lock several tasks: no deadlocks.
 _LOCK = text("""
-    UPDATE tasks SET upstream_status = :status, ended_at = coalesce(ended_at, now()), usage_s = :usage_s
-    WHERE id = :id AND lease_token = :token AND state = 'running'
+    SELECT tasks.id
+    FROM tasks JOIN unnest(CAST(:ids AS uuid[]), CAST(:tokens AS uuid[])) AS held (id, token) USING (id)
+    WHERE lease_token = token AND state = 'running'
+    ORDER BY tasks.id FOR NO KEY UPDATE OF tasks
 """)
 
 _SET_FILES = text(f"""
@@ -200,15 +234,16 @@ _SET_FILES = text(f"""
             secs => least(:max_s, :wait_s * 2 ^ least(greatest(files.attempts - 1, 0), 20))) END,
         queued_at = CASE WHEN new.status = 'queued' THEN now() ELSE files.queued_at END
     FROM unnest(
-        CAST(:job_ids AS uuid[]), CAST(:indexes AS int[]), CAST(:statuses AS text[]), CAST(:transcript_ids AS uuid[]),
+        CAST(:task_ids AS uuid[]), CAST(:job_ids AS uuid[]), CAST(:indexes AS int[]), CAST(:statuses AS text[]),
+        CAST(:transcript_ids AS uuid[]),
         CAST(:durations AS bigint[]), CAST(:codes AS text[]), CAST(:messages AS text[]), CAST(:retryables AS bool[]),
         CAST(:upstream_codes AS text[]), CAST(:billed_s AS numeric[]), CAST(:input_tokens AS int[]),
         CAST(:output_tokens AS int[]), CAST(:costs AS numeric[]), CAST(:currencies AS text[])
-    ) AS new (job_id, index, status, transcript_id, audio_duration_ms,
+    ) AS new (task_id, job_id, index, status, transcript_id, audio_duration_ms,
               error_code, error_message, error_retryable, error_upstream_code,
               billed_s, input_tokens, output_tokens, cost, currency)
     WHERE files.job_id = new.job_id AND files.index = new.index
-      AND files.task_id = :id AND files.status = 'running'
+      AND files.task_id = new.task_id AND files.status = 'running'
     RETURNING files.job_id, files.index AS number, files.client_id, files.task_id, files.model, files.region,
         coalesce(files.audio_duration_ms, 0) AS audio_ms, files.billed_s, files.input_tokens, files.output_tokens,
         files.cost, new.currency, 1 AS files, new.status = 'succeeded' OR new.transcript_id IS NOT NULL AS is_billed
@@ -220,13 +255,28 @@ _SET_FILES = text(f"""
 
 _COUNT_FAILURES = text("""
     UPDATE files SET result_failures = result_failures + 1
-    FROM unnest(CAST(:job_ids AS uuid[]), CAST(:indexes AS int[])) AS failed (job_id, index)
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:job_ids AS uuid[]), CAST(:indexes AS int[]))
+        AS failed (task_id, job_id, index)
     WHERE files.job_id = failed.job_id AND files.index = failed.index
-      AND files.task_id = :id AND files.status = 'running'
+      AND files.task_id = failed.task_id AND files.status = 'running'
 """)
 
-_CLOSE = text(f"""
-    UPDATE tasks SET state = 'done', done_at = now(), last_error = NULL, {RELEASE_LEASE}
-    WHERE id = :id AND lease_token = :token AND state = 'running'
-      AND NOT EXISTS (SELECT FROM files WHERE task_id = :id AND status = 'running')
-""")  # noqa: S608 - constants
+# The rows are locked. Returns the tasks that are closed now.
+_END = text("""
+    WITH ended AS (
+        UPDATE tasks SET upstream_status = task.status, ended_at = coalesce(ended_at, now()), usage_s = task.usage_s,
+            state = CASE WHEN open THEN state ELSE 'done' END,
+            done_at = CASE WHEN open THEN done_at ELSE now() END,
+            last_error = CASE WHEN open THEN last_error END,
+            lease_token = CASE WHEN open THEN lease_token END,
+            lease_until = CASE WHEN open THEN lease_until END
+        FROM (
+            SELECT *, EXISTS (SELECT FROM files WHERE task_id = given.id AND status = 'running') AS open
+            FROM unnest(CAST(:ids AS uuid[]), CAST(:statuses AS text[]), CAST(:usages_s AS int[]))
+                AS given (id, status, usage_s)
+        ) AS task
+        WHERE tasks.id = task.id
+        RETURNING tasks.id, open
+    )
+    SELECT id FROM ended WHERE NOT open
+""")

@@ -1,4 +1,4 @@
-"""The transitions of a task and its files after a submit, and of queued files that their region cannot take.
+"""The transitions of a task and its files after a submit.
 
 Each function is part of one transaction of the caller. `app.queue.lifecycle` has all states. Repeating a transition
 does nothing, because each statement names the state that it starts from.
@@ -16,15 +16,11 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.dashscope.failures import Failure, hide_other_urls
-from app.db import after_commit
-from app.queue.counters import JobChange, apply_changes
-from app.queue.job_json import KEEPS_REGION
+from app.queue.counters import COUNT_STARTED, JobChange, apply_changes
 from app.queue.leases import RELEASE_LEASE
 from app.queue.lifecycle import FileCounts
 from app.queue.observation import FileChange, files_changed, task_submitted
 
-# Queued files that one transaction moves to another region or fails.
-BATCH = 1000
 # The wait of a file that was refused alone although the account is accepted with others. It doubles with each refusal.
 FIRST_REFUSED_WAIT_S = 1
 MAX_REFUSED_WAIT_S = 600
@@ -47,37 +43,62 @@ class LearnedLimit:
     max_files: int
 
 
+@dataclass(frozen=True, slots=True)
+class AcceptedTask:
+    """A task that upstream accepted. It is polled in `poll_in_s`.
+
+    `request_id` is upstream's id of the submit, if it is known.
+    """
+
+    id: UUID
+    upstream_task_id: str
+    poll_in_s: float
+    request_id: str | None = None
+
+
 async def mark_running(
     session: AsyncSession, task_id: UUID, upstream_task_id: str, *, poll_in_s: float, request_id: str | None = None
 ) -> list[LearnedLimit] | None:
-    """Upstream accepted the task. Returns the group limits learned, or None if the attempt had been given up.
+    """Upstream accepted the task: see `mark_all_running`."""
+    (learned,) = await mark_all_running(session, [AcceptedTask(task_id, upstream_task_id, poll_in_s, request_id)])
+    return learned
 
-    `request_id` is upstream's id of the submit, if it is known.
 
-    Two statements, those of `apply_changes`, and one more after a refused group. Raises UpstreamTaskTaken if another
-    task row has this upstream task: the reconciler then took this task for that of an equal group. Roll back then.
+async def mark_all_running(
+    session: AsyncSession, accepted: Sequence[AcceptedTask]
+) -> Sequence[list[LearnedLimit] | None]:
+    """Upstream accepted the tasks. Returns the group limits that each shows, or None if its attempt was given up.
+
+    One statement for any number of tasks, and one more after a refused group. Raises UpstreamTaskTaken if another
+    task row has one of the upstream tasks: the reconciler then took this task for that of an equal group. Roll back
+    then, and mark the tasks one by one.
     """
-    ids = {"upstream_task_id": upstream_task_id, "upstream_request_id": request_id}
+    values = {
+        "ids": [task.id for task in accepted],
+        "upstream_task_ids": [task.upstream_task_id for task in accepted],
+        "request_ids": [task.request_id for task in accepted],
+        "polls_in_s": [task.poll_in_s for task in accepted],
+    }
     try:
-        accepted = (await session.execute(_ACCEPT, {"id": task_id, "poll_in_s": poll_in_s, **ids})).one_or_none()
+        rows = {row.id: row for row in await session.execute(_ACCEPT, values)}
     except IntegrityError as error:
         raise UpstreamTaskTaken from error
-    if accepted is None:
-        return None
-    files = (await session.execute(_FILES_ACCEPTED, {"id": task_id})).all()
-    job_ids = [row.job_id for row in files]
-    task_submitted(
-        session,
-        task_id=task_id,
-        job_ids=job_ids,
-        files=accepted.file_count,
-        account=accepted.account,
-        region=accepted.region,
-        model=accepted.model,
-        **ids,
-    )
-    await apply_changes(session, _changes(files, FileCounts(queued=-1, running=1)))
-    suspects = list({row.suspect_task_id for row in files if row.suspect_task_id})
+    for row in rows.values():
+        task_submitted(
+            session,
+            task_id=row.id,
+            job_ids=row.job_ids,
+            files=row.file_count,
+            account=row.account,
+            region=row.region,
+            model=row.model,
+            upstream_task_id=row.upstream_task_id,
+            upstream_request_id=row.upstream_request_id,
+        )
+    return [await _learn_limits(session, rows[task.id].suspects) if task.id in rows else None for task in accepted]
+
+
+async def _learn_limits(session: AsyncSession, suspects: Sequence[UUID]) -> list[LearnedLimit]:
     if not suspects:
         return []
     learned = await session.execute(_LEARN_LIMIT, {"suspects": suspects})
@@ -136,13 +157,13 @@ async def fail_files(session: AsyncSession, task_id: UUID, *, failure: Failure) 
     # The files may belong to several clients, and the message may quote their URLs.
     urls = list(await session.scalars(_URLS, {"id": task_id})) if "://" in failure.message else []
     messages = [hide_other_urls(failure.message, url) for url in urls]
-    values = {"id": task_id, "urls": urls, "messages": messages, **_error(failure)}
+    values = {"id": task_id, "urls": urls, "messages": messages, **error_columns(failure)}
     files = (await session.execute(_FAIL, values)).all()
     if suspects := list({row.suspect_task_id for row in files if row.suspect_task_id}):
         # A file of the refused group was to blame, not the size of the group.
         await session.execute(_CLEAR_SUSPICION, {"suspects": suspects})
-    files_changed(session, task_id, [_failed(row, failure) for row in files])
-    await apply_changes(session, _changes(files, FileCounts(queued=-1, failed=1)))
+    files_changed(session, task_id, [failed_file(row, failure) for row in files])
+    await apply_changes(session, changes_of(files, FileCounts(queued=-1, failed=1)))
 
 
 async def fail_ambiguous(session: AsyncSession, task_id: UUID, *, failure: Failure, file_urls: Sequence[str]) -> None:
@@ -164,45 +185,14 @@ async def fail_uploads(session: AsyncSession, task_id: UUID, urls: Collection[st
 
     Three statements and those of `apply_changes`.
     """
-    rows = (await session.execute(_FAIL_UPLOADS, {"id": task_id, "urls": list(urls), **_error(failure)})).all()
-    files_changed(session, task_id, [_failed(row, failure) for row in rows])
-    await apply_changes(session, _changes(rows, FileCounts(queued=-1, failed=1)))
+    rows = (await session.execute(_FAIL_UPLOADS, {"id": task_id, "urls": list(urls), **error_columns(failure)})).all()
+    files_changed(session, task_id, [failed_file(row, failure) for row in rows])
+    await apply_changes(session, changes_of(rows, FileCounts(queued=-1, failed=1)))
     await requeue(session, task_id)
 
 
-async def fail_unknown_model(
-    session: AsyncSession, *, region: str, model: str, bound: bool, movable: bool, failure: Failure
-) -> int:
-    """Fail queued files of a model that upstream does not know, at most BATCH, and return their number.
-
-    `movable`: those that may go to another region; `bound`: those that may not. One statement and those of
-    `apply_changes`.
-    """
-    where = {"region": region, "model": model, "bound": bound, "movable": movable, "batch": BATCH}
-    rows = (await session.execute(_FAIL_UNKNOWN, {**where, **_error(failure)})).all()
-    files_changed(session, None, [_failed(row, failure) for row in rows])
-    await apply_changes(session, _changes(rows, FileCounts(queued=-1, failed=1)))
-    return len(rows)
-
-
-async def move_waiting_files(session: AsyncSession, region: str, model: str, *, to: str) -> int:
-    """Move queued files to another region where their job allows it, at most BATCH, and return their number.
-
-    The `region` of a job changes only while all of its files are queued. One or two statements.
-    """
-    moved = await session.scalars(_MOVE, {"region": region, "model": model, "to": to, "batch": BATCH})
-    jobs = list(moved)
-    if jobs:
-        await session.execute(_MOVE_JOBS, {"jobs": list(set(jobs)), "to": to})
-        count = len(jobs)
-        after_commit(
-            session,
-            lambda: log.warning("files moved to another region", files=count, model=model, region=region, to=to),
-        )
-    return len(jobs)
-
-
-def _error(failure: Failure) -> dict[str, Any]:
+def error_columns(failure: Failure) -> dict[str, Any]:
+    """The parameters of a statement that fails files."""
     return {
         "code": failure.code,
         "message": failure.message,
@@ -211,7 +201,8 @@ def _error(failure: Failure) -> dict[str, Any]:
     }
 
 
-def _failed(row: Row[Any], failure: Failure) -> FileChange:
+def failed_file(row: Row[Any], failure: Failure) -> FileChange:
+    """The change of a file that failed, for the log."""
     return FileChange(row.job_id, row.number, row.model, row.region, "failed", failure)
 
 
@@ -221,35 +212,46 @@ async def _close(session: AsyncSession, task_id: UUID, last_error: str, *, reque
     return await session.scalar(_CLOSE, values) or 0
 
 
-def _changes(files: Sequence[Row[Any]], counts: FileCounts) -> dict[UUID, JobChange]:
+def changes_of(files: Sequence[Row[Any]], counts: FileCounts) -> dict[UUID, JobChange]:
+    """The changes of the jobs of files, if each of them changes the counters by `counts`."""
     changes: defaultdict[UUID, JobChange] = defaultdict(JobChange)
     for row in files:
         changes[row.job_id].counts += counts
     return changes
 
 
-# Files whose job lets the gateway choose the region, and which belong to no account.
-_MOVABLE = f"NOT {KEEPS_REGION} AND files.account = '' AND files.url NOT LIKE 'oss://%'"
-
 # A task row is one attempt: upstream's response to it is true no matter which poller has the lease now. Only an
 # attempt that was given up, so that its files were queued again, can no longer be accepted.
 _ACCEPT = text(f"""
-    UPDATE tasks SET state = 'running', upstream_task_id = :upstream_task_id,
-        upstream_request_id = :upstream_request_id, submitted_at = now(),
-        next_poll_at = CASE WHEN cancel_wanted_at IS NULL THEN now() + make_interval(secs => :poll_in_s) END,
-        canceled_urls = '{{}}', {RELEASE_LEASE}, last_error = NULL
-    WHERE id = :id AND state IN ('submitting', 'unsure')
-    RETURNING account, region, model, file_count
+    WITH given AS (
+        SELECT * FROM unnest(
+            CAST(:ids AS uuid[]), CAST(:upstream_task_ids AS text[]), CAST(:request_ids AS text[]),
+            CAST(:polls_in_s AS float8[])
+        ) AS given (id, upstream_task_id, request_id, poll_in_s)
+    ), locked AS (
+        SELECT id FROM tasks WHERE id = ANY(:ids) AND state IN ('submitting', 'unsure') ORDER BY id FOR NO KEY UPDATE
+    ), accepted AS (
+        UPDATE tasks SET state = 'running', upstream_task_id = given.upstream_task_id,
+            upstream_request_id = given.request_id, submitted_at = now(),
+            next_poll_at = CASE WHEN cancel_wanted_at IS NULL THEN now() + make_interval(secs => poll_in_s) END,
+            canceled_urls = '{{}}', {RELEASE_LEASE}, last_error = NULL
+        FROM given JOIN locked USING (id) WHERE tasks.id = given.id
+        RETURNING tasks.id, account, region, model, file_count, tasks.upstream_task_id, upstream_request_id
+    ), before AS (
+        SELECT job_id, index, suspect_task_id FROM files WHERE task_id IN (SELECT id FROM locked)
+    ), started AS (
+        UPDATE files SET status = 'running', attempts = least(attempts + 1, 32767),
+            group_limit = NULL, suspect_task_id = NULL, refusals = 0
+        FROM before
+        WHERE files.job_id = before.job_id AND files.index = before.index
+          AND files.task_id = ANY(:ids) AND files.status = 'submitting'
+        RETURNING files.job_id, files.task_id, before.suspect_task_id
+    ), {COUNT_STARTED}
+    SELECT accepted.*, ARRAY(SELECT job_id FROM started WHERE task_id = accepted.id) AS job_ids,
+        ARRAY(SELECT DISTINCT suspect_task_id FROM started
+              WHERE task_id = accepted.id AND suspect_task_id IS NOT NULL) AS suspects
+    FROM accepted
 """)  # noqa: S608 - constants
-
-_FILES_ACCEPTED = text("""
-    UPDATE files SET status = 'running', attempts = least(attempts + 1, 32767),
-        group_limit = NULL, suspect_task_id = NULL, refusals = 0
-    FROM (SELECT job_id, index, suspect_task_id FROM files WHERE task_id = :id) AS before
-    WHERE files.job_id = before.job_id AND files.index = before.index
-      AND files.task_id = :id AND files.status = 'submitting'
-    RETURNING files.job_id, before.suspect_task_id
-""")
 
 _CLOSE = text(f"""
     UPDATE tasks SET state = 'done', done_at = now(), canceled_urls = '{{}}', last_error = :last_error,
@@ -312,36 +314,6 @@ _FAIL_UPLOADS = text("""
 """)
 
 _URLS = text("SELECT DISTINCT url FROM files WHERE task_id = :id AND status = 'submitting'")
-
-_FAIL_UNKNOWN = text(f"""
-    UPDATE files SET status = 'failed', finished_at = now(), not_before = NULL, error_code = :code,
-        error_message = :message, error_retryable = :retryable, error_upstream_code = :upstream_code
-    FROM (
-        SELECT files.job_id, files.index FROM files JOIN jobs ON jobs.id = files.job_id
-        WHERE files.status = 'queued' AND files.region = :region AND files.model = :model
-          AND CASE WHEN {_MOVABLE} THEN CAST(:movable AS bool) ELSE CAST(:bound AS bool) END
-        LIMIT :batch FOR UPDATE OF files SKIP LOCKED
-    ) AS chosen
-    WHERE files.job_id = chosen.job_id AND files.index = chosen.index
-    RETURNING files.job_id, files.index AS number, files.model, files.region
-""")  # noqa: S608 - constants
-
-_MOVE = text(f"""
-    UPDATE files SET region = :to
-    FROM (
-        SELECT files.job_id, files.index FROM files JOIN jobs ON jobs.id = files.job_id
-        WHERE files.status = 'queued' AND files.region = :region AND files.model = :model AND {_MOVABLE}
-        LIMIT :batch FOR UPDATE OF files SKIP LOCKED
-    ) AS chosen
-    WHERE files.job_id = chosen.job_id AND files.index = chosen.index
-    RETURNING files.job_id
-""")  # noqa: S608 - constants
-
-_MOVE_JOBS = text("""
-    UPDATE jobs SET region = :to, version = version + 1
-    WHERE id IN (SELECT id FROM jobs WHERE id = ANY(:jobs) AND files_queued = files_total ORDER BY id FOR UPDATE)
-      AND region <> :to
-""")
 
 _MARK_UNSURE = text(f"""
     UPDATE tasks SET state = 'unsure', lost_at = now(), next_poll_at = now() + make_interval(secs => :poll_in_s),

@@ -15,26 +15,33 @@ from app.search.terms import label_term
 BATCH = 100
 
 
-async def insert_segments(
-    session: AsyncSession, transcripts: Sequence[tuple[UUID, UUID, Sequence[PreparedSegment]]]
-) -> None:
-    """Insert the segments of any number of transcripts in one statement: (transcript id, client id, segments) each.
+# Segments of one transcript: its id, its client's id, and the segments.
+TranscriptSegments = tuple[UUID, UUID, Sequence[PreparedSegment]]
+
+
+async def insert_segments(session: AsyncSession, transcripts: Sequence[TranscriptSegments]) -> None:
+    """Insert the segments of any number of transcripts in one statement.
 
     The transcripts must be stored already. The segments are found at once; `index_segments` makes that fast.
     """
+    columns = segment_columns(transcripts)
+    if columns["numbers"]:
+        await session.execute(_INSERT, columns)
+
+
+def segment_columns(transcripts: Sequence[TranscriptSegments]) -> dict[str, list[Any]]:
+    """The parameters of INSERT_SEGMENTS."""
     rows = [
         (transcript_id, client_id, segment)
         for transcript_id, client_id, segments in transcripts
         for segment in segments
     ]
-    if rows:
-        columns = {
-            "transcript_ids": [transcript_id for transcript_id, _, _ in rows],
-            "client_ids": [client_id for _, client_id, _ in rows],
-            "numbers": [segment.number for _, _, segment in rows],
-            "texts": [segment.texts for _, _, segment in rows],
-        }
-        await session.execute(_INSERT, columns)
+    return {
+        "transcript_ids": [transcript_id for transcript_id, _, _ in rows],
+        "client_ids": [client_id for _, client_id, _ in rows],
+        "numbers": [segment.number for _, _, segment in rows],
+        "texts": [segment.texts for _, _, segment in rows],
+    }
 
 
 async def count_unindexed(session: AsyncSession) -> int:
@@ -47,13 +54,12 @@ async def index_segments(session: AsyncSession, limit: int = BATCH) -> int:
     rows = (await session.execute(_UNINDEXED, {"limit": limit})).all()
     if rows:
         terms = await asyncio.to_thread(lambda: [_terms(row) for row in rows])
-        await session.execute(
-            _SET_TERMS,
-            [
-                {"transcript_id": row.transcript_id, "number": row.number, "terms": found}
-                for row, found in zip(rows, terms, strict=True)
-            ],
-        )
+        columns = {
+            "transcript_ids": [row.transcript_id for row in rows],
+            "numbers": [row.number for row in rows],
+            "terms": [f"{{{','.join(map(str, found))}}}" for found in terms],
+        }
+        await session.execute(_SET_TERMS, columns)
     return len(rows)
 
 
@@ -67,12 +73,13 @@ def _terms(row: Row[Any]) -> list[int]:
     return [*{*own, *segment_terms(unpack(row.texts))}]
 
 
-_INSERT = text("""
+INSERT_SEGMENTS = """
     INSERT INTO transcript_segments (transcript_id, client_id, number, texts)
     SELECT * FROM unnest(
         CAST(:transcript_ids AS uuid[]), CAST(:client_ids AS uuid[]), CAST(:numbers AS int[]), CAST(:texts AS bytea[])
     )
-""")
+"""
+_INSERT = text(INSERT_SEGMENTS)
 
 # SKIP LOCKED: waits neither for another poller nor for a deletion.
 _UNINDEXED = text("""
@@ -84,7 +91,10 @@ _UNINDEXED = text("""
 
 _COUNT_UNINDEXED = text("SELECT count(*) FROM transcript_segments WHERE terms IS NULL AND texts IS NOT NULL")
 
+# The terms of a segment are text in the form of an array: arrays of unequal lengths are no array of arrays.
 _SET_TERMS = text("""
-    UPDATE transcript_segments SET terms = CAST(:terms AS int[])
-    WHERE transcript_id = :transcript_id AND number = :number
+    UPDATE transcript_segments SET terms = CAST(new.terms AS int[])
+    FROM unnest(CAST(:transcript_ids AS uuid[]), CAST(:numbers AS int[]), CAST(:terms AS text[]))
+        AS new (transcript_id, number, terms)
+    WHERE transcript_segments.transcript_id = new.transcript_id AND transcript_segments.number = new.number
 """)

@@ -11,14 +11,14 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import insert, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.identifiers import new_id
-from app.search.indexing import insert_segments
+from app.search.indexing import INSERT_SEGMENTS, insert_segments, segment_columns
 from app.search.segments import PreparedSegment, Segments
 from app.transcripts.audio_keys import audio_key
-from app.transcripts.models import Transcript, TranscriptBody
+from app.transcripts.models import Transcript
 from app.transcripts.normalise import Document, write_document
 from app.transcripts.seekable_gzip import GzipWriter, Index, Span, Written, pack
 
@@ -126,12 +126,12 @@ def prepare_unreadable(
 
 
 async def insert_transcripts(session: AsyncSession, transcripts: Sequence[PreparedTranscript]) -> None:
-    """Three statements for any number of transcripts. The caller updates their files and jobs in its transaction."""
+    """One statement for any number of transcripts. The caller updates their files and jobs in its transaction."""
     if not transcripts:
         return
-    await session.execute(insert(Transcript), [_list_columns(transcript) for transcript in transcripts])
-    await session.execute(insert(TranscriptBody), [_body_columns(transcript) for transcript in transcripts])
-    await insert_segments(session, [(each.id, each.client_id, each.segments) for each in transcripts])
+    columns = [{**_list_columns(transcript), **_body_columns(transcript)} for transcript in transcripts]
+    segments = segment_columns([(each.id, each.client_id, each.segments) for each in transcripts])
+    await session.execute(_INSERT, {**{name: [row[name] for row in columns] for name in columns[0]}, **segments})
 
 
 async def segment_old_transcripts(session: AsyncSession) -> int:
@@ -175,7 +175,6 @@ def _list_columns(transcript: PreparedTranscript) -> dict[str, Any]:
 
 def _body_columns(transcript: PreparedTranscript) -> dict[str, Any]:
     return {
-        "transcript_id": transcript.id,
         "raw_gzip": transcript.raw.gzip,
         "raw_sha256": transcript.raw.sha256,
         "raw_bytes": transcript.raw.size_bytes,
@@ -185,6 +184,31 @@ def _body_columns(transcript: PreparedTranscript) -> dict[str, Any]:
         "document_index": pack(transcript.document.index),
     }
 
+
+_INSERT = text(f"""
+    WITH new AS (
+        SELECT * FROM unnest(
+            CAST(:id AS uuid[]), CAST(:client_id AS uuid[]), CAST(:job_id AS uuid[]), CAST(:file_index AS int[]),
+            CAST(:file_url AS text[]), CAST(:model AS text[]), CAST(:region AS text[]),
+            CAST(:audio_duration_ms AS bigint[]), CAST(:created_at AS timestamptz[]), CAST(:audio_key AS uuid[]),
+            CAST(:raw_gzip AS bytea[]), CAST(:raw_sha256 AS bytea[]), CAST(:raw_bytes AS bigint[]),
+            CAST(:document_gzip AS bytea[]), CAST(:document_sha256 AS bytea[]), CAST(:document_bytes AS bigint[]),
+            CAST(:document_index AS bytea[])
+        ) AS new (id, client_id, job_id, file_index, file_url, model, region, audio_duration_ms, created_at, audio_key,
+                  raw_gzip, raw_sha256, raw_bytes, document_gzip, document_sha256, document_bytes, document_index)
+    ), transcript AS (
+        INSERT INTO transcripts (id, client_id, job_id, file_index, file_url, model, region, audio_duration_ms,
+                                 created_at, audio_key)
+        SELECT id, client_id, job_id, file_index, file_url, model, region, audio_duration_ms, created_at, audio_key
+        FROM new
+    ), body AS (
+        INSERT INTO transcript_bodies (transcript_id, raw_gzip, raw_sha256, raw_bytes, document_gzip, document_sha256,
+                                       document_bytes, document_index)
+        SELECT id, raw_gzip, raw_sha256, raw_bytes, document_gzip, document_sha256, document_bytes, document_index
+        FROM new
+    )
+    {INSERT_SEGMENTS}
+""")  # noqa: S608 - constants
 
 # Newest first, as searches show them. SKIP LOCKED: waits neither for another poller nor for a deletion.
 _UNSEGMENTED = text("""

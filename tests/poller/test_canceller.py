@@ -16,7 +16,7 @@ from app.errors import JobFinal
 from app.queue.claiming import Claim, SubmitQueue, claim_files
 from app.queue.commands import cancel_job, cancel_open_files, delete_job, retry_job
 from app.queue.polling import open_files
-from app.queue.results import Result, lock_for_result, store_results
+from app.queue.results import Result, TaskResults, store_results
 from app.queue.submissions import fail_files, mark_running, mark_unsure, requeue, split_group
 from app.sandbox import Faults, RunningSandbox, SandboxConfig
 from tests.poller.conftest import QueueClient, StartPoller, until
@@ -344,8 +344,8 @@ async def ended_task(queue: QueueClient) -> tuple[UUID, UUID]:
 
 async def finish(session: AsyncSession, task_id: UUID, token: UUID) -> None:
     files = await open_files(session, task_id)
-    await lock_for_result(session, task_id, token, status="FAILED", usage_s=None)
-    await store_results(session, task_id, [Result(file, "failed", failure=FAILED) for file in files])
+    results = [Result(file, "failed", failure=FAILED) for file in files]
+    await store_results(session, [TaskResults(task_id, token, "FAILED", results=results)])
 
 
 async def waits_for_a_lock(queue: QueueClient) -> None:

@@ -13,8 +13,9 @@ from app.db import transaction
 from app.queue.billing import TaskBill
 from app.queue.claiming import SubmitQueue, claim_files
 from app.queue.commands import cancel_job
+from app.queue.leases import LeaseLost
 from app.queue.polling import TaskFile, open_files
-from app.queue.results import Result, close_if_done, lock_for_result, settle_bills, store_results
+from app.queue.results import Result, TaskResults, store_results
 from app.queue.submissions import mark_running
 from tests.poller.conftest import QueueClient
 from tests.queue.results import result_of
@@ -46,10 +47,13 @@ def spoken(file: TaskFile, duration_ms: int) -> Result:
 
 async def store(
     queue: QueueClient, task: tuple[UUID, UUID], files: Sequence[TaskFile], task_bill: TaskBill, duration_ms: int
-) -> None:
+) -> bool | LeaseLost:
+    """Whether the task is closed. LeaseLost if it was closed before."""
     async with transaction(queue.sessions) as session:
-        await lock_for_result(session, *task, status="SUCCEEDED", usage_s=task_bill.usage.seconds)
-        await store_results(session, task[0], [spoken(file, duration_ms) for file in files], task_bill)
+        results = [spoken(file, duration_ms) for file in files]
+        usage_s = task_bill.usage.seconds
+        (closed,) = await store_results(session, [TaskResults(*task, "SUCCEEDED", usage_s, results, bill=task_bill)])
+    return closed
 
 
 async def costs(queue: QueueClient) -> dict[UUID, Decimal]:
@@ -90,13 +94,8 @@ async def test_bill_is_settled_if_the_last_files_were_canceled(queue: QueueClien
     task_bill = TaskBill(Usage(seconds=150), PRICE, 3)
     await store(queue, task, files[:2], task_bill, 100_000)
     await cancel_job(queue.sessions, queue.client_id, second)
-    for _ in range(2):  # the second time changes nothing
-        async with transaction(queue.sessions) as session:
-            await lock_for_result(session, *task, status="SUCCEEDED", usage_s=150)
-            await settle_bills(session, task[0], task_bill)
-        assert (await costs(queue))[first] == Decimal("0.033")
-    async with transaction(queue.sessions) as session:
-        assert await close_if_done(session, *task)
+    assert await store(queue, task, [], task_bill, 0) is True
+    assert (await costs(queue))[first] == Decimal("0.033")
 
 
 async def test_file_does_not_pay_for_a_canceled_one(queue: QueueClient) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from app.db import Sessions, transaction
 from app.queue.claiming import SubmitQueue, claim_files
 from app.queue.collect_order import STEP_S, EndedTasks, collect_times
-from app.queue.polling import claim_poll, mark_ended, schedule_poll
+from app.queue.polling import NextPoll, claim_polls, mark_ended, schedule_polls
 from app.queue.submissions import mark_running
 from tests.poller.conftest import QueueClient
 
@@ -93,13 +93,13 @@ class Tasks:
 
     async def claimed(self, count: int = 100) -> Sequence[UUID]:
         """Up to `count` tasks in the order of their claims. They stay leased."""
-        found = []
-        for _ in range(count):
+        found: list[UUID] = []
+        while len(found) < count:
             async with transaction(self.sessions) as session:
-                task = await claim_poll(session, ACCOUNT, token=uuid4(), late_s=0)
-            if task is None:
+                tasks = await claim_polls(session, ACCOUNT, late_s=0, limit=min(2, count - len(found)))
+            if not tasks:
                 break
-            found.append(task.task_id)
+            found += [task.task_id for task in tasks]
         return found
 
 
@@ -131,9 +131,8 @@ async def test_ended_task_that_is_polled_again_does_not_delay_other_tasks_of_its
     other = await tasks.run(await queue.client("other"), 3)
     await tasks.end(waiting)
     async with transaction(sessions) as session:
-        task = await claim_poll(session, ACCOUNT, token=uuid4(), late_s=0)
-        assert task
-        await schedule_poll(session, waiting, task.token, wait_s=60)
+        (task,) = await claim_polls(session, ACCOUNT, late_s=0, limit=1)
+        await schedule_polls(session, [NextPoll(waiting, task.token, wait_s=60)])
     await tasks.end(*other)
     await tasks.end(*flood)
     assert await tasks.claimed() == [other[0], flood[0], other[1], flood[1], other[2]]

@@ -18,6 +18,7 @@ from app.queue.creation import NewJob
 from app.queue.due_work import expire_submitting
 from app.queue.lifecycle import (
     FILE_TRANSITIONS,
+    JOB_STATUS,
     JOB_TRANSITIONS,
     TASK_TRANSITIONS,
     FileCounts,
@@ -31,10 +32,11 @@ from app.queue.lifecycle import (
 )
 from app.queue.models import File, Job, Task
 from app.queue.polling import open_files
-from app.queue.results import close_if_done, lock_for_result, store_results
+from app.queue.rerouting import fail_unknown_model
+from app.queue.results import TaskResults, store_results
 from app.queue.retention import delete_task_rows
 from app.queue.reuse import create_reusing_job
-from app.queue.submissions import fail_files, fail_unknown_model, mark_running, mark_unsure, requeue
+from app.queue.submissions import fail_files, mark_running, mark_unsure, requeue
 from tests.jobs.rows import create
 from tests.queue.results import result_of
 from tests.queue.transition_log import record_transitions, recorded_transitions
@@ -88,11 +90,9 @@ class Walk:
                 text("UPDATE tasks SET lease_token = :token, lease_until = now() + interval '20 s' WHERE id = :id"),
                 {"id": task_id, "token": token},
             )
-            await lock_for_result(session, task_id, token, status="SUCCEEDED", usage_s=1)
             files = await open_files(session, task_id)
             results = [result_of(file, status, REFUSED) for file, status in zip(files, statuses, strict=True)]
-            await store_results(session, task_id, results)
-            await close_if_done(session, task_id, token)
+            await store_results(session, [TaskResults(task_id, token, "SUCCEEDED", 1, results)])
 
     async def cancel(self, job_id: UUID) -> None:
         await cancel_job(self.sessions, self.client_id, job_id)
@@ -233,3 +233,16 @@ def test_claimed_files_are_queued_to_clients(status: StoredFileStatus) -> None:
 )
 def test_status_of_a_job_follows_from_its_files(counts: FileCounts, status: JobStatus) -> None:
     assert job_status(counts) == status
+
+
+async def test_status_of_a_job_is_the_same_in_sql(sessions: Sessions) -> None:
+    query = text(f"""
+        SELECT queued, running, succeeded, failed, canceled, {JOB_STATUS} AS status
+        FROM generate_series(0, 2) AS queued, generate_series(0, 2) AS running, generate_series(0, 2) AS succeeded,
+            generate_series(0, 2) AS failed, generate_series(0, 2) AS canceled
+        WHERE queued + running + succeeded + failed + canceled > 0
+    """)  # noqa: S608 - a constant
+    async with transaction(sessions) as session:
+        rows = (await session.execute(query)).all()
+    assert len(rows) == 3**5 - 1
+    assert all(row.status == job_status(FileCounts(*row[:5])) for row in rows)

@@ -21,7 +21,7 @@ from app.queue.claiming import SubmitQueue, claim_files
 from app.queue.commands import cancel_job, delete_job, retry_job
 from app.queue.creation import CreatedJob, NewJob, create_jobs_within_budgets
 from app.queue.polling import open_files
-from app.queue.results import close_if_done, lock_for_result, settle_bills, store_results
+from app.queue.results import TaskResults, store_results
 from app.queue.spending import Allowance, lock_allowances
 from app.queue.submissions import mark_running, requeue
 from tests.poller.conftest import QueueClient
@@ -93,7 +93,6 @@ class Walk:
             await session.execute(text(lease), {"id": task.id, "token": token})
             # Upstream's figure for a task does not change.
             usage_s = Random(task.id.int).randint(30, 60) * task.file_count
-            await lock_for_result(session, task.id, token, status="SUCCEEDED", usage_s=usage_s)
             files = await open_files(session, task.id)
             results = [
                 spoken(file, 60_000) if status == "succeeded" else result_of(file, status, BROKEN)
@@ -101,9 +100,7 @@ class Walk:
                 if status != "open"
             ]
             task_bill = TaskBill(Usage(seconds=usage_s), PRICE, task.file_count)
-            await store_results(session, task.id, results, task_bill)
-            await settle_bills(session, task.id, task_bill)
-            await close_if_done(session, task.id, token)
+            await store_results(session, [TaskResults(task.id, token, "SUCCEEDED", usage_s, results, bill=task_bill)])
 
     async def cancel(self) -> None:
         await self.change(lambda job: cancel_job(self.sessions, self.queue.client_id, job), JobFinal)

@@ -31,7 +31,7 @@ from app.queue.creation import NewJob
 from app.queue.due_work import expire_submitting
 from app.queue.lifecycle import FILE_TRANSITIONS, JOB_TRANSITIONS, TASK_TRANSITIONS
 from app.queue.polling import open_files
-from app.queue.results import close_if_done, lock_for_result, store_results
+from app.queue.results import TaskResults, store_results
 from app.queue.submissions import fail_files, mark_running, mark_unsure, requeue, split_group
 from tests.databases import with_database
 from tests.jobs.rows import create
@@ -204,14 +204,12 @@ class Lifecycle(RuleBasedStateMachine):
                 text("UPDATE tasks SET lease_token = :token, lease_until = now() + interval '20 s' WHERE id = :id"),
                 {"id": task, "token": token},
             )
-            await lock_for_result(session, task, token, status="SUCCEEDED", usage_s=1)
             results = [
                 result_of(file, statuses[number % len(statuses)], BROKEN)
                 for number, file in enumerate(await open_files(session, task))
                 if statuses[number % len(statuses)] != "open"
             ]
-            await store_results(session, task, results)
-            await close_if_done(session, task, token)
+            await store_results(session, [TaskResults(task, token, "SUCCEEDED", 1, results)])
 
     async def _only_declared_transitions(self) -> None:
         async with transaction(self.sessions) as session:

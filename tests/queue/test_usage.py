@@ -13,8 +13,9 @@ from app.db import transaction
 from app.queue.billing import TaskBill
 from app.queue.commands import cancel_job, delete_job, retry_job
 from app.queue.creation import NewJob
+from app.queue.leases import LeaseLost
 from app.queue.polling import TaskFile, open_files
-from app.queue.results import Result, close_if_done, lock_for_result, store_results
+from app.queue.results import Result, TaskResults, store_results
 from app.queue.retention import delete_transcript
 from app.queue.reuse import create_reusing_job
 from app.queue.revocation import revoke_client
@@ -43,9 +44,7 @@ async def end(queue: QueueClient, *, seconds: int = 50) -> None:
     """All queued files succeed, each with 60 s of audio, in a task of their own."""
     task = await running_task(queue)
     files = await files_of(queue, task)
-    await store(queue, task, files, TaskBill(Usage(seconds=seconds), PRICE, len(files)), 60_000)
-    async with transaction(queue.sessions) as session:
-        assert await close_if_done(session, *task)
+    assert await store(queue, task, files, TaskBill(Usage(seconds=seconds), PRICE, len(files)), 60_000) is True
     # The next task has the same id of upstream.
     await queue.rows("UPDATE tasks SET upstream_task_id = id::text RETURNING id")
 
@@ -84,9 +83,8 @@ async def test_failed_and_canceled_files_have_no_row(queue: QueueClient) -> None
     files = await files_of(queue, task)
     await cancel_job(queue.sessions, queue.client_id, canceled)
     async with transaction(queue.sessions) as session:
-        await lock_for_result(session, *task, status="FAILED", usage_s=None)
         results = [result_of(files[0], "failed", REFUSED), spoken(files[1], 1000)]
-        await store_results(session, task[0], results, TaskBill(Usage(), PRICE, 2))
+        await store_results(session, [TaskResults(*task, "FAILED", None, results, bill=TaskBill(Usage(), PRICE, 2))])
     assert await usage(queue) == []
 
 
@@ -123,8 +121,8 @@ async def test_a_result_that_cannot_be_read_is_billed(queue: QueueClient) -> Non
     )
     unreadable = Result(file, "failed", transcript=transcript, failure=REFUSED)
     async with transaction(queue.sessions) as session:
-        await lock_for_result(session, *task, status="SUCCEEDED", usage_s=30)
-        await store_results(session, task[0], [unreadable], TaskBill(Usage(seconds=30), PRICE, 1))
+        task_bill = TaskBill(Usage(seconds=30), PRICE, 1)
+        await store_results(session, [TaskResults(*task, "SUCCEEDED", 30, [unreadable], bill=task_bill)])
     (row,) = await usage(queue)
     assert (row["files"], row["audio_ms"], row["billed_s"], row["cost"]) == (1, 0, 30, Decimal("0.0066"))
     (stored,) = await queue.rows("SELECT status, cost FROM jobs WHERE id = :id", id=job)
@@ -193,10 +191,11 @@ async def test_a_result_adds_its_row_once(queue: QueueClient) -> None:
     task = await running_task(queue)
     files = await files_of(queue, task)
     async with AsyncSession(queue.sessions.kw["bind"]) as session:
-        await lock_for_result(session, *task, status="SUCCEEDED", usage_s=1)
-        await store_results(session, task[0], [spoken(files[0], 1000)], TaskBill(Usage(seconds=1), PRICE, 1))
+        results, task_bill = [spoken(files[0], 1000)], TaskBill(Usage(seconds=1), PRICE, 1)
+        await store_results(session, [TaskResults(*task, "SUCCEEDED", 1, results, bill=task_bill)])
         await session.rollback()
     assert await usage(queue) == []
-    await store(queue, task, files, TaskBill(Usage(seconds=1), PRICE, 1), 1000)
-    await store(queue, task, files, TaskBill(Usage(seconds=1), PRICE, 1), 1000)  # a second time changes nothing
+    assert await store(queue, task, files, task_bill, 1000) is True
+    # A second time changes nothing.
+    assert isinstance(await store(queue, task, files, task_bill, 1000), LeaseLost)
     assert len(await usage(queue)) == 1

@@ -63,7 +63,7 @@ async def add_transcripts(
 async def index_all(sessions: Sessions) -> None:
     while await unindexed(sessions):
         await segment_old(sessions)
-        await index(sessions, [])
+        await index(sessions)
 
 
 async def unindexed(sessions: Sessions) -> int:

@@ -30,9 +30,9 @@ async def found(api: httpx.AsyncClient, q: str) -> int:
 
 async def test_the_poller_indexes_new_segments_in_batches(sessions: Sessions, client_id: UUID) -> None:
     await add_transcripts(sessions, client_id, [[sentences("你好")]] * (BATCH + 1), indexed=False)
-    await index(sessions, [])
+    await index(sessions)
     assert await unindexed(sessions) == 1
-    await index(sessions, [])
+    await index(sessions)
     assert await unindexed(sessions) == 0
 
 
