@@ -136,7 +136,7 @@ async def gateway(
     front = "api" if apart else "serve"
     async with running(front, folder, "-m", "app", front, **settings) as api:
         url = await api.url()
-        async with _database(database_url) as database, _http(url) as http:
+        async with _database(database_url) as database, http_session(url) as http:
             if not apart:
                 yield Gateway(url, api, database, http)
                 return
@@ -145,7 +145,7 @@ async def gateway(
                 yield Gateway(url, poller, database, http)
 
 
-def _http(url: str) -> aiohttp.ClientSession:
+def http_session(url: str) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(base_url=url, headers={"Authorization": f"Bearer {TOKEN}"})
 
 

@@ -14,6 +14,16 @@ from bench.processes import running
 KEY = "sk-sandbox-beijing"
 
 
+def accounts(count: int) -> list[tuple[str, str]]:
+    """The name and the key of each account of the sandbox."""
+    return [("main", KEY), *((f"account-{number}", f"{KEY}-{number}") for number in range(2, count + 1))]
+
+
+def account_keys(count: int) -> str:
+    """The setting with the keys of these accounts."""
+    return ",".join(f"{name}={key}" for name, key in accounts(count))
+
+
 @dataclass(frozen=True, slots=True)
 class Stats:
     queries: int

@@ -7,11 +7,14 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 import structlog
+from asyncpg.connection import LoggedQuery
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.db import Sessions, create_engine, create_sessions
@@ -139,3 +142,32 @@ async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
 @pytest.fixture
 def sessions(engine: AsyncEngine) -> Sessions:
     return create_sessions(engine)
+
+
+@pytest.fixture
+def statements(engine: AsyncEngine) -> Iterator[list[str]]:
+    """All statements that the test and the application send, without BEGIN and the like.
+
+    Statements on raw connections appear one iteration of the event loop later.
+    """
+    sent: list[str] = []
+    listening: WeakSet[Any] = WeakSet()
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        sent.append(statement)
+
+    # asyncpg does not log statements that SQLAlchemy prepared, and SQLAlchemy does not see those on raw connections.
+    def note_driver(logged: LoggedQuery) -> None:
+        if not logged.query.startswith(("BEGIN", "COMMIT", "ROLLBACK")):
+            sent.append(logged.query)
+
+    def listen(adapted: Any, *_: Any) -> None:
+        if adapted.driver_connection not in listening:
+            listening.add(adapted.driver_connection)
+            adapted.driver_connection.add_query_logger(note_driver)
+
+    event.listen(engine.sync_engine, "before_cursor_execute", note)
+    event.listen(engine.sync_engine, "checkout", listen)
+    yield sent
+    event.remove(engine.sync_engine, "before_cursor_execute", note)
+    event.remove(engine.sync_engine, "checkout", listen)

@@ -1,6 +1,7 @@
 """Polls tasks one by one and collects the results of those that ended."""
 
 import asyncio
+import math
 from collections.abc import Sequence
 from contextlib import aclosing
 from functools import partial
@@ -21,6 +22,7 @@ from app.poller.metrics import CALLS, TASK_SECONDS
 from app.poller.outcomes import Wait, account_failures, outcomes
 from app.poller.poll_schedule import close_wait_s
 from app.poller.result_fetcher import FetchedFile, ResultFetcher
+from app.poller.supervisor import take_slots
 from app.queue.billing import TaskBill
 from app.queue.leases import LeaseLost
 from app.queue.polling import NextPoll, PolledTask, claim_polls
@@ -79,7 +81,7 @@ class Collector:
         A claim takes as many tasks as the budget lets query in CLAIM_S: the others wait unclaimed, so that tasks which
         end meanwhile have their turn.
         """
-        slots = await self._take_slots()
+        slots = await take_slots(self._slots, 1 if self._failures else math.ceil(self._call.rate * CLAIM_S))
         tasks: list[PolledTask] = []
         try:
             async with transaction(self._context.sessions, autocommit=True) as session:
@@ -93,15 +95,6 @@ class Collector:
         for each in sent:
             await each.wait()
         return True
-
-    async def _take_slots(self) -> int:
-        """Wait for a slot, and take others that are free: as many as the queries of CLAIM_S, one after a failure."""
-        await self._slots.acquire()
-        slots = 1
-        while slots < self._call.rate * CLAIM_S and not (self._slots.locked() or self._failures):
-            await self._slots.acquire()
-            slots += 1
-        return slots
 
     def _start_poll(self, task: PolledTask) -> asyncio.Event:
         """Start the poll of a task that holds a slot. Returns the event that its query is sent."""

@@ -19,8 +19,7 @@ from app.dashscope.wire import TaskPage, TaskStatus
 from app.db import transaction
 from app.poller.context import PollerContext
 from app.poller.metrics import CALLS
-from app.queue.leases import take_list_lease
-from app.queue.polling import mark_ended, running_tasks
+from app.queue.polling import mark_ended, take_running_tasks
 
 PAGE_SIZE = 100
 SWEEP_EVERY_S = 0.2
@@ -82,11 +81,10 @@ class Watcher:
         await self._context.pause(self._next_at - time.monotonic())
         if self._context.stopping.is_set():
             return
-        async with transaction(self._context.sessions) as session:
-            if not await take_list_lease(session, self._call.account, self._token):
-                return
-        async with transaction(self._context.sessions) as session:
-            running = await running_tasks(session, self._call.account)
+        async with transaction(self._context.sessions, autocommit=True) as session:
+            running = await take_running_tasks(session, self._call.account, token=self._token)
+        if running is None:
+            return
         sweep = []
         for status in (TaskStatus.PENDING, TaskStatus.RUNNING):
             pages = await self._list(status)

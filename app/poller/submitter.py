@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
 from uuid import uuid4
 
 import structlog
@@ -13,13 +13,14 @@ import structlog
 from app.catalogue import MODELS
 from app.dashscope.client import Accepted, DashScope, OutcomeUnknown
 from app.dashscope.failures import Failure, FailureKind
-from app.db import transaction
+from app.db import Session, transaction
 from app.errors import DatabaseUnavailable
 from app.poller.circuits import close, open_for
 from app.poller.collector import Collector
 from app.poller.context import PollerContext
 from app.poller.metrics import CALLS, GROUP_FILES
-from app.queue.claiming import Claim, QueueHeads, SubmitQueue, claim_any_file, claim_files
+from app.poller.supervisor import take_slots
+from app.queue.claiming import Claim, QueueHeads, SubmitQueue, claim_any_file, claim_tasks
 from app.queue.submissions import (
     AcceptedTask,
     UpstreamTaskTaken,
@@ -34,6 +35,8 @@ from app.queue.submissions import (
 from app.uploads.links import EXPIRED, ExpiredUploads, FileLinks, LinksUnavailable
 
 MAX_IN_FLIGHT = 64
+# Length of the submits of one claim. A client that posts meanwhile waits for them.
+CLAIM_S = 0.25
 QUOTA_PAUSE_S = 30.0
 RETRY_S = 1.0
 # An account that was accepted this recently may be refused because of a file.
@@ -73,38 +76,49 @@ class Submitter:
         self._refused = False
         while not (self._context.stopping.is_set() or self._refused):
             await self._context.pause(self._resume_at - time.monotonic())
-            task = await self._start_next()
-            if task is None:
+            tasks = await self._start_next()
+            if not tasks:
                 return
             if self._failures > 1:
-                await asyncio.wait([task])  # upstream seems unreachable: one submit at a time
+                await asyncio.wait(tasks)  # upstream seems unreachable: one submit at a time
 
     async def submit_one(self) -> SubmitOutcome | None:
         """Submit one file although a circuit is open, and store the outcome. None if no file was submitted."""
         outcome: asyncio.Future[SubmitOutcome] = asyncio.get_running_loop().create_future()
-        if task := await self._start_next(probe=outcome):
-            await asyncio.wait([task])
+        if tasks := await self._start_next(probe=outcome):
+            await asyncio.wait(tasks)
         return outcome.result() if outcome.done() else None
 
-    async def _start_next(self, *, probe: "asyncio.Future[SubmitOutcome] | None" = None) -> "asyncio.Task[None] | None":
-        """Claim the next group and start its submit. Returns when the call is sent; None if no file waits."""
-        await self._slots.acquire()
-        task = None
-        claim_next = partial(claim_files, heads=self._heads) if probe is None else claim_any_file
+    async def _start_next(self, *, probe: "asyncio.Future[SubmitOutcome] | None" = None) -> "list[asyncio.Task[None]]":
+        """Claim the next tasks and start their submits. Returns when the calls are sent; empty if no file waits."""
+        slots = await take_slots(self._slots, 1 if probe or self._failures else self._claimed_at_once)
+        claims: Sequence[Claim] = []
         try:
             async with transaction(self._context.sessions) as session:
-                claim = await claim_next(session, self._submit_queue, token=uuid4())
-            if claim is not None:
-                sent = asyncio.Event()
-                submit = self._submit(claim, sent, probe=probe)
-                task = self._context.supervisor.spawn(submit, name=f"submit {claim.task_id}")
+                claims = await self._claim(session, slots, is_probe=probe is not None)
         finally:
-            if task is None:
+            for _ in range(slots - len(claims)):
                 self._slots.release()
-        if task is not None:
-            task.add_done_callback(lambda _: self._slots.release())
-            await sent.wait()
-        return task
+        submits, sent = [], [asyncio.Event() for _ in claims]
+        for claim, event in zip(claims, sent, strict=True):
+            submit = self._submit(claim, event, probe=probe)
+            submits.append(self._context.supervisor.spawn(submit, name=f"submit {claim.task_id}"))
+            submits[-1].add_done_callback(lambda _: self._slots.release())
+        for event in sent:
+            await event.wait()
+        return submits
+
+    @property
+    def _claimed_at_once(self) -> int:
+        """Tasks of one file share a claim: as many as the budget lets submit in CLAIM_S. Groups have one each."""
+        return math.ceil(self._call.rate * CLAIM_S) if self._submit_queue.max_files == 1 else 1
+
+    async def _claim(self, session: Session, most: int, *, is_probe: bool) -> Sequence[Claim]:
+        if is_probe:
+            claim = await claim_any_file(session, self._submit_queue, token=uuid4())
+            return [claim] if claim else []
+        tokens = [uuid4() for _ in range(most)]
+        return await claim_tasks(session, self._submit_queue, tokens=tokens, heads=self._heads)
 
     async def _submit(
         self, claim: Claim, sent: asyncio.Event, *, probe: "asyncio.Future[SubmitOutcome] | None"
@@ -114,7 +128,7 @@ class Submitter:
             if links is None:
                 sent.set()
                 return
-            outcome = await self._send(claim, links, sent)
+            outcome = await self._send(claim, links, sent, is_probe=probe is not None)
             suspect = False
             if outcome is not None:
                 suspect = self._is_suspect(claim, outcome)
@@ -149,13 +163,19 @@ class Submitter:
             await self._store(claim, None, probe=False, suspect=False)
         return None
 
-    async def _send(self, claim: Claim, file_urls: Sequence[str], sent: asyncio.Event) -> SubmitOutcome | None:
-        """Send the submit. None if it was not sent: no database, told to stop, or the lease may have expired."""
+    async def _send(
+        self, claim: Claim, file_urls: Sequence[str], sent: asyncio.Event, *, is_probe: bool
+    ) -> SubmitOutcome | None:
+        """Send the submit. None if it was not sent: no database, told to stop, the lease may have expired, or the
+        account was refused after the claim.
+        """
         try:
             # The checks come after the budget, so that nothing delays the call once the budget allows it.
             async with self._context.budgets.spend(self._call):
                 sent.set()
                 if self._context.stopping.is_set() or not self._context.leases.is_fresh(claim.token):
+                    return None
+                if self._refused and not is_probe:
                     return None
                 return await self._upstream.submit(
                     model=self._submit_queue.model,

@@ -79,6 +79,16 @@ class Supervisor:
         return {*self._workers.values(), *self._spawned}
 
 
+async def take_slots(slots: asyncio.Semaphore, most: int) -> int:
+    """Wait for a slot, and take up to `most` in all if more are free. Returns their number."""
+    await slots.acquire()
+    taken = 1
+    while taken < most and not slots.locked():
+        await slots.acquire()
+        taken += 1
+    return taken
+
+
 async def _guarded(work: Coroutine[Any, Any, object], *, name: str) -> Exception | None:
     """Run the coroutine and return the error that ended it, after logging it."""
     try:

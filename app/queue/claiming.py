@@ -89,28 +89,38 @@ class QueueHeads:
 async def claim_files(
     session: AsyncSession, submit_queue: SubmitQueue, *, token: UUID, heads: QueueHeads | None = None
 ) -> Claim | None:
-    """Claim the next group, or None if no file may be submitted now.
+    """Claim the next group, or None if no file may be submitted now. Statements as for `claim_tasks`."""
+    claims = await claim_tasks(session, submit_queue, tokens=[token], heads=heads)
+    return claims[0] if claims else None
+
+
+async def claim_tasks(
+    session: AsyncSession, submit_queue: SubmitQueue, *, tokens: Sequence[UUID], heads: QueueHeads | None = None
+) -> list[Claim]:
+    """Claim the next group; if a task has one file only, as many of them as there are tokens. Empty if none waits.
 
     Three statements with one file in a task, four with more, and one more after a slow look.
     """
     waiting = await (heads or QueueHeads()).waiting(session, submit_queue)
     if not waiting:
-        return None
+        return []
     # The oldest file of the next client decides the group key. Files of other clients with this key share the task.
     group_key: UUID = waiting[0].group_key
-    size = await _size(session, submit_queue, group_key, waiting)
+    single = submit_queue.max_files == 1
+    size = len(tokens) if single else await _size(session, submit_queue, group_key, waiting)
     # Rows that another poller is claiming are skipped, so more rows are read than are taken.
     reach = 2 * size + 20
     pick = {"group_key": group_key, **_heads(waiting[: min(reach, MAX_CLIENTS)]), "size": size, "reach": reach}
-    picked = await session.execute(PICK, {**submit_queue.key, **pick})
-    chosen = _distinct_files(picked.all(), size)
-    return await _write_task(session, submit_queue, chosen, token) if chosen else None
+    picked = (await session.execute(PICK, {**submit_queue.key, **pick})).all()
+    groups = [[row] for row in picked] if single else [_distinct_files(picked, size)] if picked else []
+    return await _write_tasks(session, submit_queue, groups, tokens)
 
 
 async def claim_any_file(session: AsyncSession, submit_queue: SubmitQueue, *, token: UUID) -> Claim | None:
     """Claim one random file for a probe, or None if no file may be submitted now. Two statements."""
     picked = (await session.execute(_PICK_ANY, submit_queue.key)).all()
-    return await _write_task(session, submit_queue, picked, token) if picked else None
+    claims = await _write_tasks(session, submit_queue, [picked] if picked else [], [token])
+    return claims[0] if claims else None
 
 
 def group_size(*, waiting: int, oldest_age_s: float, submits_per_s: float, groups: int, max_files: int) -> int:
@@ -129,8 +139,6 @@ def group_size(*, waiting: int, oldest_age_s: float, submits_per_s: float, group
 
 
 async def _size(session: AsyncSession, submit_queue: SubmitQueue, group_key: UUID, waiting: Sequence[Row[Any]]) -> int:
-    if submit_queue.max_files == 1:
-        return 1
     # Counting stops at the number of files that the largest tasks could carry within a second.
     max_count = int(submit_queue.max_files * submit_queue.submits_per_s) + 1
     values = {"account": submit_queue.account, "group_key": group_key, "max_count": max_count}
@@ -163,27 +171,39 @@ def _distinct_files(picked: Sequence[Row[Any]], size: int) -> list[Row[Any]]:
     return chosen
 
 
-async def _write_task(
-    session: AsyncSession, submit_queue: SubmitQueue, chosen: Sequence[Row[Any]], token: UUID
-) -> Claim:
-    task_id = new_id()
-    parameters = await session.scalar(
-        _WRITE_TASK,
+async def _write_tasks(
+    session: AsyncSession, submit_queue: SubmitQueue, groups: Sequence[Sequence[Row[Any]]], tokens: Sequence[UUID]
+) -> list[Claim]:
+    """The claims of groups of files, each with the token in its place. One statement, none without a group."""
+    if not groups:
+        return []
+    ids = [new_id() for _ in groups]
+    files = [(task_id, row) for task_id, group in zip(ids, groups, strict=True) for row in group]
+    rows = await session.execute(
+        _WRITE_TASKS,
         {
             **submit_queue.key,
-            "id": task_id,
             "account": submit_queue.account,
-            "file_count": len(chosen),
-            "token": token,
-            "job_id": chosen[0].job_id,
-            "jobs": [row.job_id for row in chosen],
-            "indexes": [row.number for row in chosen],
+            "ids": ids,
+            "tokens": tokens[: len(ids)],
+            "file_counts": [len(group) for group in groups],
+            "first_jobs": [group[0].job_id for group in groups],
+            "task_ids": [task_id for task_id, _ in files],
+            "jobs": [row.job_id for _, row in files],
+            "indexes": [row.number for _, row in files],
             # Sorted, because concurrent claims serve many of the same clients: no deadlocks.
-            "clients": sorted({row.client_id for row in chosen}),
+            "clients": sorted({row.client_id for _, row in files}),
         },
     )
-    refusals = chosen[0].refusals if len(chosen) == 1 else 0
-    return Claim(task_id, token, parameters, [row.url for row in chosen], refusals)
+    parameters = {row.id: row.parameters for row in rows}
+    return [
+        Claim(task_id, token, parameters[task_id], [row.url for row in group], _refusals(group))
+        for task_id, token, group in zip(ids, tokens, groups, strict=False)
+    ]
+
+
+def _refusals(group: Sequence[Row[Any]]) -> int:
+    return group[0].refusals if len(group) == 1 else 0
 
 
 # The first MAX_CLIENTS clients in turn that have a file which may be submitted now. The join keeps their order, so the
@@ -285,16 +305,19 @@ _PICK_ANY = text("""
 """)
 
 # The chosen files are locked already.
-_WRITE_TASK = text(f"""
+_WRITE_TASKS = text(f"""
     WITH task AS (
         INSERT INTO tasks (id, account, region, model, parameters, file_count, state, lease_token, lease_until)
-        SELECT :id, :account, :region, :model, jobs.parameters, :file_count, 'submitting', :token,
+        SELECT new.id, :account, :region, :model, jobs.parameters, new.file_count, 'submitting', new.token,
                now() + interval '{LEASE_S} s'
-        FROM jobs WHERE jobs.id = :job_id
-        RETURNING parameters
+        FROM unnest(CAST(:ids AS uuid[]), CAST(:tokens AS uuid[]), CAST(:file_counts AS int[]),
+                    CAST(:first_jobs AS uuid[])) AS new (id, token, file_count, job_id)
+        JOIN jobs ON jobs.id = new.job_id
+        RETURNING id, parameters
     ), taken AS (
-        UPDATE files SET status = 'submitting', task_id = :id
-        FROM unnest(CAST(:jobs AS uuid[]), CAST(:indexes AS int[])) AS chosen (job_id, index)
+        UPDATE files SET status = 'submitting', task_id = chosen.task_id
+        FROM unnest(CAST(:task_ids AS uuid[]), CAST(:jobs AS uuid[]), CAST(:indexes AS int[]))
+            AS chosen (task_id, job_id, index)
         WHERE files.job_id = chosen.job_id AND files.index = chosen.index
     ), served AS (
         INSERT INTO turns (region, model, client_id, last_served_us)
@@ -302,5 +325,5 @@ _WRITE_TASK = text(f"""
         FROM unnest(CAST(:clients AS uuid[])) AS client_id
         ON CONFLICT (region, model, client_id) DO UPDATE SET last_served_us = excluded.last_served_us
     )
-    SELECT parameters FROM task
+    SELECT id, parameters FROM task
 """)  # noqa: S608 - a constant

@@ -14,7 +14,6 @@ from uuid import UUID
 import structlog
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db import Sessions, transaction
 from app.errors import DatabaseUnavailable
@@ -103,12 +102,6 @@ class Leases:
             await session.execute(_EXTEND, {"seconds": seconds, "held": list(self._held)})
 
 
-async def take_list_lease(session: AsyncSession, account: str, token: UUID) -> bool:
-    """Take or renew the right to read the account's task list, for LIST_LEASE_S. False if another poller has it."""
-    taken = await session.scalar(_TAKE_LIST_LEASE, {"account": account, "token": token})
-    return taken is not None
-
-
 def _awake() -> float:
     """Seconds of a clock that also runs while the machine is suspended, where the system has one."""
     clock = getattr(time, "CLOCK_BOOTTIME", None)
@@ -123,10 +116,11 @@ _EXTEND = text("""
     )
 """)
 
-_TAKE_LIST_LEASE = text(f"""
+# A part of a statement, with one row if the lease is taken.
+TAKE_LIST_LEASE = f"""
     INSERT INTO list_leases AS held (account, lease_token, lease_until)
     VALUES (:account, :token, now() + interval '{LIST_LEASE_S} s')
     ON CONFLICT (account) DO UPDATE SET lease_token = excluded.lease_token, lease_until = excluded.lease_until
     WHERE held.lease_token = :token OR {lease_is_free("held")}
     RETURNING account
-""")  # noqa: S608 - constants
+"""  # noqa: S608 - constants

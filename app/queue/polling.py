@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.identifiers import standard_uuid
 from app.queue.collect_order import URGENT_AFTER_S, EndedTasks, collect_times
-from app.queue.leases import LEASE_IS_FREE, LEASE_S, RELEASE_LEASE
+from app.queue.leases import LEASE_IS_FREE, LEASE_S, RELEASE_LEASE, TAKE_LIST_LEASE
 
 # A task is not expected in the task list until upstream has had this long to list it.
 LISTED_AFTER_S = 2
@@ -99,10 +99,14 @@ async def schedule_polls(session: AsyncSession, polls: Sequence[NextPoll]) -> No
     )
 
 
-async def running_tasks(session: AsyncSession, account: str) -> dict[UUID, str]:
-    """Upstream ids by task id of the tasks that the task list should show. One statement."""
-    rows = await session.execute(_RUNNING, {"account": account, "listed_after_s": LISTED_AFTER_S})
-    return {row.id: row.upstream_task_id for row in rows}
+async def take_running_tasks(session: AsyncSession, account: str, *, token: UUID) -> dict[UUID, str] | None:
+    """Upstream ids by task id of the tasks that the task list should show. One statement.
+
+    Takes or renews the right to read the account's task list, for LIST_LEASE_S. None if another poller has it.
+    """
+    values = {"account": account, "token": token, "listed_after_s": LISTED_AFTER_S}
+    rows = (await session.execute(_TAKE_RUNNING, values)).all()
+    return {row.id: row.upstream_task_id for row in rows if row.id} if rows else None
 
 
 async def mark_ended(session: AsyncSession, account: str, task_ids: Collection[UUID]) -> None:
@@ -195,11 +199,13 @@ _SCHEDULE = text(f"""
     WHERE tasks.id = poll.id AND lease_token = token AND state = 'running'
 """)  # noqa: S608 - constants
 
-_RUNNING = text("""
-    SELECT id, upstream_task_id FROM tasks
-    WHERE account = :account AND state = 'running' AND ended_at IS NULL
+# With the lease there is at least one row, which is empty if no task runs.
+_TAKE_RUNNING = text(f"""
+    WITH lease AS ({TAKE_LIST_LEASE})
+    SELECT id, upstream_task_id
+    FROM lease LEFT JOIN tasks ON tasks.account = lease.account AND state = 'running' AND ended_at IS NULL
       AND submitted_at < now() - make_interval(secs => :listed_after_s)
-""")
+""")  # noqa: S608 - constants
 
 # Ids of tasks are in the order of their creation. A task that was polled again after its turn has a time far behind
 # its end, and counts neither as the last of its client nor, while it waits, as the next.

@@ -6,7 +6,6 @@ import pytest
 
 from app.clients.service import CurrentClient
 from tests.api_fixtures import *  # noqa: F403 - fixtures are found by their names
-from tests.jobs.conftest import statements  # noqa: F401 - a fixture too
 
 
 @pytest.fixture
