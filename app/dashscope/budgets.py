@@ -10,16 +10,17 @@ import math
 import time
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
+from asyncpg import Record
 from prometheus_client import Counter
-from sqlalchemy import Row, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.batching import Batcher
-from app.db import Sessions, transaction
+from app.db import CompiledQuery, RawConnection, Sessions, raw_connection, transaction
 
 # Share of the rate that is used. With a spacing of 1/(0.97 N) s, N+1 calls span 1.03 s. The catch-up takes 10 ms of
 # the difference, and the rest is for jitter on the way.
@@ -37,40 +38,44 @@ RETRY_S = 0.001
 
 GRANTED = Counter("asr_gateway_budget_calls_total", "Calls that a budget allowed to this process", ["account", "kind"])
 
-_ENSURE = text("""
-    INSERT INTO budgets (account, kind, rate, current_rate) VALUES (:account, :kind, :rate, :rate)
-    ON CONFLICT (account, kind) DO UPDATE SET rate = excluded.rate, current_rate = excluded.rate
-    WHERE budgets.rate <> excluded.rate
-""")
+_ENSURE = CompiledQuery(
+    text("""
+        INSERT INTO budgets (account, kind, rate, current_rate) VALUES (:account, :kind, :rate, :rate)
+        ON CONFLICT (account, kind) DO UPDATE SET rate = excluded.rate, current_rate = excluded.rate
+        WHERE budgets.rate <> excluded.rate
+    """)
+)
 
 # The clock is read once, so that all values of a row refer to the same instant. If the statement waits for another
 # session, PostgreSQL checks the condition again on the new row with the old instant, which errs on the side of waiting.
 # Rows are locked in one order, so that processes do not deadlock.
 # The commit does not wait for the disk, which would add to the jitter (p99 5 ms instead of 1 ms). A crash of the
 # database may lose the last grants: then one call goes out early, and the calls after it are spaced again.
-_TAKE = text("""
-    WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now, set_config('synchronous_commit', 'off', true)),
-    asked AS (
-        SELECT account, kind, next_at
-        FROM budgets JOIN unnest(CAST(:accounts AS text[]), CAST(:kinds AS text[])) AS call (account, kind)
-            USING (account, kind)
-        ORDER BY account, kind FOR NO KEY UPDATE OF budgets
-    ), taken AS (
-        UPDATE budgets SET
-            next_at = greatest(budgets.next_at, now - make_interval(secs => :catch_up))
-                + make_interval(secs => 1 / (current_rate * :used)),
-            current_rate = least(
-                rate,
-                current_rate + rate * :recovery * greatest(extract(epoch FROM now - rate_changed_at), 0)),
-            rate_changed_at = now
-        FROM clock, asked
-        WHERE budgets.account = asked.account AND budgets.kind = asked.kind AND budgets.next_at <= now
-        RETURNING budgets.account, budgets.kind, budgets.next_at
-    )
-    SELECT account, kind, taken.next_at IS NOT NULL AS is_taken,
-        extract(epoch FROM coalesce(taken.next_at, asked.next_at) - clock_timestamp())::float8 AS next_s
-    FROM asked LEFT JOIN taken USING (account, kind)
-""")
+_TAKE = CompiledQuery(
+    text("""
+        WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now, set_config('synchronous_commit', 'off', true)),
+        asked AS (
+            SELECT account, kind, next_at
+            FROM budgets JOIN unnest(CAST(:accounts AS text[]), CAST(:kinds AS text[])) AS call (account, kind)
+                USING (account, kind)
+            ORDER BY account, kind FOR NO KEY UPDATE OF budgets
+        ), taken AS (
+            UPDATE budgets SET
+                next_at = greatest(budgets.next_at, now - make_interval(secs => :catch_up))
+                    + make_interval(secs => 1 / (current_rate * :used)),
+                current_rate = least(
+                    rate,
+                    current_rate + rate * :recovery * greatest(extract(epoch FROM now - rate_changed_at), 0)),
+                rate_changed_at = now
+            FROM clock, asked
+            WHERE budgets.account = asked.account AND budgets.kind = asked.kind AND budgets.next_at <= now
+            RETURNING budgets.account, budgets.kind, budgets.next_at
+        )
+        SELECT account, kind, taken.next_at IS NOT NULL AS is_taken,
+            extract(epoch FROM coalesce(taken.next_at, asked.next_at) - clock_timestamp())::float8 AS next_s
+        FROM asked LEFT JOIN taken USING (account, kind)
+    """)
+)
 
 # Calls that are in flight together get their 429s together, so only the first one lowers the rate. The others find
 # the pause already set: no call goes out in a pause. The recovery starts after it.
@@ -160,7 +165,7 @@ class Budgets:
         self._locks: defaultdict[Call, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._windows: dict[Call, Window] = {}
         self._ask_at: dict[Call, float] = {}  # by time.monotonic
-        self._ask: Batcher[None, Call, float] = Batcher(nullcontext, self._take_all)
+        self._ask: Batcher[RawConnection, Call, float] = Batcher(partial(raw_connection, sessions), self._take_all)
 
     @asynccontextmanager
     async def spend(self, call: Call) -> AsyncIterator[None]:
@@ -198,28 +203,26 @@ class Budgets:
         """Take the call now and return 0, or return the seconds until the next attempt is worthwhile."""
         return await self._ask(call)
 
-    async def _take_all(self, _: None, calls: Sequence[Call]) -> Sequence[float]:
-        async with transaction(self._sessions, autocommit=True) as session:
-            for call in set(calls) - self._known:
-                await session.execute(_ENSURE, {"account": call.account, "kind": call.kind, "rate": call.rate})
-                self._known.add(call)
-            rows = await session.execute(
-                _TAKE,
-                {
-                    "accounts": [call.account for call in calls],
-                    "kinds": [call.kind for call in calls],
-                    "catch_up": CATCH_UP_S,
-                    "used": USED_SHARE,
-                    "recovery": RECOVERY_PER_S,
-                },
-            )
-            found = {(row.account, row.kind): row for row in rows}
+    async def _take_all(self, connection: RawConnection, calls: Sequence[Call]) -> Sequence[float]:
+        for call in set(calls) - self._known:
+            await _ENSURE.fetch(connection, account=call.account, kind=call.kind, rate=call.rate)
+            self._known.add(call)
+        rows = await _TAKE.fetch(
+            connection,
+            accounts=[call.account for call in calls],
+            kinds=[call.kind for call in calls],
+            catch_up=CATCH_UP_S,
+            used=USED_SHARE,
+            recovery=RECOVERY_PER_S,
+        )
+        found = {(row["account"], row["kind"]): row for row in rows}
         return [self._noted(call, found.get((call.account, call.kind))) for call in calls]
 
-    def _noted(self, call: Call, row: Row[Any] | None) -> float:
+    def _noted(self, call: Call, row: Record | None) -> float:
         """What `try_take` returns. Notes when the next call may go out."""
         if row is None:  # the table was emptied
             self._known.discard(call)
             return RETRY_S
-        self._ask_at[call] = time.monotonic() + row.next_s
-        return 0.0 if row.is_taken else max(row.next_s, RETRY_S)
+        next_s: float = row["next_s"]
+        self._ask_at[call] = time.monotonic() + next_s
+        return 0.0 if row["is_taken"] else max(next_s, RETRY_S)
