@@ -26,6 +26,7 @@ from app.queue.submissions import (
     UpstreamTaskTaken,
     fail_files,
     fail_uploads,
+    mark_all_running,
     mark_unsure,
     record_sent_urls,
     requeue,
@@ -250,16 +251,18 @@ class Submitter:
         poll_in_s = self._collector.next_poll_s(model, 0)
         task = AcceptedTask(claim.task_id, accepted.task_id, poll_in_s, accepted.request_id)
         try:
-            learned = await self._context.batched.mark_running(task)
+            if probe:
+                async with transaction(self._context.sessions) as session:
+                    (learned,) = await mark_all_running(session, [task])
+                    await close(session, account, "")
+                    await close(session, account, model)
+            else:
+                learned = await self._context.batched.mark_running(task)
         except UpstreamTaskTaken:
             # The reconciler adopted this task for an equal group, so the task of that group is free for this row.
             await self._store_unsure(claim, "an equal group adopted the task")
             return
         self._collector.poll_in(poll_in_s)
-        if probe:
-            async with transaction(self._context.sessions) as session:
-                await close(session, account, "")
-                await close(session, account, model)
         if learned is None:
             log.error("task accepted after its attempt was given up", task=str(claim.task_id))
         for limit in learned or ():

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -23,6 +24,7 @@ from app.queue.claiming import (
     SubmitQueue,
     claim_any_file,
     claim_files,
+    claim_tasks,
     group_size,
 )
 from app.queue.commands import cancel_job, retry_job
@@ -53,6 +55,26 @@ async def test_single_queued_file_is_a_task_of_its_own(queue: QueueClient) -> No
     assert claimed is not None
     assert claimed.file_urls == ["https://example.com/a.wav"]
     assert await claim(queue.sessions) is None
+
+
+async def test_claim_of_single_files_takes_one_of_each_client_in_turn(queue: QueueClient) -> None:
+    other = await queue.client("other")
+    await queue.post(*urls("a", 3))
+    await queue.post(*urls("b", 3), client_id=other)
+    tokens = [uuid4() for _ in range(4)]
+    async with transaction(queue.sessions) as session:
+        claims = await claim_tasks(session, replace(QUEUE, max_files=1), tokens=tokens)
+    assert sorted(claim.file_urls for claim in claims) == [[url] for name in "ab" for url in urls(name, 2)]
+    assert [claim.token for claim in claims] == tokens
+    rows = await queue.rows("SELECT files.url, lease_token FROM files JOIN tasks ON tasks.id = task_id")
+    assert {row.url: row.lease_token for row in rows} == {claim.file_urls[0]: claim.token for claim in claims}
+
+
+async def test_claim_of_a_group_is_one_task(queue: QueueClient) -> None:
+    await queue.post(*urls("a", 5))
+    async with transaction(queue.sessions) as session:
+        claims = await claim_tasks(session, replace(QUEUE, submits_per_s=1), tokens=[uuid4() for _ in range(4)])
+    assert [claim.file_urls for claim in claims] == [urls("a", 5)]
 
 
 async def test_probe_claims_one_random_file(queue: QueueClient) -> None:
