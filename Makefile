@@ -53,7 +53,7 @@ chaos: $(DEV) ## Kill pollers at random for CHAOS_S seconds (default 300), and c
 bench-poller: $(DEV) ## Measure the poller, the official SDK and the optimum; takes ten minutes
 	@$(BIN)/python -m bench.poller
 
-bench-scale: $(DEV) ## Measure what one file costs the database
+bench-scale: $(DEV) ## Measure what a file and an idle poller cost
 	@$(BIN)/python -m bench.scale
 
 bench-waiters: $(DEV) ## Measure how soon 2,000 long polls get their responses

@@ -15,7 +15,7 @@ from app.catalogue import MODELS, Usage
 from app.db import Sessions, transaction
 from app.identifiers import new_id
 from app.poller.maintenance import periodic_work
-from app.poller.poller import ROUND_S, Poller, poller_context
+from app.poller.poller import Poller, poller_context
 from app.queue.billing import TaskBill
 from app.queue.claiming import SubmitQueue, claim_tasks
 from app.queue.polling import NextPoll, claim_polls, schedule_polls
@@ -120,4 +120,4 @@ async def test_an_idle_poller_sends_few_statements(
             await asyncio.sleep(0)  # the log of raw connections is an iteration behind
             by_work[work.name] = len(own(statements)) / work.every_s
     assert each_round == 1
-    assert each_round / ROUND_S + sum(by_work.values()) <= 8, by_work
+    assert each_round / context.pace.round_s + sum(by_work.values()) <= 8, by_work
