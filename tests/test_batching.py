@@ -55,7 +55,7 @@ async def test_a_batch_starts_no_sooner_than_its_interval_after_the_last_one() -
 
     batched = Batcher(nullcontext, note, every_s=0.05)
     assert await batched(1) == 1
-    assert await asyncio.gather(batched(2), batched(3), batched(4)) == [2, 3, 4]
+    assert list(await asyncio.gather(batched(2), batched(3), batched(4))) == [2, 3, 4]
     assert len(started) == 2
     assert started[1] - started[0] >= 0.05
 
