@@ -8,7 +8,7 @@ import struct
 import weakref
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -62,7 +62,8 @@ async def test_a_body_that_arrives_too_slowly_is_a_408(sent: bytes, piece: bytes
     async with live_server(echo, protocol=Impatient) as url, connected(url) as (reader, writer):
         writer.write(sent)
         dripping = asyncio.create_task(drip(writer, piece))
-        assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
+        # Only the first line: bytes that arrive after the end of the response reset the connection.
+        assert (await reader.readline()).startswith(b"HTTP/1.1 408 ")
         dripping.cancel()
 
 
@@ -114,7 +115,8 @@ async def test_an_incomplete_request_does_not_keep_the_connection_open(noise: by
         await reader.readuntil(b"<GET /whole >")
         dripping = asyncio.create_task(drip(writer, noise[:1], every_s=0.1) if noise == b"\r\n" else asyncio.sleep(0))
         writer.write(noise)
-        assert await reader.read() == b""
+        with suppress(ConnectionResetError):  # bytes arrived after the server had closed the connection
+            assert await reader.read() == b""
         dripping.cancel()
 
 
