@@ -47,7 +47,9 @@ class ReportItem:
 
 
 def report_span(start: datetime | None, end: datetime | None, *, now: datetime) -> tuple[datetime, datetime]:
-    """The begin and the end of a report. By default it is the month of UTC with `now`, or the one that has `end`.
+    """The begin and the end of a report. By default it is the month of UTC with `now`.
+
+    With an `end` before this month, it begins with the month that has the end.
 
     Raises InvalidRequest if the end is not after the begin.
     """
@@ -55,7 +57,7 @@ def report_span(start: datetime | None, end: datetime | None, *, now: datetime) 
         if end is None:
             end = _month_of(_month_of(max(start or now, now)) + timedelta(days=32))
         if start is None:
-            start = _month_of(end - timedelta(microseconds=1))
+            start = _month_of(min(end - timedelta(microseconds=1), now))
     except OverflowError:
         pointer = "/query/to" if start is None else "/query/from"
         detail = "needs to be an instant of the years 2 to 9998, unless both ends are given"

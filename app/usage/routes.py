@@ -114,7 +114,11 @@ async def get_usage(
     sessions: SessionsDep,
     *,
     from_: Annotated[
-        Instant | None, Query(alias="from", description="From this instant on; absent: from the begin of this month.")
+        Instant | None,
+        Query(
+            alias="from",
+            description="From this instant on; absent: from the begin of this month, or of that of an earlier `to`.",
+        ),
     ] = None,
     to: Annotated[
         Instant | None, Query(description="Before this instant; absent: to the end of this month. Months are in UTC.")

@@ -222,3 +222,6 @@ def test_the_default_span_is_a_month_of_utc() -> None:
     assert report_span(None, month[0], now=now) == (datetime(2026, 11, 1, tzinfo=UTC), month[0])
     later = datetime(2027, 3, 2, tzinfo=UTC)
     assert report_span(later, None, now=now) == (later, datetime(2027, 4, 1, tzinfo=UTC))
+    assert report_span(None, later, now=now) == (month[0], later)
+    # Tomorrow, on the last day of a month: the report still has this month.
+    assert report_span(None, month[1] + timedelta(hours=1), now=now) == (month[0], month[1] + timedelta(hours=1))
