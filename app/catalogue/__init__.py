@@ -7,7 +7,7 @@ from app.catalogue.billing import (
     amount_text,
     bill_by_duration,
     bill_by_usage,
-    bill_of_unreadable,
+    bill_of_lost,
     estimated_cost,
 )
 from app.catalogue.description import describe
@@ -47,7 +47,7 @@ __all__ = [
     "amount_text",
     "bill_by_duration",
     "bill_by_usage",
-    "bill_of_unreadable",
+    "bill_of_lost",
     "choose_region",
     "describe",
     "estimated_cost",

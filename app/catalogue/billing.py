@@ -77,8 +77,8 @@ def bill_by_usage(price: RegionalPrice, usage: Usage, files: Sequence[Recognised
     return [_bill_of_tokens(price, *tokens) for tokens in zip(inputs, outputs, strict=True)]
 
 
-def bill_of_unreadable(price: RegionalPrice, usage: Usage) -> Bill | None:
-    """The bill of the only file of a task, whose result cannot be read, so that its duration is unknown.
+def bill_of_lost(price: RegionalPrice, usage: Usage) -> Bill | None:
+    """The bill of the only file of a task, whose result cannot be read or fetched, so that its duration is unknown.
 
     None if upstream's figures are missing.
     """

@@ -13,9 +13,10 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.catalogue import Bill, Recognised, bill_by_usage, bill_of_unreadable
+from app.catalogue import Bill, Recognised, bill_by_usage, bill_of_lost
 from app.dashscope.failures import Failure
 from app.queue.billing import RECORD_USAGE, Settlement, TaskBill, bill_columns, settle, write_bills
+from app.queue.codes import FileErrorCode
 from app.queue.counters import JobChange, apply_changes
 from app.queue.job_json import currency
 from app.queue.leases import LeaseLost
@@ -26,6 +27,10 @@ from app.transcripts.storage import PreparedTranscript, insert_transcripts
 # The wait of a file that is queued again because of its result. It doubles with each attempt.
 RESUBMIT_AFTER_S = 2.0
 MAX_RESUBMIT_AFTER_S = 600.0
+# Of files whose result exists, or existed, at DashScope.
+_NOT_FETCHED = frozenset(
+    {FileErrorCode.RESULT_EXPIRED, FileErrorCode.RESULT_HOST_REFUSED, FileErrorCode.RESULT_TOO_LARGE}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +49,11 @@ class Result:
     bill: Bill | None = None
 
     @property
-    def is_unreadable(self) -> bool:
-        """Upstream transcribed the file, and bills it, but its result cannot be read."""
-        return self.transcript is not None and self.status == "failed"
+    def is_lost(self) -> bool:
+        """Upstream transcribed the file, and bills it, but its result cannot be read or fetched."""
+        return self.status == "failed" and (
+            self.transcript is not None or (self.failure is not None and self.failure.code in _NOT_FETCHED)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +184,8 @@ def _billed(task: TaskResults) -> TaskResults:
     """The results with the bill of the task divided over them, if they are those of all its files."""
     if task.bill is None or not task.is_whole:
         return task
-    if task.bill.file_count == 1 and task.results[0].is_unreadable:
-        bill = bill_of_unreadable(task.bill.price, task.bill.usage)
+    if task.bill.file_count == 1 and task.results[0].is_lost:
+        bill = bill_of_lost(task.bill.price, task.bill.usage)
         return replace(task, results=[replace(task.results[0], bill=bill)])
     audio = [result.audio for result in task.results if result.audio]
     bills = bill_by_usage(task.bill.price, task.bill.usage, audio)
@@ -246,7 +253,8 @@ _SET_FILES = text(f"""
       AND files.task_id = new.task_id AND files.status = 'running'
     RETURNING files.job_id, files.index AS number, files.client_id, files.task_id, files.model, files.region,
         coalesce(files.audio_duration_ms, 0) AS audio_ms, files.billed_s, files.input_tokens, files.output_tokens,
-        files.cost, new.currency, 1 AS files, new.status = 'succeeded' OR new.transcript_id IS NOT NULL AS is_billed
+        files.cost, new.currency, 1 AS files,
+        new.status = 'succeeded' OR new.transcript_id IS NOT NULL OR new.cost IS NOT NULL AS is_billed
     ), billed AS (
         SELECT * FROM stored WHERE is_billed
     ), recorded AS ({RECORD_USAGE})

@@ -13,7 +13,7 @@ from app.catalogue import (
     Usage,
     bill_by_duration,
     bill_by_usage,
-    bill_of_unreadable,
+    bill_of_lost,
     estimated_cost,
 )
 from app.catalogue.model import RegionalPrice
@@ -100,12 +100,12 @@ def test_shares_add_up_exactly(files: list[Recognised], first: int, second: int)
 
 
 def test_file_of_unknown_duration_has_the_whole_bill_of_its_task() -> None:
-    bill = bill_of_unreadable(FUN_ASR, Usage(seconds=30))
+    bill = bill_of_lost(FUN_ASR, Usage(seconds=30))
     assert bill == Bill(seconds=Decimal(30), cost=Decimal("0.00660"))
-    assert bill_of_unreadable(FUN_ASR, Usage()) is None
-    tokens = bill_of_unreadable(BY_TOKEN, Usage(input_tokens=1000, output_tokens=160))
+    assert bill_of_lost(FUN_ASR, Usage()) is None
+    tokens = bill_of_lost(BY_TOKEN, Usage(input_tokens=1000, output_tokens=160))
     assert tokens == Bill(input_tokens=1000, output_tokens=160, cost=Decimal("0.00017412"), currency="USD")
-    assert bill_of_unreadable(BY_TOKEN, Usage(seconds=30)) is None
+    assert bill_of_lost(BY_TOKEN, Usage(seconds=30)) is None
 
 
 def test_estimate_is_the_price_of_a_span_of_speech() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
+import pytest
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.catalogue import MODELS, Usage, validate_job
@@ -127,6 +128,32 @@ async def test_a_result_that_cannot_be_read_is_billed(queue: QueueClient) -> Non
     assert (row["files"], row["audio_ms"], row["billed_s"], row["cost"]) == (1, 0, 30, Decimal("0.0066"))
     (stored,) = await queue.rows("SELECT status, cost FROM jobs WHERE id = :id", id=job)
     assert (stored.status, stored.cost) == ("failed", Decimal("0.0066"))
+
+
+@pytest.mark.parametrize("code", ["result_expired", "result_host_refused", "result_too_large"])
+async def test_a_result_that_cannot_be_fetched_is_billed(queue: QueueClient, code: str) -> None:
+    job = await queue.post("https://example.com/a.wav")
+    task = await running_task(queue)
+    (file,) = await files_of(queue, task)
+    lost = result_of(file, "failed", Failure(FailureKind.TRANSIENT, code, "gone"))
+    async with transaction(queue.sessions) as session:
+        task_bill = TaskBill(Usage(seconds=30), PRICE, 1)
+        await store_results(session, [TaskResults(*task, "SUCCEEDED", 30, [lost], bill=task_bill)])
+    (row,) = await usage(queue)
+    assert (row["files"], row["audio_ms"], row["billed_s"], row["cost"]) == (1, 0, 30, Decimal("0.0066"))
+    (stored,) = await queue.rows("SELECT status, cost FROM jobs WHERE id = :id", id=job)
+    assert (stored.status, stored.cost) == ("failed", Decimal("0.0066"))
+
+
+async def test_a_result_that_expired_without_figures_has_no_row(queue: QueueClient) -> None:
+    """The response for an unknown task has no usage."""
+    await queue.post("https://example.com/a.wav")
+    task = await running_task(queue)
+    (file,) = await files_of(queue, task)
+    lost = result_of(file, "failed", Failure(FailureKind.TRANSIENT, "result_expired", "gone"))
+    async with transaction(queue.sessions) as session:
+        await store_results(session, [TaskResults(*task, "UNKNOWN", None, [lost], bill=TaskBill(Usage(), PRICE, 1))])
+    assert await usage(queue) == []
 
 
 async def test_a_file_that_is_billed_twice_has_two_rows(queue: QueueClient) -> None:
