@@ -53,7 +53,7 @@ _FORM_SCHEMA: dict[str, Any] = {
         },
         "stream": {
             **_STRING,
-            "pattern": f"^({'|'.join(BOOLEANS)})$",
+            "pattern": f"^({'|'.join(BOOLEANS)}|)$",  # an empty field counts as missing
             "description": "Respond with server-sent events. Default: `false`.",
         },
         "temperature": {"description": "No effect, whatever the value."},
