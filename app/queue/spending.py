@@ -22,7 +22,7 @@ from app.errors import BudgetCurrencyMismatch, BudgetExceeded, Fault
 
 # Speech that a file costs at least, for an estimate: otherwise silent files would make all others free.
 LEAST_S = 5
-# The newest files of a client of which the average is an estimate.
+# The newest files of a client that an estimate is made of.
 RECENT_FILES = 200
 # While only files that are under way are in the way, their real cost may soon make room.
 UNDER_WAY_RETRY_S = 60
@@ -39,7 +39,8 @@ log = structlog.get_logger()
 class Allowance:
     """What is left of a client's budget, while its row is locked.
 
-    `reserved` is the estimated cost of the files under way, `averages` what recent files of each model cost.
+    `reserved` is the estimated cost of the files under way. `recent` has the recent files of each model: what they cost
+    together, and their number.
     """
 
     client: str
@@ -47,7 +48,7 @@ class Allowance:
     spent: Decimal
     resets_at: datetime
     resets_in_s: int
-    averages: Mapping[str, Decimal]
+    recent: Mapping[str, tuple[Decimal, int]]
     assumed_s: int
     reserved: Decimal = Decimal(0)
 
@@ -67,9 +68,12 @@ class Allowance:
         self.reserved += files * one
 
     def estimate(self, model: str, price: RegionalPrice) -> Decimal:
-        """What a file costs: on average of the client's recent ones of the model, else for `assumed_s` of speech."""
-        known = self.averages.get(model)
-        return estimated_cost(price, self.assumed_s) if known is None else max(known, estimated_cost(price, LEAST_S))
+        """What a file costs: the average of the client's recent ones of the model and one of `assumed_s` of speech.
+
+        Without the latter, one short file would let a burst of long ones pass.
+        """
+        cost, files = self.recent.get(model, (Decimal(0), 0))
+        return max((estimated_cost(price, self.assumed_s) + cost) / (files + 1), estimated_cost(price, LEAST_S))
 
     def _may_try(self, one: Decimal, price: RegionalPrice) -> bool:
         """An estimate above the whole budget would refuse every file for ever, and the estimate may be wrong.
@@ -127,9 +131,9 @@ async def lock_allowances(
     values["client_ids"] = locked
     under_way = (await session.execute(_UNDER_WAY, values)).all()
     rows = (await session.execute(_SPENT, {**values, "minutes": KEEP_UNTIL_MIN})).all()
-    averages: dict[UUID, dict[str, Decimal]] = {client_id: {} for client_id in locked}
-    for row in await session.execute(_AVERAGES, {**values, "files": RECENT_FILES}):
-        averages[row.client_id][row.model] = row.cost
+    recent: dict[UUID, dict[str, tuple[Decimal, int]]] = {client_id: {} for client_id in locked}
+    for row in await session.execute(_RECENT, {**values, "limit": RECENT_FILES}):
+        recent[row.client_id][row.model] = (row.cost, row.files)
     allowances = {
         row.client_id: Allowance(
             client=row.client,
@@ -137,7 +141,7 @@ async def lock_allowances(
             spent=row.spent,
             resets_at=row.resets_at,
             resets_in_s=row.resets_in_s,
-            averages=averages[row.client_id],
+            recent=recent[row.client_id],
             assumed_s=assumed_s,
         )
         for row in rows
@@ -212,11 +216,11 @@ _UNDER_WAY = text("""
 """)
 
 # Reused files say nothing about costs. The correction of a bill is a row without a file.
-_AVERAGES = text("""
-    SELECT client.id AS client_id, model, sum(cost) / sum(files) AS cost
+_RECENT = text("""
+    SELECT client.id AS client_id, model, sum(cost) AS cost, sum(files)::int AS files
     FROM unnest(CAST(:client_ids AS uuid[])) AS client (id)
     CROSS JOIN LATERAL (
-        SELECT model, account, cost, files FROM usage WHERE client_id = client.id ORDER BY at DESC LIMIT :files
+        SELECT model, account, cost, files FROM usage WHERE client_id = client.id ORDER BY at DESC LIMIT :limit
     ) AS recent
     WHERE account IS NOT NULL
     GROUP BY client.id, model

@@ -160,10 +160,10 @@ async def test_reused_files_need_no_budget(api: httpx.AsyncClient, sessions: Ses
     assert (await api.post("/v1/jobs", json=body)).json()["code"] == "budget_exceeded"
 
 
-async def test_the_average_of_recent_files_is_the_estimate(
+async def test_the_estimate_is_an_average_of_recent_files_and_an_assumed_one(
     api: httpx.AsyncClient, sessions: Sessions, client: CurrentClient
 ) -> None:
-    """Of the same model. Reused files are left out, and corrections counted without a file."""
+    """(0.066 + 0.40) / 3, of the same model. Reused files are left out, and corrections counted without a file."""
     now = datetime.now(UTC)
     await add_usage(
         sessions,
@@ -175,15 +175,24 @@ async def test_the_average_of_recent_files_is_the_estimate(
         {"at": now, "cost": "0.01", "model": "paraformer-v2"},
     )
     await give(sessions, client, "0.81")
-    assert (await post(api, 3)).json()["requested"]["amount"] == "0.60000"
+    assert (await post(api, 3)).json()["requested"]["amount"] == "0.46600"
     assert (await post(api, 2)).status_code == 202
-    assert (await post(api)).json()["reserved"]["amount"] == "0.40000"
+    assert (await post(api)).json()["reserved"]["amount"] == "0.31067"
+
+
+async def test_a_short_file_does_not_make_a_burst_of_others_cheap(
+    api: httpx.AsyncClient, sessions: Sessions, client: CurrentClient
+) -> None:
+    await add_usage(sessions, client.id, {"at": datetime.now(UTC), "cost": "0.001"})
+    await give(sessions, client, "0.2")
+    assert (await post(api, 6)).json()["requested"]["amount"] == "0.20100"
+    assert (await post(api, 5)).status_code == 202
 
 
 async def test_silent_files_do_not_make_others_free(
     api: httpx.AsyncClient, sessions: Sessions, client: CurrentClient
 ) -> None:
-    await add_usage(sessions, client.id, {"at": datetime.now(UTC), "cost": "0"})
+    await add_usage(sessions, client.id, {"at": datetime.now(UTC), "cost": "0", "files": 200})
     await give(sessions, client, "0.01")
     assert (await post(api, 10)).json()["requested"]["amount"] == "0.01100"
 
