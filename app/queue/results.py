@@ -96,19 +96,21 @@ async def store_results(session: AsyncSession, tasks: Sequence[TaskResults]) -> 
     and one more when its bill is divided, which follows from the durations of all files.
     """
     keys = {"ids": [task.task_id for task in tasks], "tokens": [task.token for task in tasks]}
-    locked = set(await session.scalars(_LOCK, keys))
-    held = [_billed(task) for task in tasks if task.task_id in locked]
+    # By the lease too: after an outage a process may hold results of a task under a lost lease and under a new one.
+    locked = {(row.id, row.lease_token) for row in await session.execute(_LOCK, keys)}
+    held = [_billed(task) for task in tasks if (task.task_id, task.token) in locked]
     if held:
         await _store(session, held)
     closed = set(await session.scalars(_END, _end_columns(held))) if held else set()
-    return [task.task_id in closed if task.task_id in locked else LeaseLost() for task in tasks]
+    return [task.task_id in closed if (task.task_id, task.token) in locked else LeaseLost() for task in tasks]
 
 
 async def _store(session: AsyncSession, tasks: Sequence[TaskResults]) -> None:
     results = [(task, result) for task in tasks for result in task.results]
     stored = await session.execute(_SET_FILES, {**_WAITS, **_columns(results)}) if results else ()
-    places = {(row.job_id, row.number): (row.model, row.region) for row in stored}
-    effective = [(task, result) for task, result in results if (result.file.job_id, result.file.index) in places]
+    # By the task too: a file that was canceled and retried may be in two of the tasks.
+    places = {(row.task_id, row.job_id, row.number): (row.model, row.region) for row in stored}
+    effective = [(task, result) for task, result in results if _key(task, result) in places]
     settlements = [await settle(session, task.task_id, task.bill) for task in tasks if task.bill and not task.is_whole]
     await insert_transcripts(session, [result.transcript for _, result in effective if result.transcript])
     await apply_changes(session, _changes([result for _, result in effective], settlements))
@@ -117,11 +119,15 @@ async def _store(session: AsyncSession, tasks: Sequence[TaskResults]) -> None:
     await _count_failed_fetches(session, tasks)
     for task in tasks:
         changes = [
-            _observed(result, *places[result.file.job_id, result.file.index], task.request_id)
+            _observed(result, *places[_key(task, result)], task.request_id)
             for of_task, result in effective
             if of_task is task
         ]
         files_changed(session, task.task_id, changes)
+
+
+def _key(task: TaskResults, result: Result) -> tuple[UUID, UUID, int]:
+    return task.task_id, result.file.job_id, result.file.index
 
 
 async def _count_failed_fetches(session: AsyncSession, tasks: Sequence[TaskResults]) -> None:
@@ -216,7 +222,7 @@ _WAITS = {"wait_s": RESUBMIT_AFTER_S, "max_s": MAX_RESUBMIT_AFTER_S}
 
 # In the order of the ids, as in all statements that lock several tasks: no deadlocks.
 _LOCK = text("""
-    SELECT tasks.id
+    SELECT tasks.id, lease_token
     FROM tasks JOIN unnest(CAST(:ids AS uuid[]), CAST(:tokens AS uuid[])) AS held (id, token) USING (id)
     WHERE lease_token = token AND state = 'running'
     ORDER BY tasks.id FOR NO KEY UPDATE OF tasks
@@ -258,7 +264,7 @@ _SET_FILES = text(f"""
     ), billed AS (
         SELECT * FROM stored WHERE is_billed
     ), recorded AS ({RECORD_USAGE})
-    SELECT job_id, number, model, region FROM stored
+    SELECT task_id, job_id, number, model, region FROM stored
 """)  # noqa: S608 - constants
 
 _COUNT_FAILURES = text("""

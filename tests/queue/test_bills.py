@@ -24,13 +24,13 @@ PRICE = MODELS["fun-asr"].regions["beijing"]
 WEBHOOK = "https://hooks.example.com/asr"
 
 
-async def running_task(queue: QueueClient) -> tuple[UUID, UUID]:
+async def running_task(queue: QueueClient, upstream_task_id: str = "upstream-1") -> tuple[UUID, UUID]:
     """The ids of a running task with all queued files, and of its lease."""
     token = uuid4()
     async with transaction(queue.sessions) as session:
         claim = await claim_files(session, SubmitQueue("beijing/default", "beijing", "fun-asr", 100, 1), token=token)
         assert claim is not None
-        await mark_running(session, claim.task_id, "upstream-1", poll_in_s=0)
+        await mark_running(session, claim.task_id, upstream_task_id, poll_in_s=0)
     await queue.rows(
         "UPDATE tasks SET lease_token = :token, lease_until = now() + interval '60 s' RETURNING id", token=token
     )
