@@ -85,7 +85,8 @@ class Collector:
         tasks: list[PolledTask] = []
         try:
             async with transaction(self._context.sessions, autocommit=True) as session:
-                tasks = await claim_polls(session, self._call.account, late_s=self._watcher.late_s, limit=slots)
+                found = await claim_polls(session, self._call.account, late_s=self._watcher.late_s, limit=slots)
+            tasks = found  # committed
         finally:
             for _ in range(slots - len(tasks)):
                 self._slots.release()

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from uuid import uuid4
 
 import structlog
@@ -96,7 +97,8 @@ class Submitter:
         claims: Sequence[Claim] = []
         try:
             async with transaction(self._context.sessions) as session:
-                claims = await self._claim(session, slots, is_probe=probe is not None)
+                found = await self._claim(session, slots, is_probe=probe is not None)
+            claims = found  # committed
         finally:
             for _ in range(slots - len(claims)):
                 self._slots.release()
@@ -104,10 +106,14 @@ class Submitter:
         for claim, event in zip(claims, sent, strict=True):
             submit = self._submit(claim, event, probe=probe)
             submits.append(self._context.supervisor.spawn(submit, name=f"submit {claim.task_id}"))
-            submits[-1].add_done_callback(lambda _: self._slots.release())
+            submits[-1].add_done_callback(partial(self._ended, event))
         for event in sent:
             await event.wait()
         return submits
+
+    def _ended(self, sent: asyncio.Event, _: asyncio.Task[None]) -> None:
+        self._slots.release()
+        sent.set()  # also if the submit failed before its call
 
     @property
     def _claimed_at_once(self) -> int:
@@ -127,7 +133,6 @@ class Submitter:
         with self._context.leases.hold(claim.token):
             links = await self._links(claim)
             if links is None:
-                sent.set()
                 return
             outcome = await self._send(claim, links, sent, is_probe=probe is not None)
             suspect = False
