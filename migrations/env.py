@@ -5,6 +5,7 @@ from typing import Any
 
 from alembic import context
 from alembic.util import CommandError
+from asyncpg.exceptions import PostgresError
 from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -82,10 +83,12 @@ async def migrate_patiently(connection: AsyncConnection) -> None:
     for attempt in range(1, ATTEMPTS + 1):
         try:
             await connection.run_sync(migrate)
-        except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) not in {LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED}:
+        except (DBAPIError, PostgresError) as error:
+            # Statements outside of transactions raise asyncpg's errors: see `app.schema_changes.run_alone`.
+            cause = error.orig if isinstance(error, DBAPIError) else error
+            if getattr(cause, "sqlstate", None) not in {LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED}:
                 raise
-            reason = error
+            reason: Exception = error
         else:
             return
         await connection.rollback()

@@ -231,3 +231,21 @@ def test_a_statement_that_locks_an_existing_table_is_found(statement: str) -> No
 )
 def test_a_statement_with_a_short_lock_is_allowed(statement: str) -> None:
     assert locking([statement]) == []
+
+
+async def test_a_concurrent_change_that_gets_no_lock_is_tried_again(filled: str) -> None:
+    """A `lock_timeout` of the role also ends statements outside of transactions."""
+    await asyncio.to_thread(migrate.upgrade, filled, "20261128_2000")
+    async with connected(filled) as holder, connected(filled) as client:
+        transaction = holder.transaction()
+        await transaction.start()
+        await holder.execute("LOCK TABLE tasks IN SHARE UPDATE EXCLUSIVE MODE")
+        limited = f"{filled}{'&' if '?' in filled else '?'}lock_timeout=100ms"
+        migration = asyncio.create_task(asyncio.to_thread(migrate.upgrade, limited, "20261128_2010"))
+        for waiting in (True, False, True):
+            while bool(await client.fetchval(_WAITING_MIGRATION)) is not waiting and not migration.done():
+                pass
+        assert not migration.done()
+        await transaction.commit()
+        await migration
+        assert await client.fetchval("SELECT version_num FROM alembic_version") == "20261128_2010"
