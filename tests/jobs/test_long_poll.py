@@ -225,7 +225,8 @@ async def test_two_hundred_gets_with_wait_share_reads_and_hold_no_connection(
     paths = [f"/v1/jobs/{job_id}?wait={LONG_S}" for job_id in jobs] * 50
     requests = [asyncio.create_task(api.get(path, timeout=LONG_S)) for path in paths]
     await waits_begun(waiters, 200)
-    assert engine.pool.checkedout() <= 1  # type: ignore[attr-defined]
+    # Those of the shared reads: of tokens, of jobs, and of the jobs that are waited for.
+    assert engine.pool.checkedout() <= 3  # type: ignore[attr-defined]
     statements.clear()
     for job_id in jobs:
         await finish(sessions, job_id)
