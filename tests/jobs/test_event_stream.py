@@ -254,7 +254,8 @@ async def test_two_hundred_streams_hold_no_connection_and_release_their_waits(
     async with httpx.AsyncClient(base_url=url, headers=headers, timeout=TIMEOUT_S, limits=limits) as http:
         watches = [asyncio.create_task(watch(http)) for _ in range(200)]
         await until(lambda: waiters.waiting == 200)
-        assert engine.pool.checkedout() <= 1  # type: ignore[attr-defined]
+        # Those of the shared reads: of tokens, of jobs, and of the jobs that are waited for.
+        assert engine.pool.checkedout() <= 3  # type: ignore[attr-defined]
         for disconnecting in watches[:100]:
             disconnecting.cancel()
         await until(lambda: waiters.waiting == 100)
