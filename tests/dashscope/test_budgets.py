@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.dashscope.budgets import CATCH_UP_S, USED_SHARE, Budgets, Call
 from app.db import Sessions, create_engine, create_sessions, transaction
 from app.errors import DatabaseUnavailable
+from tests.poller.conftest import until
 
 # PostgreSQL stores timestamps and intervals in microseconds.
 ROUNDING = timedelta(microseconds=2)
@@ -295,9 +296,7 @@ async def test_take_can_be_canceled_at_any_point(budgets: Budgets, engine: Async
 
     await budgets.take(call)
     # A take has its result before the connection of its statement is back.
-    async with asyncio.timeout(10):
-        while engine.pool.checkedout():  # type: ignore[attr-defined]
-            await asyncio.sleep(0.01)
+    await until(lambda: engine.pool.checkedout() == 0)  # type: ignore[attr-defined]
 
 
 async def test_take_without_a_database_raises_and_can_be_repeated() -> None:
