@@ -1,14 +1,18 @@
-"""Services of the job routes, and how long a request waits for its job: `wait` and `Prefer: wait=N` (RFC 7240)."""
+"""Services and headers of the job routes, and how long a request waits for its job: `wait` and `Prefer` (RFC 7240)."""
 
 import asyncio
 import re
 from collections.abc import Awaitable
+from datetime import UTC, datetime, time
+from email.utils import format_datetime
+from functools import cache
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import Header, Query, Request
 
 from app.api.parameters import DIGITS
+from app.catalogue import MODELS
 from app.db import Sessions
 from app.jobs.batched_calls import JobListCache, budgeted_job_creator, job_creator, job_finder
 from app.jobs.long_poll import JobWaiters
@@ -140,3 +144,13 @@ async def _end_on_disconnect(request: Request, wait: asyncio.Timeout) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
     wait.reschedule(0)
+
+
+@cache
+def deprecation_headers(model: str) -> dict[str, str]:
+    """RFC 9745 and RFC 8594. The dates have no time of day, so midnight in UTC stands for it."""
+    deprecation = MODELS[model].deprecation if model in MODELS else None
+    if deprecation is None:
+        return {}
+    since, until = (datetime.combine(day, time(), UTC) for day in (deprecation.deprecated_at, deprecation.retires_at))
+    return {"Deprecation": f"@{int(since.timestamp())}", "Sunset": format_datetime(until, usegmt=True)}

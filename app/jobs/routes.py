@@ -4,9 +4,7 @@ The part of a docstring after `\\f` is not in the document.
 """
 
 from contextlib import suppress
-from datetime import UTC, datetime, time
-from email.utils import format_datetime
-from functools import cache, partial
+from functools import partial
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -20,7 +18,6 @@ from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, decode_cursor, enco
 from app.api.problems import responses
 from app.api.request_body import decode_json, parse_body, read_body
 from app.api.strict_route import prefixed_query, query_prefix, query_values, validate_request
-from app.catalogue import MODELS
 from app.clients.authentication import AuthenticatedRequestRoute, AuthenticatedRoute, ClientDep, authenticated_client
 from app.clients.service import CurrentClient
 from app.db import transaction
@@ -45,7 +42,14 @@ from app.errors import (
     VocabularyNotFound,
 )
 from app.jobs.bound_accounts import bind_accounts
-from app.jobs.dependencies import JobServices, job_services, preference_applied, wait_for_job, wait_s
+from app.jobs.dependencies import (
+    JobServices,
+    deprecation_headers,
+    job_services,
+    preference_applied,
+    wait_for_job,
+    wait_s,
+)
 from app.jobs.parameters import CREATE_JOB, GET_JOB, LIST_JOBS, CreateJob, GetJob, ListJobs
 from app.jobs.schemas import MAX_FILES, JobFilePage, JobPage
 from app.jobs.validation import validate_new_job
@@ -151,7 +155,7 @@ async def create_job(request: Request) -> Response:
         with suppress(DatabaseUnavailable, NotFound, TooManyWaits), services.wait_limits.hold(client.id):
             snapshot = await _wait(request, snapshot, timeout_s)
     headers = {"Location": f"/v1/jobs/{snapshot.job.id}", **await services.retry_after(snapshot)}
-    headers |= _deprecation_headers(snapshot.job.model)
+    headers |= deprecation_headers(snapshot.job.model)
     if created.replayed:
         headers["Idempotency-Replayed"] = "true"
     return _json(job_bytes(snapshot), headers | preference_applied(request), status_code=202)
@@ -389,16 +393,6 @@ async def _wait(request: Request, snapshot: JobSnapshot, timeout_s: int) -> JobS
     services, job_id = job_services(request), snapshot.job.id
     final = await wait_for_job(request, services.waiters, job_id, timeout_s)
     return final or await services.find_job((request.state.client.id, job_id))
-
-
-@cache
-def _deprecation_headers(model: str) -> dict[str, str]:
-    """RFC 9745 and RFC 8594. The dates have no time of day, so midnight in UTC stands for it."""
-    deprecation = MODELS[model].deprecation if model in MODELS else None
-    if deprecation is None:
-        return {}
-    since, until = (datetime.combine(day, time(), UTC) for day in (deprecation.deprecated_at, deprecation.retires_at))
-    return {"Deprecation": f"@{int(since.timestamp())}", "Sunset": format_datetime(until, usegmt=True)}
 
 
 def _json(body: bytes, headers: dict[str, str] | None = None, *, status_code: int = 200) -> Response:
