@@ -78,7 +78,7 @@ def bill_by_usage(price: RegionalPrice, usage: Usage, files: Sequence[Recognised
 
 
 def bill_of_lost(price: RegionalPrice, usage: Usage) -> Bill | None:
-    """The bill of the only file of a task, whose result cannot be read or fetched, so that its duration is unknown.
+    """The bill of a file without a result. The file is the only one of its task, and its duration is unknown.
 
     None if upstream's figures are missing.
     """

@@ -85,7 +85,7 @@ class NextPoll:
 
 
 async def schedule_polls(session: AsyncSession, polls: Sequence[NextPoll]) -> None:
-    """Release the tasks and make them due again. One statement. Tasks whose lease was lost stay as they are."""
+    """Release the tasks and make them due again. One statement. A task with another lease token is not changed."""
     await session.execute(
         _SCHEDULE,
         {

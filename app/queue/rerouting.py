@@ -50,7 +50,7 @@ async def move_waiting_files(session: AsyncSession, region: str, model: str, *, 
     return len(jobs)
 
 
-# Files whose job lets the gateway choose the region, and which belong to no account.
+# Files that may move: the gateway chose the region of the job, and no account has the file.
 _MOVABLE = f"NOT {KEEPS_REGION} AND files.account = '' AND files.url NOT LIKE 'oss://%'"
 
 _FAIL_UNKNOWN = text(f"""

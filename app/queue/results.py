@@ -27,7 +27,7 @@ from app.transcripts.storage import PreparedTranscript, insert_transcripts
 # The wait of a file that is queued again because of its result. It doubles with each attempt.
 RESUBMIT_AFTER_S = 2.0
 MAX_RESUBMIT_AFTER_S = 600.0
-# Of files whose result exists, or existed, at DashScope.
+# DashScope transcribed these files and bills them, but the gateway could not fetch their results.
 _NOT_FETCHED = frozenset(
     {FileErrorCode.RESULT_EXPIRED, FileErrorCode.RESULT_HOST_REFUSED, FileErrorCode.RESULT_TOO_LARGE}
 )
@@ -60,8 +60,8 @@ class Result:
 class TaskResults:
     """Results of one task that has ended, all of them or some. `status` and `request_id` are those of the query.
 
-    `bill` is upstream's for the whole task, `usage_s` its figure. `failed_fetches` are files whose result exists but
-    could not be used this time.
+    `bill` is the bill of the whole task, and `usage_s` the seconds that upstream states for the task. The results of
+    `failed_fetches` exist, but this attempt could not fetch them.
     """
 
     task_id: UUID
@@ -92,8 +92,8 @@ async def store_results(session: AsyncSession, tasks: Sequence[TaskResults]) -> 
     task; nothing is stored for it then. A file that was canceled meanwhile stays canceled.
 
     Three statements for any number of tasks: the lock, the files with their usage, and the end of the tasks; one more
-    for transcripts, and those of `apply_changes`. A task whose results come in several calls needs one more in each,
-    and one more when its bill is divided, which follows from the durations of all files.
+    for transcripts, and the statements of `apply_changes`. If the results of a task come in several calls, each call
+    takes one more statement. The division of a bill takes another one: a share depends on the durations of all files.
     """
     keys = {"ids": [task.task_id for task in tasks], "tokens": [task.token for task in tasks]}
     # By the lease too: after an outage a process may hold results of a task under a lost lease and under a new one.
