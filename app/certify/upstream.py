@@ -12,10 +12,20 @@ import orjson
 from app.catalogue import MODELS
 from app.certify.evidence import Evidence, Exchange, Unseen
 from app.dashscope import wire
+from app.dashscope.result_files import (
+    FORBIDDEN_HOST,
+    RESULT_HEADERS,
+    FetchFailed,
+    FetchFailureKind,
+    is_result_host,
+    read_result,
+    result_address,
+)
 from app.settings import Account
 
 SUBMIT_PATH = "/services/audio/asr/transcription"
 CALL_TIMEOUT_S = 20
+FETCH_TIMEOUT_S = 60
 MAX_THROTTLED = 5
 
 
@@ -105,3 +115,23 @@ class Upstream:
 
     async def list_tasks(self, **params: str | int) -> Exchange:
         return await self.call("GET", "/tasks", params=params)
+
+    async def fetch(self, url: str) -> bytes | FetchFailed:
+        """A result file, by the rules of `app.dashscope.result_files`. The exchange is kept."""
+        if not is_result_host(url, self.base_url):
+            return FORBIDDEN_HOST
+        address = result_address(url)
+        target = {"target": address.raw_path_qs.encode()}  # httpx resolves dot segments and adds escapes
+        request = self.http.build_request("GET", str(address), headers=RESULT_HEADERS, extensions=target)
+        try:
+            async with asyncio.timeout(FETCH_TIMEOUT_S):
+                response = await self.http.send(request, stream=True)
+                return await read_result(
+                    response.aiter_raw(),
+                    response.status_code,
+                    encoding=response.headers.get("Content-Encoding", ""),
+                    length=response.headers.get("Content-Length", ""),
+                )
+        except (httpx.HTTPError, TimeoutError, OSError) as error:
+            detail = f"the result host did not respond ({type(error).__name__})"
+            return FetchFailed(FetchFailureKind.UNAVAILABLE, detail)

@@ -1,12 +1,11 @@
 """Reads response bodies within a size limit, however they are compressed.
 
-httpx inflates each chunk as a whole: 64 KB of gzip became 66 MB on the event loop before any limit was checked.
+HTTP clients inflate each chunk as a whole: 64 KB of gzip became 66 MB on the event loop before any limit was checked.
 """
 
 import asyncio
 import zlib
-
-import httpx
+from collections.abc import AsyncIterable
 
 # Newer encodings, and several encodings in a row, are refused: no request asks for them.
 ENCODINGS = {"", "identity", "gzip", "deflate"}
@@ -16,22 +15,25 @@ _LARGE_STEP_BYTES = 4 * 1024 * 1024
 
 
 class UnusableBody(Exception):
-    """The body is too large, or it is compressed in a way that was not asked for."""
+    """The body is damaged, too large, or compressed in a way that was not asked for."""
 
 
-async def read_body(response: httpx.Response, max_bytes: int) -> bytes | None:
+async def read_body(
+    chunks: AsyncIterable[bytes], max_bytes: int, *, encoding: str = "", length: str = ""
+) -> bytes | None:
     """The decoded body, or None if it is longer than `max_bytes`.
 
-    Raises UnusableBody for an unknown encoding and httpx.DecodingError for damaged data.
+    `chunks` are the bytes as received. `encoding` and `length` are the values of Content-Encoding and Content-Length.
+    Raises UnusableBody for an unknown encoding and for damaged data.
     """
-    encoding = response.headers.get("Content-Encoding", "").strip().lower()
+    encoding = encoding.strip().lower()
     if encoding not in ENCODINGS:
         raise UnusableBody
     if encoding in {"", "identity"}:
-        return await _read_uncompressed(response, max_bytes)
+        return await _read_uncompressed(chunks, max_bytes, length.lstrip("0"))
     body = bytearray()
     inflater = _Inflater(encoding)
-    async for chunk in response.aiter_raw():
+    async for chunk in chunks:
         body += inflater.inflate(chunk, _STEP_BYTES)
         while inflater.pending and len(body) <= max_bytes:
             body += await asyncio.to_thread(inflater.inflate, inflater.pending, _LARGE_STEP_BYTES)
@@ -40,12 +42,11 @@ async def read_body(response: httpx.Response, max_bytes: int) -> bytes | None:
     return bytes(body)
 
 
-async def _read_uncompressed(response: httpx.Response, max_bytes: int) -> bytes | None:
-    length = response.headers.get("Content-Length", "").lstrip("0")
+async def _read_uncompressed(chunks: AsyncIterable[bytes], max_bytes: int, length: str) -> bytes | None:
     if length.isdecimal() and (len(length) > len(str(max_bytes)) or int(length) > max_bytes):
         return None
     body = bytearray()
-    async for chunk in response.aiter_raw():
+    async for chunk in chunks:
         body += chunk
         if len(body) > max_bytes:
             return None
@@ -70,7 +71,7 @@ class _Inflater:
             inflated = self._stream.decompress(chunk, max_bytes)
         except zlib.error:
             if not self._may_lack_header:
-                raise httpx.DecodingError("the body does not match its Content-Encoding") from None
+                raise UnusableBody from None
             self._may_lack_header = False
             self._stream = zlib.decompressobj(-zlib.MAX_WBITS)
             return self.inflate(chunk, max_bytes)

@@ -122,7 +122,12 @@ async def _without_retry(request: aiohttp.ClientRequest, handler: aiohttp.Client
 async def _receive(http: httpx.AsyncClient, request: httpx.Request, max_bytes: int) -> Response:
     response = await http.send(request, stream=True)
     try:
-        body = await read_body(response, max_bytes)
+        body = await read_body(
+            response.aiter_raw(),
+            max_bytes,
+            encoding=response.headers.get("Content-Encoding", ""),
+            length=response.headers.get("Content-Length", ""),
+        )
     finally:
         await response.aclose()
     if body is None:

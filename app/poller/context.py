@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import httpx
+import aiohttp
 import structlog
 
 from app.catalogue import MODELS, RegionName
@@ -42,7 +42,7 @@ class PollerContext:
     budgets: Budgets
     leases: Leases
     supervisor: Supervisor
-    results_http: httpx.AsyncClient
+    results_http: aiohttp.ClientSession
     sender: Sender
     stopping: asyncio.Event
     upload_links: UploadLinks

@@ -4,7 +4,7 @@ import gzip
 import zlib
 from collections.abc import AsyncIterator
 
-import httpx
+import aiohttp
 import pytest
 
 from app.dashscope.result_files import FetchFailed, FetchFailureKind, fetch_result, is_result_host, results_client
@@ -28,7 +28,7 @@ BASE = "http://127.0.0.1:1/api/v1"
 
 
 @pytest.fixture
-async def http() -> AsyncIterator[httpx.AsyncClient]:
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
     async with results_client() as http:
         yield http
 
@@ -46,7 +46,7 @@ TARGETS = [
     ("/你好.json?q=é", "/%E4%BD%A0%E5%A5%BD.json?q=%C3%A9"),
     ('/a"<>^`{|}?"<>^`{|}', "/a%22%3C%3E%5E%60%7B%7C%7D?%22%3C%3E%5E%60%7B%7C%7D"),
     ("/a?x=1#fragment?no#more", "/a?x=1"),
-    ("/a?", None),
+    ("/a?", "/a"),
     ("", "/"),
     ("?x=1", "/?x=1"),
     ("#only", "/"),
@@ -55,7 +55,7 @@ TARGETS = [
 
 @pytest.mark.parametrize(("target", "sent"), TARGETS)
 async def test_url_is_sent_byte_for_byte(
-    http: httpx.AsyncClient, server: HostileServer, target: str, sent: str | None
+    http: aiohttp.ClientSession, server: HostileServer, target: str, sent: str | None
 ) -> None:
     server.play(response(200, DOCUMENT))
 
@@ -65,7 +65,7 @@ async def test_url_is_sent_byte_for_byte(
     assert server.last.header("Host") == [server.origin.removeprefix("http://")]
 
 
-async def test_request_has_no_secrets(http: httpx.AsyncClient, server: HostileServer) -> None:
+async def test_request_has_no_secrets(http: aiohttp.ClientSession, server: HostileServer) -> None:
     server.play(response(200, DOCUMENT, "Set-Cookie: session=1; Path=/"))
 
     for _ in range(2):
@@ -75,7 +75,6 @@ async def test_request_has_no_secrets(http: httpx.AsyncClient, server: HostileSe
         "host",
         "accept",
         "accept-encoding",
-        "connection",
         "user-agent",
     }
     assert server.last.header("Accept-Encoding") == ["identity"]
@@ -164,7 +163,7 @@ def test_hosts_of_dashscope_are_allowed(url: str) -> None:
 
 
 @pytest.mark.parametrize("url", FORBIDDEN, ids=range(len(FORBIDDEN)))
-async def test_other_hosts_are_forbidden(http: httpx.AsyncClient, url: str) -> None:
+async def test_other_hosts_are_forbidden(http: aiohttp.ClientSession, url: str) -> None:
     assert not is_result_host(url, OWN)
     outcome = await fetch_result(http, url, base_url=OWN)
     assert isinstance(outcome, FetchFailed)
@@ -179,7 +178,7 @@ def test_host_of_the_base_url_must_match_exactly(own: str) -> None:
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_redirect_is_not_followed(http: httpx.AsyncClient, server: HostileServer, status: int) -> None:
+async def test_redirect_is_not_followed(http: aiohttp.ClientSession, server: HostileServer, status: int) -> None:
     async with hostile_server() as elsewhere:
         elsewhere.play(response(200, DOCUMENT))
         server.play(response(status, b"", f"Location: {elsewhere.origin}/a"))
@@ -206,7 +205,7 @@ async def test_redirect_is_not_followed(http: httpx.AsyncClient, server: Hostile
     ],
 )
 async def test_status_decides_whether_the_url_may_work_later(
-    http: httpx.AsyncClient, server: HostileServer, status: int, kind: FetchFailureKind
+    http: aiohttp.ClientSession, server: HostileServer, status: int, kind: FetchFailureKind
 ) -> None:
     body = (FOLDER / "oss_expired_result_url_http403.xml").read_bytes() if status != 204 else b""
     server.play(response(status, body, "Content-Type: application/xml"))
@@ -216,7 +215,7 @@ async def test_status_decides_whether_the_url_may_work_later(
     assert outcome == FetchFailed(kind, f"the result host returned HTTP {status}")
 
 
-async def test_body_of_a_200_is_not_validated(http: httpx.AsyncClient, server: HostileServer) -> None:
+async def test_body_of_a_200_is_not_validated(http: aiohttp.ClientSession, server: HostileServer) -> None:
     for body in (b"", b"<html>Welcome to the hotel</html>", b"\x00\xff"):
         server.play(response(200, body, "Content-Type: text/html"))
         assert await fetch_result(http, f"{server.origin}/a", base_url=BASE) == body
@@ -232,7 +231,7 @@ ENCODED = {
 
 @pytest.mark.parametrize("script", ENCODED.values(), ids=ENCODED)
 async def test_result_that_is_stored_compressed_is_decoded(
-    http: httpx.AsyncClient, server: HostileServer, script: Script
+    http: aiohttp.ClientSession, server: HostileServer, script: Script
 ) -> None:
     server.play(script)
 
@@ -255,7 +254,9 @@ BREAKS = {
 
 
 @pytest.mark.parametrize("script", BREAKS.values(), ids=BREAKS)
-async def test_incomplete_result_is_unavailable(http: httpx.AsyncClient, server: HostileServer, script: Script) -> None:
+async def test_incomplete_result_is_unavailable(
+    http: aiohttp.ClientSession, server: HostileServer, script: Script
+) -> None:
     server.play(script)
 
     outcome = await fetch_result(http, f"{server.origin}/a", base_url=BASE, deadline_s=0.2)
@@ -265,13 +266,15 @@ async def test_incomplete_result_is_unavailable(http: httpx.AsyncClient, server:
     assert server.origin not in outcome.detail
 
 
-async def test_host_that_refuses_connections_is_unavailable(http: httpx.AsyncClient) -> None:
+async def test_host_that_refuses_connections_is_unavailable(http: aiohttp.ClientSession) -> None:
     outcome = await fetch_result(http, "http://127.0.0.1:1/a?Signature=secret", base_url=BASE)
 
-    assert outcome == FetchFailed(FetchFailureKind.UNAVAILABLE, "the result host did not respond (ConnectError)")
+    assert outcome == FetchFailed(
+        FetchFailureKind.UNAVAILABLE, "the result host did not respond (ClientConnectorError)"
+    )
 
 
-async def test_result_has_a_maximum_size(http: httpx.AsyncClient, server: HostileServer) -> None:
+async def test_result_has_a_maximum_size(http: aiohttp.ClientSession, server: HostileServer) -> None:
     too_large = FetchFailed(FetchFailureKind.TOO_LARGE, "the result is larger than 1000 bytes")
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     for script, expected in [

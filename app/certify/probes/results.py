@@ -2,7 +2,6 @@
 
 from app.certify.evidence import Unseen
 from app.certify.probes.session import Session
-from app.dashscope.result_files import fetch_result
 
 
 async def probe_results(session: Session) -> None:
@@ -28,8 +27,7 @@ def _first_link(session: Session, name: str) -> str:
 
 async def _fetch(session: Session, name: str, url: str) -> None:
     before = len(session.evidence.exchanges)
-    fetched = await fetch_result(session.upstream.http, url, base_url=session.upstream.base_url, deadline_s=60)
-    session.evidence.fetched[name] = fetched
+    session.evidence.fetched[name] = await session.upstream.fetch(url)
     if len(session.evidence.exchanges) > before:
         session.evidence.calls[f"result {name}"] = session.evidence.exchanges[-1]
 
