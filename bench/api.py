@@ -32,6 +32,7 @@ from bench.comparison import compare
 from bench.gateway import TOKEN, stage
 from bench.load import request
 from bench.pgbench import PgBench
+from bench.statistics import percentile
 
 SECONDS = 6.0
 ROUNDS = 3
@@ -76,7 +77,7 @@ async def _bench(arguments: argparse.Namespace) -> None:
             await vacuum(url)
             rates = await _rates(servers, pgbench, seconds=seconds, rounds=rounds)
             met = _print_rates(rates, rounds)
-            met.append(await _steady(gateway, median(rates[gateway.name, POST])))
+            met.append(await _steady(gateway, pgbench, median(rates[gateway.name, POST])))
             met.append(await _memory(gateway, servers[gateway]))
     if not all(met):
         raise SystemExit("A target is missed.")
@@ -110,14 +111,16 @@ def _print_rates(rates: dict[tuple[str, str], list[float]], rounds: int) -> list
     return met
 
 
-async def _steady(server: Server, maximum_per_s: float) -> bool:
-    """Latency at half of the maximum rate of the same run."""
+async def _steady(server: Server, pgbench: PgBench, maximum_per_s: float) -> bool:
+    """Latency at half of the maximum rate of the same run, beside that of pgbench at the same rate."""
     load = await server.post_steadily(maximum_per_s * STEADY_SHARE, seconds=STEADY_S)
     p50, p99, longest = (load.time_ms(share) for share in (0.5, 0.99, 1))
+    least = percentile(await pgbench.times_ms(POST, CONNECTIONS, per_s=maximum_per_s * STEADY_SHARE), 0.99) or 0
     met = p99 <= STEADY_P99_MS and not load.others
     print(
         f"POST at {load.per_s:,.0f}/s, half of the maximum, for {STEADY_S:.0f} s: p50 {p50:.1f} ms, p99 {p99:.1f} ms,"
-        f" longest {longest:.0f} ms ({_verdict(met)}, p99 at most {STEADY_P99_MS:.0f})"
+        f" longest {longest:.0f} ms ({_verdict(met)}, p99 at most {STEADY_P99_MS:.0f};"
+        f" one INSERT of pgbench at this rate {least:.1f})"
     )
     return met
 

@@ -47,15 +47,36 @@ class PgBench:
     async def per_s(self, kind: str, clients: int) -> float:
         """Transactions per second, without the time for connecting."""
         with TemporaryDirectory() as folder:
-            script = Path(folder) / "script.sql"
-            script.write_text(_SCRIPTS[kind].replace("{body}", self.body.replace("'", "''")))
-            arguments = ["-n", "-M", "prepared", "-c", str(clients), "-j", "2", "-f", str(script)]
-            arguments += ["-T", str(max(1, round(self.seconds)))]
-            process = await asyncio.create_subprocess_exec(
-                str(PGBENCH), *arguments, "-d", self.url, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-            )
-            output, errors = await process.communicate()
+            output = await self._run(Path(folder), kind, "-c", str(clients))
         found = re.search(rb"tps = ([0-9.]+)", output)
-        if process.returncode or not found:
-            raise RuntimeError(errors.decode())
+        if not found:
+            raise RuntimeError(output.decode())
         return float(found[1])
+
+    async def times_ms(self, kind: str, clients: int, *, per_s: float) -> list[float]:
+        """Sorted times of transactions at a constant rate, from the time at which each is due to its end."""
+        with TemporaryDirectory() as name:
+            folder = Path(name)
+            await self._run(folder, kind, "-c", str(clients), "-R", str(per_s), "-l", "--log-prefix", f"{folder}/times")
+            return await asyncio.to_thread(_logged_times_ms, folder)
+
+    async def _run(self, folder: Path, kind: str, *options: str) -> bytes:
+        """The output of pgbench. Raises RuntimeError with its errors."""
+        script = folder / "script.sql"
+        script.write_text(_SCRIPTS[kind].replace("{body}", self.body.replace("'", "''")))
+        arguments = ["-n", "-M", "prepared", "-j", "2", "-f", str(script), "-T", str(max(1, round(self.seconds)))]
+        process = await asyncio.create_subprocess_exec(
+            *(str(PGBENCH), *arguments, *options, "-d", self.url),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        output, errors = await process.communicate()
+        if process.returncode:
+            raise RuntimeError(errors.decode())
+        return output
+
+
+def _logged_times_ms(folder: Path) -> list[float]:
+    """Each line is: client, number, microseconds, script, time of the end, delay of the start."""
+    lines = [line for log in folder.glob("times*") for line in log.read_text().splitlines()]
+    return sorted(int(line.split()[2]) / 1000 for line in lines)
