@@ -36,7 +36,8 @@ class Batcher(Generic[ConnectionT, ItemT, ResultT]):
 
     `run` returns one result for each item; an exception among the results is raised for its item alone. If `run`
     itself raises, the items are retried one by one, unless the error is an outage: outages are raised as
-    DatabaseUnavailable for all items. Cancelling a caller does not stop the batch.
+    DatabaseUnavailable for all items. After a conflict with another transaction, such as a deadlock, the items are
+    retried too, because PostgreSQL has rolled the statement back. Cancelling a caller does not stop the batch.
     """
 
     def __init__(
@@ -99,12 +100,15 @@ class Batcher(Generic[ConnectionT, ItemT, ResultT]):
                 batch = self._next_batch()
             self._resolve(batch, [error] * len(batch))
 
-    async def _results(self, connection: ConnectionT, items: Sequence[ItemT]) -> Sequence[ResultT | Exception]:
+    async def _results(
+        self, connection: ConnectionT, items: Sequence[ItemT], *, retried: bool = False
+    ) -> Sequence[ResultT | Exception]:
         try:
             with translate_outages():
                 return await self._run(connection, items)
-        except DatabaseUnavailable:
-            raise
+        except DatabaseUnavailable as error:
+            if retried or error.reason != "conflict":
+                raise
         except Exception as error:  # noqa: BLE001 - raised for the item
             if len(items) == 1:
                 return [error]
@@ -115,7 +119,7 @@ class Batcher(Generic[ConnectionT, ItemT, ResultT]):
         results: list[ResultT | Exception] = []
         for item in items:
             try:
-                results += await self._results(connection, [item])
+                results += await self._results(connection, [item], retried=True)
             except DatabaseUnavailable as error:
                 return results + [error] * (len(items) - len(results))
         return results

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, nullcontext
 
 import pytest
 import structlog
+from asyncpg.exceptions import DeadlockDetectedError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,6 +39,20 @@ class Doubler:
         if 98 in numbers:
             raise ConnectionResetError
         return [NotFound("negative") if number < 0 else number * 2 for number in numbers]
+
+
+class Conflicting:
+    """Returns the numbers of a batch after `conflicts` batches that PostgreSQL rolled back."""
+
+    def __init__(self, batches: list[list[int]], *, conflicts: int) -> None:
+        self._batches = batches
+        self._conflicts = conflicts
+
+    async def __call__(self, _connection: None, numbers: Sequence[int]) -> Sequence[int]:
+        self._batches.append(list(numbers))
+        if len(self._batches) <= self._conflicts:
+            raise DeadlockDetectedError("deadlock detected")
+        return numbers
 
 
 async def test_a_single_item_is_sent_at_once() -> None:
@@ -127,6 +142,22 @@ async def test_an_outage_fails_the_whole_batch_without_a_retry(outage: int) -> N
     results = await asyncio.gather(*map(Batcher(nullcontext, double), (1, outage, 2)), return_exceptions=True)
     assert all(isinstance(result, DatabaseUnavailable) for result in results)
     assert len(double.batches) == 1
+
+
+@pytest.mark.parametrize("items", [[1], [1, 2]])
+async def test_items_are_retried_once_after_a_conflict(items: list[int]) -> None:
+    batches: list[list[int]] = []
+    batched = Batcher(nullcontext, Conflicting(batches, conflicts=1))
+    assert await asyncio.gather(*map(batched, items)) == items
+    assert batches == [items, *([item] for item in items)]
+
+
+async def test_a_second_conflict_is_raised() -> None:
+    batches: list[list[int]] = []
+    batched = Batcher(nullcontext, Conflicting(batches, conflicts=2))
+    results = await asyncio.gather(*map(batched, (1, 2)), return_exceptions=True)
+    assert [isinstance(result, DatabaseUnavailable) for result in results] == [True, True]
+    assert batches == [[1, 2], [1]]
 
 
 async def test_a_canceled_caller_does_not_stop_the_batch() -> None:
