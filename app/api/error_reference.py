@@ -221,6 +221,11 @@ WAITING: dict[str, str] = {
         "console of Model Studio."
     ),
     "account_unpaid": "The account has an unpaid bill. Pay the bill.",
+    "budget_exceeded": (
+        "What is left of the client's budget has no room for another file. `account` is null. The files are submitted"
+        " when running files have cost less than was reserved for them, when the next day or month of the budget"
+        " begins, or when the budget is raised or removed."
+    ),
     "model_not_granted": (
         "The account, or its workspace, may not use the model. Activate or grant it in the console of Model Studio."
     ),

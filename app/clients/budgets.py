@@ -8,12 +8,12 @@ from enum import StrEnum
 from typing import Any, get_args
 from uuid import UUID
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.catalogue import Currency
-from app.clients.models import ClientBudget
+from app.clients.models import BudgetHold, ClientBudget
 
 
 class BudgetPeriod(StrEnum):
@@ -57,7 +57,13 @@ def parse_budget(amount: str, currency: str, period: str) -> Budget:
 
 
 async def set_budget(session: AsyncSession, client_id: UUID, budget: Budget | None) -> None:
-    """Give the client this budget, or none. What the client has spent already in the period counts. One statement."""
+    """Give the client this budget, or none. What the client has spent already in the period counts.
+
+    Files that the old budget held are claimed as the new one allows. Three statements.
+    """
+    # Otherwise a claim that has read the old budget could hold files after this transaction.
+    await lock_claims(session, [client_id])
+    await session.execute(delete(BudgetHold).where(BudgetHold.client_id == client_id))
     if budget is None:
         await session.execute(delete(ClientBudget).where(ClientBudget.client_id == client_id))
         return
@@ -73,3 +79,21 @@ async def find_budgets(session: AsyncSession, client_ids: Collection[UUID]) -> d
     columns = (ClientBudget.client_id, ClientBudget.amount, ClientBudget.currency, ClientBudget.period)
     rows = await session.execute(select(*columns).where(ClientBudget.client_id.in_(client_ids)))
     return {row.client_id: Budget(row.amount, row.currency, BudgetPeriod(row.period)) for row in rows}
+
+
+async def lock_claims(session: AsyncSession, client_ids: Collection[UUID]) -> None:
+    """Exclude other claims of files of these clients until the transaction ends. One statement.
+
+    Claims do not exclude requests that create jobs: the insert of a large job must not delay the files of others.
+    """
+    await session.execute(_LOCK_CLAIMS, {"client_ids": list(client_ids)})
+
+
+# In the order of the keys: no deadlocks.
+_LOCK_CLAIMS = text("""
+    SELECT pg_advisory_xact_lock(7001, key)
+    FROM (
+        SELECT DISTINCT hashtext(CAST(client_id AS text)) AS key
+        FROM unnest(CAST(:client_ids AS uuid[])) AS client_id ORDER BY key
+    ) AS keys
+""")

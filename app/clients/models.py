@@ -48,3 +48,19 @@ class ClientBudget(Base):
     counted_from: Mapped[datetime | None]
     counted_until: Mapped[datetime | None]
     counted: Mapped[Decimal] = mapped_column(Numeric, default=Decimal(0), server_default="0")
+
+
+class BudgetHold(Base):
+    """A region and model of which claims take no files of a client until `until`, because of the client's budget.
+
+    Claims write the rows, so the table is mostly empty. The API shows them as `waiting_reason`.
+    """
+
+    __tablename__ = "budget_holds"
+
+    client_id: Mapped[UUID] = mapped_column(primary_key=True)
+    region: Mapped[str] = mapped_column(Text, primary_key=True)
+    model: Mapped[str] = mapped_column(Text, primary_key=True)
+    since: Mapped[datetime] = mapped_column(server_default=func.now())
+    # The next claim after this instant decides again.
+    until: Mapped[datetime]

@@ -134,6 +134,8 @@ async def get_client(client_id: UUID, sessions: SessionsDep) -> Client:
 async def change_client(client_id: UUID, change: ClientChange, sessions: SessionsDep) -> Client:
     """Sets or removes the budget, from the next job on. Jobs that are accepted already stay accepted.
 
+    Their queued files wait while the budget has no room for them.
+
     What the client has spent in the present day or month counts, also from before it had a budget.
     """
     async with transaction(sessions) as session:

@@ -7,6 +7,7 @@ from time import monotonic
 
 from app.db import Sessions, transaction
 from app.errors import DatabaseUnavailable
+from app.queue.codes import WaitingCode
 from app.queue.job_json import Job
 from app.queue.queries import typical_durations
 
@@ -44,13 +45,19 @@ class RetryAfterEstimator:
             self._typical_s = {(each.region, each.model): each.seconds for each in durations}
 
     def retry_after_s(self, job: Job) -> int:
-        """Whole seconds, 1 to 60, for a job that is not final."""
+        """Whole seconds, 1 to 60, for a job that is not final.
+
+        60 if no file runs because of the client's budget: the next period may be days away.
+        """
+        reason, counts = job.waiting_reason, job.file_counts
+        if reason is not None and reason.code is WaitingCode.BUDGET_EXCEEDED and not counts.running:
+            return MAX_S
         if self._clock_offset_s is None:
             return math.ceil(UNKNOWN_S)
         remaining = remaining_s(
             age_s=max(self._clock() + self._clock_offset_s - job.created_at.timestamp(), 0),
-            open_files=job.file_counts.queued + job.file_counts.running,
-            total_files=job.file_counts.total,
+            open_files=counts.queued + counts.running,
+            total_files=counts.total,
             typical_s=self._typical_s.get((job.region, job.model)),
         )
         return max(MIN_S, min(math.ceil(remaining), MAX_S))

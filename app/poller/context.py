@@ -49,6 +49,8 @@ class PollerContext:
     pace: Pace = field(default_factory=Pace)
     # None: finished jobs are kept for ever.
     retention_days: int | None = None
+    # Seconds of speech that the estimate of a file assumes, for clients with a budget.
+    budget_assumed_s: int = 300
     # Told when results are stored, for the long polls of the same process.
     stored: WakeUp = field(default_factory=WakeUp)
     # Small results in memory at a time, from their first byte until they are compressed.

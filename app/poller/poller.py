@@ -123,6 +123,7 @@ async def poller_context(
             upload_links=UploadLinks(sessions, open_store(settings.upload_store, settings.public_url)),
             pace=pace or Pace(),
             retention_days=settings.retention_days,
+            budget_assumed_s=settings.budget_assumed_seconds,
         )
 
 
@@ -277,6 +278,7 @@ class Poller:
                 max_files=max_files if max_files == 1 else region.max_files_per_task or max_files,
                 submits_per_s=(1 if own else len(region.accounts)) * (region.submit_rps or known.submit_rps),
                 own=own,
+                budget_assumed_s=self._context.budget_assumed_s,
             )
             self._submitters[key] = Submitter(self._context, upstream, submit_queue, self._collectors[account])
         return self._submitters[key]

@@ -2,11 +2,13 @@
 
 A claim is one short transaction that writes the task row before the submit. If the row is still `submitting` when its
 lease has expired, upstream may have the task.
+
+Files of clients with a budget are taken as far as the budget has room for them: see `app.queue.budget_holds`.
 """
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -16,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.dashscope.file_urls import DistinctFiles
 from app.identifiers import new_id
+from app.queue.budget_holds import IS_NOT_HELD, MAX_BUDGETS, rooms_in_budgets
 from app.queue.leases import LEASE_S
 
 # A claim reads no more clients than this. A task has at most 100 files, so further clients would get none.
@@ -40,6 +43,7 @@ class SubmitQueue:
     max_files: int  # per task
     submits_per_s: float  # of all accounts that take these files together
     own: bool = False
+    budget_assumed_s: int = 300  # BUDGET_ASSUMED_SECONDS
 
     @property
     def key(self) -> dict[str, str]:
@@ -73,7 +77,7 @@ class QueueHeads:
         self._full_look_at = 0.0
 
     async def waiting(self, session: AsyncSession, submit_queue: SubmitQueue) -> Sequence[Row[Any]]:
-        """The clients with queued files, the next to be served first. One or two statements."""
+        """The clients with queued files that no budget holds, the next to be served first. One or two statements."""
         rows: Sequence[Row[Any]] = []
         if self._jobs and self._clock() < self._full_look_at:
             known = {"clients": list(self._jobs), "jobs": list(self._jobs.values())}
@@ -99,28 +103,36 @@ async def claim_tasks(
 ) -> list[Claim]:
     """Claim the next group; if a task has one file only, as many of them as there are tokens. Empty if none waits.
 
-    Three statements with one file in a task, four with more, and one more after a slow look.
+    Three statements with one file in a task, four with more, and one more after a slow look. Two more if clients that
+    wait have a budget, and three more each time that it has no room for any of them.
     """
-    waiting = await (heads or QueueHeads()).waiting(session, submit_queue)
+    single = submit_queue.max_files == 1
+    most = len(tokens) if single else MAX_BUDGETS
+    waiting, rooms = await _waiting_with_room(session, submit_queue, heads or QueueHeads(), most)
     if not waiting:
         return []
     # The oldest file of the next client decides the group key. Files of other clients with this key share the task.
     group_key: UUID = waiting[0].group_key
-    single = submit_queue.max_files == 1
-    size = len(tokens) if single else await _size(session, submit_queue, group_key, waiting)
+    size = len(tokens) if single else await _size(session, submit_queue, group_key, waiting, rooms)
     # Rows that another poller is claiming are skipped, so more rows are read than are taken.
     reach = 2 * size + 20
-    pick = {"group_key": group_key, **_heads(waiting[: min(reach, MAX_CLIENTS)]), "size": size, "reach": reach}
+    heads_of = _heads(waiting[: min(reach, MAX_CLIENTS)], rooms, most=reach)
+    pick = {"group_key": group_key, **heads_of, "size": size, "reach": reach}
     picked = (await session.execute(PICK, {**submit_queue.key, **pick})).all()
     groups = [[row] for row in picked] if single else [_distinct_files(picked, size)] if picked else []
     return await _write_tasks(session, submit_queue, groups, tokens)
 
 
 async def claim_any_file(session: AsyncSession, submit_queue: SubmitQueue, *, token: UUID) -> Claim | None:
-    """Claim one random file for a probe, or None if no file may be submitted now. Two statements."""
-    picked = (await session.execute(_PICK_ANY, submit_queue.key)).all()
-    claims = await _write_tasks(session, submit_queue, [picked] if picked else [], [token])
-    return claims[0] if claims else None
+    """Claim one random file for a probe, or None if no file may be submitted now.
+
+    Two statements, and those of `rooms_in_budgets` for each client with a budget that is found on the way.
+    """
+    while picked := (await session.execute(_PICK_ANY, submit_queue.key)).all():
+        client_id = picked[0].client_id
+        if not picked[0].has_budget or (await _rooms(session, submit_queue, [client_id])).get(client_id):
+            return (await _write_tasks(session, submit_queue, [picked], [token]))[0]
+    return None
 
 
 def group_size(*, waiting: int, oldest_age_s: float, submits_per_s: float, groups: int, max_files: int) -> int:
@@ -138,11 +150,46 @@ def group_size(*, waiting: int, oldest_age_s: float, submits_per_s: float, group
     return max(1, min(max_files, waiting, math.ceil(waiting / submits)))
 
 
-async def _size(session: AsyncSession, submit_queue: SubmitQueue, group_key: UUID, waiting: Sequence[Row[Any]]) -> int:
+async def _waiting_with_room(
+    session: AsyncSession, submit_queue: SubmitQueue, heads: QueueHeads, most: int
+) -> tuple[Sequence[Row[Any]], dict[UUID, int]]:
+    """The waiting clients whose budgets have room, and how many files of those with a budget may be taken.
+
+    `most`: clients with a budget that are enough; further ones wait for the next claim. Clients without room are
+    held, so each further look finds others.
+    """
+    while waiting := await heads.waiting(session, submit_queue):
+        budgeted = [row.client_id for row in waiting if row.has_budget]
+        rooms = await _rooms(session, submit_queue, budgeted[:most])
+        with_room = [row for row in waiting if not row.has_budget or rooms.get(row.client_id)]
+        if with_room:
+            return with_room, rooms
+        most = MAX_BUDGETS
+    return (), {}
+
+
+async def _rooms(session: AsyncSession, submit_queue: SubmitQueue, client_ids: Sequence[UUID]) -> dict[UUID, int]:
+    return await rooms_in_budgets(
+        session,
+        client_ids,
+        region=submit_queue.region,
+        model=submit_queue.model,
+        assumed_s=submit_queue.budget_assumed_s,
+    )
+
+
+async def _size(
+    session: AsyncSession,
+    submit_queue: SubmitQueue,
+    group_key: UUID,
+    waiting: Sequence[Row[Any]],
+    rooms: Mapping[UUID, int],
+) -> int:
     # Counting stops at the number of files that the largest tasks could carry within a second.
     max_count = int(submit_queue.max_files * submit_queue.submits_per_s) + 1
     values = {"account": submit_queue.account, "group_key": group_key, "max_count": max_count}
-    row = (await session.execute(COUNT, {**submit_queue.key, **_heads(waiting), **values})).one()
+    heads = _heads(waiting, rooms, most=max_count)
+    row = (await session.execute(COUNT, {**submit_queue.key, **heads, **values})).one()
     max_files = min(submit_queue.max_files, row.learned_limit or submit_queue.max_files)
     return group_size(
         waiting=row.files,
@@ -153,9 +200,16 @@ async def _size(session: AsyncSession, submit_queue: SubmitQueue, group_key: UUI
     )
 
 
-def _heads(waiting: Sequence[Row[Any]]) -> dict[str, list[UUID]]:
-    """The clients, and the job where the queue of each begins. Scans begin there, behind the rows that are gone."""
-    return {"clients": [row.client_id for row in waiting], "jobs": [row.job_id for row in waiting]}
+def _heads(waiting: Sequence[Row[Any]], rooms: Mapping[UUID, int], *, most: int) -> dict[str, Any]:
+    """The clients, the job where the queue of each begins, and how many files of each are read, up to `most`.
+
+    Scans begin at these jobs, behind the rows that are gone.
+    """
+    return {
+        "clients": [row.client_id for row in waiting],
+        "jobs": [row.job_id for row in waiting],
+        "rooms": [min(rooms.get(row.client_id, most), most) for row in waiting],
+    }
 
 
 def _distinct_files(picked: Sequence[Row[Any]], size: int) -> list[Row[Any]]:
@@ -210,10 +264,12 @@ def _refusals(group: Sequence[Row[Any]]) -> int:
 # heads of the others are not read: with 1,000 clients that wait that is most of a claim.
 _HEADS = f"""
     SELECT waiting.client_id, head.job_id, head.group_key, extract(epoch FROM now() - head.queued_at)::float8 AS age_s,
-        extract(epoch FROM clock_timestamp() - statement_timestamp())::float8 AS look_s
+        extract(epoch FROM clock_timestamp() - statement_timestamp())::float8 AS look_s,
+        EXISTS (SELECT FROM client_budgets WHERE client_budgets.client_id = waiting.client_id) AS has_budget
     FROM (
         SELECT waiting.*, turns.last_served_us FROM waiting
         LEFT JOIN turns ON turns.region = :region AND turns.model = :model AND turns.client_id = waiting.client_id
+        WHERE {IS_NOT_HELD.format(row="waiting")}
         ORDER BY turns.last_served_us NULLS FIRST, waiting.first_job OFFSET 0
     ) AS waiting
     CROSS JOIN LATERAL (
@@ -255,12 +311,13 @@ COUNT = text("""
     SELECT count(*) AS files,
         (SELECT max_files FROM group_limits WHERE account = :account AND model = :model) AS learned_limit
     FROM (
-        SELECT FROM unnest(CAST(:clients AS uuid[]), CAST(:jobs AS uuid[])) AS known (client_id, job_id)
+        SELECT FROM unnest(CAST(:clients AS uuid[]), CAST(:jobs AS uuid[]), CAST(:rooms AS int[]))
+            AS known (client_id, job_id, room)
         CROSS JOIN LATERAL (
             SELECT FROM files
             WHERE status = 'queued' AND region = :region AND model = :model AND group_key = :group_key
               AND client_id = known.client_id AND job_id >= known.job_id
-            LIMIT :max_count
+            LIMIT known.room
         ) AS files
         LIMIT :max_count
     ) AS waiting
@@ -272,14 +329,14 @@ PICK = text("""
     SELECT files.job_id, files.index AS number, files.client_id, files.url, files.group_limit, files.refusals
     FROM (
         SELECT oldest.job_id, index, turn, row_number() OVER (PARTITION BY turn ORDER BY oldest.job_id, index) AS round
-        FROM unnest(CAST(:clients AS uuid[]), CAST(:jobs AS uuid[]))
-            WITH ORDINALITY AS clients (client_id, job_id, turn)
+        FROM unnest(CAST(:clients AS uuid[]), CAST(:jobs AS uuid[]), CAST(:rooms AS int[]))
+            WITH ORDINALITY AS clients (client_id, job_id, room, turn)
         CROSS JOIN LATERAL (
             SELECT job_id, index FROM files
             WHERE status = 'queued' AND region = :region AND model = :model
               AND group_key = :group_key AND client_id = clients.client_id AND job_id >= clients.job_id
               AND (not_before IS NULL OR not_before <= now())
-            ORDER BY job_id, index LIMIT :reach
+            ORDER BY job_id, index LIMIT clients.room
         ) AS oldest
         ORDER BY round, turn LIMIT :reach
     ) AS chosen
@@ -291,18 +348,19 @@ PICK = text("""
 
 # For a probe. The file is random: if the oldest one were always tried, one bad file that upstream refuses with the
 # code of a missing grant would keep the circuit open for all files. Files that are known for it come last.
-_PICK_ANY = text("""
-    SELECT files.job_id, files.index AS number, files.client_id, files.url, files.group_limit, files.refusals
+_PICK_ANY = text(f"""
+    SELECT files.job_id, files.index AS number, files.client_id, files.url, files.group_limit, files.refusals,
+        EXISTS (SELECT FROM client_budgets WHERE client_budgets.client_id = files.client_id) AS has_budget
     FROM (
         SELECT job_id, index FROM files
         WHERE status = 'queued' AND region = :region AND model = :model AND account = :only_account
-          AND (not_before IS NULL OR not_before <= now())
+          AND (not_before IS NULL OR not_before <= now()) AND {IS_NOT_HELD.format(row="files")}
         ORDER BY refusals, random() LIMIT 1
     ) AS chosen
     JOIN files ON files.job_id = chosen.job_id AND files.index = chosen.index
     WHERE files.status = 'queued'
     FOR UPDATE OF files SKIP LOCKED
-""")
+""")  # noqa: S608 - constants
 
 # The chosen files are locked already.
 _WRITE_TASKS = text(f"""

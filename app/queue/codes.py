@@ -43,6 +43,7 @@ class WaitingCode(OpenEnum):
     ACCOUNT_KEY_REFUSED = "account_key_refused"
     ACCOUNT_QUOTA = "account_quota"
     ACCOUNT_UNPAID = "account_unpaid"
+    BUDGET_EXCEEDED = "budget_exceeded"
     MODEL_NOT_GRANTED = "model_not_granted"
     MODEL_UNAVAILABLE = "model_unavailable"
     REGION_NOT_SERVED = "region_not_served"

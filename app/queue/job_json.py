@@ -27,12 +27,13 @@ FILES_SHOWN = 100
 # hot-word list of another region without an error.
 KEEPS_REGION = "(jobs.requested_region <> 'auto' OR jobs.parameters ?| ARRAY['vocabulary_id', 'phrase_id'])"
 
-# JSON text of a WaitingReason, or NULL, from the blockages that pollers publish. The table is mostly empty, which a
-# statement finds out once. The rest is in a function: planning it would cost as much as reading the job.
+# JSON text of a WaitingReason, or NULL, from the blockages that pollers publish and the holds that claims write. Both
+# tables are mostly empty, which a statement finds out once. The rest is in a function: planning it would cost as much
+# as reading the job.
 WAITING_REASON = f"""
-    CASE WHEN jobs.files_queued > 0 AND EXISTS (SELECT FROM blockages)
-    THEN job_waiting_reason(jobs.id, jobs.region, jobs.model, {KEEPS_REGION}) END
-"""
+    CASE WHEN jobs.files_queued > 0 AND (EXISTS (SELECT FROM blockages) OR EXISTS (SELECT FROM budget_holds))
+    THEN job_waiting_reason(jobs.id, jobs.client_id, jobs.region, jobs.model, {KEEPS_REGION}) END
+"""  # noqa: S608 - constants
 
 
 def _decoded(name: str) -> Callable[[Row], Any]:
@@ -60,18 +61,24 @@ class FileCounts:
 
 @dataclass(slots=True)
 class WaitingReason:
-    """Why no account can take the job's queued files now. They are submitted as soon as an account can take them."""
+    """Why the job's queued files are not submitted now. They are submitted by themselves when the reason is gone."""
 
     code: WaitingCode
     account: Annotated[
         str | None,
         Field(
             description="The account that was blocked last. Before that, it could take files. Null if the region has no"
-            " account."
+            " account, and for `budget_exceeded`."
         ),
     ]
     region: RegionName
-    since: Annotated[datetime, Field(description="When that account was blocked, or when the region had no account.")]
+    since: Annotated[
+        datetime,
+        Field(
+            description="When that account was blocked, when the region had no account, or when the budget of the"
+            " client had no room for a file."
+        ),
+    ]
 
 
 @dataclass(slots=True)
@@ -279,7 +286,10 @@ class JobSummary:
     ]
     waiting_reason: Annotated[
         WaitingReason | None,
-        Field(description="Why queued files cannot be submitted; null if an account can take them or none is queued."),
+        Field(
+            description="Why queued files cannot be submitted: no account can take them, or the budget of the client"
+            " has no room. Null if they can, or if none is queued."
+        ),
         Column(WAITING_REASON, _waiting_reason),
     ]
     warnings: Annotated[

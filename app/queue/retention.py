@@ -12,6 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.identifiers import UUID_MIN, lowest_id_at
+from app.queue.budget_holds import delete_old_holds
 from app.queue.leases import LEASE_IS_FREE, TAKE_LEASE
 from app.transcripts.queries import transcript_not_found
 
@@ -79,10 +80,11 @@ async def delete_task_rows(session: AsyncSession, *, min_hours: int = TASK_HOURS
 
 
 async def delete_old_limits(session: AsyncSession) -> None:
-    """Delete group limits that were learned over 7 days ago, and circuits that are no longer needed.
+    """Delete group limits that were learned over 7 days ago, and circuits and budget holds that are no longer needed.
 
-    These are closed for an hour, or without a probe for a day. Two statements.
+    These circuits are closed for an hour, or without a probe for a day. Three statements.
     """
+    await delete_old_holds(session)
     await session.execute(_DELETE_GROUP_LIMITS)
     await session.execute(_DELETE_CIRCUITS)
 

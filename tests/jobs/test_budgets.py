@@ -4,6 +4,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -15,6 +16,7 @@ from app.catalogue import validate_job
 from app.clients.budgets import Budget, BudgetPeriod, set_budget
 from app.clients.service import CurrentClient
 from app.db import Sessions, transaction
+from app.queue.claiming import SubmitQueue, claim_files
 from app.queue.creation import CreatedJob, NewJob, create_jobs_within_budgets
 from app.queue.models import Job
 from tests.api_fixtures import caller, new_client
@@ -130,11 +132,12 @@ async def test_a_retry_is_subject_to_the_budget(
     api: httpx.AsyncClient, sessions: Sessions, client: CurrentClient
 ) -> None:
     job_id = await add_job(sessions, client.id, [FAILED, FAILED])
-    await give(sessions, client, ONE)
+    await give(sessions, client, ONE * 3)
+    running = await post(api, 2)
     refused = await api.post(f"/v1/jobs/{job_id}/retry")
     assert (refused.status_code, refused.json()["code"]) == (429, "budget_exceeded")
     assert (await api.get(f"/v1/jobs/{job_id}")).json()["status"] == "failed"
-    await give(sessions, client, ONE * 2)
+    assert (await api.post(f"/v1/jobs/{running.json()['id']}/cancel")).status_code == 200
     assert (await api.post(f"/v1/jobs/{job_id}/retry")).status_code == 202
 
 
@@ -208,6 +211,65 @@ async def test_an_estimate_above_the_whole_budget_does_not_refuse_a_lone_file(
     await give(sessions, client, "0.001")
     await api.post(f"/v1/jobs/{next(r for r in responses if r.status_code == 202).json()['id']}/cancel")
     assert (await post(api)).status_code == 429  # less than five seconds cost
+
+
+async def test_an_estimate_above_the_whole_budget_does_not_refuse_several_files_for_ever(
+    api: httpx.AsyncClient, sessions: Sessions, client: CurrentClient
+) -> None:
+    """They are accepted alone, with the whole budget. Otherwise short files would never be accepted together."""
+    await give(sessions, client, ONE)
+    job = await post(api, 10)
+    assert (job.status_code, job.json()["waiting_reason"]) == (202, None)
+    assert (await post(api, 10)).json()["reserved"]["amount"] == "0.66000"
+    assert (await post(api)).status_code == 429
+    await api.post(f"/v1/jobs/{job.json()['id']}/cancel")
+    assert (await post(api, 61)).status_code == 429  # five seconds of each cost more than the budget
+    assert (await post(api, 60)).status_code == 202
+
+
+async def test_files_that_have_cost_more_than_the_whole_budget_are_refused(
+    api: httpx.AsyncClient, sessions: Sessions, client: CurrentClient
+) -> None:
+    """Also at the begin of a period, but for fewer of them."""
+    before = datetime.now(UTC) - timedelta(days=40)
+    await add_usage(sessions, client.id, *[{"at": before, "cost": "0.02"}] * 3)
+    await give(sessions, client, "0.05")
+    assert (await post(api, 3)).json()["requested"]["amount"] == "0.09450"
+    assert (await post(api, 2)).status_code == 202
+
+
+async def test_several_files_above_the_whole_budget_are_refused_when_something_is_spent(
+    api: httpx.AsyncClient, sessions: Sessions, client: CurrentClient
+) -> None:
+    """A lone file may take what is left. Several wait for the next period."""
+    await add_usage(sessions, client.id, {"at": datetime.now(UTC), "cost": "0.01", "model": "paraformer-v2"})
+    await give(sessions, client, ONE)
+    refused = await post(api, 2)
+    assert (refused.status_code, refused.json()["spent"]["amount"]) == (429, "0.01000")
+    assert (await post(api)).status_code == 429  # fits into a whole budget: it waits for the next period too
+    await give(sessions, client, "0.03")
+    assert (await post(api)).status_code == 202
+
+
+async def test_a_job_that_waits_for_its_budget_says_so(
+    api: httpx.AsyncClient, sessions: Sessions, client: CurrentClient
+) -> None:
+    """With the longest hint for the next request."""
+    job_id = await add_job(sessions, client.id, [QUEUED, SUCCEEDED])
+    await give(sessions, client, "5")
+    await add_usage(sessions, client.id, {"at": datetime.now(UTC), "cost": "5"})
+    submit_queue = SubmitQueue("beijing/default", "beijing", "fun-asr", max_files=1, submits_per_s=10)
+    async with transaction(sessions) as session:
+        assert await claim_files(session, submit_queue, token=uuid4()) is None
+    response = await api.get(f"/v1/jobs/{job_id}")
+    reason = response.json()["waiting_reason"]
+    assert (reason.pop("since")[-1], response.headers["retry-after"]) == ("Z", "60")
+    assert reason == {"code": "budget_exceeded", "account": None, "region": "beijing"}
+    assert (await api.get("/v1/jobs")).json()["items"][0]["waiting_reason"]["code"] == "budget_exceeded"
+    assert (await post(api)).json()["code"] == "budget_exceeded"
+    await give(sessions, client, "6")
+    response = await api.get(f"/v1/jobs/{job_id}")
+    assert response.json()["waiting_reason"] is None
 
 
 async def test_usage_of_earlier_periods_does_not_count(

@@ -259,7 +259,7 @@ async def test_claims_read_few_pages_while_an_old_snapshot_keeps_the_rows_of_the
     heads = QueueHeads(clock=lambda: 0.0)
     async with transaction(queue.sessions) as session:
         (head,) = await heads.waiting(session, QUEUE)
-    known = {**QUEUE.key, "clients": [head.client_id], "jobs": [head.job_id]}
+    known = {**QUEUE.key, "clients": [head.client_id], "jobs": [head.job_id], "rooms": [100]}
     full = await pages_of(queue, WAITING, **QUEUE.key)
     behind = await pages_of(queue, WAITING_BEHIND, **known)
     pick = await pages_of(queue, PICK, **known, group_key=head.group_key, size=30, reach=80)

@@ -1,0 +1,75 @@
+"""Holds queued files of clients that have used up their budgets.
+
+A claim that finds no room in a client's budget writes a hold. Later claims do not see the client until the hold ends,
+and then decide again. So files go on by themselves when the period ends or running files have cost less than was
+reserved; a change of the budget deletes the holds.
+"""
+
+from collections.abc import Collection
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.queue.spending import Allowance, claim_allowances
+
+# A claim reads the budgets of no more clients than this. The others wait for the next claim.
+MAX_BUDGETS = 20
+# While running files are in the way, their end makes room.
+HELD_BY_RUNNING_S = 1
+# What is spent falls only if the bill of a task is corrected.
+HELD_BY_SPENT_S = 30
+
+
+async def rooms_in_budgets(
+    session: AsyncSession, client_ids: Collection[UUID], *, region: str, model: str, assumed_s: int
+) -> dict[UUID, int]:
+    """How many files of each client a claim may take, by the budgets of the first MAX_BUDGETS clients.
+
+    Clients without a budget are left out. Those without room are held. Two statements, and one more each if clients
+    are held or no longer held; none without clients.
+    """
+    chosen = list(client_ids)[:MAX_BUDGETS]
+    if not chosen:
+        return {}
+    allowances = await claim_allowances(session, chosen, region=region, model=model, assumed_s=assumed_s)
+    rooms = {client_id: allowance.room(model, region) for client_id, allowance in allowances.items()}
+    queue = {"region": region, "model": model}
+    if held := [client_id for client_id, room in rooms.items() if not room]:
+        seconds = [_held_s(allowances[client_id]) for client_id in held]
+        await session.execute(_HOLD, {**queue, "client_ids": held, "seconds": seconds})
+    if free := [client_id for client_id, room in rooms.items() if room and allowances[client_id].is_held]:
+        await session.execute(_RELEASE, {**queue, "client_ids": free})
+    return rooms
+
+
+async def delete_old_holds(session: AsyncSession) -> None:
+    """Delete the holds of clients whose queued files are gone. One statement."""
+    await session.execute(_DELETE_OLD)
+
+
+def _held_s(allowance: Allowance) -> int:
+    return min(allowance.resets_in_s, HELD_BY_RUNNING_S if allowance.left > 0 else HELD_BY_SPENT_S)
+
+
+# A part of a statement that has the queue's region and model: the condition that the client of a row is not held.
+IS_NOT_HELD = """
+    NOT EXISTS (
+        SELECT FROM budget_holds AS hold
+        WHERE hold.client_id = {row}.client_id AND hold.region = :region AND hold.model = :model AND hold.until > now()
+    )
+"""
+
+_HOLD = text("""
+    INSERT INTO budget_holds (client_id, region, model, until)
+    SELECT client_id, :region, :model, now() + make_interval(secs => held_s)
+    FROM unnest(CAST(:client_ids AS uuid[]), CAST(:seconds AS int[])) AS held (client_id, held_s)
+    ORDER BY client_id
+    ON CONFLICT (client_id, region, model) DO UPDATE SET until = excluded.until
+""")
+
+_RELEASE = text("""
+    DELETE FROM budget_holds WHERE client_id = ANY(:client_ids) AND region = :region AND model = :model
+""")
+
+_DELETE_OLD = text("DELETE FROM budget_holds WHERE until < now() - interval '1 hour'")
