@@ -89,7 +89,7 @@ async def lock_claims(session: AsyncSession, client_ids: Collection[UUID]) -> No
     await session.execute(_LOCK_CLAIMS, {"client_ids": list(client_ids)})
 
 
-# In the order of the keys: no deadlocks.
+# In the order of the keys: no deadlocks. The first number is that of this kind of lock; migrations use a single number.
 _LOCK_CLAIMS = text("""
     SELECT pg_advisory_xact_lock(7001, key)
     FROM (

@@ -1,6 +1,7 @@
 """Cancels tasks upstream after all their files were canceled.
 
-Upstream cancels only PENDING tasks. A task that runs is billed, but its results are not collected.
+Upstream cancels only PENDING tasks. A task that runs is billed: it is polled to its end for the bill, and its results
+are not stored.
 """
 
 import asyncio
@@ -47,11 +48,10 @@ class Canceller:
             if self._context.stopping.is_set():
                 return
             failure = await self._attempt(task.upstream_task_id)
-        status = "CANCELED" if failure is None else None
         reason = None if failure is None else f"not canceled: {failure.message}"
         async with transaction(self._context.sessions) as session:
-            await close_unwanted(session, task.id, token=token, status=status, last_error=reason)
-        log.info("unwanted task closed", task=str(task.id), canceled=failure is None, reason=reason)
+            await close_unwanted(session, task.id, token=token, canceled=failure is None, last_error=reason)
+        log.info("unwanted task", task=str(task.id), canceled=failure is None, reason=reason)
 
     async def _attempt(self, upstream_task_id: str) -> Failure | None:
         """Send the call, again after each 429, and return its failure, if any."""

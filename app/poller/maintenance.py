@@ -48,6 +48,7 @@ from app.queue.retention import (
     AbandonedTask,
     PurgeStep,
     claim_abandoned_tasks,
+    delete_dropped_files,
     delete_old_limits,
     delete_task_rows,
     purge_jobs,
@@ -153,7 +154,7 @@ async def purge(context: PollerContext, days: int) -> None:
 
 
 async def clean_up(sessions: Sessions, accounts: Collection[str]) -> None:
-    """Give up abandoned tasks, and delete task rows without files, old group limits and old circuits.
+    """Give up abandoned tasks, and delete task rows without files, canceled files, and old limits, circuits and holds.
 
     `accounts` are the configured ones. Tasks of other accounts, and unsure tasks, are left alone for TASK_HOURS, in
     case the key or the task list comes back. After that upstream has deleted them.
@@ -166,6 +167,7 @@ async def clean_up(sessions: Sessions, accounts: Collection[str]) -> None:
             deleted = await delete_task_rows(session, max_hours=TASK_HOURS + CLEAN_UP_SPAN_HOURS)
     async with transaction(sessions) as session:
         await delete_old_limits(session)
+        await delete_dropped_files(session)
 
 
 async def give_up_abandoned(sessions: Sessions, accounts: Collection[str]) -> int:

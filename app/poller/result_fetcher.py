@@ -166,13 +166,18 @@ class ResultFetcher:
 
     def _unreadable(self, task: PolledTask, file: TaskFile, raw: bytes, failure: Failure) -> Result:
         """A failed file with the bytes that were paid for."""
+        if file.dropped:
+            return Result(file, "failed", failure=failure)
         return Result(file, "failed", transcript=prepare_unreadable(**_stored(task, file, raw)), failure=failure)
 
     def _succeeded(self, task: PolledTask, file: TaskFile, raw: bytes, document: Document) -> Result:
         transcript = prepare_transcript(document=document, **_stored(task, file, raw))
         audio = Recognised(transcript.audio_duration_ms, document.channels, has_text=bool(document.text.strip()))
         price = MODELS[task.model].regions[self._upstream.account.region]
-        return Result(file, "succeeded", transcript=transcript, audio=audio, bill=bill_by_duration(price, audio))
+        bill = bill_by_duration(price, audio)
+        if file.dropped:
+            return Result(file, "canceled", audio=audio, bill=bill)
+        return Result(file, "succeeded", transcript=transcript, audio=audio, bill=bill)
 
 
 def _stored(task: PolledTask, file: TaskFile, raw: bytes) -> _Stored:

@@ -45,6 +45,7 @@ async def cancel_open_files(session: AsyncSession, client_id: UUID, job_id: UUID
     """Cancel the files that are queued, or that are in a task that this transaction locked. Returns their number.
 
     Tasks that carry no other open file are marked, so that the poller cancels them upstream while they are PENDING.
+    What upstream bills for the others is recorded when their task ends: see `DroppedFile`.
     """
     own = {"job_id": job_id, "client_id": client_id}
     tasks = list(await session.scalars(_LOCK_TASKS, own))
@@ -150,7 +151,7 @@ _LOCK_TASKS = text("""
     ORDER BY id FOR NO KEY UPDATE
 """)
 
-# A task without an open file is not polled any more (`next_poll_at`), and is to be canceled upstream.
+# A task without an open file is to be canceled upstream. It is polled (`next_poll_at`) if that fails.
 _DROP_FILES = text("""
     UPDATE tasks SET
         canceled_urls = canceled_urls || ARRAY(
@@ -168,14 +169,21 @@ _DROP_FILES = text("""
     WHERE tasks.id = others.id
 """)
 
-# Canceled files leave their task, so that its results cannot reach them. They keep the mark of a refused group
-# (`suspect_task_id`): unless all its files are accepted in smaller groups, its size is not known to be the cause.
+# Canceled files leave their task, so that its results cannot reach them. Its bill finds them as dropped files. They
+# keep the mark of a refused group (`suspect_task_id`): unless all its files are accepted in smaller groups, its size is
+# not known to be the cause.
 _CANCEL_FILES = text("""
     WITH chosen AS (
-        SELECT job_id, index, status FROM files
+        SELECT * FROM files
         WHERE job_id = :job_id AND client_id = :client_id
           AND (status = 'queued' OR status IN ('submitting', 'running') AND task_id = ANY(CAST(:tasks AS uuid[])))
         ORDER BY index FOR UPDATE
+    ), dropped AS (
+        INSERT INTO dropped_files (task_id, job_id, index, client_id, region, model, url, sent_as, metadata,
+                                   result_failures)
+        SELECT task_id, job_id, index, chosen.client_id, chosen.region, chosen.model, url, coalesce(sent_as, url),
+            jobs.metadata, result_failures
+        FROM chosen JOIN jobs ON jobs.id = chosen.job_id WHERE chosen.status <> 'queued'
     ), canceled AS (
         UPDATE files SET status = 'canceled', task_id = NULL, not_before = NULL, finished_at = now()
         FROM chosen WHERE files.job_id = chosen.job_id AND files.index = chosen.index

@@ -142,7 +142,7 @@ async def schedule_reconcile(
 
 @dataclass(frozen=True, slots=True)
 class UnwantedTask:
-    """A running task without open files. Upstream may cancel it while it is PENDING."""
+    """A running task whose files were all canceled. Upstream may cancel it while it is PENDING."""
 
     id: UUID
     upstream_task_id: str
@@ -155,10 +155,13 @@ async def claim_unwanted_tasks(session: AsyncSession, account: str, *, token: UU
 
 
 async def close_unwanted(
-    session: AsyncSession, task_id: UUID, *, token: UUID, status: str | None, last_error: str | None
+    session: AsyncSession, task_id: UUID, *, token: UUID, canceled: bool, last_error: str | None
 ) -> None:
-    """End the task. One statement. Does nothing if the lease was lost. `status` is upstream's, if a call told it."""
-    values = {"id": task_id, "token": token, "status": status, "last_error": last_error and last_error[:500]}
+    """End the task if upstream canceled it; else it is polled to its end, for its bill. One statement.
+
+    Does nothing if the lease was lost.
+    """
+    values = {"id": task_id, "token": token, "canceled": canceled, "last_error": last_error and last_error[:500]}
     await session.execute(_CLOSE_UNWANTED, values)
 
 
@@ -308,9 +311,16 @@ _CLAIM_UNWANTED = text(f"""
     RETURNING id, upstream_task_id
 """)  # noqa: S608 - constants
 
+# A task has no dropped file if a process of an earlier release canceled its files.
 _CLOSE_UNWANTED = text(f"""
-    UPDATE tasks SET state = 'done', done_at = now(), upstream_status = coalesce(:status, upstream_status),
+    UPDATE tasks SET state = CASE WHEN ends THEN 'done' ELSE 'running' END, done_at = CASE WHEN ends THEN now() END,
+        upstream_status = CASE WHEN :canceled THEN 'CANCELED' ELSE upstream_status END,
+        cancel_wanted_at = CASE WHEN ends THEN cancel_wanted_at END,
+        next_poll_at = CASE WHEN ends THEN next_poll_at ELSE now() END,
         last_error = :last_error, {RELEASE_LEASE}
+    FROM (
+        SELECT CAST(:canceled AS bool) OR NOT EXISTS (SELECT FROM dropped_files WHERE task_id = :id AND open) AS ends
+    ) AS decision
     WHERE id = :id AND lease_token = :token AND state = 'running'
 """)  # noqa: S608 - constants
 

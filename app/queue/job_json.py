@@ -104,9 +104,9 @@ def _warnings(model: str) -> tuple[JobWarning, ...]:
 
 @dataclass(slots=True)
 class Cost:
-    """Price of the files that succeeded: what upstream billed for them, at the prices of the catalogue.
+    """What upstream billed for the files, at the prices of the catalogue.
 
-    Reused files cost nothing.
+    Files that are canceled before upstream begins them, and reused files, cost nothing.
     """
 
     amount: Annotated[str, Field(description="A decimal number with five places.", examples=["0.00104"])]

@@ -26,8 +26,10 @@ Tasks:
     submitting, unsure -> done                     fail_files, fail_ambiguous, split_group
     submitting, unsure -> (deleted)                requeue
     unsure -> running                              mark_running: the reconciler found the task upstream
-    running -> done                                store_results; close_unwanted after a cancel
+    running -> done                                store_results; close_unwanted if upstream canceled the task
     done -> (deleted)                              delete_task_rows: upstream no longer lists the task
+
+A file that is canceled after its submit leaves its task and becomes a dropped file of it, until its bill is known.
 
 The status of a job follows from the number of its files in each status: see `job_status`.
 """

@@ -24,6 +24,7 @@ from sqlalchemy import (
     func,
     literal_column,
     text,
+    true,
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -267,6 +268,38 @@ class Task(Base):
     done_at: Mapped[datetime | None]
     # Why the last poll did not finish the task: one line without secrets, for operators.
     last_error: Mapped[str | None] = mapped_column(Text)
+
+
+class DroppedFile(Base):
+    """A file that was canceled after its task may have been submitted: upstream may transcribe and bill it.
+
+    The task is polled to its end for the bill. The row outlives the job, and is deleted some minutes after that end.
+    """
+
+    __tablename__ = "dropped_files"
+    __table_args__ = (Index("ix_dropped_files_client", "client_id"),)
+
+    # The task is deleted if upstream does not have it.
+    task_id: Mapped[UUID] = mapped_column(ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True)
+    job_id: Mapped[UUID] = mapped_column(primary_key=True)
+    index: Mapped[int] = mapped_column(Integer, primary_key=True)
+    client_id: Mapped[UUID]
+    region: Mapped[str] = mapped_column(Text)
+    model: Mapped[str] = mapped_column(Text)
+    url: Mapped[str] = mapped_column(Text)
+    # How responses name the file.
+    sent_as: Mapped[str] = mapped_column(Text)
+    # That of the job.
+    metadata_: Mapped[dict[str, str]] = mapped_column("metadata")
+    # Until it is known whether upstream bills the file.
+    open: Mapped[bool] = mapped_column(default=True, server_default=true())
+    result_failures: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
+    # As of a file. NULL if upstream bills nothing.
+    audio_duration_ms: Mapped[int | None] = mapped_column(BigInteger)
+    billed_s: Mapped[Decimal | None] = mapped_column(Numeric(14, 3))
+    input_tokens: Mapped[int | None] = mapped_column(Integer)
+    output_tokens: Mapped[int | None] = mapped_column(Integer)
+    cost: Mapped[Decimal | None] = mapped_column(Numeric(18, 9))
 
 
 class GroupLimit(Base):

@@ -28,7 +28,11 @@ FAILED_FILES = Counter(
 AUDIO_SECONDS = Counter(
     "asr_gateway_audio_seconds_total", "Length of the audio of files that succeeded", ["model", "region"]
 )
-COST = Counter("asr_gateway_cost_total", "Price of the files that succeeded", ["model", "region", "currency"])
+COST = Counter(
+    "asr_gateway_cost_total",
+    "Price of the files that succeeded, and of those that were canceled too late",
+    ["model", "region", "currency"],
+)
 
 log = structlog.get_logger()
 
@@ -96,6 +100,11 @@ def files_changed(session: Session, task_id: UUID | None, changes: Sequence[File
 
 def files_canceled(session: Session, *, model: str, region: str, files: int) -> None:
     after_commit(session, lambda: FILES.labels(model, region, "canceled").inc(files))
+
+
+def canceled_file_billed(session: Session, model: str, region: str, currency: str, cost: Decimal) -> None:
+    """Upstream has transcribed a file that was canceled after its submit."""
+    after_commit(session, lambda: COST.labels(model, region, currency).inc(float(cost)))
 
 
 def files_reused(session: Session, *, model: str, region: str, files: int) -> None:

@@ -23,7 +23,7 @@ TURN_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class TaskFile:
-    """A file of a task whose outcome is not known yet."""
+    """A file of a task whose outcome is not known yet. `dropped`: it was canceled, and only its bill is wanted."""
 
     job_id: UUID
     index: int
@@ -32,6 +32,7 @@ class TaskFile:
     sent_as: str  # how responses name the file: `url`, unless another URL was sent
     attempts: int
     result_failures: int
+    dropped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ async def claim_polls(session: AsyncSession, account: str, *, late_s: float, lim
 
 async def open_files(session: AsyncSession, task_id: UUID) -> list[TaskFile]:
     """The files of a task whose outcome is not known yet. One statement."""
-    return [_file(row) for row in await session.execute(_FILES, {"id": task_id}) if row.open]
+    return [_file(row) for row in await session.execute(_FILES, {"id": task_id})]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +143,7 @@ def _file(row: Row[Any]) -> TaskFile:
         sent_as=row.sent_as,
         attempts=row.attempts,
         result_failures=row.result_failures,
+        dropped=row.dropped,
     )
 
 
@@ -156,12 +158,20 @@ _NEXT_DUE = _NEXT.format(
     limit=":limit - (SELECT count(*) FROM ended)",
 )
 
-# The fields of TaskFile, in their order.
-_OPEN_FILES = """
-    SELECT coalesce(json_agg(json_build_array(
-        job_id, index, client_id, url, coalesce(sent_as, url), attempts, result_failures) ORDER BY job_id, index), '[]')
-    FROM files WHERE task_id = tasks.id AND status = 'running'
+# The fields of TaskFile, in their order. The attempts of a dropped file do not matter: it is not submitted again.
+_OPEN = """
+    SELECT job_id, index, client_id, url, coalesce(sent_as, url) AS sent_as, attempts, result_failures,
+        false AS dropped
+    FROM files WHERE task_id = {task_id} AND status = 'running'
+    UNION ALL
+    SELECT job_id, index, client_id, url, sent_as, 1, result_failures, true
+    FROM dropped_files WHERE task_id = {task_id} AND open
 """
+_OPEN_FILES = f"""
+    SELECT coalesce(json_agg(json_build_array(
+        job_id, index, client_id, url, sent_as, attempts, result_failures, dropped) ORDER BY job_id, index), '[]')
+    FROM ({_OPEN.format(task_id="tasks.id")}) AS open_files
+"""  # noqa: S608 - constants
 
 _CLAIM = text(f"""
     WITH ended AS ({_NEXT_ENDED}), due AS ({_NEXT_DUE}), next AS (
@@ -172,16 +182,14 @@ _CLAIM = text(f"""
     FROM next WHERE tasks.id = next.id
     RETURNING tasks.id, lease_token, upstream_task_id, model, region, file_count, place, ({_OPEN_FILES}) AS files,
         ARRAY(SELECT coalesce(sent_as, url) FROM files WHERE task_id = tasks.id AND status <> 'running'
-              ORDER BY job_id, index) AS finished_urls,
+              UNION ALL SELECT sent_as FROM dropped_files WHERE task_id = tasks.id AND NOT open) AS finished_urls,
         extract(epoch FROM now() - submitted_at)::float8 AS age_s,
         coalesce(extract(epoch FROM now() - ended_at), 0)::float8 AS ended_s
 """)  # noqa: S608 - constants
 
-_FILES = text("""
-    SELECT job_id, index AS number, client_id, url, coalesce(sent_as, url) AS sent_as, attempts, result_failures,
-        status = 'running' AS open
-    FROM files WHERE task_id = :id ORDER BY job_id, index
-""")
+_FILES = text(f"""
+    SELECT open_files.*, index AS number FROM ({_OPEN.format(task_id=":id")}) AS open_files ORDER BY job_id, index
+""")  # noqa: S608 - constants
 
 # Rows are locked in the order of their ids, as in all statements that lock several tasks: no deadlocks.
 _SCHEDULE = text(f"""

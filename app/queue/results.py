@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.catalogue import Bill, Recognised, bill_by_usage, bill_of_lost
@@ -20,16 +20,21 @@ from app.queue.codes import FileErrorCode
 from app.queue.counters import JobChange, apply_changes
 from app.queue.job_json import currency
 from app.queue.leases import LeaseLost
-from app.queue.observation import FileChange, files_changed
+from app.queue.observation import FileChange, canceled_file_billed, files_changed
 from app.queue.polling import TaskFile
 from app.transcripts.storage import PreparedTranscript, insert_transcripts
 
 # The wait of a file that is queued again because of its result. It doubles with each attempt.
 RESUBMIT_AFTER_S = 2.0
 MAX_RESUBMIT_AFTER_S = 600.0
-# DashScope transcribed these files and bills them, but the gateway could not fetch their results.
-_NOT_FETCHED = frozenset(
-    {FileErrorCode.RESULT_EXPIRED, FileErrorCode.RESULT_HOST_REFUSED, FileErrorCode.RESULT_TOO_LARGE}
+# DashScope transcribed these files and bills them, but the gateway could not fetch or read their results.
+_LOST = frozenset(
+    {
+        FileErrorCode.RESULT_EXPIRED,
+        FileErrorCode.RESULT_HOST_REFUSED,
+        FileErrorCode.RESULT_TOO_LARGE,
+        FileErrorCode.RESULT_UNREADABLE,
+    }
 )
 
 
@@ -38,7 +43,8 @@ class Result:
     """The new status of a file: `succeeded` with a transcript, `failed` with a failure, `queued` for a new task.
 
     With a transcript of speech, `audio` is what was recognised, and `bill` its bill by the duration of the audio.
-    An unreadable result has a failure, and a transcript that has only the raw bytes.
+    An unreadable result has a failure, and a transcript that has only the raw bytes. A dropped file has no transcript:
+    its status is `canceled` with its audio and bill, or another one if upstream bills nothing.
     """
 
     file: TaskFile
@@ -52,7 +58,7 @@ class Result:
     def is_lost(self) -> bool:
         """Upstream transcribed the file, and bills it, but its result cannot be read or fetched."""
         return self.status == "failed" and (
-            self.transcript is not None or (self.failure is not None and self.failure.code in _NOT_FETCHED)
+            self.transcript is not None or (self.failure is not None and self.failure.code in _LOST)
         )
 
 
@@ -89,7 +95,7 @@ async def store_results(session: AsyncSession, tasks: Sequence[TaskResults]) -> 
     """Store the results of tasks, and record the usage. Part of one transaction.
 
     For each task: whether it is closed now, because it has no open file any more. LeaseLost if another poller has the
-    task; nothing is stored for it then. A file that was canceled meanwhile stays canceled.
+    task; nothing is stored for it then. A file that was canceled meanwhile stays canceled, and is billed.
 
     Three statements for any number of tasks: the lock, the files with their usage, and the end of the tasks; one more
     for transcripts, and the statements of `apply_changes`. If the results of a task come in several calls, each call
@@ -108,12 +114,14 @@ async def store_results(session: AsyncSession, tasks: Sequence[TaskResults]) -> 
 async def _store(session: AsyncSession, tasks: Sequence[TaskResults]) -> None:
     results = [(task, result) for task in tasks for result in task.results]
     stored = await session.execute(_SET_FILES, {**_WAITS, **_columns(results)}) if results else ()
+    rows = list(stored)
     # By the task too: a file that was canceled and retried may be in two of the tasks.
-    places = {(row.task_id, row.job_id, row.number): (row.model, row.region) for row in stored}
+    places = {(row.task_id, row.job_id, row.number): (row.model, row.region) for row in rows if not row.was_dropped}
+    dropped = [row for row in rows if row.was_dropped and row.cost]
     effective = [(task, result) for task, result in results if _key(task, result) in places]
     settlements = [await settle(session, task.task_id, task.bill) for task in tasks if task.bill and not task.is_whole]
     await insert_transcripts(session, [result.transcript for _, result in effective if result.transcript])
-    await apply_changes(session, _changes([result for _, result in effective], settlements))
+    await apply_changes(session, _changes([result for _, result in effective], dropped, settlements))
     for settlement in settlements:
         await write_bills(session, settlement)
     await _count_failed_fetches(session, tasks)
@@ -124,6 +132,8 @@ async def _store(session: AsyncSession, tasks: Sequence[TaskResults]) -> None:
             if of_task is task
         ]
         files_changed(session, task.task_id, changes)
+    for row in dropped:
+        canceled_file_billed(session, row.model, row.region, currency(row.model, row.region), row.cost)
 
 
 def _key(task: TaskResults, result: Result) -> tuple[UUID, UUID, int]:
@@ -160,16 +170,19 @@ def _columns(of_tasks: Sequence[tuple[TaskResults, Result]]) -> dict[str, list[A
         "indexes": [result.file.index for result in results],
         "statuses": [result.status for result in results],
         "transcript_ids": [transcript.id if transcript else None for transcript in transcripts],
-        "durations": [
-            result.transcript.audio_duration_ms if result.transcript and result.status == "succeeded" else None
-            for result in results
-        ],
+        "durations": [_duration_ms(result) for result in results],
         "codes": [failure.code if failure else None for failure in failures],
         "messages": [failure.message if failure else None for failure in failures],
         "retryables": [failure.retryable if failure else None for failure in failures],
         "upstream_codes": [failure.upstream_code if failure else None for failure in failures],
         **bill_columns([result.bill for result in results]),
     }
+
+
+def _duration_ms(result: Result) -> int | None:
+    if result.status == "canceled":
+        return result.audio.duration_ms if result.audio else None
+    return result.transcript.audio_duration_ms if result.transcript and result.status == "succeeded" else None
 
 
 def _observed(result: Result, model: str, region: str, request_id: str | None) -> FileChange:
@@ -203,7 +216,9 @@ def _billed(task: TaskResults) -> TaskResults:
     )
 
 
-def _changes(results: Sequence[Result], settlements: Sequence[Settlement]) -> dict[UUID, JobChange]:
+def _changes(
+    results: Sequence[Result], dropped: Sequence[Row[Any]], settlements: Sequence[Settlement]
+) -> dict[UUID, JobChange]:
     changes: defaultdict[UUID, JobChange] = defaultdict(JobChange)
     for result in results:
         change = changes[result.file.job_id]
@@ -212,6 +227,8 @@ def _changes(results: Sequence[Result], settlements: Sequence[Settlement]) -> di
             change.cost += result.bill.cost
         if result.transcript:
             change.audio_duration_ms += result.transcript.audio_duration_ms
+    for row in dropped:
+        changes[row.job_id].cost += row.cost
     for settlement in settlements:
         for job_id, difference in settlement.differences.items():
             changes[job_id].cost += difference
@@ -229,7 +246,16 @@ _LOCK = text("""
 """)
 
 _SET_FILES = text(f"""
-    WITH stored AS (UPDATE files SET
+    WITH new AS (SELECT * FROM unnest(
+        CAST(:task_ids AS uuid[]), CAST(:job_ids AS uuid[]), CAST(:indexes AS int[]), CAST(:statuses AS text[]),
+        CAST(:transcript_ids AS uuid[]),
+        CAST(:durations AS bigint[]), CAST(:codes AS text[]), CAST(:messages AS text[]), CAST(:retryables AS bool[]),
+        CAST(:upstream_codes AS text[]), CAST(:billed_s AS numeric[]), CAST(:input_tokens AS int[]),
+        CAST(:output_tokens AS int[]), CAST(:costs AS numeric[]), CAST(:currencies AS text[])
+    ) AS new (task_id, job_id, index, status, transcript_id, audio_duration_ms,
+              error_code, error_message, error_retryable, error_upstream_code,
+              billed_s, input_tokens, output_tokens, cost, currency)
+    ), stored AS (UPDATE files SET
         status = new.status,
         transcript_id = new.transcript_id,
         audio_duration_ms = new.audio_duration_ms,
@@ -246,31 +272,48 @@ _SET_FILES = text(f"""
         not_before = CASE WHEN new.status = 'queued' THEN now() + make_interval(
             secs => least(:max_s, :wait_s * 2 ^ least(greatest(files.attempts - 1, 0), 20))) END,
         queued_at = CASE WHEN new.status = 'queued' THEN now() ELSE files.queued_at END
-    FROM unnest(
-        CAST(:task_ids AS uuid[]), CAST(:job_ids AS uuid[]), CAST(:indexes AS int[]), CAST(:statuses AS text[]),
-        CAST(:transcript_ids AS uuid[]),
-        CAST(:durations AS bigint[]), CAST(:codes AS text[]), CAST(:messages AS text[]), CAST(:retryables AS bool[]),
-        CAST(:upstream_codes AS text[]), CAST(:billed_s AS numeric[]), CAST(:input_tokens AS int[]),
-        CAST(:output_tokens AS int[]), CAST(:costs AS numeric[]), CAST(:currencies AS text[])
-    ) AS new (task_id, job_id, index, status, transcript_id, audio_duration_ms,
-              error_code, error_message, error_retryable, error_upstream_code,
-              billed_s, input_tokens, output_tokens, cost, currency)
+    FROM new
     WHERE files.job_id = new.job_id AND files.index = new.index
       AND files.task_id = new.task_id AND files.status = 'running'
     RETURNING files.job_id, files.index AS number, files.client_id, files.task_id, files.model, files.region,
         coalesce(files.audio_duration_ms, 0) AS audio_ms, files.billed_s, files.input_tokens, files.output_tokens,
-        files.cost, new.currency, 1 AS files,
-        new.status = 'succeeded' OR new.transcript_id IS NOT NULL OR new.cost IS NOT NULL AS is_billed
+        files.cost, new.currency, 1 AS files, CAST(NULL AS jsonb) AS metadata,
+        new.status = 'succeeded' OR new.transcript_id IS NOT NULL OR new.cost IS NOT NULL AS is_billed,
+        false AS was_dropped
+    ), dropped AS (UPDATE dropped_files SET
+        open = false,
+        audio_duration_ms = new.audio_duration_ms,
+        billed_s = new.billed_s,
+        input_tokens = new.input_tokens,
+        output_tokens = new.output_tokens,
+        cost = new.cost
+    FROM new
+    WHERE dropped_files.task_id = new.task_id AND dropped_files.job_id = new.job_id
+      AND dropped_files.index = new.index AND dropped_files.open
+    RETURNING dropped_files.job_id, dropped_files.index, dropped_files.client_id, dropped_files.task_id,
+        dropped_files.model, dropped_files.region, coalesce(dropped_files.audio_duration_ms, 0),
+        dropped_files.billed_s, dropped_files.input_tokens, dropped_files.output_tokens, dropped_files.cost,
+        new.currency, 1, dropped_files.metadata, new.cost IS NOT NULL, true
+    ), ended AS (
+        SELECT * FROM stored UNION ALL SELECT * FROM dropped
     ), billed AS (
-        SELECT * FROM stored WHERE is_billed
+        SELECT * FROM ended WHERE is_billed
     ), recorded AS ({RECORD_USAGE})
-    SELECT task_id, job_id, number, model, region FROM stored
+    SELECT task_id, job_id, number, model, region, cost, was_dropped FROM ended
 """)  # noqa: S608 - constants
 
 _COUNT_FAILURES = text("""
+    WITH failed AS (
+        SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:job_ids AS uuid[]), CAST(:indexes AS int[]))
+            AS failed (task_id, job_id, index)
+    ), of_dropped AS (
+        UPDATE dropped_files SET result_failures = result_failures + 1
+        FROM failed
+        WHERE dropped_files.task_id = failed.task_id AND dropped_files.job_id = failed.job_id
+          AND dropped_files.index = failed.index AND dropped_files.open
+    )
     UPDATE files SET result_failures = result_failures + 1
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:job_ids AS uuid[]), CAST(:indexes AS int[]))
-        AS failed (task_id, job_id, index)
+    FROM failed
     WHERE files.job_id = failed.job_id AND files.index = failed.index
       AND files.task_id = failed.task_id AND files.status = 'running'
 """)
@@ -285,7 +328,8 @@ _END = text("""
             lease_token = CASE WHEN open THEN lease_token END,
             lease_until = CASE WHEN open THEN lease_until END
         FROM (
-            SELECT *, EXISTS (SELECT FROM files WHERE task_id = given.id AND status = 'running') AS open
+            SELECT *, EXISTS (SELECT FROM files WHERE task_id = given.id AND status = 'running')
+                OR EXISTS (SELECT FROM dropped_files WHERE task_id = given.id AND dropped_files.open) AS open
             FROM unnest(CAST(:ids AS uuid[]), CAST(:statuses AS text[]), CAST(:usages_s AS int[]))
                 AS given (id, status, usage_s)
         ) AS task

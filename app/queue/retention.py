@@ -89,6 +89,11 @@ async def delete_old_limits(session: AsyncSession) -> None:
     await session.execute(_DELETE_CIRCUITS)
 
 
+async def delete_dropped_files(session: AsyncSession) -> None:
+    """Delete the canceled files of tasks that have ended. One statement."""
+    await session.execute(_DELETE_DROPPED)
+
+
 @dataclass(frozen=True, slots=True)
 class AbandonedTask:
     id: UUID
@@ -151,6 +156,10 @@ _DELETE_TASKS = text("""
           AND NOT EXISTS (SELECT FROM files WHERE task_id = tasks.id)
         ORDER BY done_at LIMIT :batch FOR UPDATE SKIP LOCKED
     )
+""")
+
+_DELETE_DROPPED = text("""
+    DELETE FROM dropped_files USING tasks WHERE tasks.id = dropped_files.task_id AND tasks.state = 'done'
 """)
 
 # Upstream may have raised the limit, or the size was not to blame: a few refused groups teach the limit again.

@@ -135,7 +135,7 @@ _SET_REUSED = text(f"""
         WHERE files.job_id = :job_id AND files.index = new.index
         RETURNING files.job_id, files.index AS number, files.client_id, files.task_id, files.model, files.region,
             1 AS files, new.audio_duration_ms AS audio_ms, files.billed_s, files.input_tokens, files.output_tokens,
-            files.cost, CAST(:currency AS text) AS currency
+            files.cost, CAST(:currency AS text) AS currency, CAST(NULL AS jsonb) AS metadata
     )
     {RECORD_USAGE}
 """)  # noqa: S608 - constants

@@ -235,18 +235,26 @@ _RECENT = """
     HAVING sum(files) > 0
 """
 
+# Canceled files that upstream may bill.
+_DROPPED = """
+    SELECT dropped_files.model, dropped_files.region, 1 AS files
+    FROM dropped_files JOIN tasks ON tasks.id = dropped_files.task_id AND tasks.state <> 'done'
+    WHERE dropped_files.client_id = budget.client_id AND dropped_files.open
+"""
 # The conditions of the index of unusual jobs, and of those among them that are open.
-_OPEN = """
+_OPEN = f"""
     SELECT model, region, files_queued + files_running AS files FROM jobs
     WHERE jobs.client_id = budget.client_id AND status <> 'succeeded' AND finished_at IS NULL
-"""
+    UNION ALL {_DROPPED}
+"""  # noqa: S608 - constants
 # The counters of jobs have the files that are being submitted as queued ones.
-_RUNNING = """
+_RUNNING = f"""
     SELECT model, region, files_running AS files FROM jobs
     WHERE jobs.client_id = budget.client_id AND status <> 'succeeded' AND finished_at IS NULL AND files_running > 0
     UNION ALL
     SELECT model, region, files FROM submitting WHERE submitting.client_id = budget.client_id
-"""
+    UNION ALL {_DROPPED}
+"""  # noqa: S608 - constants
 _SUBMITTING = """
     SELECT files.client_id, files.model, files.region, count(*) AS files
     FROM tasks JOIN files ON files.task_id = tasks.id AND files.status = 'submitting'

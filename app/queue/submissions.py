@@ -300,6 +300,11 @@ _FAIL = text("""
 """)
 
 _RECORD_SENT = text("""
+    WITH dropped AS (
+        UPDATE dropped_files SET sent_as = sent.sent_as
+        FROM unnest(CAST(:urls AS text[]), CAST(:sent_as AS text[])) AS sent (url, sent_as)
+        WHERE dropped_files.task_id = :id AND dropped_files.url = sent.url
+    )
     UPDATE files SET sent_as = sent.sent_as
     FROM unnest(CAST(:urls AS text[]), CAST(:sent_as AS text[])) AS sent (url, sent_as)
     WHERE files.task_id = :id AND files.status = 'submitting' AND files.url = sent.url

@@ -13,8 +13,8 @@ from app.db import Base
 class Usage(Base):
     """A file that has been transcribed or reused, or a correction of its bill, which has `files` = 0.
 
-    The row is written by the statement that stores the new status of the file, so there is one exactly if that is
-    committed. A file that is transcribed again after a retry has a second row.
+    The row is written by the statement that stores the new status of the file, or the bill of a canceled file, so there
+    is one exactly if that is committed. A file that is transcribed again after a retry has a second row.
     """
 
     __tablename__ = "usage"

@@ -85,7 +85,8 @@ async def test_jobs_of_a_task_share_its_bill_exactly(queue: QueueClient) -> None
     assert event["data"]["cost"]["amount"] == "0.02933"
 
 
-async def test_bill_is_settled_if_the_last_files_were_canceled(queue: QueueClient) -> None:
+async def test_bill_is_settled_when_the_last_files_of_the_task_were_canceled(queue: QueueClient) -> None:
+    """The canceled file has its share, which is in the cost of its job."""
     first = await queue.post("https://example.com/a.wav", "https://example.com/b.wav")
     second = await queue.post("https://example.com/c.wav")
     task = await running_task(queue)
@@ -94,8 +95,12 @@ async def test_bill_is_settled_if_the_last_files_were_canceled(queue: QueueClien
     task_bill = TaskBill(Usage(seconds=150), PRICE, 3)
     await store(queue, task, files[:2], task_bill, 100_000)
     await cancel_job(queue.sessions, queue.client_id, second)
-    assert await store(queue, task, [], task_bill, 0) is True
-    assert (await costs(queue))[first] == Decimal("0.033")
+    assert await store(queue, task, [], task_bill, 0) is False
+    async with transaction(queue.sessions) as session:
+        (dropped,) = await open_files(session, task[0])
+    assert dropped.dropped
+    assert await store(queue, task, [dropped], task_bill, 100_000) is True
+    assert await costs(queue) == {first: Decimal("0.022"), second: Decimal("0.011")}
 
 
 async def test_file_does_not_pay_for_a_canceled_one(queue: QueueClient) -> None:

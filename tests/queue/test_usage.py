@@ -11,7 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.catalogue import MODELS, Usage, validate_job
 from app.dashscope.failures import Failure, FailureKind
 from app.db import transaction
+from app.identifiers import new_id
 from app.queue.billing import TaskBill
+from app.queue.claiming import SubmitQueue, claim_files
 from app.queue.commands import cancel_job, delete_job, retry_job
 from app.queue.creation import NewJob
 from app.queue.leases import LeaseLost
@@ -20,6 +22,7 @@ from app.queue.results import Result, TaskResults, store_results
 from app.queue.retention import delete_transcript
 from app.queue.reuse import create_reusing_job
 from app.queue.revocation import revoke_client
+from app.queue.submissions import mark_running, record_sent_urls
 from app.transcripts.storage import prepare_unreadable
 from tests.poller.conftest import QueueClient
 from tests.queue.results import result_of
@@ -77,14 +80,16 @@ async def test_a_file_that_succeeded_has_a_row(queue: QueueClient) -> None:
     }
 
 
-async def test_failed_and_canceled_files_have_no_row(queue: QueueClient) -> None:
+async def test_files_that_upstream_does_not_bill_have_no_row(queue: QueueClient) -> None:
+    """A file that failed, one that failed after its cancel, and one that was canceled before its submit."""
     await queue.post("https://example.com/a.wav")
     canceled = await queue.post("https://example.com/b.wav")
     task = await running_task(queue)
+    await cancel_job(queue.sessions, queue.client_id, await queue.post("https://example.com/c.wav"))
     files = await files_of(queue, task)
     await cancel_job(queue.sessions, queue.client_id, canceled)
     async with transaction(queue.sessions) as session:
-        results = [result_of(files[0], "failed", REFUSED), spoken(files[1], 1000)]
+        results = [result_of(file, "failed", REFUSED) for file in files]
         await store_results(session, [TaskResults(*task, "FAILED", None, results, bill=TaskBill(Usage(), PRICE, 2))])
     assert await usage(queue) == []
 
@@ -143,6 +148,51 @@ async def test_a_result_that_cannot_be_fetched_is_billed(queue: QueueClient, cod
     assert (row["files"], row["audio_ms"], row["billed_s"], row["cost"]) == (1, 0, 30, Decimal("0.0066"))
     (stored,) = await queue.rows("SELECT status, cost FROM jobs WHERE id = :id", id=job)
     assert (stored.status, stored.cost) == ("failed", Decimal("0.0066"))
+
+
+async def test_the_lost_result_of_a_canceled_file_is_billed(queue: QueueClient) -> None:
+    """The result is fetched some times, for the duration of the audio; without it the task has the bill."""
+    job = await queue.post("https://example.com/a.wav")
+    task = await running_task(queue)
+    await cancel_job(queue.sessions, queue.client_id, job)
+    (file,) = await files_of(queue, task)
+    lost = result_of(file, "failed", Failure(FailureKind.PERMANENT, "result_unreadable", "no"))
+    task_bill = TaskBill(Usage(seconds=30), PRICE, 1)
+    async with transaction(queue.sessions) as session:
+        await store_results(session, [TaskResults(*task, "SUCCEEDED", 30, failed_fetches=[file], bill=task_bill)])
+    (file,) = await files_of(queue, task)
+    assert (file.dropped, file.result_failures) == (True, 1)
+    async with transaction(queue.sessions) as session:
+        await store_results(session, [TaskResults(*task, "SUCCEEDED", 30, [lost], bill=task_bill)])
+    (row,) = await usage(queue)
+    assert (row["files"], row["audio_ms"], row["billed_s"], row["cost"]) == (1, 0, 30, Decimal("0.0066"))
+    (stored,) = await queue.rows("SELECT status, cost FROM jobs WHERE id = :id", id=job)
+    assert (stored.status, stored.cost) == ("canceled", Decimal("0.0066"))
+
+
+async def test_an_upload_that_is_canceled_before_its_link_is_made_is_found_in_the_response(queue: QueueClient) -> None:
+    """The poller makes the link after the claim, and responses name the file by its path."""
+    url, sent_as = "upload://019ab0a4-4d5e-7a20-8f3b-2b1c6a0d9e11", "oss://bucket/a.wav"
+    job = await queue.post(url)
+    async with transaction(queue.sessions) as session:
+        claim = await claim_files(session, SubmitQueue("beijing/default", "beijing", "fun-asr", 1, 1), token=new_id())
+    assert claim is not None
+    await cancel_job(queue.sessions, queue.client_id, job)
+    async with transaction(queue.sessions) as session:
+        await record_sent_urls(session, claim.task_id, {url: sent_as})
+        await mark_running(session, claim.task_id, "upstream", poll_in_s=0)
+        (file,) = await open_files(session, claim.task_id)
+    assert (file.dropped, file.sent_as) == (True, sent_as)
+
+
+async def test_a_result_that_was_fetched_before_the_cancel_is_billed_and_not_stored(queue: QueueClient) -> None:
+    job = await queue.post("https://example.com/a.wav")
+    task = await running_task(queue)
+    files = await files_of(queue, task)
+    await cancel_job(queue.sessions, queue.client_id, job)
+    assert await store(queue, task, files, TaskBill(Usage(seconds=50), PRICE, 1), 60_000) is True
+    assert [(row["audio_ms"], row["billed_s"]) for row in await usage(queue)] == [(60_000, 50)]
+    assert not await queue.rows("SELECT id FROM transcripts")
 
 
 async def test_a_result_that_expired_without_figures_has_no_row(queue: QueueClient) -> None:
