@@ -104,13 +104,13 @@ _FILES = text(f"""
     ORDER BY job_id, number
 """)  # noqa: S608 - constants
 
-# Of the tables of files and of dropped files.
+# Of the tables of files and of dropped files. A canceled file has its bill as a dropped file.
 _CHANGE = """
     UPDATE {table} SET billed_s = new.billed_s, input_tokens = new.input_tokens, output_tokens = new.output_tokens,
         cost = new.cost
     FROM new JOIN {table} AS before ON before.job_id = new.job_id AND before.index = new.index
     WHERE {table}.job_id = new.job_id AND {table}.index = new.index
-      AND before.task_id = :task_id AND {table}.task_id = :task_id
+      AND before.task_id = :task_id AND {table}.task_id = :task_id AND {billed}
     RETURNING {table}.job_id, {table}.index AS number, {table}.client_id, {table}.task_id, {table}.model,
         {table}.region, {metadata} AS metadata, 0 AS files, 0 AS audio_ms, new.currency,
         new.billed_s - coalesce(before.billed_s, 0) AS billed_s,
@@ -119,6 +119,8 @@ _CHANGE = """
         new.cost - coalesce(before.cost, 0) AS cost
 """
 
+_HAS_BILL = "files.status <> 'canceled'"
+
 _WRITE = text(f"""
     WITH new AS (
         SELECT * FROM unnest(
@@ -126,8 +128,8 @@ _WRITE = text(f"""
             CAST(:input_tokens AS int[]), CAST(:output_tokens AS int[]), CAST(:costs AS numeric[]),
             CAST(:currencies AS text[])
         ) AS new (job_id, index, billed_s, input_tokens, output_tokens, cost, currency)
-    ), of_files AS ({_CHANGE.format(table="files", metadata="CAST(NULL AS jsonb)")}),
-    of_dropped AS ({_CHANGE.format(table="dropped_files", metadata="dropped_files.metadata")}),
+    ), of_files AS ({_CHANGE.format(table="files", billed=_HAS_BILL, metadata="CAST(NULL AS jsonb)")}),
+    of_dropped AS ({_CHANGE.format(table="dropped_files", billed="true", metadata="dropped_files.metadata")}),
     billed AS (SELECT * FROM of_files UNION ALL SELECT * FROM of_dropped)
     {RECORD_USAGE}
 """)  # noqa: S608 - constants

@@ -169,9 +169,10 @@ _DROP_FILES = text("""
     WHERE tasks.id = others.id
 """)
 
-# Canceled files leave their task, so that its results cannot reach them. Its bill finds them as dropped files. They
-# keep the mark of a refused group (`suspect_task_id`): unless all its files are accepted in smaller groups, its size is
-# not known to be the cause.
+# A file that upstream has accepted keeps its task, whose ids the client may need. Its results do not reach it: they are
+# stored for running files only, and its bill finds the dropped file. A file that is being submitted leaves its task,
+# which may be refused and deleted. The mark of a refused group (`suspect_task_id`) stays: unless all files of the group
+# are accepted in smaller groups, the size of the group is not known to be the cause.
 _CANCEL_FILES = text("""
     WITH chosen AS (
         SELECT * FROM files
@@ -185,7 +186,8 @@ _CANCEL_FILES = text("""
             jobs.metadata, result_failures
         FROM chosen JOIN jobs ON jobs.id = chosen.job_id WHERE chosen.status <> 'queued'
     ), canceled AS (
-        UPDATE files SET status = 'canceled', task_id = NULL, not_before = NULL, finished_at = now()
+        UPDATE files SET status = 'canceled', not_before = NULL, finished_at = now(),
+            task_id = CASE chosen.status WHEN 'running' THEN files.task_id END
         FROM chosen WHERE files.job_id = chosen.job_id AND files.index = chosen.index
         RETURNING chosen.status, files.model, files.region
     )

@@ -181,7 +181,8 @@ _CLAIM = text(f"""
     UPDATE tasks SET lease_token = gen_random_uuid(), lease_until = now() + interval '{LEASE_S} s'
     FROM next WHERE tasks.id = next.id
     RETURNING tasks.id, lease_token, upstream_task_id, model, region, file_count, place, ({_OPEN_FILES}) AS files,
-        ARRAY(SELECT coalesce(sent_as, url) FROM files WHERE task_id = tasks.id AND status <> 'running'
+        ARRAY(SELECT coalesce(sent_as, url) FROM files
+              WHERE task_id = tasks.id AND status NOT IN ('running', 'canceled')
               UNION ALL SELECT sent_as FROM dropped_files WHERE task_id = tasks.id AND NOT open) AS finished_urls,
         extract(epoch FROM now() - submitted_at)::float8 AS age_s,
         coalesce(extract(epoch FROM now() - ended_at), 0)::float8 AS ended_s

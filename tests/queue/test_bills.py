@@ -101,6 +101,8 @@ async def test_bill_is_settled_when_the_last_files_of_the_task_were_canceled(que
     assert dropped.dropped
     assert await store(queue, task, [dropped], task_bill, 100_000) is True
     assert await costs(queue) == {first: Decimal("0.022"), second: Decimal("0.011")}
+    used = await queue.rows("SELECT job_id, sum(cost) AS cost FROM usage GROUP BY job_id")
+    assert {row.job_id: row.cost for row in used} == await costs(queue)
 
 
 async def test_file_does_not_pay_for_a_canceled_one(queue: QueueClient) -> None:

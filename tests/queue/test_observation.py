@@ -19,7 +19,7 @@ from app.errors import JobFinal
 from app.identifiers import new_id
 from app.jobs.batched_calls import job_creator
 from app.poller.circuits import close, open_for
-from app.queue.commands import cancel_job
+from app.queue.commands import cancel_job, retry_job
 from app.queue.creation import NewJob
 from app.queue.job_json import job_bytes
 from app.queue.observation import MAX_FILE_LINES, FileChange, files_changed
@@ -96,6 +96,23 @@ async def test_each_file_shows_the_submit_that_carried_it(
         assert upstream["request_id"]
     assert (refused["account"], refused["task_id"]) == ("default", None)
     assert refused["request_id"]
+
+
+async def test_canceled_file_shows_the_submit_that_carried_it_until_it_is_queued_again(
+    queue: QueueClient, start_poller: StartPoller, sandbox: RunningSandbox
+) -> None:
+    job = await queue.post("https://example.com/long.wav?sandbox=run:60")
+    async with start_poller():
+        await queue.until("SELECT 1 FROM jobs WHERE files_running = 1")
+        (running,) = (await json_of(queue, job))["files"]
+        await cancel_job(queue.sessions, queue.client_id, job)
+    (canceled,) = (await json_of(queue, job))["files"]
+    assert canceled["status"] == "canceled"
+    assert canceled["upstream"] == running["upstream"]
+    assert canceled["upstream"]["task_id"] in sandbox.state.tasks
+    async with transaction(queue.sessions) as session:
+        await retry_job(session, queue.client_id, job)
+    assert (await json_of(queue, job))["files"][0]["upstream"] is None
 
 
 async def test_jobs_of_one_batch_are_logged_with_their_own_request(sessions: Sessions, queue: QueueClient) -> None:
