@@ -9,6 +9,7 @@ from app.catalogue import RegionName, ValidatedJob
 from app.dashscope.file_urls import upload_path
 from app.db import Sessions, transaction
 from app.errors import Fault, InvalidRequest, UploadExpired, UploadNotForModel, UploadNotFound
+from app.uploads.models import Upload
 from app.uploads.service import OWN_SCHEME, TEMPORARY_SCHEME, KnownUpload, find_by_url
 
 
@@ -51,9 +52,10 @@ def _account(
         raise _refused(UploadNotFound, pointer, "spells the `file_url` of an upload in another way; use it as it is")
     if known is None or known.upload.client_id != client_id:
         raise _refused(UploadNotFound, pointer, "is no upload of this client; use the `file_url` of an upload")
+    if not known.usable and _was_deleted(known.upload):
+        raise _refused(UploadNotFound, pointer, "was deleted; upload the file again")
     if not known.usable:
-        deleted = known.upload.deleted_at is not None
-        raise _refused(UploadExpired, pointer, f"{'was deleted' if deleted else 'has expired'}; upload the file again")
+        raise _refused(UploadExpired, pointer, "has expired; upload the file again")
     if known.upload.account and known.upload.model != validated.model.id:
         raise _refused(
             UploadNotForModel,
@@ -61,6 +63,11 @@ def _account(
             f"was uploaded for {known.upload.model}, but the job's model is {validated.model.id}; upload it once more",
         )
     return known.upload.account
+
+
+def _was_deleted(upload: Upload) -> bool:
+    """By its client. The gateway itself deletes uploads that have expired."""
+    return upload.deleted_at is not None and upload.deleted_at < upload.expires_at
 
 
 def _plain_spelling(url: str) -> str:

@@ -267,7 +267,11 @@ async def test_job_is_checked_against_its_uploads(
     assert await refusal(file_urls=[body["file_url"], other["file_url"]]) == (422, "validation_failed", "/file_urls/1")
     unknown = "upload://019ab0a4-6a2e-7d10-9c1f-3f5b7a9d1e20"
     assert await refusal(file_urls=[unknown]) == (422, "upload_not_found", "/file_urls/0")
+    assert (await api.delete(f"/v1/uploads/{other['id']}")).status_code == 204
+    assert await refusal(file_urls=[other["file_url"]]) == (422, "upload_not_found", "/file_urls/0")
     await queue.rows("UPDATE uploads SET expires_at = now() RETURNING id")
+    assert await refusal() == (422, "upload_expired", "/file_urls/1")
+    await queue.rows("UPDATE uploads SET deleted_at = expires_at RETURNING id")  # as when its store is cleaned
     assert await refusal() == (422, "upload_expired", "/file_urls/1")
     foreign = await api.post("/v1/jobs", json={"file_urls": ["oss://dashscope-instant/elsewhere/a.wav"]})
     assert foreign.status_code == 202
