@@ -41,9 +41,11 @@ def read_query(query: Mapping[str, str], region: Region) -> ListQuery:
     statuses = _statuses(query.get("status"))
     wanted, model = query.get("region") or None, query.get("model_name") or None
     regions = [name for name, shown in _REGIONS.items() if wanted in {None, name, shown} and region in {"auto", name}]
+    job_ids = _job_ids(query.get("task_id"))
     # PostgreSQL refuses text with NUL, so no job has such a model.
-    fits = statuses is not None and len(regions) > 0 and "\0" not in (model or "")
+    fits = None not in (job_ids, statuses) and len(regions) > 0 and "\0" not in (model or "")
     filters = JobFilters(
+        job_id=job_ids[0] if job_ids else None,
         statuses=statuses or (),
         model=model,
         region=regions[0] if len(regions) == 1 else None,
@@ -102,6 +104,16 @@ def _instant(query: Mapping[str, str], name: str) -> datetime | None:
         return parse_window_time(text)
     except ValueError:
         raise Refused(400, "InvalidParameter", f"{name} must be YYYYMMDDhhmmss") from None
+
+
+def _job_ids(task_id: str | None) -> Sequence[UUID] | None:
+    """None if no job has the id."""
+    if not task_id:
+        return ()
+    try:
+        return (UUID(task_id),)
+    except ValueError:
+        return None
 
 
 def _statuses(status: str | None) -> Sequence[JobStatus] | None:

@@ -62,6 +62,7 @@ FINAL_VERSION = 2**31 - 1
 class JobFilters:
     """None or empty: no filter. `before_id`: the last id of the page before."""
 
+    job_id: UUID | None = None
     statuses: Sequence[JobStatus] = ()
     model: str | None = None
     region: str | None = None
@@ -244,6 +245,7 @@ def job_not_found(job_id: UUID | str) -> NotFound:
 def _values(filters: JobFilters) -> dict[str, Any]:
     """The parameters of the conditions that the filters need, by the names in `_CONDITIONS`."""
     values: dict[str, Any] = {
+        "job_id": filters.job_id,
         "statuses": list(filters.statuses),
         "model": filters.model,
         "region": filters.region,
@@ -305,6 +307,7 @@ _SUMMARY_COLUMNS: list[ColumnElement[Any]] = [literal_column(sql).label(name) fo
 _SUMMARIES = select(*_SUMMARY_COLUMNS).select_from(Job)
 _JOBS = select(*_JOB_COLUMNS).select_from(Job)
 _CONDITIONS: Mapping[str, ColumnElement[bool]] = {
+    "job_id": Job.id == bindparam("job_id"),
     "statuses": Job.status == any_(bindparam("statuses", type_=ARRAY(Text))),
     # A literal, so that plans for any statuses use the partial index too.
     "unusual": Job.status != literal_column("'succeeded'"),

@@ -200,6 +200,8 @@ async def test_list_has_numbered_pages_and_filters(api: httpx.AsyncClient, sessi
     assert await listed(status="SUCCEEDED") == [str(done)]
     assert await listed(status="UNKNOWN") == []
     assert await listed(model_name="paraformer-v2") == [str(done)]
+    assert await listed(task_id=str(jobs[1])) == [str(jobs[1])]
+    assert await listed(task_id=str(done), status="PENDING") == []
     assert await listed(region="ap-southeast-1") == []
     assert len(await listed(region="cn-beijing")) == 4
     start = (now - timedelta(minutes=1, seconds=30)).astimezone(UTC) + timedelta(hours=8)
@@ -207,8 +209,12 @@ async def test_list_has_numbered_pages_and_filters(api: httpx.AsyncClient, sessi
 
 
 @pytest.mark.parametrize(
-    "query", ["model_name=%00", "region=%00", "region=mars", "status=%00", "model_name=%F0%9F%8E%A4"]
-)
+    "query",
+    [
+        "model_name=%00", "region=%00", "region=mars", "status=%00", "model_name=%F0%9F%8E%A4", "task_id=%00",
+        "task_id=0198c9f2-0000-7000-8000-000000000000",
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("base", BASES)
 async def test_values_that_no_job_has_give_an_empty_list(
     api: httpx.AsyncClient, sessions: Sessions, client_id: UUID, base: str, query: str
