@@ -33,7 +33,7 @@ def new_job(body: bytes, *, client: CurrentClient, region: Region, served: Seque
     given = _parse(body)
     model = find_model(_model_id(given))
     inputs = given.get("input")
-    if not inputs:
+    if not inputs and not isinstance(inputs, dict):
         raise Refused(400, "BadRequest.EmptyInput", 'Required parameter "input" missing from request.')
     if not isinstance(inputs, dict):
         raise _invalid("input must be an object")

@@ -130,7 +130,7 @@ def _results(findings: Findings) -> Iterator[Shown]:
         elif file.transcript_id:
             yield {**shown, "transcription_url": findings.links(file.transcript_id), "subtask_status": "SUCCEEDED"}
         elif file.status is FileStatus.FAILED and file.error:
-            yield _failed(shown, _code(file.error), file.error.message)
+            yield _failed(shown, _code(file.error), _message(file.error))
         elif file.status is FileStatus.SUCCEEDED:
             yield _failed(shown, "InternalError", "The transcript was deleted.")
 
@@ -141,6 +141,11 @@ def _failed(shown: Shown, code: str, message: str) -> Shown:
 
 def _code(error: FileError) -> str:
     return error.upstream_code or _CODES.get(error.code, "InternalError")
+
+
+def _message(error: FileError) -> str:
+    """Upstream's message. The gateway writes upstream's code before it."""
+    return error.message.removeprefix(f"{error.upstream_code}: ")
 
 
 def _usage(findings: Findings, seconds_name: str) -> Shown:

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from app.clients.rate_limits import RateLimiter
 from app.clients.service import CurrentClient
+from app.dashscope.failures import classify_file
 from app.db import Sessions
 from app.identifiers import new_id
 from app.queue.codes import FileErrorCode
@@ -269,6 +270,25 @@ async def test_partly_canceled_job_shows_what_has_ended(
     output = (await fetch(api, str(job_id)))["output"]
     assert output["task_status"] == "CANCELED"
     assert [result["code"] for result in output["results"]] == ["FILE_DOWNLOAD_FAILED"]
+
+
+async def test_failed_file_has_the_message_of_dashscope(
+    api: httpx.AsyncClient, sessions: Sessions, client_id: UUID
+) -> None:
+    failure = classify_file("InvalidFile.DownloadFailed", "The audio file cannot be downloaded.")
+    failed = {
+        **FAILED,
+        "error_code": failure.code,
+        "error_message": failure.message,
+        "error_upstream_code": failure.upstream_code,
+    }
+    output = (await fetch(api, str(await add_job(sessions, client_id, [failed]))))["output"]
+    (result,) = output["results"]
+    for shown in (output, result):
+        assert (shown["code"], shown["message"]) == (
+            "InvalidFile.DownloadFailed",
+            "The audio file cannot be downloaded.",
+        )
 
 
 async def test_codes_of_the_gateway_are_shown_as_codes_of_dashscope(
