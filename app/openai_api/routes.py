@@ -17,6 +17,7 @@ from app.openai_api.outcome import require_final, transcript_of, wait_until_fina
 from app.openai_api.schemas import FORM, transcription_responses
 from app.openai_api.streaming import HEADERS, transcription_events
 from app.openai_api.submission import Submitter
+from app.openai_api.urlencoded import is_urlencoded, read_urlencoded
 from app.transcripts.queries import StoredBodies
 from app.transcripts.responses import serve_rendered
 from app.uploads.form import read_form
@@ -66,7 +67,8 @@ async def create_transcription(request: Request) -> Response:
     client = await current_client(request)
     services = job_services(request)
     bodies: StoredBodies = request.app.state.stored_bodies
-    submission = await Submitter(services, request.app.state.uploader, client).submit(read_form(request))
+    form = read_urlencoded(request) if is_urlencoded(request) else read_form(request)
+    submission = await Submitter(services, request.app.state.uploader, client).submit(form)
     asked = submission.request
     max_wait_s: float = request.app.state.transcription_wait_s
     timeout_s = max(max_wait_s - (monotonic() - began_at), min(_MIN_WAIT_S, max_wait_s))

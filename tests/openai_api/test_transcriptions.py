@@ -72,6 +72,39 @@ async def test_url_takes_the_place_of_a_file(api: httpx.AsyncClient, start_polle
     assert (silent.status_code, silent.json()["text"]) == (200, "")
 
 
+async def test_url_may_come_in_an_urlencoded_form(
+    api: httpx.AsyncClient, sandbox: RunningSandbox, start_poller: StartPoller
+) -> None:
+    fields = {"url": HELLO, "model": "paraformer-v2", "language": "zh"}
+    async with start_poller():
+        urlencoded = await api.post(PATH, data=fields, timeout=30)
+        parts = await api.post(PATH, **url_form(HELLO, model="paraformer-v2", language="zh"), timeout=30)
+    assert "urlencoded" in urlencoded.request.headers["content-type"]
+    assert (urlencoded.status_code, urlencoded.json()) == (200, parts.json())
+    [submit] = sandbox.state.submits
+    assert (submit.model, submit.file_urls) == ("paraformer-v2", [HELLO])
+    assert submit.parameters["language_hints"] == ["zh"]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"model=whisper-1", (400, "validation_failed", "file", "false")),
+        (b"file=recording.wav", (400, "validation_failed", "file", "false")),
+        (b"url=%ff", (400, "malformed_body", None, "false")),
+        (b"&".join([b"a=1"] * 65), (400, "malformed_body", None, "false")),
+        (b"a=" + b"b" * 2**18, (413, "body_too_large", None, "false")),
+    ],
+)
+async def test_bad_urlencoded_form_is_refused(
+    api: httpx.AsyncClient, content: bytes, expected: tuple[int, str, str | None, str]
+) -> None:
+    response = await api.post(
+        PATH, content=content, headers={"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
+    )
+    assert error(response) == expected
+
+
 async def test_file_before_its_fields_is_read_as_node_sends_it(
     api: httpx.AsyncClient, sandbox: RunningSandbox, start_poller: StartPoller
 ) -> None:
