@@ -14,7 +14,7 @@ log = structlog.get_logger()
 
 # Upstream counts as unreachable after this many failed calls in a row that span at least `Pace.unreachable_after_s`.
 # Either alone may be an accident: 64 submits in flight lose their responses together, and an idle account makes few
-# calls a minute.
+# calls a minute. The queries of one task count once: upstream may have trouble with this task alone.
 UNREACHABLE_CALLS = 3
 _WHOLE_ACCOUNT = frozenset({FailureKind.ACCOUNT_BLOCKED, FailureKind.TRANSIENT})
 
@@ -27,16 +27,25 @@ class Reachability:
         self._clock = clock
         self._failures = 0
         self._since = 0.0
+        self._failed_tasks: set[str] = set()
 
     def succeeded(self) -> None:
         """Note a usable response, which may be a refusal."""
         self._failures = 0
+        self._failed_tasks.clear()
 
-    def failed(self) -> bool:
-        """Note a call without a usable response. Returns whether upstream counts as unreachable."""
+    def failed(self, task_id: str | None = None) -> bool:
+        """Note a call without a usable response. Returns whether upstream counts as unreachable.
+
+        `task_id` is upstream's id of the task if the call was its query.
+        """
         if not self._failures:
             self._since = self._clock()
-        self._failures += 1
+        if task_id is None:
+            self._failures += 1
+        elif task_id not in self._failed_tasks and self._failures < UNREACHABLE_CALLS:
+            self._failed_tasks.add(task_id)
+            self._failures += 1
         return self._failures >= UNREACHABLE_CALLS and self._clock() - self._since >= self._unreachable_after_s
 
 

@@ -48,12 +48,13 @@ class Collector:
         self._fetcher = ResultFetcher(context, upstream)
         self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._holding: set[UUID] = set()  # tokens of the polls that hold a slot
-        self._failures = 0
+        # Tasks of the queries in a row without a usable response. A single one may be to blame itself.
+        self._failed: set[UUID] = set()
 
     async def run(self) -> None:
         """Poll until no task is due, with growing pauses while upstream is unreachable."""
         while not self._context.stopping.is_set():
-            await self._context.pause(self._context.pace.unreachable_pause_s(self._failures))
+            await self._context.pause(self._context.pace.unreachable_pause_s(len(self._failed)))
             if not await self._start_polls():
                 return
 
@@ -72,7 +73,7 @@ class Collector:
             asyncio.get_running_loop().call_later(wait_s, self._poll_now)
 
     def _poll_now(self) -> None:
-        if not (self._context.stopping.is_set() or self._failures or self._watcher.listing):
+        if not (self._context.stopping.is_set() or len(self._failed) > 1 or self._watcher.listing):
             self._context.supervisor.ensure_running(("poll", self._call.account), self.run)
 
     async def _start_polls(self) -> bool:
@@ -81,7 +82,7 @@ class Collector:
         A claim takes as many tasks as the budget lets query in CLAIM_S: the others wait unclaimed, so that tasks which
         end meanwhile have their turn.
         """
-        slots = await take_slots(self._slots, 1 if self._failures else math.ceil(self._call.rate * CLAIM_S))
+        slots = await take_slots(self._slots, 1 if len(self._failed) > 1 else math.ceil(self._call.rate * CLAIM_S))
         tasks: list[PolledTask] = []
         try:
             async with transaction(self._context.sessions, autocommit=True) as session:
@@ -119,8 +120,8 @@ class Collector:
                     snapshot = await self._upstream.query(task.upstream_task_id)
             finally:
                 sent.set()
-            self._count(snapshot)
-            await self._context.note_response(self._call.account, snapshot)
+            self._count(task, snapshot)
+            await self._context.note_response(self._call.account, snapshot, task_id=task.upstream_task_id)
             try:
                 await self._dispatch(task, snapshot)
             except LeaseLost:
@@ -134,11 +135,14 @@ class Collector:
                     NextPoll(task.task_id, task.token, FAILED_WAIT_S, last_error="poll failed")
                 )
 
-    def _count(self, snapshot: TaskSnapshot | Failure) -> None:
+    def _count(self, task: PolledTask, snapshot: TaskSnapshot | Failure) -> None:
         outcome = snapshot.kind.value if isinstance(snapshot, Failure) else snapshot.status.value.lower()
         CALLS.labels(self._call.account, "query", outcome).inc()
         blocked = {FailureKind.TRANSIENT, FailureKind.ACCOUNT_BLOCKED}
-        self._failures = self._failures + 1 if isinstance(snapshot, Failure) and snapshot.kind in blocked else 0
+        if isinstance(snapshot, Failure) and snapshot.kind in blocked:
+            self._failed.add(task.task_id)
+        else:
+            self._failed.clear()
 
     async def _dispatch(self, task: PolledTask, snapshot: TaskSnapshot | Failure) -> None:
         match snapshot:

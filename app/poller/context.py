@@ -69,8 +69,8 @@ class PollerContext:
     def durations(self, account: str, model: str) -> DurationEstimate:
         return self._durations[account, model]
 
-    async def note_response(self, account: str, response: object) -> bool:
-        """Note whether a call of any kind got a usable response.
+    async def note_response(self, account: str, response: object, *, task_id: str | None = None) -> bool:
+        """Note whether a call of any kind got a usable response. `task_id` is upstream's id of a task that was queried.
 
         Opens the account's circuit while upstream counts as unreachable, and returns whether it does.
         """
@@ -83,7 +83,7 @@ class PollerContext:
         else:
             self._reachability_of(account).succeeded()
             return False
-        if not self._reachability_of(account).failed():
+        if not self._reachability_of(account).failed(task_id):
             return False
         async with transaction(self.sessions) as session:
             await open_for(session, account, "", Failure(FailureKind.TRANSIENT, UPSTREAM_UNAVAILABLE, message))

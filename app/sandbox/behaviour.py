@@ -18,6 +18,7 @@ class Behaviour:
 
     refuse: bool = False
     deny: bool = False
+    unqueryable: bool = False
     fail_code: str | None = None
     fail_once_code: str | None = None
     audio_s: float | None = None
@@ -43,7 +44,7 @@ def _parse_directive(directive: str) -> dict[str, Any]:
     name, _, value = directive.partition(":")
     try:
         match name:
-            case "refuse" | "deny":
+            case "refuse" | "deny" | "unqueryable":
                 return {name: True}
             case "silent":
                 return {"fail_code": NO_SPEECH}

@@ -25,6 +25,8 @@ async def query(call: Call) -> Response:
     task = call.state.find(task_id, call.caller)
     if task is None and call.state.quirk("unknown_task_404"):
         raise Refused(errors.NO_TASK)
+    if task is not None and any(file.behaviour.unqueryable for file in task.files):
+        raise Refused(errors.INTERNAL_ERROR)
     if task is None or call.state.now() < task.submitted_at + call.state.faults.unknown_s:
         body: JSONObject = {"output": {"task_id": task_id, "task_status": "UNKNOWN"}}
     else:

@@ -25,6 +25,31 @@ def test_upstream_is_unreachable_after_several_failed_calls_over_some_seconds() 
     assert upstream.failed()
 
 
+def test_queries_of_one_task_count_once() -> None:
+    now = 100.0
+    upstream = Reachability(10.0, clock=lambda: now)
+    upstream.failed("task-1")
+    now += 60
+    assert not any(upstream.failed("task-1") for _ in range(64))
+    assert not upstream.failed("task-2")
+    assert upstream.failed()
+    upstream.succeeded()
+    upstream.failed("task-1")
+    now += 60
+    assert not upstream.failed("task-1")
+
+
+async def test_task_that_upstream_cannot_show_stops_no_other_job(queue: QueueClient, start_poller: StartPoller) -> None:
+    stuck = await queue.post("https://example.com/stuck.wav?sandbox=unqueryable")
+    async with start_poller(pace=IMPATIENT):
+        await queue.until("SELECT 1 FROM tasks WHERE state = 'running' AND last_error IS NOT NULL AND polls >= 3")
+        assert not await queue.rows("SELECT account FROM circuits")
+        other = await queue.post("https://example.com/other.wav")
+        assert await queue.final(other) == ["succeeded"]
+        assert not await queue.rows("SELECT account FROM circuits")
+    assert [file.status for file in await queue.files(stuck)] == ["running"]
+
+
 IMPATIENT = replace(PACE, unreachable_after_s=0.0)
 
 
