@@ -106,11 +106,11 @@ async def _bench() -> list[Line]:
 
 
 def _printed(lines: Iterable[Line]) -> list[Line]:
-    lines = []
+    printed = []
     for line in lines:
         print(line, flush=True)
-        lines.append(line)
-    return lines
+        printed.append(line)
+    return printed
 
 
 def _memory(under_test: UnderTest) -> Iterator[Line]:
