@@ -44,7 +44,7 @@ def _made_up_words(count: int) -> list[str]:
 WORDS = _COMMON_WORDS + _made_up_words(4000)
 
 
-def _zipf(count: int) -> list[float]:
+def cumulative_zipf(count: int) -> list[float]:
     """Cumulative weights: the n-th item is 1/n times as frequent as the first."""
     return [*accumulate(1 / (place + 1) for place in range(count))]
 
@@ -72,8 +72,8 @@ class Speaker:
 
     def __init__(self, seed: int = 7) -> None:
         self._random = random.Random(seed)  # noqa: S311 - not a secret
-        self._characters = _zipf(len(CHARACTERS))
-        self._words = _zipf(len(WORDS))
+        self._characters = cumulative_zipf(len(CHARACTERS))
+        self._words = cumulative_zipf(len(WORDS))
 
     def speech(self, characters: int, planted: Sequence[str] = ()) -> Speech:
         sentences: list[str] = []

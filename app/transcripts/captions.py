@@ -7,11 +7,12 @@ alternate.
 import html
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from heapq import merge
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from app.transcripts.caption_options import CaptionOptions, SpeakerStyle
 from app.transcripts.cue_timing import MAX_DELAY_MS, MIN_CUE_MS, Draft, without_overlaps
@@ -47,17 +48,19 @@ _TTML_HEAD = """\
 <body region="bottom" style="default"><div>
 """
 _NOT_XML = re.compile("[\ufffe\uffff\ud800-\udfff\0-\x08\x0b\x0c\x0e-\x1f]")
-_MARKUP = re.compile(r"[<{\\]|-->")
 _LOOKALIKE_TAGS = {ord("<"): "＜", ord(">"): "＞"}
 _LOOKALIKE_BRACES = {ord("{"): "｛", ord("}"): "｝"}
 _COLONS_OF_A_TIME_LINE = 4
 _CLOCK = re.compile(r"(?<=\d):(?=\d{1,2}:\d{1,2}[.,]\d)")
 _ESCAPES = re.compile(r"\\(?=[Nnh])|(?<=｛)\\")
+# The last digits of clocks.
+_UP_TO_60 = [f"{number:02}" for number in range(60)]
+_UP_TO_1000 = [f"{number:03}" for number in range(1000)]
 # Sentences that share one cue. Each is copied with those before it, so the number must be bounded.
 MAX_JOINED = 20
 
 
-class Cue(NamedTuple):
+class Cue(msgspec.Struct, frozen=True, gc=False):
     """One caption. Times in milliseconds, begin < end. `speaker`: the label to show; None without `speakers`."""
 
     begin_time: int
@@ -73,7 +76,7 @@ def cues(transcripts: Sequence[Mapping[str, Any]], options: CaptionOptions) -> I
     channels = [_channel_drafts(transcript, options, several=len(chosen) > 1) for transcript in chosen]
     speaking: str | None = None
     for number, draft in enumerate(without_overlaps(merge(*channels, key=lambda draft: draft.begin_time), options)):
-        lines = wrap(draft.span, options.max_chars_per_line, _first_line_columns(draft.speaker, options))
+        lines = wrap(draft.span, options.max_chars_per_line, draft.first_line_columns)
         speaker = draft.speaker if options.speakers else None
         if speaker and options.speaker_style is SpeakerStyle.DASH:
             if number and speaker != speaking:
@@ -102,7 +105,7 @@ def _without_markup(text: str) -> str:
     if text.count(":") >= _COLONS_OF_A_TIME_LINE:
         lines = text.split("\n")
         text = "\n".join(_CLOCK.sub("：", line) if len(_CLOCK.findall(line)) > 1 else line for line in lines)
-    if not _MARKUP.search(text):
+    if not ("<" in text or "{" in text or "\\" in text or "-->" in text):
         return text
     text = text.replace("-->", "→")
     start, end = text.find("<"), text.rfind(">")
@@ -129,7 +132,10 @@ def ttml(cues: Iterable[Cue]) -> Iterator[str]:
     """
     yield _TTML_HEAD
     for cue in cues:
-        lines = "<br/>".join(html.escape(_NOT_XML.sub("", line), quote=False) for line in _labelled(cue).split("\n"))
+        text = _labelled(cue)
+        if not text.replace("\n", "").isprintable():
+            text = _NOT_XML.sub("", text)
+        lines = html.escape(text, quote=False).replace("\n", "<br/>")
         yield f'<p begin="{_clock(cue.begin_time, ".")}" end="{_clock(cue.end_time, ".")}">{lines}</p>\n'
     yield "</div></body>\n</tt>\n"
 
@@ -142,16 +148,18 @@ def text(cues: Iterable[Cue], *, blank_lines: bool) -> Iterator[str]:
 
 
 def _labelled(cue: Cue) -> str:
-    return labelled(cue.speaker, "\n".join(cue.lines))
+    text = "\n".join(cue.lines)
+    return labelled(cue.speaker, text) if cue.speaker else text
 
 
 def _clock(time_ms: int, point: str) -> str:
-    return f"{_seconds(time_ms // 1000)}{point}{time_ms % 1000:03}"
+    """`01:02:03,456`. Format specifications would take five times as long."""
+    return f"{_minutes(time_ms // 60_000)}{_UP_TO_60[time_ms // 1000 % 60]}{point}{_UP_TO_1000[time_ms % 1000]}"
 
 
-@lru_cache(maxsize=64)  # most cues begin in the second in which the one before ended
-def _seconds(time_s: int) -> str:
-    return f"{time_s // 3600:02}:{time_s // 60 % 60:02}:{time_s % 60:02}"
+@lru_cache(maxsize=64)
+def _minutes(time_min: int) -> str:
+    return f"{time_min // 60:02}:{time_min % 60:02}:"
 
 
 def _first_line_columns(speaker: str | None, options: CaptionOptions) -> int:
@@ -180,25 +188,32 @@ def _channel_drafts(transcript: Mapping[str, Any], options: CaptionOptions, *, s
         for span in _cue_spans(timed, first, options):
             earliest = begin = max(earliest, timed.begin(span.start))
             end = max(begin, min(timed.end(span.stop), begin + options.max_cue_ms))
-            draft = Draft(begin, end, span, speaker, channel_id)
-            both = _joined(current, draft, options) if current else None
-            if current and not both:
-                yield current
-            current = both or draft
+            draft = Draft(begin, end, span, first, speaker, channel_id)
+            if current:
+                both = _joined(current, draft, options) if begin - current.begin_time < options.min_cue_ms else None
+                if both:
+                    draft = both
+                else:
+                    yield current
+            current = draft
     if current:
         yield current
 
 
 def _cue_spans(timed: TimedSentence, first: int, options: CaptionOptions) -> Iterator[TextSpan]:
     """Divides a sentence into cues of similar width that end after punctuation where possible."""
-    source = timed.source
+    source, max_cue_ms = timed.source, options.max_cue_ms
+    begins, ends = source.begins, source.ends
     for start, stop in pairwise(_with_words(source, [0, *timed.pauses(options.gap_ms), source.last])):
         at = start
         while at < stop:
-            end = _cue_limit(timed, at, stop, first, options)
+            end = stop
+            if ends[stop] - begins[at] > first:  # else one line is enough
+                end = last_fitting_break(source, at, stop, options.max_chars_per_line, first, lines=options.max_lines)
+            end = timed.last_break_before(timed.begin(at) + max_cue_ms, end, at + 1)
             if end < stop:
-                rest = source.begins[stop] - source.begins[at]
-                fair = rest / -(-rest // max(1, source.begins[end] - source.begins[at]))
+                rest = begins[stop] - begins[at]
+                fair = rest / -(-rest // max(1, begins[end] - begins[at]))
                 end = best_break(source, at, at + 1, end, fair, distance_cost=CUE_DISTANCE_COST)
             yield TextSpan(source, at, end)
             at = end
@@ -217,27 +232,18 @@ def _with_words(source: BreakableText, breaks: list[int]) -> list[int]:
     return [*kept, breaks[-1]]
 
 
-def _cue_limit(timed: TimedSentence, start: int, stop: int, first: int, options: CaptionOptions) -> int:
-    """The last break such that the text from `start` fits the lines and the time of one cue."""
-    source, end = timed.source, stop
-    if source.ends[stop] - source.begins[start] > first:  # else one line is enough
-        end = min(stop, last_fitting_break(source, start, options.max_chars_per_line, first, options.max_lines))
-    return timed.last_break_before(timed.begin(start) + options.max_cue_ms, end, start + 1)
-
-
 def _joined(current: Draft, draft: Draft, options: CaptionOptions) -> Draft | None:
     """Both as one cue, if the first alone is too short to be read, there is no pause between them, and both fit."""
-    too_short = draft.begin_time - current.begin_time < options.min_cue_ms
     near = draft.begin_time - current.end_time < options.gap_ms
-    if not (too_short and near and current.speaker == draft.speaker and current.sentences < MAX_JOINED):
+    if not (near and current.speaker == draft.speaker and current.sentences < MAX_JOINED):
         return None
     both = join_spans(current.span, draft.span, _needs_space(current.span, draft.span))
     end = max(current.end_time, draft.end_time)
-    first = _first_line_columns(current.speaker, options)
-    limit = last_fitting_break(both.source, 0, options.max_chars_per_line, first, options.max_lines)
+    columns, first = options.max_chars_per_line, current.first_line_columns
+    limit = last_fitting_break(both.source, 0, both.stop, columns, first, lines=options.max_lines)
     if limit != both.stop or end - current.begin_time > options.max_cue_ms:
         return None
-    return replace(current, end_time=end, span=both, sentences=current.sentences + 1)
+    return msgspec.structs.replace(current, end_time=end, span=both, sentences=current.sentences + 1)
 
 
 def _needs_space(left: TextSpan, right: TextSpan) -> bool:

@@ -1,7 +1,8 @@
 """Final times of cues: how long each stays, and which of two that overlap is delayed. Pure and streaming."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from app.transcripts.caption_options import CaptionOptions
 from app.transcripts.line_breaking import TextSpan
@@ -12,13 +13,13 @@ MIN_CUE_MS = 300
 MAX_DELAY_MS = 5000
 
 
-@dataclass(slots=True)
-class Draft:
+class Draft(msgspec.Struct, gc=False):
     """A cue before its final times are known: they may still overlap with those of its neighbours."""
 
     begin_time: int
     end_time: int
     span: TextSpan
+    first_line_columns: int
     speaker: str | None
     channel_id: int | None
     sentences: int = 1
@@ -27,22 +28,27 @@ class Draft:
 
 
 def without_overlaps(drafts: Iterable[Draft], options: CaptionOptions) -> Iterator[Draft]:
-    """Sets the times of the drafts: each stays as long as it takes to read, or until the next one begins."""
+    """Sets the times of the drafts: each stays as long as it takes to read, or until the next one begins.
+
+    No cue stays longer than the audio, unless the words themselves are later.
+    """
+    audio_end_ms = options.audio_end_ms
     upcoming = iter(drafts)
     current, following = next(upcoming, None), next(upcoming, None)
-    while current and following:
+    while current:
         third = next(upcoming, None)
-        end_time = _end(current, following, third, options)
-        current.end_time = _with_gap(current.begin_time, end_time, following.begin_time, options)
-        yield _within_audio(current, options)
-        earliest = current.end_time + options.min_gap_ms
-        following.delayed = earliest > following.begin_time
-        following.begin_time = max(earliest, following.begin_time)
-        following.end_time = max(following.begin_time, following.end_time)
+        end = _end(current, following, third, options) if following else _preferred_end(current, options)
+        if following and options.min_gap_ms:
+            end = _with_gap(current.begin_time, end, following.begin_time, options)
+        if audio_end_ms is not None and current.begin_time < audio_end_ms < end:
+            end = audio_end_ms
+        current.end_time = end
+        yield current
+        earliest = end + options.min_gap_ms
+        if following and earliest > following.begin_time:
+            following.delayed = True
+            following.begin_time, following.end_time = earliest, max(earliest, following.end_time)
         current, following = following, third
-    if current:
-        current.end_time = _preferred_end(current, options)
-        yield _within_audio(current, options)
 
 
 def _with_gap(begin: int, end: int, next_begin: int, options: CaptionOptions) -> int:
@@ -52,7 +58,7 @@ def _with_gap(begin: int, end: int, next_begin: int, options: CaptionOptions) ->
     """
     # An end after the begin of the next cue is a choice of `_end`, which bounds the delay. A longer cue would add to
     # the delay of all later cues.
-    if not options.min_gap_ms or end > next_begin:
+    if end > next_begin:
         return end
     latest = max(next_begin - options.min_gap_ms, begin + MIN_CUE_MS)
     if next_begin - end < options.closed_gap_ms and latest - begin <= options.max_cue_ms:
@@ -60,30 +66,24 @@ def _with_gap(begin: int, end: int, next_begin: int, options: CaptionOptions) ->
     return min(end, latest)
 
 
-def _within_audio(draft: Draft, options: CaptionOptions) -> Draft:
-    """No cue stays longer than the audio, unless the words themselves are later."""
-    if options.audio_end_ms is not None and draft.begin_time < options.audio_end_ms < draft.end_time:
-        draft.end_time = options.audio_end_ms
-    return draft
-
-
 def _end(current: Draft, following: Draft, third: Draft | None, options: CaptionOptions) -> int:
     """The end of a cue. It may delay the next cue for a while, so that it can be seen and read itself."""
-    spoken = max(current.end_time, current.begin_time + 1)
-    too_short = following.begin_time - current.begin_time < options.min_cue_ms
-    apart = following.begin_time >= spoken and not (current.delayed and too_short)
+    begin, next_begin = current.begin_time, following.begin_time
+    spoken = max(current.end_time, begin + 1)
+    too_short = next_begin - begin < options.min_cue_ms
+    apart = next_begin >= spoken and not (current.delayed and too_short)
     if not apart and not too_short:
-        return following.begin_time
-    end = min(_preferred_end(current, options), following.begin_time)
+        return next_begin
+    end = min(_preferred_end(current, options), next_begin)
     # Within one channel each cue begins with its first word, so the next cue is not delayed.
     if apart and current.channel_id == following.channel_id:
         return end
-    min_end = min(current.begin_time + min(MIN_CUE_MS, options.max_cue_ms), following.end_time + MAX_DELAY_MS)
+    min_end = min(begin + min(MIN_CUE_MS, options.max_cue_ms), following.end_time + MAX_DELAY_MS)
     if apart:
         return max(end, min_end)
     later = min(_readable_end(current, following, third, options), following.end_time + options.min_cue_ms)
-    shared = current.begin_time + _shared_ms(current, following, spoken, options)
-    return max(following.begin_time, shared, later, min_end)
+    shared = begin + _shared_ms(current, following, spoken, options)
+    return max(next_begin, shared, later, min_end)
 
 
 def _shared_ms(current: Draft, following: Draft, spoken: int, options: CaptionOptions) -> int:
@@ -105,8 +105,7 @@ def _proportion(current: Draft, following: Draft, time_ms: int) -> int:
 
 def _preferred_end(current: Draft, options: CaptionOptions) -> int:
     """The end once the cue has been spoken and can have been read, within the maximum duration of a cue."""
-    spoken = max(current.end_time, current.begin_time + 1)
-    return max(spoken, current.begin_time + _reading_ms(current, options))
+    return max(current.end_time, current.begin_time + max(1, _reading_ms(current, options)))
 
 
 def _reading_ms(draft: Draft, options: CaptionOptions) -> int:

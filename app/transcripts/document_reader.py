@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import islice, zip_longest
 from math import inf
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import msgspec
 import orjson
 
 from app.transcripts.seekable_gzip import Block, Index, ReadBytes, read_block, read_span
+from app.transcripts.sentences import read_sentences
 from app.transcripts.text import TimeOrdered, stated_duration
 
 Reduce = Callable[[dict[str, Any]], dict[str, Any] | None]
@@ -100,7 +102,10 @@ class StoredDocument:
             yield from read_block(block, read)
 
     def transcripts(self, channel_id: int | None = None) -> list[Mapping[str, Any]]:
-        """The entries of `transcripts` of one channel or of all; their sentences are read during iteration."""
+        """The entries of `transcripts` of one channel or of all; their sentences are read during iteration.
+
+        The sentences have the form of `sentences.Sentence`.
+        """
         return [self._transcript(number) for number in self._channel_numbers(channel_id)]
 
     def entries(self, channel_id: int | None = None) -> Iterator[BlockEntry]:
@@ -128,7 +133,7 @@ class StoredDocument:
     def _transcript(self, number: int) -> dict[str, Any]:
         fields = self.channel_fields(number)
         entries = list(self._entries_of(number))
-        fields["sentences"] = TimeOrdered(_Sentences(lambda: _by_time(entries, read_ahead(self._read))))
+        fields["sentences"] = TimeOrdered(_Sentences(lambda: _by_time(entries, read_ahead(self._read), read_sentences)))
         return fields
 
 
@@ -206,13 +211,21 @@ def read_ahead(read: ReadBytes) -> ReadBytes:
     return ahead
 
 
-def _by_time(entries: Iterable[BlockEntry], read: ReadBytes) -> Iterator[tuple[SentencePosition, dict[str, Any]]]:
+def _by_time(
+    entries: Iterable[BlockEntry], read: ReadBytes, decode: Callable[[bytes], list[Any]] = orjson.loads
+) -> Iterator[tuple[SentencePosition, Any]]:
     """Read a block only when all earlier sentences are out, so an ordered document needs about one block of memory."""
     plan = sorted(entries, key=lambda entry: entry.first)
-    pending: list[tuple[SentencePosition, dict[str, Any]]] = []
+    pending: list[tuple[SentencePosition, Any]] = []
     for entry, following in zip_longest(plan, plan[1:]):
         _, channel, first = entry.first
-        for number, sentence in enumerate(read_block(entry.block, read), first):
-            heappush(pending, (SentencePosition(sentence["begin_time"], channel, number), sentence))
+        sentences = enumerate(read_block(entry.block, read, decode), first)
+        block = [(SentencePosition(each["begin_time"], channel, number), each) for number, each in sentences]
+        block.sort(key=itemgetter(0))
+        if not pending and (following is None or block[-1][0] < following.first):
+            yield from block  # as in nearly all documents
+            continue
+        for each in block:
+            heappush(pending, each)
         while pending and (following is None or pending[0][0] < following.first):
             yield heappop(pending)

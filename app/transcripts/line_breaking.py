@@ -16,6 +16,7 @@ from math import inf
 from operator import sub
 from typing import NamedTuple
 
+import msgspec
 from wcwidth import wcswidth
 
 # Quality of a break, by the text before it: inside an upstream word, between words, after a comma, after a full stop.
@@ -85,18 +86,17 @@ _CLUSTER = re.compile(rf"[{_OPENING}]{{0,3}}{_CHARACTER}(?:[{_CLOSING}][{_MARKS}
 _SINGLE = re.compile(rf"{_CHARACTER} ?| ")
 
 
-class BreakableText(NamedTuple):
+class BreakableText(msgspec.Struct, frozen=True, gc=False):
     """A text and its breaks: the places where a line may begin and end, including both ends of the text.
 
     Each list has one entry per break; twelve hours of speech have half a million, too many for objects. `at` counts
-    the characters before the break, `nonblank` those that are no spaces. The line between two breaks reaches from
-    `begins` of the first to `ends` of the second, in columns; the two differ by the space before the break. `costs`
-    rates each break, in columns of distance from the target.
+    the characters before the break. The line between two breaks reaches from `begins` of the first to `ends` of the
+    second, in columns; the two differ by the space before the break. `costs` rates each break, in columns of distance
+    from the target.
     """
 
     text: str
     at: Sequence[int]
-    nonblank: Sequence[int]
     begins: Sequence[int]
     ends: Sequence[int]
     costs: Sequence[int]
@@ -109,7 +109,7 @@ class BreakableText(NamedTuple):
         return self.text[self.at[start] : self.at[stop]].strip()
 
 
-class TextSpan(NamedTuple):
+class TextSpan(msgspec.Struct, frozen=True, gc=False):
     """The part of a text between two of its breaks."""
 
     source: BreakableText
@@ -120,11 +120,6 @@ class TextSpan(NamedTuple):
     def columns(self) -> int:
         """Width including the space at its end."""
         return self.source.begins[self.stop] - self.source.begins[self.start]
-
-    @property
-    def width(self) -> int:
-        """Width as one line."""
-        return self.source.ends[self.stop] - self.source.begins[self.start]
 
 
 def width(text: str) -> int:
@@ -255,10 +250,11 @@ def _cut(part: str, columns: int) -> list[str]:
     return cut
 
 
-def find_breaks(text: str, columns: int, words: Container[int] | None = None) -> BreakableText:
-    """The breaks of a text that is not empty and that meets the conditions of `split`.
+def find_breaks(text: str, columns: int, words: Container[int] | None = None) -> tuple[BreakableText, Sequence[int]]:
+    """The breaks of a text that is not empty and that meets the conditions of `split`, and the characters before each.
 
-    `words`: the ends of the upstream's words, counted as `nonblank`. None: unknown.
+    `words`: the ends of the upstream's words. These and the characters before a break are counted without spaces.
+    None: unknown.
     """
     parts = split(text, columns, words)
     cached = len(max(parts, key=len)) <= _MAX_CACHED_CHARS
@@ -277,7 +273,7 @@ def find_breaks(text: str, columns: int, words: Container[int] | None = None) ->
             _COST[rank if stop in known or spaces or rank != AFTER_WORD else INSIDE_WORD]
             for stop, rank, spaces in zip(nonblank[1:], ranks, blanks, strict=True)
         ]
-    return BreakableText(text, at, nonblank, begins, ends, [0, *costs])
+    return BreakableText(text, at, begins, ends, [0, *costs]), nonblank
 
 
 def join_spans(left: TextSpan, right: TextSpan, blanks: int) -> TextSpan:
@@ -288,7 +284,6 @@ def join_spans(left: TextSpan, right: TextSpan, blanks: int) -> TextSpan:
     both = BreakableText(
         text + other.text,
         [*one.at[:-1], *_shifted(other.at, len(text))],
-        [*one.nonblank[:-1], *_shifted(other.nonblank, one.nonblank[-1])],
         [*one.begins[:-1], *_shifted(other.begins, columns)],
         [*one.ends, *_shifted(other.ends[1:], columns)],
         [*one.costs, *other.costs[1:]],
@@ -298,15 +293,14 @@ def join_spans(left: TextSpan, right: TextSpan, blanks: int) -> TextSpan:
 
 def _detached(span: TextSpan) -> BreakableText:
     """The span as a text of its own: all counts begin at 0."""
-    source, start, stop = span
-    at, nonblank, begins, ends, costs = (counts[start : stop + 1] for counts in source[1:])
+    source, part = span.source, slice(span.start, span.stop + 1)
+    at, begins = source.at[part], source.begins[part]
     return BreakableText(
         source.text[at[0] : at[-1]],
         _shifted(at, -at[0]),
-        _shifted(nonblank, -nonblank[0]),
         _shifted(begins, -begins[0]),
-        _shifted(ends, -begins[0]),
-        costs,
+        _shifted(source.ends[part], -begins[0]),
+        source.costs[part],
     )
 
 
@@ -314,19 +308,19 @@ def _shifted(counts: Sequence[int], by: int) -> list[int]:
     return [count + by for count in counts]
 
 
-def last_fitting_break(source: BreakableText, start: int, columns: int, first: int, lines: int) -> int:
-    """The last break such that the text from `start` fits on `lines` lines, the first of them `first` columns wide.
+def last_fitting_break(source: BreakableText, start: int, stop: int, columns: int, first: int, *, lines: int) -> int:
+    """The last break up to `stop` such that the text from `start` fits on `lines` lines, the first of `first` columns.
 
     Each line takes at least one part that has a width, even if the part is too wide.
     """
-    begins, ends, last = source.begins, source.ends, source.last
+    begins, ends = source.begins, source.ends
     end, available = start, first
-    while lines and end < last:
+    while lines and end < stop:
         begin = begins[end]
         fits = bisect_right(ends, begin + available, end) - 1
         end = fits if begins[fits] > begin else bisect_right(begins, begin)
         lines, available = lines - 1, columns
-    return min(end, last)
+    return min(end, stop)
 
 
 def best_break(
@@ -339,34 +333,38 @@ def best_break(
     origin, ends, costs = source.begins[start], source.ends, source.costs
     best, least = highest, inf
     for index in range(highest, lowest - 1, -1):
-        beyond = (ends[index] - origin - target) * distance_cost
-        cost = abs(beyond) + costs[index]
+        cost = (ends[index] - origin - target) * distance_cost
+        if cost < 0:
+            cost = -cost
+            if cost >= least:  # all earlier breaks are further away
+                break
+        cost += costs[index]
         if cost < least:
             best, least = index, cost
-        elif -beyond >= least:
-            break
     return best
 
 
 def wrap(span: TextSpan, columns: int, first: int) -> list[str]:
     """The span on as few lines as possible, of similar width, broken after punctuation where that is near."""
-    source, start, stop = span
+    source, start, stop = span.source, span.start, span.stop
     begins, ends = source.begins, source.ends
     columns_of_span = ends[stop] - begins[start]
     if columns_of_span <= first:
         return [source.line(start, stop)]
     # Two lines, as most captions have: the same as below, in half the time.
     earliest = max(start + 1, bisect_left(begins, ends[stop] - columns, start, stop - 1))
-    if earliest <= (highest := last_fitting_break(source, start, columns, first, 1)) < stop:
+    highest = bisect_right(ends, begins[start] + first, start, stop) - 1
+    if earliest <= highest and begins[start] < begins[highest]:
         end = best_break(source, start, earliest, highest, columns_of_span / 2)
-        return [source.line(start, end), source.line(end, stop)]
+        text, at = source.text, source.at
+        return [text[at[start] : at[end]].strip(), text[at[end] : at[stop]].strip()]
     starts = _earliest_starts(span, columns)
     lines: list[str] = []
     available = first
-    while (end := last_fitting_break(source, start, columns, available, 1)) < stop:
+    while (end := last_fitting_break(source, start, stop, columns, available, lines=1)) < stop:
         left = next(lines for lines, at in enumerate(starts, 1) if at <= end)
         lowest = max(start + 1, starts[left - 1])
-        fair = TextSpan(source, start, stop).width / (left + 1)
+        fair = (ends[stop] - begins[start]) / (left + 1)
         end = best_break(source, start, min(lowest, end), end, fair)
         lines.append(source.line(start, end))
         start, available = end, columns
@@ -375,9 +373,9 @@ def wrap(span: TextSpan, columns: int, first: int) -> list[str]:
 
 def _earliest_starts(span: TextSpan, columns: int) -> list[int]:
     """For 1, 2, … lines: the first break from which the rest fits. Lines are filled from the end of the span."""
-    source, first, stop = span
+    source, stop = span.source, span.stop
     starts = []
-    while stop > first:
-        stop = bisect_left(source.begins, source.ends[stop] - columns, first, stop - 1)
+    while stop > span.start:
+        stop = bisect_left(source.begins, source.ends[stop] - columns, span.start, stop - 1)
         starts.append(stop)
     return starts

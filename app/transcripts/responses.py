@@ -191,7 +191,8 @@ def render_captions(document: StoredDocument, options: CaptionOptions, write: Cu
 
 def encode_pieces(texts: Iterable[str], piece_bytes: int = PIECE_BYTES) -> Iterator[bytes]:
     """The texts as UTF-8 in pieces of about `piece_bytes`."""
-    return _gathered((part.encode() for whole in texts for part in _cut(whole, piece_bytes)), piece_bytes)
+    cut = ((whole,) if len(whole) <= piece_bytes else _cut(whole, piece_bytes) for whole in texts)
+    return _gathered(map(str.encode, chain.from_iterable(cut)), piece_bytes)
 
 
 def gzip_pieces(pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -202,7 +203,7 @@ def gzip_pieces(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _cut(whole: str, length: int) -> Sequence[str]:
-    return [whole] if len(whole) <= length else [whole[at : at + length] for at in range(0, len(whole), length)]
+    return [whole[at : at + length] for at in range(0, len(whole), length)]
 
 
 def _gathered(parts: Iterable[bytes], piece_bytes: int) -> Iterator[bytes]:

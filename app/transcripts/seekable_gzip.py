@@ -136,9 +136,9 @@ def read_span(span: Span, read: ReadBytes) -> bytes:
     return zlib.decompressobj(_DEFLATE_WBITS).decompress(compressed, span.stop)[span.start :]
 
 
-def read_block(block: Block, read: ReadBytes) -> list[dict[str, Any]]:
-    sentences: list[dict[str, Any]] = orjson.loads(b"[%b]" % read_span(block.span, read))
-    return sentences
+def read_block(block: Block, read: ReadBytes, decode: Callable[[bytes], list[Any]] = orjson.loads) -> list[Any]:
+    """The sentences of a block. `decode`: makes them of a JSON array."""
+    return decode(b"[%b]" % read_span(block.span, read))
 
 
 class _BlockFacts:

@@ -64,26 +64,29 @@ def sentence_times(sentence: Mapping[str, Any]) -> tuple[int, int]:
     times, so all forms of a transcript agree.
     """
     begin, end = sentence["begin_time"], sentence["end_time"]
-    if (spoken := spoken_times(sentence)) is None:
-        return begin, end
-    return min(begin, spoken[0]), max(end, spoken[1])
+    words = sentence.get("words") or ()
+    spoken = spoken_times(
+        sentence, [word.get("begin_time") for word in words], [word.get("end_time") for word in words]
+    )
+    return (min(begin, spoken[0]), max(end, spoken[1])) if spoken else (begin, end)
 
 
-def spoken_times(sentence: Mapping[str, Any]) -> tuple[int, int] | None:
+def spoken_times(
+    sentence: Mapping[str, Any], begins: Sequence[int | None], ends: Sequence[int | None]
+) -> tuple[int, int] | None:
     """The begin of the first word and the end of the last one. None if the words do not say when they were spoken.
 
     Those are words that all begin at once, or that are wholly before or after their sentence.
     """
-    words = sentence.get("words")
-    if not words:
+    if not begins:
         return None
-    first, last = words[0].get("begin_time"), words[-1].get("end_time")
+    first, last = begins[0], ends[-1]
     if first is None or last is None:
-        first = next((word["begin_time"] for word in words if "begin_time" in word), None)
-        last = next((word["end_time"] for word in reversed(words) if "end_time" in word), None)
+        first = next((begin for begin in begins if begin is not None), None)
+        last = next((end for end in reversed(ends) if end is not None), None)
         if first is None or last is None:
             return None
-    if len(words) > 1 and words[-1].get("begin_time") == first and len({word.get("begin_time") for word in words}) == 1:
+    if len(begins) > 1 and begins[-1] == first and len(set(begins)) == 1:
         return None
     if first > max(sentence["begin_time"], sentence["end_time"]) or last < sentence["begin_time"]:
         return None

@@ -5,62 +5,76 @@ Twelve hours of speech have 150,000 words. The general search for breaks looks a
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
-from itertools import count
-from operator import add
-from typing import cast
+from itertools import accumulate
 
 from app.transcripts.line_breaking import BreakableText, break_cost
 
+# Words of this many columns, and lines that are at least as wide: so no line ends within a word.
+MAX_WORD_COLUMNS = 20
 # Up to eight Chinese characters with the marks behind them. Each character takes two columns.
 _CHINESE_WORD = re.compile("[\u4e00-\u9fff]{1,8}[，。！？、；：]{0,2}")
-MIN_COLUMNS_FOR_WORDS = 20
 # Latin and Cyrillic letters, digits and ASCII marks. Each takes one column. No line breaks at the space after an
 # opening mark, nor at that before a closing mark.
-_SPACED_WORD = re.compile(r"(?![,.!?;:)\]}%])[!-~\u00c0-\u024f\u0400-\u0481]+(?<![(\[{])")
-# Longer words hardly repeat, and a cache of them would hold gigabytes.
-_MAX_SPACED_CHARS = 64
+_SPACED_WORD = re.compile(r"(?![,.!?;:)\]}%])[!-~\u00c0-\u024f\u0400-\u0481]{1,20}(?<![(\[{])")
+_MAX_WORDS = 32768
 
 
-def breaks_at_words(text: str, words: Sequence[str], stops: Sequence[int], columns: int) -> BreakableText | None:
+def breaks_at_words(text: str, words: Sequence[str], columns: int) -> BreakableText | None:
     """The breaks of a text at the ends of its words only. None if the text needs more breaks, or other ones.
 
-    `words`: with their marks, and without spaces. `stops`: characters up to the end of each word, without spaces.
+    `words`: with their marks. Also None if they are not the text, but for the spaces at their ends.
     """
-    longest = max(map(len, words))
-    if " " not in text and columns >= MIN_COLUMNS_FOR_WORDS and longest * 2 <= MIN_COLUMNS_FOR_WORDS:
-        return _chinese(text, words, stops)
-    if " " in text and longest <= min(columns, _MAX_SPACED_CHARS) and text.split(" ") == words:
-        return _spaced(text, words, stops)
-    return None
+    if columns < MAX_WORD_COLUMNS:
+        return None
+    return _spaced(text, words) if " " in text else _chinese(text, words)
 
 
-def _chinese(text: str, words: Sequence[str], stops: Sequence[int]) -> BreakableText | None:
+def _chinese(text: str, words: Sequence[str]) -> BreakableText | None:
     """A break inside a word costs more than the longest word here is wide, so no line would end there."""
-    costs = [0, *map(_chinese_cost, words)]
-    if None in costs:
+    if "".join(words) != text:
         return None
-    at = [0, *stops]
+    try:
+        costs = [0, *map(_chinese_costs.__getitem__, words)]
+    except KeyError:
+        return None
+    at = list(accumulate([len(word) for word in words], initial=0))
     begins = [2 * characters for characters in at]
-    return BreakableText(text, at, at, begins, begins, cast("list[int]", costs))
+    return BreakableText(text, at, begins, begins, costs)
 
 
-def _spaced(text: str, words: Sequence[str], stops: Sequence[int]) -> BreakableText | None:
+def _spaced(text: str, words: Sequence[str]) -> BreakableText | None:
     """Lines end at spaces only, and each word stands between two of them."""
-    costs = [0, *map(_spaced_cost, words)]
-    if None in costs:
+    parts = text.split(" ")
+    if list(map(str.strip, words)) != parts:
         return None
-    ends = [0, *map(add, stops, count())]
-    at = [0, *map(add, stops, count(1))]
-    at[-1] = len(text)
-    return BreakableText(text, at, [0, *stops], at, ends, cast("list[int]", costs))
+    try:
+        costs = [0, *map(_spaced_costs.__getitem__, parts)]
+    except KeyError:
+        return None
+    at = list(accumulate([len(part) + 1 for part in parts], initial=0))
+    ends = [stop - 1 for stop in at]
+    at[-1], ends[0] = len(text), 0
+    return BreakableText(text, at, at, ends, costs)
 
 
-@lru_cache(maxsize=32768)
-def _chinese_cost(word: str) -> int | None:
-    return break_cost(word[-1]) if _CHINESE_WORD.fullmatch(word) else None
+class _BreakCosts(dict[str, int]):
+    """The costs of the breaks after words that match a pattern. Raises KeyError for other words.
+
+    Words repeat, so their costs are kept.
+    """
+
+    def __init__(self, pattern: re.Pattern[str]) -> None:
+        super().__init__()
+        self._pattern = pattern
+
+    def __missing__(self, word: str) -> int:
+        if not self._pattern.fullmatch(word):
+            raise KeyError(word)
+        if len(self) >= _MAX_WORDS:
+            self.clear()
+        cost = self[word] = break_cost(word)
+        return cost
 
 
-@lru_cache(maxsize=32768)
-def _spaced_cost(word: str) -> int | None:
-    return break_cost(word) if _SPACED_WORD.fullmatch(word) else None
+_chinese_costs = _BreakCosts(_CHINESE_WORD)
+_spaced_costs = _BreakCosts(_SPACED_WORD)

@@ -5,12 +5,15 @@ stored as columns, and times are computed only for the breaks that are used.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, compress
 from operator import le, sub
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
 
 from app.transcripts.line_breaking import BreakableText, find_breaks, width
+from app.transcripts.sentences import Word
 from app.transcripts.text import one_line, spoken_times, strip_controls
 from app.transcripts.word_alignment import TimedWord, align
 from app.transcripts.word_breaks import breaks_at_words
@@ -21,6 +24,29 @@ MAX_UNFINISHED = 200
 EDGE_SILENCE_MS = 2000
 
 
+class TimedSentence(Protocol):
+    """A sentence with the times of its breaks. Times are in milliseconds."""
+
+    @property
+    def source(self) -> BreakableText:
+        """The text."""
+
+    def begin(self, index: int) -> int:
+        """The time at which the text after a break begins. Ascends with the breaks."""
+
+    def end(self, index: int) -> int:
+        """The time at which the text before a break ends, and never before it began."""
+
+    def last_break_before(self, moment: int, index: int, lowest: int) -> int:
+        """The last break in `lowest`..`index` before which all words have ended by `moment`; otherwise `lowest`.
+
+        At most MAX_UNFINISHED breaks are checked: if more words have begun and not ended, their ends are wrong.
+        """
+
+    def pauses(self, min_ms: int) -> list[int]:
+        """The breaks between two words at which there is silence for at least `min_ms`."""
+
+
 class WordTimes(NamedTuple):
     """Words in the order of the text. `stops`: characters up to the end of each word, without spaces. Milliseconds."""
 
@@ -29,21 +55,44 @@ class WordTimes(NamedTuple):
     ends: Sequence[int]
 
 
-class TimedSentence(NamedTuple):
-    """A sentence with the times of its words. `positions`: the breaks of `source`, counted as `words.stops`.
+class TimedByWord(msgspec.Struct, frozen=True, gc=False):
+    """A sentence with a break after each word and nowhere else. Break n + 1 is that after word n."""
 
-    `by_word`: the breaks are the ends of the words, and both have the same indexes.
-    """
+    source: BreakableText
+    begins: Sequence[int]
+    ends: Sequence[int]
+
+    def begin(self, index: int) -> int:
+        return self.begins[index]
+
+    def end(self, index: int) -> int:
+        return self.ends[index - 1]
+
+    def last_break_before(self, moment: int, index: int, lowest: int) -> int:
+        ends = self.ends
+        if ends[index - 1] <= moment:
+            return index
+        index = min(index, max(lowest, bisect_right(self.begins, moment)))
+        last_checked = max(lowest, index - MAX_UNFINISHED)
+        while index > last_checked and ends[index - 1] > moment:
+            index -= 1
+        return index
+
+    def pauses(self, min_ms: int) -> list[int]:
+        if max(map(sub, self.begins[1:], self.ends), default=0) < min_ms:
+            return []
+        silences = map(sub, self.begins[1:], self.ends)
+        return [index for index, silence in enumerate(silences, 1) if silence >= min_ms]
+
+
+class TimedByCharacter(msgspec.Struct, frozen=True, gc=False):
+    """A sentence with breaks anywhere. `positions`: its breaks, counted as `words.stops`."""
 
     source: BreakableText
     positions: Sequence[int]
     words: WordTimes
-    by_word: bool = False
 
     def begin(self, index: int) -> int:
-        """The time at which the text after a break begins. Ascends with the breaks."""
-        if self.by_word:
-            return self.words.begins[index]
         stops = self.words.stops
         position = self.positions[index]
         word = bisect_right(stops, position, hi=len(stops) - 1)
@@ -51,33 +100,18 @@ class TimedSentence(NamedTuple):
         return min([self._time_at(word, position), *self.words.begins[word + 1 : word + 2]])
 
     def end(self, index: int) -> int:
-        """The time at which the text before a break ends, and never before it began."""
-        if self.by_word:
-            return self.words.ends[index - 1]
         position = self.positions[index]
         return max(self._time_at(bisect_left(self.words.stops, position), position), self.begin(index - 1))
 
     def last_break_before(self, moment: int, index: int, lowest: int) -> int:
-        """The last break in `lowest`..`index` before which all words have ended by `moment`; otherwise `lowest`.
-
-        At most MAX_UNFINISHED breaks are checked: if more words have begun and not ended, their ends are wrong.
-        """
-        stops, begins, ends = self.words
-        if self.by_word and ends[index - 1] <= moment:
-            return index
-        begun = bisect_right(begins, moment)
-        if self.by_word:
-            index = min(index, max(begun, lowest))
-            if index == lowest or ends[index - 1] <= moment:
-                return index
-        index = min(index, bisect_right(self.positions, stops[begun - 1]) - 1) if begun else lowest
+        begun = bisect_right(self.words.begins, moment)
+        index = min(index, bisect_right(self.positions, self.words.stops[begun - 1]) - 1) if begun else lowest
         last_checked = max(lowest, index - MAX_UNFINISHED)
         while index > last_checked and self.end(index) > moment:
             index -= 1
         return max(index, lowest)
 
     def pauses(self, min_ms: int) -> list[int]:
-        """The breaks between two words at which there is silence for at least `min_ms`."""
         stops, begins, ends = self.words
         if len(begins) < 2 or max(map(sub, begins[1:], ends)) < min_ms:
             return []
@@ -107,85 +141,87 @@ def time_words(sentence: Mapping[str, Any], columns: int) -> TimedSentence | Non
     text = one_line(sentence["text"])
     if not any(map(width, text.replace(" ", ""))):
         return None
-    spoken = spoken_times(sentence)
+    words = _columns(sentence.get("words") or ())
+    spoken = spoken_times(sentence, words.begins, words.ends)
     first, last = spoken or (sentence["begin_time"], sentence["end_time"])
     low = max(0, min(sentence["begin_time"], first))
     high = max(low, sentence["end_time"], last)
-    if spoken and (timed := _words(sentence["words"], text, low, high)):
-        words, spelled = timed
-        if spelled and (source := breaks_at_words(text, spelled, words.stops, columns)):
-            return TimedSentence(source, source.nonblank, words, by_word=True)
-        source = find_breaks(text, columns, frozenset(words.stops))
-        return TimedSentence(source, source.nonblank, words)
-    return _by_width(find_breaks(text, columns), low, high)
+    timed = _by_words(words, text, columns, low, high) if spoken else None
+    return timed or _by_width(find_breaks(text, columns)[0], low, high)
 
 
-class _Timed(NamedTuple):
-    """`spelled`: the words with their punctuation, if together they are the text without its spaces; else empty."""
+class _Columns(NamedTuple):
+    """The words of a sentence. `spelled`: with their marks. A time is None if upstream did not send it."""
 
-    words: WordTimes
-    spelled: Sequence[str] = ()
-
-
-def _words(words: Sequence[Mapping[str, Any]], text: str, low: int, high: int) -> _Timed | None:
-    """The times of the words, or None if there are none for this text."""
-    try:
-        begins, ends = [word["begin_time"] for word in words], [word["end_time"] for word in words]
-    except KeyError:
-        timed = [word for word in words if "begin_time" in word and "end_time" in word]
-        return _aligned(timed, text, low, high)
-    spelled = _spelled(words)
-    if " " in text or not text.isprintable() or "".join(spelled) != text:
-        spelled = _without_blanks(spelled)
-        if "".join(spelled) != text.replace(" ", ""):
-            return _aligned(words, text, low, high)
-    if not all(spelled):
-        begins, ends = list(compress(begins, spelled)), list(compress(ends, spelled))
-        spelled = list(filter(None, spelled))
-    begins, ends = _in_order(begins, ends, low, high)
-    return _Timed(_from_edges(WordTimes(list(accumulate(map(len, spelled))), begins, ends), low, high), spelled)
+    begins: Sequence[Any]
+    ends: Sequence[Any]
+    spelled: Sequence[str]
 
 
-def _spelled(words: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The words with their punctuation, which nearly all models send with each word."""
-    try:
-        return [word["text"] + word["punctuation"] for word in words]
-    except (KeyError, TypeError):
-        return [word["text"] + (word.get("punctuation") or "") for word in words]
+def _columns(words: Iterable[Word]) -> _Columns:
+    begins: list[int | None] = []
+    ends: list[int | None] = []
+    spelled: list[str] = []
+    for word in words:
+        begins.append(word.begin_time)
+        ends.append(word.end_time)
+        spelled.append(word.text + word.punctuation if word.punctuation else word.text)
+    return _Columns(begins, ends, spelled)
 
 
-def _without_blanks(spelled: list[str]) -> list[str]:
-    """The words without blanks and control characters."""
-    whole = "".join(spelled)
+def _by_words(words: _Columns, text: str, columns: int, low: int, high: int) -> TimedSentence | None:
+    """The text with the times of its words. None if no word is in the text."""
+    complete = None not in words.begins and None not in words.ends
+    if complete and (source := breaks_at_words(text, words.spelled, columns)):
+        begins, ends = _in_order(words.begins, words.ends, low, high)
+        return TimedByWord(source, *_from_edges(begins, ends, low, high))
+    times = _spelled(words, text, low, high) if complete else None
+    times = times or _aligned(words, text, low, high)
+    if times is None:
+        return None
+    source, positions = find_breaks(text, columns, frozenset(times.stops))
+    begins, ends = _from_edges(times.begins, times.ends, low, high)
+    return TimedByCharacter(source, positions, WordTimes(times.stops, begins, ends))
+
+
+def _spelled(words: _Columns, text: str, low: int, high: int) -> WordTimes | None:
+    """The times of words that together are the text, but for blanks and control characters. None for other words."""
+    spelled = _without_blanks(words.spelled)
+    if "".join(spelled) != text.replace(" ", ""):
+        return None
+    begins, ends = list(compress(words.begins, spelled)), list(compress(words.ends, spelled))
+    stops = accumulate(map(len, filter(None, spelled)))
+    return WordTimes(list(stops), *_in_order(begins, ends, low, high))
+
+
+def _without_blanks(words: Sequence[str]) -> Sequence[str]:
+    whole = "".join(words)
     if not whole.isprintable():
-        return ["".join(strip_controls(word).split()) for word in spelled]
+        return ["".join(strip_controls(word).split()) for word in words]
     # Of all blanks only the space is printable.
-    return [word.replace(" ", "") for word in spelled] if " " in whole else spelled
+    return [word.replace(" ", "") for word in words] if " " in whole else words
 
 
-def _aligned(words: Sequence[Mapping[str, Any]], text: str, low: int, high: int) -> _Timed | None:
+def _aligned(words: _Columns, text: str, low: int, high: int) -> WordTimes | None:
     """The times of a text that differs from its words. None if none of the words is in the text."""
-    if not words:
+    timed = [begin is not None and end is not None for begin, end in zip(words.begins, words.ends, strict=True)]
+    if not any(timed):
         return None
-    begins, ends = _in_order([word["begin_time"] for word in words], [word["end_time"] for word in words], low, high)
-    pieces = align(text, [TimedWord(*word) for word in zip(_spelled(words), begins, ends, strict=True)], low, high)
-    if pieces is None:
-        return None
-    stops, begins, ends = (list(column) for column in zip(*pieces, strict=True))
-    return _Timed(_from_edges(WordTimes(stops, begins, ends), low, high))
+    begins, ends = _in_order(list(compress(words.begins, timed)), list(compress(words.ends, timed)), low, high)
+    pieces = align(text, list(map(TimedWord, compress(words.spelled, timed), begins, ends)), low, high)
+    return WordTimes(*zip(*pieces, strict=True)) if pieces else None
 
 
-def _from_edges(words: WordTimes, low: int, high: int) -> WordTimes:
+def _from_edges(begins: Sequence[int], ends: Sequence[int], low: int, high: int) -> tuple[Sequence[int], Sequence[int]]:
     """The first word begins with the sentence and the last one ends with it, unless there is a silence between."""
-    stops, begins, ends = words
     if low < begins[0] < low + EDGE_SILENCE_MS:
         begins = [low, *begins[1:]]
     if high - EDGE_SILENCE_MS < ends[-1] < high:
         ends = [*ends[:-1], high]
-    return WordTimes(stops, begins, ends)
+    return begins, ends
 
 
-def _in_order(begins: list[int], ends: list[int], low: int, high: int) -> tuple[list[int], list[int]]:
+def _in_order(begins: Sequence[int], ends: Sequence[int], low: int, high: int) -> tuple[Sequence[int], Sequence[int]]:
     """Raise each begin to the begin before it, and limit all times to low..high."""
     if begins == sorted(begins) and all(map(le, begins, ends)) and low <= begins[0] and max(ends) <= high:
         return begins, ends
@@ -196,4 +232,4 @@ def _in_order(begins: list[int], ends: list[int], low: int, high: int) -> tuple[
 def _by_width(source: BreakableText, low: int, high: int) -> TimedSentence:
     """Treats the sentence as one word, with columns in place of characters."""
     positions = [0, *accumulate(map(sub, source.ends[1:], source.begins))]
-    return TimedSentence(source, positions, WordTimes([positions[-1] or 1], [low], [high]))
+    return TimedByCharacter(source, positions, WordTimes([positions[-1] or 1], [low], [high]))

@@ -1,11 +1,16 @@
 """Documents for the tests: the vendor's samples, and strategies for plausible and for hostile ones."""
 
+from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import orjson
 from hypothesis import strategies as st
+
+from app.transcripts import captions
+from app.transcripts.sentences import Sentence
 
 SAMPLES = Path(__file__).parents[1] / "data" / "dashscope"
 # Result documents of shapes that users reported.
@@ -45,6 +50,17 @@ def spoken(*words: tuple[int, int, str], **others: Any) -> dict[str, Any]:
     timed = [{"begin_time": begin, "end_time": end, "text": text, "punctuation": ""} for begin, end, text in words]
     whole = "".join(text for _, _, text in words).strip()
     return sentence(whole, words[0][0], words[-1][1], words=timed, **others)
+
+
+def as_read(said: dict[str, Any]) -> Sentence:
+    """A sentence in the form in which captions read it from a stored document."""
+    return msgspec.convert(said, Sentence)
+
+
+def cues(transcripts: Sequence[dict[str, Any]], options: captions.CaptionOptions) -> Iterator[captions.Cue]:
+    """The captions of a normalised document as they are once it is stored."""
+    stored = [{**each, "sentences": [as_read(said) for said in each["sentences"]]} for each in transcripts]
+    return captions.cues(stored, options)
 
 
 @st.composite

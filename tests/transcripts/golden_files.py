@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from app.transcripts import text
-from app.transcripts.captions import CaptionOptions, Cue, cues, srt, ttml, vtt
+from app.transcripts.captions import CaptionOptions, Cue, srt, ttml, vtt
 from app.transcripts.normalise import normalise
-from tests.transcripts.documents import FIELD, SAMPLES, sample, sentence, spoken, transcript
+from tests.transcripts.documents import FIELD, SAMPLES, cues, sample, sentence, spoken, transcript
 
 FOLDER = Path(__file__).parent / "goldens"
 FIELD_NAMES = sorted(path.stem for path in FIELD.glob("*.json"))

@@ -14,10 +14,10 @@ from app.transcripts.caption_options import (
     SpeakerStyle,
     caption_options,
 )
-from app.transcripts.captions import Cue, cues, srt, vtt
+from app.transcripts.captions import Cue, srt, vtt
 from app.transcripts.cue_timing import MAX_DELAY_MS, MIN_CUE_MS
 from app.transcripts.line_breaking import width
-from tests.transcripts.documents import hostile_transcripts, plausible_transcripts, sentence, transcript
+from tests.transcripts.documents import cues, hostile_transcripts, plausible_transcripts, sentence, transcript
 
 LIMITS = {
     CaptionProfile.NETFLIX_ZH: (32, 18, 834),

@@ -15,12 +15,12 @@ import webvtt
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.transcripts.captions import MAX_DELAY_MS, CaptionOptions, Cue, cues, srt, vtt
+from app.transcripts.captions import MAX_DELAY_MS, CaptionOptions, Cue, srt, vtt
 from app.transcripts.line_breaking import width
 from app.transcripts.normalise import normalise
 from app.transcripts.sentence_borders import settle_marks
 from app.transcripts.text import labelled as with_label
-from tests.transcripts.documents import hostile_transcripts, plausible_transcripts, sentence, transcript
+from tests.transcripts.documents import cues, hostile_transcripts, plausible_transcripts, sentence, transcript
 from tests.transcripts.ffmpeg import read_by_ffmpeg
 
 ANY = st.one_of(plausible_transcripts(), hostile_transcripts())

@@ -2,9 +2,9 @@ from typing import Any
 
 import pytest
 
-from app.transcripts.captions import MIN_CUE_MS, CaptionOptions, Cue, cues, srt, vtt
+from app.transcripts.captions import MIN_CUE_MS, CaptionOptions, Cue, srt, vtt
 from app.transcripts.normalise import normalise
-from tests.transcripts.documents import parsed, sample, sentence, spoken, transcript
+from tests.transcripts.documents import cues, parsed, sample, sentence, spoken, transcript
 
 
 def captions(*transcripts: dict[str, Any], **options: Any) -> list[Cue]:

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.transcripts import text
-from app.transcripts.captions import CaptionOptions, cues, srt
+from app.transcripts.captions import CaptionOptions, srt
 from app.transcripts.document_reader import SentenceFilters, StoredDocument, find_sentences
 from app.transcripts.responses import render_captions, render_text
-from tests.transcripts.documents import hostile_transcripts, plausible_transcripts, sentence, transcript
+from tests.transcripts.documents import cues, hostile_transcripts, plausible_transcripts, sentence, transcript
 from tests.transcripts.test_seekable_gzip import reader, write
 
 ANY_TRANSCRIPTS = st.one_of(plausible_transcripts(), hostile_transcripts())

@@ -9,9 +9,10 @@ from typing import Any
 import orjson
 
 from app.transcripts.caption_options import CaptionOptions, CaptionProfile, SpeakerStyle, caption_options
-from app.transcripts.captions import cues, srt, text, ttml, vtt
+from app.transcripts.captions import srt, text, ttml, vtt
 from app.transcripts.normalise import normalise
 from app.transcripts.responses import RENDER_VERSION
+from tests.transcripts.documents import cues
 
 # Words as the model families send them: in Chinese, with a space before or after, of several scripts, and odd ones.
 WORDS = {

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.transcripts.captions import CaptionOptions, cues
+from app.transcripts.captions import CaptionOptions
 from app.transcripts.line_breaking import split, width
-from tests.transcripts.documents import FIELD, sentence, transcript
+from tests.transcripts.documents import FIELD, cues, sentence, transcript
 from tests.transcripts.golden_files import golden_transcripts
 
 NEVER_FIRST = "ะาำๅๆฯະາຳ"

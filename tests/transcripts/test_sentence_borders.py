@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.transcripts import text
-from app.transcripts.captions import CaptionOptions, cues
+from app.transcripts.captions import CaptionOptions
 from app.transcripts.sentence_borders import has_words, settle_marks
-from tests.transcripts.documents import hostile_transcripts, sentence, spoken, transcript
+from tests.transcripts.documents import cues, hostile_transcripts, sentence, spoken, transcript
 
 
 def settled(*texts: str, speakers: str = "") -> list[str]:

@@ -7,12 +7,12 @@ import orjson
 import pytest
 
 from app.search.segments import Segments, unpack
-from app.transcripts.captions import CaptionOptions, cues
+from app.transcripts.captions import CaptionOptions
 from app.transcripts.csv_tsv import SpokenSentence
 from app.transcripts.normalise import normalise
 from app.transcripts.paragraphs import paragraphs
 from app.transcripts.text import sentence_times
-from tests.transcripts.documents import sentence, transcript
+from tests.transcripts.documents import cues, sentence, transcript
 
 
 def said(begin: int, end: int, *words: tuple[int, int, str]) -> dict[str, Any]:

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.transcripts.captions import CaptionOptions, cues
+from app.transcripts.captions import CaptionOptions
 from app.transcripts.word_alignment import TimedWord, align, matches
 from app.transcripts.word_timing import time_words
-from tests.transcripts.documents import sentence, transcript
+from tests.transcripts.documents import as_read, cues, sentence, transcript
 
 Timed = Sequence[tuple[str, int, int]]
 
@@ -99,7 +99,7 @@ def test_a_word_that_is_half_rewritten_keeps_the_pause_before_it() -> None:
 def test_words_without_times_lie_between_their_neighbours() -> None:
     said_words = said("你好吗？", [("你", 0, 400), ("好", 400, 800), ("吗", 2000, 2400)])
     del said_words["words"][1]["begin_time"]
-    found = time_words(said_words, 42)
+    found = time_words(as_read(said_words), 42)
     assert found
     assert [found.begin(index) for index in range(3)] == [0, 400, 2000]
     assert found.end(2) == 2000
@@ -107,7 +107,7 @@ def test_words_without_times_lie_between_their_neighbours() -> None:
 
 def test_words_that_all_begin_at_once_are_no_clock() -> None:
     assert captions("一二三四。", [(word, 1000, 3000) for word in "一二三四。"]) == [(1000, 3000, "一二三四。")]
-    found = time_words(said("一二三四", [(word, 1000, 3000) for word in "一二三四"]), 42)
+    found = time_words(as_read(said("一二三四", [(word, 1000, 3000) for word in "一二三四"])), 42)
     assert found
     assert [found.begin(index) for index in range(4)] == [1000, 1500, 2000, 2500]
 

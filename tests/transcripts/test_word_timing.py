@@ -4,15 +4,16 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from app.transcripts.word_timing import TimedSentence, time_words
-from tests.transcripts.documents import hostile_transcripts, plausible_transcripts, sentence, spoken
+from app.transcripts.word_breaks import MAX_WORD_COLUMNS
+from app.transcripts.word_timing import TimedByCharacter, TimedByWord, TimedSentence, time_words
+from tests.transcripts.documents import as_read, hostile_transcripts, plausible_transcripts, sentence, spoken
 
 
 def of(said: dict[str, Any], columns: int = 42) -> TimedSentence:
-    found = time_words(said, columns)
+    found = time_words(as_read(said), columns)
     assert found
     return found
 
@@ -34,7 +35,7 @@ def test_without_words_the_time_is_divided_by_width() -> None:
 
 
 def test_a_sentence_without_text_has_no_times() -> None:
-    assert time_words(sentence(" \u3000", 0, 1000), 42) is None
+    assert time_words(as_read(sentence(" \u3000", 0, 1000)), 42) is None
 
 
 def test_words_without_text_are_ignored() -> None:
@@ -63,6 +64,28 @@ def test_begins_ascend_where_words_overlap() -> None:
 @given(st.one_of(plausible_transcripts(), hostile_transcripts()), st.integers(2, 60))
 def test_begins_ascend_and_ends_are_not_before_begins(transcripts: list[dict[str, Any]], columns: int) -> None:
     for said in (each for channel in transcripts for each in channel["sentences"]):
-        parts = times(found) if (found := time_words(said, columns)) else []
+        parts = times(found) if (found := time_words(as_read(said), columns)) else []
         assert all(0 <= begin <= end for _, begin, end in parts)
         assert all(left[1] <= right[1] for left, right in pairwise(parts))
+
+
+WORDS = st.tuples(
+    st.sampled_from(["a", "well", "known", "so,", "now.", "Mr.", "don't"]), st.integers(-300, 900), st.integers(0, 900)
+)
+
+
+@given(st.lists(WORDS, min_size=2, max_size=20), st.integers(0, 10_000))
+def test_words_as_breaks_have_the_times_of_the_general_form(words: list[tuple[str, int, int]], moment: int) -> None:
+    timed, time_ms = [], 1000
+    for text, pause, duration in words:
+        begin = max(0, time_ms + pause)
+        time_ms = begin + duration
+        timed.append((begin, time_ms, f" {text}"))
+    said = spoken(*timed)
+    by_word, general = of(said, MAX_WORD_COLUMNS), of(said, MAX_WORD_COLUMNS - 1)
+    assume(isinstance(by_word, TimedByWord))
+    assert isinstance(general, TimedByCharacter)
+    assert times(by_word) == times(general)
+    assert by_word.pauses(400) == general.pauses(400)
+    last = by_word.source.last
+    assert by_word.last_break_before(moment, last, 1) == general.last_break_before(moment, last, 1)
