@@ -40,9 +40,10 @@ _SIGNS = [
     ("\u2011", "-"), ("\u2013", "-"), ("\u2014", "-"), ("\u2212", "-"), ("…", "."), ("_", " "),
 ]  # fmt: skip
 _INVISIBLE = re.compile("[\u00ad\u034f\u200b-\u200f\u2060-\u2064\ufe00-\ufe0f\ufeff]")
-# Decimal digits of other scripts. NFKC leaves them as they are.
-_DIGITS = "".join(character for code in range(0x80, 0x20000) if (character := chr(code)).isdecimal())
-_OTHER_DIGIT = re.compile(f"[{_DIGITS}]")
+# Decimal digits of other scripts. NFKC leaves them as they are. Of the characters from U+10000 on all are included, as
+# in _SORTED: with the digits alone `re` took 110 µs for 300 characters, now 1 µs.
+_DIGITS = "".join(character for code in range(0x80, 0x10000) if (character := chr(code)).isdecimal())
+_MAYBE_DIGIT = re.compile(f"[{_DIGITS}\U00010000-\U0001ffff]")
 # Marks that NFKC sorts, in time quadratic in their number: 0.8 s for 32,000. No letter has more than thirty (UAX #15,
 # stream-safe text), so after thirty a character is inserted, which is removed afterwards. All characters from U+10000
 # on are included, because `re` would check single ones one by one.
@@ -62,12 +63,12 @@ def fold(text: str) -> str:
     if text.isascii():
         return text.replace("_", " ").lower()
     folded = unicodedata.normalize("NFKC", _prepared(text)).casefold()
-    folded = _OTHER_DIGIT.sub(_ascii_digit, folded)
+    folded = _MAYBE_DIGIT.sub(_ascii_digit, folded)
     return _OTHER_SEPARATOR.sub(_POINT, _INVISIBLE.sub("", folded))
 
 
 def _ascii_digit(found: re.Match[str]) -> str:
-    return str(unicodedata.decimal(found[0]))
+    return str(unicodedata.decimal(found[0], found[0]))
 
 
 def open_borders(folded: str) -> str:

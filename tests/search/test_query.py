@@ -54,6 +54,8 @@ from tests.search.search_case import find, found, segmented, sentences
         ('say "yes', 'They say "yes" and go'),
         ("2026", "رقم ٢٠٢٦٠٤١٥"),
         ("९८७", "number 98765"),
+        ("2026", "nimero \U0001e952\U0001e950\U0001e952\U0001e956"),  # Adlam
+        ("👍 2", "👍 2 stars"),
         ("1,280", "1,280.50 yuan"),
         ('"138 0013 8000"', "call 138 0013 8000 now"),
         ("v2.1", "version v2.10"),
