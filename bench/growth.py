@@ -144,7 +144,7 @@ async def _measure_claims(sessions: Sessions, column: Column) -> None:
                     await claim_files(session, submit_queue, token=uuid4())
 
             label = f"claim of {files} of {clients:,} clients"
-            column.ms[label] = await _timed(claim, CLAIMS if files == 1 else CLAIMS // 2)
+            column.ms[label] = await _timed(claim, CLAIMS)
         await fill.delete_waiting(sessions)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 
 from bench.upstream import Stats
 
@@ -23,7 +24,7 @@ def lags_s(stored: Mapping[str, float], ended: Mapping[str, float]) -> list[floa
 
 def percentile(ordered: Sequence[float], share: float) -> float | None:
     """The nearest-rank percentile of sorted values."""
-    return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else None
+    return ordered[max(ceil(share * len(ordered)) - 1, 0)] if ordered else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
