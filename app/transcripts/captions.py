@@ -190,7 +190,8 @@ def _channel_drafts(transcript: Mapping[str, Any], options: CaptionOptions, *, s
             end = max(begin, min(timed.end(span.stop), begin + options.max_cue_ms))
             draft = Draft(begin, end, span, first, speaker, channel_id)
             if current:
-                both = _joined(current, draft, options) if begin - current.begin_time < options.min_cue_ms else None
+                too_short = begin - current.begin_time < options.min_cue_ms
+                both = _joined(current, draft, options) if too_short else None
                 if both:
                     draft = both
                 else:
@@ -233,7 +234,7 @@ def _with_words(source: BreakableText, breaks: list[int]) -> list[int]:
 
 
 def _joined(current: Draft, draft: Draft, options: CaptionOptions) -> Draft | None:
-    """Both as one cue, if the first alone is too short to be read, there is no pause between them, and both fit."""
+    """Both as one cue. None if there is a pause between them, or another speaker, or too little room."""
     near = draft.begin_time - current.end_time < options.gap_ms
     if not (near and current.speaker == draft.speaker and current.sentences < MAX_JOINED):
         return None
