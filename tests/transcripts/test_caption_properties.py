@@ -26,7 +26,7 @@ from tests.transcripts.ffmpeg import read_by_ffmpeg
 ANY = st.one_of(plausible_transcripts(), hostile_transcripts())
 OPTIONS = st.builds(
     CaptionOptions,
-    max_chars_per_line=st.integers(2, 60),
+    max_chars_per_line=st.integers(4, 60),
     max_lines=st.integers(1, 4),
     speakers=st.booleans(),
 )
