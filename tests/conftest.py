@@ -2,9 +2,13 @@
 
 import asyncio
 import atexit
+import gc
+import inspect
+import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -17,7 +21,7 @@ from hypothesis import settings as hypothesis_settings
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.db import Sessions, create_engine, create_sessions
+from app.db import Sessions, create_sessions
 from app.settings import Settings
 from tests.databases import Databases
 from tests.shared_server import SharedServer
@@ -44,6 +48,9 @@ hypothesis_settings.load_profile("asr-gateway")
 
 
 RUN_FOLDER = pytest.StashKey[Path]()
+# No test reads the developer's settings.
+for name in Settings.model_fields:
+    os.environ.pop(name.upper(), None)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -67,6 +74,15 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         SharedServer(config.stash[RUN_FOLDER]).drop_template()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """What is imported and collected stays until the end of the run: the garbage collector need not look at it."""
+    gc.disable()
+    yield
+    gc.freeze()
+    gc.enable()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Set the markers that follow from the file or the fixtures of a test."""
     for item in items:
@@ -77,12 +93,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.query_budget)
 
 
+@pytest.fixture(scope="session")
+def _empty_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("working-folder-of-all-tests")
+
+
 @pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No test reads the developer's settings: not their variables, not their `.env`."""
-    for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.chdir(tmp_path)
+def _working_folder(request: pytest.FixtureRequest, _empty_folder: Path) -> Iterator[None]:
+    """No test reads the developer's `.env`. A slow test, or one with `tmp_path`, works in a folder of its own.
+
+    Making a folder takes as long as many tests take, so the others share one, in which they may not write.
+    """
+    is_own = "tmp_path" in request.fixturenames or request.node.get_closest_marker("slow")
+    os.chdir(request.getfixturevalue("tmp_path") if is_own else _empty_folder)
+    yield
+    written = [] if is_own else [path.name for path in _empty_folder.iterdir()]
+    if written:
+        shutil.rmtree(_empty_folder)
+        _empty_folder.mkdir()
+    assert not written, "a test that writes to the working folder needs `tmp_path`"
 
 
 # One list for all tests: an application outlives a test, and its logger keeps the list that `capture_logs` changes.
@@ -118,25 +147,63 @@ def template(_server: SharedServer) -> str:
 
 
 @pytest.fixture(scope="session")
-def _databases(server_url: str, template: str) -> Iterator[Databases]:
+async def _databases(server_url: str, template: str) -> AsyncIterator[Databases]:
     databases = Databases(server_url, template)
     yield databases
-    asyncio.run(databases.drop_all())
+    await databases.drop_all()
+
+
+@pytest.fixture(scope="session")
+async def _event_loop() -> asyncio.AbstractEventLoop:
+    return asyncio.get_running_loop()
+
+
+AtEnd = list[Callable[[], Awaitable[None]]]
 
 
 @pytest.fixture
-async def database_url(_databases: Databases) -> AsyncIterator[str]:
+def _at_end(_event_loop: asyncio.AbstractEventLoop) -> Iterator[AtEnd]:
+    """Calls for the end of the test, after its other fixtures. Before them, tasks that the test left are canceled.
+
+    All tests of a process share an event loop, so that connections to the database can stay open.
+    """
+    before = asyncio.all_tasks(_event_loop)
+    calls: AtEnd = []
+    yield calls
+
+    async def end(left: set[asyncio.Task[Any]]) -> None:
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        for call in calls:
+            await call()
+
+    left = asyncio.all_tasks(_event_loop) - before
+    if left or calls:
+        _event_loop.run_until_complete(end(left))
+
+
+@pytest.fixture(autouse=True)
+def _no_task_is_left(request: pytest.FixtureRequest) -> None:
+    if inspect.iscoroutinefunction(request.function):
+        request.getfixturevalue("_at_end")
+
+
+@pytest.fixture
+async def database_url(_databases: Databases, _at_end: AtEnd) -> str:
     """An empty database of this test's own: several connections and processes may use it at once."""
     url = await _databases.take()
-    yield url
-    await _databases.give_back(url)
+    _at_end.append(partial(_databases.give_back, url))
+    return url
 
 
 @pytest.fixture
-async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
-    engine = create_engine(database_url)
-    yield engine
-    await engine.dispose()
+async def engine(_databases: Databases, database_url: str, request: pytest.FixtureRequest) -> AsyncEngine:
+    """May have open connections of earlier tests, unless the test is marked `new_connections`."""
+    engine = _databases.engine(database_url)
+    if request.node.get_closest_marker("new_connections"):
+        await engine.dispose()
+    return engine
 
 
 @pytest.fixture
@@ -171,3 +238,5 @@ def statements(engine: AsyncEngine) -> Iterator[list[str]]:
     yield sent
     event.remove(engine.sync_engine, "before_cursor_execute", note)
     event.remove(engine.sync_engine, "checkout", listen)
+    for connection in listening:
+        connection.remove_query_logger(note_driver)

@@ -1,16 +1,25 @@
 """Databases of the tests of one process: cloned from a migrated template, emptied after a test and used again.
 
 A clone takes several times as long as emptying a database. A test still has its database to itself while it runs.
+The engine of a database keeps its connections from test to test. With new ones the server would read its catalogs, and
+the gateway compile its statements, once for each test, which costs more than most tests do.
 """
 
 import itertools
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 from asyncpg import exceptions as pg
+from sqlalchemy import event
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.db import create_engine
+from app.errors import DatabaseUnavailable
 
 Result = TypeVar("Result")
 
@@ -39,7 +48,7 @@ _USED = """
 _END_CONNECTIONS = """
     SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_get_activity(NULL)
     WHERE datid = (SELECT oid FROM pg_database WHERE datname = current_database())
-    AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+    AND pid <> ALL (ARRAY{kept}) AND backend_type = 'client backend'
 """
 
 
@@ -52,6 +61,8 @@ class Databases:
         self._numbers = itertools.count(1)
         self._schema: list[str] | None = None
         self._free: list[str] = []
+        self._engines: dict[str, AsyncEngine] = {}
+        self._with_lost_connections: set[str] = set()
 
     async def take(self) -> str:
         """The URL."""
@@ -63,6 +74,13 @@ class Databases:
         if self._schema is None:
             self._schema = await _connected(url, _read_schema)
         return url
+
+    def engine(self, url: str) -> AsyncEngine:
+        """The engine of the tests that use this database."""
+        if url not in self._engines:
+            self._engines[url] = engine = create_engine(url)
+            event.listen(engine.sync_engine, "invalidate", lambda *_: self._with_lost_connections.add(url))
+        return self._engines[url]
 
     async def give_back(self, url: str) -> None:
         if await self._emptied(url):
@@ -76,17 +94,45 @@ class Databases:
             await self._drop(self._free.pop())
 
     async def _drop(self, url: str) -> None:
+        await self._forget_engine(url)
         await on_server(self._server_url, f'DROP DATABASE "{urlsplit(url).path[1:]}" WITH (FORCE)')
 
     async def _emptied(self, url: str) -> bool:
         """False if the test changed the schema or wrote much."""
         try:
-            return await _connected(url, self._empty)
-        except (OSError, pg.PostgresError):
+            async with self._connections(url) as connections:
+                return await self._empty(*connections)
+        except (DatabaseUnavailable, OSError, pg.PostgresError, SQLAlchemyError):
             return False
 
-    async def _empty(self, connection: Any) -> bool:
-        await connection.execute(_END_CONNECTIONS)
+    @asynccontextmanager
+    async def _connections(self, url: str) -> AsyncIterator[list[Any]]:
+        """Those that the engine keeps. A new one if it has none, or if the test lost one or did not give it back."""
+        engine = self._engines.get(url)
+        pool: Any = engine and engine.pool
+        if engine and (url in self._with_lost_connections or pool.checkedout()):
+            await self._forget_engine(url)
+            engine = None
+        if not engine or not pool.checkedin():
+            async with connected(url) as connection:
+                yield [connection]
+            return
+        pooled = [await engine.raw_connection() for _ in range(pool.checkedin())]
+        try:
+            yield [each.driver_connection for each in pooled]
+        finally:
+            for each in pooled:
+                each.close()
+
+    async def _forget_engine(self, url: str) -> None:
+        self._with_lost_connections.discard(url)
+        if engine := self._engines.pop(url, None):
+            await engine.dispose()
+
+    async def _empty(self, connection: Any, *others: Any) -> bool:
+        await connection.execute(
+            _END_CONNECTIONS.format(kept=[each.get_server_pid() for each in (connection, *others)])
+        )
         used = await connection.fetch(_USED)
         if sum(table["bytes"] for table in used) > MAX_BYTES or await _read_schema(connection) != self._schema:
             return False
@@ -94,6 +140,8 @@ class Databases:
         deletes = "".join(f'DELETE FROM "{table["name"]}"; ' for table in used)  # noqa: S608 - own names
         await connection.execute(f"BEGIN; SET LOCAL session_replication_role = replica; {deletes}COMMIT")
         await connection.execute("SELECT pg_stat_reset()")
+        for each in (connection, *others):
+            await each.execute("DISCARD PLANS")
         return True
 
 
@@ -117,8 +165,14 @@ def with_database(url: str, name: str) -> str:
 
 
 async def _connected(url: str, use: Callable[[Any], Awaitable[Result]]) -> Result:
-    connection = await asyncpg.connect(url)  # type: ignore[no-untyped-call]
-    try:
+    async with connected(url) as connection:
         return await use(connection)
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Any]:
+    connection: Any = await asyncpg.connect(url)  # type: ignore[no-untyped-call]
+    try:
+        yield connection
     finally:
         await connection.close()

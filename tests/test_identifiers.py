@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from app.connections import CLOCK_AHEAD, MAX_SKEW_S, Availability
-from app.db import Sessions, raw_connection
+from app.db import create_engine, create_sessions, raw_connection
 from app.identifiers import MIN_CHANGE_MS, follow_database_clock, new_id
 
 
@@ -58,8 +58,10 @@ def test_a_skew_is_logged_once_and_shown_as_a_metric(capsys: pytest.CaptureFixtu
     assert metric() == MAX_SKEW_S - 1
 
 
-async def test_each_connection_measures_the_clock(sessions: Sessions) -> None:
+async def test_each_connection_measures_the_clock(database_url: str) -> None:
     CLOCK_AHEAD.set(1000)
-    async with raw_connection(sessions):
+    engine = create_engine(database_url)
+    async with raw_connection(create_sessions(engine)):
         pass
+    await engine.dispose()
     assert abs(metric()) < MAX_SKEW_S

@@ -53,9 +53,9 @@ def test_misspelt_variables_are_named_with_the_nearest_setting() -> None:
     ]
 
 
-def test_misspelt_names_in_the_env_file_are_named() -> None:
+def test_misspelt_names_in_the_env_file_are_named(tmp_path: Path) -> None:
     lines = ("RETENTION_DAY=30", "POSTGRES_PASSWORD=x", "COMPOSE_PROFILES=sandbox", "log_level=info", "OTHER=1")
-    path = Path(".env")
+    path = tmp_path / ".env"  # in the working folder
     path.write_text("\n".join(lines))
     path.chmod(0o600)
     assert [line.partition(" is not")[0] for line in warnings(SAFE | KEY)] == ["OTHER", "RETENTION_DAY"]

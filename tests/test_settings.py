@@ -125,8 +125,8 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> N
     assert load_settings() == Settings()
 
 
-def test_the_environment_overrides_the_env_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    Path(".env").write_text("PORT=9001\nHOST=127.0.0.9\nUNKNOWN=1\n")
+def test_the_environment_overrides_the_env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text("PORT=9001\nHOST=127.0.0.9\nUNKNOWN=1\n")
     monkeypatch.setenv("PORT", "9002")
     settings = load_settings()
     assert (settings.host, settings.port) == ("127.0.0.9", 9002)

@@ -2,11 +2,14 @@
 
 from uuid import uuid4
 
+import pytest
 from sqlalchemy import text
 
 from app.db import Sessions, raw_connection_of, transaction
 from app.queue.claiming import MAX_CLIENTS, SubmitQueue, claim_files
 from tests.rows_read import rows_read
+
+pytestmark = pytest.mark.new_connections
 
 CLIENTS = 4 * MAX_CLIENTS
 

@@ -17,6 +17,8 @@ from app.search.filters import TranscriptFilters
 from app.transcripts.queries import list_transcripts
 from tests.rows_read import rows_read
 
+pytestmark = pytest.mark.new_connections
+
 JOBS, LIMIT = 2000, 21
 # A page of each of the groups that a filter selects.
 MOST = 6 * LIMIT

@@ -4,6 +4,7 @@ import gzip
 from uuid import UUID
 
 import httpx
+import pytest
 from sqlalchemy import select, text, update
 
 from app.db import Sessions, transaction
@@ -11,6 +12,8 @@ from app.poller.maintenance import index_documents
 from app.transcripts.models import TranscriptBody
 from tests.search.search_case import sentences
 from tests.search.segment_store import add_transcript
+
+pytestmark = pytest.mark.new_connections
 
 FORMS = ["", "/raw", "/sentences?limit=2", "/text", "/srt", "/vtt?speakers=true"]
 
