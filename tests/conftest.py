@@ -26,19 +26,37 @@ from app.settings import Settings
 from tests.databases import Databases
 from tests.shared_server import SharedServer
 
-SLOW_FOLDERS = {"chaos", "field", "linear_time"}
+SLOW_FOLDERS = {"certify", "chaos", "field", "linear_time"}
 SLOW_FILES = {
     "test_api_page_runs",
+    "test_backup",
+    "test_caption_properties",
     "test_cli",
+    "test_client_network",
     "test_command",
+    "test_connections",
+    "test_delivering",
     "test_doctor",
     "test_embedded",
+    "test_event_stream",
+    "test_house",
     "test_large",
+    "test_lists",
     "test_migrations",
     "test_no_trace",
+    "test_operations_page",
+    "test_outages",
+    "test_protocol",
+    "test_retention",
     "test_schema_changes",
+    "test_seekable_gzip",
+    "test_sender",
+    "test_server",
+    "test_shutdown",
     "test_transitions",
 }
+# They start a server: the sandbox, and a poller beside it.
+SLOW_FIXTURES = {"sandbox", "start_poller"}
 
 # No example fails because the machine is busy. `make test-fast` tries 15 examples instead of 100.
 PROFILE = hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -87,7 +105,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Set the markers that follow from the file or the fixtures of a test."""
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
-        if item.path.parent.name in SLOW_FOLDERS or item.path.stem in SLOW_FILES or "start_poller" in fixtures:
+        in_slow_file = item.path.parent.name in SLOW_FOLDERS or item.path.stem in SLOW_FILES
+        if in_slow_file or not SLOW_FIXTURES.isdisjoint(fixtures):
             item.add_marker(pytest.mark.slow)
         if "statements" in fixtures:
             item.add_marker(pytest.mark.query_budget)

@@ -5,6 +5,8 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import SLOW_FILES, SLOW_FOLDERS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,6 +35,7 @@ def test_files_named_in_the_documents_exist() -> None:
             assert any(f"/{path}".endswith(f"/{name}") for path in known), name
 
 
+@pytest.mark.slow
 def test_functions_named_in_architecture_exist() -> None:
     defined = {
         node.name

@@ -12,6 +12,7 @@ from app.settings import Settings
 from tests.api_fixtures import *  # noqa: F403 - fixtures are found by their names
 
 
+@pytest.mark.slow
 async def test_every_operation_under_v1_needs_a_token(app: FastAPI, stranger: httpx.AsyncClient) -> None:
     for path, operations in app.openapi()["paths"].items():
         for method in operations:
@@ -19,6 +20,7 @@ async def test_every_operation_under_v1_needs_a_token(app: FastAPI, stranger: ht
             assert (response.status_code == 401) == path.startswith("/v1/"), (method, path)
 
 
+@pytest.mark.slow
 async def test_every_operation_refuses_unknown_query_parameters(
     app: FastAPI, api: httpx.AsyncClient, admin: httpx.AsyncClient
 ) -> None:

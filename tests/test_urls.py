@@ -119,6 +119,7 @@ def test_an_encoded_url_is_ascii_and_encoding_it_again_changes_nothing(url: str)
         assert encode_url(encoded) == encoded
 
 
+@pytest.mark.slow
 @given(st.one_of(near_urls, st.from_regex(ENCODED_URL, fullmatch=True)))
 @example(f"https://{'a.' * 126}bc/")
 def test_the_fast_check_accepts_only_urls_that_need_no_encoding(url: str) -> None:

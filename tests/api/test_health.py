@@ -65,6 +65,7 @@ async def test_readiness_and_requests_are_503_during_an_outage(
         await engine.dispose()
 
 
+@pytest.mark.slow
 async def test_readiness_does_not_wait_for_a_silent_database(database_url: str, settings: Settings) -> None:
     async with database_proxy(database_url) as proxy:
         proxy.silent = True

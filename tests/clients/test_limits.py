@@ -64,6 +64,7 @@ def test_give_back_undoes_a_take() -> None:
     assert [limit.take(client_id) for _ in range(2)] == [0, None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("per_s", [1, 7, 1000, 100_000])
 def test_full_limit_is_usable_in_every_second(per_s: int) -> None:
     clock, client_id = Clock(), new_id()

@@ -68,6 +68,7 @@ async def test_body_with_a_content_length_over_the_limit_is_not_read(length: str
     assert await read(b"{}", "", length=length) is None
 
 
+@pytest.mark.slow
 async def test_memory_stays_bounded_for_a_highly_compressed_body() -> None:
     bomb = gzip.compress(bytes(64 * 1024 * 1024))
     tracemalloc.start()

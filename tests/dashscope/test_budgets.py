@@ -87,6 +87,7 @@ async def many(budgets: Budgets, call: Call, count: int) -> None:
         await budgets.take(call)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("grants")
 async def test_no_second_has_more_calls_than_the_rate(replicas: list[Budgets], sessions: Sessions) -> None:
     call = Call("beijing/default", "query", 40)
@@ -105,6 +106,7 @@ async def test_no_second_has_more_calls_than_the_rate(replicas: list[Budgets], s
     assert all(later - earlier > timedelta(seconds=1) for earlier, later in zip(times, times[40:], strict=False))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("grants")
 async def test_each_grant_advances_the_row_by_one_interval(replicas: list[Budgets], sessions: Sessions) -> None:
     call = Call("beijing/default", "query", 200)
@@ -270,6 +272,7 @@ async def test_missing_row_is_created_again(budgets: Budgets, sessions: Sessions
     assert (await row_of(sessions, call)).rate == 20
 
 
+@pytest.mark.slow
 async def test_canceled_wait_does_not_block_the_next_caller(budgets: Budgets, sessions: Sessions) -> None:
     call = Call("beijing/default", "query", ONCE)
     await budgets.take(call)

@@ -69,6 +69,7 @@ def test_any_bytes_are_parsed_or_malformed(body: bytes) -> None:
     parse_with_all(body)
 
 
+@pytest.mark.slow
 @given(values | responses)
 def test_any_json_is_parsed_or_malformed(value: Any) -> None:
     parse_with_all(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS))

@@ -72,6 +72,7 @@ async def test_page_ends_at_its_size_but_has_a_job(sessions: Sessions, client_id
         assert listed.more == (shown < 5)
 
 
+@pytest.mark.slow
 async def test_list_of_large_jobs_is_complete_and_read_in_parts(
     api: httpx.AsyncClient, sessions: Sessions, client_id: UUID
 ) -> None:

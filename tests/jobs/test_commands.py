@@ -139,6 +139,7 @@ async def test_delete_of_an_open_job_is_refused(
     assert (await api.get(f"/v1/jobs/{job_id}")).status_code == 200
 
 
+@pytest.mark.slow
 async def test_concurrent_retry_and_delete_leave_a_queued_job_or_none(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
 ) -> None:

@@ -92,6 +92,7 @@ async def test_post_is_accepted_although_its_wait_ends_in_an_outage(
     assert (await api.get(response.headers["location"])).status_code == 200
 
 
+@pytest.mark.slow
 async def test_wait_that_times_out_returns_the_job_as_it_is(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, waiters: JobWaiters
 ) -> None:
@@ -212,6 +213,7 @@ async def test_two_thousand_waits_share_one_statement_and_hold_no_connection(
     assert len(statements) < 50
 
 
+@pytest.mark.slow
 async def test_two_hundred_gets_with_wait_share_reads_and_hold_no_connection(
     api: httpx.AsyncClient,
     client_id: UUID,

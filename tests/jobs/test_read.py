@@ -202,6 +202,7 @@ async def test_time_filters_find_jobs_whose_ids_are_hours_off(
         assert ids(await api.get(f"/v1/jobs?{query}")) == [str(job_id)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("filters", "index"),
     [

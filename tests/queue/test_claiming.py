@@ -33,6 +33,8 @@ from app.queue.submissions import fail_files, mark_running, requeue, split_group
 from app.sandbox import RunningSandbox, SandboxConfig
 from tests.poller.conftest import QueueClient, StartPoller
 
+pytestmark = pytest.mark.new_connections
+
 QUEUE = SubmitQueue(account="beijing/default", region="beijing", model="fun-asr", max_files=100, submits_per_s=10)
 
 
@@ -221,6 +223,7 @@ async def test_group_refused_because_of_a_url_teaches_no_limit(queue: QueueClien
             assert await mark_running(session, claimed.task_id, str(claimed.task_id), poll_in_s=0) == []
 
 
+@pytest.mark.slow
 async def test_claim_reads_few_rows_with_many_group_keys_of_one_client(queue: QueueClient) -> None:
     """Counts the rows that PostgreSQL reads, not time."""
     for number in range(300):
@@ -248,6 +251,7 @@ async def old_snapshot(database_url: str) -> AsyncIterator[Any]:
     await connection.close()
 
 
+@pytest.mark.slow
 async def test_claims_read_few_pages_while_an_old_snapshot_keeps_the_rows_of_the_past(
     queue: QueueClient, old_snapshot: Any
 ) -> None:

@@ -57,6 +57,7 @@ async def test_a_hit_has_its_transcript_times_speaker_and_snippet(
     assert response.json()["next_cursor"] is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("indexed", [True, False])
 async def test_frequent_and_rare_words_are_found_among_many_transcripts(
     api: httpx.AsyncClient, sessions: Sessions, client_id: UUID, *, indexed: bool
@@ -91,6 +92,7 @@ async def test_pages_stay_stable_while_transcripts_arrive(
     assert rest.json()["next_cursor"] is None
 
 
+@pytest.mark.slow
 async def test_a_rare_phrase_of_frequent_words_may_take_several_pages(
     api: httpx.AsyncClient, sessions: Sessions, client_id: UUID
 ) -> None:

@@ -62,6 +62,7 @@ async def client_id(api_client: tuple[CurrentClient, str], sessions: Sessions) -
     return client_id
 
 
+@pytest.mark.slow
 async def test_pages_over_windows_have_each_hit_once_and_newest_first(sessions: Sessions, client_id: UUID) -> None:
     assert len(MATCHES) > FEW
     position: HitPosition | None = HitPosition()

@@ -59,6 +59,7 @@ def test_captions_of_a_profile_are_within_its_limits(
             assert cue.end_time - cue.begin_time >= readable_ms
 
 
+@pytest.mark.slow
 @profiles
 @given(hostile_transcripts())
 def test_captions_of_any_document_keep_the_gap(profile: CaptionProfile, transcripts: list[dict[str, Any]]) -> None:

@@ -54,6 +54,7 @@ def check(channels: list[dict[str, Any]], block_bytes: int, url: str) -> None:
     ]
 
 
+@pytest.mark.slow
 @given(hostile_transcripts(), st.integers(1, 4000), st.sampled_from(["u:", "https://e/" + "录音" * 200]))
 def test_copy_equals_the_document_written_with_the_other_head(
     channels: list[dict[str, Any]], block_bytes: int, url: str

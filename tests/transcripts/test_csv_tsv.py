@@ -137,6 +137,7 @@ def test_csv_has_all_words_in_order(transcripts: Transcripts) -> None:
     ]
 
 
+@pytest.mark.slow
 @given(hostile_transcripts())
 def test_any_sentence_becomes_one_row_with_all_columns(transcripts: Transcripts) -> None:
     spoken_ = listed(*transcripts)
@@ -148,6 +149,7 @@ def test_any_sentence_becomes_one_row_with_all_columns(transcripts: Transcripts)
     assert all(tuple(line) == SENTENCE_COLUMNS for line in lines)
 
 
+@pytest.mark.slow
 def test_150_000_words_are_all_written() -> None:
     words = [(time_ms, time_ms + 240, ["Hello ", "world, ", "这", "里", "是 "][time_ms % 5]) for time_ms in range(20)]
     talk = listed(transcript(*[spoken(*words)] * 7500))

@@ -106,6 +106,7 @@ async def test_markdown_has_the_file_name_and_optionally_speakers(
     assert unnamed.startswith("# a.wav\n\n[00:00:00] Hello World")
 
 
+@pytest.mark.slow
 @forms
 async def test_a_long_transcript_is_exported_completely(
     api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, form: str

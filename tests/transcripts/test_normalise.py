@@ -308,6 +308,7 @@ def test_instants_are_served_in_utc() -> None:
     assert orjson.loads(served(empty_document(URL), beijing))["created_at"] == "2026-11-23T08:00:00Z"
 
 
+@pytest.mark.slow
 def test_a_recording_of_twelve_hours_is_normalised_completely() -> None:
     words = [(time_ms, time_ms + 240, "这") for time_ms in range(0, 240 * 30, 240)]
     raw = orjson.dumps({"transcripts": [transcript(*[spoken(*words)] * 5_000)]})

@@ -107,6 +107,7 @@ def test_control_characters_are_removed() -> None:
     assert paragraph.text == "ab c"
 
 
+@pytest.mark.slow
 @given(hostile_transcripts(), st.text())
 def test_rendered_markdown_shows_exactly_the_text(transcripts: Transcripts, name: str) -> None:
     title = title_of(f"https://example.com/{name}")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import orjson
+import pytest
 
 from app.transcripts.caption_options import CaptionOptions, CaptionProfile, SpeakerStyle, caption_options
 from app.transcripts.captions import srt, text, ttml, vtt
@@ -46,6 +47,7 @@ PAUSES_MS = [0, 0, 0, 40, 300, 799, 800, 2500, -200]
 DIGEST = (5, "ded5758b24dbb3427d8daf346e0609c3e96a5d6763225dea143f94821f641384")
 
 
+@pytest.mark.slow
 def test_the_output_of_a_render_version_stays_the_same() -> None:
     digest = hashlib.sha256()
     drawn = random.Random(1)

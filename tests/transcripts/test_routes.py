@@ -239,6 +239,7 @@ async def test_caption_options_change_the_captions(api: httpx.AsyncClient, clien
     assert len(seen) == 5
 
 
+@pytest.mark.slow
 async def test_rendering_a_long_transcript_releases_the_lock(
     app: FastAPI, api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
 ) -> None:

@@ -55,6 +55,7 @@ def test_marks_do_not_go_to_another_speaker() -> None:
     assert settled("谁？", "”", "好。", speakers="010") == ["谁？", "", "好。"]
 
 
+@pytest.mark.slow
 @given(hostile_transcripts())
 def test_letters_stay_in_their_order(transcripts: list[dict[str, Any]]) -> None:
     for channel in transcripts:

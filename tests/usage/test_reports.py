@@ -194,6 +194,7 @@ async def test_csv_of_nothing_is_its_header(api: httpx.AsyncClient) -> None:
     assert response.text == f"{names}\r\n"
 
 
+@pytest.mark.slow
 async def test_a_report_of_too_many_groups_is_refused(
     api: httpx.AsyncClient, api_client: tuple[CurrentClient, str], sessions: Sessions
 ) -> None:

@@ -78,6 +78,7 @@ async def test_rotation_can_end_the_old_secret_at_once(
     assert valid == {api_client[0].id: [rotated.json()["secret"]]}
 
 
+@pytest.mark.slow
 async def test_pings_are_limited_per_client(app: FastAPI, api: httpx.AsyncClient, other_api: httpx.AsyncClient) -> None:
     now = 100.0
     app.state.ping_limit = RateLimiter(MAX_PINGS, per_s=PINGS_OVER_S, clock=lambda: now)
