@@ -25,30 +25,39 @@ Result = TypeVar("Result")
 
 # A database that has grown beyond this is dropped: deleting many rows takes longer than a clone and leaves them there.
 MAX_BYTES = 1 << 20
+# A plan may be made for other numbers of rows than those of the next test.
+_FORGET = "DISCARD PLANS"
 
-# The schema as far as tests change it: tables, columns, indexes, rights, constraints, triggers, functions, version.
-_SCHEMA = """
-    SELECT ARRAY(
-        SELECT (relname, xmin::text, reltuples > 0)::text FROM pg_class
-        WHERE relnamespace = 'public'::regnamespace ORDER BY oid
-    ) || ARRAY(
-        SELECT (oid, xmin::text)::text FROM pg_constraint WHERE connamespace = 'public'::regnamespace ORDER BY oid
-    ) || ARRAY(
-        SELECT (oid, xmin::text)::text FROM pg_proc WHERE pronamespace = 'public'::regnamespace ORDER BY oid
-    ) || ARRAY(SELECT (oid, xmin::text, tgenabled)::text FROM pg_trigger ORDER BY oid)
-    || ARRAY(SELECT version_num::text FROM alembic_version)
-"""
-# The tables that have or had rows. A DELETE in each table would take as long as all other statements together.
-_USED = """
-    SELECT relname AS name, CASE relpersistence WHEN 'p' THEN pg_relation_size(oid) ELSE 0 END AS bytes FROM pg_class
-    WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND relname <> 'alembic_version'
-    AND pg_relation_size(oid) > 0
-"""
 # Waits until they have ended. Most are ending already: a client does not wait for that when it closes a connection.
 _END_CONNECTIONS = """
     SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_get_activity(NULL)
     WHERE datid = (SELECT oid FROM pg_database WHERE datname = current_database())
-    AND pid <> ALL (ARRAY{kept}) AND backend_type = 'client backend'
+    AND pid <> ALL ($1::int[]) AND backend_type = 'client backend'
+"""
+# `schema`: what changes with tables, columns, indexes, rights, constraints, triggers, functions and statistics.
+# A row that is added or changed has the largest xmin. `used`: the tables that have or had rows, and their sizes.
+# A DELETE in each table would take as long as all other statements together.
+_STATE = """
+    SELECT ARRAY(
+        SELECT (count(*), max(xmin::text::bigint), count(*) FILTER (WHERE reltuples > 0))::text FROM pg_class
+        WHERE relnamespace = 'public'::regnamespace
+    ) || ARRAY(
+        SELECT (count(*), max(xmin::text::bigint))::text FROM pg_constraint
+        WHERE connamespace = 'public'::regnamespace
+    ) || ARRAY(
+        SELECT (count(*), max(xmin::text::bigint))::text FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+    ) || ARRAY(SELECT (count(*), max(xmin::text::bigint))::text FROM pg_trigger)
+    || ARRAY(SELECT version_num::text FROM alembic_version) AS schema,
+    ARRAY(
+        SELECT relname::text FROM pg_class
+        WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND relname <> 'alembic_version'
+        AND pg_relation_size(oid) > 0
+    ) AS used,
+    (
+        SELECT coalesce(sum(pg_relation_size(oid)), 0) FROM pg_class
+        WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND relpersistence = 'p'
+        AND relname <> 'alembic_version'
+    ) AS bytes
 """
 
 
@@ -130,24 +139,24 @@ class Databases:
             await engine.dispose()
 
     async def _empty(self, connection: Any, *others: Any) -> bool:
-        await connection.execute(
-            _END_CONNECTIONS.format(kept=[each.get_server_pid() for each in (connection, *others)])
-        )
-        used = await connection.fetch(_USED)
-        if sum(table["bytes"] for table in used) > MAX_BYTES or await _read_schema(connection) != self._schema:
+        await connection.execute(_END_CONNECTIONS, [each.get_server_pid() for each in (connection, *others)])
+        state = await connection.fetchrow(_STATE)
+        if state["bytes"] > MAX_BYTES or state["schema"] != self._schema:
             return False
         # Foreign keys need no order within a transaction without them.
-        deletes = "".join(f'DELETE FROM "{table["name"]}"; ' for table in used)  # noqa: S608 - own names
-        await connection.execute(f"BEGIN; SET LOCAL session_replication_role = replica; {deletes}COMMIT")
-        await connection.execute("SELECT pg_stat_reset()")
-        for each in (connection, *others):
-            await each.execute("DISCARD PLANS")
+        deletes = "".join(f'DELETE FROM "{table}"; ' for table in state["used"])  # noqa: S608 - own names
+        await connection.execute(
+            f"BEGIN; SET LOCAL session_replication_role = replica; {deletes}COMMIT; SELECT pg_stat_reset(); {_FORGET}"
+        )
+        for other in others:
+            await other.execute(_FORGET)
         return True
 
 
 async def _read_schema(connection: Any) -> list[str]:
-    found: list[str] = await connection.fetchval(_SCHEMA)
-    return found
+    state = await connection.fetchrow(_STATE)
+    schema: list[str] = state["schema"]
+    return schema
 
 
 async def on_server(url: str, *statements: str) -> None:

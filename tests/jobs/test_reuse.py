@@ -24,8 +24,6 @@ from app.uploads.models import Upload
 from tests.jobs.rows import FAILED, NOW, RUNNING, SUCCEEDED, add_job, count
 from tests.transcripts.transcript_store import store
 
-pytestmark = pytest.mark.new_connections
-
 URL = "https://bucket.oss-cn-beijing.aliyuncs.com/call.wav"
 SIGNED = f"{URL}?OSSAccessKeyId=LTAI&Expires=1800000000&Signature=abc%3D"
 HINTS = {"language_hints": ["zh"]}
@@ -326,6 +324,7 @@ async def test_jobs_without_reuse_cost_no_statement_more(
 
 
 @pytest.mark.slow
+@pytest.mark.new_connections
 async def test_look_up_reads_one_place_of_the_index_for_each_file(
     sessions: Sessions, api_client: tuple[CurrentClient, str], client_id: UUID
 ) -> None:
