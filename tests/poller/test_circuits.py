@@ -15,7 +15,7 @@ from tests.poller.conftest import QueueClient, StartPoller, until
 async def test_wrong_key_fails_no_file_and_the_right_key_submits_all(
     queue: QueueClient, start_poller: StartPoller
 ) -> None:
-    job = await queue.post(*urls(300), region="beijing")
+    job = await queue.post(*urls(120), region="beijing")
     async with start_poller(dashscope_beijing_api_key="sk-wrong"):
         # Claims made before the first refusal are refused as well, and the probe is refused twice.
         await queue.until("SELECT 1 FROM circuits WHERE account = 'beijing/default' AND model = ''")
@@ -117,11 +117,11 @@ async def test_circuit_is_logged_once_when_it_opens_and_once_when_it_closes(
     queue: QueueClient, start_poller: StartPoller, sandbox: RunningSandbox
 ) -> None:
     refuse(sandbox, {"key": KEY_OF_BEIJING, "code": "InvalidApiKey"})
-    job = await queue.post(*urls(300), region="beijing")
+    job = await queue.post(*urls(120), region="beijing")
     with capture_logs() as lines:
         async with start_poller():
             await queue.until("SELECT 1 FROM circuits")
-            await queue.until("SELECT 1 FROM files WHERE status = 'queued' HAVING count(*) = 300")
+            await queue.until("SELECT 1 FROM files WHERE status = 'queued' HAVING count(*) = 120")
             refuse(sandbox)
             await all_succeed(queue, job)
     logged = [(line["log_level"], line["event"]) for line in lines if line["event"].startswith("circuit")]
@@ -133,7 +133,7 @@ async def test_file_that_upstream_refuses_for_the_account_holds_up_no_other(
 ) -> None:
     """Upstream responds 403 to each submit with the oldest file, and accepts all others."""
     poison = await queue.post("https://example.com/poison.wav?sandbox=deny", region="beijing")
-    good = await queue.post(*urls(300), region="beijing")
+    good = await queue.post(*urls(120), region="beijing")
     async with start_poller():
         assert await queue.final(good) == ["succeeded"]
         await queue.until("SELECT 1 FROM files WHERE job_id = :id AND refusals >= 3", id=poison)

@@ -9,7 +9,7 @@ from app.poller.result_fetcher import SMALL_BYTES
 from app.sandbox import RunningSandbox
 from tests.poller.conftest import QueueClient, StartPoller
 
-LONG = "https://example.com/long-{}.wav?sandbox=words:20000"
+LONG = "https://example.com/long-{}.wav?sandbox=words:14000"
 SHORT = "https://example.com/short-{}.wav"
 
 
