@@ -61,17 +61,19 @@ async def set_budget(session: AsyncSession, client_id: UUID, budget: Budget | No
 
     Files that the old budget held are claimed as the new one allows. Three statements.
     """
+    # The budget first: a request that creates a large job may have locked it, and claims must not wait for that.
+    if budget is None:
+        await session.execute(delete(ClientBudget).where(ClientBudget.client_id == client_id))
+    else:
+        values: dict[str, Any] = {"amount": budget.amount, "currency": budget.currency, "period": budget.period}
+        # The sum that is kept may be one of another currency.
+        counted = {"counted_from": None, "counted_until": None, "counted": Decimal(0)}
+        given = insert(ClientBudget).values(client_id=client_id, **values)
+        changed = given.on_conflict_do_update(index_elements=["client_id"], set_={**values, **counted})
+        await session.execute(changed)
     # Otherwise a claim that has read the old budget could hold files after this transaction.
     await lock_claims(session, [client_id])
     await session.execute(delete(BudgetHold).where(BudgetHold.client_id == client_id))
-    if budget is None:
-        await session.execute(delete(ClientBudget).where(ClientBudget.client_id == client_id))
-        return
-    values: dict[str, Any] = {"amount": budget.amount, "currency": budget.currency, "period": budget.period}
-    # The sum that is kept may be one of another currency.
-    values |= {"counted_from": None, "counted_until": None, "counted": Decimal(0)}
-    statement = insert(ClientBudget).values(client_id=client_id, **values)
-    await session.execute(statement.on_conflict_do_update(index_elements=["client_id"], set_=values))
 
 
 async def find_budgets(session: AsyncSession, client_ids: Collection[UUID]) -> dict[UUID, Budget]:
@@ -89,6 +91,14 @@ async def lock_claims(session: AsyncSession, client_ids: Collection[UUID]) -> No
     await session.execute(_LOCK_CLAIMS, {"client_ids": list(client_ids)})
 
 
+async def try_lock_claims(session: AsyncSession, client_ids: Collection[UUID]) -> list[UUID]:
+    """As `lock_claims`, but leave out the clients that another transaction has locked. Returns the others.
+
+    For a transaction that has locked some clients already: if it waited for further ones, it could deadlock.
+    """
+    return list(await session.scalars(_TRY_LOCK_CLAIMS, {"client_ids": list(client_ids)}))
+
+
 # In the order of the keys: no deadlocks. The first number is that of this kind of lock; migrations use a single number.
 _LOCK_CLAIMS = text("""
     SELECT pg_advisory_xact_lock(7001, key)
@@ -96,4 +106,9 @@ _LOCK_CLAIMS = text("""
         SELECT DISTINCT hashtext(CAST(client_id AS text)) AS key
         FROM unnest(CAST(:client_ids AS uuid[])) AS client_id ORDER BY key
     ) AS keys
+""")
+
+_TRY_LOCK_CLAIMS = text("""
+    SELECT client_id FROM unnest(CAST(:client_ids AS uuid[])) AS client_id
+    WHERE pg_try_advisory_xact_lock(7001, hashtext(CAST(client_id AS text)))
 """)

@@ -22,17 +22,24 @@ HELD_BY_SPENT_S = 30
 
 
 async def rooms_in_budgets(
-    session: AsyncSession, client_ids: Collection[UUID], *, region: str, model: str, assumed_s: int
+    session: AsyncSession,
+    client_ids: Collection[UUID],
+    *,
+    region: str,
+    model: str,
+    assumed_s: int,
+    waits: bool = True,
 ) -> dict[UUID, int]:
     """How many files of each client a claim may take, by the budgets of the first MAX_BUDGETS clients.
 
-    Clients without a budget are left out. Those without room are held. Two statements, and one more each if clients
-    are held or no longer held; none without clients.
+    Clients without a budget are left out, and without `waits` those of other claims: see `claim_allowances`. Clients
+    without room are held. Two statements, and one more each if clients are held or no longer held; none without
+    clients.
     """
     chosen = list(client_ids)[:MAX_BUDGETS]
     if not chosen:
         return {}
-    allowances = await claim_allowances(session, chosen, region=region, model=model, assumed_s=assumed_s)
+    allowances = await claim_allowances(session, chosen, region=region, model=model, assumed_s=assumed_s, waits=waits)
     rooms = {client_id: allowance.room(model, region) for client_id, allowance in allowances.items()}
     queue = {"region": region, "model": model}
     if held := [client_id for client_id, room in rooms.items() if not room]:

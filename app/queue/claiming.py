@@ -128,10 +128,17 @@ async def claim_any_file(session: AsyncSession, submit_queue: SubmitQueue, *, to
 
     Two statements, and those of `rooms_in_budgets` for each client with a budget that is found on the way.
     """
+    waits = True
     while picked := (await session.execute(_PICK_ANY, submit_queue.key)).all():
         client_id = picked[0].client_id
-        if not picked[0].has_budget or (await _rooms(session, submit_queue, [client_id])).get(client_id):
+        rooms = (
+            await _rooms(session, submit_queue, [client_id], waits=waits) if picked[0].has_budget else {client_id: 1}
+        )
+        if rooms.get(client_id):
             return (await _write_tasks(session, submit_queue, [picked], [token]))[0]
+        if not rooms:
+            return None  # another claim has this client
+        waits = False
     return None
 
 
@@ -158,23 +165,27 @@ async def _waiting_with_room(
     `most`: clients with a budget that are enough; further ones wait for the next claim. Clients without room are
     held, so each further look finds others.
     """
+    waits = True
     while waiting := await heads.waiting(session, submit_queue):
         budgeted = [row.client_id for row in waiting if row.has_budget]
-        rooms = await _rooms(session, submit_queue, budgeted[:most])
+        rooms = await _rooms(session, submit_queue, budgeted[:most], waits=waits)
         with_room = [row for row in waiting if not row.has_budget or rooms.get(row.client_id)]
-        if with_room:
+        if with_room or not rooms:  # no rooms: other claims have these clients
             return with_room, rooms
-        most = MAX_BUDGETS
+        most, waits = MAX_BUDGETS, False
     return (), {}
 
 
-async def _rooms(session: AsyncSession, submit_queue: SubmitQueue, client_ids: Sequence[UUID]) -> dict[UUID, int]:
+async def _rooms(
+    session: AsyncSession, submit_queue: SubmitQueue, client_ids: Sequence[UUID], *, waits: bool
+) -> dict[UUID, int]:
     return await rooms_in_budgets(
         session,
         client_ids,
         region=submit_queue.region,
         model=submit_queue.model,
         assumed_s=submit_queue.budget_assumed_s,
+        waits=waits,
     )
 
 

@@ -18,7 +18,7 @@ from sqlalchemy import JSON, Executable, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.catalogue import MODELS, RegionalPrice, amount_text, estimated_cost
-from app.clients.budgets import Budget, BudgetPeriod, lock_claims
+from app.clients.budgets import Budget, BudgetPeriod, lock_claims, try_lock_claims
 from app.errors import BudgetCurrencyMismatch, BudgetExceeded, Fault
 
 # Speech that a file costs at least, for an estimate: otherwise silent files would make all others free.
@@ -160,13 +160,23 @@ async def lock_allowances(
 
 
 async def claim_allowances(
-    session: AsyncSession, client_ids: Collection[UUID], *, region: str, model: str, assumed_s: int
+    session: AsyncSession,
+    client_ids: Collection[UUID],
+    *,
+    region: str,
+    model: str,
+    assumed_s: int,
+    waits: bool = True,
 ) -> dict[UUID, Allowance]:
     """As `lock_allowances`, for a claim: only files that are submitted or running are reserved.
 
-    Other claims of these clients wait until the transaction ends.
+    Other claims of these clients wait until the transaction ends. Without `waits`, as it must be from the second call
+    of a transaction on, the clients of other claims are left out.
     """
-    await lock_claims(session, client_ids)
+    if waits:
+        await lock_claims(session, client_ids)
+    else:
+        client_ids = await try_lock_claims(session, client_ids)
     values = {"client_ids": list(client_ids), "region": region, "model": model}
     return await _read_allowances(session, _READ_RUNNING, values, assumed_s)
 
@@ -241,16 +251,16 @@ _DROPPED = """
     FROM dropped_files JOIN tasks ON tasks.id = dropped_files.task_id AND tasks.state <> 'done'
     WHERE dropped_files.client_id = budget.client_id AND dropped_files.open
 """
-# The conditions of the index of unusual jobs, and of those among them that are open.
+# By the statuses of open jobs, which the index of unusual jobs has: failed and canceled jobs may be many.
 _OPEN = f"""
     SELECT model, region, files_queued + files_running AS files FROM jobs
-    WHERE jobs.client_id = budget.client_id AND status <> 'succeeded' AND finished_at IS NULL
+    WHERE jobs.client_id = budget.client_id AND status IN ('queued', 'running')
     UNION ALL {_DROPPED}
 """  # noqa: S608 - constants
 # The counters of jobs have the files that are being submitted as queued ones.
 _RUNNING = f"""
     SELECT model, region, files_running AS files FROM jobs
-    WHERE jobs.client_id = budget.client_id AND status <> 'succeeded' AND finished_at IS NULL AND files_running > 0
+    WHERE jobs.client_id = budget.client_id AND status = 'running' AND files_running > 0
     UNION ALL
     SELECT model, region, files FROM submitting WHERE submitting.client_id = budget.client_id
     UNION ALL {_DROPPED}
@@ -295,6 +305,7 @@ _READ_RUNNING = _read(
         WHERE hold.client_id = budget.client_id AND hold.region = :region AND hold.model = :model)""",
 )
 
+# A claim leaves budgets alone that a request has locked: the insert of a large job must not delay it.
 _KEEP = text(f"""
     UPDATE client_budgets SET counted_from = starts_at, counted_until = until,
         counted = CASE WHEN is_counted THEN budget.counted ELSE 0 END + (
@@ -303,6 +314,8 @@ _KEEP = text(f"""
               AND usage.at >= CASE WHEN is_counted THEN budget.counted_until ELSE starts_at END AND usage.at < until
         )
     FROM ({_PERIODS}) AS budget
+    JOIN (SELECT client_id FROM client_budgets WHERE client_id = ANY(:client_ids) FOR UPDATE SKIP LOCKED) AS own
+        ON own.client_id = budget.client_id
     CROSS JOIN LATERAL (
         SELECT greatest(
             starts_at, CASE WHEN is_counted THEN budget.counted_until END,
