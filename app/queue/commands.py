@@ -102,6 +102,7 @@ async def delete_job(session: AsyncSession, client_id: UUID, job_id: UUID) -> No
     """Delete the job with its files and transcripts, and free its idempotency key. Raises NotFound or JobNotFinal.
 
     Its task rows stay: the reconciler must know which upstream tasks are the gateway's, as long as upstream lists them.
+    Files of tasks that are not stored completely become dropped files, until the bill of the task is divided.
     """
     own = {"job_id": job_id, "client_id": client_id}
     if (await _lock(session, own)).finished_at is None:
@@ -130,7 +131,18 @@ async def _lock(session: AsyncSession, own: dict[str, UUID]) -> Row[Any]:
 
 _LOCK_JOB = text("SELECT finished_at, model, region FROM jobs WHERE id = :job_id AND client_id = :client_id FOR UPDATE")
 
-_DELETE = text("DELETE FROM jobs WHERE id = :job_id AND client_id = :client_id")
+# While other files of a task are open, the shares of its bill need the files that are stored already.
+_DELETE = text("""
+    WITH kept AS (
+        INSERT INTO dropped_files (task_id, job_id, index, client_id, region, model, url, sent_as, metadata, open,
+                                   audio_duration_ms, billed_s, input_tokens, output_tokens, cost)
+        SELECT task_id, job_id, index, files.client_id, files.region, files.model, url, coalesce(sent_as, url),
+            jobs.metadata, false, files.audio_duration_ms, billed_s, input_tokens, output_tokens, files.cost
+        FROM files JOIN jobs ON jobs.id = job_id JOIN tasks ON tasks.id = task_id AND tasks.state = 'running'
+        WHERE job_id = :job_id AND files.client_id = :client_id AND files.status = 'succeeded'
+    )
+    DELETE FROM jobs WHERE id = :job_id AND client_id = :client_id
+""")
 
 _FREE_KEY = text("""
     UPDATE jobs SET idempotency_key = NULL, request_sha256 = NULL

@@ -273,7 +273,8 @@ class Task(Base):
 class DroppedFile(Base):
     """A file that was canceled after its task may have been submitted: upstream may transcribe and bill it.
 
-    The task is polled to its end for the bill. The row outlives the job, and is deleted some minutes after that end.
+    Also a stored file, with `open` false, if its job was deleted before the other files of its task were stored. The
+    task is polled to its end for the bill. The row outlives the job, and is deleted some minutes after that end.
     """
 
     __tablename__ = "dropped_files"

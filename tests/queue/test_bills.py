@@ -6,16 +6,16 @@ from decimal import Decimal
 from uuid import UUID, uuid4
 
 import orjson
-from sqlalchemy import text
 
 from app.catalogue import MODELS, Recognised, Usage, bill_by_duration
 from app.db import transaction
 from app.queue.billing import TaskBill
 from app.queue.claiming import SubmitQueue, claim_files
-from app.queue.commands import cancel_job
+from app.queue.commands import cancel_job, delete_job
 from app.queue.leases import LeaseLost
 from app.queue.polling import TaskFile, open_files
 from app.queue.results import Result, TaskResults, store_results
+from app.queue.retention import delete_dropped_files
 from app.queue.submissions import mark_running
 from tests.poller.conftest import QueueClient
 from tests.queue.results import result_of
@@ -117,14 +117,20 @@ async def test_file_does_not_pay_for_a_canceled_one(queue: QueueClient) -> None:
 
 
 async def test_final_job_can_be_deleted_before_the_bill_is_settled(queue: QueueClient) -> None:
+    """The usage of both jobs is the bill of their task, also if its figure is below the durations."""
     first = await queue.post("https://example.com/a.wav")
     second = await queue.post("https://example.com/b.wav")
     task = await running_task(queue)
     async with transaction(queue.sessions) as session:
         a, b = await open_files(session, task[0])
-    task_bill = TaskBill(Usage(seconds=200), PRICE, 2)
+    task_bill = TaskBill(Usage(seconds=150), PRICE, 2)
     await store(queue, task, [a], task_bill, 100_000)
     async with transaction(queue.sessions) as session:
-        await session.execute(text("DELETE FROM jobs WHERE id = :id"), {"id": first})
+        await delete_job(session, queue.client_id, first)
     await store(queue, task, [b], task_bill, 100_000)
-    assert await costs(queue) == {second: Decimal("0.022")}
+    assert await costs(queue) == {second: Decimal("0.0165")}
+    usage = await queue.rows("SELECT job_id, sum(billed_s) AS billed_s, sum(files) AS files FROM usage GROUP BY job_id")
+    assert {row.job_id: (row.billed_s, row.files) for row in usage} == {first: (75, 1), second: (75, 1)}
+    async with transaction(queue.sessions) as session:
+        await delete_dropped_files(session)
+    assert not await queue.rows("SELECT url FROM dropped_files")
