@@ -3,9 +3,9 @@
 Real PostgreSQL with its usual settings, and `python -m app api`. Read ratios: the seconds depend on the machine.
 """
 
+import argparse
 import asyncio
 import os
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -30,8 +30,9 @@ from bench.upstream import KEY
 SIZES = (1000, 100_000)
 REPEATS, WARM_UP, CLAIMS = 30, 6, 40
 MOST_CLIENTS = 1000
-# The revision before those that index the lists and record usage. They can be repeated on a database that has them.
-BEFORE_INDEXES = "20261128_2110"
+# Between these revisions the lists get their indexes, and usage is recorded. That can be repeated on a database that
+# has it. Later revisions cannot be repeated: they create tables.
+BEFORE_INDEXES, WITH_USAGE = "20261128_2110", "20261128_2130"
 GOAL_MS, MIGRATION_GOAL_MS = 50.0, 200.0
 JOB = {"file_urls": ["https://example.com/new.wav"]}
 
@@ -55,7 +56,9 @@ class Read:
 
 def main() -> None:
     configure_logging("error")
-    largest = int(sys.argv[1]) if len(sys.argv) > 1 and sys.argv[1] else 0
+    parser = argparse.ArgumentParser(description="Measure what requests cost with more and more stored files.")
+    parser.add_argument("files", type=int, nargs="?", default=0, help=f"also with so many, above {SIZES[-1]:,}")
+    largest = parser.parse_args().files
     sizes = [*SIZES, *([largest] if largest > SIZES[-1] else [])]
     columns = asyncio.run(_bench(sizes))
     print(f"\nload of the machine: {os.getloadavg()[0]:.1f}\n")
@@ -149,23 +152,30 @@ async def _measure_claims(sessions: Sessions, column: Column) -> None:
 
 
 async def _measure_migration(on: Stage, url: str, sessions: Sessions, column: Column) -> None:
-    """Requests one after the other while the last revisions run again.
+    """Requests one after the other while the revisions from BEFORE_INDEXES to WITH_USAGE run again.
 
     No downgrade: the API needs the tables of the newest revision.
     """
     async with raw_connection(sessions) as connection:
-        await connection.execute(f"DROP INDEX ix_jobs_model, ix_transcripts_model; {_REPEAT}")
+        await connection.execute(f"DROP INDEX ix_jobs_model, ix_transcripts_model; {_set_revision(BEFORE_INDEXES)}")
     async with _api(on, url) as http:
         since = time.monotonic()
-        migration = asyncio.create_task(asyncio.to_thread(migrate.upgrade, url))
+        migration = asyncio.create_task(asyncio.to_thread(migrate.upgrade, url, WITH_USAGE))
         taken: list[float] = []
         while not migration.done():
             taken += await _timed(partial(_post, http), 1)
             taken += await _timed(partial(_get, http, Read("", "/v1/jobs")), 1)
         await migration
+        took_s = time.monotonic() - since
+    async with raw_connection(sessions) as connection:
+        await connection.execute(_set_revision(migrate.head()))
     column.ms["requests beside a migration"] = sorted(taken)
     column.numbers["the longest of them, ms"] = max(taken)
-    column.numbers["time of the migration, s"] = time.monotonic() - since
+    column.numbers["time of the migration, s"] = took_s
+
+
+def _set_revision(revision: str | None) -> str:
+    return f"UPDATE alembic_version SET version_num = '{revision}'"  # noqa: S608 - a revision's name
 
 
 async def _pages(sessions: Sessions) -> int:
@@ -250,8 +260,6 @@ def _judge(column: Column) -> None:
 
 
 _PAGES = "SELECT blks_hit + blks_read FROM pg_stat_database WHERE datname = current_database()"
-
-_REPEAT = f"UPDATE alembic_version SET version_num = '{BEFORE_INDEXES}'"  # noqa: S608 - our own value
 
 _MIDDLE = text("""
     SELECT job_id, id FROM transcripts WHERE client_id = :client_id ORDER BY id
