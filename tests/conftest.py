@@ -26,7 +26,7 @@ from app.settings import Settings
 from tests.databases import Databases
 from tests.shared_server import SharedServer
 
-SLOW_FOLDERS = {"certify", "chaos", "field", "linear_time"}
+SLOW_FOLDERS = {"certify", "chaos", "field", "generated", "linear_time"}
 SLOW_FILES = {
     "test_api_page_runs",
     "test_backup",
