@@ -1,7 +1,7 @@
 """Transactions that tasks of one poller share: marking them as running, scheduling their next polls, storing results.
 
 Each has a few statements for any number of tasks. With 100 files a second of ten accounts, five tasks share a
-transaction, and a file takes 5 statements instead of 27. A lone task waits for nothing.
+transaction, and a file takes 5 or 6 statements instead of 27. A lone task waits for nothing.
 """
 
 from collections.abc import Sequence
