@@ -75,7 +75,7 @@ def bill_columns(bills: Sequence[Bill | None]) -> dict[str, list[Any]]:
 
 
 # Adds rows to the usage, from `billed`: a row of a CTE for each file, with the columns of `usage` that are named here.
-# `metadata` is NULL for files whose job exists.
+# `metadata` is NULL if the job still exists: the usage then takes the metadata of the job.
 RECORD_USAGE = """
     INSERT INTO usage (at, client_id, client, job_id, file_index, model, region, account, metadata, files, audio_ms,
                        billed_s, input_tokens, output_tokens, cost, currency)

@@ -15,9 +15,9 @@ from app.queue.spending import Allowance, claim_allowances
 
 # A claim reads the budgets of no more clients than this. The others wait for the next claim.
 MAX_BUDGETS = 20
-# While running files are in the way, their end makes room.
+# For clients with running files: the end of a file may make room.
 HELD_BY_RUNNING_S = 1
-# What is spent falls only if the bill of a task is corrected.
+# For clients that have spent the budget: the spent amount falls only if the bill of a task is corrected.
 HELD_BY_SPENT_S = 30
 
 
@@ -51,7 +51,7 @@ async def rooms_in_budgets(
 
 
 async def delete_old_holds(session: AsyncSession) -> None:
-    """Delete the holds of clients whose queued files are gone. One statement."""
+    """Delete the holds that ended over an hour ago: their clients have no queued file any more. One statement."""
     await session.execute(_DELETE_OLD)
 
 

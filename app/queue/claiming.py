@@ -160,10 +160,10 @@ def group_size(*, waiting: int, oldest_age_s: float, submits_per_s: float, group
 async def _waiting_with_room(
     session: AsyncSession, submit_queue: SubmitQueue, heads: QueueHeads, most: int
 ) -> tuple[Sequence[Row[Any]], dict[UUID, int]]:
-    """The waiting clients whose budgets have room, and how many files of those with a budget may be taken.
+    """The waiting clients with room in their budgets, and by client with a budget the number of files that fit.
 
-    `most`: clients with a budget that are enough; further ones wait for the next claim. Clients without room are
-    held, so each further look finds others.
+    The first look reads the budgets of up to `most` clients. Other clients with a budget wait for the next claim.
+    Clients without room are held, so the next look finds other clients.
     """
     waits = True
     while waiting := await heads.waiting(session, submit_queue):

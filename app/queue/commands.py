@@ -181,10 +181,11 @@ _DROP_FILES = text("""
     WHERE tasks.id = others.id
 """)
 
-# A file that upstream has accepted keeps its task, whose ids the client may need. Its results do not reach it: they are
-# stored for running files only, and its bill finds the dropped file. A file that is being submitted leaves its task,
-# which may be refused and deleted. The mark of a refused group (`suspect_task_id`) stays: unless all files of the group
-# are accepted in smaller groups, the size of the group is not known to be the cause.
+# A running file keeps its task, because the client may need the ids of the task. Results are stored for running files
+# only, so a canceled file gets no transcript. The bill of a canceled file is recorded through the dropped file. A file
+# that is being submitted leaves its task, because the task may be refused and deleted. The mark of a refused group
+# (`suspect_task_id`) stays: unless all files of the group are accepted in smaller groups, the size of the group is not
+# known to be the cause.
 _CANCEL_FILES = text("""
     WITH chosen AS (
         SELECT * FROM files

@@ -142,7 +142,7 @@ async def schedule_reconcile(
 
 @dataclass(frozen=True, slots=True)
 class UnwantedTask:
-    """A running task whose files were all canceled. Upstream may cancel it while it is PENDING."""
+    """A running task without open files: all of them were canceled. Upstream can cancel only a PENDING task."""
 
     id: UUID
     upstream_task_id: str

@@ -290,12 +290,12 @@ class DroppedFile(Base):
     url: Mapped[str] = mapped_column(Text)
     # How responses name the file.
     sent_as: Mapped[str] = mapped_column(Text)
-    # That of the job.
+    # The metadata of the job.
     metadata_: Mapped[dict[str, str]] = mapped_column("metadata")
-    # Until it is known whether upstream bills the file.
+    # True until upstream's bill for the file is known.
     open: Mapped[bool] = mapped_column(default=True, server_default=true())
     result_failures: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
-    # As of a file. NULL if upstream bills nothing.
+    # The same columns as of a file. NULL if upstream bills nothing.
     audio_duration_ms: Mapped[int | None] = mapped_column(BigInteger)
     billed_s: Mapped[Decimal | None] = mapped_column(Numeric(14, 3))
     input_tokens: Mapped[int | None] = mapped_column(Integer)

@@ -23,7 +23,7 @@ TURN_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class TaskFile:
-    """A file of a task whose outcome is not known yet. `dropped`: it was canceled, and only its bill is wanted."""
+    """An open file of a task: its outcome is not known yet. `dropped`: a canceled file, polled for its bill only."""
 
     job_id: UUID
     index: int
