@@ -10,7 +10,7 @@ import orjson
 
 from app.catalogue import MODELS
 from app.dashscope_api.times import field_time
-from app.queue.job_json import FileError, Job, JobFile
+from app.queue.job_json import Job, JobFile
 from app.queue.lifecycle import FileStatus, JobStatus
 from app.queue.queries import BilledUnits
 
@@ -130,22 +130,15 @@ def _results(findings: Findings) -> Iterator[Shown]:
         elif file.transcript_id:
             yield {**shown, "transcription_url": findings.links(file.transcript_id), "subtask_status": "SUCCEEDED"}
         elif file.status is FileStatus.FAILED and file.error:
-            yield _failed(shown, _code(file.error), _message(file.error))
+            code = file.error.upstream_code or _CODES.get(file.error.code, "InternalError")
+            # The gateway writes upstream's code before upstream's message.
+            yield _failed(shown, code, file.error.message.removeprefix(f"{file.error.upstream_code}: "))
         elif file.status is FileStatus.SUCCEEDED:
             yield _failed(shown, "InternalError", "The transcript was deleted.")
 
 
 def _failed(shown: Shown, code: str, message: str) -> Shown:
     return {**shown, "code": code, "message": message, "subtask_status": "FAILED"}
-
-
-def _code(error: FileError) -> str:
-    return error.upstream_code or _CODES.get(error.code, "InternalError")
-
-
-def _message(error: FileError) -> str:
-    """Upstream's message. The gateway writes upstream's code before it."""
-    return error.message.removeprefix(f"{error.upstream_code}: ")
 
 
 def _usage(findings: Findings, seconds_name: str) -> Shown:

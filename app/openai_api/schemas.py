@@ -146,11 +146,8 @@ def transcription_responses() -> dict[int | str, dict[str, Any]]:
 
 
 def _add(found: dict[int | str, dict[str, Any]], status: int, code: str, meaning: str, body: dict[str, Any]) -> None:
-    empty = {"description": "", "headers": dict(_RETRIED), "model": TranscriptionError, "content": _error_content()}
+    content: dict[str, Any] = {"application/json": {"examples": {}}}
+    empty = {"description": "", "headers": dict(_RETRIED), "model": TranscriptionError, "content": content}
     response = found.setdefault(status, empty)
     response["description"] = "; ".join(filter(None, [response["description"], f"`{code}`: {meaning}"]))
     response["content"]["application/json"]["examples"][code] = {"value": body}
-
-
-def _error_content() -> dict[str, Any]:
-    return {"application/json": {"examples": {}}}

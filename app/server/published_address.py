@@ -22,9 +22,11 @@ def published_address(data_dir: Path, url: str) -> Iterator[None]:
     if lock is None:
         yield
         return
+    # An address that listens on all interfaces is reached on loopback.
+    reachable = url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
     try:
         with suppress(OSError):
-            path.write_text(f"{_reachable(url)}\n")
+            path.write_text(f"{reachable}\n")
         yield
     finally:
         with suppress(OSError):
@@ -54,8 +56,3 @@ def _lock(data_dir: Path) -> fasteners.InterProcessLock | None:
         if lock.lockfile is not None:
             lock.lockfile.close()
     return None
-
-
-def _reachable(url: str) -> str:
-    """An address that listens on all interfaces is reached on loopback."""
-    return url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")

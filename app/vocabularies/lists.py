@@ -224,7 +224,8 @@ class VocabularyLists:
         if isinstance(found, UpstreamVocabulary):
             status = found.status
             # After a crash between DashScope's response and the commit, DashScope's words are the newer ones.
-            words = None if found.equals(row.target_model, _words(row)) else [word.to_json() for word in found.words]
+            stored = [HotWord(**word) for word in row.vocabulary]
+            words = None if found.equals(row.target_model, stored) else [word.to_json() for word in found.words]
         elif found.code == NOT_FOUND:
             status, words = MISSING, None
         else:
@@ -288,10 +289,6 @@ async def delete_lists_of_revoked(settings: Settings, sessions: Sessions, name: 
     async with http_client() as http:
         lists = VocabularyLists(settings, sessions, http)
         return sum([await lists.delete_all(client.id) for client in clients])
-
-
-def _words(row: Vocabulary) -> Sequence[HotWord]:
-    return [HotWord(**word) for word in row.vocabulary]
 
 
 def _log_refusal(upstream: DashScope, failure: Failure) -> None:
