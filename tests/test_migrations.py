@@ -11,8 +11,9 @@ import orjson
 from sqlalchemy import text
 
 from app import migrate
-from app.db import Sessions, transaction
+from app.db import Sessions, raw_connection, transaction
 from app.poller.maintenance import index_documents
+from app.queue.queries import JobFilters, list_versions
 from app.transcripts.document_reader import SentenceFilters, StoredDocument, find_sentences
 from app.transcripts.seekable_gzip import unpack
 from tests.api_fixtures import new_client
@@ -102,6 +103,25 @@ async def test_open_circuits_get_the_current_codes(database_url: str) -> None:
     rows = await connection.fetch("SELECT account, code FROM circuits ORDER BY account")
     await connection.close()
     assert [tuple(row) for row in rows] == [("beijing/a", "account_refused"), ("beijing/b", "account_in_arrears")]
+
+
+async def test_the_index_of_metadata_can_be_reverted_while_jobs_are_stored(
+    sessions: Sessions, database_url: str
+) -> None:
+    client, _ = await new_client(sessions, "tester")
+    found = await add_job(sessions, client.id, [SUCCEEDED], metadata_={"team": "a", "call": "1"})
+    await add_job(sessions, client.id, [SUCCEEDED], metadata_={"team": "b"})
+    await add_job(sessions, client.id, [SUCCEEDED])
+    await asyncio.to_thread(migrate.downgrade, database_url, "20261129_0040")
+    await asyncio.to_thread(migrate.upgrade, database_url)
+    await asyncio.to_thread(migrate.check, database_url)
+    async with raw_connection(sessions) as connection:
+        for metadata in ({"team": "a"}, {"call": "1", "team": "a"}):
+            listed = await list_versions(connection, client.id, JobFilters(metadata=metadata), 10)
+            assert [each.job_id for each in listed] == [found]
+        # Without statistics of the index, the planner reads all jobs of a client that has very many.
+        known = "SELECT attname FROM pg_stats WHERE tablename = 'ix_jobs_metadata'"
+        assert len(await connection.fetch(known)) == 1
 
 
 async def test_stored_files_are_in_the_usage(sessions: Sessions, database_url: str) -> None:

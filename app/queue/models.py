@@ -31,8 +31,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.db import Base
 from app.identifiers import new_id
 
-# The metadata of a job, and its client under a key that metadata cannot have. As PostgreSQL writes it, for Alembic.
-METADATA_OF_CLIENT = """(metadata || ((('{"": "'::text || client_id::text) || '"}'::text)::jsonb))"""
+# The metadata of a job under the id of its client: `{"<client_id>": {"call": "4711"}}`. As PostgreSQL writes it, for
+# Alembic.
+METADATA_OF_CLIENT = "jsonb_set('{}'::jsonb, ARRAY[client_id::text], metadata)"
 
 
 class Job(Base):
@@ -70,7 +71,8 @@ class Job(Base):
             text("id DESC"),
             postgresql_where=text("status <> 'succeeded'"),
         ),
-        # With the client: another client may have a pair in all of its jobs. A list reads the whole pending list.
+        # An entry is a hash of client, key and value together, so a list reads no entries of other clients, and none if
+        # the client has not this pair. A list reads the whole pending list.
         Index(
             "ix_jobs_metadata",
             literal_column(METADATA_OF_CLIENT).label("metadata_of_client"),

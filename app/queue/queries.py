@@ -161,7 +161,7 @@ async def list_versions(
     statement = _list_statement(frozenset(values), limit)
     values["client_id"] = client_id
     if filters.metadata:
-        values["metadata"] = orjson.dumps({**filters.metadata, "": str(client_id)}).decode()
+        values["metadata"] = orjson.dumps({str(client_id): filters.metadata}).decode()
     if not filters.metadata:
         return [JobVersion(*row) for row in await statement.fetch(connection, **values)]
     async with connection.transaction():

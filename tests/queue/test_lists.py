@@ -15,11 +15,13 @@ from app.queue.lifecycle import JobStatus
 from app.queue.queries import JobFilters
 from app.search.filters import TranscriptFilters
 from app.transcripts.queries import list_transcripts
-from tests.rows_read import rows_read
+from tests.rows_read import pages_read, rows_read
 
 pytestmark = pytest.mark.new_connections
 
 JOBS, LIMIT = 2000, 21
+# The entries of so many jobs fill pages of an index.
+MANY_JOBS = 10_000
 # A page of each of the groups that a filter selects.
 MOST = 6 * LIMIT
 MINE, OTHER = uuid4(), uuid4()
@@ -51,14 +53,18 @@ def minute(number: int) -> datetime:
     return START + timedelta(minutes=number)
 
 
-@pytest.fixture
-async def connection(sessions: Sessions) -> AsyncIterator[Any]:
-    """A raw connection in a transaction, to a database with jobs and transcripts of two clients."""
-    values = {"mine": MINE, "other": OTHER, "jobs": JOBS, "start_ms": int(START.timestamp() * 1000)}
+async def fill(sessions: Sessions, jobs: int = JOBS) -> None:
+    values = {"mine": MINE, "other": OTHER, "jobs": jobs, "start_ms": int(START.timestamp() * 1000)}
     async with transaction(sessions) as session:
         for statement in _FILL.split(";"):
             await session.execute(text(statement), values)
         await session.execute(text("ANALYZE jobs, transcripts"))
+
+
+@pytest.fixture
+async def connection(sessions: Sessions) -> AsyncIterator[Any]:
+    """A raw connection in a transaction, to a database with jobs and transcripts of two clients."""
+    await fill(sessions)
     async with raw_connection(sessions) as connection, connection.transaction():
         yield connection
 
@@ -104,6 +110,21 @@ async def test_lists_of_jobs_read_few_rows(connection: Any) -> None:
         assert len(listed) == found, filters
         assert listed == sorted(listed, reverse=True), filters
         assert await rows_read(connection, "jobs") - before <= MOST + 2 * LIMIT, filters
+
+
+@pytest.mark.slow
+async def test_a_list_by_metadata_reads_no_index_entries_of_other_clients(sessions: Sessions) -> None:
+    """All jobs of the other client have the pair, and none of mine."""
+    await fill(sessions, MANY_JOBS)
+    others = JobFilters(metadata={"env": "production"})
+    async with raw_connection(sessions) as connection:
+        await connection.execute("VACUUM jobs")  # empties the pending list of the index
+        for _ in range(REPEATS):
+            async with connection.transaction():
+                before = await pages_read(connection, "ix_jobs_metadata")
+                assert not await queries.list_versions(connection, MINE, others, LIMIT)
+                # The first page of the index for the plan, and again for the pending list; the way down to one entry.
+                assert 0 < await pages_read(connection, "ix_jobs_metadata") - before <= 5
 
 
 async def test_lists_of_transcripts_read_few_rows(connection: Any, sessions: Sessions) -> None:
