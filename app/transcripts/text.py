@@ -46,7 +46,7 @@ def strip_controls(text: str) -> str:
 def one_line(text: str) -> str:
     """The text on one line: without control characters, with single spaces between words, and none at its ends."""
     if text.isprintable():  # then the space is its only blank
-        return " ".join(text.split())
+        return " ".join(text.split()) if "  " in text else text.strip()
     text = strip_controls(text)
     return _BLANKS.sub(" ", text).strip() if _NO_BREAK.search(text) else " ".join(text.split())
 

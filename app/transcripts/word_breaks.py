@@ -4,7 +4,7 @@ Twelve hours of speech have 150,000 words. The general search for breaks looks a
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 
 from app.transcripts.line_breaking import BreakableText, break_cost
@@ -22,7 +22,8 @@ _MAX_WORDS = 32768
 def breaks_at_words(text: str, words: Sequence[str], columns: int) -> BreakableText | None:
     """The breaks of a text at the ends of its words only. None if the text needs more breaks, or other ones.
 
-    `words`: with their marks. Also None if they are not the text, but for the spaces at their ends.
+    `text` contains single spaces only, and none at its ends. `words`: with their marks. Also None if they are not the
+    text, but for the spaces at their ends.
     """
     if columns < MAX_WORD_COLUMNS:
         return None
@@ -37,44 +38,55 @@ def _chinese(text: str, words: Sequence[str]) -> BreakableText | None:
         costs = [0, *map(_chinese_costs.__getitem__, words)]
     except KeyError:
         return None
-    at = list(accumulate([len(word) for word in words], initial=0))
+    at = [0, *accumulate(map(len, words))]
     begins = [2 * characters for characters in at]
     return BreakableText(text, at, begins, begins, costs)
 
 
 def _spaced(text: str, words: Sequence[str]) -> BreakableText | None:
     """Lines end at spaces only, and each word stands between two of them."""
-    parts = text.split(" ")
-    if list(map(str.strip, words)) != parts:
+    if "".join(words).strip(" ") != text:  # upstream's words have not all spaces of the text
+        words = list(map(str.strip, words))
+        if " ".join(words) != text:
+            return None
+    # No word here has a space inside. So there is one at each border if the text has as many spaces as borders.
+    if text.count(" ") != len(words) - 1:
         return None
     try:
-        costs = [0, *map(_spaced_costs.__getitem__, parts)]
+        costs = [0, *map(_spaced_costs.__getitem__, words)]
+        at = [0, *accumulate(map(_spaced_columns.__getitem__, words))]
     except KeyError:
         return None
-    at = list(accumulate([len(part) + 1 for part in parts], initial=0))
     ends = [stop - 1 for stop in at]
     at[-1], ends[0] = len(text), 0
     return BreakableText(text, at, at, ends, costs)
 
 
-class _BreakCosts(dict[str, int]):
-    """The costs of the breaks after words that match a pattern. Raises KeyError for other words.
+class _ByWord(dict[str, int]):
+    """A number for each word that matches a pattern, but for spaces at its ends. Raises KeyError for other words.
 
-    Words repeat, so their costs are kept.
+    Words repeat, so their numbers are kept.
     """
 
-    def __init__(self, pattern: re.Pattern[str]) -> None:
+    def __init__(self, pattern: re.Pattern[str], number: Callable[[str], int]) -> None:
         super().__init__()
         self._pattern = pattern
+        self._number = number
 
     def __missing__(self, word: str) -> int:
-        if not self._pattern.fullmatch(word):
+        stripped = word.strip(" ")
+        if not self._pattern.fullmatch(stripped):
             raise KeyError(word)
         if len(self) >= _MAX_WORDS:
             self.clear()
-        cost = self[word] = break_cost(word)
-        return cost
+        number = self[word] = self._number(stripped)
+        return number
 
 
-_chinese_costs = _BreakCosts(_CHINESE_WORD)
-_spaced_costs = _BreakCosts(_SPACED_WORD)
+def _columns_with_space(word: str) -> int:
+    return len(word) + 1
+
+
+_chinese_costs = _ByWord(_CHINESE_WORD, break_cost)
+_spaced_costs = _ByWord(_SPACED_WORD, break_cost)
+_spaced_columns = _ByWord(_SPACED_WORD, _columns_with_space)

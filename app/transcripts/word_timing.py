@@ -139,14 +139,18 @@ def time_words(sentence: Mapping[str, Any], columns: int) -> TimedSentence | Non
     Paraformer's after it give the same result.
     """
     text = one_line(sentence["text"])
-    if not any(map(width, text.replace(" ", ""))):
-        return None
     words = _columns(sentence.get("words") or ())
     spoken = spoken_times(sentence, words.begins, words.ends)
     first, last = spoken or (sentence["begin_time"], sentence["end_time"])
     low = max(0, min(sentence["begin_time"], first))
     high = max(low, sentence["end_time"], last)
-    timed = _by_words(words, text, columns, low, high) if spoken else None
+    complete = spoken is not None and None not in words.begins and None not in words.ends
+    if complete and (source := breaks_at_words(text, words.spelled, columns)):
+        begins, ends = _in_order(words.begins, words.ends, low, high)
+        return TimedByWord(source, *_from_edges(begins, ends, low, high))
+    if not any(map(width, text.replace(" ", ""))):
+        return None
+    timed = _by_characters(words, text, columns, low, high) if spoken else None
     return timed or _by_width(find_breaks(text, columns)[0], low, high)
 
 
@@ -169,12 +173,9 @@ def _columns(words: Iterable[Word]) -> _Columns:
     return _Columns(begins, ends, spelled)
 
 
-def _by_words(words: _Columns, text: str, columns: int, low: int, high: int) -> TimedSentence | None:
+def _by_characters(words: _Columns, text: str, columns: int, low: int, high: int) -> TimedSentence | None:
     """The text with the times of its words. None if no word is in the text."""
     complete = None not in words.begins and None not in words.ends
-    if complete and (source := breaks_at_words(text, words.spelled, columns)):
-        begins, ends = _in_order(words.begins, words.ends, low, high)
-        return TimedByWord(source, *_from_edges(begins, ends, low, high))
     times = _spelled(words, text, low, high) if complete else None
     times = times or _aligned(words, text, low, high)
     if times is None:
