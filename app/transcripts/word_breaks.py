@@ -22,8 +22,8 @@ _MAX_WORDS = 32768
 def breaks_at_words(text: str, words: Sequence[str], columns: int) -> BreakableText | None:
     """The breaks of a text at the ends of its words only. None if the text needs more breaks, or other ones.
 
-    `text` contains single spaces only, and none at its ends. `words`: with their marks. Also None if they are not the
-    text, but for the spaces at their ends.
+    `text` has single spaces only, and none at its ends. `words`: with their marks, and with or without spaces at their
+    ends. Also None if the words together are not the text.
     """
     if columns < MAX_WORD_COLUMNS:
         return None
@@ -45,11 +45,12 @@ def _chinese(text: str, words: Sequence[str]) -> BreakableText | None:
 
 def _spaced(text: str, words: Sequence[str]) -> BreakableText | None:
     """Lines end at spaces only, and each word stands between two of them."""
-    if "".join(words).strip(" ") != text:  # upstream's words have not all spaces of the text
+    if "".join(words).strip(" ") != text:  # some spaces of the text are in no word
         words = list(map(str.strip, words))
         if " ".join(words) != text:
             return None
-    # No word here has a space inside. So there is one at each border if the text has as many spaces as borders.
+    # A word that matches the pattern has no space inside. If the text has as many spaces as there are borders between
+    # words, each border has one.
     if text.count(" ") != len(words) - 1:
         return None
     try:
@@ -63,9 +64,9 @@ def _spaced(text: str, words: Sequence[str]) -> BreakableText | None:
 
 
 class _ByWord(dict[str, int]):
-    """A number for each word that matches a pattern, but for spaces at its ends. Raises KeyError for other words.
+    """A number for each word that matches a pattern. Spaces at the ends of a word are ignored.
 
-    Words repeat, so their numbers are kept.
+    Raises KeyError for words that do not match. Words repeat, so their numbers are kept.
     """
 
     def __init__(self, pattern: re.Pattern[str], number: Callable[[str], int]) -> None:
@@ -83,10 +84,6 @@ class _ByWord(dict[str, int]):
         return number
 
 
-def _columns_with_space(word: str) -> int:
-    return len(word) + 1
-
-
 _chinese_costs = _ByWord(_CHINESE_WORD, break_cost)
 _spaced_costs = _ByWord(_SPACED_WORD, break_cost)
-_spaced_columns = _ByWord(_SPACED_WORD, _columns_with_space)
+_spaced_columns = _ByWord(_SPACED_WORD, lambda word: len(word) + 1)  # with the space after the word

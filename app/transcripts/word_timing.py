@@ -144,8 +144,7 @@ def time_words(sentence: Mapping[str, Any], columns: int) -> TimedSentence | Non
     first, last = spoken or (sentence["begin_time"], sentence["end_time"])
     low = max(0, min(sentence["begin_time"], first))
     high = max(low, sentence["end_time"], last)
-    complete = spoken is not None and None not in words.begins and None not in words.ends
-    if complete and (source := breaks_at_words(text, words.spelled, columns)):
+    if spoken and words.timed and (source := breaks_at_words(text, words.spelled, columns)):
         begins, ends = _in_order(words.begins, words.ends, low, high)
         return TimedByWord(source, *_from_edges(begins, ends, low, high))
     if not any(map(width, text.replace(" ", ""))):
@@ -161,6 +160,11 @@ class _Columns(NamedTuple):
     ends: Sequence[Any]
     spelled: Sequence[str]
 
+    @property
+    def timed(self) -> bool:
+        """Whether all words have both times."""
+        return None not in self.begins and None not in self.ends
+
 
 def _columns(words: Iterable[Word]) -> _Columns:
     begins: list[int | None] = []
@@ -175,8 +179,7 @@ def _columns(words: Iterable[Word]) -> _Columns:
 
 def _by_characters(words: _Columns, text: str, columns: int, low: int, high: int) -> TimedSentence | None:
     """The text with the times of its words. None if no word is in the text."""
-    complete = None not in words.begins and None not in words.ends
-    times = _spelled(words, text, low, high) if complete else None
+    times = _spelled(words, text, low, high) if words.timed else None
     times = times or _aligned(words, text, low, high)
     if times is None:
         return None

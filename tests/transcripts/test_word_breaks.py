@@ -33,6 +33,19 @@ def test_words_of_any_characters_have_the_breaks_of_the_general_search(words: li
     assert found is None or found == general
 
 
+@given(st.lists(SPACED, min_size=2), st.data())
+def test_spaces_at_the_ends_of_words_change_nothing(words: list[str], data: st.DataObject) -> None:
+    """Fun-ASR's words begin with a space, Paraformer's end with one, and qwen's have none."""
+    spelled = [word.join(data.draw(st.tuples(*[st.sampled_from(["", " "])] * 2))) for word in words]
+    text = " ".join(words)
+    assert breaks_at_words(text, spelled, 42) == breaks_at_words(text, words, 42)
+
+
+@pytest.mark.parametrize("words", [["a", "b", " c"], ["a", "b ", "c"], ["a b", " c"], ["a\xa0", "b", " c"]])
+def test_words_without_a_space_between_them_are_left_to_the_general_search(words: list[str]) -> None:
+    assert breaks_at_words("".join(words), words, 42) is None
+
+
 @pytest.mark.parametrize(
     "words",
     [["Hello", "world."], ["Straße", "и", "café,", "ok?"], ["It's", "5%", '"well-known"', "(so)", "e.g.", "x/y"]],
