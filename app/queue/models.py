@@ -71,8 +71,8 @@ class Job(Base):
             text("id DESC"),
             postgresql_where=text("status <> 'succeeded'"),
         ),
-        # An entry is a hash of client, key and value together, so a list reads no entries of other clients, and none if
-        # the client has not this pair. A list reads the whole pending list.
+        # An entry is a hash of client, key and value together, so a list reads no entries of other clients. Each list
+        # reads the whole pending list.
         Index(
             "ix_jobs_metadata",
             literal_column(METADATA_OF_CLIENT).label("metadata_of_client"),
