@@ -42,11 +42,17 @@ class LostSubmit:
 
 @dataclass(frozen=True)
 class Candidate:
-    """An upstream task that no row knows. `file_urls` is None until the task has ended; upstream shows them then."""
+    """An upstream task that no row has.
+
+    `file_count` is None if upstream does not show it, and 0 for a task that has ended without a file to be billed.
+    `file_urls` are the files that upstream shows, each once. They are None until the task has ended.
+    `is_settled` is False while a later response may show more of them.
+    """
 
     listed: ListedTask
     file_count: int | None
     file_urls: tuple[str, ...] | None
+    is_settled: bool = True
 
     @cached_property
     def names(self) -> frozenset[str]:
@@ -57,18 +63,25 @@ class Comparison(Enum):
     OURS = "ours"
     OTHER = "other"
     OPEN = "open"  # the files cannot be compared before the task ends
+    PART = "part"  # all files that are shown are ours, and others may be missing
 
 
 def compare(submit: LostSubmit, candidate: Candidate) -> Comparison:
     if not made_within(submit, candidate.listed):
         return Comparison.OTHER
-    if candidate.file_count is not None and candidate.file_count != submit.file_count:
+    return _compare_files(submit.file_urls, submit.names, candidate)
+
+
+def _compare_files(sent: Sequence[str], names: frozenset[str], candidate: Candidate) -> Comparison:
+    if candidate.file_count not in {None, len(sent)}:
         return Comparison.OTHER
-    if candidate.file_urls is None:
+    shown = candidate.file_urls
+    if shown is None:
         return Comparison.OPEN
     # The names are a quick test, because each of many submits is compared with each of many tasks.
-    ours = submit.names == candidate.names and same_files(submit.file_urls, candidate.file_urls)
-    return Comparison.OURS if ours else Comparison.OTHER
+    if len(shown) > len(sent) or not candidate.names <= names or not _are_of(shown, sent):
+        return Comparison.OTHER
+    return Comparison.OURS if len(shown) == len(sent) else Comparison.PART
 
 
 def made_within(submit: LostSubmit, listed: ListedTask) -> bool:
@@ -79,40 +92,53 @@ def made_within(submit: LostSubmit, listed: ListedTask) -> bool:
 
 def same_files(sent: Sequence[str], echoed: Collection[str]) -> bool:
     """Whether the files of a task are exactly those that were sent, in any order and spelling."""
-    if len(sent) != len(echoed):
-        return False
-    items = [FileOutcome(url, transcription_url=str(number)) for number, url in enumerate(echoed)]
-    return None not in assign(sent, items, complete=False)
+    return len(sent) == len(echoed) and _are_of(echoed, sent)
+
+
+def _are_of(shown: Collection[str], sent: Sequence[str]) -> bool:
+    """Whether each URL of a response, in any spelling, is that of another one of the files that were sent."""
+    items = [FileOutcome(url, transcription_url=str(number)) for number, url in enumerate(shown)]
+    return sum(item is not None for item in assign(sent, items, complete=False)) == len(shown)
 
 
 class Rivals:
-    """Unresolved submits whose URLs differ only in spelling, so that one upstream task may belong to any of them.
+    """Unresolved submits, of which one upstream task may belong to several.
 
+    Their URLs differ in spelling only, or upstream does not show all files of the task.
     `submits` maps the id of a task row to the URLs that were sent.
     """
 
     def __init__(self, submits: Mapping[UUID, Sequence[str]]) -> None:
-        self._urls = submits
+        self._urls = dict(submits)
+        self._names = {task_id: _names(urls) for task_id, urls in submits.items()}
         self._alike: defaultdict[frozenset[str], list[UUID]] = defaultdict(list)
-        for task_id, urls in submits.items():
-            self._alike[_names(urls)].append(task_id)
+        for task_id, names in self._names.items():
+            self._alike[names].append(task_id)
+
+    def discard(self, task_id: UUID) -> None:
+        """Remove a submit that is resolved."""
+        if self._urls.pop(task_id, None) is not None:
+            self._alike[self._names.pop(task_id)].remove(task_id)
 
     def leave_open(self, submit: LostSubmit, candidate: Candidate, candidates: Iterable[Candidate]) -> bool:
         """Whether the candidate, which matches the submit, may belong to another submit with other URLs.
 
         It does not if each such submit has a candidate with exactly its URLs.
         """
-        echoed = candidate.file_urls or ()
+        is_part = compare(submit, candidate) is Comparison.PART
+        matches = {Comparison.OURS, Comparison.PART} if is_part else {Comparison.OURS}
         others = {
             tuple(sorted(self._urls[task_id]))
-            for task_id in self._alike[submit.names]
-            if task_id != submit.task_id and same_files(self._urls[task_id], echoed)
+            for task_id in (list(self._urls) if is_part else self._alike[submit.names])
+            if task_id != submit.task_id
+            and _compare_files(self._urls[task_id], self._names[task_id], candidate) in matches
         }
         others.discard(tuple(sorted(submit.file_urls)))
         if not others:
             return False
         seen = {tuple(sorted(each.file_urls or ())) for each in candidates}
-        return tuple(sorted(echoed)) != tuple(sorted(submit.file_urls)) or not others <= seen
+        is_exact = is_part or tuple(sorted(candidate.file_urls or ())) == tuple(sorted(submit.file_urls))
+        return not is_exact or not others <= seen
 
 
 def _names(urls: Iterable[str]) -> frozenset[str]:

@@ -30,6 +30,8 @@ class Pace:
     """Between reconciliations of which one could not read the task list."""
     min_lost_s: float = 6.0
     """How long after the loss the list must still show no task before the files are queued again."""
+    incomplete_wait_s: float = 60.0
+    """How long an ended upstream task that does not show all of its files is queried again before it is adopted."""
 
     def unreachable_pause_s(self, failures: int) -> float:
         """Seconds to wait before the next call, after this many calls in a row without a usable response."""

@@ -6,16 +6,16 @@ none are the files queued again. All lost submits of a model are reconciled toge
 for them, and each unknown task is queried once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from uuid import UUID, uuid4
 
 import structlog
 
 from app.dashscope.client import DashScope
 from app.dashscope.failures import Failure, FailureKind
-from app.dashscope.result_files import fetch_result
-from app.dashscope.wire import FileOutcome, ListedTask, TaskPage, TaskSnapshot, TaskStatus, parse_result_url
+from app.dashscope.wire import ListedTask, TaskPage
 from app.db import transaction
+from app.poller.candidates import CandidateReader
 from app.poller.circuits import open_for
 from app.poller.context import PollerContext
 from app.poller.list_matching import (
@@ -32,18 +32,20 @@ from app.poller.metrics import CALLS
 from app.queue.due_work import claim_unsure_tasks, known_upstream_tasks, schedule_reconcile, unresolved_submits
 from app.queue.submissions import UpstreamTaskTaken, fail_ambiguous, mark_running, requeue
 
-# How long two submits whose files differ only in the spelling of URLs may wait to be told apart.
+# How long submits that cannot be told apart by the files of a task may wait.
 MAX_AMBIGUOUS_S = 60
 PAGE_SIZE = 100
 # If the window that allows for another time zone has more pages than this, only Beijing time is used.
 MAX_WIDE_PAGES = 20
-MAX_REMEMBERED = 10_000
 
 AMBIGUOUS = Failure(
     FailureKind.TRANSIENT,
     "result_missing",
     "The response to the submit was lost, and DashScope has a task that may belong to this file or to another one.",
 )
+
+UNDECIDED = "it is not certain which upstream task belongs to this submit"
+INCOMPLETE = "an upstream task that may belong to this submit does not show all of its files"
 
 log = structlog.get_logger()
 
@@ -55,9 +57,7 @@ class Reconciler:
         self._context = context
         self._pace = context.pace
         self._upstream = upstream
-        self._base_url = context.region_of(upstream).base_url
-        # Ended tasks of upstream that no row knows. Their files do not change any more.
-        self._unknown_tasks: dict[str, Candidate] = {}
+        self._reader = CandidateReader(context, upstream)
 
     async def run(self) -> None:
         """Reconcile the tasks that are due, once. The poller starts the next run."""
@@ -99,31 +99,28 @@ class Reconciler:
     async def _resolve_one(
         self, submit: LostSubmit, token: UUID, candidates: dict[str, Candidate], rivals: Rivals
     ) -> None:
-        undecided, ambiguous = False, False
-        for task_id, candidate in list(candidates.items()):
-            match compare(submit, candidate):
-                case Comparison.OURS if rivals.leave_open(submit, candidate, candidates.values()):
-                    ambiguous = True
-                case Comparison.OURS:
-                    if await self._adopt(submit, candidate.listed):
-                        del candidates[task_id]
-                        self._unknown_tasks.pop(task_id, None)
-                        return
-                    undecided = True  # an equal submit changed meanwhile: the next run decides
-                case Comparison.OPEN:
-                    undecided = True
-                case Comparison.OTHER:
-                    continue
-        if ambiguous and not undecided and submit.lost_s >= MAX_AMBIGUOUS_S:
+        matches, reason = _matches(submit, candidates.values())
+        ambiguous = False
+        for candidate in matches:
+            if rivals.leave_open(submit, candidate, candidates.values()):
+                ambiguous = True
+            elif await self._adopt(submit, candidate.listed):
+                rivals.discard(submit.task_id)
+                del candidates[candidate.listed.task_id]
+                self._reader.forget(candidate.listed.task_id)
+                return
+            else:
+                reason = UNDECIDED  # an equal submit changed meanwhile: the next run decides
+        if ambiguous and not reason and submit.lost_s >= MAX_AMBIGUOUS_S:
             await self._fail(submit)
-        elif undecided or ambiguous:
-            reason = "it is not certain which upstream task belongs to this submit"
-            await self._retry([submit], token, self._pace.reconcile_retry_s, reason)
+        elif reason or ambiguous:
+            await self._retry([submit], token, self._pace.reconcile_retry_s, reason or UNDECIDED)
         elif submit.lost_s < self._pace.min_lost_s:
             await self._retry([submit], token, self._pace.reconcile_retry_s, "not in the task list yet")
         else:
             async with transaction(self._context.sessions) as session:
                 await requeue(session, submit.task_id, token=token)
+            rivals.discard(submit.task_id)
             log.info("unsure submit not found upstream", task=str(submit.task_id), files=submit.file_count)
 
     async def _retry(self, submits: Sequence[LostSubmit], token: UUID, wait_s: float, last_error: str) -> None:
@@ -161,7 +158,7 @@ class Reconciler:
         async with transaction(self._context.sessions) as session:
             known = await known_upstream_tasks(session, self._upstream.account.region, listed)
         return {
-            task_id: await self._examine(task)
+            task_id: await self._reader.read(task, submits[0].model)
             for task_id, task in listed.items()
             if task_id not in known
             and task.model in {"", submits[0].model}
@@ -197,49 +194,17 @@ class Reconciler:
             await self._context.throttled(call)
         return page
 
-    async def _examine(self, listed: ListedTask) -> Candidate:
-        if unknown := self._unknown_tasks.get(listed.task_id):
-            return unknown
-        call = self._context.query_call(self._upstream)
-        async with self._context.budgets.spend(call):
-            snapshot = await self._upstream.query(listed.task_id)
-        if isinstance(snapshot, Failure):
-            if snapshot.kind is FailureKind.THROTTLED:
-                await self._context.throttled(call)
-            return Candidate(listed, None, None)
-        urls = await self._file_urls(snapshot)
-        candidate = Candidate(listed, snapshot.file_count, urls)
-        if urls is not None:
-            if len(self._unknown_tasks) >= MAX_REMEMBERED:
-                self._unknown_tasks.clear()
-            self._unknown_tasks[listed.task_id] = candidate
-        return candidate
 
-    async def _file_urls(self, snapshot: TaskSnapshot) -> tuple[str, ...] | None:
-        """The files of an ended task, or None while they cannot be known.
+def _matches(submit: LostSubmit, candidates: Iterable[Candidate]) -> tuple[list[Candidate], str | None]:
+    """The candidates that the submit may adopt, the best ones first, and why a later run may find a better one.
 
-        A failed task without results names no file. It was not billed, so it matches no submit.
-        """
-        match snapshot.status:
-            case TaskStatus.PENDING | TaskStatus.RUNNING | TaskStatus.UNKNOWN:
-                return None
-            case TaskStatus.SUCCEEDED:
-                return await self._succeeded_urls(snapshot)
-            case _:
-                return tuple(item.file_url for item in snapshot.items if item.file_url is not None)
-
-    async def _succeeded_urls(self, snapshot: TaskSnapshot) -> tuple[str, ...] | None:
-        urls = []
-        for item in snapshot.items:
-            url = item.file_url or await self._url_in_result(item)
-            if url is None:
-                return None
-            urls.append(url)
-        return tuple(urls) or None
-
-    async def _url_in_result(self, item: FileOutcome) -> str | None:
-        """The URL that the result document names. For qwen3 it is the only place."""
-        if item.transcription_url is None:
-            return None
-        raw = await fetch_result(self._context.results_http, item.transcription_url, base_url=self._base_url)
-        return parse_result_url(raw) if isinstance(raw, bytes) else None
+    A task that shows a part of its files may be adopted only if no other task can be the one of this submit.
+    """
+    found = [(compare(submit, candidate), candidate) for candidate in candidates]
+    complete = [candidate for comparison, candidate in found if comparison is Comparison.OURS]
+    parts = [candidate for comparison, candidate in found if comparison is Comparison.PART]
+    if any(comparison is Comparison.OPEN for comparison, _ in found):
+        return complete, UNDECIDED
+    if not all(candidate.is_settled for candidate in parts):
+        return complete, INCOMPLETE
+    return complete + parts, None

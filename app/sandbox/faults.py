@@ -106,6 +106,8 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Responses and results have undocumented fields."""
     unescape_echo: bool = False
     """The `file_url` of responses and results is the submitted URL with its escapes decoded."""
+    repeat_results: bool = False
+    """Queries show each member of `results` twice."""
 
     drop_vocabulary_rate: Rate = 0.0
     """The connection ends without a response after a hot-word list is created, updated or deleted."""

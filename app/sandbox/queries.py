@@ -95,6 +95,8 @@ def _with_quirks(state: SandboxState, task: Task, body: JSONObject) -> JSONObjec
         if state.quirk("failed_item_without_code"):
             item.pop("code", None)
             item.pop("message", None)
+    if state.faults.repeat_results:
+        body["output"]["results"] *= 2
     if usage := body.get("usage"):
         if state.quirk("usage_in_ms"):
             usage["duration"] *= 1000

@@ -46,9 +46,13 @@ def candidate(
         (candidate(count=3, urls=None), Comparison.OTHER),
         (candidate(urls=None), Comparison.OPEN),
         (candidate(urls=None, count=None), Comparison.OPEN),
-        (candidate(urls=("https://e/a.wav", "https://e/a.wav")), Comparison.OTHER),
-        (candidate(urls=("https://e/a.wav",)), Comparison.OTHER),
-        (candidate(urls=()), Comparison.OTHER),
+        (candidate(urls=(*URLS, "https://e/c.wav"), count=None), Comparison.OTHER),
+        (candidate(urls=("https://e/b.wav",)), Comparison.PART),
+        (candidate(urls=("https://e/b.wav",), count=None), Comparison.PART),
+        (candidate(urls=("https://e/b.wav",), count=1), Comparison.OTHER),
+        (candidate(urls=("https://e/c.wav",)), Comparison.OTHER),
+        (candidate(urls=()), Comparison.PART),
+        (candidate(urls=(), count=0), Comparison.OTHER),
     ],
 )
 def test_task_matches_by_its_time_and_its_files(found: Candidate, comparison: Comparison) -> None:
@@ -98,6 +102,39 @@ def test_task_is_left_open_if_it_may_belong_to_a_submit_with_other_urls(
     assert compare(OURS, candidates[0]) is Comparison.OURS
     rivals = Rivals({OURS.task_id: ESCAPED, **{UUID(int=number): urls for number, urls in others.items()}})
     assert rivals.leave_open(OURS, candidates[0], candidates) is left_open
+
+
+A, B, C = "https://e/a.wav", "https://e/b.wav", "https://e/c.wav"
+
+
+@pytest.mark.parametrize(
+    ("shown", "others", "left_open"),
+    [
+        ([(A,)], {}, False),
+        ([(A,)], {2: (A, C)}, True),
+        ([(A,)], {2: (A, B)}, False),
+        ([(B,)], {2: (A, C)}, False),
+        ([(A,)], {2: (A,)}, False),
+        ([(A,), (A, C)], {2: (A, C)}, False),
+        ([()], {}, False),
+        ([()], {2: ("https://e/y.wav", "https://e/z.wav")}, True),
+    ],
+)
+def test_task_that_shows_a_part_of_its_files_is_left_open_if_it_may_belong_to_another_submit(
+    shown: list[tuple[str, ...]], others: dict[int, tuple[str, ...]], left_open: bool
+) -> None:
+    candidates = [candidate(urls=urls) for urls in shown]
+    rivals = Rivals({UUID(int=1): URLS, **{UUID(int=number): urls for number, urls in others.items()}})
+    assert rivals.leave_open(submit(), candidates[0], candidates) is left_open
+
+
+def test_resolved_submit_is_no_rival() -> None:
+    rivals = Rivals({UUID(int=1): URLS, UUID(int=2): (A, C)})
+    part = candidate(urls=(A,))
+    assert rivals.leave_open(submit(), part, [part])
+    rivals.discard(UUID(int=2))
+    rivals.discard(UUID(int=3))
+    assert not rivals.leave_open(submit(), part, [part])
 
 
 def test_task_of_an_upload_is_left_open_beside_a_url_with_the_same_path() -> None:

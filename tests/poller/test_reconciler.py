@@ -1,6 +1,7 @@
 """Submits whose response is lost: no file is transcribed twice, and none is forgotten."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -13,12 +14,12 @@ from app.dashscope.wire import ListedTask, TaskStatus
 from app.db import transaction
 from app.poller.list_matching import Candidate, LostSubmit, Rivals
 from app.poller.poller import poller_context
-from app.poller.reconciler import Reconciler
+from app.poller.reconciler import INCOMPLETE, Reconciler
 from app.queue.claiming import SubmitQueue, claim_files
 from app.queue.due_work import unresolved_submits
 from app.queue.submissions import mark_running, mark_unsure
 from app.sandbox import Faults, RunningSandbox, SandboxConfig
-from tests.poller.conftest import QueueClient, StartPoller, settings_for, until
+from tests.poller.conftest import PACE, QueueClient, StartPoller, settings_for, until
 
 ONE_FILE_A_TASK = SandboxConfig(queue_s=0.05, run_s=0.1, max_files_per_task=1, submit_rps=1000, query_rps=1000)
 FAST = {
@@ -33,7 +34,7 @@ ONE_BY_ONE = SubmitQueue(account="beijing/default", region="beijing", model="fun
 TOKEN = UUID(int=1)
 
 
-def with_faults(sandbox: RunningSandbox, **knobs: float | bool) -> None:
+def with_faults(sandbox: RunningSandbox, **knobs: float | bool | frozenset[str]) -> None:
     sandbox.state.faults = msgspec.structs.replace(Faults(), **knobs)
 
 
@@ -83,6 +84,40 @@ async def test_lost_upload_is_found_although_upstream_echoes_another_url(
 ) -> None:
     with_faults(sandbox, drop_submit_rate=1.0)
     job = await queue.post("oss://dashscope-instant/a/2026-11-23/b/hello%20world.wav")
+    async with start_poller():
+        assert await queue.final(job) == ["succeeded"]
+    assert max_transcriptions(sandbox) == 1
+
+
+async def test_lost_submit_is_not_repeated_while_its_task_shows_a_part_of_its_files(
+    queue: QueueClient, start_poller: StartPoller, sandbox: RunningSandbox
+) -> None:
+    with_faults(sandbox, drop_submit_rate=1.0, quirks=frozenset({"first_results_only"}))
+    job = await queue.post(*(f"https://example.com/{number}.wav" for number in range(40)))
+    async with start_poller():
+        await queue.until("SELECT 1 FROM tasks WHERE state = 'unsure' AND last_error = :reason", reason=INCOMPLETE)
+        with_faults(sandbox)
+        assert await queue.final(job) == ["succeeded"]
+    assert max_transcriptions(sandbox) == 1
+
+
+async def test_task_that_keeps_showing_a_part_of_its_files_is_adopted(
+    queue: QueueClient, start_poller: StartPoller, sandbox: RunningSandbox
+) -> None:
+    with_faults(sandbox, drop_submit_rate=1.0, quirks=frozenset({"first_results_only"}))
+    job = await queue.post(*(f"https://example.com/{number}.wav" for number in range(40)))
+    async with start_poller(pace=replace(PACE, incomplete_wait_s=0.5)):
+        await queue.until("SELECT 1 FROM tasks WHERE state = 'running'")
+        with_faults(sandbox)
+        assert await queue.final(job) == ["succeeded"]
+    assert max_transcriptions(sandbox) == 1
+
+
+async def test_lost_submit_is_found_although_its_results_are_repeated(
+    queue: QueueClient, start_poller: StartPoller, sandbox: RunningSandbox
+) -> None:
+    with_faults(sandbox, drop_submit_rate=1.0, repeat_results=True)
+    job = await queue.post(*(f"https://example.com/{number}.wav" for number in range(5)))
     async with start_poller():
         assert await queue.final(job) == ["succeeded"]
     assert max_transcriptions(sandbox) == 1
@@ -205,3 +240,40 @@ async def test_ambiguous_submits_are_neither_adopted_nor_submitted_again(
     files = await queue.rows("SELECT status, error_code, error_retryable FROM files")
     expected = ("failed", "result_missing", True) if lost_s >= 60 else ("submitting", None, None)
     assert [tuple(file) for file in files] == [expected] * 2
+
+
+async def test_late_submits_whose_urls_differ_in_escapes_adopt_their_own_tasks(
+    queue: QueueClient, engine: AsyncEngine, sandbox: RunningSandbox
+) -> None:
+    """A poller that was away for a minute resolves both in one round."""
+    urls = ["https://example.com/x%2Fy.wav", "https://example.com/x/y.wav"]
+    tasks = {url: await lost_task(queue, url) for url in urls}
+    now = datetime.now(UTC)
+    created_ms = int(now.timestamp() * 1000)
+    candidates = {
+        url: Candidate(ListedTask(url, TaskStatus.SUCCEEDED, "fun-asr", created_ms), 1, (url,)) for url in urls
+    }
+    async with poller_context(settings_for(sandbox), engine, asyncio.Event()) as context:
+        reconciler = Reconciler(context, context.upstreams["beijing/default"])
+        async with transaction(queue.sessions) as session:
+            rivals = Rivals(await unresolved_submits(session, "beijing/default", "fun-asr"))
+        submits = [LostSubmit(task, "fun-asr", now, now, 60.0, (url,)) for url, task in tasks.items()]
+        await reconciler.resolve(submits, TOKEN, candidates, rivals)
+    adopted = await queue.rows("SELECT url, upstream_task_id FROM files JOIN tasks ON tasks.id = task_id")
+    assert sorted(map(tuple, adopted)) == [(url, url) for url in sorted(urls)]
+
+
+async def test_complete_task_is_adopted_before_one_that_shows_a_part_of_its_files(
+    queue: QueueClient, engine: AsyncEngine, sandbox: RunningSandbox
+) -> None:
+    task, now = await lost_task(queue), datetime.now(UTC)
+    created_ms = int(now.timestamp() * 1000)
+    candidates = {
+        name: Candidate(ListedTask(name, TaskStatus.SUCCEEDED, "fun-asr", created_ms), None, urls)
+        for name, urls in {"part": (), "complete": (SAME,)}.items()
+    }
+    async with poller_context(settings_for(sandbox), engine, asyncio.Event()) as context:
+        reconciler = Reconciler(context, context.upstreams["beijing/default"])
+        submit = LostSubmit(task, "fun-asr", now, now, 60.0, (SAME,))
+        await reconciler.resolve([submit], TOKEN, candidates, Rivals({task: (SAME,)}))
+    assert [row.upstream_task_id for row in await queue.rows("SELECT upstream_task_id FROM tasks")] == ["complete"]
