@@ -21,10 +21,11 @@ from app.db import Sessions, create_engine, create_sessions, transaction
 from app.identifiers import new_id
 from app.logs import configure_logging
 from app.queue.models import Job
+from app.search.candidates import HitPosition
 from app.search.filters import TranscriptFilters
 from app.search.indexing import index_segments
 from app.search.query import parse
-from app.search.searching import Hit, HitPosition, search
+from app.search.searching import Hit, search
 from app.search.segments import Segments
 from app.transcripts.normalise import Document, normalise
 from app.transcripts.storage import PreparedTranscript, insert_transcripts, prepare_transcript

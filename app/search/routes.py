@@ -14,10 +14,11 @@ from app.api.problems import responses
 from app.clients.authentication import AuthenticatedRoute, ClientDep
 from app.db import transaction
 from app.errors import Fault, InvalidCursor, InvalidRequest
+from app.search.candidates import HitPosition
 from app.search.filters import TranscriptQueryDep
 from app.search.query import MAX_FOLDED, NothingToFind, TooLong, parse
 from app.search.query import Query as SearchQuery
-from app.search.searching import Hit, HitPosition, search
+from app.search.searching import Hit, search
 
 MAX_QUERY_LENGTH = 200
 
@@ -86,7 +87,7 @@ async def search_transcripts(
     character width do not matter. A page may be short or empty and still have a `next_cursor`: the search then
     stopped early because matches are rare, and continues with the next page.
     \f
-    About four statements, besides the one for the token.
+    About two statements, besides the one for the token.
     """
     parsed = _parse(q)
     start = HitPosition()

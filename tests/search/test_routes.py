@@ -11,7 +11,8 @@ from app.api.pagination import encode_cursor
 from app.clients.service import CurrentClient
 from app.db import Sessions
 from app.identifiers import new_id
-from app.search.searching import FIRST_WALK, MAX_READ
+from app.search.candidates import FIRST_WALK
+from app.search.searching import MAX_READ
 from tests.search.search_case import sentences
 from tests.search.segment_store import add_transcript, add_transcripts
 
@@ -219,4 +220,4 @@ async def test_a_search_takes_few_statements(
     await search(api, "你好")  # records the use of the token
     statements.clear()
     await search(api, "你好")
-    assert len(statements) == 4, statements  # token, SET LOCAL, walk, texts
+    assert len(statements) == 3, statements  # token, SET LOCAL, walk
