@@ -76,10 +76,13 @@ async def _find(connection: RawConnection, keys: Sequence[tuple[UUID, UUID]]) ->
 
 
 class ListedJobs(NamedTuple):
-    """The ids and the JSON of a page, and whether the list has more jobs after it."""
+    """The ids and the JSON of a page. The next page has the jobs before `next_before`; None: there are no more.
+
+    That job is not in the page if it was deleted meanwhile. A page whose jobs were all deleted is empty.
+    """
 
     jobs: list[tuple[UUID, bytes]]
-    more: bool
+    next_before: UUID | None
 
 
 class JobListCache:
@@ -101,28 +104,28 @@ class JobListCache:
     async def page(
         self, client_id: UUID, filters: JobFilters, limit: int, *, page_bytes: int = PAGE_BYTES
     ) -> ListedJobs:
-        """Newest first, at least one job, then up to `page_bytes`.
+        """Newest first, one job, then up to `page_bytes`.
 
         One statement, and one more for each READ_BYTES of jobs that are not in the cache. Jobs that are deleted
         meanwhile are left out. Jobs that change are as of the later statement.
         """
         versions = await self._versions(client_id, filters, limit + 1)
         bodies = {version.job_id: self._cache.get(version) for version in versions[:limit]}
-        more = len(versions) > limit
+        next_before = versions[limit - 1].job_id if len(versions) > limit else None
         if all(bodies.values()) and sum(map(len, bodies.values())) < page_bytes:  # type: ignore[arg-type]
-            return ListedJobs(list(bodies.items()), more)  # type: ignore[arg-type]
+            return ListedJobs(list(bodies.items()), next_before)  # type: ignore[arg-type]
         page: list[tuple[UUID, bytes]] = []
         size = 0
         for job_id in list(bodies):
             if size >= page_bytes:
-                return ListedJobs(page, more=True)
+                return ListedJobs(page, next_before=page[-1][0])
             if bodies[job_id] is None:
                 missing = [each for each in bodies if each <= job_id and bodies[each] is None]
                 bodies |= await self._read(client_id, missing)
             if body := bodies[job_id]:
                 page.append((job_id, body))
                 size += len(body)
-        return ListedJobs(page, more)
+        return ListedJobs(page, next_before)
 
     def body(self, snapshot: JobSnapshot) -> bytes:
         """The job as JSON. Calls with the same version share the bytes while these are in the cache."""

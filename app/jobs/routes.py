@@ -227,8 +227,8 @@ async def list_jobs(request: Request) -> Response:
     )
     listed = await job_services(request).job_lists.page(client.id, filters, query.limit)
     next_cursor = None
-    if listed.more and listed.jobs:
-        next_cursor = encode_cursor(("jobs", listed.jobs[-1][0]), client.cursor_key)
+    if listed.next_before is not None:
+        next_cursor = encode_cursor(("jobs", listed.next_before), client.cursor_key)
     return _json(page_bytes([msgspec.Raw(body) for _, body in listed.jobs], next_cursor))
 
 

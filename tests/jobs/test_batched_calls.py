@@ -1,6 +1,7 @@
 """The cache of listed jobs agrees with the database and stays within its size."""
 
 import asyncio
+from collections.abc import Collection, Sequence
 from uuid import UUID
 
 import httpx
@@ -9,7 +10,7 @@ from sqlalchemy import delete, update
 
 from app.db import Sessions, raw_connection, transaction
 from app.jobs.batched_calls import LIST_CACHE_BYTES, PAGE_BYTES, JobListCache
-from app.queue.job_json import job_bytes
+from app.queue.job_json import JobVersion, job_bytes
 from app.queue.models import Job
 from app.queue.queries import JobFilters, find_first_jobs, find_job
 from tests.jobs.rows import add_job
@@ -21,7 +22,7 @@ async def test_cached_version_is_not_read_again(sessions: Sessions, client_id: U
     first, _ = await cache.page(client_id, JobFilters(), 50)
     await asyncio.sleep(0)  # the statements of the call before are logged now
     statements.clear()
-    assert await cache.page(client_id, JobFilters(), 50) == (first, False)
+    assert await cache.page(client_id, JobFilters(), 50) == (first, None)
     assert [job_id for job_id, _ in first] == jobs[::-1]
     await asyncio.sleep(0)
     assert len(statements) == 1
@@ -69,7 +70,7 @@ async def test_page_ends_at_its_size_but_has_a_job(sessions: Sessions, client_id
     for page_bytes, shown in ((1, 1), (size, 1), (size + 1, 2), (10 * size, 5)):
         listed = await cache.page(client_id, JobFilters(), 50, page_bytes=page_bytes)
         assert [each for each, _ in listed.jobs] == jobs[:shown]
-        assert listed.more == (shown < 5)
+        assert listed.next_before == (jobs[shown - 1] if shown < 5 else None)
 
 
 @pytest.mark.slow
@@ -100,6 +101,33 @@ async def test_deleted_jobs_end_no_page(sessions: Sessions, client_id: UUID) -> 
         found = await find_first_jobs(connection, client_id, [*jobs[:1], UUID(int=1), *jobs[2:]], read_bytes=1)
         assert [snapshot.job.id for snapshot in found] == jobs[:1]
         assert await find_first_jobs(connection, client_id, [UUID(int=1)], read_bytes=1) == []
+
+
+class _DeletedMeanwhile(JobListCache):
+    """Jobs that are deleted after the statement that reads the versions, and before the one that reads the jobs."""
+
+    deleted: Collection[UUID] = ()
+
+    async def _versions(self, client_id: UUID, filters: JobFilters, limit: int) -> Sequence[JobVersion]:
+        versions = await super()._versions(client_id, filters, limit)
+        async with transaction(self._sessions) as session:
+            await session.execute(delete(Job).where(Job.id.in_(self.deleted)))
+        return versions
+
+
+@pytest.mark.parametrize("deleted", [[0, 1], [1], [0, 1, 2, 3]])
+async def test_jobs_that_are_deleted_while_a_page_is_read_do_not_end_the_list(
+    sessions: Sessions, client_id: UUID, deleted: list[int]
+) -> None:
+    jobs = [await add_job(sessions, client_id) for _ in range(4)][::-1]
+    cache = _DeletedMeanwhile(sessions)
+    cache.deleted = [jobs[index] for index in deleted]
+    first = await cache.page(client_id, JobFilters(), 2)
+    assert [job_id for job_id, _ in first.jobs] == [job_id for job_id in jobs[:2] if job_id not in cache.deleted]
+    assert first.next_before == jobs[1]
+    rest = await cache.page(client_id, JobFilters(before_id=first.next_before), 2)
+    assert [job_id for job_id, _ in rest.jobs] == [job_id for job_id in jobs[2:] if job_id not in cache.deleted]
+    assert rest.next_before is None
 
 
 async def test_deleted_jobs_leave_the_list_although_they_are_cached(
