@@ -9,6 +9,7 @@ any process of Python does. It is not a child of the caller: a keeper waits for 
 
 import asyncio
 import atexit
+import gc
 import importlib
 import json
 import os
@@ -184,5 +185,7 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for module in PRELOADED:
         importlib.import_module(module)
+    # At its exit, a process of Python looks at all objects that the garbage collector knows: 0.5 s of CPU. These stay.
+    gc.freeze()
     _become(_serve(sys.argv[1]))
     runpy.run_module("app", run_name="__main__", alter_sys=True)
