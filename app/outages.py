@@ -66,6 +66,14 @@ _REMEDIES = {
         " ignore_startup_parameters of PgBouncer"
     ),
 }
+# In place of messages that tell an operator nothing, or too much. The first match counts.
+_EXPLANATIONS: tuple[tuple[type[BaseException], str], ...] = (
+    (TimeoutError, "no response in time"),
+    (ValueError, "DATABASE_URL is invalid"),  # the message may quote a part of the password
+    # "cannot switch to state 12; another operation (2) is in progress": a statement came after the last message of a
+    # server that stops, and before the end of the connection.
+    (pg.InternalClientError, "the server ended the connection"),
+)
 # The first match counts: TimeoutError and ssl.SSLError are OSErrors, and some InterfaceErrors are ValueErrors.
 _EXCEPTION_REASONS: tuple[tuple[type[BaseException], str | None], ...] = (
     (pg.ClientConfigurationError, None),  # an invalid URL
@@ -137,6 +145,11 @@ def is_pooler_error(error: BaseException) -> bool:
     return _reason(_root(error)) == "pooler"
 
 
+def is_missing_object(error: BaseException) -> bool:
+    """Whether a table, a column or a function does not exist, as before a migration."""
+    return getattr(_root(error), "sqlstate", None) in {"42P01", "42703", "42883"}
+
+
 def is_write_failure(error: BaseException) -> bool:
     """Whether the server still serves reads after this error."""
     return _reason(_root(error)) in WRITE_FAILURES
@@ -157,10 +170,8 @@ def explain(error: BaseException) -> str:
         return f"the server's TLS certificate is not accepted: {root.verify_message}"
     if isinstance(root, ssl.SSLError):
         return f"TLS failed: {root.reason or type(root).__name__}"
-    if isinstance(root, TimeoutError):
-        return "no response in time"
-    if isinstance(root, ValueError):
-        return "DATABASE_URL is invalid"  # the original message may quote a part of the password
+    if fixed := next((words for kind, words in _EXPLANATIONS if isinstance(root, kind)), None):
+        return fixed
     remedy = _REMEDIES.get(_reason(root) or "")
     # asyncpg adds a hint of its own to errors of poolers, for developers.
     message = str(root).partition("\nHINT:")[0] if remedy else str(root)

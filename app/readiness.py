@@ -12,7 +12,7 @@ from app import migrate
 from app.connections import Availability
 from app.db import Sessions, connections_of, transaction
 from app.errors import DatabaseUnavailable, ServiceUnavailable
-from app.outages import WRITE_FAILURES, as_outage
+from app.outages import WRITE_FAILURES, as_outage, is_missing_object
 
 READY_TIMEOUT_S = 1
 # Interval of the write check, which takes 10 to 24 ms of the server's time.
@@ -58,6 +58,14 @@ async def read_revision(session: AsyncSession) -> str | None:
         return None
     revision: str | None = await session.scalar(text("SELECT version_num FROM alembic_version"))
     return revision
+
+
+async def missing_migration(sessions: Sessions, error: BaseException) -> str | None:
+    """Why the schema lacks what a statement needs: it is older than this version. None for any other error."""
+    if not is_missing_object(error):
+        return None
+    async with transaction(sessions) as session:
+        return migrate.schema_gap(await read_revision(session))
 
 
 async def check_writable(session: AsyncSession) -> None:

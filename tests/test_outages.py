@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
-from asyncpg.exceptions import PostgresError, ProtocolViolationError
+from asyncpg.exceptions import InternalClientError, PostgresError, ProtocolViolationError
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
@@ -111,6 +111,12 @@ def test_a_refused_certificate_is_explained() -> None:
     error = ssl.SSLCertVerificationError()
     error.verify_message = "certificate has expired"
     assert explain(error) == "the server's TLS certificate is not accepted: certificate has expired"
+
+
+def test_statement_on_a_connection_that_the_server_ends_is_explained() -> None:
+    error = InternalClientError("cannot switch to state 12; another operation (2) is in progress")
+    assert is_outage(error)
+    assert explain(error) == "the server ended the connection"
 
 
 @pytest.fixture

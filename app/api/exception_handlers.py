@@ -7,8 +7,10 @@ from functools import reduce
 from typing import Any
 
 import structlog
+from asyncpg.exceptions import PostgresError
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match, Mount
 
@@ -34,6 +36,7 @@ from app.errors import (
     json_pointer,
 )
 from app.outages import PASSING
+from app.readiness import missing_migration
 
 log = structlog.get_logger(__name__)
 
@@ -84,6 +87,8 @@ def add_problem_handlers(
     app.exception_handler(GatewayError)(_on_gateway_error)
     app.exception_handler(RequestValidationError)(_on_validation_error)
     app.exception_handler(HTTPException)(on_http_exception)
+    app.exception_handler(DBAPIError)(_on_database_error)
+    app.exception_handler(PostgresError)(_on_database_error)
 
 
 async def _on_gateway_error(request: Request, error: GatewayError) -> Response:
@@ -96,6 +101,17 @@ async def _on_gateway_error(request: Request, error: GatewayError) -> Response:
     if isinstance(error, RateLimited) and error.retry_after_s is not None:
         headers["Retry-After"] = str(error.retry_after_s)
     return problem_response(request.scope, error, headers=headers)
+
+
+async def _on_database_error(request: Request, error: Exception) -> Response:
+    """A 503 while the database is not migrated. Any other error of a statement is a defect of the gateway."""
+    try:
+        gap = await missing_migration(request.app.state.sessions, error)
+    except DatabaseUnavailable as outage:
+        return await _on_gateway_error(request, outage)
+    if gap is None:
+        raise error
+    return await _on_gateway_error(request, ServiceUnavailable(f"{gap}."))
 
 
 async def _on_validation_error(request: Request, error: RequestValidationError) -> Response:

@@ -33,7 +33,7 @@ from app.main import create_app
 from app.outages import explain
 from app.poller.poller import run_poller
 from app.queue.wakeup import WakeUp
-from app.readiness import watch_database
+from app.readiness import missing_migration, watch_database
 from app.server.http_protocol import HttpProtocol
 from app.server.open_files import connection_limit, raise_file_limit
 from app.settings import Settings
@@ -302,7 +302,10 @@ async def _create_default_client(sessions: Sessions, token: str, *, log_failure:
             await ensure_default_client(session, token)
     except (DatabaseUnavailable, SQLAlchemyError) as error:
         if log_failure:
-            log.warning("the default client waits for the database", error=explain(error))
+            reason = None
+            with contextlib.suppress(DatabaseUnavailable, SQLAlchemyError):
+                reason = await missing_migration(sessions, error)
+            log.warning("the default client waits for the database", error=reason or explain(error))
         return False
     return True
 
