@@ -101,7 +101,7 @@ async def create_client(new: NewClient, sessions: SessionsDep, response: Respons
         budget = new.budget.value if new.budget else None
         if budget:
             await budgets.set_budget(session, client.id, budget)
-    log.warning("client created", created=str(client.id), name=client.name)
+    log.info("client created", created=str(client.id), name=client.name)
     response.headers.update({"Location": f"/v1/clients/{client.id}", "Cache-Control": "no-store"})
     return CreatedClient(**Client.of(client, budget).model_dump(), token=token)
 
@@ -143,6 +143,6 @@ async def change_client(client_id: UUID, change: ClientChange, sessions: Session
         if "budget" in change.model_fields_set:
             budget = change.budget.value if change.budget else None
             await budgets.set_budget(session, client_id, budget)
-            log.warning("budget of a client changed", client=client.name, budget=str(budget) if budget else None)
+            log.info("budget of a client changed", client=client.name, budget=str(budget) if budget else None)
         found = await budgets.find_budgets(session, [client_id])
     return Client.of(client, found.get(client_id))

@@ -48,7 +48,7 @@ async def revoke_client(
     )  # fmt: skip
     if canceled:
         services.wakeup.notify()
-    log.warning("client revoked", revoked=str(client_id), jobs_canceled=canceled)
+    log.info("client revoked", revoked=str(client_id), jobs_canceled=canceled)
     if delete_vocabularies:
         await vocabulary_lists(request).delete_all(client_id)
     return Response(status_code=204)

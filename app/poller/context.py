@@ -96,7 +96,7 @@ class PollerContext:
         """Log each status that is not documented once per process, up to a limit."""
         if status not in self._logged_statuses and len(self._logged_statuses) < MAX_LOGGED_STATUSES:
             self._logged_statuses.add(status)
-            log.warning("unknown task status", status=status)
+            log.info("unknown task status", status=status)
 
     def region_of(self, upstream: DashScope) -> Region:
         return self.regions[upstream.account.region]

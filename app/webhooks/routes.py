@@ -68,7 +68,7 @@ async def rotate_webhook_secret(
     response.headers["Cache-Control"] = "no-store"
     async with transaction(sessions) as session:
         secret = await signing_secrets.rotate_secret(session, client.id, revoke=revoke)
-    log.warning("webhook secret rotated", client=client.name)
+    log.info("webhook secret rotated", client=client.name)
     return WebhookSecret(secret=secret)
 
 
