@@ -1,8 +1,8 @@
 """Holds queued files of clients that have used up their budgets.
 
 A claim that finds no room in a client's budget writes a hold. Later claims do not see the client until the hold ends,
-and then decide again. So files go on by themselves when the period ends or running files have cost less than was
-reserved; a change of the budget deletes the holds.
+and then decide again. So files go on by themselves when the period ends. The result of a file of the client ends its
+holds at once, since the file may have cost less than was reserved. A change of the budget deletes the holds.
 """
 
 from collections.abc import Collection
@@ -13,10 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.queue.spending import Allowance, claim_allowances
 
-# A claim reads the budgets of no more clients than this. The others wait for the next claim.
+# A claim waits for no other claim of more clients than this.
 MAX_BUDGETS = 20
-# For clients with running files: the end of a file may make room.
-HELD_BY_RUNNING_S = 1
+# For clients with running files: a refused submit makes room too, and a claim may decide while a result is stored.
+HELD_BY_RUNNING_S = 5
 # For clients that have spent the budget: the spent amount falls only if the bill of a task is corrected.
 HELD_BY_SPENT_S = 30
 
@@ -30,16 +30,17 @@ async def rooms_in_budgets(
     assumed_s: int,
     waits: bool = True,
 ) -> dict[UUID, int]:
-    """How many files of each client a claim may take, by the budgets of the first MAX_BUDGETS clients.
+    """How many files of each client a claim may take, by the budgets of the clients.
 
     Clients without a budget are left out, and without `waits` those of other claims: see `claim_allowances`. Clients
     without room are held. Two statements, and one more each if clients are held or no longer held; none without
     clients.
     """
-    chosen = list(client_ids)[:MAX_BUDGETS]
-    if not chosen:
+    if not client_ids:
         return {}
-    allowances = await claim_allowances(session, chosen, region=region, model=model, assumed_s=assumed_s, waits=waits)
+    allowances = await claim_allowances(
+        session, client_ids, region=region, model=model, assumed_s=assumed_s, waits=waits
+    )
     rooms = {client_id: allowance.room(model, region) for client_id, allowance in allowances.items()}
     queue = {"region": region, "model": model}
     if held := [client_id for client_id, room in rooms.items() if not room]:
@@ -74,6 +75,19 @@ _HOLD = text("""
     ORDER BY client_id
     ON CONFLICT (client_id, region, model) DO UPDATE SET until = excluded.until
 """)
+
+# A part of the statement that stores results: the clients of `ended` are not held any more. SKIP LOCKED: neither waits
+# for a claim nor for other results, so no deadlock.
+END_HOLDS = """
+    UPDATE budget_holds SET until = now()
+    FROM (
+        SELECT client_id, region, model FROM budget_holds
+        WHERE client_id IN (SELECT client_id FROM ended) AND until > now()
+        FOR NO KEY UPDATE SKIP LOCKED
+    ) AS held
+    WHERE budget_holds.client_id = held.client_id AND budget_holds.region = held.region
+      AND budget_holds.model = held.model
+"""
 
 _RELEASE = text("""
     DELETE FROM budget_holds WHERE client_id = ANY(:client_ids) AND region = :region AND model = :model

@@ -104,7 +104,8 @@ async def claim_tasks(
     """Claim the next group; if a task has one file only, as many of them as there are tokens. Empty if none waits.
 
     Three statements with one file in a task, four with more, and one more after a slow look. Two more if clients that
-    wait have a budget, and three more each time that it has no room for any of them.
+    wait have a budget, and four more if it has no room for the first of them. Also empty if it has none for the first
+    MAX_BUDGETS + MAX_CLIENTS of them: these are held, so the next claim goes on behind them.
     """
     single = submit_queue.max_files == 1
     most = len(tokens) if single else MAX_BUDGETS
@@ -162,17 +163,16 @@ async def _waiting_with_room(
 ) -> tuple[Sequence[Row[Any]], dict[UUID, int]]:
     """The waiting clients with room in their budgets, and by client with a budget the number of files that fit.
 
-    The first look reads the budgets of up to `most` clients. Other clients with a budget wait for the next claim.
-    Clients without room are held, so the next look finds other clients.
+    The first look reads the budgets of up to `most` clients, the second those of MAX_CLIENTS. Clients without room are
+    held, so each look finds other clients. Clients behind those wait for the next claim.
     """
-    waits = True
-    while waiting := await heads.waiting(session, submit_queue):
+    for most_budgets, waits in ((min(most, MAX_BUDGETS), True), (MAX_CLIENTS, False)):
+        waiting = await heads.waiting(session, submit_queue)
         budgeted = [row.client_id for row in waiting if row.has_budget]
-        rooms = await _rooms(session, submit_queue, budgeted[:most], waits=waits)
+        rooms = await _rooms(session, submit_queue, budgeted[:most_budgets], waits=waits)
         with_room = [row for row in waiting if not row.has_budget or rooms.get(row.client_id)]
         if with_room or not rooms:  # no rooms: other claims have these clients
             return with_room, rooms
-        most, waits = MAX_BUDGETS, False
     return (), {}
 
 

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.catalogue import Bill, Recognised, bill_by_usage, bill_of_lost
 from app.dashscope.failures import Failure
 from app.queue.billing import RECORD_USAGE, Settlement, TaskBill, bill_columns, settle, write_bills
+from app.queue.budget_holds import END_HOLDS
 from app.queue.codes import FileErrorCode
 from app.queue.counters import JobChange, apply_changes
 from app.queue.job_json import currency
@@ -298,7 +299,7 @@ _SET_FILES = text(f"""
         SELECT * FROM stored UNION ALL SELECT * FROM dropped
     ), billed AS (
         SELECT * FROM ended WHERE is_billed
-    ), recorded AS ({RECORD_USAGE})
+    ), recorded AS ({RECORD_USAGE}), released AS ({END_HOLDS})
     SELECT task_id, job_id, number, model, region, cost, was_dropped FROM ended
 """)  # noqa: S608 - constants
 

@@ -12,9 +12,9 @@ from sqlalchemy import func
 from app.catalogue import MODELS, Usage
 from app.clients.budgets import BudgetPeriod, set_budget
 from app.db import Sessions, transaction
-from app.queue import budget_holds
+from app.queue import budget_holds, claiming
 from app.queue.billing import TaskBill
-from app.queue.budget_holds import MAX_BUDGETS, delete_old_holds
+from app.queue.budget_holds import delete_old_holds
 from app.queue.claiming import Claim, SubmitQueue, claim_any_file, claim_tasks
 from app.queue.commands import cancel_job, delete_job
 from app.queue.due_work import claim_unwanted_tasks, close_unwanted
@@ -144,8 +144,7 @@ async def test_files_go_out_in_steps_that_fit_by_their_estimates(queue: QueueCli
     assert await reason(queue, job) == ("budget_exceeded", None, "beijing")
     await end(queue, first, seconds=30)
     await end(queue, second, seconds=30)
-    await end_holds(queue)
-    # (300 + 2 * 30) / 3 = 120 s are reserved for a file, and 540 s are left.
+    # The results have ended the hold. (300 + 2 * 30) / 3 = 120 s are reserved for a file, and 540 s are left.
     assert len(await start(queue)) == 4
     assert not await queue.rows("SELECT model FROM budget_holds WHERE until > now()")
 
@@ -281,17 +280,43 @@ async def test_a_probe_takes_no_file_that_is_held(queue: QueueClient) -> None:
         assert await claim_any_file(session, submit_queue, token=uuid4()) is None
 
 
-async def test_clients_over_their_budgets_do_not_hide_the_clients_behind_them(queue: QueueClient) -> None:
+async def test_clients_over_their_budgets_do_not_hide_the_clients_behind_them(
+    queue: QueueClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A claim holds a bounded number of clients. The next claims go on behind them."""
+    monkeypatch.setattr(claiming, "MAX_BUDGETS", 2)
+    monkeypatch.setattr(claiming, "MAX_CLIENTS", 5)
     last = queue.client_id
-    for number in range(3 * MAX_BUDGETS):
+    for number in range(10):
         client = await queue.client(f"client-{number}")
         await queue.post(*urls(1, f"{number}"), client_id=client)
         await give(queue.sessions, client, "0")
     await queue.post(*urls(1), client_id=last)
     await give(queue.sessions, last, "5")
+    assert await claim(queue) == []
+    assert len(await queue.rows("SELECT model FROM budget_holds")) == 2 + 5
     (found,) = await claim(queue)
     assert found.file_urls == urls(1)
-    assert len(await queue.rows("SELECT model FROM budget_holds")) == 3 * MAX_BUDGETS
+    assert len(await queue.rows("SELECT model FROM budget_holds")) == 10
+
+
+async def test_a_result_ends_the_holds_of_its_client_only(queue: QueueClient) -> None:
+    other = await queue.client("other")
+    for client in (queue.client_id, other):
+        await queue.post(*urls(2, f"{client}"), client_id=client)
+        await queue.post(*urls(1, f"{client}"), client_id=client, model="paraformer-v2")
+        await give(queue.sessions, client, str(ONE))
+    tasks = await start(queue)
+    assert (await claimed(queue), await claimed(queue, model="paraformer-v2")) == (0, 0)
+    (task,) = await queue.rows("SELECT task_id FROM files WHERE client_id = :client AND task_id IS NOT NULL",
+                               client=other)  # fmt: skip
+    assert task.task_id in tasks
+    await end(queue, task.task_id, seconds=30)
+    rows = await queue.rows("SELECT client_id, model FROM budget_holds WHERE until > now()")
+    assert sorted((row.client_id, row.model) for row in rows) == [
+        (queue.client_id, "fun-asr"),
+        (queue.client_id, "paraformer-v2"),
+    ]
 
 
 async def test_files_in_another_currency_are_not_limited_until_the_budget_is_spent(queue: QueueClient) -> None:

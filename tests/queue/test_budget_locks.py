@@ -15,7 +15,7 @@ from app.queue.budget_holds import rooms_in_budgets
 from app.queue.claiming import SubmitQueue, claim_any_file
 from app.queue.spending import claim_allowances, lock_allowances
 from tests.poller.conftest import QueueClient
-from tests.queue.test_budget_holds import claim, claimed, spend, urls
+from tests.queue.test_budget_holds import ONE, claim, claimed, end, spend, start, urls
 from tests.queue.test_spending import give
 from tests.rows_read import rows_read
 
@@ -58,6 +58,17 @@ async def test_probes_do_not_deadlock_with_claims(queue: QueueClient) -> None:
             await lock_claims(another, [other])
             assert await rooms_in_budgets(session, [other], **rooms, waits=False) == {}
         assert await claim_any_file(session, submit_queue, token=uuid4()) is not None
+
+
+async def test_results_do_not_wait_for_a_claim_that_writes_holds(queue: QueueClient) -> None:
+    await queue.post(*urls(2))
+    await give(queue.sessions, queue.client_id, str(ONE))
+    (task,) = await start(queue)
+    assert await claimed(queue) == 0
+    async with transaction(queue.sessions) as session:
+        await session.execute(text("SELECT FROM budget_holds FOR UPDATE"))
+        async with asyncio.timeout(20):
+            await end(queue, task, seconds=30)
 
 
 async def test_a_claim_does_not_wait_for_a_request_that_has_locked_the_budget(
