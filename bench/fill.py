@@ -71,10 +71,26 @@ async def add_waiting(sessions: Sessions, files: int, clients: int) -> None:
         await raw.execute("ANALYZE jobs, files")
 
 
+async def add_full_budgets(sessions: Sessions, clients: int) -> None:
+    """Give the first `clients` clients budgets in which a running file leaves no room for others."""
+    async with raw_connection(sessions) as connection:
+        raw: Any = connection
+        await raw.execute(_FULL_BUDGETS.format(clients=clients))
+        await raw.execute("ANALYZE jobs, client_budgets")
+
+
+async def end_holds(sessions: Sessions) -> None:
+    """As when the time of all holds is over."""
+    async with raw_connection(sessions) as connection:
+        await connection.execute("UPDATE budget_holds SET until = now() - interval '1 ms'")
+
+
 async def delete_waiting(sessions: Sessions) -> None:
+    """Delete the waiting files, and all budgets."""
     async with raw_connection(sessions) as connection:
         raw: Any = connection
         await raw.execute("DELETE FROM jobs WHERE id >= 'f0000000-0000-0000-0000-000000000000'", timeout=600)
+        await raw.execute("DELETE FROM budget_holds; DELETE FROM client_budgets")
 
 
 def _variants() -> list[tuple[Any, ...]]:
@@ -179,4 +195,15 @@ _WAITING = """
     INSERT INTO files (job_id, index, client_id, region, model, group_key, url)
     SELECT id, 0, client_id, 'beijing', 'fun-asr', lpad('7', 32, '0')::uuid, 'https://example.com/' || id || '.wav'
     FROM jobs WHERE status = 'queued' AND id >= 'f0000000-0000-0000-0000-000000000000';
+"""
+
+_FULL_BUDGETS = """
+    INSERT INTO client_budgets (client_id, amount, currency, period)
+    SELECT lpad(to_hex(n), 32, '0')::uuid, 0.001, 'CNY', 'month' FROM generate_series(1, {clients}) AS n;
+
+    INSERT INTO jobs (id, client_id, status, model, region, requested_region, parameters, metadata, files_total,
+                      files_queued, files_running)
+    SELECT ('ff' || lpad(to_hex(n), 30, '0'))::uuid, lpad(to_hex(n), 32, '0')::uuid, 'running', 'fun-asr', 'beijing',
+           'beijing', '{{}}', '{{}}', 1, 0, 1
+    FROM generate_series(1, {clients}) AS n;
 """

@@ -78,6 +78,7 @@ async def _bench(sizes: Sequence[int]) -> list[Column]:
             await _grow(sessions, columns[-1].files if columns else 0, column)
             await _measure_requests(on, url, sessions, column)
             await _measure_claims(sessions, column)
+            await _measure_held_claims(sessions, column)
             await _measure_migration(on, url, sessions, column)
             columns.append(column)
         await engine.dispose()
@@ -140,15 +141,27 @@ async def _measure_claims(sessions: Sessions, column: Column) -> None:
     for clients in (20, MOST_CLIENTS):
         await fill.add_waiting(sessions, 5 * MOST_CLIENTS, clients)
         for files in (1, 100):
-            submit_queue = SubmitQueue("beijing/bench", "beijing", "fun-asr", max_files=files, submits_per_s=10)
-
-            async def claim(submit_queue: SubmitQueue = submit_queue) -> None:
-                async with transaction(sessions) as session:
-                    await claim_files(session, submit_queue, token=uuid4())
-
-            label = f"claim of {files} of {clients:,} clients"
-            column.ms[label] = await _timed(claim, CLAIMS)
+            claim = partial(_claim, sessions, files)
+            column.ms[f"claim of {files} of {clients:,} clients"] = await _timed(claim, CLAIMS)
         await fill.delete_waiting(sessions)
+
+
+async def _measure_held_claims(sessions: Sessions, column: Column) -> None:
+    """Claims that find no client whose budget has room, at the moment when all holds have ended."""
+    await fill.add_waiting(sessions, 5 * MOST_CLIENTS, MOST_CLIENTS)
+    await fill.add_full_budgets(sessions, MOST_CLIENTS)
+    taken: list[float] = []
+    for _ in range(WARM_UP + CLAIMS):
+        await fill.end_holds(sessions)
+        taken += await _timed(partial(_claim, sessions, 1), 1)
+    await fill.delete_waiting(sessions)
+    column.ms[f"claim among {MOST_CLIENTS:,} clients whose budgets have no room"] = sorted(taken[WARM_UP:])
+
+
+async def _claim(sessions: Sessions, max_files: int) -> None:
+    submit_queue = SubmitQueue("beijing/bench", "beijing", "fun-asr", max_files=max_files, submits_per_s=10)
+    async with transaction(sessions) as session:
+        await claim_files(session, submit_queue, token=uuid4())
 
 
 async def _measure_migration(on: Stage, url: str, sessions: Sessions, column: Column) -> None:
