@@ -125,6 +125,8 @@ async def _measure_requests(on: Stage, url: str, sessions: Sessions, column: Col
         Read("search: in 2 %", f"/v1/search?q={fill.FEW_PHRASE}"),
         Read("search: in 0.05 %", f"/v1/search?q={fill.RARE_PHRASE}"),
         Read("search: in none", "/v1/search?q=xylophone"),
+        Read("search: in 2 %, of a day", f"/v1/search?q={fill.FEW_PHRASE}&{between}"),
+        Read("search: two words that no sentence has both", f"/v1/search?q={fill.SOME_PHRASE}+{fill.FEW_PHRASE}"),
     ]
     async with _api(on, url) as http:
         for read in reads:

@@ -19,10 +19,9 @@ from app.search.filters import CLOCK_TOLERANCE_S, TranscriptFilters
 from app.search.indexing import labels
 from app.search.query import Query
 
-# Segments of the first walk, of each further one, and of all together.
+# Segments of the first walk, and of each further one.
 FIRST_WALK = 256
 WALK = 1024
-MAX_WALKED = 2000
 # While at least this share of the walked segments are candidates, walking is cheaper than the index: a walk reads eight
 # segments on a page, a look-up a page for each.
 COMMON = 1 / 32
@@ -74,24 +73,22 @@ async def batches(
     session: AsyncSession, client_id: UUID, query: Query, filters: TranscriptFilters, start: HitPosition
 ) -> AsyncGenerator[Batch]:
     """The candidates from `start` on. A batch without candidates ends each walk and look-up that took long."""
-    parameters = _parameters(client_id, query, filters)
     # No statement here needs a sequential scan, but without statistics of `terms` the planner might choose one.
     await session.execute(_NO_SCANS)
+    parameters = await _parameters(session, client_id, query, filters)
+    if parameters is None:
+        return
     start = min(start, HitPosition(parameters["newest"]), key=lambda each: each.transcript_id)
-    walk, walked, seen = FIRST_WALK, 0, False
-    while walked < MAX_WALKED:
+    walk, seen, is_common = FIRST_WALK, False, True
+    while is_common:
         rows = (await session.execute(_WALK, _from(start, READ_BATCH) | {"walk": walk} | parameters)).all()
         candidates = [row for row in rows if row.candidate]
-        seen = seen or bool(candidates)
         ended = len(rows) < READ_BATCH and (not rows or rows[-1].place < walk)
         start = start if ended else HitPosition.of(rows[-1]).after()
         yield Batch([row for row in candidates if row.job_id], len(candidates), None if ended else start)
         if ended:
             return
-        walked += rows[-1].place
-        walk = WALK
-        if len(candidates) < COMMON * rows[-1].place:
-            break
+        walk, seen, is_common = WALK, seen or bool(candidates), len(candidates) >= COMMON * rows[-1].place
     async with aclosing(_looked_up(session, parameters, start, seen=seen)) as look_ups:
         async for found, following in look_ups:
             for at in range(0, len(found), READ_BATCH):
@@ -142,19 +139,24 @@ async def _read(session: AsyncSession, parameters: dict[str, Any], found: Sequen
     return (await session.execute(_READ, pointers | parameters)).all()
 
 
-def _parameters(client_id: UUID, query: Query, filters: TranscriptFilters) -> dict[str, Any]:
+async def _parameters(
+    session: AsyncSession, client_id: UUID, query: Query, filters: TranscriptFilters
+) -> dict[str, Any] | None:
+    """None if the client has no transcript of the filters' time."""
     exact = {"job_id": filters.job_id, "model": filters.model, "region": filters.region}
     given = {kind: value for kind, value in exact.items() if value is not None}
     after, before = filters.created_after, filters.created_before
-    return {
-        "client_id": client_id,
-        "terms": [*labels(client_id, **given), *query.terms],
-        **exact,
-        "created_after": after,
-        "created_before": before,
+    span = {
         "oldest": lowest_id_at(after, shift_s=-CLOCK_TOLERANCE_S) if after else UUID_MIN,
         "newest": lowest_id_at(before, shift_s=CLOCK_TOLERANCE_S) if before else UUID_MAX,
     }
+    times = {"client_id": client_id, "created_after": after, "created_before": before}
+    if after or before:
+        row = (await session.execute(_SPAN, times | span)).one()
+        if row.oldest is None or row.newest is None:
+            return None
+        span = {"oldest": standard_uuid(row.oldest), "newest": standard_uuid(row.newest)}
+    return {"terms": [*labels(client_id, **given), *query.terms], **exact, **times, **span}
 
 
 def _from(start: HitPosition, limit: int) -> dict[str, Any]:
@@ -162,6 +164,17 @@ def _from(start: HitPosition, limit: int) -> dict[str, Any]:
 
 
 _NO_SCANS = text("SET LOCAL enable_seqscan = off")
+
+# The first and the last transcript of a time. Otherwise a search would read the candidates of CLOCK_TOLERANCE_S before
+# and after it, which are a thousand times as large as the rows that are read here.
+_SPAN = text("""
+    SELECT (SELECT id FROM transcripts WHERE client_id = :client_id AND id BETWEEN :oldest AND :newest
+            AND (CAST(:created_after AS timestamptz) IS NULL OR created_at > :created_after)
+            ORDER BY id LIMIT 1) AS oldest,
+        (SELECT id FROM transcripts WHERE client_id = :client_id AND id BETWEEN :oldest AND :newest
+            AND (CAST(:created_before AS timestamptz) IS NULL OR created_at < :created_before)
+            ORDER BY id DESC LIMIT 1) AS newest
+""")
 
 # The conditions that labels and ids only approximate. Different labels may share a term.
 _MEETS_FILTERS = """

@@ -24,7 +24,7 @@ from app.search.segments import unpack
 # Candidates that one request reads: at most MAX_READ, at least MIN_READ, and no more than those after READ_S.
 MAX_READ = 1000
 MIN_READ = 32
-READ_S = 0.05
+READ_S = 0.04
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,8 @@ async def search(
             if unread is not None:
                 return SearchResult(hits, HitPosition.of(unread))
             read += candidates
-            if read >= MAX_READ or (not candidates and time.monotonic() > stop_at):
+            is_late = time.monotonic() > stop_at and (read >= MIN_READ or not candidates)
+            if read >= MAX_READ or is_late:
                 return SearchResult(hits, following)
     return SearchResult(hits, None)
 
