@@ -25,6 +25,8 @@ from app.search.segments import unpack
 MAX_READ = 1000
 MIN_READ = 32
 READ_S = 0.04
+# After so long no further window is looked up, which takes half as long as the page may take.
+LOOK_UP_S = READ_S / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +68,15 @@ async def search(
 ) -> SearchResult:
     """Up to `limit` hits from `start` on. Two statements for frequent matches, about twenty at most."""
     hits: list[Hit] = []
-    read, stop_at = 0, time.monotonic() + READ_S
+    read, began = 0, time.monotonic()
     async with aclosing(batches(session, client_id, query, filters, start)) as found:
         async for rows, candidates, following in found:
             limits = _ReadLimits(
-                query=query, start=start, max_hits=limit + 1 - len(hits), min_rows=MIN_READ - read, stop_at=stop_at
+                query=query,
+                start=start,
+                max_hits=limit + 1 - len(hits),
+                min_rows=MIN_READ - read,
+                stop_at=began + READ_S,
             )
             matching, unread = await asyncio.to_thread(_read, rows, limits) if rows else ([], None)
             hits += matching
@@ -80,7 +86,8 @@ async def search(
             if unread is not None:
                 return SearchResult(hits, HitPosition.of(unread))
             read += candidates
-            is_late = time.monotonic() > stop_at and (read >= MIN_READ or not candidates)
+            taken_s = time.monotonic() - began
+            is_late = taken_s > LOOK_UP_S if not candidates else taken_s > READ_S and read >= MIN_READ
             if read >= MAX_READ or is_late:
                 return SearchResult(hits, following)
     return SearchResult(hits, None)

@@ -113,6 +113,7 @@ async def test_pages_have_every_match_once_and_in_order(
         monkeypatch.setattr(candidates, name, value)
     monkeypatch.setattr(candidates, "MAX_IN_WINDOW", [2, 6, 1000][seed])
     monkeypatch.setattr(searching, "MAX_READ", [1000, 5, 20][seed])
+    monkeypatch.setattr(searching, "LOOK_UP_S", [60, 60, 0][seed])
     client_id, stored = await store(sessions, chance)
     for q in chance.sample(QUERIES, k=len(QUERIES)):
         (model, after, before), limit = any_filters(chance), chance.choice([2, 5, 50])

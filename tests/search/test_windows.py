@@ -75,6 +75,7 @@ def _limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Too many candidates to read all at once, and a page that no slow machine cuts short."""
     monkeypatch.setattr(candidates, "FEW", len(MATCHES) // 2)
     monkeypatch.setattr(searching, "READ_S", 60.0)
+    monkeypatch.setattr(searching, "LOOK_UP_S", 60.0)
 
 
 async def page(sessions: Sessions, client_id: UUID, q: str, start: HitPosition) -> tuple[SearchResult, int]:
