@@ -27,11 +27,12 @@ FILES_SHOWN = 100
 # hot-word list of another region without an error.
 KEEPS_REGION = "(jobs.requested_region <> 'auto' OR jobs.parameters ?| ARRAY['vocabulary_id', 'phrase_id'])"
 
-# JSON text of a WaitingReason, or NULL, from the blockages that pollers publish and the holds that claims write. Both
-# tables are mostly empty, which a statement finds out once. The rest is in a function: planning it would cost as much
-# as reading the job.
+# JSON text of a WaitingReason, or NULL, from the blockages that pollers publish, the holds that claims write, and the
+# circuits of accounts that have unsure tasks. These tables are mostly empty, which a statement finds out once. The rest
+# is in a function: planning it would cost as much as reading the job.
 WAITING_REASON = f"""
-    CASE WHEN jobs.files_queued > 0 AND (EXISTS (SELECT FROM blockages) OR EXISTS (SELECT FROM budget_holds))
+    CASE WHEN jobs.files_queued > 0 AND (EXISTS (SELECT FROM blockages) OR EXISTS (SELECT FROM budget_holds)
+              OR EXISTS (SELECT FROM circuits WHERE closed_at IS NULL))
     THEN job_waiting_reason(jobs.id, jobs.client_id, jobs.region, jobs.model, {KEEPS_REGION}) END
 """  # noqa: S608 - constants
 
@@ -287,8 +288,9 @@ class JobSummary:
     waiting_reason: Annotated[
         WaitingReason | None,
         Field(
-            description="Why queued files cannot be submitted: no account can take them, or the budget of the client"
-            " has no room. Null if they can, or if none is queued."
+            description="Why queued files cannot be submitted: no account can take them, the budget of the client"
+            " has no room, or the account that may have accepted them does not respond. Null if they can, or if none"
+            " is queued."
         ),
         Column(WAITING_REASON, _waiting_reason),
     ]

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from app.clients.service import CurrentClient
 from app.db import Sessions, transaction
 from app.jobs.long_poll import JobWaiters
-from tests.jobs.rows import RUNNING, SUCCEEDED, add_job
+from tests.jobs.rows import RUNNING, SUBMITTING, SUCCEEDED, add_job
 from tests.live_server import live_server
 
 SINCE = "2026-11-28T08:00:00.250000Z"
@@ -115,6 +115,32 @@ async def test_reason_is_set_only_if_no_account_takes_the_queued_files(
     await block(sessions, everywhere=everywhere)
     job_id = await add_job(sessions, client_id, [{"status": "queued"} | file for file in files], **job)
     assert await reason_of(api, job_id) == (REASON if waits else None)
+
+
+@pytest.mark.parametrize(
+    ("state", "model", "is_open", "waits"),
+    [
+        ("unsure", "", True, True),
+        ("unsure", "", False, False),
+        ("unsure", "fun-asr", True, False),  # the task list of the account can be read
+        ("submitting", "", True, False),  # the response may still arrive
+    ],
+)
+async def test_file_without_a_response_to_its_submit_waits_for_its_account(
+    api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, *, state: str, model: str, is_open: bool, waits: bool
+) -> None:
+    job_id = await add_job(sessions, client_id, [SUBMITTING])
+    async with transaction(sessions) as session:
+        await session.execute(text("UPDATE tasks SET state = :state"), {"state": state})
+        await session.execute(
+            text(
+                "INSERT INTO circuits (account, model, code, message, opened_at, probe_at, closed_at)"
+                " VALUES ('beijing/default', :model, 'upstream_unavailable', '', :since, now(),"
+                " CASE WHEN NOT :open THEN now() END)"
+            ),
+            {"model": model, "since": datetime.fromisoformat(SINCE), "open": is_open},
+        )
+    assert await reason_of(api, job_id) == ({**REASON, "code": "upstream_unavailable"} if waits else None)
 
 
 @pytest.fixture
