@@ -23,8 +23,10 @@ from app.poller.metrics import CALLS, GROUP_FILES
 from app.poller.supervisor import take_slots
 from app.queue.claiming import Claim, QueueHeads, SubmitQueue, claim_any_file, claim_tasks
 from app.queue.submissions import (
+    FIRST_REFUSED_WAIT_S,
     AcceptedTask,
     UpstreamTaskTaken,
+    accepted_within,
     fail_files,
     fail_uploads,
     mark_all_running,
@@ -46,6 +48,9 @@ ACCEPTED_LATELY_S = 600.0
 # After this many refusals in a row the account counts as refused. A file that was refused alone this often says
 # nothing about the account any more.
 MAX_REFUSALS = 3
+# The waits of a file before its refusal number MAX_REFUSALS: the account was not accepted meanwhile if it was not
+# accepted for so long.
+REFUSED_ALONE_S = FIRST_REFUSED_WAIT_S * (2 ** (MAX_REFUSALS - 1) - 1)
 
 log = structlog.get_logger()
 
@@ -137,7 +142,7 @@ class Submitter:
             outcome = await self._send(claim, links, sent, is_probe=probe is not None)
             suspect = False
             if outcome is not None:
-                suspect = self._is_suspect(claim, outcome)
+                suspect = await self._is_suspect(claim, outcome)
                 self._count(claim, outcome, suspect=suspect)
                 await self._throttle(outcome)
             await self._store(claim, outcome, probe=probe is not None, suspect=suspect)
@@ -194,11 +199,12 @@ class Submitter:
         finally:
             sent.set()
 
-    def _is_suspect(self, claim: Claim, outcome: SubmitOutcome) -> bool:
+    async def _is_suspect(self, claim: Claim, outcome: SubmitOutcome) -> bool:
         """Whether the account is refused with these files although it is accepted with others.
 
         DashScope has codes that may mean the account or a file, such as `AccessDenied`. While submits of other files
-        are accepted, a refusal is about a file of the group.
+        are accepted, a refusal is about a file of the group. Other pollers have a part of the submits and refusals: the
+        refusals of a file count in its row, and the accepted submits are in the rows of their tasks.
         """
         if isinstance(outcome, Accepted):
             self._accepted_at, self._refusals_in_row = time.monotonic(), 0
@@ -207,8 +213,20 @@ class Submitter:
         if claim.refusals >= MAX_REFUSALS:
             return True
         self._refusals_in_row += 1
-        accepted_lately = time.monotonic() - self._accepted_at < ACCEPTED_LATELY_S
-        return accepted_lately and self._refusals_in_row < MAX_REFUSALS
+        if self._refusals_in_row >= MAX_REFUSALS:
+            return False
+        if claim.refusals + 1 == MAX_REFUSALS:
+            return await self._accepted_within(REFUSED_ALONE_S)
+        if time.monotonic() - self._accepted_at < ACCEPTED_LATELY_S:
+            return True
+        return await self._accepted_within(ACCEPTED_LATELY_S)
+
+    async def _accepted_within(self, seconds: float) -> bool:
+        account, model = self._submit_queue.account, self._submit_queue.model
+        with suppress(DatabaseUnavailable):
+            async with transaction(self._context.sessions) as session:
+                return await accepted_within(session, account, model, seconds=seconds)
+        return True  # the circuit could not be stored either
 
     def _count(self, claim: Claim, outcome: SubmitOutcome, *, suspect: bool) -> None:
         CALLS.labels(self._submit_queue.account, "submit", _label(outcome)).inc()

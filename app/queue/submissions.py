@@ -16,6 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.dashscope.failures import Failure, hide_other_urls
+from app.identifiers import new_id
 from app.queue.counters import COUNT_STARTED, JobChange, apply_changes
 from app.queue.leases import RELEASE_LEASE
 from app.queue.lifecycle import FileCounts
@@ -26,6 +27,8 @@ FIRST_REFUSED_WAIT_S = 1
 MAX_REFUSED_WAIT_S = 600
 # The wait of the files of a refused group. Other files are submitted meanwhile, which tests the account.
 REFUSED_GROUP_WAIT_S = 1
+# From the row of a task to its acceptance: the wait for the budget, the call, and its time-out.
+LONGEST_SUBMIT_S = 60
 
 log = structlog.get_logger()
 
@@ -112,6 +115,16 @@ async def requeue(session: AsyncSession, task_id: UUID, *, token: UUID | None = 
     """
     await session.execute(_REQUEUE, {"id": task_id, "token": token})
     await session.execute(_DELETE_TASK, {"id": task_id})
+
+
+async def accepted_within(session: AsyncSession, account: str, model: str, *, seconds: float) -> bool:
+    """Whether upstream accepted a submit of the account and model in the last `seconds`, by any poller.
+
+    One statement, which reads the tasks that were made in that time.
+    """
+    span_ms = int((seconds + LONGEST_SUBMIT_S) * 1000)
+    values = {"oldest": UUID(int=new_id().int - (span_ms << 80)), "account": account, "model": model, "s": seconds}
+    return bool(await session.scalar(_ACCEPTED_WITHIN, values))
 
 
 async def requeue_suspects(session: AsyncSession, task_id: UUID) -> None:
@@ -282,6 +295,14 @@ _REQUEUE_SUSPECTS = text("""
             WHEN refused.file_count > 1 THEN :group_s
             ELSE least(:max_s, :first_s * 2 ^ files.refusals) END)
     FROM refused WHERE files.task_id = refused.id AND files.status = 'submitting'
+""")
+
+# Ids are in the order of time, so only the newest tasks are read.
+_ACCEPTED_WITHIN = text("""
+    SELECT EXISTS (
+        SELECT FROM tasks
+        WHERE id >= :oldest AND account = :account AND model = :model
+          AND submitted_at > now() - make_interval(secs => :s))
 """)
 
 _DELETE_TASK = text("""

@@ -162,6 +162,38 @@ async def test_account_that_is_refused_after_it_was_accepted_opens_its_circuit(
         await all_succeed(queue, job)
 
 
+async def test_file_that_several_pollers_found_refused_opens_the_circuit(
+    queue: QueueClient, start_poller: StartPoller, sandbox: RunningSandbox
+) -> None:
+    first = await queue.post(*urls(1), region="beijing")
+    async with start_poller():
+        assert await queue.final(first) == ["succeeded"]
+        await queue.rows("UPDATE tasks SET submitted_at = now() - interval '1 minute' RETURNING id")
+        refuse(sandbox, {"key": KEY_OF_BEIJING, "code": "AccessDenied", "model": "fun-asr"})
+        job = await queue.post("https://example.com/b.wav", region="beijing")
+        await queue.until("SELECT 1 FROM files WHERE job_id = :id AND refusals >= 1", id=job)
+        # Another poller found the file refused in between.
+        await queue.rows("UPDATE files SET refusals = 2, not_before = NULL WHERE job_id = :id RETURNING index", id=job)
+        await queue.until("SELECT 1 FROM blockages WHERE code = 'model_not_granted' AND region = 'beijing'")
+        await assert_all_wait(queue, job)
+        refuse(sandbox)
+        await all_succeed(queue, job)
+
+
+async def test_refused_file_opens_no_circuit_while_another_poller_is_accepted(
+    queue: QueueClient, start_poller: StartPoller
+) -> None:
+    first = await queue.post(*urls(1), region="beijing")
+    async with start_poller():
+        assert await queue.final(first) == ["succeeded"]
+    await queue.post("https://example.com/poison.wav?sandbox=deny", region="beijing")
+    with capture_logs() as lines:
+        async with start_poller():
+            await until(lambda: [line for line in lines if line["event"] == "submit refused"])
+    # A refusal that is taken for one of the account is logged at the level debug.
+    assert next(line["log_level"] for line in lines if line["event"] == "submit refused") == "warning"
+
+
 async def test_circuit_whose_code_changes_is_open_since_the_change(queue: QueueClient) -> None:
     opened = []
     for code in ("account_key_refused", "account_key_refused", "account_unpaid"):
