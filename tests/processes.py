@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import subprocess
 import sys
 import tempfile
 from asyncio.subprocess import PIPE, Process
@@ -74,7 +75,19 @@ async def running(*command: str, **settings: str) -> AsyncIterator[Running]:
 
     It is forked from a process that has imported the gateway.
     """
-    request = Request(command, clean_environment() | settings, str(Path.cwd()))
+    async with _running(Request(command, clean_environment() | settings, str(Path.cwd()))) as state:
+        yield state
+
+
+@asynccontextmanager
+async def running_program(program: str, *arguments: str, **settings: str) -> AsyncIterator[Running]:
+    """`python -c PROGRAM`, forked as in `running`."""
+    async with _running(Request(arguments, clean_environment() | settings, str(Path.cwd()), program)) as state:
+        yield state
+
+
+@asynccontextmanager
+async def _running(request: Request) -> AsyncIterator[Running]:
     async with warm_process(request) as (process, stdout, stderr), _followed(process, stdout, stderr) as state:
         yield state
 
@@ -147,6 +160,11 @@ def data_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="asr-gateway-tests-") as folder:
         Path(folder).chmod(0o711)
         yield Path(folder) / "data"
+
+
+def copy_data_folder(source: Path, target: Path) -> None:
+    """Copy a DATA_DIR that no process uses, with all owners and modes."""
+    subprocess.run(["cp", "-a", str(source), str(target)], check=True)  # noqa: S607 - from the path
 
 
 def kill_postgres(data_dir: Path) -> None:

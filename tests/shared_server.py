@@ -1,4 +1,4 @@
-"""The PostgreSQL server of one run of the tests and its migrated template, which the workers of the run share."""
+"""What the workers of one run of the tests share: a PostgreSQL server, its migrated template, and a used DATA_DIR."""
 
 import asyncio
 import os
@@ -10,6 +10,7 @@ import fasteners  # type: ignore[import-untyped]
 from app import migrate
 from app.embedded.server import start_embedded
 from tests.databases import on_server, with_database
+from tests.processes import run
 
 # Tests do not survive a power failure, and need not.
 FAST = ("fsync", "synchronous_commit", "full_page_writes")
@@ -32,6 +33,17 @@ class SharedServer:
                 self._make_template(self.url())
                 self._is_made.touch()
         return self._name
+
+    def used_data_folder(self) -> Path:
+        """A DATA_DIR whose embedded database has the newest schema and does not run. Tests use copies of it."""
+        used = self.folder / "used"
+        with fasteners.InterProcessLock(self.folder / "used.lock"):
+            if not used.exists():
+                new = self.folder / "used.new"
+                code, _, errors = asyncio.run(run("migrate", DATA_DIR=str(new)))
+                assert code == 0, errors
+                new.rename(used)
+        return used
 
     def drop_template(self) -> None:
         """Needed on a server that outlives the run."""

@@ -5,7 +5,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
 from zipfile import ZipFile
@@ -22,15 +22,9 @@ from app.settings import Settings, load_settings
 from tests.api_fixtures import new_client
 from tests.databases import on_server, with_database
 from tests.jobs.rows import add_job
-from tests.processes import data_folder, run_cold, running, running_sandbox
+from tests.processes import run_cold, running, running_sandbox
 
 RECORDING = "https://dashscope.oss-cn-beijing.aliyuncs.com/samples/audio/paraformer/hello_world_female2.wav"
-
-
-@pytest.fixture
-def data_dir() -> Iterator[Path]:
-    with data_folder() as folder:
-        yield folder
 
 
 @pytest.fixture
@@ -48,17 +42,17 @@ async def empty_database(database_url: str) -> AsyncIterator[str]:
 
 
 @pytest.mark.slow
-async def test_a_restored_gateway_has_the_transcripts_and_accepts_the_old_token(data_dir: Path) -> None:
-    file, other = data_dir.with_name("backup.zip"), data_dir.with_name("other")
+async def test_a_restored_gateway_has_the_transcripts_and_accepts_the_old_token(used_data_dir: Path) -> None:
+    file, other = used_data_dir.with_name("backup.zip"), used_data_dir.with_name("other")
     async with running_sandbox() as upstream:
-        async with running("serve", DATA_DIR=str(data_dir), PORT="0", **upstream) as gateway:
+        async with running("serve", DATA_DIR=str(used_data_dir), PORT="0", **upstream) as gateway:
             url = await gateway.url()
-            token = (data_dir / "api_token").read_text().strip()
+            token = (used_data_dir / "api_token").read_text().strip()
             async with httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {token}"}) as client:
                 body = {"model": "fun-asr", "file_urls": [RECORDING]}
                 job = (await client.post("/v1/jobs", params={"wait": 30}, json=body, timeout=60)).json()
                 transcript = (await client.get(f"/v1/transcripts/{job['files'][0]['transcript_id']}")).content
-            assert await run_cold("backup", str(file), DATA_DIR=str(data_dir)) == (0, "", "")
+            assert await run_cold("backup", str(file), DATA_DIR=str(used_data_dir)) == (0, "", "")
             assert await gateway.stop() == 0
         code, out, _ = await run_cold("restore", str(file), DATA_DIR=str(other))
         assert (code, out.split(".")[0]) == (0, "Restored")

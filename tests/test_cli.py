@@ -6,7 +6,6 @@ import re
 import signal
 import socket
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
@@ -17,7 +16,7 @@ from typer.testing import CliRunner
 from app import __version__
 from app.__main__ import cli
 from tests.database_proxy import database_proxy
-from tests.processes import data_folder, kill_postgres, run, run_cold, running, running_cold
+from tests.processes import kill_postgres, run, run_cold, running, running_cold
 
 KEY = "sk-0123456789abcdef0123456789abcdef"
 TOKEN = "a-token-of-the-test"
@@ -42,12 +41,6 @@ COMMANDS = [
     ["clients", "list"],
     ["clients", "revoke"],
 ]
-
-
-@pytest.fixture
-def data_dir() -> Iterator[Path]:
-    with data_folder() as folder:
-        yield folder
 
 
 @pytest.mark.parametrize("command", [[], *COMMANDS], ids=" ".join)
@@ -129,11 +122,11 @@ async def test_serve_starts_on_an_empty_folder_and_shares_it_with_other_commands
     assert "postmaster.pid" not in _names(data_dir / "postgres")
 
 
-async def test_serve_restarts_its_embedded_database(data_dir: Path) -> None:
-    async with running("serve", DATA_DIR=str(data_dir), PORT="0", API_TOKEN=TOKEN, **AWAY) as serve:
+async def test_serve_restarts_its_embedded_database(used_data_dir: Path) -> None:
+    async with running("serve", DATA_DIR=str(used_data_dir), PORT="0", API_TOKEN=TOKEN, **AWAY) as serve:
         url = await serve.url()
         async with httpx.AsyncClient(base_url=url) as client:
-            kill_postgres(data_dir)
+            kill_postgres(used_data_dir)
             await serve.line_with("restarting")
             assert (await client.get("/readyz")).status_code in {200, 503}
             for _ in range(300):
@@ -167,29 +160,29 @@ async def test_a_revoked_default_token_stays_revoked_and_the_next_start_has_a_ne
         assert "Traceback" not in err
 
 
-async def test_serve_survives_kill_9_of_everything(data_dir: Path) -> None:
-    settings = {"DATA_DIR": str(data_dir), "PORT": "0", "API_TOKEN": TOKEN, **AWAY}
+async def test_serve_survives_kill_9_of_everything(used_data_dir: Path) -> None:
+    settings = {"DATA_DIR": str(used_data_dir), "PORT": "0", "API_TOKEN": TOKEN, **AWAY}
     async with running("serve", **settings) as gateway:
         job = _post_job(await gateway.url())
         gateway.process.kill()
         await gateway.ended()
-        kill_postgres(data_dir)
+        kill_postgres(used_data_dir)
     async with running("serve", **settings) as gateway:
         assert _get(f"{await gateway.url()}{job}", TOKEN) == 200
         assert await gateway.stop() == 0
 
 
-async def test_files_that_other_users_can_read_cause_a_warning(database_url: str, data_dir: Path) -> None:
+async def test_files_that_other_users_can_read_cause_a_warning(database_url: str, used_data_dir: Path) -> None:
     for name, mode, warnings in ((".env", 0o644, 1), (".env", 0o640, 0), (".env", 0o600, 0)):
         _write(Path(name), mode)
         async with running("poller", "--port", "0", DATABASE_URL=database_url, DATA_DIR="/", **AWAY) as poller:
             await poller.url()
         assert poller.stderr.count("other users of this machine can read .env: chmod 600 .env") == warnings
         assert poller.stderr.count("other users") == warnings
-    _make_public(data_dir)
-    async with running("serve", PORT="0", DATA_DIR=str(data_dir), **AWAY) as gateway:
+    _make_public(used_data_dir)
+    async with running("serve", PORT="0", DATA_DIR=str(used_data_dir), **AWAY) as gateway:
         await gateway.url()
-    assert f"can read {data_dir}: chmod o-rwx {data_dir}" in gateway.stderr
+    assert f"can read {used_data_dir}: chmod o-rwx {used_data_dir}" in gateway.stderr
 
 
 async def test_serve_without_a_key_says_which_variables_to_set(database_url: str) -> None:
@@ -339,7 +332,6 @@ def _write(path: Path, mode: int) -> None:
 
 
 def _make_public(folder: Path) -> None:
-    folder.mkdir()
     folder.chmod(0o755)
 
 

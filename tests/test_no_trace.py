@@ -16,7 +16,7 @@ from app.identifiers import lowest_id_at
 from app.sandbox import SandboxConfig, running_sandbox
 from tests.api.snapshot import committed_document
 from tests.leak_scan import leaks_in_database, leaks_in_folder
-from tests.processes import Running, data_folder, running
+from tests.processes import Running, running
 from tests.webhooks.receiver import Receiver, receiver
 
 # The text of DashScope's sample recording, which the sandbox returns.
@@ -48,7 +48,7 @@ class RunningGateway(NamedTuple):
 
 
 class Deployment(NamedTuple):
-    """An empty DATA_DIR, a sandbox and a webhook receiver."""
+    """A DATA_DIR without data, a sandbox and a webhook receiver."""
 
     data_dir: Path
     upstream: str
@@ -77,10 +77,9 @@ class Deployment(NamedTuple):
 
 
 @pytest.fixture
-async def deployment() -> AsyncIterator[Deployment]:
-    with data_folder() as data_dir:
-        async with running_sandbox(SandboxConfig(queue_s=0.05, run_s=0.05)) as sandbox, receiver() as hook:
-            yield Deployment(data_dir, sandbox.base_url("beijing"), hook)
+async def deployment(used_data_dir: Path) -> AsyncIterator[Deployment]:
+    async with running_sandbox(SandboxConfig(queue_s=0.05, run_s=0.05)) as sandbox, receiver() as hook:
+        yield Deployment(used_data_dir, sandbox.base_url("beijing"), hook)
 
 
 async def transcribe(gateway: RunningGateway) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Starts processes of `python -m app` as forks of a process that has imported the gateway.
+"""Starts processes of Python as forks of a process that has imported the gateway.
 
 Importing takes more than one second of CPU, which is more than most commands of the tests take; a fork takes some
 milliseconds. The started process has its own arguments, environment, working directory and output, and ends as
@@ -42,11 +42,15 @@ PRELOADED = (
 
 
 class Request(NamedTuple):
-    """Sent as a line of JSON, together with the descriptors of standard output and standard error."""
+    """Sent as a line of JSON, together with the descriptors of standard output and standard error.
+
+    `program`: Python text, as after `python -c`. None: `python -m app`.
+    """
 
     arguments: Sequence[str]
     environment: Mapping[str, str]
     folder: str
+    program: str | None = None
 
 
 class WarmProcess:
@@ -187,5 +191,9 @@ if __name__ == "__main__":
         importlib.import_module(module)
     # At its exit, a process of Python looks at all objects that the garbage collector knows: 0.5 s of CPU. These stay.
     gc.freeze()
-    _become(_serve(sys.argv[1]))
-    runpy.run_module("app", run_name="__main__", alter_sys=True)
+    request = _serve(sys.argv[1])
+    _become(request)
+    if request.program is None:
+        runpy.run_module("app", run_name="__main__", alter_sys=True)
+    else:
+        exec(request.program, {"__name__": "__main__"})  # noqa: S102 - a program of the tests

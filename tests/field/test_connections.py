@@ -4,7 +4,7 @@ import asyncio
 import resource
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.processes import Running, data_folder, running, running_cold, running_python
+from tests.processes import Running, running, running_cold, running_python
 
 TOKEN = "token-of-a-field-test"
 AWAY = {"DASHSCOPE_BEIJING_API_KEY": "sk-none", "DASHSCOPE_BEIJING_BASE_URL": "http://127.0.0.1:9/api/v1"}
@@ -25,12 +25,6 @@ resource.setrlimit(resource.RLIMIT_NOFILE, ({FILES}, {FILES}))
 sys.argv = ["app", "serve"]
 runpy.run_module("app", run_name="__main__")
 """
-
-
-@pytest.fixture
-def data_dir() -> Iterator[Path]:
-    with data_folder() as folder:
-        yield folder
 
 
 @asynccontextmanager
@@ -65,8 +59,8 @@ async def has_status(url: str, expected: int) -> bool:
     return False
 
 
-async def test_many_idle_connections_do_not_end_the_process(data_dir: Path) -> None:
-    settings = {"DATA_DIR": str(data_dir), "PORT": "0", "API_TOKEN": TOKEN, **AWAY}
+async def test_many_idle_connections_do_not_end_the_process(used_data_dir: Path) -> None:
+    settings = {"DATA_DIR": str(used_data_dir), "PORT": "0", "API_TOKEN": TOKEN, **AWAY}
     async with running_python("-c", WITH_FEW_FILES, **settings) as serve:
         url = await serve.url()
         async with connected(url) as (reader, writer):
@@ -86,8 +80,8 @@ async def test_many_idle_connections_do_not_end_the_process(data_dir: Path) -> N
 
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits of another process can be set on Linux only")
-async def test_reaching_the_file_limit_does_not_end_the_process(data_dir: Path) -> None:
-    async with running_cold("serve", DATA_DIR=str(data_dir), PORT="0", API_TOKEN=TOKEN, **AWAY) as serve:
+async def test_reaching_the_file_limit_does_not_end_the_process(used_data_dir: Path) -> None:
+    async with running_cold("serve", DATA_DIR=str(used_data_dir), PORT="0", API_TOKEN=TOKEN, **AWAY) as serve:
         url = await serve.url()
         _, hard = resource.prlimit(serve.process.pid, resource.RLIMIT_NOFILE)
         async with connected(url) as (reader, writer):

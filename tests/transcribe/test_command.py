@@ -3,13 +3,13 @@
 import json
 import signal
 import wave
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.processes import data_folder, run, running, running_cold
+from tests.processes import run, running, running_cold
 
 TOKEN = "token-of-the-transcribe-tests"
 
@@ -23,12 +23,6 @@ def recording(tmp_path: Path) -> str:
         audio.setframerate(16000)
         audio.writeframes(bytes(range(250)) * 128)  # zeros would be a recording without speech
     return str(path)
-
-
-@pytest.fixture
-def data_dir() -> Iterator[Path]:
-    with data_folder() as folder:
-        yield folder
 
 
 @pytest.fixture
