@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from uuid import uuid4
 
@@ -23,10 +24,9 @@ from app.poller.metrics import CALLS, GROUP_FILES
 from app.poller.supervisor import take_slots
 from app.queue.claiming import Claim, QueueHeads, SubmitQueue, claim_any_file, claim_tasks
 from app.queue.submissions import (
-    FIRST_REFUSED_WAIT_S,
     AcceptedTask,
     UpstreamTaskTaken,
-    accepted_within,
+    accepted_since,
     fail_files,
     fail_uploads,
     mark_all_running,
@@ -44,13 +44,10 @@ CLAIM_S = 0.25
 QUOTA_PAUSE_S = 30.0
 RETRY_S = 1.0
 # An account that was accepted this recently may be refused because of a file.
-ACCEPTED_LATELY_S = 600.0
+ACCEPTED_LATELY = timedelta(minutes=10)
 # After this many refusals in a row the account counts as refused. A file that was refused alone this often says
 # nothing about the account any more.
 MAX_REFUSALS = 3
-# The waits of a file before its refusal number MAX_REFUSALS: the account was not accepted meanwhile if it was not
-# accepted for so long.
-REFUSED_ALONE_S = FIRST_REFUSED_WAIT_S * (2 ** (MAX_REFUSALS - 1) - 1)
 
 log = structlog.get_logger()
 
@@ -74,7 +71,6 @@ class Submitter:
         self._failures = 0
         self._resume_at = 0.0
         self._refused = False
-        self._accepted_at = float("-inf")
         # Refusals of the account since it was accepted last.
         self._refusals_in_row = 0
 
@@ -207,7 +203,7 @@ class Submitter:
         refusals of a file count in its row, and the accepted submits are in the rows of their tasks.
         """
         if isinstance(outcome, Accepted):
-            self._accepted_at, self._refusals_in_row = time.monotonic(), 0
+            self._refusals_in_row = 0
         if not (isinstance(outcome, Failure) and outcome.concerns_account):
             return False
         if claim.refusals >= MAX_REFUSALS:
@@ -215,17 +211,15 @@ class Submitter:
         self._refusals_in_row += 1
         if self._refusals_in_row >= MAX_REFUSALS:
             return False
-        if claim.refusals + 1 == MAX_REFUSALS:
-            return await self._accepted_within(REFUSED_ALONE_S)
-        if time.monotonic() - self._accepted_at < ACCEPTED_LATELY_S:
-            return True
-        return await self._accepted_within(ACCEPTED_LATELY_S)
+        if claim.refused_since and claim.refusals + 1 == MAX_REFUSALS:
+            return await self._accepted_since(claim.refused_since)
+        return await self._accepted_since(datetime.now(UTC) - ACCEPTED_LATELY)
 
-    async def _accepted_within(self, seconds: float) -> bool:
+    async def _accepted_since(self, moment: datetime) -> bool:
         account, model = self._submit_queue.account, self._submit_queue.model
         with suppress(DatabaseUnavailable):
             async with transaction(self._context.sessions) as session:
-                return await accepted_within(session, account, model, seconds=seconds)
+                return await accepted_since(session, account, model, moment)
         return True  # the circuit could not be stored either
 
     def _count(self, claim: Claim, outcome: SubmitOutcome, *, suspect: bool) -> None:

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -60,6 +61,8 @@ class Claim:
     file_urls: list[str]
     refusals: int = 0
     """Of a single file: how often upstream refused it alone although the account was accepted with others."""
+    refused_since: datetime | None = None
+    """When upstream first did so."""
 
 
 class QueueHeads:
@@ -262,13 +265,13 @@ async def _write_tasks(
     )
     parameters = {row.id: row.parameters for row in rows}
     return [
-        Claim(task_id, token, parameters[task_id], [row.url for row in group], _refusals(group))
+        Claim(task_id, token, parameters[task_id], [row.url for row in group], *_refusals(group))
         for task_id, token, group in zip(ids, tokens, groups, strict=False)
     ]
 
 
-def _refusals(group: Sequence[Row[Any]]) -> int:
-    return group[0].refusals if len(group) == 1 else 0
+def _refusals(group: Sequence[Row[Any]]) -> tuple[int, datetime | None]:
+    return (group[0].refusals, group[0].refused_since) if len(group) == 1 else (0, None)
 
 
 # The first MAX_CLIENTS clients in turn that have a file which may be submitted now. The join keeps their order, so the
@@ -337,7 +340,8 @@ COUNT = text("""
 # The oldest files of each client, by the index alone; of these one of each client in turn; only the chosen ones are
 # locked.
 PICK = text("""
-    SELECT files.job_id, files.index AS number, files.client_id, files.url, files.group_limit, files.refusals
+    SELECT files.job_id, files.index AS number, files.client_id, files.url, files.group_limit, files.refusals,
+        files.refused_since
     FROM (
         SELECT oldest.job_id, index, turn, row_number() OVER (PARTITION BY turn ORDER BY oldest.job_id, index) AS round
         FROM unnest(CAST(:clients AS uuid[]), CAST(:jobs AS uuid[]), CAST(:rooms AS int[]))
@@ -361,6 +365,7 @@ PICK = text("""
 # code of a missing grant would keep the circuit open for all files. Files that are known for it come last.
 _PICK_ANY = text(f"""
     SELECT files.job_id, files.index AS number, files.client_id, files.url, files.group_limit, files.refusals,
+        files.refused_since,
         EXISTS (SELECT FROM client_budgets WHERE client_budgets.client_id = files.client_id) AS has_budget
     FROM (
         SELECT job_id, index FROM files

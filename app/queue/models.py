@@ -188,6 +188,8 @@ class File(Base):
     not_before: Mapped[datetime | None]
     # Submits of this file alone that upstream refused for the account, although the account was accepted with others.
     refusals: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
+    # The first of these refusals.
+    refused_since: Mapped[datetime | None]
     queued_at: Mapped[datetime] = mapped_column(server_default=func.now())
     error_code: Mapped[str | None] = mapped_column(Text)
     error_message: Mapped[str | None] = mapped_column(Text)

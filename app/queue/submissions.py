@@ -7,6 +7,7 @@ does nothing, because each statement names the state that it starts from.
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.dashscope.failures import Failure, hide_other_urls
-from app.identifiers import new_id
+from app.identifiers import lowest_id_at
 from app.queue.counters import COUNT_STARTED, JobChange, apply_changes
 from app.queue.leases import RELEASE_LEASE
 from app.queue.lifecycle import FileCounts
@@ -117,14 +118,14 @@ async def requeue(session: AsyncSession, task_id: UUID, *, token: UUID | None = 
     await session.execute(_DELETE_TASK, {"id": task_id})
 
 
-async def accepted_within(session: AsyncSession, account: str, model: str, *, seconds: float) -> bool:
-    """Whether upstream accepted a submit of the account and model in the last `seconds`, by any poller.
+async def accepted_since(session: AsyncSession, account: str, model: str, moment: datetime) -> bool:
+    """Whether upstream accepted a submit of the account and model after a moment, by any poller.
 
-    One statement, which reads the tasks that were made in that time.
+    One statement, which reads the tasks that were made since then.
     """
-    span_ms = int((seconds + LONGEST_SUBMIT_S) * 1000)
-    values = {"oldest": UUID(int=new_id().int - (span_ms << 80)), "account": account, "model": model, "s": seconds}
-    return bool(await session.scalar(_ACCEPTED_WITHIN, values))
+    oldest = lowest_id_at(moment, shift_s=-LONGEST_SUBMIT_S)
+    values = {"oldest": oldest, "account": account, "model": model, "moment": moment}
+    return bool(await session.scalar(_ACCEPTED_SINCE, values))
 
 
 async def requeue_suspects(session: AsyncSession, task_id: UUID) -> None:
@@ -254,7 +255,7 @@ _ACCEPT = text(f"""
         SELECT job_id, index, suspect_task_id FROM files WHERE task_id IN (SELECT id FROM locked)
     ), started AS (
         UPDATE files SET status = 'running', attempts = least(attempts + 1, 32767),
-            group_limit = NULL, suspect_task_id = NULL, refusals = 0
+            group_limit = NULL, suspect_task_id = NULL, refusals = 0, refused_since = NULL
         FROM before
         WHERE files.job_id = before.job_id AND files.index = before.index
           AND files.task_id = ANY(:ids) AND files.status = 'submitting'
@@ -291,6 +292,7 @@ _REQUEUE_SUSPECTS = text("""
     )
     UPDATE files SET status = 'queued', task_id = NULL, group_limit = greatest(refused.file_count / 2, 1),
         refusals = files.refusals + CASE WHEN refused.file_count = 1 AND files.refusals < 20 THEN 1 ELSE 0 END,
+        refused_since = CASE WHEN refused.file_count = 1 THEN coalesce(files.refused_since, now()) END,
         not_before = now() + make_interval(secs => CASE
             WHEN refused.file_count > 1 THEN :group_s
             ELSE least(:max_s, :first_s * 2 ^ files.refusals) END)
@@ -298,11 +300,9 @@ _REQUEUE_SUSPECTS = text("""
 """)
 
 # Ids are in the order of time, so only the newest tasks are read.
-_ACCEPTED_WITHIN = text("""
+_ACCEPTED_SINCE = text("""
     SELECT EXISTS (
-        SELECT FROM tasks
-        WHERE id >= :oldest AND account = :account AND model = :model
-          AND submitted_at > now() - make_interval(secs => :s))
+        SELECT FROM tasks WHERE id >= :oldest AND account = :account AND model = :model AND submitted_at > :moment)
 """)
 
 _DELETE_TASK = text("""
