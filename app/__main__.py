@@ -3,6 +3,7 @@
 Commands import the packages that they need: FastAPI, SQLAlchemy and Alembic take 1 s to import, `--help` 0.25 s.
 """
 
+import gc
 import signal
 from typing import Annotated
 
@@ -31,6 +32,10 @@ def main() -> None:
         cli(prog_name="python -m app")
     except Exception as error:  # noqa: BLE001 - prints one line for a known error, a redacted traceback otherwise
         fail(error)
+    finally:
+        # Without this, Python collects garbage several times more at its exit: 15 % of the CPU of a short command.
+        gc.collect()
+        gc.freeze()
 
 
 @cli.callback()
