@@ -125,6 +125,7 @@ async def read_backlog(session: AsyncSession) -> Backlog:
 async def claim(session: AsyncSession, in_flight: Collection[ClaimedDelivery]) -> list[ClaimedDelivery]:
     """Lease due deliveries up to the limits for this process, per client and per host. Clients are served in turn.
 
+    A delivery of a revoked client is disabled instead: a poller that was killed during its attempt had the lease.
     `in_flight` are the claims whose attempts are in progress in this process.
     """
     token = uuid4()
@@ -142,7 +143,8 @@ async def claim(session: AsyncSession, in_flight: Collection[ClaimedDelivery]) -
         "clients": list(clients),
         "client_counts": list(clients.values()),
     }
-    rows = (await session.execute(_CLAIM, values)).mappings().all()
+    found = [dict(row) for row in (await session.execute(_CLAIM, values)).mappings()]
+    rows = [row for row in found if not row.pop("is_revoked")]
     if not rows:
         return []
     secrets = await signing_secrets(session, {row["client_id"] for row in rows})
@@ -272,11 +274,17 @@ _CLAIM = text("""
         WHERE id IN (SELECT id FROM ranked WHERE rank <= CASE turn WHEN 1 THEN CAST(:free AS int) ELSE :shared END)
           AND status = 'pending' AND due_at <= now()
         FOR UPDATE SKIP LOCKED
+    ), of_clients AS (
+        SELECT chosen.id, clients.name, clients.revoked_at IS NOT NULL AS is_revoked
+        FROM chosen JOIN deliveries USING (id) JOIN clients ON clients.id = client_id
     )
-    UPDATE deliveries SET lease_token = :token, due_at = now() + make_interval(secs => :lease_s)
-    FROM chosen WHERE deliveries.id = chosen.id
-    RETURNING deliveries.id, job_id, client_id, (SELECT name FROM clients WHERE id = client_id) AS client_name,
-        type, url, host, body, failures_in_schedule
+    UPDATE deliveries SET due_at = now() + make_interval(secs => :lease_s),
+        lease_token = CASE WHEN NOT is_revoked THEN CAST(:token AS uuid) END,
+        status = CASE WHEN is_revoked THEN 'disabled' ELSE status END,
+        finished_at = CASE WHEN is_revoked THEN now() END
+    FROM of_clients WHERE deliveries.id = of_clients.id
+    RETURNING deliveries.id, job_id, client_id, of_clients.name AS client_name, type, url, host, body,
+        failures_in_schedule, is_revoked
 """)
 
 _BACKLOG = text("""

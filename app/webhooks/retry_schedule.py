@@ -45,7 +45,7 @@ def parse_retry_after(value: str, *, now: datetime) -> float | None:
     value = value.strip()
     if len(value) > _MAX_RETRY_AFTER_CHARS:
         return None
-    if value.isascii() and value.isdecimal() and len(value) < 10:
+    if value.isascii() and value.isdecimal():
         return float(value)
     try:
         date = parsedate_to_datetime(value)

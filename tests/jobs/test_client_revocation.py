@@ -76,3 +76,20 @@ async def test_deliveries_of_a_revoked_client_end(
     async with transaction(sessions) as session:
         assert await record(session, in_progress, FAILED)
     assert await statuses(sessions, "deliveries") == ["disabled"] * 3
+
+
+async def test_delivery_of_a_killed_poller_ends_if_its_client_is_revoked(
+    sessions: Sessions, client_id: UUID, api_client: tuple[CurrentClient, str]
+) -> None:
+    job_id = await add_job(sessions, client_id, [SUCCEEDED])
+    await add_delivery(sessions, client_id, job_id)
+    async with transaction(sessions) as session:
+        [in_progress] = await claim(session, [])
+    await revoke_client(sessions, "tester")
+    async with transaction(sessions) as session:
+        await session.execute(text("UPDATE deliveries SET due_at = now()"))  # the lease has run out
+    async with transaction(sessions) as session:
+        assert await claim(session, []) == []
+    assert await statuses(sessions, "deliveries") == ["disabled"]
+    async with transaction(sessions) as session:
+        assert not await record(session, in_progress, FAILED)

@@ -34,6 +34,7 @@ def test_retry_after_can_only_delay_an_attempt_within_limits() -> None:
     ("value", "seconds"),
     [
         ("120", 120),
+        ("99999999999", 99999999999),
         (" 7 ", 7),
         (format_datetime(NOW + timedelta(minutes=2), usegmt=True), 120),
         (format_datetime(NOW - timedelta(minutes=2), usegmt=True), -120),
