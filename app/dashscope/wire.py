@@ -93,8 +93,10 @@ class ListedTask:
 
 @dataclass(frozen=True, slots=True)
 class TaskPage:
+    """One page of the task list. `total_pages` is None if the response has no totals."""
+
     tasks: tuple[ListedTask, ...]
-    total_pages: int
+    total_pages: int | None
 
 
 def submit_body(
@@ -289,10 +291,12 @@ def _listed_status(row: Mapping[str, Any]) -> TaskStatus:
     return status or (TaskStatus.FAILED if row.get("end_time") else TaskStatus.RUNNING)
 
 
-def _total_pages(response: Mapping[str, Any]) -> int:
+def _total_pages(response: Mapping[str, Any]) -> int | None:
     if pages := _int(response.get("total_page")):
         return max(pages, 1)
-    total, size = _int(response.get("total")) or 0, _int(response.get("page_size")) or 1
+    total, size = _int(response.get("total")), _int(response.get("page_size")) or 1
+    if total is None:
+        return None if pages is None else 1
     return max(-(-total // max(size, 1)), 1)
 
 

@@ -107,7 +107,7 @@ class Watcher:
         first = await self._page(status, 1)
         if first is None:
             return None
-        if first.total_pages <= 1:
+        if first.total_pages is None or first.total_pages <= 1:
             return [first]
         pages = []
         # Page 1 is read again at the end, because tasks that ended since have shifted others onto it.

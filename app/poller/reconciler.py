@@ -7,6 +7,7 @@ for them, and each unknown task is queried once.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import count
 from uuid import UUID, uuid4
 
 import structlog
@@ -168,18 +169,21 @@ class Reconciler:
     async def _listed(self, submits: list[LostSubmit]) -> dict[str, ListedTask] | Failure:
         wide, narrow = list_windows(submits)
         window, first = wide, await self._page(submits, wide, 1)
-        if isinstance(first, TaskPage) and first.total_pages > MAX_WIDE_PAGES:
+        if isinstance(first, TaskPage) and (first.total_pages or 1) > MAX_WIDE_PAGES:
             window, first = narrow, await self._page(submits, narrow, 1)
         if isinstance(first, Failure):
             return first
         tasks = {task.task_id: task for task in first.tasks}
         # New tasks shift others onto later pages, where they are read a second time. Only the oldest tasks can be
         # shifted past the last page, and those were created before the submit (`CLOCK_SKEW`).
-        for number in range(2, first.total_pages + 1):
+        # Without totals, pages are read until one shows nothing new: a task that is not read is submitted again.
+        for number in count(2) if first.total_pages is None and tasks else range(2, (first.total_pages or 1) + 1):
             page = await self._page(submits, window, number)
             if isinstance(page, Failure):
                 return page
-            tasks |= {task.task_id: task for task in page.tasks}
+            known, tasks = len(tasks), tasks | {task.task_id: task for task in page.tasks}
+            if first.total_pages is None and len(tasks) == known:
+                break
         return tasks
 
     async def _page(self, submits: list[LostSubmit], window: dict[str, str], number: int) -> TaskPage | Failure:

@@ -192,10 +192,11 @@ def test_message_of_an_error_may_be_named_msg() -> None:
         ({"total": 200, "page_size": 100}, 2),
         ({"total": 0}, 1),
         ({"total": -5, "page_size": -1}, 1),
-        ({}, 1),
+        ({"total_page": 0}, 1),
+        ({}, None),
     ],
 )
-def test_number_of_pages_is_read_or_computed(counts: dict[str, int], pages: int) -> None:
+def test_number_of_pages_is_read_or_computed(counts: dict[str, int], pages: int | None) -> None:
     assert parse_page(orjson.dumps({"data": [], **counts})).total_pages == pages
 
 

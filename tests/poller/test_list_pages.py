@@ -1,0 +1,69 @@
+"""The reconciler reads all pages of the task list, so that no task of a lost submit is overlooked."""
+
+import asyncio
+from typing import Any
+from uuid import UUID
+
+import orjson
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from app.db import transaction
+from app.poller.poller import poller_context
+from app.poller.reconciler import Reconciler
+from app.queue.claiming import SubmitQueue, claim_files
+from app.queue.submissions import mark_unsure
+from app.settings import load_settings
+from tests.live_server import live_server
+from tests.poller.conftest import QueueClient
+
+URL = "https://example.com/a.wav"
+LOST = SubmitQueue(account="beijing/default", region="beijing", model="fun-asr", max_files=1, submits_per_s=10)
+
+
+class PagedUpstream:
+    """Lists running tasks in pages of two. The last and oldest task has ended, and has the file of the lost submit."""
+
+    def __init__(self, totals: dict[str, Any]) -> None:
+        self.totals = totals
+        self.tasks = ["t1", "t2", "t3", "t4", "ours"]
+        self.app = Starlette(routes=[Route("/api/v1/tasks", self._list), Route("/api/v1/tasks/{task_id}", self._query)])
+
+    async def _list(self, request: Request) -> Response:
+        since = 2 * (int(request.query_params["page_no"]) - 1)
+        data = [
+            {"task_id": task_id, "status": "RUNNING", "model_name": "fun-asr"}
+            for task_id in self.tasks[since : since + 2]
+        ]
+        return JSONResponse({"data": data, **self.totals})
+
+    async def _query(self, request: Request) -> Response:
+        metrics = {"TOTAL": 1 if request.path_params["task_id"] == "ours" else 2}
+        results = [{"file_url": URL, "code": "X", "subtask_status": "FAILED"}]
+        output = {"task_status": "SUCCEEDED", "task_metrics": metrics, "results": results}
+        return Response(orjson.dumps({"output": output}), media_type="application/json")
+
+
+@pytest.mark.parametrize(
+    "totals", [{}, {"page_size": 2}, {"total": None, "total_page": None}, {"total": 5, "page_size": 2}]
+)
+async def test_task_on_the_last_page_is_adopted(
+    queue: QueueClient, engine: AsyncEngine, totals: dict[str, Any]
+) -> None:
+    await queue.post(URL)
+    async with transaction(queue.sessions) as session:
+        claimed = await claim_files(session, LOST, token=UUID(int=1))
+        assert claimed is not None
+        await mark_unsure(session, claimed.task_id, last_error="", poll_in_s=0)
+        await session.execute(text("UPDATE tasks SET lost_at = now() - interval '1 minute'"))
+    async with live_server(PagedUpstream(totals).app) as origin:
+        keys = {"dashscope_beijing_api_key": "sk-odd", "dashscope_beijing_base_url": f"{origin}/api/v1"}
+        async with poller_context(load_settings(keys), engine, asyncio.Event()) as context:
+            await Reconciler(context, context.upstreams["beijing/default"]).run()
+    (task,) = await queue.rows("SELECT state, upstream_task_id FROM tasks")
+    assert tuple(task) == ("running", "ours")
