@@ -22,9 +22,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.batching import Batcher
 from app.db import CompiledQuery, RawConnection, Sessions, raw_connection, transaction
 
-# Share of the rate that is used. With a spacing of 1/(0.97 N) s, N+1 calls span 1.03 s. The catch-up takes 10 ms of
-# the difference, and the rest is for jitter on the way.
-USED_SHARE = 0.97
+# Share of the rate that is used. With a spacing of 1/(0.95 N) s, N+1 calls span 1.053 s. The catch-up takes 20 ms of
+# the difference, and 33 ms are for the way from the grant to the call. 0.97 left 11 ms: of three replicas on two busy
+# cores, 13 of 1,459 seconds had N+1 calls. With 0.95 none of 1,453 had, and 0.5 % fewer calls were made.
+USED_SHARE = 0.95
 # Longest delay that a poller which wakes up late may make up for.
 CATCH_UP_S = 0.02
 # Longest time from the grant of a call until upstream counts the call: event loop, new connection, network.
