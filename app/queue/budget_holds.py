@@ -15,6 +15,8 @@ from app.queue.spending import Allowance, claim_allowances
 
 # A claim waits for no other claim of more clients than this.
 MAX_BUDGETS = 20
+# If these have no room, it reads the budgets of so many more.
+MORE_BUDGETS = 60
 # For clients with running files: a refused submit makes room too, and a claim may decide while a result is stored.
 HELD_BY_RUNNING_S = 5
 # For clients that have spent the budget: the spent amount falls only if the bill of a task is corrected.

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.dashscope.file_urls import DistinctFiles
 from app.identifiers import new_id
-from app.queue.budget_holds import IS_NOT_HELD, MAX_BUDGETS, rooms_in_budgets
+from app.queue.budget_holds import IS_NOT_HELD, MAX_BUDGETS, MORE_BUDGETS, rooms_in_budgets
 from app.queue.leases import LEASE_S
 
 # A claim reads no more clients than this. A task has at most 100 files, so further clients would get none.
@@ -108,7 +108,7 @@ async def claim_tasks(
 
     Three statements with one file in a task, four with more, and one more after a slow look. Two more if clients that
     wait have a budget, and four more if it has no room for the first of them. Also empty if it has none for the first
-    MAX_BUDGETS + MAX_CLIENTS of them: these are held, so the next claim goes on behind them.
+    MAX_BUDGETS + MORE_BUDGETS of them: these are held, so the next claim goes on behind them.
     """
     single = submit_queue.max_files == 1
     most = len(tokens) if single else MAX_BUDGETS
@@ -166,10 +166,10 @@ async def _waiting_with_room(
 ) -> tuple[Sequence[Row[Any]], dict[UUID, int]]:
     """The waiting clients with room in their budgets, and by client with a budget the number of files that fit.
 
-    The first look reads the budgets of up to `most` clients, the second those of MAX_CLIENTS. Clients without room are
-    held, so each look finds other clients. Clients behind those wait for the next claim.
+    The first look reads the budgets of up to `most` clients, the second those of MORE_BUDGETS. Clients without room
+    are held, so each look finds other clients. Clients behind those wait for the next claim.
     """
-    for most_budgets, waits in ((min(most, MAX_BUDGETS), True), (MAX_CLIENTS, False)):
+    for most_budgets, waits in ((min(most, MAX_BUDGETS), True), (MORE_BUDGETS, False)):
         waiting = await heads.waiting(session, submit_queue)
         budgeted = [row.client_id for row in waiting if row.has_budget]
         rooms = await _rooms(session, submit_queue, budgeted[:most_budgets], waits=waits)

@@ -285,7 +285,7 @@ async def test_clients_over_their_budgets_do_not_hide_the_clients_behind_them(
 ) -> None:
     """A claim holds a bounded number of clients. The next claims go on behind them."""
     monkeypatch.setattr(claiming, "MAX_BUDGETS", 2)
-    monkeypatch.setattr(claiming, "MAX_CLIENTS", 5)
+    monkeypatch.setattr(claiming, "MORE_BUDGETS", 5)
     last = queue.client_id
     for number in range(10):
         client = await queue.client(f"client-{number}")
