@@ -18,7 +18,7 @@ MAX_BUDGETS = 20
 # If these have no room, it reads the budgets of so many more.
 MORE_BUDGETS = 60
 # For clients with running files: a refused submit makes room too, and a claim may decide while a result is stored.
-HELD_BY_RUNNING_S = 5
+HELD_BY_RUNNING_S = 10
 # For clients that have spent the budget: the spent amount falls only if the bill of a task is corrected.
 HELD_BY_SPENT_S = 30
 

@@ -166,13 +166,14 @@ async def _waiting_with_room(
 ) -> tuple[Sequence[Row[Any]], dict[UUID, int]]:
     """The waiting clients with room in their budgets, and by client with a budget the number of files that fit.
 
-    The first look reads the budgets of up to `most` clients, the second those of MORE_BUDGETS. Clients without room
-    are held, so each look finds other clients. Clients behind those wait for the next claim.
+    The budgets of up to `most` clients are read, and if these have no room, those of MORE_BUDGETS others. Clients
+    without room are held, so the next claim goes on behind them.
     """
-    for most_budgets, waits in ((min(most, MAX_BUDGETS), True), (MORE_BUDGETS, False)):
-        waiting = await heads.waiting(session, submit_queue)
-        budgeted = [row.client_id for row in waiting if row.has_budget]
-        rooms = await _rooms(session, submit_queue, budgeted[:most_budgets], waits=waits)
+    waiting = await heads.waiting(session, submit_queue)
+    budgeted = [row.client_id for row in waiting if row.has_budget]
+    first = min(most, MAX_BUDGETS)
+    for client_ids, waits in ((budgeted[:first], True), (budgeted[first : first + MORE_BUDGETS], False)):
+        rooms = await _rooms(session, submit_queue, client_ids, waits=waits)
         with_room = [row for row in waiting if not row.has_budget or rooms.get(row.client_id)]
         if with_room or not rooms:  # no rooms: other claims have these clients
             return with_room, rooms
