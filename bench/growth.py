@@ -23,7 +23,7 @@ from app.logs import configure_logging
 from app.queue.claiming import SubmitQueue, claim_files
 from bench import fill
 from bench.gateway import Stage, stage
-from bench.processes import running
+from bench.processes import Running, running
 from bench.statistics import percentile
 from bench.upstream import KEY
 
@@ -39,10 +39,14 @@ JOB = {"file_urls": ["https://example.com/new.wav"]}
 
 @dataclass(slots=True)
 class Column:
-    """The measurements at one size by the label of their row: milliseconds, pages of 8 kB a request, other numbers."""
+    """The measurements at one size by the label of their row.
+
+    Milliseconds; milliseconds of CPU a request, of Python and PostgreSQL together; pages of 8 kB a request; others.
+    """
 
     files: int
     ms: dict[str, Sequence[float]] = field(default_factory=dict)
+    cpu_ms: dict[str, float] = field(default_factory=dict)
     pages: dict[str, float] = field(default_factory=dict)
     numbers: dict[str, float] = field(default_factory=dict)
 
@@ -77,8 +81,8 @@ async def _bench(sizes: Sequence[int]) -> list[Column]:
             column = Column(files)
             await _grow(sessions, columns[-1].files if columns else 0, column)
             await _measure_requests(on, url, sessions, column)
-            await _measure_claims(sessions, column)
-            await _measure_held_claims(sessions, column)
+            await _measure_claims(on, sessions, column)
+            await _measure_held_claims(on, sessions, column)
             await _measure_migration(on, url, sessions, column)
             columns.append(column)
         await engine.dispose()
@@ -98,12 +102,29 @@ async def _grow(sessions: Sessions, filled: int, column: Column) -> None:
 
 
 async def _measure_requests(on: Stage, url: str, sessions: Sessions, column: Column) -> None:
+    reads = await _reads(sessions)
+    async with _api(on, url) as (api, http):
+
+        def cpu_s() -> float:
+            return api.cpu_s() + on.postgres_cpu_s()
+
+        for read in reads:
+            before = await _pages(sessions)
+            await _measure(column, read.label, cpu_s, partial(_get, http, read))
+            # A server process reports what it read with its first transaction a second after the last report.
+            await asyncio.sleep(1.1)
+            await _get(http, read)
+            column.pages[read.label] = (await _pages(sessions) - before) / (WARM_UP + REPEATS + 1)
+        await _measure(column, "POST a job", cpu_s, partial(_post, http))
+
+
+async def _reads(sessions: Sessions) -> list[Read]:
     async with transaction(sessions) as session:
         large = {"client_id": fill.client_id(fill.LARGE)}
         job_id, transcript_id = (await session.execute(_MIDDLE, large)).one()
         oldest, day, day_after, newest = (await session.execute(_TIMES, large)).one()
     between = f"created_after={day}&created_before={day_after}"
-    reads = [
+    return [
         Read("GET a job", f"/v1/jobs/{job_id}"),
         Read("GET a transcript", f"/v1/transcripts/{transcript_id}"),
         Read("jobs", "/v1/jobs"),
@@ -128,36 +149,37 @@ async def _measure_requests(on: Stage, url: str, sessions: Sessions, column: Col
         Read("search: in 2 %, of a day", f"/v1/search?q={fill.FEW_PHRASE}&{between}"),
         Read("search: two words that no sentence has both", f"/v1/search?q={fill.SOME_PHRASE}+{fill.FEW_PHRASE}"),
     ]
-    async with _api(on, url) as http:
-        for read in reads:
-            before = await _pages(sessions)
-            column.ms[read.label] = await _timed(partial(_get, http, read))
-            # A server process reports what it read with its first transaction a second after the last report.
-            await asyncio.sleep(1.1)
-            await _get(http, read)
-            column.pages[read.label] = (await _pages(sessions) - before) / (WARM_UP + REPEATS + 1)
-        column.ms["POST a job"] = await _timed(partial(_post, http))
 
 
-async def _measure_claims(sessions: Sessions, column: Column) -> None:
+async def _measure_claims(on: Stage, sessions: Sessions, column: Column) -> None:
     for clients in (20, MOST_CLIENTS):
         await fill.add_waiting(sessions, 5 * MOST_CLIENTS, clients)
         for files in (1, 100):
-            claim = partial(_claim, sessions, files)
-            column.ms[f"claim of {files} of {clients:,} clients"] = await _timed(claim, CLAIMS)
+            label = f"claim of {files} of {clients:,} clients"
+            await _measure(column, label, _own_cpu(on), partial(_claim, sessions, files), CLAIMS)
         await fill.delete_waiting(sessions)
 
 
-async def _measure_held_claims(sessions: Sessions, column: Column) -> None:
+async def _measure_held_claims(on: Stage, sessions: Sessions, column: Column) -> None:
     """Claims that find no client whose budget has room, at the moment when all holds have ended."""
     await fill.add_waiting(sessions, 5 * MOST_CLIENTS, MOST_CLIENTS)
     await fill.add_full_budgets(sessions, MOST_CLIENTS)
+    label = f"claim among {MOST_CLIENTS:,} clients whose budgets have no room"
     taken: list[float] = []
+    cpu_s, used_s = _own_cpu(on), 0.0
     for _ in range(WARM_UP + CLAIMS):
         await fill.end_holds(sessions)
+        since_s = cpu_s()
         taken += await _timed(partial(_claim, sessions, 1), 1)
+        used_s += cpu_s() - since_s
+    column.ms[label] = sorted(taken[WARM_UP:])
+    column.cpu_ms[label] = used_s * 1000 / len(taken)
     await fill.delete_waiting(sessions)
-    column.ms[f"claim among {MOST_CLIENTS:,} clients whose budgets have no room"] = sorted(taken[WARM_UP:])
+
+
+def _own_cpu(on: Stage) -> Callable[[], float]:
+    """A clock of the CPU seconds of this process and PostgreSQL."""
+    return lambda: time.process_time() + on.postgres_cpu_s()
 
 
 async def _claim(sessions: Sessions, max_files: int) -> None:
@@ -173,7 +195,7 @@ async def _measure_migration(on: Stage, url: str, sessions: Sessions, column: Co
     """
     async with raw_connection(sessions) as connection:
         await connection.execute("DROP INDEX ix_jobs_model, ix_transcripts_model")
-    async with _api(on, url) as http:
+    async with _api(on, url) as (_, http):
         since = time.monotonic()
         migration = asyncio.create_task(_migrate_again(url, sessions))
         taken: list[float] = []
@@ -206,7 +228,7 @@ async def _pages(sessions: Sessions) -> int:
 
 
 @asynccontextmanager
-async def _api(on: Stage, database_url: str) -> AsyncIterator[aiohttp.ClientSession]:
+async def _api(on: Stage, database_url: str) -> AsyncIterator[tuple[Running, aiohttp.ClientSession]]:
     settings = {
         "DATABASE_URL": database_url,
         "PORT": "0",
@@ -217,7 +239,7 @@ async def _api(on: Stage, database_url: str) -> AsyncIterator[aiohttp.ClientSess
         running("api", on.new_folder("api"), "-m", "app", "api", **settings) as api,
         aiohttp.ClientSession(base_url=await api.url()) as http,
     ):
-        yield http
+        yield api, http
 
 
 async def _get(http: aiohttp.ClientSession, read: Read) -> None:
@@ -240,6 +262,18 @@ async def _require(response: aiohttp.ClientResponse, status: int) -> None:
         raise RuntimeError(f"{response.method} {response.url} failed with HTTP {response.status}: {body}")
 
 
+async def _measure(
+    column: Column,
+    label: str,
+    cpu_s: Callable[[], float],
+    request: Callable[[], Awaitable[None]],
+    repeats: int = REPEATS,
+) -> None:
+    since_s = cpu_s()
+    column.ms[label] = await _timed(request, repeats)
+    column.cpu_ms[label] = (cpu_s() - since_s) * 1000 / (WARM_UP + repeats)
+
+
 async def _timed(request: Callable[[], Awaitable[None]], repeats: int = REPEATS) -> list[float]:
     """Milliseconds of each, sorted. Of several, the first are not counted: connecting, and plans."""
     taken = []
@@ -251,7 +285,7 @@ async def _timed(request: Callable[[], Awaitable[None]], repeats: int = REPEATS)
 
 
 def _table(columns: Sequence[Column]) -> str:
-    """A Markdown table: p50 / p95 in milliseconds / pages of a request, and the other numbers."""
+    """A Markdown table: p50 / p95 / CPU in milliseconds / pages of a request, and the other numbers."""
     lines = ["| | " + " | ".join(f"{column.files:,} files" for column in columns) + " |"]
     lines.append("| --- |" + " ---: |" * len(columns))
     for label in columns[0].ms:
@@ -266,8 +300,9 @@ def _table(columns: Sequence[Column]) -> str:
 
 def _cell(column: Column, label: str) -> str:
     ms = column.ms[label]
+    cpu = f" / {column.cpu_ms[label]:.1f}" if label in column.cpu_ms else ""
     pages = f" / {column.pages[label]:,.0f}" if label in column.pages else ""
-    return f"{percentile(ms, 0.5):.1f} / {percentile(ms, 0.95):.1f}{pages}"
+    return f"{percentile(ms, 0.5):.1f} / {percentile(ms, 0.95):.1f}{cpu}{pages}"
 
 
 def _judge(column: Column) -> None:
