@@ -6,12 +6,14 @@ rebinding), and addresses have many spellings (`127.1`, `0x7f000001`, `[::ffff:1
 
 import asyncio
 import socket
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from ipaddress import IPv6Address, ip_address
 from itertools import chain, zip_longest
+from typing import Any
 
 import httpcore
 
@@ -26,6 +28,11 @@ ATTEMPT_DELAY_S = 0.25
 # Open connections of one process to one address, whatever their ports and names. More than the limit of one host,
 # since many hosts may share an address.
 MAX_PER_ADDRESS = 16
+# Bytes that are received on one connection, head and body together. A server may send any number of interim responses
+# (1xx) before its response, and httpcore reads them without a limit.
+MAX_RECEIVED_BYTES = 128 * 1024
+# Bytes that are parsed at a time. Other work of the process goes on in between.
+READ_BYTES = 4096
 
 
 class ForbiddenAddress(Exception):
@@ -80,6 +87,38 @@ async def resolve(host: str, port: int) -> Sequence[str]:
     return await found
 
 
+class LimitedStream(httpcore.AsyncNetworkStream):
+    """A connection that receives up to `max_bytes`, READ_BYTES at a time. More is a RemoteProtocolError of httpcore."""
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream, max_bytes: int = MAX_RECEIVED_BYTES) -> None:
+        self._stream = stream
+        self._left = max_bytes
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's signature
+        if self._left <= 0:
+            raise httpcore.RemoteProtocolError("the response is too long")
+        received = await self._stream.read(min(max_bytes, READ_BYTES), timeout)
+        self._left -= len(received)
+        return received
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 - httpcore's signature
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
+    ) -> httpcore.AsyncNetworkStream:
+        return LimitedStream(await self._stream.start_tls(ssl_context, server_hostname, timeout), self._left)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
 class GuardedBackend(httpcore.AsyncNetworkBackend):
     """Network backend of httpcore that connects to permitted addresses only. TLS still verifies the host name.
 
@@ -123,7 +162,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         if not free:
             raise BusyAddress
         if stream := await connect_first(connect, free):
-            return stream
+            return LimitedStream(stream)
         raise NoConnection(len(free))
 
     async def aclose(self) -> None:

@@ -13,7 +13,7 @@ from app.webhooks import guarded_connection
 from app.webhooks.guarded_connection import MAX_PER_ADDRESS, Resolve
 from app.webhooks.outbox import Attempt
 from app.webhooks.sender import MAX_EXCERPT_BYTES, MAX_READ_BYTES, Sender
-from tests.webhooks.receiver import receiver, status
+from tests.webhooks.receiver import OK, receiver, status
 
 ALLOWED = (ip_network("127.0.0.1/32"),)
 HEADERS = {"webhook-id": "an-id"}
@@ -44,6 +44,14 @@ async def test_body_and_headers_are_sent_unchanged() -> None:
     assert got.headers["content-type"] == "application/json"
     assert got.headers["webhook-id"] == "an-id"
     assert not {"cookie", "authorization", "transfer-encoding"} & got.headers.keys()
+
+
+@pytest.mark.parametrize(("interim", "error"), [(3, None), (20_000, "bad_answer")])
+async def test_few_interim_responses_are_read(interim: int, error: str | None) -> None:
+    """A server that sends them without an end would keep the process busy."""
+    async with receiver("127.0.0.1", b"HTTP/1.1 103 Early Hints\r\n\r\n" * interim + OK) as server:
+        attempt = await send(server.url(), timeout_s=60)
+    assert (attempt.error_code, attempt.response_status) == (error, None if error else 204)
 
 
 async def test_user_in_the_url_is_sent_as_basic_authentication() -> None:
