@@ -1,9 +1,5 @@
 """OpenAI's official Python client, in a process of its own, against a live gateway."""
 
-import asyncio
-import os
-import sys
-from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,27 +11,18 @@ from app.clients.service import CurrentClient
 from app.sandbox import RunningSandbox, SandboxConfig
 from tests.live_server import live_server
 from tests.openai_api.conftest import AUDIO, QueueClient, StartPoller
+from tests.processes import running_program
 
-PROGRAM = Path(__file__).parent / "client_program.py"
-TIMEOUT_S = 90
+PROGRAM = Path(__file__).with_name("client_program.py").read_text()
 
 pytestmark = pytest.mark.slow
 
 
 async def run_program(*arguments: str) -> str:
     """Standard output of the program. Fails if the program does."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, str(PROGRAM), *arguments), env={"PATH": os.environ["PATH"]}, stdout=PIPE, stderr=PIPE
-    )
-    try:
-        async with asyncio.timeout(TIMEOUT_S):
-            out, errors = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    assert process.returncode == 0, errors.decode()
-    return out.decode().strip()
+    async with running_program(PROGRAM, *arguments) as program:
+        assert await program.ended() == 0, program.stderr
+    return program.stdout.strip()
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """Hot-word lists in DashScope's protocol: with the official SDK, and the errors that it reads."""
 
-import asyncio
-import sys
 from typing import Any
 
 import httpx
@@ -11,6 +9,7 @@ from fastapi import FastAPI
 from app.clients.service import CurrentClient
 from app.sandbox import RunningSandbox
 from app.sandbox.faults import Faults
+from tests.dashscope_api.programs import run_program
 from tests.live_server import live_server
 from tests.vocabularies.test_vocabularies import WORDS, create
 
@@ -18,11 +17,12 @@ PATH = "/api/v1/services/audio/asr/customization"
 
 # The SDK blocks, so it runs in a process of its own.
 PROGRAM = """
-import sys
+import os
 import dashscope
 from dashscope.audio.asr import VocabularyService
 
-dashscope.base_http_api_url, dashscope.api_key = sys.argv[1:]
+dashscope.base_http_api_url = os.environ["DASHSCOPE_HTTP_BASE_URL"]
+dashscope.api_key = os.environ["DASHSCOPE_API_KEY"]
 words = [{"text": "赛德克巴莱", "weight": 4, "lang": "zh"}]
 service = VocabularyService()
 created = service.create_vocabulary("fun-asr", "test", words)
@@ -49,15 +49,8 @@ async def test_vocabulary_service_of_the_official_sdk_works_with_another_url_and
 ) -> None:
     async with live_server(app) as url:
         for base, region in (("/api/v1", "beijing"), ("/singapore/api/v1", "singapore")):
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *("-W", "ignore", "-c", PROGRAM, url + base, api_client[1]),
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-            )
-            out, err = await process.communicate()
-            assert process.returncode == 0, err.decode()
-            assert "BadRequest.ResourceNotExist" in out.decode()
+            out = await run_program(PROGRAM, base_url=url + base, token=api_client[1])
+            assert "BadRequest.ResourceNotExist" in out
             assert {kind.region for kind in sandbox.state.counts} == {region}
             sandbox.state.counts.clear()
 
