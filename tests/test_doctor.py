@@ -1,5 +1,7 @@
 """`python -m app doctor`: the findings and their advice."""
 
+from collections.abc import Awaitable, Callable
+
 import orjson
 import pytest
 from sqlalchemy import insert, text
@@ -18,7 +20,7 @@ from app.vocabularies.service import NewVocabulary
 from tests.api_fixtures import new_client
 from tests.jobs.rows import add_job
 from tests.poller.conftest import settings_for
-from tests.processes import run_cold
+from tests.processes import run, run_cold
 
 
 async def report(database_url: str, **changes: str) -> dict[str, Finding]:
@@ -126,10 +128,14 @@ async def test_files_waiting_in_a_region_without_a_key_are_reported(database_url
     assert "DASHSCOPE_SINGAPORE_API_KEY" in finding.detail
 
 
-@pytest.mark.parametrize(("key", "code"), [("sk-sandbox-beijing", 0), ("sk-wrong-and-secret", 1)])
-async def test_the_exit_code_of_the_command_tells_errors(database_url: str, key: str, code: int) -> None:
+@pytest.mark.parametrize(
+    ("start", "key", "code"), [(run_cold, "sk-sandbox-beijing", 0), (run, "sk-wrong-and-secret", 1)]
+)
+async def test_the_exit_code_of_the_command_tells_errors(
+    database_url: str, start: Callable[..., Awaitable[tuple[int, str, str]]], key: str, code: int
+) -> None:
     async with running_sandbox(SandboxConfig()) as sandbox:
-        exit_code, out, err = await run_cold(
+        exit_code, out, err = await start(
             "doctor",
             DATABASE_URL=database_url,
             DASHSCOPE_BEIJING_API_KEY=key,

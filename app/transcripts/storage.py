@@ -5,7 +5,7 @@ import gzip
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -54,9 +54,10 @@ class PreparedTranscript:
     audio_duration_ms: int
     created_at: datetime
     audio_key: UUID | None
-    raw: CompressedBody
-    document: Written
-    segments: Sequence[PreparedSegment]
+    # Not in log lines and tracebacks: their representations have megabytes of a client's words.
+    raw: CompressedBody = field(repr=False)
+    document: Written = field(repr=False)
+    segments: Sequence[PreparedSegment] = field(repr=False)
 
 
 def prepare_transcript(

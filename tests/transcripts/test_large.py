@@ -6,7 +6,6 @@ import random
 from base64 import b64encode
 from dataclasses import replace
 from functools import cache
-from textwrap import wrap
 from typing import Any
 from uuid import UUID
 
@@ -37,7 +36,8 @@ def large_result() -> bytes:
     drawn = random.Random(1)
 
     def words() -> str:
-        return " ".join(wrap(b64encode(drawn.randbytes(100)).decode(), 12)) + "."
+        letters = b64encode(drawn.randbytes(100)).decode()
+        return " ".join(letters[at : at + 12] for at in range(0, len(letters), 12)) + "."
 
     channels = [
         transcript(
