@@ -57,7 +57,8 @@ from app.queue.submissions import requeue
 from app.search.indexing import count_unindexed, index_segments
 from app.transcripts.block_indexing import index_old_documents
 from app.transcripts.storage import segment_old_transcripts
-from app.uploads.service import mark_deleted, obsolete_uploads
+from app.uploads.service import abandoned_uploads, forget_unfinished, mark_deleted, obsolete_uploads
+from app.uploads.stores import ObjectStore
 from app.vocabularies.reconciliation import reconcile_all
 from app.webhooks.outbox import read_backlog
 
@@ -108,8 +109,10 @@ def periodic_work(context: PollerContext) -> Sequence[PeriodicWork]:
 
 
 async def delete_uploads(context: PollerContext) -> None:
-    """Delete the bytes of uploads that have expired, and of those of revoked clients."""
+    """Delete the bytes of uploads that have expired, of those of revoked clients, and of those that never ended."""
     store = context.upload_links.store
+    if store is not None:
+        await _discard_abandoned(context, store)
     while store is not None and not context.stopping.is_set():
         async with transaction(context.sessions) as session:
             uploads = await obsolete_uploads(session, limit=UPLOADS_PER_STEP)
@@ -124,6 +127,21 @@ async def delete_uploads(context: PollerContext) -> None:
             await mark_deleted(session, deleted)
         if len(deleted) < UPLOADS_PER_STEP:
             return
+
+
+async def _discard_abandoned(context: PollerContext, store: ObjectStore) -> None:
+    async with transaction(context.sessions) as session:
+        keys = await abandoned_uploads(session, limit=UPLOADS_PER_STEP)
+    discarded = []
+    for key in keys:
+        try:
+            await store.discard(key)
+            discarded.append(key)
+        except StorageFailed as error:
+            log.warning("unfinished upload not deleted", object_key=key, reason=str(error))
+    if discarded:
+        async with transaction(context.sessions) as session:
+            await forget_unfinished(session, discarded)
 
 
 async def reconcile_vocabularies(context: PollerContext) -> None:

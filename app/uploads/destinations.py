@@ -69,13 +69,13 @@ class OwnStore:
     def __init__(self, store: ObjectStore, upload_id: UUID, name: str, model: Model, region: RegionName) -> None:
         self._store = store
         self._upload_id = upload_id
-        self._key = name
+        self.object_key = name
         self._region = region
         self.max_bytes = model.max_file_bytes
 
     async def put(self, chunks: AsyncIterator[bytes], size: int | None) -> Stored:  # noqa: ARG002 - not needed here
-        await self._store.put(self._key, chunks)
-        return Stored(f"upload://{self._upload_id}", self._region, object_key=self._key)
+        await self._store.put(self.object_key, chunks)
+        return Stored(f"upload://{self._upload_id}", self._region, object_key=self.object_key)
 
 
 class Destinations:

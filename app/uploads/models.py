@@ -49,6 +49,18 @@ class Upload(Base):
     deleted_at: Mapped[datetime | None]
 
 
+class UnfinishedUpload(Base):
+    """A file that is being sent to the gateway's own store. The row goes when the file has its row in `uploads`.
+
+    If the process is killed in between, a poller deletes what the store has of the file.
+    """
+
+    __tablename__ = "unfinished_uploads"
+
+    object_key: Mapped[str] = mapped_column(Text, primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
 class IssuedPolicy(Base):
     """A permission of DashScope's temporary storage that was passed on to a client.
 

@@ -15,7 +15,7 @@ from sqlalchemy.orm import aliased
 
 from app.clients.models import Client
 from app.errors import NotFound
-from app.uploads.models import IssuedPolicy, Upload
+from app.uploads.models import IssuedPolicy, UnfinishedUpload, Upload
 
 # The schemes of files in the gateway's own store, and in DashScope's temporary storage.
 OWN_SCHEME = "upload://"
@@ -24,6 +24,8 @@ TEMPORARY_SCHEME = "oss://"
 # DashScope's own folders are three deep.
 _MAX_FOLDERS = 8
 _POLICIES_KEPT = timedelta(days=30)
+# Longer than any upload takes.
+UNFINISHED_FOR = timedelta(days=1)
 _EXISTS = (Upload.deleted_at.is_(None), Upload.expires_at > func.now())
 
 
@@ -140,3 +142,20 @@ async def mark_deleted(session: AsyncSession, upload_ids: Collection[UUID]) -> N
     await session.execute(
         update(Upload).where(Upload.id.in_(upload_ids), Upload.deleted_at.is_(None)).values(deleted_at=func.now())
     )
+
+
+async def note_unfinished(session: AsyncSession, object_key: str) -> None:
+    """Call it before the first byte goes to the gateway's own store."""
+    await session.execute(insert(UnfinishedUpload).values(object_key=object_key).on_conflict_do_nothing())
+
+
+async def abandoned_uploads(session: AsyncSession, *, limit: int) -> Sequence[str]:
+    """Keys of files that were begun UNFINISHED_FOR ago and are no uploads."""
+    began_before = func.now() - UNFINISHED_FOR
+    found = select(UnfinishedUpload.object_key).where(UnfinishedUpload.created_at <= began_before)
+    return (await session.scalars(found.limit(limit))).all()
+
+
+async def forget_unfinished(session: AsyncSession, object_keys: Collection[str]) -> None:
+    """The files are uploads now, or the store has nothing of them any more."""
+    await session.execute(delete(UnfinishedUpload).where(UnfinishedUpload.object_key.in_(object_keys)))

@@ -4,6 +4,7 @@ Other processes of the gateway use the same store: the API writes files and serv
 makes the URLs that DashScope fetches.
 """
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -38,6 +39,9 @@ class ObjectStore(Protocol):
     async def delete(self, key: str) -> None:
         """Deleting a file that does not exist has no effect."""
 
+    async def discard(self, key: str) -> None:
+        """Delete the file, and what a process that was killed has sent of it."""
+
     async def url(self, key: str) -> str:
         """A URL without further credentials, valid for URL_LIFETIME."""
 
@@ -52,6 +56,10 @@ class S3ObjectStore:
         await _put(self._store, key, chunks)
 
     async def delete(self, key: str) -> None:
+        await _delete(self._store, key)
+
+    async def discard(self, key: str) -> None:
+        """Parts of a multipart upload stay: a lifecycle rule of the bucket deletes them."""
         await _delete(self._store, key)
 
     async def url(self, key: str) -> str:
@@ -75,6 +83,20 @@ class FolderStore:
 
     async def delete(self, key: str) -> None:
         await _delete(self._store, key)
+
+    async def discard(self, key: str) -> None:
+        await _delete(self._store, key)
+        try:
+            await asyncio.to_thread(self._discard_parts, key)
+        except OSError as error:
+            raise StorageFailed(f"the upload store failed ({type(error).__name__})") from error
+
+    def _discard_parts(self, key: str) -> None:
+        """A file has the name `key#1` until it is whole, or the next number that is free."""
+        number = 1
+        while (part := self.folder / f"{key}#{number}").exists():
+            part.unlink(missing_ok=True)
+            number += 1
 
     async def url(self, key: str) -> str:
         expires = int(time.time() + URL_LIFETIME.total_seconds())

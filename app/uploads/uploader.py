@@ -19,12 +19,12 @@ from app.db import Sessions, transaction
 from app.errors import Fault, InvalidRequest, UnsupportedFormat, UploadUnavailable, json_pointer
 from app.identifiers import new_id
 from app.settings import Settings
-from app.uploads.destinations import Blocked, Destination, Destinations
+from app.uploads.destinations import Blocked, Destination, Destinations, OwnStore
 from app.uploads.form import Event
 from app.uploads.limit import UploadLimit
 from app.uploads.models import Upload
 from app.uploads.receiving import Fields, OnArrival, ReceivedFile, accept, receive
-from app.uploads.service import mark_deleted, record_policy
+from app.uploads.service import forget_unfinished, mark_deleted, note_unfinished, record_policy
 from app.uploads.stores import ObjectStore
 
 DEFAULT_MODEL = "fun-asr"
@@ -88,9 +88,13 @@ class Uploader:
         async def open_destination(fields: Fields, file_name: str) -> Destination:
             target = choose_target(fields)
             _check_format(file_name, target.model)
-            return await self._destinations.open(
+            destination = await self._destinations.open(
                 upload_id, file_name, target.model, target.regions, await self._blocked()
             )
+            if isinstance(destination, OwnStore):
+                async with transaction(self._sessions) as session:
+                    await note_unfinished(session, destination.object_key)
+            return destination
 
         received = await receive(form, open_destination, spool_folder=self._spool_folder, on_arrival=on_arrival)
         stored = received.stored
@@ -112,6 +116,8 @@ class Uploader:
                 session.add(upload)
                 await session.flush()
                 await session.refresh(upload)
+                if stored.object_key is not None:
+                    await forget_unfinished(session, [stored.object_key])
         except BaseException:
             await self._remove(stored.object_key)
             raise

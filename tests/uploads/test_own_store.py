@@ -32,6 +32,12 @@ def kept_files(store: dict[str, Any]) -> set[str]:
     return {path.name for path in folder.iterdir() if not path.name.startswith(".")}
 
 
+def replace_folder_by_file(store: dict[str, Any]) -> None:
+    folder = Path(store["upload_store"].removeprefix("file://"))
+    folder.rename(folder.with_name("away"))
+    folder.touch()
+
+
 async def run(api: httpx.AsyncClient, start_poller: StartPoller, store: dict[str, Any], **job: Any) -> dict[str, Any]:
     posted = (await api.post("/v1/jobs", json=job)).json()
     async with start_poller(**store):
@@ -102,6 +108,32 @@ async def test_expired_uploads_and_those_of_revoked_clients_are_deleted(
     async with start_poller(**store):
         await queue.until("SELECT 1 FROM uploads WHERE deleted_at IS NOT NULL HAVING count(*) = 2")
     assert kept_files(store) == {f"{kept['id']}.wav"}
+
+
+async def test_file_that_a_killed_process_was_storing_is_deleted(
+    api: httpx.AsyncClient, queue: QueueClient, start_poller: StartPoller, store: dict[str, Any]
+) -> None:
+    kept = await upload(api)
+    assert not await queue.rows("SELECT 1 FROM unfinished_uploads")
+    folder = Path(store["upload_store"].removeprefix("file://"))
+    for name in ("old.wav#1", "old.wav#2", "whole.wav", "new.wav#1"):
+        (folder / name).write_bytes(AUDIO)
+    await queue.rows(
+        "INSERT INTO unfinished_uploads (object_key, created_at) VALUES ('old.wav', now() - interval '1 day'),"
+        " ('whole.wav', now() - interval '1 day'), ('new.wav', now()) RETURNING object_key"
+    )
+    async with start_poller(**store):
+        await queue.until("SELECT 1 FROM unfinished_uploads HAVING count(*) = 1")
+    assert kept_files(store) == {f"{kept['id']}.wav", "new.wav#1"}
+
+
+async def test_file_is_noted_before_the_store_has_a_byte_of_it(
+    api: httpx.AsyncClient, queue: QueueClient, store: dict[str, Any]
+) -> None:
+    replace_folder_by_file(store)  # the store refuses all files, so the upload never ends
+    assert (await api.post("/v1/uploads", **form("a.wav"))).status_code == 503
+    [noted] = await queue.rows("SELECT object_key FROM unfinished_uploads")
+    assert noted.object_key.endswith(".wav")
 
 
 async def test_lost_submit_of_an_upload_is_found_again(
