@@ -34,6 +34,7 @@ def rows(heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
 
 
+@cache
 def registered() -> dict[str, tuple[str, list[str]]]:
     """Type and labels of each metric of the gateway, by the name that its samples have."""
     found = {}
