@@ -78,6 +78,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[RUN_FOLDER] = Path(path)
         return
     config.stash[RUN_FOLDER] = folder = Path(tempfile.mkdtemp(prefix="asr-gateway-tests-"))
+    folder.chmod(0o711)  # root runs PostgreSQL as another user, who must enter the folder
     atexit.register(shutil.rmtree, folder, ignore_errors=True)  # runs after the server's own stop
 
 
