@@ -1,5 +1,6 @@
 """Matches lost submits with tasks of upstream's task list. Pure."""
 
+import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ CLOCK_SKEW = timedelta(seconds=120)
 BEIJING = timezone(timedelta(hours=8))
 # The list accepts windows of up to 24 hours. The wide window of `list_windows` adds 8 hours for the zone.
 MAX_WINDOW = timedelta(hours=12)
+# Pages of the list for each second of a window. Upstream accepts 20 submits of a model in a second, which fill a fifth
+# of a page; the rest is for smaller pages, and for a list that also has the tasks of other models.
+MAX_PAGES_PER_S = 10
 
 
 @dataclass(frozen=True)
@@ -163,6 +167,12 @@ def list_windows(submits: Sequence[LostSubmit]) -> tuple[dict[str, str], dict[st
         {"start_time": _digits(since, UTC), "end_time": end},
         {"start_time": _digits(since, BEIJING), "end_time": end},
     )
+
+
+def max_pages(submits: Sequence[LostSubmit]) -> int:
+    """The most pages of the narrow window that are read. A list of more is not one of the account's own tasks."""
+    since, until = min(submit.since for submit in submits), max(submit.until for submit in submits)
+    return math.ceil((until - since + 2 * CLOCK_SKEW).total_seconds() * MAX_PAGES_PER_S)
 
 
 def _digits(at: datetime, zone: timezone) -> str:

@@ -7,7 +7,6 @@ for them, and each unknown task is queried once.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import count
 from uuid import UUID, uuid4
 
 import structlog
@@ -27,6 +26,7 @@ from app.poller.list_matching import (
     compare,
     list_windows,
     made_within,
+    max_pages,
     within_one_window,
 )
 from app.poller.metrics import CALLS
@@ -43,6 +43,13 @@ AMBIGUOUS = Failure(
     FailureKind.TRANSIENT,
     "result_missing",
     "The response to the submit was lost, and DashScope has a task that may belong to this file or to another one.",
+)
+
+# A task that is not read would be submitted again, so no file is queued again after a part of the pages.
+TOO_MANY_PAGES = Failure(
+    FailureKind.TRANSIENT,
+    "upstream_unavailable",
+    "The task list has more pages than an account can fill in the time of the lost submits.",
 )
 
 UNDECIDED = "it is not certain which upstream task belongs to this submit"
@@ -168,23 +175,35 @@ class Reconciler:
 
     async def _listed(self, submits: list[LostSubmit]) -> dict[str, ListedTask] | Failure:
         wide, narrow = list_windows(submits)
-        window, first = wide, await self._page(submits, wide, 1)
-        if isinstance(first, TaskPage) and (first.total_pages or 1) > MAX_WIDE_PAGES:
-            window, first = narrow, await self._page(submits, narrow, 1)
-        if isinstance(first, Failure):
-            return first
-        tasks = {task.task_id: task for task in first.tasks}
-        # New tasks shift others onto later pages, where they are read a second time. Only the oldest tasks can be
-        # shifted past the last page, and those were created before the submit (`CLOCK_SKEW`).
-        # Without totals, pages are read until one shows nothing new: a task that is not read is submitted again.
-        for number in count(2) if first.total_pages is None and tasks else range(2, (first.total_pages or 1) + 1):
+        tasks = await self._tasks(submits, wide, MAX_WIDE_PAGES)
+        if tasks is None:
+            tasks = await self._tasks(submits, narrow, max_pages(submits))
+        return TOO_MANY_PAGES if tasks is None else tasks
+
+    async def _tasks(
+        self, submits: list[LostSubmit], window: dict[str, str], most: int
+    ) -> dict[str, ListedTask] | Failure | None:
+        """The tasks of a window. None if it has more than `most` pages.
+
+        New tasks shift others onto later pages, where they are read a second time. Only the oldest tasks can be
+        shifted past the last page, and those were created before the submit (`CLOCK_SKEW`).
+        """
+        tasks: dict[str, ListedTask] = {}
+        last: int | None = None
+        for number in range(1, most + 1):
             page = await self._page(submits, window, number)
             if isinstance(page, Failure):
                 return page
-            known, tasks = len(tasks), tasks | {task.task_id: task for task in page.tasks}
-            if first.total_pages is None and len(tasks) == known:
-                break
-        return tasks
+            if number == 1:
+                last = page.total_pages
+            known = len(tasks)
+            tasks.update((task.task_id, task) for task in page.tasks)
+            if last is not None and last > most:
+                return None
+            # Without totals, the last page is one that shows nothing new.
+            if number == last or (last is None and len(tasks) == known):
+                return tasks
+        return None
 
     async def _page(self, submits: list[LostSubmit], window: dict[str, str], number: int) -> TaskPage | Failure:
         call = self._context.list_call(self._upstream)

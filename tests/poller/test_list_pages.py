@@ -14,8 +14,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from app.db import transaction
+from app.poller import list_matching
 from app.poller.poller import poller_context
-from app.poller.reconciler import Reconciler
+from app.poller.reconciler import MAX_WIDE_PAGES, Reconciler
 from app.queue.claiming import SubmitQueue, claim_files
 from app.queue.submissions import mark_unsure
 from app.settings import load_settings
@@ -55,15 +56,47 @@ class PagedUpstream:
 async def test_task_on_the_last_page_is_adopted(
     queue: QueueClient, engine: AsyncEngine, totals: dict[str, Any]
 ) -> None:
+    await _reconcile(queue, engine, PagedUpstream(totals).app)
+    (task,) = await queue.rows("SELECT state, upstream_task_id FROM tasks")
+    assert tuple(task) == ("running", "ours")
+
+
+class EndlessUpstream:
+    """Lists another task on each page, however many are read."""
+
+    def __init__(self, totals: dict[str, Any]) -> None:
+        self.totals = totals
+        self.pages = 0
+        self.app = Starlette(routes=[Route("/api/v1/tasks", self._list)])
+
+    async def _list(self, _: Request) -> Response:
+        self.pages += 1
+        row = {"task_id": f"t{self.pages}", "status": "RUNNING", "model_name": "fun-asr"}
+        return JSONResponse({"data": [row], **self.totals})
+
+
+@pytest.mark.parametrize("totals", [{}, {"total_page": 10**9}, {"total": 10**9}])
+async def test_files_wait_while_the_list_has_no_end(
+    queue: QueueClient, engine: AsyncEngine, totals: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(list_matching, "MAX_PAGES_PER_S", 0.01)
+    upstream = EndlessUpstream(totals)
+    await _reconcile(queue, engine, upstream.app)
+    (task,) = await queue.rows("SELECT state, last_error, lease_token FROM tasks")
+    assert (task.state, task.lease_token) == ("unsure", None)
+    assert "more pages" in task.last_error
+    assert upstream.pages <= MAX_WIDE_PAGES + 4
+
+
+async def _reconcile(queue: QueueClient, engine: AsyncEngine, upstream: Starlette) -> None:
+    """Lose the response to the submit of a file, and reconcile it with this upstream."""
     await queue.post(URL)
     async with transaction(queue.sessions) as session:
         claimed = await claim_files(session, LOST, token=UUID(int=1))
         assert claimed is not None
         await mark_unsure(session, claimed.task_id, last_error="", poll_in_s=0)
         await session.execute(text("UPDATE tasks SET lost_at = now() - interval '1 minute'"))
-    async with live_server(PagedUpstream(totals).app) as origin:
+    async with live_server(upstream) as origin:
         keys = {"dashscope_beijing_api_key": "sk-odd", "dashscope_beijing_base_url": f"{origin}/api/v1"}
         async with poller_context(load_settings(keys), engine, asyncio.Event()) as context:
             await Reconciler(context, context.upstreams["beijing/default"]).run()
-    (task,) = await queue.rows("SELECT state, upstream_task_id FROM tasks")
-    assert tuple(task) == ("running", "ours")
