@@ -42,7 +42,7 @@ class CandidateReader:
                 await self._context.throttled(call)
             return Candidate(listed, None, None)
         count = snapshot.file_count
-        if count is None and MODELS[model].input_style == "file_url":
+        if count is None and model in MODELS and MODELS[model].input_style == "file_url":
             count = 1
         urls = await self._file_urls(snapshot)
         if urls is None:

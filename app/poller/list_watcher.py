@@ -31,6 +31,8 @@ QUERIES_S = 0.25
 # While the list is read, a task that it still shows is polled only when it is overdue by this much.
 LIST_BACKSTOP_S = 300.0
 MAX_CONTRADICTIONS = 50
+# A sweep reads no more pages of a status than this, or than there are running tasks: queries of these cost less.
+MAX_PAGES = 100
 
 log = structlog.get_logger()
 
@@ -109,6 +111,9 @@ class Watcher:
             return None
         if first.total_pages is None or first.total_pages <= 1:
             return [first]
+        if first.total_pages > max(self._running, MAX_PAGES):
+            self._refuse(f"it has {first.total_pages} pages of {status.value} tasks")
+            return None
         pages = []
         # Page 1 is read again at the end, because tasks that ended since have shifted others onto it.
         for number in range(first.total_pages, 0, -1):

@@ -1,6 +1,8 @@
-"""The reconciler reads all pages of the task list, so that no task of a lost submit is overlooked."""
+"""The reconciler reads all pages of the task list, so that no task of a lost submit is overlooked. No list is endless."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +17,8 @@ from starlette.routing import Route
 
 from app.db import transaction
 from app.poller import list_matching
+from app.poller.context import PollerContext
+from app.poller.list_watcher import Watcher
 from app.poller.poller import poller_context
 from app.poller.reconciler import MAX_WIDE_PAGES, Reconciler
 from app.queue.claiming import SubmitQueue, claim_files
@@ -88,6 +92,16 @@ async def test_files_wait_while_the_list_has_no_end(
     assert upstream.pages <= MAX_WIDE_PAGES + 4
 
 
+async def test_running_tasks_are_queried_while_the_list_has_no_end(queue: QueueClient, engine: AsyncEngine) -> None:
+    upstream = EndlessUpstream({"total_page": 10**9})
+    async with _context(engine, upstream.app) as context:
+        watcher = Watcher(context, context.upstreams["beijing/default"], on_ended=lambda: None)
+        watcher.note_running(1000)
+        assert watcher.listing
+        await watcher.run()
+        assert (upstream.pages, watcher.listing) == (1, False)
+
+
 async def _reconcile(queue: QueueClient, engine: AsyncEngine, upstream: Starlette) -> None:
     """Lose the response to the submit of a file, and reconcile it with this upstream."""
     await queue.post(URL)
@@ -96,7 +110,13 @@ async def _reconcile(queue: QueueClient, engine: AsyncEngine, upstream: Starlett
         assert claimed is not None
         await mark_unsure(session, claimed.task_id, last_error="", poll_in_s=0)
         await session.execute(text("UPDATE tasks SET lost_at = now() - interval '1 minute'"))
+    async with _context(engine, upstream) as context:
+        await Reconciler(context, context.upstreams["beijing/default"]).run()
+
+
+@asynccontextmanager
+async def _context(engine: AsyncEngine, upstream: Starlette) -> AsyncIterator[PollerContext]:
     async with live_server(upstream) as origin:
         keys = {"dashscope_beijing_api_key": "sk-odd", "dashscope_beijing_base_url": f"{origin}/api/v1"}
         async with poller_context(load_settings(keys), engine, asyncio.Event()) as context:
-            await Reconciler(context, context.upstreams["beijing/default"]).run()
+            yield context
