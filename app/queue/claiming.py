@@ -61,8 +61,7 @@ class Claim:
     file_urls: list[str]
     refusals: int = 0
     """Of a single file: how often upstream refused it alone although the account was accepted with others."""
-    refused_since: datetime | None = None
-    """When upstream first did so."""
+    refused_since: datetime | None = None  # the first of these refusals
 
 
 class QueueHeads:
@@ -338,11 +337,9 @@ COUNT = text("""
     ) AS waiting
 """)
 
-# The oldest files of each client, by the index alone; of these one of each client in turn; only the chosen ones are
-# locked.
+# The oldest files of each client, by the index alone; of these one of each client in turn. These are locked.
 PICK = text("""
-    SELECT files.job_id, files.index AS number, files.client_id, files.url, files.group_limit, files.refusals,
-        files.refused_since
+    SELECT files.job_id, files.index AS number, files.client_id, files.url, group_limit, refusals, refused_since
     FROM (
         SELECT oldest.job_id, index, turn, row_number() OVER (PARTITION BY turn ORDER BY oldest.job_id, index) AS round
         FROM unnest(CAST(:clients AS uuid[]), CAST(:jobs AS uuid[]), CAST(:rooms AS int[]))
@@ -365,8 +362,7 @@ PICK = text("""
 # For a probe. The file is random: if the oldest one were always tried, one bad file that upstream refuses with the
 # code of a missing grant would keep the circuit open for all files. Files that are known for it come last.
 _PICK_ANY = text(f"""
-    SELECT files.job_id, files.index AS number, files.client_id, files.url, files.group_limit, files.refusals,
-        files.refused_since,
+    SELECT files.job_id, files.index AS number, files.client_id, files.url, group_limit, refusals, refused_since,
         EXISTS (SELECT FROM client_budgets WHERE client_budgets.client_id = files.client_id) AS has_budget
     FROM (
         SELECT job_id, index FROM files

@@ -1,4 +1,4 @@
-"""The reconciler reads all pages of the task list, so that no task of a lost submit is overlooked. No list is endless."""
+"""Pages of the task list: all are read, so that no task of a lost submit is overlooked, but no endless list."""
 
 import asyncio
 from collections.abc import AsyncIterator
