@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from app.embedded.server import is_running
 from tests.warm_start import Request, WarmProcess, clean_environment, warm_process
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -156,10 +157,20 @@ async def _followed(
 
 @contextmanager
 def data_folder() -> Iterator[Path]:
-    """A DATA_DIR that does not exist yet, in a folder that other users may enter, as PostgreSQL needs under root."""
+    """A DATA_DIR that does not exist yet, in a folder that other users may enter, as PostgreSQL needs under root.
+
+    A killed process leaves its server running, which would write files while the folder is removed.
+    """
     with tempfile.TemporaryDirectory(prefix="asr-gateway-tests-") as folder:
         Path(folder).chmod(0o711)
-        yield Path(folder) / "data"
+        try:
+            yield Path(folder) / "data"
+        finally:
+            for path in Path(folder).iterdir():
+                if path.is_dir() and is_running(path):
+                    postmaster = _postmaster(path)
+                    postmaster.send_signal(signal.SIGQUIT)  # PostgreSQL's immediate shutdown
+                    postmaster.wait(PATIENCE_S)
 
 
 def copy_data_folder(source: Path, target: Path) -> None:
@@ -169,12 +180,16 @@ def copy_data_folder(source: Path, target: Path) -> None:
 
 def kill_postgres(data_dir: Path) -> None:
     """Kill the embedded server and all its children with SIGKILL."""
-    postmaster = psutil.Process(int((data_dir / "postgres" / "postmaster.pid").read_text().split()[0]))
+    postmaster = _postmaster(data_dir)
     family = [postmaster, *postmaster.children(recursive=True)]
     for process in family:
         with suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(family, timeout=PATIENCE_S)
+
+
+def _postmaster(data_dir: Path) -> psutil.Process:
+    return psutil.Process(int((data_dir / "postgres" / "postmaster.pid").read_text().split()[0]))
 
 
 def _restore_interrupt() -> None:

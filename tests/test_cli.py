@@ -182,6 +182,7 @@ async def test_files_that_other_users_can_read_cause_a_warning(database_url: str
     _make_public(used_data_dir)
     async with running("serve", PORT="0", DATA_DIR=str(used_data_dir), **AWAY) as gateway:
         await gateway.url()
+        assert await gateway.stop() == 0
     assert f"can read {used_data_dir}: chmod o-rwx {used_data_dir}" in gateway.stderr
 
 
