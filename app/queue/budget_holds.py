@@ -1,8 +1,9 @@
 """Holds queued files of clients that have used up their budgets.
 
 A claim that finds no room in a client's budget writes a hold. Later claims do not see the client until the hold ends,
-and then decide again. So files go on by themselves when the period ends. The result of a file of the client ends its
-holds at once, since the file may have cost less than was reserved. A change of the budget deletes the holds.
+and then decide again. So files go on by themselves when the period ends. The result of a file of the client, or its
+refusal by upstream, ends the holds at once, since the file may have cost less than was reserved. A change of the
+budget deletes the holds.
 """
 
 from collections.abc import Collection
@@ -13,11 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.queue.spending import Allowance, claim_allowances
 
-# A claim waits for no other claim of more clients than this.
+# A claim reads the budgets of the first waiting clients, up to this many, and waits for other claims of them.
 MAX_BUDGETS = 20
-# If these have no room, it reads the budgets of so many more.
+# If these have no room, it reads the budgets of so many more clients. It does not wait for other claims of these.
 MORE_BUDGETS = 60
-# For clients with running files: a refused submit makes room too, and a claim may decide while a result is stored.
+# For clients with running files: a cancel makes room too, and a claim may decide while a result is stored.
 HELD_BY_RUNNING_S = 10
 # For clients that have spent the budget: the spent amount falls only if the bill of a task is corrected.
 HELD_BY_SPENT_S = 30
@@ -78,7 +79,7 @@ _HOLD = text("""
     ON CONFLICT (client_id, region, model) DO UPDATE SET until = excluded.until
 """)
 
-# A part of the statement that stores results: the clients of `ended` are not held any more. SKIP LOCKED: neither waits
+# A part of the statements that end files: the clients of `ended` are not held any more. SKIP LOCKED: neither waits
 # for a claim nor for other results, so no deadlock.
 END_HOLDS = """
     UPDATE budget_holds SET until = now()

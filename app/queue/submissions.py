@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.dashscope.failures import Failure, hide_other_urls
 from app.identifiers import lowest_id_at
+from app.queue.budget_holds import END_HOLDS
 from app.queue.counters import COUNT_STARTED, JobChange, apply_changes
 from app.queue.leases import RELEASE_LEASE
 from app.queue.lifecycle import FileCounts
@@ -310,15 +311,18 @@ _DELETE_TASK = text("""
     WHERE id = :id AND state IN ('submitting', 'unsure') AND NOT EXISTS (SELECT FROM files WHERE task_id = :id)
 """)
 
-_FAIL = text("""
-    UPDATE files SET status = 'failed', finished_at = now(), error_code = :code,
-        error_message = coalesce(
-            (SELECT message FROM unnest(CAST(:urls AS text[]), CAST(:messages AS text[])) AS hidden (url, message)
-             WHERE hidden.url = files.url LIMIT 1), :message),
-        error_retryable = :retryable, error_upstream_code = :upstream_code
-    WHERE task_id = :id AND status = 'submitting'
-    RETURNING job_id, index AS number, model, region, suspect_task_id
-""")
+_FAIL = text(f"""
+    WITH ended AS (
+        UPDATE files SET status = 'failed', finished_at = now(), error_code = :code,
+            error_message = coalesce(
+                (SELECT message FROM unnest(CAST(:urls AS text[]), CAST(:messages AS text[])) AS hidden (url, message)
+                 WHERE hidden.url = files.url LIMIT 1), :message),
+            error_retryable = :retryable, error_upstream_code = :upstream_code
+        WHERE task_id = :id AND status = 'submitting'
+        RETURNING job_id, index AS number, client_id, model, region, suspect_task_id
+    ), released AS ({END_HOLDS})
+    SELECT job_id, number, model, region, suspect_task_id FROM ended
+""")  # noqa: S608 - constants
 
 _RECORD_SENT = text("""
     WITH dropped AS (

@@ -11,6 +11,7 @@ from sqlalchemy import func
 
 from app.catalogue import MODELS, Usage
 from app.clients.budgets import BudgetPeriod, set_budget
+from app.dashscope.failures import Failure, FailureKind
 from app.db import Sessions, transaction
 from app.queue import budget_holds, claiming
 from app.queue.billing import TaskBill
@@ -22,7 +23,7 @@ from app.queue.polling import open_files
 from app.queue.queries import find_job
 from app.queue.results import TaskResults, store_results
 from app.queue.retention import delete_dropped_files
-from app.queue.submissions import mark_running, mark_unsure, requeue
+from app.queue.submissions import fail_files, mark_running, mark_unsure, requeue
 from tests.poller.conftest import QueueClient
 from tests.queue.test_bills import spoken
 from tests.queue.test_spending import allowance_of, give
@@ -317,6 +318,17 @@ async def test_a_result_ends_the_holds_of_its_client_only(queue: QueueClient) ->
         (queue.client_id, "fun-asr"),
         (queue.client_id, "paraformer-v2"),
     ]
+
+
+async def test_a_refused_file_ends_the_hold_of_its_client(queue: QueueClient) -> None:
+    await queue.post(*urls(2))
+    await give(queue.sessions, queue.client_id, str(ONE))
+    (refused,) = await claim(queue)
+    assert await claimed(queue) == 0
+    async with transaction(queue.sessions) as session:
+        await fail_files(session, refused.task_id, failure=Failure(FailureKind.PERMANENT, "invalid_url", "no"))
+    assert not await queue.rows("SELECT model FROM budget_holds WHERE until > now()")
+    assert await claimed(queue) == 1
 
 
 async def test_files_in_another_currency_are_not_limited_until_the_budget_is_spent(queue: QueueClient) -> None:
