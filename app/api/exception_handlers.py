@@ -82,6 +82,8 @@ def add_problem_handlers(
                 await require_token(request)
             except GatewayError as refusal:
                 return await _on_gateway_error(request, refusal)
+            except (DBAPIError, PostgresError) as failure:
+                return await _on_database_error(request, failure)
         return _http_problem(request, error)
 
     app.exception_handler(GatewayError)(_on_gateway_error)

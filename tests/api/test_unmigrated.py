@@ -25,6 +25,8 @@ async def test_requests_get_a_503_that_names_the_migration(
             await api.post("/v1/jobs", json=JOB),
             await api.get("/v1/usage"),
             await api.get("/v1/search", params={"q": "a"}),
+            await api.get("/v1/no-such-path"),
+            await api.put("/v1/jobs"),
         ]:
             assert (response.status_code, response.json()["code"]) == (503, "service_unavailable"), response.text
             assert f"is at revision {revision or 'none'}" in response.json()["detail"]
