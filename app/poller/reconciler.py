@@ -1,9 +1,10 @@
 """Finds out whether upstream has the tasks of lost submits, so that no file is submitted twice.
 
 Upstream has no idempotency key, but its task list shows every task of the account. A task that was created in the
-window of the submit, that no row knows, and that has exactly the files of the submit is adopted. Only if there is
-none are the files queued again. All lost submits of a model are reconciled together: the list is read once
-for them, and each unknown task is queried once.
+window of the submit, that no row has, and that has exactly the files of the submit is adopted. So is one that shows
+a part of them only, if it can be the task of no other submit. Only if there is none are the files queued again. All
+lost submits of a model are reconciled together: in each run the list is read once for them, and each task without a
+row is queried once, until its files are settled.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

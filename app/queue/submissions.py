@@ -29,7 +29,8 @@ FIRST_REFUSED_WAIT_S = 1
 MAX_REFUSED_WAIT_S = 600
 # The wait of the files of a refused group. Other files are submitted meanwhile, which tests the account.
 REFUSED_GROUP_WAIT_S = 1
-# From the row of a task to its acceptance: the wait for the budget, the call, and its time-out.
+# From the row of a task to its acceptance: the wait for the budget, the call until its time-out, and the difference of
+# the clocks of pollers and database.
 LONGEST_SUBMIT_S = 60
 
 log = structlog.get_logger()

@@ -1,8 +1,8 @@
 """Names the segments of a client that may match a query, newest transcript first. Their texts decide.
 
 First a walk over the client's newest segments, in the order of hits, finds frequent matches at once, without fetching
-thousands of others from the index. Rarer matches are looked up in the index: all at once if the index has few of them,
-otherwise in one window of the client's segments after the other.
+thousands of others from the index. Rarer matches are looked up in the index: in one window of the client's segments
+after the other, or all that are left at once if they are few.
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -72,7 +72,7 @@ class _Found(NamedTuple):
 async def batches(
     session: AsyncSession, client_id: UUID, query: Query, filters: TranscriptFilters, start: HitPosition
 ) -> AsyncGenerator[Batch]:
-    """The candidates from `start` on. A batch without candidates ends each walk and look-up that took long."""
+    """The candidates from `start` on. A batch without candidates ends each window."""
     # No statement here needs a sequential scan, but without statistics of `terms` the planner might choose one.
     await session.execute(_NO_SCANS)
     parameters = await _parameters(session, client_id, query, filters)

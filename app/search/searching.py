@@ -25,7 +25,7 @@ from app.search.segments import unpack
 MAX_READ = 1000
 MIN_READ = 32
 READ_S = 0.04
-# After so long no further window is looked up, which takes half as long as the page may take.
+# After this no further window is looked up: the look-up may take as long again.
 LOOK_UP_S = READ_S / 2
 
 

@@ -24,7 +24,7 @@ TEMPORARY_SCHEME = "oss://"
 # DashScope's own folders are three deep.
 _MAX_FOLDERS = 8
 _POLICIES_KEPT = timedelta(days=30)
-# Longer than any upload takes.
+# What the store has of an upload that takes longer is deleted too. At its end, its file is sent again from the disk.
 UNFINISHED_FOR = timedelta(days=1)
 _EXISTS = (Upload.deleted_at.is_(None), Upload.expires_at > func.now())
 
