@@ -14,7 +14,7 @@ from app.sandbox.app import Sandbox, create_sandbox
 from app.sandbox.faults import Faults
 from app.settings import Settings, load_settings
 
-# The sandbox's tasks take 0.15 s. A difference that needs a wait, as in the task list, is found after 0.3 s.
+# The sandbox's tasks take 0.35 s. A difference that needs a wait, as in the task list, is found after 0.3 s.
 PACE = Pace(run_s=20, call_gap_s=0, poll_s=0.02, lag_s=0.3, max_list_lag_s=0.25, throttled_s=0.01, cleanup_s=5)
 
 
@@ -26,7 +26,7 @@ def settings(**changes: str) -> Settings:
 
 
 def sandbox(faults: Faults | None = None, **changes: Any) -> Sandbox:
-    quick: dict[str, Any] = {"queue_s": 0.1, "run_s": 0.05, "submit_rps": math.inf, "query_rps": math.inf}
+    quick: dict[str, Any] = {"queue_s": 0.25, "run_s": 0.1, "submit_rps": math.inf, "query_rps": math.inf}
     return create_sandbox(SandboxConfig(**quick | changes, faults=faults or Faults()))
 
 
