@@ -161,7 +161,7 @@ async def _measure_claims(on: Stage, sessions: Sessions, column: Column) -> None
 
 
 async def _measure_held_claims(on: Stage, sessions: Sessions, column: Column) -> None:
-    """Claims that find no client whose budget has room, at the moment when all holds have ended."""
+    """Claims just after all holds have ended, while no budget has room."""
     await fill.add_waiting(sessions, 5 * MOST_CLIENTS, MOST_CLIENTS)
     await fill.add_full_budgets(sessions, MOST_CLIENTS)
     label = f"claim among {MOST_CLIENTS:,} clients whose budgets have no room"

@@ -76,9 +76,10 @@ async def _find(connection: RawConnection, keys: Sequence[tuple[UUID, UUID]]) ->
 
 
 class ListedJobs(NamedTuple):
-    """The ids and the JSON of a page. The next page has the jobs before `next_before`; None: there are no more.
+    """The ids and the JSON of a page. The next page has the jobs before the job `next_before`; None: there are no more.
 
-    That job is not in the page if it was deleted meanwhile. A page whose jobs were all deleted is empty.
+    Jobs that are deleted while the page is read are not in it. The page may be empty, and `next_before` may be one of
+    these jobs.
     """
 
     jobs: list[tuple[UUID, bytes]]

@@ -17,7 +17,7 @@ _OPEN = (TaskStatus.PENDING, TaskStatus.RUNNING, TaskStatus.UNKNOWN)
 
 
 class CandidateReader:
-    """Queries the tasks of one account, and remembers those whose files are settled."""
+    """Queries the tasks of one account, and remembers the tasks that will show no more files."""
 
     def __init__(
         self, context: PollerContext, upstream: DashScope, clock: Callable[[], float] = time.monotonic

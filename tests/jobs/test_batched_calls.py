@@ -1,7 +1,7 @@
 """The cache of listed jobs agrees with the database and stays within its size."""
 
 import asyncio
-from collections.abc import Collection, Sequence
+from typing import Any
 from uuid import UUID
 
 import httpx
@@ -9,8 +9,9 @@ import pytest
 from sqlalchemy import delete, update
 
 from app.db import Sessions, raw_connection, transaction
+from app.jobs import batched_calls
 from app.jobs.batched_calls import LIST_CACHE_BYTES, PAGE_BYTES, JobListCache
-from app.queue.job_json import JobVersion, job_bytes
+from app.queue.job_json import job_bytes
 from app.queue.models import Job
 from app.queue.queries import JobFilters, find_first_jobs, find_job
 from tests.jobs.rows import add_job
@@ -103,30 +104,26 @@ async def test_deleted_jobs_end_no_page(sessions: Sessions, client_id: UUID) -> 
         assert await find_first_jobs(connection, client_id, [UUID(int=1)], read_bytes=1) == []
 
 
-class _DeletedMeanwhile(JobListCache):
-    """Jobs that are deleted after the statement that reads the versions, and before the one that reads the jobs."""
-
-    deleted: Collection[UUID] = ()
-
-    async def _versions(self, client_id: UUID, filters: JobFilters, limit: int) -> Sequence[JobVersion]:
-        versions = await super()._versions(client_id, filters, limit)
-        async with transaction(self._sessions) as session:
-            await session.execute(delete(Job).where(Job.id.in_(self.deleted)))
-        return versions
-
-
 @pytest.mark.parametrize("deleted", [[0, 1], [1], [0, 1, 2, 3]])
 async def test_jobs_that_are_deleted_while_a_page_is_read_do_not_end_the_list(
-    sessions: Sessions, client_id: UUID, deleted: list[int]
+    sessions: Sessions, client_id: UUID, monkeypatch: pytest.MonkeyPatch, deleted: list[int]
 ) -> None:
+    """The jobs are deleted after the statement that reads the versions, and before the one that reads the jobs."""
     jobs = [await add_job(sessions, client_id) for _ in range(4)][::-1]
-    cache = _DeletedMeanwhile(sessions)
-    cache.deleted = [jobs[index] for index in deleted]
+    gone = [jobs[index] for index in deleted]
+
+    async def find_after_delete(*arguments: Any, **options: Any) -> Any:
+        async with transaction(sessions) as session:
+            await session.execute(delete(Job).where(Job.id.in_(gone)))
+        return await find_first_jobs(*arguments, **options)
+
+    monkeypatch.setattr(batched_calls, "find_first_jobs", find_after_delete)
+    cache = JobListCache(sessions)
     first = await cache.page(client_id, JobFilters(), 2)
-    assert [job_id for job_id, _ in first.jobs] == [job_id for job_id in jobs[:2] if job_id not in cache.deleted]
+    assert [job_id for job_id, _ in first.jobs] == [job_id for job_id in jobs[:2] if job_id not in gone]
     assert first.next_before == jobs[1]
     rest = await cache.page(client_id, JobFilters(before_id=first.next_before), 2)
-    assert [job_id for job_id, _ in rest.jobs] == [job_id for job_id in jobs[2:] if job_id not in cache.deleted]
+    assert [job_id for job_id, _ in rest.jobs] == [job_id for job_id in jobs[2:] if job_id not in gone]
     assert rest.next_before is None
 
 

@@ -12,7 +12,7 @@ from app.errors import NotFound
 from app.identifiers import new_id
 from app.queue.models import Job
 from app.queue.revocation import revoke_client
-from app.webhooks.outbox import Attempt, Event, claim, enqueue, record
+from app.webhooks.outbox import Attempt, ClaimedDelivery, Event, claim, enqueue, record
 from tests.api_fixtures import new_client
 from tests.jobs.rows import QUEUED, SUCCEEDED, add_job
 
@@ -62,13 +62,19 @@ async def test_revoking_by_name_returns_the_number_of_canceled_jobs(sessions: Se
         await revoke_client(sessions, "nobody", cancel_jobs=True)
 
 
+async def claimed_delivery(sessions: Sessions, client_id: UUID, job_id: UUID) -> ClaimedDelivery:
+    """A delivery that a poller has claimed."""
+    await add_delivery(sessions, client_id, job_id)
+    async with transaction(sessions) as session:
+        [in_progress] = await claim(session, [])
+    return in_progress
+
+
 async def test_deliveries_of_a_revoked_client_end(
     sessions: Sessions, client_id: UUID, api_client: tuple[CurrentClient, str]
 ) -> None:
     job_id = await add_job(sessions, client_id, [SUCCEEDED])
-    await add_delivery(sessions, client_id, job_id)
-    async with transaction(sessions) as session:
-        [in_progress] = await claim(session, [])
+    in_progress = await claimed_delivery(sessions, client_id, job_id)
     await add_delivery(sessions, client_id, job_id)
     await revoke_client(sessions, "tester")
     await add_delivery(sessions, client_id, job_id)  # its job has finished meanwhile
@@ -82,9 +88,7 @@ async def test_delivery_of_a_killed_poller_ends_if_its_client_is_revoked(
     sessions: Sessions, client_id: UUID, api_client: tuple[CurrentClient, str]
 ) -> None:
     job_id = await add_job(sessions, client_id, [SUCCEEDED])
-    await add_delivery(sessions, client_id, job_id)
-    async with transaction(sessions) as session:
-        [in_progress] = await claim(session, [])
+    in_progress = await claimed_delivery(sessions, client_id, job_id)
     await revoke_client(sessions, "tester")
     async with transaction(sessions) as session:
         await session.execute(text("UPDATE deliveries SET due_at = now()"))  # the lease has run out
