@@ -38,7 +38,7 @@ class Pace:
     poll_s: float = 3
     lag_s: float = 60
     max_list_lag_s: float = 6
-    """`Pace.min_lost_s` of the poller: a task that is listed later than this would be submitted twice."""
+    """`Pace.min_lost_s` of the poller: a task that is listed later than this may be submitted twice."""
     throttled_s: float = 5
     cleanup_s: float = 20
 

@@ -93,10 +93,15 @@ class ListedTask:
 
 @dataclass(frozen=True, slots=True)
 class TaskPage:
-    """One page of the task list. `total_pages` is None if the response has no totals."""
+    """One page of the task list. `total` and `total_pages` are None if the response does not have them.
+
+    `unreadable` is the number of rows without a task id. They may be of any task.
+    """
 
     tasks: tuple[ListedTask, ...]
     total_pages: int | None
+    total: int | None = None
+    unreadable: int = 0
 
 
 def submit_body(
@@ -198,7 +203,7 @@ def parse_page(body: bytes) -> TaskPage:
         for row in rows
         if isinstance(row, dict) and _is_task_id(row.get("task_id"))
     )
-    return TaskPage(tasks, _total_pages(response))
+    return TaskPage(tasks, _total_pages(response), _int(response.get("total")), len(rows) - len(tasks))
 
 
 def parse_result_url(body: bytes) -> str | None:

@@ -26,7 +26,10 @@ MAX_PAGES_PER_S = 10
 
 @dataclass(frozen=True)
 class LostSubmit:
-    """A submit whose response was lost, and the files that it sent."""
+    """A submit whose response was lost, and the files that it sent.
+
+    `absent_s` is the time since an earlier reading of the whole list, if all readings since then lacked the task.
+    """
 
     task_id: UUID
     model: str
@@ -34,6 +37,7 @@ class LostSubmit:
     until: datetime
     lost_s: float
     file_urls: tuple[str, ...]
+    absent_s: float | None = None
 
     @property
     def file_count(self) -> int:

@@ -29,7 +29,12 @@ class Pace:
     failed_list_retry_s: float = 5.0
     """Between reconciliations of which one could not read the task list."""
     min_lost_s: float = 6.0
-    """How long after the loss the list must still show no task before the files are queued again."""
+    """The task list shows a new task after this time at the latest. Readings before that do not show its absence."""
+    min_absent_s: float = 4.0
+    """Between two readings of the whole list, which must both lack the task before its files are queued again.
+
+    One reading may have come from a replica that is behind. Two of them cost one list call more, of 20 in a second.
+    """
     incomplete_wait_s: float = 60.0
     """How long an ended upstream task that does not show all of its files is queried again before it is adopted."""
 

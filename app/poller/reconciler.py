@@ -2,9 +2,9 @@
 
 Upstream has no idempotency key, but its task list shows every task of the account. A task that was created in the
 window of the submit, that no row has, and that has exactly the files of the submit is adopted. So is one that shows
-a part of them only, if it can be the task of no other submit. Only if there is none are the files queued again. All
-lost submits of a model are reconciled together: in each run the list is read once for them, and each task without a
-row is queried once, until its files are settled.
+a part of them only, if it can be the task of no other submit. Only if two readings of the whole list show none are the
+files queued again. All lost submits of a model are reconciled together: in each run the list is read once for them, and
+each task without a row is queried once, until its files are settled.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,6 +30,7 @@ from app.poller.list_matching import (
     max_pages,
     within_one_window,
 )
+from app.poller.list_reading import ListReading
 from app.poller.metrics import CALLS
 from app.queue.due_work import claim_unsure_tasks, known_upstream_tasks, schedule_reconcile, unresolved_submits
 from app.queue.submissions import UpstreamTaskTaken, fail_ambiguous, mark_running, requeue
@@ -78,37 +79,53 @@ class Reconciler:
             if not tasks:
                 return
             submits = [
-                LostSubmit(task.id, task.model, task.created_at, task.lost_at, task.lost_s, task.file_urls)
+                LostSubmit(
+                    task.id, task.model, task.created_at, task.lost_at, task.lost_s, task.file_urls, task.absent_s
+                )
                 for task in tasks
             ]
             near = within_one_window(submits)
             later = [each for each in submits if each not in near]
             await self._retry(later, token, 0, "waits for the reconciliation of older submits")
-            candidates = await self._candidates(near)
-            if isinstance(candidates, Failure):
-                await self._retry(near, token, self._pace.failed_list_retry_s, candidates.message)
-                if candidates.kind is FailureKind.ACCOUNT_BLOCKED:
+            reading = await self._read_list(near)
+            if isinstance(reading, Failure):
+                await self._retry(near, token, self._pace.failed_list_retry_s, reading.message)
+                if reading.kind is FailureKind.ACCOUNT_BLOCKED:
                     async with transaction(self._context.sessions) as session:
-                        await open_for(session, account, "", candidates)
+                        await open_for(session, account, "", reading)
                 return
+            candidates = await self._candidates(near, reading.tasks)
             # Read after the list: every task that the list shows without a row has its submit among these.
             unresolved: Mapping[UUID, Sequence[str]] = {}
             if candidates:
                 async with transaction(self._context.sessions) as session:
                     unresolved = await unresolved_submits(session, account, submits[0].model)
-            await self.resolve(near, token, candidates, Rivals(unresolved))
+            await self.resolve(near, token, candidates, Rivals(unresolved), gap=reading.gap)
 
     async def resolve(
-        self, submits: Sequence[LostSubmit], token: UUID, candidates: dict[str, Candidate], rivals: Rivals
+        self,
+        submits: Sequence[LostSubmit],
+        token: UUID,
+        candidates: dict[str, Candidate],
+        rivals: Rivals,
+        gap: str | None = None,
     ) -> None:
-        """Adopt, requeue, fail or postpone each submit. Adopted tasks are removed from `candidates`."""
+        """Adopt, requeue, fail or postpone each submit. Adopted tasks are removed from `candidates`.
+
+        `gap`: why there may be more candidates. Then a submit is adopted or postponed.
+        """
         for submit in submits:
-            await self._resolve_one(submit, token, candidates, rivals)
+            await self._resolve_one(submit, token, candidates, rivals, gap)
 
     async def _resolve_one(
-        self, submit: LostSubmit, token: UUID, candidates: dict[str, Candidate], rivals: Rivals
+        self,
+        submit: LostSubmit,
+        token: UUID,
+        candidates: dict[str, Candidate],
+        rivals: Rivals,
+        gap: str | None,
     ) -> None:
-        matches, reason = _matches(submit, candidates.values())
+        matches, reason = _matches(submit, candidates.values(), gap)
         ambiguous = False
         for candidate in matches:
             if rivals.leave_open(submit, candidate, candidates.values()):
@@ -126,18 +143,22 @@ class Reconciler:
             await self._retry([submit], token, self._pace.reconcile_retry_s, reason or UNDECIDED)
         elif submit.lost_s < self._pace.min_lost_s:
             await self._retry([submit], token, self._pace.reconcile_retry_s, "not in the task list yet")
+        elif (wait_s := self._pace.min_absent_s - (submit.absent_s or 0)) > 0:
+            await self._retry([submit], token, wait_s, "not in the task list", absent=True)
         else:
             async with transaction(self._context.sessions) as session:
                 await requeue(session, submit.task_id, token=token)
             rivals.discard(submit.task_id)
             log.info("unsure submit not found upstream", task=str(submit.task_id), files=submit.file_count)
 
-    async def _retry(self, submits: Sequence[LostSubmit], token: UUID, wait_s: float, last_error: str) -> None:
+    async def _retry(
+        self, submits: Sequence[LostSubmit], token: UUID, wait_s: float, last_error: str, *, absent: bool = False
+    ) -> None:
         if not submits:
             return
         ids = [submit.task_id for submit in submits]
         async with transaction(self._context.sessions) as session:
-            await schedule_reconcile(session, ids, token=token, wait_s=wait_s, last_error=last_error)
+            await schedule_reconcile(session, ids, token=token, wait_s=wait_s, last_error=last_error, absent=absent)
 
     async def _adopt(self, submit: LostSubmit, listed: ListedTask) -> bool:
         """False if an equal submit has adopted the task, or if the submit's own response came after all."""
@@ -159,11 +180,8 @@ class Reconciler:
             await fail_ambiguous(session, submit.task_id, failure=AMBIGUOUS, file_urls=submit.file_urls)
         log.warning("unsure submit is ambiguous", task=str(submit.task_id), files=submit.file_count)
 
-    async def _candidates(self, submits: list[LostSubmit]) -> dict[str, Candidate] | Failure:
-        """The tasks of the window that no row knows, with their files as far as upstream shows them."""
-        listed = await self._listed(submits)
-        if isinstance(listed, Failure):
-            return listed
+    async def _candidates(self, submits: list[LostSubmit], listed: Mapping[str, ListedTask]) -> dict[str, Candidate]:
+        """The listed tasks that no row knows, with their files as far as upstream shows them."""
         async with transaction(self._context.sessions) as session:
             known = await known_upstream_tasks(session, self._upstream.account.region, listed)
         return {
@@ -174,36 +192,27 @@ class Reconciler:
             and any(made_within(submit, task) for submit in submits)
         }
 
-    async def _listed(self, submits: list[LostSubmit]) -> dict[str, ListedTask] | Failure:
+    async def _read_list(self, submits: list[LostSubmit]) -> ListReading | Failure:
         wide, narrow = list_windows(submits)
-        tasks = await self._tasks(submits, wide, MAX_WIDE_PAGES)
-        if tasks is None:
-            tasks = await self._tasks(submits, narrow, max_pages(submits))
-        return TOO_MANY_PAGES if tasks is None else tasks
+        reading = await self._read_window(submits, wide, MAX_WIDE_PAGES)
+        if reading is None:
+            reading = await self._read_window(submits, narrow, max_pages(submits))
+        return TOO_MANY_PAGES if reading is None else reading
 
-    async def _tasks(
+    async def _read_window(
         self, submits: list[LostSubmit], window: dict[str, str], most: int
-    ) -> dict[str, ListedTask] | Failure | None:
-        """The tasks of a window. None if it has more than `most` pages.
-
-        New tasks shift others onto later pages, where they are read a second time. Only the oldest tasks can be
-        shifted past the last page, and those were created before the submit (`CLOCK_SKEW`).
-        """
-        tasks: dict[str, ListedTask] = {}
-        last: int | None = None
+    ) -> ListReading | Failure | None:
+        """The pages of a window. None if it has more than `most`."""
+        reading = ListReading()
         for number in range(1, most + 1):
             page = await self._page(submits, window, number)
             if isinstance(page, Failure):
                 return page
-            if number == 1:
-                last = page.total_pages
-            known = len(tasks)
-            tasks.update((task.task_id, task) for task in page.tasks)
-            if last is not None and last > most:
+            reading.add(page)
+            if reading.is_longer_than(most):
                 return None
-            # Without totals, the last page is one that shows nothing new.
-            if number == last or (last is None and len(tasks) == known):
-                return tasks
+            if reading.is_over:
+                return reading
         return None
 
     async def _page(self, submits: list[LostSubmit], window: dict[str, str], number: int) -> TaskPage | Failure:
@@ -219,10 +228,13 @@ class Reconciler:
         return page
 
 
-def _matches(submit: LostSubmit, candidates: Iterable[Candidate]) -> tuple[list[Candidate], str | None]:
+def _matches(
+    submit: LostSubmit, candidates: Iterable[Candidate], gap: str | None
+) -> tuple[list[Candidate], str | None]:
     """The candidates that the submit may adopt, the best ones first, and why a later run may find a better one.
 
-    A task that shows a part of its files may be adopted only if no other task can be the one of this submit.
+    A task that shows a part of its files may be adopted only if no other task can be the one of this submit. `gap`: why
+    there may be other tasks.
     """
     found = [(compare(submit, candidate), candidate) for candidate in candidates]
     complete = [candidate for comparison, candidate in found if comparison is Comparison.OURS]
@@ -231,4 +243,6 @@ def _matches(submit: LostSubmit, candidates: Iterable[Candidate]) -> tuple[list[
         return complete, UNDECIDED
     if not all(candidate.is_settled for candidate in parts):
         return complete, INCOMPLETE
+    if gap:
+        return complete, gap
     return complete + parts, None

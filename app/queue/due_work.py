@@ -108,13 +108,17 @@ class UnsureTask:
     created_at: datetime
     lost_at: datetime
     lost_s: float  # since `lost_at`
+    absent_s: float | None  # since the first of the last readings of the list, all of which lacked the task
     file_urls: tuple[str, ...]
 
 
 async def claim_unsure_tasks(session: AsyncSession, account: str, *, token: UUID) -> list[UnsureTask]:
     """Lease the unsure tasks that are due, all of the model of the oldest one, oldest first. One statement."""
     rows = await session.execute(_CLAIM_UNSURE, {"account": account, "token": token, "batch": RECONCILE_BATCH})
-    tasks = [UnsureTask(row.id, row.model, row.created_at, row.lost_at, row.lost_s, tuple(row.urls)) for row in rows]
+    tasks = [
+        UnsureTask(row.id, row.model, row.created_at, row.lost_at, row.lost_s, row.absent_s, tuple(row.urls))
+        for row in rows
+    ]
     return sorted(tasks, key=lambda task: task.created_at)
 
 
@@ -133,10 +137,19 @@ async def known_upstream_tasks(session: AsyncSession, region: str, upstream_task
 
 
 async def schedule_reconcile(
-    session: AsyncSession, task_ids: Sequence[UUID], *, token: UUID, wait_s: float, last_error: str
+    session: AsyncSession,
+    task_ids: Sequence[UUID],
+    *,
+    token: UUID,
+    wait_s: float,
+    last_error: str,
+    absent: bool = False,
 ) -> None:
-    """Release unsure tasks and make them due again in `wait_s`. One statement. Tasks with another lease stay."""
-    values = {"ids": task_ids, "token": token, "wait_s": wait_s, "last_error": last_error}
+    """Release unsure tasks and make them due again in `wait_s`. One statement. Tasks with another lease stay.
+
+    `absent`: the whole task list was read, and has none of these tasks.
+    """
+    values = {"ids": task_ids, "token": token, "wait_s": wait_s, "last_error": last_error, "absent": absent}
     await session.execute(_SCHEDULE_RECONCILE, values)
 
 
@@ -281,7 +294,8 @@ _CLAIM_UNSURE = text(f"""
     ) AS due
     WHERE tasks.id = due.id
     RETURNING tasks.id, tasks.model, tasks.created_at, tasks.lost_at,
-        extract(epoch FROM now() - tasks.lost_at)::float8 AS lost_s, {_URLS}
+        extract(epoch FROM now() - tasks.lost_at)::float8 AS lost_s,
+        extract(epoch FROM now() - tasks.absent_since)::float8 AS absent_s, {_URLS}
 """)  # noqa: S608 - constants
 
 _UNRESOLVED = text(f"""
@@ -294,6 +308,7 @@ _KNOWN = text("SELECT upstream_task_id FROM tasks WHERE region = :region AND ups
 
 _SCHEDULE_RECONCILE = text(f"""
     UPDATE tasks SET next_poll_at = now() + make_interval(secs => :wait_s), polls = polls + 1,
+        absent_since = CASE WHEN :absent THEN coalesce(absent_since, now()) END,
         last_error = :last_error, {RELEASE_LEASE}
     WHERE id IN (
         SELECT id FROM tasks WHERE id = ANY(:ids) AND lease_token = :token AND state = 'unsure'

@@ -256,6 +256,8 @@ class Task(Base):
     # Upstream may have created the task between `created_at` and `lost_at`, when the call was given up.
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     lost_at: Mapped[datetime | None]
+    # When the whole task list was first read without the task. NULL after a reading that may have the task.
+    absent_since: Mapped[datetime | None]
     submitted_at: Mapped[datetime | None]
     # `running`: time of the next poll, which for an ended task is its turn; `unsure`: time of the next reconciliation.
     next_poll_at: Mapped[datetime | None]

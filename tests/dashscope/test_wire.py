@@ -122,7 +122,7 @@ def test_table_has_every_sample_query() -> None:
 def test_sample_list_is_parsed() -> None:
     task = ListedTask("6351feef-9694-45d2-9d32-63454f2ffb8d", TaskStatus.SUCCEEDED, "paraformer-v2", 1745810478000)
 
-    assert parse_page(sample("list_response")) == TaskPage((task,), total_pages=1)
+    assert parse_page(sample("list_response")) == TaskPage((task,), total_pages=1, total=1)
 
 
 def test_sample_submit_is_parsed() -> None:

@@ -33,6 +33,7 @@ PACE = Pace(
     reconcile_retry_s=0.2,
     failed_list_retry_s=0.2,
     min_lost_s=1.0,
+    min_absent_s=0.2,
 )
 
 

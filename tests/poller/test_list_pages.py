@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +19,9 @@ from starlette.routing import Route
 from app.db import transaction
 from app.poller import list_matching
 from app.poller.context import PollerContext
+from app.poller.list_reading import REPEATED_PAGES
 from app.poller.list_watcher import Watcher
+from app.poller.pace import Pace
 from app.poller.poller import poller_context
 from app.poller.reconciler import MAX_WIDE_PAGES, Reconciler
 from app.queue.claiming import SubmitQueue, claim_files
@@ -37,17 +40,14 @@ class PagedUpstream:
     def __init__(self, totals: dict[str, Any]) -> None:
         self.totals = totals
         self.tasks = ["t1", "t2", "t3", "t4", "ours"]
-        self.app = Starlette(routes=[Route("/api/v1/tasks", self._list), Route("/api/v1/tasks/{task_id}", self._query)])
+        self.app = Starlette(routes=[Route("/api/v1/tasks", self._list), Route("/api/v1/tasks/{task_id}", self.query)])
 
     async def _list(self, request: Request) -> Response:
         since = 2 * (int(request.query_params["page_no"]) - 1)
-        data = [
-            {"task_id": task_id, "status": "RUNNING", "model_name": "fun-asr"}
-            for task_id in self.tasks[since : since + 2]
-        ]
+        data = [_row(task_id) for task_id in self.tasks[since : since + 2]]
         return JSONResponse({"data": data, **self.totals})
 
-    async def _query(self, request: Request) -> Response:
+    async def query(self, request: Request) -> Response:
         metrics = {"TOTAL": 1 if request.path_params["task_id"] == "ours" else 2}
         results = [{"file_url": URL, "code": "X", "subtask_status": "FAILED"}]
         output = {"task_status": "SUCCEEDED", "task_metrics": metrics, "results": results}
@@ -75,8 +75,7 @@ class EndlessUpstream:
 
     async def _list(self, _: Request) -> Response:
         self.pages += 1
-        row = {"task_id": f"t{self.pages}", "status": "RUNNING", "model_name": "fun-asr"}
-        return JSONResponse({"data": [row], **self.totals})
+        return JSONResponse({"data": [_row(f"t{self.pages}")], **self.totals})
 
 
 @pytest.mark.parametrize("totals", [{}, {"total_page": 10**9}, {"total": 10**9}])
@@ -92,6 +91,95 @@ async def test_files_wait_while_the_list_has_no_end(
     assert upstream.pages <= MAX_WIDE_PAGES + 4
 
 
+class ForgetfulUpstream:
+    """Lists no task in some readings of the list. The others show the task of the lost submit."""
+
+    def __init__(self, *shows_ours: bool) -> None:
+        self._paged = PagedUpstream({})
+        self._readings = iter(shows_ours)
+        self.app = Starlette(
+            routes=[Route("/api/v1/tasks", self._list), Route("/api/v1/tasks/{task_id}", self._paged.query)]
+        )
+
+    async def _list(self, _: Request) -> Response:
+        data = [_row("ours")] if next(self._readings) else []
+        return JSONResponse({"data": data, "total": len(data), "total_page": 1, "page_size": 100})
+
+
+async def test_files_wait_again_after_two_readings_of_the_list_without_their_task(
+    queue: QueueClient, engine: AsyncEngine
+) -> None:
+    await _lose_a_submit(queue)
+    async with _context(engine, ForgetfulUpstream(False, False).app) as context:
+        await Reconciler(context, context.upstreams["beijing/default"]).run()
+        (task,) = await queue.rows("SELECT state, next_poll_at - absent_since AS wait FROM tasks")
+        assert (task.state, task.wait) == ("unsure", timedelta(seconds=Pace().min_absent_s))
+        await _pass_time(queue)
+        # Another process: the first reading is remembered in the table.
+        await Reconciler(context, context.upstreams["beijing/default"]).run()
+    assert await queue.rows("SELECT 1 FROM files WHERE status = 'queued'")
+
+
+async def test_task_that_one_reading_of_the_list_leaves_out_is_adopted(queue: QueueClient, engine: AsyncEngine) -> None:
+    await _lose_a_submit(queue)
+    async with _context(engine, ForgetfulUpstream(False, True).app) as context:
+        reconciler = Reconciler(context, context.upstreams["beijing/default"])
+        await reconciler.run()
+        await _pass_time(queue)
+        await reconciler.run()
+    (task,) = await queue.rows("SELECT state, upstream_task_id FROM tasks")
+    assert tuple(task) == ("running", "ours")
+
+
+async def test_reading_that_fails_starts_the_count_of_readings_anew(queue: QueueClient, engine: AsyncEngine) -> None:
+    await _lose_a_submit(queue)
+    async with _context(engine, ForgetfulUpstream(False).app) as context:
+        await Reconciler(context, context.upstreams["beijing/default"]).run()
+    await _pass_time(queue)
+    async with _context(engine, RepeatingUpstream({}, "t1").app) as context:
+        await Reconciler(context, context.upstreams["beijing/default"]).run()
+    (task,) = await queue.rows("SELECT state, absent_since FROM tasks")
+    assert tuple(task) == ("unsure", None)
+
+
+class RepeatingUpstream:
+    """Ignores `page_no`: each page has the same rows."""
+
+    def __init__(self, totals: dict[str, Any], *tasks: str) -> None:
+        self._data = [_row(task_id) for task_id in tasks]
+        self._totals = totals
+        query = PagedUpstream({}).query
+        self.app = Starlette(routes=[Route("/api/v1/tasks", self._list), Route("/api/v1/tasks/{task_id}", query)])
+
+    async def _list(self, _: Request) -> Response:
+        return JSONResponse({"data": self._data, **self._totals})
+
+
+REPEATED_TOTALS = [{}, {"total_page": 3}, {"total": 5, "page_size": 2}, {"total": 5, "total_page": 3}]
+
+
+@pytest.mark.parametrize("totals", REPEATED_TOTALS)
+async def test_files_wait_while_the_list_shows_the_same_page_again(
+    queue: QueueClient, engine: AsyncEngine, totals: dict[str, Any]
+) -> None:
+    await _lose_a_submit(queue)
+    async with _context(engine, RepeatingUpstream(totals, "t1", "t2").app) as context:
+        for _ in range(3):
+            await Reconciler(context, context.upstreams["beijing/default"]).run()
+            await _pass_time(queue)
+    (task,) = await queue.rows("SELECT state, last_error FROM tasks")
+    assert tuple(task) == ("unsure", REPEATED_PAGES)
+
+
+@pytest.mark.parametrize("totals", REPEATED_TOTALS)
+async def test_task_on_a_page_that_is_shown_again_is_adopted(
+    queue: QueueClient, engine: AsyncEngine, totals: dict[str, Any]
+) -> None:
+    await _reconcile(queue, engine, RepeatingUpstream(totals, "t1", "ours").app)
+    (task,) = await queue.rows("SELECT state, upstream_task_id FROM tasks")
+    assert tuple(task) == ("running", "ours")
+
+
 async def test_running_tasks_are_queried_while_the_list_has_no_end(queue: QueueClient, engine: AsyncEngine) -> None:
     upstream = EndlessUpstream({"total_page": 10**9})
     async with _context(engine, upstream.app) as context:
@@ -104,14 +192,34 @@ async def test_running_tasks_are_queried_while_the_list_has_no_end(queue: QueueC
 
 async def _reconcile(queue: QueueClient, engine: AsyncEngine, upstream: Starlette) -> None:
     """Lose the response to the submit of a file, and reconcile it with this upstream."""
+    await _lose_a_submit(queue)
+    async with _context(engine, upstream) as context:
+        await Reconciler(context, context.upstreams["beijing/default"]).run()
+
+
+async def _lose_a_submit(queue: QueueClient) -> None:
     await queue.post(URL)
     async with transaction(queue.sessions) as session:
         claimed = await claim_files(session, LOST, token=UUID(int=1))
         assert claimed is not None
         await mark_unsure(session, claimed.task_id, last_error="", poll_in_s=0)
         await session.execute(text("UPDATE tasks SET lost_at = now() - interval '1 minute'"))
-    async with _context(engine, upstream) as context:
-        await Reconciler(context, context.upstreams["beijing/default"]).run()
+
+
+async def _pass_time(queue: QueueClient) -> None:
+    """Make the task due, as if `min_absent_s` had passed since the last reading of the list."""
+    passed = {"secs": Pace().min_absent_s}
+    async with transaction(queue.sessions) as session:
+        await session.execute(
+            text("""
+                UPDATE tasks SET next_poll_at = now(), absent_since = absent_since - make_interval(secs => :secs)
+            """),
+            passed,
+        )
+
+
+def _row(task_id: str) -> dict[str, Any]:
+    return {"task_id": task_id, "status": "RUNNING", "model_name": "fun-asr"}
 
 
 @asynccontextmanager
