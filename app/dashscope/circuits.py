@@ -72,6 +72,12 @@ _MAKE_PROBES_DUE = text("""
     WHERE account = ANY(:accounts)
 """)
 
+# A part of a claim that has the account and model: the condition that no circuit is open for them. It may have opened
+# after the round that started the claim, by another submit of the same process or by another poller.
+IS_ACCEPTED = """
+    NOT EXISTS (SELECT FROM circuits WHERE account = :account AND model IN ('', :model) AND closed_at IS NULL)
+"""
+
 _CLOSE = text("""
     UPDATE circuits SET closed_at = now(), probe_lease_until = NULL
     WHERE account = :account AND model = :model AND closed_at IS NULL

@@ -17,6 +17,7 @@ from uuid import UUID
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.dashscope.circuits import IS_ACCEPTED
 from app.dashscope.file_urls import DistinctFiles
 from app.identifiers import new_id
 from app.queue.budget_holds import IS_NOT_HELD, MAX_BUDGETS, MORE_BUDGETS, rooms_in_budgets
@@ -120,7 +121,7 @@ async def claim_tasks(
     # Rows that another poller is claiming are skipped, so more rows are read than are taken.
     reach = 2 * size + 20
     heads_of = _heads(waiting[: min(reach, MAX_CLIENTS)], rooms, most=reach)
-    pick = {"group_key": group_key, **heads_of, "size": size, "reach": reach}
+    pick = {"account": submit_queue.account, "group_key": group_key, **heads_of, "size": size, "reach": reach}
     picked = (await session.execute(PICK, {**submit_queue.key, **pick})).all()
     groups = [[row] for row in picked] if single else [_distinct_files(picked, size)] if picked else []
     return await _write_tasks(session, submit_queue, groups, tokens)
@@ -202,8 +203,7 @@ async def _size(
     # Counting stops at the number of files that the largest tasks could carry within a second.
     max_count = int(submit_queue.max_files * submit_queue.submits_per_s) + 1
     values = {"account": submit_queue.account, "group_key": group_key, "max_count": max_count}
-    heads = _heads(waiting, rooms, most=max_count)
-    row = (await session.execute(COUNT, {**submit_queue.key, **heads, **values})).one()
+    row = (await session.execute(COUNT, {**submit_queue.key, **_heads(waiting, rooms, most=max_count), **values})).one()
     max_files = min(submit_queue.max_files, row.learned_limit or submit_queue.max_files)
     return group_size(
         waiting=row.files,
@@ -338,7 +338,7 @@ COUNT = text("""
 """)
 
 # The oldest files of each client, by the index alone; of these one of each client in turn. These are locked.
-PICK = text("""
+PICK = text(f"""
     SELECT files.job_id, files.index AS number, files.client_id, files.url, group_limit, refusals, refused_since
     FROM (
         SELECT oldest.job_id, index, turn, row_number() OVER (PARTITION BY turn ORDER BY oldest.job_id, index) AS round
@@ -354,10 +354,10 @@ PICK = text("""
         ORDER BY round, turn LIMIT :reach
     ) AS chosen
     JOIN files ON files.job_id = chosen.job_id AND files.index = chosen.index
-    WHERE files.status = 'queued'
+    WHERE files.status = 'queued' AND {IS_ACCEPTED}
     ORDER BY chosen.round, chosen.turn LIMIT :size
     FOR UPDATE OF files SKIP LOCKED
-""")
+""")  # noqa: S608 - a constant
 
 # For a probe. The file is random: if the oldest one were always tried, one bad file that upstream refuses with the
 # code of a missing grant would keep the circuit open for all files. Files that are known for it come last.

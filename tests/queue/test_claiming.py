@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 from sqlalchemy import TextClause
 
+from app.dashscope.circuits import close_circuit, open_circuit
 from app.dashscope.failures import classify_call
 from app.db import Sessions, transaction
 from app.poller.submitter import may_be_one_file
@@ -57,6 +58,30 @@ async def test_single_queued_file_is_a_task_of_its_own(queue: QueueClient) -> No
     assert claimed is not None
     assert claimed.file_urls == ["https://example.com/a.wav"]
     assert await claim(queue.sessions) is None
+
+
+@pytest.mark.parametrize("model", ["", "fun-asr"])
+async def test_account_whose_circuit_has_opened_claims_no_file(queue: QueueClient, model: str) -> None:
+    """A claim may begin before a refusal is stored, and find the files that the refusal has queued again."""
+    await queue.post("https://example.com/a.wav")
+    first = await claim(queue.sessions)
+    assert first is not None
+    async with transaction(queue.sessions) as session:
+        await requeue(session, first.task_id)
+        await open_circuit(session, QUEUE.account, model, classify_call(401, "InvalidApiKey", ""))
+    assert await claim(queue.sessions) is None
+    assert await claim(queue.sessions, replace(QUEUE, max_files=1)) is None
+    assert await claim(queue.sessions, replace(QUEUE, account="beijing/second")) is not None
+
+
+@pytest.mark.parametrize(("account", "model"), [("beijing/second", ""), ("beijing/default", "paraformer-v2")])
+async def test_circuit_of_another_account_or_model_stops_no_claim(queue: QueueClient, account: str, model: str) -> None:
+    await queue.post("https://example.com/a.wav")
+    async with transaction(queue.sessions) as session:
+        await open_circuit(session, account, model, classify_call(401, "InvalidApiKey", ""))
+        await open_circuit(session, QUEUE.account, "", classify_call(401, "InvalidApiKey", ""))
+        await close_circuit(session, QUEUE.account, "")
+    assert await claim(queue.sessions) is not None
 
 
 async def test_claim_of_single_files_takes_one_of_each_client_in_turn(queue: QueueClient) -> None:
@@ -266,7 +291,7 @@ async def test_claims_read_few_pages_while_an_old_snapshot_keeps_the_rows_of_the
     known = {**QUEUE.key, "clients": [head.client_id], "jobs": [head.job_id], "rooms": [100]}
     full = await pages_of(queue, WAITING, **QUEUE.key)
     behind = await pages_of(queue, WAITING_BEHIND, **known)
-    pick = await pages_of(queue, PICK, **known, group_key=head.group_key, size=30, reach=80)
+    pick = await pages_of(queue, PICK, **known, account=QUEUE.account, group_key=head.group_key, size=30, reach=80)
     count = await pages_of(queue, COUNT, **known, account=QUEUE.account, group_key=head.group_key, max_count=1000)
     assert full > 10 * behind
     # The rows of the 30 files and the index entries that lead to them.
