@@ -9,6 +9,7 @@ from app.catalogue.billing import (
     bill_by_usage,
     bill_of_lost,
     estimated_cost,
+    has_figures,
 )
 from app.catalogue.description import describe
 from app.catalogue.model import (
@@ -52,6 +53,7 @@ __all__ = [
     "describe",
     "estimated_cost",
     "find_model",
+    "has_figures",
     "validate_job",
     "validate_parameters",
 ]

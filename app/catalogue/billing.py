@@ -77,6 +77,13 @@ def bill_by_usage(price: RegionalPrice, usage: Usage, files: Sequence[Recognised
     return [_bill_of_tokens(price, *tokens) for tokens in zip(inputs, outputs, strict=True)]
 
 
+def has_figures(price: RegionalPrice, usage: Usage) -> bool:
+    """Whether upstream states what it bills, in the units of the model's price."""
+    if price.price_per_second is not None:
+        return usage.seconds is not None
+    return usage.input_tokens is not None and usage.output_tokens is not None
+
+
 def bill_of_lost(price: RegionalPrice, usage: Usage) -> Bill | None:
     """The bill of a file without a result. The file is the only one of its task, and its duration is unknown.
 

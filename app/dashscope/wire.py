@@ -1,5 +1,6 @@
 """Parses DashScope's responses. Pure. Any bytes give a value or raise MalformedResponse."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -38,6 +39,7 @@ class TaskStatus(StrEnum):
 
 _STATUSES = frozenset(TaskStatus)
 _UNFINISHED = (TaskStatus.PENDING, TaskStatus.RUNNING)
+_DECIMAL = re.compile(r"[0-9]{1,10}(\.[0-9]{1,10})?")
 _METRICS = ("TOTAL", "SUCCEEDED", "FAILED")
 
 
@@ -324,7 +326,9 @@ def _usage(usage: Any) -> Usage:
 
 
 def _count(value: Any) -> int | None:
-    """A whole number that PostgreSQL can store. Fractions are rounded up, as upstream rounds billed seconds."""
+    """A whole number that PostgreSQL can store, which may be text. Fractions are rounded up, as upstream rounds."""
+    if isinstance(value, str) and _DECIMAL.fullmatch(value):
+        value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_COUNT:
         return None
     return ceil(value)

@@ -4,12 +4,13 @@ import asyncio
 import math
 from collections.abc import Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from uuid import UUID
 
 import structlog
 
-from app.catalogue import MODELS
+from app.catalogue import MODELS, RegionalPrice, has_figures
 from app.dashscope.client import DashScope
 from app.dashscope.failures import Failure, FailureKind
 from app.dashscope.wire import TaskSnapshot, TaskStatus
@@ -33,6 +34,10 @@ MAX_IN_FLIGHT = 32
 CLAIM_S = 0.25
 MAX_WAIT_S = 60.0
 FAILED_WAIT_S = 5.0
+# A task without a readable usage is queried this often again at once, unless so many of these queries in a row were in
+# vain: then upstream states none for these tasks.
+USAGE_QUERIES = 2
+MAX_VAIN_QUERIES = 10
 
 log = structlog.get_logger()
 
@@ -50,6 +55,8 @@ class Collector:
         self._holding: set[UUID] = set()  # tokens of the polls that hold a slot
         # Tasks of the queries in a row without a usable response. A single one may be to blame itself.
         self._failed: set[UUID] = set()
+        # Queries for the usage of a task that did not show it, in a row.
+        self._vain_queries = 0
 
     async def run(self) -> None:
         """Poll until no task is due, with growing pauses while upstream is unreachable."""
@@ -114,14 +121,7 @@ class Collector:
 
     async def _poll(self, task: PolledTask, sent: asyncio.Event) -> None:
         with self._context.leases.hold(task.token):
-            try:
-                async with self._context.budgets.spend(self._call):
-                    sent.set()
-                    snapshot = await self._upstream.query(task.upstream_task_id)
-            finally:
-                sent.set()
-            self._count(task, snapshot)
-            await self._context.note_response(self._call.account, snapshot, task_id=task.upstream_task_id)
+            snapshot = await self._query(task, sent)
             try:
                 await self._dispatch(task, snapshot)
             except LeaseLost:
@@ -134,6 +134,17 @@ class Collector:
                 await self._context.batched.schedule_poll(
                     NextPoll(task.task_id, task.token, FAILED_WAIT_S, last_error="poll failed")
                 )
+
+    async def _query(self, task: PolledTask, sent: asyncio.Event) -> TaskSnapshot | Failure:
+        try:
+            async with self._context.budgets.spend(self._call):
+                sent.set()
+                snapshot = await self._upstream.query(task.upstream_task_id)
+        finally:
+            sent.set()
+        self._count(task, snapshot)
+        await self._context.note_response(self._call.account, snapshot, task_id=task.upstream_task_id)
+        return snapshot
 
     def _count(self, task: PolledTask, snapshot: TaskSnapshot | Failure) -> None:
         outcome = snapshot.kind.value if isinstance(snapshot, Failure) else snapshot.status.value.lower()
@@ -177,6 +188,7 @@ class Collector:
         """Fetch and store the results of an ended task, in batches, each with a transaction of its own."""
         if not task.ended_s:
             self._learn(task, snapshot)
+        snapshot = await self._with_usage(task, snapshot)
         found = list(
             outcomes(
                 snapshot,
@@ -206,6 +218,28 @@ class Collector:
                 NextPoll(task.task_id, task.token, _wait_s(task.ended_s), last_error=last_error)
             )
 
+    async def _with_usage(self, task: PolledTask, snapshot: TaskSnapshot) -> TaskSnapshot:
+        """The response with the usage of another response, if its own is missing although files were transcribed."""
+        price = self._price(task)
+        if not any(item.transcription_url or item.document for item in snapshot.items):
+            return snapshot
+        if has_figures(price, snapshot.usage):
+            self._vain_queries = 0
+            return snapshot
+        for _ in range(USAGE_QUERIES):
+            if self._vain_queries >= MAX_VAIN_QUERIES or self._context.stopping.is_set():
+                break
+            again = await self._query(task, asyncio.Event())
+            if isinstance(again, Failure):
+                if again.kind is FailureKind.THROTTLED:
+                    await self._context.throttled(self._call)
+                break
+            if has_figures(price, again.usage):
+                self._vain_queries = 0
+                return replace(snapshot, usage=again.usage)
+            self._vain_queries += 1
+        return snapshot
+
     def _learn(self, task: PolledTask, snapshot: TaskSnapshot) -> None:
         TASK_SECONDS.labels(self._call.account, task.model).observe(task.age_s)
         if snapshot.status in {TaskStatus.SUCCEEDED, TaskStatus.FAILED}:
@@ -230,8 +264,10 @@ class Collector:
         return closed
 
     def _task_bill(self, task: PolledTask, snapshot: TaskSnapshot) -> TaskBill:
-        price = MODELS[task.model].regions[self._upstream.account.region]
-        return TaskBill(snapshot.usage, price, task.file_count)
+        return TaskBill(snapshot.usage, self._price(task), task.file_count)
+
+    def _price(self, task: PolledTask) -> RegionalPrice:
+        return MODELS[task.model].regions[self._upstream.account.region]
 
 
 def _wait_s(ended_s: float) -> float:

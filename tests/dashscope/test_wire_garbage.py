@@ -167,10 +167,25 @@ def test_results_of_a_running_task_are_parsed() -> None:
 
 
 @pytest.mark.parametrize(
-    "usage", [{"duration": -1}, {"duration": 2**31}, {"duration": True}, {"seconds": "3"}, [], None]
+    "usage",
+    [
+        {"duration": -1},
+        {"duration": 2**31},
+        {"duration": True},
+        {"seconds": "3 s"},
+        {"seconds": "4294967296"},
+        [],
+        None,
+    ],
 )
 def test_usage_outside_the_range_of_the_database_is_ignored(usage: Any) -> None:
     assert parse_task(orjson.dumps({"output": {"task_status": "SUCCEEDED"}, "usage": usage})).usage == Usage()
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("3", 3), ("0", 0), ("2.5", 3), ("2147483647", 2**31 - 1)])
+def test_figure_as_text_is_its_number(text: str, seconds: int) -> None:
+    body = orjson.dumps({"output": {"task_status": "SUCCEEDED"}, "usage": {"duration": text}})
+    assert parse_task(body).usage == Usage(seconds=seconds)
 
 
 def test_code_has_a_maximum_length() -> None:

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from app.poller.collector import MAX_VAIN_QUERIES
 from app.poller.poller import run_poller
 from app.settings import load_settings
 from tests.live_server import live_server
@@ -33,6 +34,7 @@ class OddUpstream:
         self.answer = answer
         self.result = result
         self.tasks: list[list[str]] = []
+        self.queries = 0
         path = "/api/v1/tasks"
         self.app = Starlette(
             routes=[
@@ -52,6 +54,7 @@ class OddUpstream:
         return JSONResponse({"data": [], "total": 0, "total_page": 1, "page_no": 1, "page_size": 100})
 
     async def _query(self, request: Request) -> Response:
+        self.queries += 1
         origin = str(request.base_url).rstrip("/")
         body = self.answer(origin, self.tasks[request.path_params["number"]])
         return Response(body, media_type="application/json")
@@ -178,3 +181,53 @@ async def test_file_is_not_submitted_again_after_an_unknown_final_status(
     (file,) = await queue.files(job)
     assert (file.error_code, file.error_upstream_code) == ("upstream_error", "COMPLETED")
     assert len(upstream.tasks) == 1
+
+
+def answer_with_usage(*usages: Any) -> Answer:
+    """The usage of each query in turn, and the last one for all others."""
+    left = list(usages)
+
+    def answer(origin: str, urls: list[str]) -> bytes:
+        usage = left.pop(0) if len(left) > 1 else left[0]
+        return orjson.dumps({**orjson.loads(linked(origin, urls)), "usage": usage})
+
+    return answer
+
+
+RESULT = orjson.dumps(
+    {
+        "properties": {"original_duration_in_milliseconds": 9000},
+        "transcripts": [{"channel_id": 0, "text": "a", "sentences": []}],
+    }
+)
+
+
+@pytest.mark.parametrize("unreadable", [[1], None, {"duration": None}])
+async def test_usage_that_cannot_be_read_is_queried_again(
+    queue: QueueClient, engine: AsyncEngine, unreadable: Any
+) -> None:
+    upstream = OddUpstream(answer_with_usage(unreadable, {"duration": 5}), RESULT)
+    async with polling(upstream, engine):
+        job = await queue.post("https://example.com/a.wav")
+        assert await queue.final(job) == ["succeeded"]
+    assert [file.billed_s for file in await queue.files(job)] == [5]
+
+
+async def test_tokens_that_cannot_be_read_are_queried_again(queue: QueueClient, engine: AsyncEngine) -> None:
+    usages = [{"input_tokens": "a lot", "output_tokens": 9}, [], {"input_tokens": 75, "output_tokens": 9}]
+    async with polling(OddUpstream(answer_with_usage(*usages), RESULT), engine):
+        job = await queue.post("https://example.com/a.wav", model="qwen-audio-3.1-asr-flash-filetrans")
+        assert await queue.final(job) == ["succeeded"]
+    assert [(file.input_tokens, file.output_tokens) for file in await queue.files(job)] == [(75, 9)]
+
+
+async def test_upstream_that_never_states_a_usage_is_soon_not_queried_again_for_it(
+    queue: QueueClient, engine: AsyncEngine
+) -> None:
+    upstream = OddUpstream(answer_with_usage(None), RESULT)
+    async with polling(upstream, engine):
+        for number in range(8):
+            job = await queue.post(f"https://example.com/{number}.wav")
+            assert await queue.final(job) == ["succeeded"]
+            assert [file.billed_s for file in await queue.files(job)] == [9]
+    assert upstream.queries == 8 + MAX_VAIN_QUERIES
