@@ -1,9 +1,9 @@
 """Holds queued files of clients that have used up their budgets.
 
 A claim that finds no room in a client's budget writes a hold. Later claims do not see the client until the hold ends,
-and then decide again. So files go on by themselves when the period ends. The result of a file of the client, or its
-refusal by upstream, ends the holds at once, since the file may have cost less than was reserved. A change of the
-budget deletes the holds.
+and then decide again. So files go on by themselves when the period ends. What makes room ends the holds at once: the
+result of a file of the client, since the file may have cost less than was reserved, its refusal by upstream, its way
+back to the queue, and the cancel of its task. A change of the budget deletes the holds.
 """
 
 from collections.abc import Collection
@@ -18,7 +18,7 @@ from app.queue.spending import Allowance, claim_allowances
 MAX_BUDGETS = 20
 # If these have no room, it reads the budgets of so many more clients. It does not wait for other claims of these.
 MORE_BUDGETS = 60
-# For clients with running files: a cancel makes room too, and a claim may decide while a result is stored.
+# For clients with running files: a claim may decide while a result is stored, and hold the client after that.
 HELD_BY_RUNNING_S = 10
 # For clients that have spent the budget: the spent amount falls only if the bill of a task is corrected.
 HELD_BY_SPENT_S = 30
@@ -52,6 +52,14 @@ async def rooms_in_budgets(
     if free := [client_id for client_id, room in rooms.items() if room and allowances[client_id].is_held]:
         await session.execute(_RELEASE, {**queue, "client_ids": free})
     return rooms
+
+
+async def end_holds_of_task(session: AsyncSession, task_id: UUID) -> None:
+    """End the holds of the clients that have a file in this task. One statement.
+
+    Call it after statements that lock queued files: a probe writes a hold after it has locked a file.
+    """
+    await session.execute(_END_HOLDS_OF_TASK, {"id": task_id})
 
 
 async def delete_old_holds(session: AsyncSession) -> None:
@@ -91,6 +99,17 @@ END_HOLDS = """
     WHERE budget_holds.client_id = held.client_id AND budget_holds.region = held.region
       AND budget_holds.model = held.model
 """
+
+# A part of the statements after which no file of the task `:id` runs. `END_HOLDS` applies to the clients of all its
+# files, of which some may have been canceled.
+END_HOLDS_OF_TASK = f"""
+    ended AS (
+        SELECT client_id FROM files WHERE task_id = :id
+        UNION SELECT client_id FROM dropped_files WHERE task_id = :id
+    ), released AS ({END_HOLDS})
+"""  # noqa: S608 - a constant
+
+_END_HOLDS_OF_TASK = text(f"WITH {END_HOLDS_OF_TASK} SELECT count(*) FROM ended")  # noqa: S608 - a constant
 
 _RELEASE = text("""
     DELETE FROM budget_holds WHERE client_id = ANY(:client_ids) AND region = :region AND model = :model

@@ -13,6 +13,7 @@ from sqlalchemy import JSON, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.dashscope.circuits import Circuit, read_circuits
+from app.queue.budget_holds import END_HOLDS_OF_TASK
 from app.queue.claiming import FULL_LOOK_EVERY_S, SLOW_LOOK_S
 from app.queue.leases import LEASE_IS_FREE, RELEASE_LEASE, TAKE_LEASE
 
@@ -328,6 +329,7 @@ _CLAIM_UNWANTED = text(f"""
 
 # A task has no dropped file if a process of an earlier release canceled its files.
 _CLOSE_UNWANTED = text(f"""
+    WITH {END_HOLDS_OF_TASK}
     UPDATE tasks SET state = CASE WHEN ends THEN 'done' ELSE 'running' END, done_at = CASE WHEN ends THEN now() END,
         upstream_status = CASE WHEN :canceled THEN 'CANCELED' ELSE upstream_status END,
         cancel_wanted_at = CASE WHEN ends THEN cancel_wanted_at END,

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.dashscope.failures import Failure, hide_other_urls
 from app.identifiers import lowest_id_at
-from app.queue.budget_holds import END_HOLDS
+from app.queue.budget_holds import END_HOLDS_OF_TASK, end_holds_of_task
 from app.queue.counters import COUNT_STARTED, JobChange, apply_changes
 from app.queue.leases import RELEASE_LEASE
 from app.queue.lifecycle import FileCounts
@@ -154,19 +154,20 @@ async def mark_unsure(session: AsyncSession, task_id: UUID, *, last_error: str, 
 
 
 async def split_group(session: AsyncSession, task_id: UUID, *, last_error: str, suspect: bool) -> None:
-    """A group was refused: its files are queued again for groups of half the size. Two statements.
+    """A group was refused: its files are queued again for groups of half the size. Three statements.
 
     `suspect`: the size of the group may be the reason.
     """
     count = await _close(session, task_id, last_error)
     if count:
         await session.execute(_SPLIT, {"id": task_id, "half": max(count // 2, 1), "suspect": suspect})
+        await end_holds_of_task(session, task_id)
 
 
 async def fail_files(session: AsyncSession, task_id: UUID, *, failure: Failure) -> None:
     """Upstream will never accept these files: they fail with its code and message.
 
-    Two to four statements and those of `apply_changes`. The message is stored without the URLs of other files.
+    Three to five statements and those of `apply_changes`. The message is stored without the URLs of other files.
     """
     if not await _close(session, task_id, failure.message, request_id=failure.request_id):
         return
@@ -180,6 +181,7 @@ async def fail_files(session: AsyncSession, task_id: UUID, *, failure: Failure) 
         await session.execute(_CLEAR_SUSPICION, {"suspects": suspects})
     files_changed(session, task_id, [failed_file(row, failure) for row in files])
     await apply_changes(session, changes_of(files, FileCounts(queued=-1, failed=1)))
+    await end_holds_of_task(session, task_id)
 
 
 async def fail_ambiguous(session: AsyncSession, task_id: UUID, *, failure: Failure, file_urls: Sequence[str]) -> None:
@@ -277,21 +279,21 @@ _CLOSE = text(f"""
 """)  # noqa: S608 - constants
 
 # No file was submitted, so the task row is deleted as well.
-_REQUEUE = text("""
+_REQUEUE = text(f"""
     WITH given_up AS (
         SELECT id FROM tasks
         WHERE id = :id AND state IN ('submitting', 'unsure')
           AND (CAST(:token AS uuid) IS NULL OR lease_token = :token)
         FOR UPDATE
-    )
+    ), {END_HOLDS_OF_TASK}
     UPDATE files SET status = 'queued', task_id = NULL
     WHERE task_id = (SELECT id FROM given_up) AND status = 'submitting'
-""")
+""")  # noqa: S608 - a constant
 
-_REQUEUE_SUSPECTS = text("""
+_REQUEUE_SUSPECTS = text(f"""
     WITH refused AS (
         SELECT id, file_count FROM tasks WHERE id = :id AND state IN ('submitting', 'unsure') FOR UPDATE
-    )
+    ), {END_HOLDS_OF_TASK}
     UPDATE files SET status = 'queued', task_id = NULL, group_limit = greatest(refused.file_count / 2, 1),
         refusals = files.refusals + CASE WHEN refused.file_count = 1 AND files.refusals < 20 THEN 1 ELSE 0 END,
         refused_since = CASE WHEN refused.file_count = 1 THEN coalesce(files.refused_since, now()) END,
@@ -299,7 +301,7 @@ _REQUEUE_SUSPECTS = text("""
             WHEN refused.file_count > 1 THEN :group_s
             ELSE least(:max_s, :first_s * 2 ^ files.refusals) END)
     FROM refused WHERE files.task_id = refused.id AND files.status = 'submitting'
-""")
+""")  # noqa: S608 - a constant
 
 # Ids are in the order of time, so only the newest tasks are read.
 _ACCEPTED_SINCE = text("""
@@ -312,18 +314,15 @@ _DELETE_TASK = text("""
     WHERE id = :id AND state IN ('submitting', 'unsure') AND NOT EXISTS (SELECT FROM files WHERE task_id = :id)
 """)
 
-_FAIL = text(f"""
-    WITH ended AS (
-        UPDATE files SET status = 'failed', finished_at = now(), error_code = :code,
-            error_message = coalesce(
-                (SELECT message FROM unnest(CAST(:urls AS text[]), CAST(:messages AS text[])) AS hidden (url, message)
-                 WHERE hidden.url = files.url LIMIT 1), :message),
-            error_retryable = :retryable, error_upstream_code = :upstream_code
-        WHERE task_id = :id AND status = 'submitting'
-        RETURNING job_id, index AS number, client_id, model, region, suspect_task_id
-    ), released AS ({END_HOLDS})
-    SELECT job_id, number, model, region, suspect_task_id FROM ended
-""")  # noqa: S608 - constants
+_FAIL = text("""
+    UPDATE files SET status = 'failed', finished_at = now(), error_code = :code,
+        error_message = coalesce(
+            (SELECT message FROM unnest(CAST(:urls AS text[]), CAST(:messages AS text[])) AS hidden (url, message)
+             WHERE hidden.url = files.url LIMIT 1), :message),
+        error_retryable = :retryable, error_upstream_code = :upstream_code
+    WHERE task_id = :id AND status = 'submitting'
+    RETURNING job_id, index AS number, model, region, suspect_task_id
+""")
 
 _RECORD_SENT = text("""
     WITH dropped AS (
@@ -337,12 +336,13 @@ _RECORD_SENT = text("""
 """)
 
 # The task row is deleted, so the files leave it.
-_FAIL_UPLOADS = text("""
+_FAIL_UPLOADS = text(f"""
+    WITH {END_HOLDS_OF_TASK}
     UPDATE files SET status = 'failed', task_id = NULL, finished_at = now(), error_code = :code,
         error_message = :message, error_retryable = :retryable, error_upstream_code = :upstream_code
     WHERE task_id = :id AND status = 'submitting' AND url = ANY(CAST(:urls AS text[]))
     RETURNING job_id, index AS number, model, region
-""")
+""")  # noqa: S608 - a constant
 
 _URLS = text("SELECT DISTINCT url FROM files WHERE task_id = :id AND status = 'submitting'")
 

@@ -23,7 +23,16 @@ from app.queue.polling import open_files
 from app.queue.queries import find_job
 from app.queue.results import TaskResults, store_results
 from app.queue.retention import delete_dropped_files
-from app.queue.submissions import fail_files, mark_running, mark_unsure, requeue
+from app.queue.submissions import (
+    fail_files,
+    fail_uploads,
+    mark_running,
+    mark_unsure,
+    requeue,
+    requeue_suspects,
+    split_group,
+)
+from app.uploads.links import EXPIRED
 from tests.poller.conftest import QueueClient
 from tests.queue.test_bills import spoken
 from tests.queue.test_spending import allowance_of, give
@@ -328,6 +337,64 @@ async def test_a_refused_file_ends_the_hold_of_its_client(queue: QueueClient) ->
     async with transaction(queue.sessions) as session:
         await fail_files(session, refused.task_id, failure=Failure(FailureKind.PERMANENT, "invalid_url", "no"))
     assert not await queue.rows("SELECT model FROM budget_holds WHERE until > now()")
+    assert await claimed(queue) == 1
+
+
+async def lose(queue: QueueClient, task_id: UUID, way: str) -> None:
+    """The submit of the task fails in this way, and its files are queued again."""
+    async with transaction(queue.sessions) as session:
+        match way:
+            case "throttled":
+                await requeue(session, task_id)
+            case "split":
+                await split_group(session, task_id, last_error="", suspect=True)
+            case "suspect":
+                await requeue_suspects(session, task_id)
+
+
+@pytest.mark.parametrize("way", ["throttled", "split", "suspect"])
+async def test_a_file_that_is_queued_again_ends_the_hold_of_its_client(queue: QueueClient, way: str) -> None:
+    await queue.post(*urls(2))
+    await give(queue.sessions, queue.client_id, str(ONE))
+    (first,) = await claim(queue)
+    assert await claimed(queue) == 0
+    await lose(queue, first.task_id, way)
+    assert await claimed(queue) == 1
+
+
+async def test_an_upload_that_has_expired_ends_the_hold_of_its_client(queue: QueueClient) -> None:
+    await queue.post(*urls(2))
+    await give(queue.sessions, queue.client_id, str(ONE))
+    (first,) = await claim(queue)
+    assert await claimed(queue) == 0
+    async with transaction(queue.sessions) as session:
+        await fail_uploads(session, first.task_id, first.file_urls, failure=EXPIRED)
+    assert await claimed(queue) == 1
+
+
+@pytest.mark.parametrize("way", ["throttled", "split", "suspect"])
+async def test_a_canceled_file_whose_submit_fails_ends_the_hold_of_its_client(queue: QueueClient, way: str) -> None:
+    job = await queue.post(*urls(1))
+    await queue.post(*urls(1, "b"))
+    await give(queue.sessions, queue.client_id, str(ONE))
+    (first,) = await claim(queue)
+    await cancel_job(queue.sessions, queue.client_id, job)
+    assert await claimed(queue) == 0
+    await lose(queue, first.task_id, way)
+    assert await claimed(queue) == 1
+
+
+async def test_a_task_that_upstream_cancels_ends_the_hold_of_its_client(queue: QueueClient) -> None:
+    job = await queue.post(*urls(1))
+    await queue.post(*urls(1, "b"))
+    await give(queue.sessions, queue.client_id, str(ONE))
+    await start(queue)
+    await cancel_job(queue.sessions, queue.client_id, job)
+    assert await claimed(queue) == 0
+    token = uuid4()
+    async with transaction(queue.sessions) as session:
+        (unwanted,) = await claim_unwanted_tasks(session, "beijing/default", token=token)
+        await close_unwanted(session, unwanted.id, token=token, canceled=True, last_error=None)
     assert await claimed(queue) == 1
 
 
