@@ -17,13 +17,12 @@ from app.dashscope_api.links import transcription_url
 from app.dashscope_api.route import BASES, DashScopeRoute, client_of, region_of, respond
 from app.dashscope_api.submit import new_job
 from app.db import Sessions, transaction
-from app.errors import JobFinal, NotFound
+from app.errors import NotFound
 from app.jobs.bound_accounts import bind_accounts
 from app.jobs.dependencies import job_services
 from app.jobs.schemas import MAX_FILES
 from app.queue import commands, queries
 from app.queue.job_json import Job, JobSnapshot, JobSummary
-from app.queue.lifecycle import JobStatus
 from app.transcripts.queries import small_raw_bodies
 from app.uploads.uploader import Uploader
 
@@ -82,11 +81,12 @@ async def cancel_task(request: Request) -> Response:
         "UnsupportedOperation",
         "Failed to cancel the task, please confirm if the task is in PENDING status.",
     )
-    if snapshot is None or snapshot.job.status != JobStatus.QUEUED:
-        raise refused
     try:
-        await commands.cancel_job(services.sessions, client_of(request).id, snapshot.job.id)
-    except (JobFinal, NotFound):
+        if snapshot is None or not await commands.cancel_queued_job(
+            services.sessions, client_of(request).id, snapshot.job.id
+        ):
+            raise refused
+    except NotFound:
         raise refused from None
     services.wakeup.notify()
     return respond(request, {})

@@ -5,6 +5,7 @@ then jobs. Retry and delete change only files that no task carries any more. The
 each other.
 """
 
+from contextlib import suppress
 from datetime import timedelta
 from math import inf
 from typing import Any
@@ -18,6 +19,7 @@ from app.errors import JobFinal, JobNotFinal, NothingToRetry
 from app.queue.counters import JobChange, apply_changes
 from app.queue.creation import quota_exceeded, remaining_quota
 from app.queue.job_json import JobSnapshot
+from app.queue.lifecycle import JobStatus
 from app.queue.observation import files_canceled, job_retried
 from app.queue.queries import find_by_keys, find_job, job_not_found
 from app.queue.spending import lock_allowances
@@ -41,14 +43,37 @@ async def cancel_job(sessions: Sessions, client_id: UUID, job_id: UUID) -> JobSn
             return snapshot
 
 
-async def cancel_open_files(session: AsyncSession, client_id: UUID, job_id: UUID) -> int:
+async def cancel_queued_job(sessions: Sessions, client_id: UUID, job_id: UUID) -> bool:
+    """Cancel the job as `cancel_job` does, if upstream has accepted none of its files. Returns whether it was canceled.
+
+    The status is read under the locks of the job's tasks, so no file is accepted between the two. Files that a task
+    claims after that are canceled too. Raises NotFound.
+    """
+    while True:
+        async with transaction(sessions) as session:
+            canceled = await cancel_open_files(session, client_id, job_id, only_queued=True)
+            job = (await find_job(session, client_id, job_id)).job
+        if canceled:
+            break
+        if job.status != JobStatus.QUEUED:
+            return False
+    with suppress(JobFinal):
+        await cancel_job(sessions, client_id, job_id)
+    return True
+
+
+async def cancel_open_files(session: AsyncSession, client_id: UUID, job_id: UUID, *, only_queued: bool = False) -> int:
     """Cancel the files that are queued, or that are in a task that this transaction locked. Returns their number.
+
+    With `only_queued`, none is canceled unless the job is queued.
 
     Tasks that carry no other open file are marked, so that the poller cancels them upstream while they are PENDING.
     What upstream bills for the others is recorded when their task ends: see `DroppedFile`.
     """
     own = {"job_id": job_id, "client_id": client_id}
     tasks = list(await session.scalars(_LOCK_TASKS, own))
+    if only_queued and await session.scalar(_STATUS, own) != JobStatus.QUEUED:
+        return 0
     if tasks:
         await session.execute(_DROP_FILES, {"job_id": job_id, "tasks": tasks})
     change = JobChange()
@@ -152,6 +177,8 @@ _FREE_KEY = text("""
           WHERE files.job_id = jobs.id AND files.status = 'succeeded' AND transcripts.id IS NULL
       ))
 """)
+
+_STATUS = text("SELECT status FROM jobs WHERE id = :job_id AND client_id = :client_id")
 
 # A file in a task is changed only under the lock of its task.
 _LOCK_TASKS = text("""
