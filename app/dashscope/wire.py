@@ -18,6 +18,8 @@ MAX_CODE_CHARS = 100
 MAX_TASK_ID_CHARS = 200
 MAX_REQUEST_ID_CHARS = 100
 MAX_COUNT = 2**31 - 1  # PostgreSQL's integer
+# The milliseconds since the epoch of the years 2020 to 2099. Other numbers have another unit.
+MIN_CREATED_MS, MAX_CREATED_MS = 1_577_836_800_000, 4_102_444_800_000
 
 
 class MalformedResponse(ValueError):
@@ -81,9 +83,10 @@ class TaskSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class ListedTask:
-    """One row of the task list, without results and URLs. `created_ms` is in milliseconds since the epoch.
+    """One row of the task list, without results and URLs. `request_id` is that of the submit.
 
-    `request_id` is that of the submit.
+    `created_ms` is in milliseconds since the epoch, and None if the row has no such time. The `start_time` of a row may
+    be minutes later.
     """
 
     task_id: str
@@ -199,7 +202,7 @@ def parse_page(body: bytes) -> TaskPage:
             task_id=row["task_id"],
             status=_listed_status(row),
             model=_text(row.get("model_name")),
-            created_ms=_int(row.get("gmt_create")) or _int(row.get("start_time")),
+            created_ms=_created_ms(row),
             request_id=_request_id(row),
         )
         for row in rows
@@ -296,6 +299,11 @@ def _listed_status(row: Mapping[str, Any]) -> TaskStatus:
     except MalformedResponse:
         return TaskStatus.RUNNING
     return status or (TaskStatus.FAILED if row.get("end_time") else TaskStatus.RUNNING)
+
+
+def _created_ms(row: Mapping[str, Any]) -> int | None:
+    created_ms = _int(row.get("gmt_create"))
+    return created_ms if created_ms and MIN_CREATED_MS <= created_ms < MAX_CREATED_MS else None
 
 
 def _total_pages(response: Mapping[str, Any]) -> int | None:

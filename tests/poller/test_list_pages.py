@@ -65,6 +65,25 @@ async def test_task_on_the_last_page_is_adopted(
     assert tuple(task) == ("running", "ours")
 
 
+@pytest.mark.parametrize(
+    "times",
+    [
+        {"start_time": 4_000_000_000_000},
+        {"gmt_create": None, "start_time": 4_000_000_000_000},
+        {"gmt_create": "2026-11-29 12:00:00"},
+        {"gmt_create": 1_790_000_000},
+        {"gmt_create": 1_790_000_000_000_000},
+        {"gmt_create": [], "start_time": {}},
+    ],
+)
+async def test_task_without_the_time_of_its_creation_is_compared_by_its_files(
+    queue: QueueClient, engine: AsyncEngine, times: dict[str, Any]
+) -> None:
+    await _reconcile(queue, engine, RepeatingUpstream({"total": 1, "total_page": 1}, "ours", **times).app)
+    (task,) = await queue.rows("SELECT state, upstream_task_id FROM tasks")
+    assert tuple(task) == ("running", "ours")
+
+
 class EndlessUpstream:
     """Lists another task on each page, however many are read."""
 
@@ -145,8 +164,8 @@ async def test_reading_that_fails_starts_the_count_of_readings_anew(queue: Queue
 class RepeatingUpstream:
     """Ignores `page_no`: each page has the same rows."""
 
-    def __init__(self, totals: dict[str, Any], *tasks: str) -> None:
-        self._data = [_row(task_id) for task_id in tasks]
+    def __init__(self, totals: dict[str, Any], *tasks: str, **more: Any) -> None:
+        self._data = [{**_row(task_id), **more} for task_id in tasks]
         self._totals = totals
         query = PagedUpstream({}).query
         self.app = Starlette(routes=[Route("/api/v1/tasks", self._list), Route("/api/v1/tasks/{task_id}", query)])
