@@ -4,6 +4,8 @@ from app.dashscope.wire import ListedTask, TaskPage
 
 UNREADABLE_ROWS = "the task list has rows without a task id"
 REPEATED_PAGES = "the task list repeats tasks in place of others"
+FEWER_TASKS = "the task list shows fewer tasks than its total"
+MAX_SHORT_S = 60
 
 
 class ListReading:
@@ -47,11 +49,17 @@ class ListReading:
         """Whether no more pages are to be read: the list has ended, or shows the same tasks again."""
         return self._at_end or (self._stuck and self._total is None)
 
-    @property
-    def gap(self) -> str | None:
-        """Why the list may have a task that was not read. None if all tasks were read."""
+    def gap(self, lost_s: float) -> str | None:
+        """Why the list may have a task that was not read. None if all tasks were read.
+
+        A total that is too large for this long, although no task is repeated, is taken to be wrong.
+        """
         if self._unreadable:
             return UNREADABLE_ROWS
         if self._total is None:
             return REPEATED_PAGES if self._stuck else None
-        return REPEATED_PAGES if self._repeats and len(self.tasks) < self._total else None
+        if len(self.tasks) >= self._total:
+            return None
+        if self._repeats:
+            return REPEATED_PAGES
+        return FEWER_TASKS if lost_s < MAX_SHORT_S else None

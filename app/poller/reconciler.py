@@ -100,7 +100,7 @@ class Reconciler:
             if candidates:
                 async with transaction(self._context.sessions) as session:
                     unresolved = await unresolved_submits(session, account, submits[0].model)
-            await self.resolve(near, token, candidates, Rivals(unresolved), gap=reading.gap)
+            await self.resolve(near, token, candidates, Rivals(unresolved), reading)
 
     async def resolve(
         self,
@@ -108,13 +108,14 @@ class Reconciler:
         token: UUID,
         candidates: dict[str, Candidate],
         rivals: Rivals,
-        gap: str | None = None,
+        reading: ListReading | None = None,
     ) -> None:
         """Adopt, requeue, fail or postpone each submit. Adopted tasks are removed from `candidates`.
 
-        `gap`: why there may be more candidates. Then a submit is adopted or postponed.
+        If the list may have more tasks than the `reading`, a submit is adopted or postponed.
         """
         for submit in submits:
+            gap = reading.gap(submit.lost_s) if reading else None
             await self._resolve_one(submit, token, candidates, rivals, gap)
 
     async def _resolve_one(

@@ -3,7 +3,7 @@
 import pytest
 
 from app.dashscope.wire import ListedTask, TaskPage, TaskStatus
-from app.poller.list_reading import REPEATED_PAGES, UNREADABLE_ROWS, ListReading
+from app.poller.list_reading import FEWER_TASKS, REPEATED_PAGES, UNREADABLE_ROWS, ListReading
 
 
 def page(names: str, *, pages: int | None = None, total: int | None = None, unreadable: int = 0) -> TaskPage:
@@ -40,7 +40,7 @@ def read(*pages: TaskPage) -> ListReading:
 )
 def test_all_tasks_were_read(pages: list[TaskPage]) -> None:
     reading = read(*pages)
-    assert reading.gap is None
+    assert reading.gap(lost_s=60) is None
     assert set(reading.tasks) == {task.task_id for each in pages for task in each.tasks}
 
 
@@ -56,12 +56,18 @@ def test_all_tasks_were_read(pages: list[TaskPage]) -> None:
     ],
 )
 def test_list_that_repeats_tasks_in_place_of_others_is_incomplete(pages: list[TaskPage]) -> None:
-    assert read(*pages).gap == REPEATED_PAGES
+    assert read(*pages).gap(lost_s=60) == REPEATED_PAGES
 
 
 def test_row_without_an_id_may_be_any_task() -> None:
-    assert read(page("ab", pages=1, total=3, unreadable=1)).gap == UNREADABLE_ROWS
-    assert read(page("", unreadable=1), page("")).gap == UNREADABLE_ROWS
+    assert read(page("ab", pages=1, total=3, unreadable=1)).gap(lost_s=60) == UNREADABLE_ROWS
+    assert read(page("", unreadable=1), page("")).gap(lost_s=60) == UNREADABLE_ROWS
+
+
+@pytest.mark.parametrize("pages", [[page("ab", pages=1, total=9)], [page("ab", pages=2, total=9), page("c", pages=1)]])
+def test_total_that_stays_too_large_is_wrong(pages: list[TaskPage]) -> None:
+    assert read(*pages).gap(lost_s=59) == FEWER_TASKS
+    assert read(*pages).gap(lost_s=60) is None
 
 
 def test_list_with_many_pages_is_longer() -> None:
