@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from app.catalogue import MODELS
 from app.dashscope.client import DashScope
@@ -13,6 +13,8 @@ from app.poller.context import PollerContext
 from app.poller.list_matching import Candidate
 
 MAX_REMEMBERED = 10_000
+# A task that runs may be missing from some readings of the list: it is looked for in them every few seconds.
+REMEMBER_S = 60.0
 _OPEN = (TaskStatus.PENDING, TaskStatus.RUNNING, TaskStatus.UNKNOWN)
 
 
@@ -29,11 +31,29 @@ class CandidateReader:
         self._settled: dict[str, Candidate] = {}
         # When this process first saw that a task has ended without all of its files.
         self._incomplete_since: dict[str, float] = {}
+        # Tasks that may show more files, and when the list showed them last.
+        self._open: dict[str, tuple[ListedTask, float]] = {}
+
+    def with_recent(self, listed: Mapping[str, ListedTask]) -> dict[str, ListedTask]:
+        """The tasks of a reading of the list, and those that it showed before and that may show more files."""
+        since = self._clock() - REMEMBER_S
+        self._open = {
+            task_id: (task, at) for task_id, (task, at) in self._open.items() if at > since and task_id not in listed
+        }
+        return {**{task_id: task for task_id, (task, _) in self._open.items()}, **listed}
 
     async def read(self, listed: ListedTask, model: str) -> Candidate:
         """The task with its files as far as upstream shows them. One query, unless the files are settled."""
         if settled := self._settled.get(listed.task_id):
             return settled
+        candidate = await self._queried(listed, model)
+        if candidate.file_urls is None or not candidate.is_settled:
+            self._open.setdefault(listed.task_id, (listed, self._clock()))
+        else:
+            self._open.pop(listed.task_id, None)
+        return candidate
+
+    async def _queried(self, listed: ListedTask, model: str) -> Candidate:
         call = self._context.query_call(self._upstream)
         async with self._context.budgets.spend(call):
             snapshot = await self._upstream.query(listed.task_id)

@@ -94,7 +94,7 @@ class Reconciler:
                     async with transaction(self._context.sessions) as session:
                         await open_for(session, account, "", reading)
                 return
-            candidates = await self._candidates(near, reading.tasks)
+            candidates = await self._candidates(near, self._reader.with_recent(reading.tasks))
             # Read after the list: every task that the list shows without a row has its submit among these.
             unresolved: Mapping[UUID, Sequence[str]] = {}
             if candidates:

@@ -111,3 +111,25 @@ async def test_incomplete_files_are_settled_after_a_while(engine: AsyncEngine) -
             upstream.now = now
             assert await reader.read(LISTED, FUN) == Candidate(LISTED, 2, (A,), is_settled=is_settled)
     assert upstream.queries == 3
+
+
+async def test_task_that_runs_is_remembered_while_the_list_leaves_it_out(engine: AsyncEngine) -> None:
+    upstream = OneTask(task_status="RUNNING")
+    async with reading(upstream, engine) as reader:
+        assert reader.with_recent({"t1": LISTED}) == {"t1": LISTED}
+        await reader.read(LISTED, FUN)
+        upstream.now = 59
+        assert reader.with_recent({}) == {"t1": LISTED}
+        await reader.read(LISTED, FUN)
+        upstream.now = 61
+        assert reader.with_recent({}) == {}
+
+
+async def test_task_with_all_its_files_is_not_remembered(engine: AsyncEngine) -> None:
+    upstream = OneTask(task_status="RUNNING", task_metrics=TWO, results=[item(A), item(B)])
+    async with reading(upstream, engine) as reader:
+        await reader.read(LISTED, FUN)
+        assert reader.with_recent({}) == {"t1": LISTED}
+        upstream.output["task_status"] = "SUCCEEDED"
+        await reader.read(LISTED, FUN)
+        assert reader.with_recent({}) == {}

@@ -39,6 +39,7 @@ class PagedUpstream:
 
     def __init__(self, totals: dict[str, Any]) -> None:
         self.totals = totals
+        self.status = "SUCCEEDED"
         self.tasks = ["t1", "t2", "t3", "t4", "ours"]
         self.app = Starlette(routes=[Route("/api/v1/tasks", self._list), Route("/api/v1/tasks/{task_id}", self.query)])
 
@@ -50,7 +51,7 @@ class PagedUpstream:
     async def query(self, request: Request) -> Response:
         metrics = {"TOTAL": 1 if request.path_params["task_id"] == "ours" else 2}
         results = [{"file_url": URL, "code": "X", "subtask_status": "FAILED"}]
-        output = {"task_status": "SUCCEEDED", "task_metrics": metrics, "results": results}
+        output = {"task_status": self.status, "task_metrics": metrics, "results": results}
         return Response(orjson.dumps({"output": output}), media_type="application/json")
 
 
@@ -113,11 +114,12 @@ async def test_files_wait_while_the_list_has_no_end(
 class ForgetfulUpstream:
     """Lists no task in some readings of the list. The others show the task of the lost submit."""
 
-    def __init__(self, *shows_ours: bool) -> None:
-        self._paged = PagedUpstream({})
+    def __init__(self, *shows_ours: bool, status: str = "SUCCEEDED") -> None:
+        self.paged = PagedUpstream({})
+        self.paged.status = status
         self._readings = iter(shows_ours)
         self.app = Starlette(
-            routes=[Route("/api/v1/tasks", self._list), Route("/api/v1/tasks/{task_id}", self._paged.query)]
+            routes=[Route("/api/v1/tasks", self._list), Route("/api/v1/tasks/{task_id}", self.paged.query)]
         )
 
     async def _list(self, _: Request) -> Response:
@@ -145,6 +147,24 @@ async def test_task_that_one_reading_of_the_list_leaves_out_is_adopted(queue: Qu
         reconciler = Reconciler(context, context.upstreams["beijing/default"])
         await reconciler.run()
         await _pass_time(queue)
+        await reconciler.run()
+    (task,) = await queue.rows("SELECT state, upstream_task_id FROM tasks")
+    assert tuple(task) == ("running", "ours")
+
+
+async def test_running_task_that_the_list_leaves_out_again_is_adopted_at_its_end(
+    queue: QueueClient, engine: AsyncEngine
+) -> None:
+    """Until its end, a task does not show its files."""
+    upstream = ForgetfulUpstream(True, False, False, False, status="RUNNING")
+    await _lose_a_submit(queue)
+    async with _context(engine, upstream.app) as context:
+        reconciler = Reconciler(context, context.upstreams["beijing/default"])
+        for _ in range(3):
+            await reconciler.run()
+            await _pass_time(queue)
+        assert await queue.rows("SELECT 1 FROM tasks WHERE state = 'unsure' AND absent_since IS NULL")
+        upstream.paged.status = "SUCCEEDED"
         await reconciler.run()
     (task,) = await queue.rows("SELECT state, upstream_task_id FROM tasks")
     assert tuple(task) == ("running", "ours")
