@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, TypeVar, cast
@@ -75,7 +75,11 @@ def restore_backup(settings: Settings, source: Path, *, submit_waiting: bool) ->
             raise StartError(f"{token_path} exists and would be replaced: move it away, or use another DATA_DIR.")
         url = startup.open_database(settings, patience_s=0)
         asyncio.run(_in_transaction(url, lambda session: _check_target(session, url)))
-        with archive.open(_DUMP) as dump, _client("pg_restore", url, "--single-transaction") as process:
+        with (
+            archive.open(_DUMP) as dump,
+            _client("pg_restore", url, "--single-transaction") as process,
+            suppress(BrokenPipeError),  # pg_restore has ended; its errors say why
+        ):
             shutil.copyfileobj(dump, cast("IO[bytes]", process.stdin))
         if has_token:
             settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -154,7 +158,7 @@ async def _in_transaction(url: str, work: Callable[[AsyncSession], Awaitable[T]]
 def _new_file(target: Path) -> Iterator[IO[bytes]]:
     """A file of mode 0600 that appears under its name when it is complete, or standard output for `-`."""
     if target == STANDARD_STREAM:
-        yield sys.stdout.buffer
+        yield from _standard_output()
         return
     if target.exists():
         raise StartError(f"{target} exists: choose another name.")
@@ -172,6 +176,17 @@ def _new_file(target: Path) -> Iterator[IO[bytes]]:
         raise StartError(f"{target} cannot be written: {error.strerror}") from error
 
 
+def _standard_output() -> Iterator[IO[bytes]]:
+    try:
+        yield sys.stdout.buffer
+        sys.stdout.flush()
+    except OSError as error:
+        # Python writes what is still buffered at its exit, and would report the same error again.
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        raise StartError(f"Standard output cannot be written: {error.strerror}") from error
+
+
 @contextmanager
 def _client(name: str, url: str, *options: str) -> Iterator["subprocess.Popen[bytes]"]:
     """A program of PostgreSQL, connected to the database. Raises StartError with its first line of errors."""
@@ -187,9 +202,8 @@ def _client(name: str, url: str, *options: str) -> Iterator["subprocess.Popen[by
         try:
             yield process
             process.communicate()
-        except BrokenPipeError:
-            process.wait()  # its errors say why
         except BaseException:
+            # pg_dump would wait for a reader for ever, and PostgreSQL could remove no dead row meanwhile.
             process.kill()
             raise
         if process.returncode:

@@ -120,6 +120,26 @@ async def test_a_backup_goes_through_standard_streams(
         assert await restoring == 0
 
 
+async def test_a_backup_ends_if_its_output_is_closed(
+    database_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # More than the pipe from pg_dump holds, and random, so that compression does not help.
+    large = "CREATE TABLE large AS SELECT md5(random()::text) FROM generate_series(1, 50000)"
+    connection = await asyncpg.connect(database_url)  # type: ignore[no-untyped-call]
+    await connection.execute(large)
+    await connection.close()
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "wb", buffering=0) as target:
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BufferedWriter(target)))
+        writer = asyncio.create_task(asyncio.to_thread(write_backup, settings, Path("-")))
+        with os.fdopen(reading, "rb") as source:  # as in `backup - | head -c 1000`
+            await asyncio.to_thread(source.read, 1000)
+        async with asyncio.timeout(60):
+            with pytest.raises(StartError, match="Standard output cannot be written: Broken pipe"):
+                await writer
+        sys.stdout.close()
+
+
 async def test_restore_replaces_no_token(settings: Settings, empty_database: str, tmp_path: Path) -> None:
     file, token = tmp_path / "backup.zip", settings.data_dir / "api_token"
     token.parent.mkdir()
