@@ -6,6 +6,8 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 NO_SPEECH = "SUCCESS_WITH_NO_VALID_FRAGMENT"
+# 12 hours of speech have fewer. The sandbox holds a transcript in memory, 0.3 KB for each word.
+MAX_WORDS = 200_000
 
 
 class UnknownDirective(ValueError):
@@ -54,7 +56,7 @@ def _parse_directive(directive: str) -> dict[str, Any]:
                 return {f"{name}_s": _seconds(value)}
             case "seconds":
                 return {"audio_s": _seconds(value)}
-            case "words":
+            case "words" if int(value) <= MAX_WORDS:
                 return {"words": max(1, int(value))}
     except ValueError:
         pass

@@ -9,6 +9,7 @@ import msgspec
 from starlette.responses import Response
 
 from app.catalogue import MODELS, Model
+from app.catalogue.defaults import MAX_DURATION_S
 from app.sandbox import errors
 from app.sandbox.behaviour import UnknownDirective, behaviour_of
 from app.sandbox.documents import audio_duration_ms
@@ -179,6 +180,8 @@ def _file(call: Call, model: Model, url: str, *, resolves_oss: bool) -> File:
         state.failed_once.add(url)
         code = behaviour.fail_once_code
     duration_ms = audio_duration_ms(model.family, url, audio_s=behaviour.audio_s, words=behaviour.words)
+    if code is None and (behaviour.audio_s or 0) > (model.max_duration_s or MAX_DURATION_S):
+        code = "AUDIO_DURATION_TOO_LONG"
     echo_url = _resolved(url, state.now()) if resolves_oss and url.startswith("oss://") else url
     if echo_url != url and state.quirk("upload_echo_renamed"):
         echo_url = f"{echo_url.rpartition('/')[0]}/{new_request_id()}"

@@ -106,7 +106,9 @@ async def test_directive_refuse_refuses_the_submit(upstream: Upstream) -> None:
     assert upstream.state.submits == []
 
 
-@pytest.mark.parametrize("directive", ["explode", "fail", "run:soon", "seconds:-1", "queue:inf", "words:many"])
+@pytest.mark.parametrize(
+    "directive", ["explode", "fail", "run:soon", "seconds:-1", "queue:inf", "words:many", "words:200001"]
+)
 async def test_unknown_directive_is_refused_by_name(upstream: Upstream, directive: str) -> None:
     response = await upstream.post(body(input={"file_urls": [f"{URL}?sandbox={directive}"]}))
     assert_refused(response, 400, "InvalidParameter", f"unknown sandbox directive: {directive}")

@@ -72,6 +72,14 @@ async def test_task_without_any_success_fails_with_the_code_of_a_file(upstream: 
     assert output["task_metrics"] == {"TOTAL": 1, "SUCCEEDED": 0, "FAILED": 1}
 
 
+@pytest.mark.parametrize(("seconds", "status"), [("43200", "SUCCEEDED"), ("43201", "FAILED"), ("1e300", "FAILED")])
+async def test_audio_of_more_than_twelve_hours_fails(upstream: Upstream, seconds: str, status: str) -> None:
+    response = await upstream.finished(await upstream.submit(f"{URL}?sandbox=seconds:{seconds},run:0,words:5"))
+    (result,) = response["output"]["results"]
+    assert result["subtask_status"] == status
+    assert result.get("code") == (None if status == "SUCCEEDED" else "AUDIO_DURATION_TOO_LONG")
+
+
 async def test_task_without_any_success_can_succeed_in_the_old_style(make_upstream: MakeUpstream) -> None:
     upstream = make_upstream(all_failed_style="succeeded")
     response = await upstream.finished(await upstream.submit(f"{URL}?sandbox=fail:InvalidFile.DownloadFailed"))
