@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import httpx
 
-from app.transcribe.inputs import TranscribeError
+from app.transcribe.inputs import TranscribeError, readable
 
 # A shorter wait shows the change from the queue to recognition sooner.
 WAIT_S = 2
@@ -46,7 +46,7 @@ class Gateway:
         try:
             with path.open("rb") as file:
                 counted = _CountedFile(file, on_progress)
-                form = {"file": (path.name, counted, "application/octet-stream")}
+                form = {"file": (readable(path.name), counted, "application/octet-stream")}
                 response = await self._call(
                     "POST", "/v1/uploads", data=fields, files=form, timeout=httpx.Timeout(TIMEOUT_S, read=None)
                 )

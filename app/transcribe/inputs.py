@@ -1,10 +1,11 @@
 """The recordings and the formats that a command line names, and the names of the files to write."""
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from app.errors import GatewayError
 
@@ -38,7 +39,7 @@ class Recording:
 
 def read_arguments(arguments: Sequence[str]) -> list[Recording]:
     """An argument that is given twice is one recording."""
-    unique = list(dict.fromkeys(arguments))
+    unique = list(dict.fromkeys(readable(each) if _URL.match(each) else each for each in arguments))
     names = [_name(argument) for argument in unique]
     return [
         Recording(
@@ -99,12 +100,18 @@ def refuse_existing(paths: dict[str, dict[str, Path]]) -> None:
             raise TranscribeError(f"{path} exists and is not overwritten; move it, or choose another --output")
 
 
+def readable(argument: str) -> str:
+    """The argument with U+FFFD for bytes that are not UTF-8, such as a file name in GBK. JSON and forms need UTF-8."""
+    return os.fsencode(argument).decode(errors="replace")
+
+
 def _name(argument: str) -> str:
-    """The name of the file, also if the argument is a URL."""
-    if not _URL.match(argument):
+    """The name of the file, also if the argument is a URL. The gateway refuses a URL that is not valid."""
+    argument = readable(argument)
+    if not (scheme := _URL.match(argument)):
         return argument.rstrip("/").rpartition("/")[2] or argument
-    url = urlsplit(argument)
-    return unquote(url.path).rstrip("/").rpartition("/")[2] or url.netloc
+    host, _, path = re.split("[?#]", argument[scheme.end() :], maxsplit=1)[0].partition("/")
+    return unquote(path).rstrip("/").rpartition("/")[2] or host
 
 
 def _stem(recording: Recording) -> str:

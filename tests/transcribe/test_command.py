@@ -51,10 +51,11 @@ async def test_recordings_go_to_the_gateway_that_runs_on_the_folder(
     url, own = serving
     out = tmp_path / "out"
     bad = "https://example.com/bad.wav?sandbox=fail:DECODE_ERROR"
-    arguments = (recording, bad, "missing.wav", "--format", "text,srt,vtt,json,md", "--output", str(out))
+    arguments = (recording, bad, "missing.wav", "http://[::1", "--format", "text,srt,vtt,json,md", "--output", str(out))
     code, printed, err = await run("transcribe", *arguments, "--speakers", "--language", "zh,en", **own)
     assert (code, printed) == (1, "")
     assert "missing.wav: does not exist" in err
+    assert "[::1: failed: /file_urls/0 has an invalid" in err
     assert "bad.wav: failed: " in err
     assert "(audio_unreadable)" in err
     assert sorted(path.name for path in out.iterdir()) == [f"call.{x}" for x in ("json", "md", "srt", "txt", "vtt")]

@@ -34,6 +34,10 @@ def names(*arguments: str, formats: str = "srt") -> list[str]:
         (["archive.tar.gz"], ["archive.tar.srt"]),
         ([".hidden"], ["hidden.srt"]),
         (["con:1?.wav"], ["con_1_.srt"]),
+        # URLs that the gateway refuses.
+        (["http://[::1", "https://[x]/a.wav?b#c"], ["[__1.srt", "a.srt"]),
+        # File names in GBK.
+        (["\udcc4\udce3.wav", "a/\udcba\udcc3.wav"], ["\ufffd\ufffd.srt", "\ufffd\ufffd-2.srt"]),
     ],
 )
 def test_names_come_from_the_recordings_and_do_not_collide(arguments: list[str], expected: list[str]) -> None:
