@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import structlog
+from python_multipart.exceptions import MultipartParseError
+from python_multipart.multipart import MultipartParser
 
 from app import logs
 from app.logs import configure_logging, redact, register_secrets
@@ -33,7 +35,7 @@ def _own_logging() -> Iterator[None]:
     logging.captureWarnings(capture=False)
     root.handlers[:] = handlers
     root.setLevel(level)
-    for name in logs.QUIET_LOGGERS:
+    for name in (*logs.QUIET_LOGGERS, logs.SILENT_LOGGER):
         logging.getLogger(name).setLevel(logging.NOTSET)
 
 
@@ -202,6 +204,14 @@ def test_lines_below_the_level_are_not_written() -> None:
     def log() -> None:
         structlog.get_logger().info("quiet")
         logging.getLogger("library").info("quiet")
+
+    assert _logged(io.StringIO(), log, level="warning") == ""
+
+
+def test_malformed_forms_of_clients_are_not_warnings() -> None:
+    def log() -> None:
+        with pytest.raises(MultipartParseError):
+            MultipartParser(b"limit").write(b"no form")
 
     assert _logged(io.StringIO(), log, level="warning") == ""
 

@@ -110,6 +110,21 @@ async def test_invalid_http_is_a_400_problem(sent: bytes) -> None:
     assert problem["request_id"] == headers["x-request-id"]
 
 
+@pytest.mark.parametrize(
+    ("head", "reason"),
+    [
+        ("GET /v1/search?q=a b HTTP/1.1", "Percent-encode blanks in the URL as %20."),
+        ("GET / HTTP/1.1\r\nX Y: 1", "is not HTTP/1.1: invalid header token."),
+        ("POST / HTTP/1.1\r\nContent-Length: -1", "is not HTTP/1.1: invalid character in Content-Length."),
+        ("\x16\x03\x01", "is not HTTP/1.1: invalid method encountered."),
+    ],
+)
+async def test_the_400_of_invalid_http_names_what_is_wrong(head: str, reason: str) -> None:
+    async with live_server(echo) as url:
+        received = await asyncio.to_thread(exchange, f"{head}\r\nHost: gateway\r\n\r\n".encode(), urlsplit(url).port)
+    assert json.loads(received.partition(b"\r\n\r\n")[2])["detail"].endswith(reason)
+
+
 @pytest.mark.parametrize("target", ["/v1/search?q=你好", "/录音", "/\x00"])
 async def test_a_url_beyond_ascii_is_a_400_with_advice(target: str) -> None:
     async with live_server(echo) as url:

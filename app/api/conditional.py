@@ -42,7 +42,12 @@ def validator_headers(etag: str) -> dict[str, str]:
 
 
 def not_modified(request: Request, etag: str, more: Mapping[str, str] | None = None) -> Response | None:
-    """A 304 with the headers `more` if If-None-Match has the ETag, else None."""
+    """A 304 with the headers `more` to a GET or HEAD whose If-None-Match has the ETag, else None.
+
+    Other methods ignore the header. A POST to OpenAI's route, for example, sends a transcript of a new job.
+    """
+    if request.method not in {"GET", "HEAD"}:
+        return None
     conditions = all_headers(request.scope, b"if-none-match")
     if conditions and any(matches(value, etag) for value in conditions):
         return Response(status_code=304, headers={**validator_headers(etag), **(more or {})})

@@ -61,6 +61,10 @@ _WORDING = {
     "list_type": "needs to be an array",
     "string_type": "needs to be a string",
     "int_parsing": "needs to be an integer",
+    "int_type": "needs to be an integer",
+    "bool_parsing": "needs to be true or false",
+    "bool_type": "needs to be true or false",
+    "uuid_parsing": "needs to be a UUID, such as 0198f3c2-7d5e-7c1a-b0e4-5a0c9d1e2f3a",
 }
 _SHOULD = re.compile(r"^(?:Input|String|List|Dictionary) should ")
 # `/v1`, `/api/v1`, repeated or not.

@@ -119,7 +119,7 @@ def _entry_faults(model: Model, word: HotWord) -> Mapping[str, str]:
     codes = languages(model)
     if word.lang is not None and word.lang not in codes:
         close = get_close_matches(word.lang[:20].lower(), codes, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"it knows {', '.join(codes)}"
+        hint = f"you may mean {close[0]}" if close else f"it knows {', '.join(codes)}"
         faults["lang"] = f"is no language code of {model.id}; {hint}"
     return faults
 

@@ -26,6 +26,6 @@ def find_model(model_id: str) -> Model:
         return model
     # The comparison takes quadratic time, and clients choose the length of the id.
     close = get_close_matches(model_id[: _MAX_ID_CHARS * 2].lower(), MODELS, cutoff=0.7)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(MODELS)}"
+    hint = f"you may mean {' or '.join(close)}" if close else f"it has {', '.join(MODELS)}"
     detail = f"The catalogue has no model {quoted(model_id)}; {hint}"
     raise UnknownModel(detail, faults=[Fault("/model", detail)])

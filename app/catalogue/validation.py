@@ -163,7 +163,7 @@ def _not_accepted(model: Model, name: str) -> str:
         return f"is not supported by {model.id}; leave it out or use one of {', '.join(supporting)}"
     names = [parameter.name for parameter in model.parameters]
     close = get_close_matches(name[:100], names, n=1, cutoff=0.7)
-    hint = f"did you mean {close[0]}?" if close else f"{model.id} accepts {', '.join(names)}"
+    hint = f"you may mean {close[0]}" if close else f"{model.id} accepts {', '.join(names)}"
     return f"is not known to any model; {hint}"
 
 

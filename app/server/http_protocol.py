@@ -274,7 +274,10 @@ def _parse_error(error: httptools.HttpParserError) -> GatewayError:
             "The URL contains invalid characters. Percent-encode non-ASCII characters;"
             ' curl does it with `curl -G --data-urlencode "q=…"`.'
         )
-    return MalformedRequest("The data on this connection is not HTTP/1.1.")
+    reason = str(error)
+    if reason.startswith("Expected HTTP/"):  # after the URL, which ends at the first blank
+        return MalformedRequest("HTTP/1.1 must follow the URL. Percent-encode blanks in the URL as %20.")
+    return MalformedRequest(f"The data on this connection is not HTTP/1.1: {reason[:1].lower()}{reason[1:]}.")
 
 
 def _head_too_large() -> HeadTooLarge:

@@ -90,7 +90,11 @@ class _Parser:
         try:
             self._parser.write(chunk)
         except FormParserError as error:
-            raise MalformedBody(f"The body is not a valid multipart form: {error}.") from None
+            # The library names the boundary by numbers of characters.
+            reason = "its boundary is not that of the Content-Type" if "boundary" in str(error) else str(error)
+            raise MalformedBody(
+                f"The body is not a valid multipart form: {reason}; let the HTTP library write the form and its header."
+            ) from None
         self._fed += len(chunk)
         events, self._events = self._events, []
         return events

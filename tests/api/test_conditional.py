@@ -34,11 +34,13 @@ def test_etag_is_strong_and_depends_on_all_parts() -> None:
 
 
 def test_matching_etag_gives_304_with_the_etag() -> None:
-    def request(*values: bytes) -> Request:
-        return Request({"type": "http", "headers": [(b"if-none-match", value) for value in values]})
+    def request(*values: bytes, method: str = "GET") -> Request:
+        headers = [(b"if-none-match", value) for value in values]
+        return Request({"type": "http", "method": method, "headers": headers})
 
     response = not_modified(request(b'"x"', b'"a"'), '"a"')
     assert response is not None
     assert (response.status_code, response.headers["etag"]) == (304, '"a"')
     assert not_modified(request(b'"x"'), '"a"') is None
     assert not_modified(request(), '"a"') is None
+    assert not_modified(request(b"*", method="POST"), '"a"') is None

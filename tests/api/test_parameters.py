@@ -20,13 +20,13 @@ from tests.api.snapshot import SNAPSHOT
 _ID = re.compile(r"\{[^}]+\}")
 
 
-def integers() -> Iterator[tuple[str, str, str]]:
-    """Method, path and name of each integer in the OpenAPI document, so that new parameters are tested too."""
+def parameters(kind: str) -> Iterator[tuple[str, str, str]]:
+    """Method, path and name of each `integer`, or other kind, in the OpenAPI document: new ones are tested too."""
     document: dict[str, Any] = json.loads(SNAPSHOT.read_text())
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             for parameter in operation.get("parameters", ()):
-                if parameter["in"] == "query" and "integer" in _types(parameter["schema"]):
+                if parameter["in"] == "query" and kind in _types(parameter["schema"]):
                     yield method, path, parameter["name"]
 
 
@@ -34,7 +34,7 @@ def _types(schema: dict[str, Any]) -> set[str]:
     return {schema.get("type", ""), *(each.get("type", "") for each in schema.get("anyOf", ()))}
 
 
-@pytest.mark.parametrize(("method", "path", "name"), sorted(integers()))
+@pytest.mark.parametrize(("method", "path", "name"), sorted(parameters("integer")))
 async def test_integer_in_other_notation_is_refused(
     api: httpx.AsyncClient, admin: httpx.AsyncClient, method: str, path: str, name: str
 ) -> None:
@@ -44,6 +44,15 @@ async def test_integer_in_other_notation_is_refused(
         response = await caller.request(method, url, json={} if method == "post" else None)
         pointers = [place["pointer"] for place in response.json()["errors"]]
         assert (response.status_code, f"/query/{name}" in pointers) == (422, True), (wrong, response.text)
+
+
+@pytest.mark.parametrize(("method", "path", "name"), sorted(parameters("boolean")))
+async def test_fault_of_a_boolean_names_the_values(
+    api: httpx.AsyncClient, admin: httpx.AsyncClient, method: str, path: str, name: str
+) -> None:
+    caller = admin if path.startswith("/v1/clients") else api
+    response = await caller.request(method, f"{_ID.sub(str(new_id()), path)}?{name}=maybe")
+    assert (response.status_code, response.json()["detail"]) == (422, f"/query/{name} needs to be true or false.")
 
 
 @pytest.mark.parametrize(

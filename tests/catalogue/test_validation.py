@@ -78,7 +78,7 @@ def test_error_of_a_language_names_the_models_that_support_it() -> None:
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("speaker_counts", "did you mean speaker_count?"), ("temperature", "fun-asr accepts language_hints,")],
+    [("speaker_counts", "you may mean speaker_count"), ("temperature", "fun-asr accepts language_hints,")],
 )
 def test_error_of_an_unknown_parameter_suggests_a_name_or_lists_all(name: str, hint: str) -> None:
     [(pointer, detail)] = faults_of("fun-asr", {name: 1})

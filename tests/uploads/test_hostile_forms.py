@@ -37,6 +37,13 @@ async def test_media_type_that_is_not_a_form_is_refused(api: httpx.AsyncClient, 
     assert (response.status_code, response.json()["code"]) == (415, "unsupported_media_type")
 
 
+async def test_body_that_is_not_the_form_of_its_header_is_explained(api: httpx.AsyncClient) -> None:
+    for body in (b'{"file": "a.wav"}', raw_form((FILE_HEAD, AUDIO)).replace(b"--", b"-+")):
+        response = await api.post("/v1/uploads", content=body, headers=HEADERS)
+        assert response.status_code == 400
+        assert "its boundary is not that of the Content-Type" in response.json()["detail"]
+
+
 @pytest.mark.parametrize(
     ("parts", "status"),
     [
