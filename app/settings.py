@@ -17,7 +17,9 @@ from app.catalogue import REGIONS, RegionName
 _ACCOUNT_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _KEY = re.compile(r"[\x21-\x7e]{1,512}")
 _URL_SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,31}(?=://)", re.IGNORECASE)
-_ORIGIN = re.compile(r"https?://[a-z0-9.\[\]:-]{1,255}", re.IGNORECASE)
+_ORIGIN = re.compile(r"https?://(?:\[[0-9a-f:.]+\]|[a-z0-9.-]{1,253})(?::[0-9]{1,5})?", re.IGNORECASE)
+# One host of DATABASE_URL: a name, an address or a percent-encoded folder of a socket, and an optional port.
+_DATABASE_HOST = re.compile(r"(?:\[[0-9A-Za-z:.%_-]+\]|[^:\[\]]*)(?::([0-9]{1,5}))?")
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 MIN_TOKEN_CHARS = 8
 _SECRETS = {
@@ -144,6 +146,14 @@ class Settings(BaseSettings):
             raise ValueError("needs a URL that starts with postgresql://")
         if scheme[0].lower() not in {"postgresql", "postgres"}:
             raise ValueError(f"got a URL that starts with {scheme[0]}://, needs one that starts with postgresql://")
+        # An unescaped character of the password may end the part with the hosts early.
+        hosts = re.split("[/?#]", url[scheme.end() + len("://") :], maxsplit=1)[0].rpartition("@")[2].split(",")
+        found = [_DATABASE_HOST.fullmatch(host) for host in hosts]
+        if any(match is None or int(match[1] or 0) > 65535 for match in found):
+            raise ValueError(
+                "needs postgresql://user:password@host:port/name, with special characters of the password"
+                " percent-encoded"
+            )
         modes = parse_qs(urlsplit(url).query).get("sslmode", [])
         if unknown := [mode for mode in modes if mode not in _SSL_MODES]:
             raise ValueError(f"got sslmode={unknown[0][:32]}, needs one of {', '.join(_SSL_MODES)}")
@@ -159,7 +169,10 @@ class Settings(BaseSettings):
     def _check_upload_store(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        parts = urlsplit(value)
+        try:
+            parts = urlsplit(value)
+        except ValueError:
+            raise ValueError("needs s3://bucket/prefix or file:///folder") from None
         is_bucket = parts.scheme == "s3" and parts.netloc
         is_folder = parts.scheme == "file" and not parts.netloc and parts.path.startswith("/")
         if not (is_bucket or is_folder) or parts.query or parts.fragment:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from app.settings import Settings, SettingsError, load_settings
 
@@ -21,6 +22,29 @@ SECRET = "hunter2hunter2"
         ("DATABASE_URL", f"mysql://asr:{SECRET}@db/asr", "got a URL that starts with mysql://, needs one that starts"),
         ("DATABASE_URL", f"{SECRET}:5432", "got a value that is not shown, needs a URL that starts with postgresql://"),
         ("DATABASE_URL", f"postgresql://asr:{SECRET}@db/asr?sslmode=bogus", "got sslmode=bogus, needs one of disable,"),
+        (
+            "DATABASE_URL",
+            f"postgresql://asr:{SECRET}@[::1/asr",
+            "got a value that is not shown, needs postgresql://user:",
+        ),
+        (
+            "DATABASE_URL",
+            f"postgresql://asr:{SECRET}@db:port/asr",
+            "got a value that is not shown, needs postgresql://user:",
+        ),
+        (
+            "DATABASE_URL",
+            f"postgresql://asr:{SECRET}@one,two:65536/asr",
+            "got a value that is not shown, needs postgresql://user:",
+        ),
+        (
+            "DATABASE_URL",
+            f"postgresql://asr:{SECRET}/a?b#c@db/asr",
+            "got a value that is not shown, needs postgresql://user:",
+        ),
+        ("UPLOAD_STORE", "s3://[bucket", "got 's3://[bucket', needs s3://bucket/prefix or file:///folder"),
+        ("CORS_ALLOWED_ORIGINS", "http://[::1", "got 'http://[::1', needs origins such as https://"),
+        ("CORS_ALLOWED_ORIGINS", "http://a:b", "got 'http://a:b', needs origins such as https://"),
         ("RETENTION_DAYS", "30d", "got '30d', needs a whole number from 1 to 36500"),
         ("API_TOKEN", "seven77", "got a value that is not shown, needs at least 8 characters"),
         ("ADMIN_TOKEN", "a", "got a value that is not shown, needs at least 8 characters"),
@@ -181,3 +205,16 @@ def test_error_of_a_wrong_key_names_the_variable_that_has_it(monkeypatch: pytest
     with pytest.raises(SettingsError, match=r"^DASHSCOPE_API_KEY got a value that is not shown, needs KEY") as raised:
         load_settings()
     assert SECRET not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql:///asr?host=/run/postgresql",
+        "postgresql://%2Frun%2Fpostgresql/asr",
+        f"postgresql://asr:{SECRET}%40%2F@one:5432,two,[::1]:5433/asr?target_session_attrs=read-write",
+        f"postgres://asr:{SECRET}@[fe80::1%25eth0]/asr",
+    ],
+)
+def test_all_forms_of_hosts_are_accepted(url: str) -> None:
+    assert load_settings({"database_url": url}).database_url == SecretStr(url)

@@ -78,7 +78,7 @@ def set_client_budget(
     *,
     none: Annotated[bool, typer.Option("--none", help="Remove the budget.")] = False,
 ) -> None:
-    """Set or remove the budget of a client, from its next job on. Accepted jobs run to their end."""
+    """Set or remove the budget of a client. Accepted jobs stay accepted; their queued files wait for room in it."""
     from app.clients import budgets, service
 
     if (budget is None) is not none:
