@@ -233,11 +233,11 @@ class Collector:
             if isinstance(again, Failure):
                 if again.kind is FailureKind.THROTTLED:
                     await self._context.throttled(self._call)
-                break
-            if has_figures(price, again.usage):
+            elif has_figures(price, again.usage):
                 self._vain_queries = 0
                 return replace(snapshot, usage=again.usage)
-            self._vain_queries += 1
+            else:
+                self._vain_queries += 1
         return snapshot
 
     def _learn(self, task: PolledTask, snapshot: TaskSnapshot) -> None:

@@ -184,11 +184,13 @@ async def test_file_is_not_submitted_again_after_an_unknown_final_status(
 
 
 def answer_with_usage(*usages: Any) -> Answer:
-    """The usage of each query in turn, and the last one for all others."""
+    """The usage of each query in turn, or a whole response, and the last one for all others."""
     left = list(usages)
 
     def answer(origin: str, urls: list[str]) -> bytes:
         usage = left.pop(0) if len(left) > 1 else left[0]
+        if isinstance(usage, bytes):
+            return usage
         return orjson.dumps({**orjson.loads(linked(origin, urls)), "usage": usage})
 
     return answer
@@ -207,6 +209,17 @@ async def test_usage_that_cannot_be_read_is_queried_again(
     queue: QueueClient, engine: AsyncEngine, unreadable: Any
 ) -> None:
     upstream = OddUpstream(answer_with_usage(unreadable, {"duration": 5}), RESULT)
+    async with polling(upstream, engine):
+        job = await queue.post("https://example.com/a.wav")
+        assert await queue.final(job) == ["succeeded"]
+    assert [file.billed_s for file in await queue.files(job)] == [5]
+
+
+@pytest.mark.parametrize("broken", [b"{", b'{"code": "Throttling.RateQuota", "message": "wait"}'])
+async def test_usage_is_queried_once_more_after_a_broken_response(
+    queue: QueueClient, engine: AsyncEngine, broken: bytes
+) -> None:
+    upstream = OddUpstream(answer_with_usage([1], broken, {"duration": 5}), RESULT)
     async with polling(upstream, engine):
         job = await queue.post("https://example.com/a.wav")
         assert await queue.final(job) == ["succeeded"]
