@@ -66,8 +66,6 @@ hypothesis_settings.register_profile("fast", PROFILE, max_examples=15)
 hypothesis_settings.load_profile("asr-gateway")
 
 
-# New objects before a collection of the young generation.
-GC_THRESHOLD = 50_000
 RUN_FOLDER = pytest.StashKey[Path]()
 # No test reads the developer's settings.
 for name in Settings.model_fields:
@@ -98,15 +96,10 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
-    """What is imported and collected stays until the end of the run: the garbage collector need not look at it.
-
-    A collection goes through all objects of the test in progress. Python's threshold of 700 new objects makes 4,000
-    collections in a worker: 4 % of the CPU of the tests. The gateway has a threshold of its own.
-    """
+    """What is imported and collected stays until the end of the run: the garbage collector need not look at it."""
     gc.disable()
     yield
     gc.freeze()
-    gc.set_threshold(GC_THRESHOLD, *gc.get_threshold()[1:])
     gc.enable()
 
 
