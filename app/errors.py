@@ -6,7 +6,7 @@ They are independent of HTTP: `app.api.problems` maps each class to a status, a 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 MAX_STEP_LENGTH = 200
 
@@ -46,6 +46,11 @@ class InvalidRequest(GatewayError):
     """The request is invalid. `faults` name the invalid values and what is expected."""
 
     code = "validation_failed"
+
+    @classmethod
+    def at(cls, pointer: str, detail: str) -> Self:
+        """The error for one invalid value. `detail` continues the pointer to a sentence, without the full stop."""
+        return cls(f"{pointer} {detail}.", faults=[Fault(pointer, detail)])
 
 
 class UnknownModel(InvalidRequest):

@@ -17,7 +17,7 @@ from app.catalogue.description import describe_openai, matches
 from app.catalogue.model import Access, Availability, Currency, Feature, Switch, Unit, Version
 from app.catalogue.scenarios import BY_NAME
 from app.catalogue.schema import JsonType
-from app.errors import Fault, InvalidRequest, NotFound
+from app.errors import InvalidRequest, NotFound
 
 _SCENARIO_IDS = ", ".join(f"`{scenario.id}`" for scenario in SCENARIOS)
 
@@ -147,8 +147,7 @@ def _scenario(
 ) -> Scenario | None:
     if scenario is None or scenario in BY_NAME:
         return BY_NAME.get(scenario or "")
-    detail = f"needs one of {', '.join(each.id for each in SCENARIOS)}"
-    raise InvalidRequest(f"/query/scenario {detail}.", faults=[Fault("/query/scenario", detail)])
+    raise InvalidRequest.at("/query/scenario", f"needs one of {', '.join(each.id for each in SCENARIOS)}")
 
 
 async def list_models(

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from app.catalogue import ValidatedJob
 from app.db import Sessions
-from app.errors import Fault, InvalidRequest
+from app.errors import InvalidRequest
 from app.queue.creation import NewJob
 from app.uploads.binding import bind_uploads
 from app.vocabularies.binding import POINTER, VocabularyBinding, bind_vocabulary
@@ -38,4 +38,4 @@ def _require_one_account(vocabulary: VocabularyBinding, upload_accounts: Sequenc
                 f"belongs to the account {vocabulary.account}, but /file_urls/{index} is an upload of {account};"
                 f" upload the file in {vocabulary.region}, or use a URL that DashScope can fetch"
             )
-            raise InvalidRequest(f"{POINTER} {detail}.", faults=[Fault(POINTER, detail)])
+            raise InvalidRequest.at(POINTER, detail)

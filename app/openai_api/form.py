@@ -14,7 +14,7 @@ from typing import Any, Literal, cast, get_args
 import orjson
 
 from app.catalogue import Model, find_model
-from app.errors import Fault, InvalidRequest
+from app.errors import InvalidRequest
 from app.uploads.form import Event, Field, FileStart
 from app.uploads.receiving import Fields
 from app.uploads.uploader import DEFAULT_MODEL
@@ -55,11 +55,11 @@ def parse_fields(fields: Fields, *, has_file: bool) -> TranscriptionRequest:
     """Raises UnknownModel or InvalidRequest. The parameters are checked by the catalogue later."""
     url = _last(fields, "url")
     if "file" in fields:
-        raise _invalid("file", "is a text; send the audio as a part with a file name")
+        raise InvalidRequest.at("/file", "is a text; send the audio as a part with a file name")
     if url is not None and has_file:
-        raise _invalid("url", "is there beside file; send one of the two")
+        raise InvalidRequest.at("/url", "is there beside file; send one of the two")
     if url is None and not has_file:
-        raise _invalid("file", "is missing; send the audio as the part `file`, or its URL as `url`")
+        raise InvalidRequest.at("/file", "is missing; send the audio as the part `file`, or its URL as `url`")
     response_format = _choice(fields, "response_format", get_args(ResponseFormat), "json")
     granularities = frozenset(_granularities(fields))
     name = _SNAPSHOT.sub("", _last(fields, "model") or DEFAULT_MODEL)
@@ -67,7 +67,9 @@ def parse_fields(fields: Fields, *, has_file: bool) -> TranscriptionRequest:
     language = _language(fields, model)
     parameters = _parameters(fields, model, language)
     if response_format == "diarized_json" and not _accepts(model, "diarization_enabled"):
-        raise _invalid("response_format", f"is diarized_json, but {model.id} does not separate speakers; use fun-asr")
+        raise InvalidRequest.at(
+            "/response_format", f"is diarized_json, but {model.id} does not separate speakers; use fun-asr"
+        )
     if response_format == "diarized_json" or name == DIARIZING_ALIAS:
         parameters["diarization_enabled"] = True
     if "word" in granularities and _accepts(model, "enable_words"):
@@ -152,21 +154,21 @@ def _granularities(fields: Fields) -> list[str]:
     asked = _all(fields, "timestamp_granularities")
     allowed = get_args(Granularity)
     if any(value not in allowed for value in asked):
-        raise _invalid("timestamp_granularities", f"needs {' or '.join(allowed)}")
+        raise InvalidRequest.at("/timestamp_granularities", f"needs {' or '.join(allowed)}")
     return asked or ["segment"]
 
 
 def _choice(fields: Fields, name: str, allowed: tuple[str, ...], default: str) -> str:
     value = _last(fields, name) or default
     if value not in allowed:
-        raise _invalid(name, f"needs one of {', '.join(allowed)}")
+        raise InvalidRequest.at(f"/{name}", f"needs one of {', '.join(allowed)}")
     return value
 
 
 def _boolean(fields: Fields, name: str) -> bool:
     value = BOOLEANS.get((_last(fields, name) or "false").lower())
     if value is None:
-        raise _invalid(name, "needs true or false")
+        raise InvalidRequest.at(f"/{name}", "needs true or false")
     return value
 
 
@@ -183,7 +185,3 @@ def _all(fields: Fields, name: str) -> list[str]:
 
 def _accepts(model: Model, parameter: str) -> bool:
     return any(each.name == parameter for each in model.parameters)
-
-
-def _invalid(field: str, detail: str) -> InvalidRequest:
-    return InvalidRequest(f"/{field} {detail}.", faults=[Fault(f"/{field}", detail)])

@@ -138,7 +138,7 @@ def quota_exceeded(files: int, limit: int) -> GatewayError:
         detail = (
             f"has {files:,} files, but a client may have at most {limit:,} queued files; split it into several jobs"
         )
-        return InvalidRequest(f"/file_urls {detail}.", faults=[Fault("/file_urls", detail)])
+        return InvalidRequest.at("/file_urls", detail)
     return TooManyWaitingFiles(
         f"A client may have at most {limit:,} queued files. Send this request again when some have been submitted."
     )

@@ -13,7 +13,7 @@ from app.api.pagination import Page, decode_cursor, encode_cursor
 from app.api.problems import responses
 from app.clients.authentication import AuthenticatedRoute, ClientDep
 from app.db import transaction
-from app.errors import Fault, InvalidCursor, InvalidRequest
+from app.errors import InvalidCursor, InvalidRequest
 from app.search.candidates import HitPosition
 from app.search.filters import TranscriptQueryDep
 from app.search.query import MAX_FOLDED, NothingToFind, TooLong, parse
@@ -106,15 +106,11 @@ def _parse(q: str) -> SearchQuery:
     try:
         return parse(q)
     except NothingToFind:
-        raise _invalid_query(
-            "needs a letter, a digit or a character of any script; punctuation is not searched for"
-        ) from None
+        detail = "needs a letter, a digit or a character of any script; punctuation is not searched for"
+        raise InvalidRequest.at("/query/q", detail) from None
     except TooLong:
-        raise _invalid_query(f"is longer than {MAX_FOLDED} characters once its signs are written out") from None
-
-
-def _invalid_query(detail: str) -> InvalidRequest:
-    return InvalidRequest(f"/query/q {detail}.", faults=[Fault("/query/q", detail)])
+        detail = f"is longer than {MAX_FOLDED} characters once its signs are written out"
+        raise InvalidRequest.at("/query/q", detail) from None
 
 
 def _item(hit: Hit) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from app.api.conditional import is_wildcard, not_modified, strong_etag, validato
 from app.api.negotiation import accepts_gzip
 from app.clients.authentication import ClientDep
 from app.db import transaction
-from app.errors import Fault, InvalidRequest
+from app.errors import InvalidRequest
 from app.transcripts import text
 from app.transcripts.captions import CaptionOptions, Cue, cues
 from app.transcripts.document_reader import StoredDocument
@@ -173,7 +173,7 @@ def require_channel(document: StoredDocument, channel_id: int | None) -> None:
     detail = (
         f"is no channel of this transcript; it has {known}" if known else "is none: this transcript has no channels"
     )
-    raise InvalidRequest(f"/query/channel_id {detail}.", faults=[Fault("/query/channel_id", detail)])
+    raise InvalidRequest.at("/query/channel_id", detail)
 
 
 def render_text(document: StoredDocument, *, channel_id: int | None, speakers: bool) -> Iterator[str]:

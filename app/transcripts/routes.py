@@ -15,7 +15,7 @@ from app.api.parameters import DIGITS
 from app.api.problems import responses
 from app.clients.authentication import AuthenticatedRoute, ClientDep
 from app.db import transaction
-from app.errors import Fault, InvalidCursor, InvalidRequest, NotFound, TranscriptUnreadable
+from app.errors import InvalidCursor, InvalidRequest, NotFound, TranscriptUnreadable
 from app.search.filters import TranscriptQueryDep
 from app.transcripts import queries
 from app.transcripts.document_reader import SentenceFilters, SentencePosition, StoredDocument, find_sentences
@@ -82,8 +82,7 @@ async def _sentence_filters(
     cursor: Cursor = None,
 ) -> SentenceFilters:
     if from_ms is not None and to_ms is not None and from_ms > to_ms:
-        detail = "is before from_ms"
-        raise InvalidRequest(f"/query/to_ms {detail}.", faults=[Fault("/query/to_ms", detail)])
+        raise InvalidRequest.at("/query/to_ms", "is before from_ms")
     key = scoped_key(client.cursor_key, transcript_id)
     after = None if cursor is None else decode_cursor(cursor, _SentenceCursor, key)
     return SentenceFilters(channel_id, speaker_id, from_ms, to_ms, SentencePosition(*after[1:]) if after else None)

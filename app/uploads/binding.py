@@ -8,7 +8,7 @@ from uuid import UUID
 from app.catalogue import RegionName, ValidatedJob
 from app.dashscope.file_urls import upload_path
 from app.db import Sessions, transaction
-from app.errors import Fault, InvalidRequest, UploadExpired, UploadNotForModel, UploadNotFound
+from app.errors import InvalidRequest, UploadExpired, UploadNotForModel, UploadNotFound
 from app.uploads.models import Upload
 from app.uploads.service import OWN_SCHEME, TEMPORARY_SCHEME, KnownUpload, find_by_url
 
@@ -49,16 +49,15 @@ def _account(
     if known is None and url.startswith(TEMPORARY_SCHEME) and not misspelled:
         return ""
     if misspelled:
-        raise _refused(UploadNotFound, pointer, "spells the `file_url` of an upload in another way; use it as it is")
+        raise UploadNotFound.at(pointer, "spells the `file_url` of an upload in another way; use it as it is")
     if known is None or known.upload.client_id != client_id:
-        raise _refused(UploadNotFound, pointer, "is no upload of this client; use the `file_url` of an upload")
+        raise UploadNotFound.at(pointer, "is no upload of this client; use the `file_url` of an upload")
     if not known.usable and _was_deleted(known.upload):
-        raise _refused(UploadNotFound, pointer, "was deleted; upload the file again")
+        raise UploadNotFound.at(pointer, "was deleted; upload the file again")
     if not known.usable:
-        raise _refused(UploadExpired, pointer, "has expired; upload the file again")
+        raise UploadExpired.at(pointer, "has expired; upload the file again")
     if known.upload.account and known.upload.model != validated.model.id:
-        raise _refused(
-            UploadNotForModel,
+        raise UploadNotForModel.at(
             pointer,
             f"was uploaded for {known.upload.model}, but the job's model is {validated.model.id}; upload it once more",
         )
@@ -90,12 +89,8 @@ def _in_one_region(
     for index, other in bound.items():
         if other != region:
             detail = f"is in {other}, but /file_urls/{first} is in {region}; send them in two jobs"
-            raise _refused(InvalidRequest, f"/file_urls/{index}", detail)
+            raise InvalidRequest.at(f"/file_urls/{index}", detail)
     if requested_region not in {"auto", region}:
         detail = f"is {requested_region}, but the uploads of the job are in {region}; use {region} or auto"
-        raise _refused(InvalidRequest, "/region", detail)
+        raise InvalidRequest.at("/region", detail)
     return Binding(accounts, region)  # type: ignore[arg-type]  # written from a RegionName
-
-
-def _refused(kind: type[InvalidRequest], pointer: str, detail: str) -> InvalidRequest:
-    return kind(f"{pointer} {detail}.", faults=[Fault(pointer, detail)])

@@ -11,7 +11,7 @@ from starlette.requests import Request
 
 from app.api.problems import MalformedBody, UnsupportedMediaType
 from app.api.request_body import MAX_CONTENT_TYPE, require_no_coding
-from app.errors import Fault, InvalidRequest, json_pointer
+from app.errors import InvalidRequest, json_pointer
 
 MAX_FIELDS = 64
 MAX_FIELD_BYTES = 64 * 1024
@@ -207,8 +207,7 @@ def _names(disposition: str) -> tuple[str | None, str | None]:
 
 
 def _bad_field(name: str, detail: str) -> InvalidRequest:
-    pointer = json_pointer("", name)
-    return InvalidRequest(f"{pointer} {detail}.", faults=[Fault(pointer, detail)])
+    return InvalidRequest.at(json_pointer("", name), detail)
 
 
 def _last_part(file_name: str) -> str:

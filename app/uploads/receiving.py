@@ -89,9 +89,9 @@ class _Receiver:
 
     async def finish(self) -> ReceivedFile:
         if self._file is None:
-            raise _invalid("/file", "is missing; send the audio as a part with a file name")
+            raise InvalidRequest.at("/file", "is missing; send the audio as a part with a file name")
         if not self._spool.size:
-            raise _invalid("/file", "is empty")
+            raise InvalidRequest.at("/file", "is empty")
         await self._spool.finish()
         await self._on_arrival(self._fields, self._spool.sha256)
         if self._fields_followed:
@@ -109,12 +109,14 @@ class _Receiver:
 
     async def _start(self, file: FileStart) -> None:
         if file.name != "file":
-            raise _invalid(json_pointer("", file.name), "is not a field of this form; send the audio as `file`")
+            raise InvalidRequest.at(
+                json_pointer("", file.name), "is not a field of this form; send the audio as `file`"
+            )
         if self._file is not None:
-            raise _invalid("/file", "is there twice; send one file in each request")
+            raise InvalidRequest.at("/file", "is there twice; send one file in each request")
         self._file = file
         if file.size == 0:
-            raise _invalid("/file", "is empty")
+            raise InvalidRequest.at("/file", "is empty")
         self._destination = await self._open_destination(self._fields, file.file_name)
         if file.size is not None:
             self._check_size(file.size)
@@ -157,7 +159,3 @@ class _Receiver:
                 f"The file has {size:,} bytes; the store takes at most {limit:,}.",
                 faults=[Fault("/file", f"has {size:,} bytes; at most {limit:,}")],
             )
-
-
-def _invalid(pointer: str, detail: str) -> InvalidRequest:
-    return InvalidRequest(f"{pointer} {detail}.", faults=[Fault(pointer, detail)])

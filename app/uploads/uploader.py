@@ -16,7 +16,7 @@ from app.dashscope.circuits import read_circuits
 from app.dashscope.client import DashScope
 from app.dashscope.temporary_storage import LIFETIME, POLICY_LIFETIME, StorageFailed, UploadPolicy
 from app.db import Sessions, transaction
-from app.errors import Fault, InvalidRequest, UnsupportedFormat, UploadUnavailable, json_pointer
+from app.errors import InvalidRequest, UnsupportedFormat, UploadUnavailable, json_pointer
 from app.identifiers import new_id
 from app.settings import Settings
 from app.uploads.destinations import Blocked, Destination, Destinations, OwnStore
@@ -154,15 +154,17 @@ class Uploader:
     def _target(self, fields: Fields) -> Target:
         for name, values in fields.items():
             if name not in {"model", "region"}:
-                raise _invalid(json_pointer("", name), "is not a field of this form, which has file, model and region")
+                raise InvalidRequest.at(
+                    json_pointer("", name), "is not a field of this form, which has file, model and region"
+                )
             if len(values) > 1:
-                raise _invalid(f"/{name}", "is there more than once")
+                raise InvalidRequest.at(f"/{name}", "is there more than once")
         return self.target(*(fields.get(name, [default])[0] for name, default in _DEFAULTS))
 
     def target(self, model: str, region: str = "auto") -> Target:
         """Raises UnknownModel, ModelNotInRegion, RegionNotServed or InvalidRequest."""
         if region not in REGIONS:
-            raise _invalid("/region", f"needs one of {', '.join(REGIONS)}")
+            raise InvalidRequest.at("/region", f"needs one of {', '.join(REGIONS)}")
         found = find_model(model)
         first = validate_job(
             model=model, region=cast("RegionName", region), parameters={}, served=self._served
@@ -191,8 +193,4 @@ def _check_format(file_name: str, model: Model) -> None:
     extension = PurePosixPath(file_name).suffix[1:].lower()
     if extension and extension not in model.formats:
         detail = f"has the extension .{extension[:20]}; {model.id} takes {', '.join(model.formats)}"
-        raise UnsupportedFormat(f"/file {detail}.", faults=[Fault("/file", detail)])
-
-
-def _invalid(pointer: str, detail: str) -> InvalidRequest:
-    return InvalidRequest(f"{pointer} {detail}.", faults=[Fault(pointer, detail)])
+        raise UnsupportedFormat.at("/file", detail)

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Date, Text, cast, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.catalogue import amount_text
-from app.errors import Fault, InvalidRequest
+from app.errors import InvalidRequest
 from app.usage.models import Usage
 
 METADATA_PREFIX = "metadata."
@@ -61,10 +61,9 @@ def report_span(start: datetime | None, end: datetime | None, *, now: datetime) 
     except OverflowError:
         pointer = "/query/to" if start is None else "/query/from"
         detail = "needs to be an instant of the years 2 to 9998, unless both ends are given"
-        raise InvalidRequest(f"{pointer} {detail}.", faults=[Fault(pointer, detail)]) from None
+        raise InvalidRequest.at(pointer, detail) from None
     if start >= end:
-        detail = "needs to be an instant after that of from"
-        raise InvalidRequest(f"/query/to {detail}.", faults=[Fault("/query/to", detail)])
+        raise InvalidRequest.at("/query/to", "needs to be an instant after that of from")
     return start, end
 
 
@@ -101,7 +100,7 @@ async def report(session: AsyncSession, query: ReportQuery) -> list[ReportItem]:
     rows = (await session.execute(statement)).all()
     if len(rows) > MAX_ITEMS:
         detail = f"makes more than {MAX_ITEMS:,} groups; use fewer keys, or a shorter span"
-        raise InvalidRequest(f"/query/group_by {detail}.", faults=[Fault("/query/group_by", detail)])
+        raise InvalidRequest.at("/query/group_by", detail)
     return [_item(names, row) for row in rows]
 
 

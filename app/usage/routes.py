@@ -17,7 +17,7 @@ from app.api.problems import responses
 from app.clients.authentication import ClientOrAdminRoute
 from app.clients.service import CurrentClient
 from app.db import transaction
-from app.errors import Fault, InvalidRequest, TooManyWrongTokens
+from app.errors import InvalidRequest, TooManyWrongTokens
 from app.transcripts.csv_tsv import escaped, quoted
 from app.usage.reports import ReportItem, ReportQuery, key_names, report, report_span
 
@@ -143,8 +143,8 @@ async def get_usage(
     keys = group_by or []
     repeated = next((index for index, key in enumerate(keys) if key in keys[:index]), None)
     if repeated is not None:
-        fault = Fault(f"/query/group_by/{repeated}", f"repeats {keys[repeated]}; each key may be given once")
-        raise InvalidRequest(f"{fault.pointer} {fault.detail}.", faults=[fault])
+        detail = f"repeats {keys[repeated]}; each key may be given once"
+        raise InvalidRequest.at(f"/query/group_by/{repeated}", detail)
     client: CurrentClient | None = request.state.client
     start, end = report_span(from_, to, now=datetime.now(UTC))
     query = ReportQuery(start, end, keys, client.id if client else None)

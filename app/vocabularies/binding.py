@@ -5,7 +5,7 @@ from uuid import UUID
 
 from app.catalogue import RegionName, ValidatedJob
 from app.db import Sessions, transaction
-from app.errors import Fault, InvalidRequest, VocabularyModelMismatch, VocabularyNotFound
+from app.errors import InvalidRequest, VocabularyModelMismatch, VocabularyNotFound
 from app.vocabularies.service import find_vocabulary
 
 POINTER = "/parameters/vocabulary_id"
@@ -35,15 +35,11 @@ async def bind_vocabulary(
     if found is None:
         return None
     if found.client_id != client_id:
-        raise _refused(VocabularyNotFound, POINTER, "is no hot-word list of this client; create one")
+        raise VocabularyNotFound.at(POINTER, "is no hot-word list of this client; create one")
     if found.target_model != validated.model.id:
         detail = f"is for the model {found.target_model}, but the job's model is {validated.model.id}"
-        raise _refused(VocabularyModelMismatch, POINTER, f"{detail}; create a list for the model of the job")
+        raise VocabularyModelMismatch.at(POINTER, f"{detail}; create a list for the model of the job")
     if requested_region not in {"auto", found.region}:
         detail = f"is {requested_region}, but the hot-word list is in {found.region}; use {found.region} or auto"
-        raise _refused(InvalidRequest, "/region", detail)
+        raise InvalidRequest.at("/region", detail)
     return VocabularyBinding(found.account, found.region)  # type: ignore[arg-type]  # written from a RegionName
-
-
-def _refused(kind: type[InvalidRequest], pointer: str, detail: str) -> InvalidRequest:
-    return kind(f"{pointer} {detail}.", faults=[Fault(pointer, detail)])

@@ -11,7 +11,7 @@ from app.api.problems import responses
 from app.clients.authentication import AuthenticatedRoute, ClientDep
 from app.clients.rate_limits import RateLimiter
 from app.db import transaction
-from app.errors import Fault, InvalidRequest, NotFound, TooManyTestPings
+from app.errors import InvalidRequest, NotFound, TooManyTestPings
 from app.urls import WEBHOOK_URL, encode_url
 from app.webhooks import deliveries, signing_secrets
 from app.webhooks.schemas import Delivery, WebhookSecret, WebhookTest, WebhookTestResult
@@ -89,7 +89,7 @@ async def send_test_webhook(
     try:
         url = encode_url(body.url, WEBHOOK_URL)
     except ValueError as error:
-        raise InvalidRequest(f"/url {error}.", faults=[Fault("/url", str(error))]) from None
+        raise InvalidRequest.at("/url", str(error)) from None
     if limit.take(client.id) is None:
         raise TooManyTestPings(f"A client may send {MAX_PINGS} test pings within {PINGS_OVER_S} s. Try again later.")
     attempt = await deliveries.send_test(sessions, sender, client.id, url)
