@@ -5,9 +5,9 @@
 
 import asyncio
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import structlog
 from fastapi import Depends, Request
@@ -54,9 +54,7 @@ class Authenticator:
         known: CurrentClient | None = request.scope["state"].get("client")
         if known is not None:
             return known
-        client = self._accept(request, await self._clients(hash_token(bearer_token(request))))
-        self._count_request(request, client)
-        return client
+        return self._accept_and_count(request, await self._clients(hash_token(bearer_token(request))))
 
     async def patient_client(self, request: Request) -> CurrentClient:
         """As `current_client`, but a request that exceeds the limit is delayed, and not refused.
@@ -79,15 +77,11 @@ class Authenticator:
         if self._admin_token is None:
             raise AdminDisabled("Set ADMIN_TOKEN to manage clients over HTTP, or use `python -m app clients`.")
         token = bearer_token(request)
-        peer = request.client.host if request.client else ""
-        # Before the comparison: otherwise the pause would not stop a guess that is right.
-        self.wrong_tokens.check(peer)
-        if self._is_admin(token):
+        if self._check_admin_token(request, token):
             return
         if await self._clients(hash_token(token)):
             raise Forbidden("This is a client's token; clients are managed with ADMIN_TOKEN.")
-        self.wrong_tokens.count(peer)
-        log.warning("admin token refused", peer=peer)
+        self._count_wrong_token(request)
         raise Unauthorized(f"This is not ADMIN_TOKEN; {HOW_TO}.")
 
     async def client_or_admin(self, request: Request) -> CurrentClient | None:
@@ -96,22 +90,29 @@ class Authenticator:
         Raises Unauthorized or RateLimited, and TooManyWrongTokens as `require_admin`, but not for a client.
         """
         token = bearer_token(request)
-        if await self._clients(hash_token(token)):
-            return await self.current_client(request)
-        if self._admin_token is not None:
-            self._check_admin_token(request, token)
+        client = await self._clients(hash_token(token))
+        if client is not None or self._admin_token is None:
+            return self._accept_and_count(request, client)
+        if self._check_admin_token(request, token):
             return None
-        raise Unauthorized(f"This token is unknown or revoked; {HOW_TO}.")
+        self._count_wrong_token(request)
+        raise Unauthorized(f"This token is unknown, revoked, or not ADMIN_TOKEN; {HOW_TO}.")
 
-    def _check_admin_token(self, request: Request, token: bytes) -> None:
-        """Raises TooManyWrongTokens or Unauthorized."""
-        peer = request.client.host if request.client else ""
+    def _check_admin_token(self, request: Request, token: bytes) -> bool:
+        """True if the token is ADMIN_TOKEN. Raises TooManyWrongTokens."""
         # Before the comparison: otherwise the pause would not stop a guess that is right.
-        self.wrong_tokens.check(peer)
-        if not self._is_admin(token):
-            self.wrong_tokens.count(peer)
-            log.warning("admin token refused", peer=peer)
-            raise Unauthorized(f"This token is unknown, revoked, or not ADMIN_TOKEN; {HOW_TO}.")
+        self.wrong_tokens.check(_peer(request))
+        return self._is_admin(token)
+
+    def _count_wrong_token(self, request: Request) -> None:
+        self.wrong_tokens.count(_peer(request))
+        log.warning("admin token refused", peer=_peer(request))
+
+    def _accept_and_count(self, request: Request, client: CurrentClient | None) -> CurrentClient:
+        """Raises Unauthorized or RateLimited."""
+        accepted = self._accept(request, client)
+        self._count_request(request, accepted)
+        return accepted
 
     def _accept(self, request: Request, client: CurrentClient | None) -> CurrentClient:
         """Note the client of the request's token. Raises Unauthorized if there is none."""
@@ -159,13 +160,21 @@ async def require_token(request: Request) -> None:
 ClientDep = Annotated[CurrentClient, Depends(current_client)]
 
 
-class AuthenticatedRoute(StrictRoute):
-    """Authenticates the client first: FastAPI alone would first parse up to 16 MB of JSON without a valid token."""
+class _TokenRoute(StrictRoute):
+    """Authenticates the caller first: FastAPI alone would first parse up to 16 MB of JSON without a valid token."""
+
+    # For the OpenAPI document: `authorize` reads the token.
+    schemes: ClassVar[Sequence[HTTPBearer]]
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        # For the OpenAPI document: `authorize` reads the token.
-        options["dependencies"] = [Depends(client_scheme), *(options.get("dependencies") or ())]
+        options["dependencies"] = [*map(Depends, self.schemes), *(options.get("dependencies") or ())]
         super().__init__(path, endpoint, **options)
+
+
+class AuthenticatedRoute(_TokenRoute):
+    """For clients."""
+
+    schemes = (client_scheme,)
 
     async def authorize(self, request: Request) -> None:
         authenticator: Authenticator = request.app.state.authenticator
@@ -177,13 +186,10 @@ class AuthenticatedRequestRoute(AuthenticatedRoute, RequestRoute):
     """A RequestRoute for clients. Its endpoint calls `authenticated_client`."""
 
 
-class ClientOrAdminRoute(StrictRoute):
+class ClientOrAdminRoute(_TokenRoute):
     """For clients, and for ADMIN_TOKEN, with which `request.state.client` is None."""
 
-    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        schemes = [Depends(client_scheme), Depends(admin_scheme)]
-        options["dependencies"] = [*schemes, *(options.get("dependencies") or ())]
-        super().__init__(path, endpoint, **options)
+    schemes = (client_scheme, admin_scheme)
 
     async def authorize(self, request: Request) -> None:
         authenticator: Authenticator = request.app.state.authenticator
@@ -191,17 +197,19 @@ class ClientOrAdminRoute(StrictRoute):
         await super().authorize(request)
 
 
-class AdminRoute(StrictRoute):
-    """Requires ADMIN_TOKEN before the body is read."""
+class AdminRoute(_TokenRoute):
+    """For ADMIN_TOKEN."""
 
-    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        options["dependencies"] = [Depends(admin_scheme), *(options.get("dependencies") or ())]
-        super().__init__(path, endpoint, **options)
+    schemes = (admin_scheme,)
 
     async def authorize(self, request: Request) -> None:
         authenticator: Authenticator = request.app.state.authenticator
         await authenticator.require_admin(request)
         await super().authorize(request)
+
+
+def _peer(request: Request) -> str:
+    return request.client.host if request.client else ""
 
 
 def bearer_token(request: Request) -> bytes:
