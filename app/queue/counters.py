@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, bindparam, literal_column, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.queue.job_json import SUMMARY_COLUMNS, read_summary
-from app.queue.lifecycle import JOB_STATUS, FileCounts, visible_status
+from app.queue.lifecycle import JOB_STATUS, StatusCounts, visible_status
 from app.queue.models import Job
 from app.queue.observation import job_finished
 from app.webhooks.messages import EventType, event_body
@@ -21,7 +21,7 @@ from app.webhooks.outbox import Event, enqueue
 class JobChange:
     """The change that a transaction makes to one job. `counts` holds differences."""
 
-    counts: FileCounts = field(default_factory=FileCounts)
+    counts: StatusCounts = field(default_factory=StatusCounts)
     audio_duration_ms: int = 0
     cost: Decimal = Decimal(0)
 
@@ -29,7 +29,7 @@ class JobChange:
         """Count files that went from one status of the table to another."""
         before, after = visible_status(since), visible_status(to)
         if before != after:
-            self.counts += FileCounts(**{before.value: -count, after.value: count})
+            self.counts += StatusCounts(**{before.value: -count, after.value: count})
 
 
 async def apply_changes(session: AsyncSession, changes: Mapping[UUID, JobChange]) -> None:
@@ -48,7 +48,7 @@ async def apply_changes(session: AsyncSession, changes: Mapping[UUID, JobChange]
             job_id=row.id,
             client=row.client,
             status=row.status,
-            counts=FileCounts(row.queued, row.running, row.succeeded, row.failed, row.canceled),
+            counts=StatusCounts(row.queued, row.running, row.succeeded, row.failed, row.canceled),
             seconds=row.age_s,
         )
 

@@ -151,7 +151,7 @@ TASK_TRANSITIONS: frozenset[tuple[TaskState | None, TaskState | None]] = frozens
 
 
 @dataclass(frozen=True, slots=True)
-class FileCounts:
+class StatusCounts:
     """Number of a job's files in each status of the API. As a change, the numbers may be negative."""
 
     queued: int = 0
@@ -164,8 +164,8 @@ class FileCounts:
     def total(self) -> int:
         return self.queued + self.running + self.succeeded + self.failed + self.canceled
 
-    def __add__(self, other: "FileCounts") -> "FileCounts":
-        return FileCounts(
+    def __add__(self, other: "StatusCounts") -> "StatusCounts":
+        return StatusCounts(
             self.queued + other.queued,
             self.running + other.running,
             self.succeeded + other.succeeded,
@@ -174,18 +174,18 @@ class FileCounts:
         )
 
 
-def job_status(counts: FileCounts) -> JobStatus:
+def job_status(counts: StatusCounts) -> JobStatus:
     """A job is final when none of its files is queued or running."""
     match counts:
-        case FileCounts(running=0, succeeded=0, failed=0, canceled=0):
+        case StatusCounts(running=0, succeeded=0, failed=0, canceled=0):
             return JobStatus.QUEUED
-        case FileCounts(queued=queued, running=running) if queued or running:
+        case StatusCounts(queued=queued, running=running) if queued or running:
             return JobStatus.RUNNING
-        case FileCounts(canceled=canceled) if canceled:
+        case StatusCounts(canceled=canceled) if canceled:
             return JobStatus.CANCELED
-        case FileCounts(failed=0):
+        case StatusCounts(failed=0):
             return JobStatus.SUCCEEDED
-        case FileCounts(succeeded=0):
+        case StatusCounts(succeeded=0):
             return JobStatus.FAILED
         case _:
             return JobStatus.PARTIAL

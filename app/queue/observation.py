@@ -16,7 +16,7 @@ from prometheus_client import Counter
 
 from app.dashscope.failures import Failure
 from app.db import Session, after_commit
-from app.queue.lifecycle import FileCounts
+from app.queue.lifecycle import StatusCounts
 
 # Files of one job and task that fail for the same reason get a line each, up to this number. One line has the rest.
 MAX_FILE_LINES = 20
@@ -71,7 +71,7 @@ def job_retried(session: Session, *, job_id: UUID, files: int) -> None:
 
 
 def job_finished(
-    session: Session, *, job_id: UUID, client: str, status: str, counts: FileCounts, seconds: float
+    session: Session, *, job_id: UUID, client: str, status: str, counts: StatusCounts, seconds: float
 ) -> None:
     """`seconds`: since the job was created."""
     fields = {

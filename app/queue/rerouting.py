@@ -6,11 +6,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.dashscope.failures import Failure
 from app.db import after_commit
-from app.queue.counters import apply_changes
 from app.queue.job_json import KEEPS_REGION
-from app.queue.lifecycle import FileCounts
-from app.queue.observation import files_changed
-from app.queue.submissions import changes_of, error_columns, failed_file
+from app.queue.submissions import error_columns, record_failures
 
 # Queued files that one transaction moves to another region or fails.
 BATCH = 1000
@@ -28,8 +25,7 @@ async def fail_unknown_model(
     """
     where = {"region": region, "model": model, "bound": bound, "movable": movable, "batch": BATCH}
     rows = (await session.execute(_FAIL_UNKNOWN, {**where, **error_columns(failure)})).all()
-    files_changed(session, None, [failed_file(row, failure) for row in rows])
-    await apply_changes(session, changes_of(rows, FileCounts(queued=-1, failed=1)))
+    await record_failures(session, None, rows, failure)
     return len(rows)
 
 

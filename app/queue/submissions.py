@@ -4,7 +4,7 @@ Each function is part of one transaction of the caller. `app.queue.lifecycle` ha
 does nothing, because each statement names the state that it starts from.
 """
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,7 +21,7 @@ from app.identifiers import lowest_id_at
 from app.queue.budget_holds import END_HOLDS_OF_TASK, end_holds_of_task
 from app.queue.counters import COUNT_STARTED, JobChange, apply_changes
 from app.queue.leases import RELEASE_LEASE
-from app.queue.lifecycle import FileCounts
+from app.queue.lifecycle import StatusCounts
 from app.queue.observation import FileChange, files_changed, task_submitted
 
 # The wait of a file that was refused alone although the account is accepted with others. It doubles with each refusal.
@@ -179,8 +179,7 @@ async def fail_files(session: AsyncSession, task_id: UUID, *, failure: Failure) 
     if suspects := list({row.suspect_task_id for row in files if row.suspect_task_id}):
         # A file of the refused group was to blame, not the size of the group.
         await session.execute(_CLEAR_SUSPICION, {"suspects": suspects})
-    files_changed(session, task_id, [failed_file(row, failure) for row in files])
-    await apply_changes(session, changes_of(files, FileCounts(queued=-1, failed=1)))
+    await record_failures(session, task_id, files, failure)
     await end_holds_of_task(session, task_id)
 
 
@@ -204,8 +203,7 @@ async def fail_uploads(session: AsyncSession, task_id: UUID, urls: Collection[st
     Three statements and those of `apply_changes`.
     """
     rows = (await session.execute(_FAIL_UPLOADS, {"id": task_id, "urls": list(urls), **error_columns(failure)})).all()
-    files_changed(session, task_id, [failed_file(row, failure) for row in rows])
-    await apply_changes(session, changes_of(rows, FileCounts(queued=-1, failed=1)))
+    await record_failures(session, task_id, rows, failure)
     await requeue(session, task_id)
 
 
@@ -219,23 +217,20 @@ def error_columns(failure: Failure) -> dict[str, Any]:
     }
 
 
-def failed_file(row: Row[Any], failure: Failure) -> FileChange:
-    """The change of a file that failed, for the log."""
-    return FileChange(row.job_id, row.number, row.model, row.region, "failed", failure)
+async def record_failures(
+    session: AsyncSession, task_id: UUID | None, files: Sequence[Row[Any]], failure: Failure
+) -> None:
+    """Log queued files that a statement failed, and count them in their jobs. The statements of `apply_changes`."""
+    changes = [FileChange(row.job_id, row.number, row.model, row.region, "failed", failure) for row in files]
+    files_changed(session, task_id, changes)
+    jobs = Counter(row.job_id for row in files)
+    await apply_changes(session, {job_id: JobChange(StatusCounts(queued=-n, failed=n)) for job_id, n in jobs.items()})
 
 
 async def _close(session: AsyncSession, task_id: UUID, last_error: str, *, request_id: str | None = None) -> int:
     """Close the task and return its number of files; 0 if it was closed before."""
     values = {"id": task_id, "last_error": last_error[:500], "request_id": request_id}
     return await session.scalar(_CLOSE, values) or 0
-
-
-def changes_of(files: Sequence[Row[Any]], counts: FileCounts) -> dict[UUID, JobChange]:
-    """The changes of the jobs of files, if each of them changes the counters by `counts`."""
-    changes: defaultdict[UUID, JobChange] = defaultdict(JobChange)
-    for row in files:
-        changes[row.job_id].counts += counts
-    return changes
 
 
 # A task row is one attempt: upstream's response to it is true no matter which poller has the lease now. Only an

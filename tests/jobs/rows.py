@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.db import Sessions, raw_connection_of, transaction
 from app.identifiers import lowest_id_at, new_id
 from app.queue.creation import CreatedJob, NewJob, create_jobs
-from app.queue.lifecycle import FileCounts, group_key, job_status
+from app.queue.lifecycle import StatusCounts, group_key, job_status
 from app.queue.models import File, Job, Task
 
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
@@ -94,11 +94,11 @@ def _id(created_at: Any) -> UUID:
     return UUID(int=lowest_id_at(created_at).int | new_id().int % (1 << 80))
 
 
-def _counts(files: Sequence[dict[str, Any]]) -> FileCounts:
-    counts = FileCounts()
+def _counts(files: Sequence[dict[str, Any]]) -> StatusCounts:
+    counts = StatusCounts()
     for file in files:
         status = "queued" if file["status"] == "submitting" else file["status"]
-        counts += FileCounts(**{status: 1})
+        counts += StatusCounts(**{status: 1})
     return counts
 
 

@@ -21,9 +21,9 @@ from app.queue.lifecycle import (
     JOB_STATUS,
     JOB_TRANSITIONS,
     TASK_TRANSITIONS,
-    FileCounts,
     FileStatus,
     JobStatus,
+    StatusCounts,
     StoredFileStatus,
     TaskState,
     job_status,
@@ -222,16 +222,16 @@ def test_claimed_files_are_queued_to_clients(status: StoredFileStatus) -> None:
 @pytest.mark.parametrize(
     ("counts", "status"),
     [
-        (FileCounts(queued=2), JobStatus.QUEUED),
-        (FileCounts(queued=1, failed=1), JobStatus.RUNNING),
-        (FileCounts(running=1, canceled=1), JobStatus.RUNNING),
-        (FileCounts(succeeded=2), JobStatus.SUCCEEDED),
-        (FileCounts(succeeded=1, failed=1), JobStatus.PARTIAL),
-        (FileCounts(failed=2), JobStatus.FAILED),
-        (FileCounts(succeeded=1, failed=1, canceled=1), JobStatus.CANCELED),
+        (StatusCounts(queued=2), JobStatus.QUEUED),
+        (StatusCounts(queued=1, failed=1), JobStatus.RUNNING),
+        (StatusCounts(running=1, canceled=1), JobStatus.RUNNING),
+        (StatusCounts(succeeded=2), JobStatus.SUCCEEDED),
+        (StatusCounts(succeeded=1, failed=1), JobStatus.PARTIAL),
+        (StatusCounts(failed=2), JobStatus.FAILED),
+        (StatusCounts(succeeded=1, failed=1, canceled=1), JobStatus.CANCELED),
     ],
 )
-def test_status_of_a_job_follows_from_its_files(counts: FileCounts, status: JobStatus) -> None:
+def test_status_of_a_job_follows_from_its_files(counts: StatusCounts, status: JobStatus) -> None:
     assert job_status(counts) == status
 
 
@@ -245,4 +245,4 @@ async def test_status_of_a_job_is_the_same_in_sql(sessions: Sessions) -> None:
     async with transaction(sessions) as session:
         rows = (await session.execute(query)).all()
     assert len(rows) == 3**5 - 1
-    assert all(row.status == job_status(FileCounts(*row[:5])) for row in rows)
+    assert all(row.status == job_status(StatusCounts(*row[:5])) for row in rows)
