@@ -1,6 +1,6 @@
 """`make bench-claims`: the cost of a claim among 1,000,000 finished and 100,000 waiting files, and its plans.
 
-Real PostgreSQL with its usual durability and the gateway's `claim_files`, with a commit after each claim.
+Real PostgreSQL with its usual durability and the gateway's `claim_tasks`, with a commit after each claim.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.db import Sessions, create_engine, create_sessions, transaction
 from app.logs import configure_logging
-from app.queue.claiming import SubmitQueue, claim_files
+from app.queue.claiming import SubmitQueue, claim_tasks
 from bench.gateway import stage
 from bench.statistics import percentile
 
@@ -110,7 +110,7 @@ async def _show_plans(engine: AsyncEngine, submit_queue: SubmitQueue) -> None:
     async with engine.connect() as connection:
         with _recorded(engine) as statements:
             async with create_sessions(engine)(bind=connection) as session:
-                await claim_files(session, submit_queue, token=uuid4())
+                await claim_tasks(session, submit_queue, tokens=[uuid4()])
                 await session.rollback()
         print(f"\nThe statements of a claim of {submit_queue.max_files}:")
         total_ms = 0.0
@@ -177,7 +177,7 @@ async def _claims(database_url: str, each: Round, start_at: float) -> tuple[list
 async def _claim(sessions: Sessions, files_per_task: int) -> bool:
     """Whether a claim found files that no concurrent claim had locked."""
     async with transaction(sessions) as session:
-        return await claim_files(session, _submit_queue(files_per_task), token=uuid4()) is not None
+        return await claim_tasks(session, _submit_queue(files_per_task), tokens=[uuid4()]) != []
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from sqlalchemy import text
 from app import migrate
 from app.db import Sessions, create_engine, create_sessions, raw_connection, transaction
 from app.logs import configure_logging
-from app.queue.claiming import SubmitQueue, claim_files
+from app.queue.claiming import SubmitQueue, claim_tasks
 from bench import fill
 from bench.gateway import Stage, stage
 from bench.processes import Running, running
@@ -185,7 +185,7 @@ def _own_cpu(on: Stage) -> Callable[[], float]:
 async def _claim(sessions: Sessions, max_files: int) -> None:
     submit_queue = SubmitQueue("beijing/bench", "beijing", "fun-asr", max_files=max_files, submits_per_s=10)
     async with transaction(sessions) as session:
-        await claim_files(session, submit_queue, token=uuid4())
+        await claim_tasks(session, submit_queue, tokens=[uuid4()])
 
 
 async def _measure_migration(on: Stage, url: str, sessions: Sessions, column: Column) -> None:

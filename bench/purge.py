@@ -12,7 +12,7 @@ from app.db import Sessions, create_engine, create_sessions, raw_connection, tra
 from app.identifiers import UUID_MIN
 from app.logs import configure_logging
 from app.poller.maintenance import PURGE_PAUSE_S
-from app.queue.claiming import SubmitQueue, claim_files
+from app.queue.claiming import SubmitQueue, claim_tasks
 from app.queue.retention import PurgeStep, delete_task_rows, purge_jobs
 from bench import fill
 from bench.gateway import stage
@@ -101,7 +101,7 @@ async def _claims(sessions: Sessions, *, until: "asyncio.Task[None]") -> list[fl
     while not until.done():
         since = time.monotonic()
         async with transaction(sessions) as session:
-            assert await claim_files(session, submit_queue, token=uuid4()), "too few files wait"
+            assert await claim_tasks(session, submit_queue, tokens=[uuid4()]), "too few files wait"
         taken.append(time.monotonic() - since)
         await asyncio.sleep(CLAIM_EVERY_S)
     await until

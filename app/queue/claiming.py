@@ -27,9 +27,9 @@ from app.queue.leases import LEASE_S
 MAX_CLIENTS = 100
 # The queued files should be submitted within this time after their arrival, if the submit rate allows it.
 DRAIN_S = 0.3
-# A full look at the queue that takes the server longer than this is not repeated for FULL_LOOK_EVERY_S.
-SLOW_LOOK_S = 0.005
-FULL_LOOK_EVERY_S = 1.0
+# A full scan of the queue that takes the server longer than this is not repeated for FULL_SCAN_EVERY_S.
+SLOW_SCAN_S = 0.005
+FULL_SCAN_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,36 +69,28 @@ class QueueHeads:
     """The oldest queued file of each client, as the claims of one process found them.
 
     While some transaction holds an old snapshot, PostgreSQL cannot remove the index entries of files that have left
-    the queue, and a full look reads all of them. If that is slow, looks within the next second begin at the heads
+    the queue, and a full scan reads all of them. If that is slow, scans within the next second begin at the heads
     that are known, and so see no file in front of them and no new client.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, *, slow_look_s: float = SLOW_LOOK_S) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, *, slow_scan_s: float = SLOW_SCAN_S) -> None:
         self._clock = clock
-        self._slow_look_s = slow_look_s
+        self._slow_scan_s = slow_scan_s
         self._jobs: dict[UUID, UUID] = {}
-        self._full_look_at = 0.0
+        self._full_scan_at = 0.0
 
     async def waiting(self, session: AsyncSession, submit_queue: SubmitQueue) -> Sequence[Row[Any]]:
         """The clients with queued files that no budget holds, the next to be served first. One or two statements."""
         rows: Sequence[Row[Any]] = []
-        if self._jobs and self._clock() < self._full_look_at:
+        if self._jobs and self._clock() < self._full_scan_at:
             known = {"clients": list(self._jobs), "jobs": list(self._jobs.values())}
             rows = (await session.execute(WAITING_BEHIND, {**submit_queue.key, **known})).all()
         if not rows:
             rows = (await session.execute(WAITING, submit_queue.key)).all()
-            slow = bool(rows) and rows[0].look_s > self._slow_look_s
-            self._full_look_at = self._clock() + FULL_LOOK_EVERY_S if slow else 0.0
+            slow = bool(rows) and rows[0].scan_s > self._slow_scan_s
+            self._full_scan_at = self._clock() + FULL_SCAN_EVERY_S if slow else 0.0
         self._jobs = {row.client_id: row.job_id for row in rows}
         return rows
-
-
-async def claim_files(
-    session: AsyncSession, submit_queue: SubmitQueue, *, token: UUID, heads: QueueHeads | None = None
-) -> Claim | None:
-    """Claim the next group, or None if no file may be submitted now. Statements as for `claim_tasks`."""
-    claims = await claim_tasks(session, submit_queue, tokens=[token], heads=heads)
-    return claims[0] if claims else None
 
 
 async def claim_tasks(
@@ -106,13 +98,13 @@ async def claim_tasks(
 ) -> list[Claim]:
     """Claim the next group; if a task has one file only, as many of them as there are tokens. Empty if none waits.
 
-    Three statements with one file in a task, four with more, and one more after a slow look. Two more if clients that
+    Three statements with one file in a task, four with more, and one more after a slow scan. Two more if clients that
     wait have a budget, and four more if it has no room for the first of them. Also empty if it has none for the first
     MAX_BUDGETS + MORE_BUDGETS of them: these are held, so the next claim goes on behind them.
     """
     single = submit_queue.max_files == 1
-    most = len(tokens) if single else MAX_BUDGETS
-    waiting, rooms = await _waiting_with_room(session, submit_queue, heads or QueueHeads(), most)
+    max_budgets = min(len(tokens), MAX_BUDGETS) if single else MAX_BUDGETS
+    waiting, rooms = await _waiting_with_room(session, submit_queue, heads or QueueHeads(), max_budgets)
     if not waiting:
         return []
     # The oldest file of the next client decides the group key. Files of other clients with this key share the task.
@@ -120,7 +112,7 @@ async def claim_tasks(
     size = len(tokens) if single else await _size(session, submit_queue, group_key, waiting, rooms)
     # Rows that another poller is claiming are skipped, so more rows are read than are taken.
     reach = 2 * size + 20
-    heads_of = _heads(waiting[: min(reach, MAX_CLIENTS)], rooms, most=reach)
+    heads_of = _heads(waiting[: min(reach, MAX_CLIENTS)], rooms, max_files=reach)
     pick = {"account": submit_queue.account, "group_key": group_key, **heads_of, "size": size, "reach": reach}
     picked = (await session.execute(PICK, {**submit_queue.key, **pick})).all()
     groups = [[row] for row in picked] if single else [_distinct_files(picked, size)] if picked else []
@@ -162,17 +154,17 @@ def group_size(*, waiting: int, oldest_age_s: float, submits_per_s: float, group
 
 
 async def _waiting_with_room(
-    session: AsyncSession, submit_queue: SubmitQueue, heads: QueueHeads, most: int
+    session: AsyncSession, submit_queue: SubmitQueue, heads: QueueHeads, max_budgets: int
 ) -> tuple[Sequence[Row[Any]], dict[UUID, int]]:
     """The waiting clients with room in their budgets, and by client with a budget the number of files that fit.
 
-    The budgets of up to `most` clients are read, and if these have no room, those of MORE_BUDGETS others. Clients
-    without room are held, so the next claim goes on behind them.
+    The budgets of up to `max_budgets` clients are read, and if these have no room, those of MORE_BUDGETS others.
+    Clients without room are held, so the next claim goes on behind them.
     """
     waiting = await heads.waiting(session, submit_queue)
     budgeted = [row.client_id for row in waiting if row.has_budget]
-    first = min(most, MAX_BUDGETS)
-    for client_ids, waits in ((budgeted[:first], True), (budgeted[first : first + MORE_BUDGETS], False)):
+    more = budgeted[max_budgets : max_budgets + MORE_BUDGETS]
+    for client_ids, waits in ((budgeted[:max_budgets], True), (more, False)):
         rooms = await _rooms(session, submit_queue, client_ids, waits=waits)
         with_room = [row for row in waiting if not row.has_budget or rooms.get(row.client_id)]
         if with_room or not rooms:  # no rooms: other claims have these clients
@@ -203,7 +195,8 @@ async def _size(
     # Counting stops at the number of files that the largest tasks could carry within a second.
     max_count = int(submit_queue.max_files * submit_queue.submits_per_s) + 1
     values = {"account": submit_queue.account, "group_key": group_key, "max_count": max_count}
-    row = (await session.execute(COUNT, {**submit_queue.key, **_heads(waiting, rooms, most=max_count), **values})).one()
+    heads = _heads(waiting, rooms, max_files=max_count)
+    row = (await session.execute(COUNT, {**submit_queue.key, **heads, **values})).one()
     max_files = min(submit_queue.max_files, row.learned_limit or submit_queue.max_files)
     return group_size(
         waiting=row.files,
@@ -214,15 +207,15 @@ async def _size(
     )
 
 
-def _heads(waiting: Sequence[Row[Any]], rooms: Mapping[UUID, int], *, most: int) -> dict[str, Any]:
-    """The clients, the job where the queue of each begins, and how many files of each are read, up to `most`.
+def _heads(waiting: Sequence[Row[Any]], rooms: Mapping[UUID, int], *, max_files: int) -> dict[str, Any]:
+    """The clients, the job where the queue of each begins, and how many files of each are read, up to `max_files`.
 
     Scans begin at these jobs, behind the rows that are gone.
     """
     return {
         "clients": [row.client_id for row in waiting],
         "jobs": [row.job_id for row in waiting],
-        "rooms": [min(rooms.get(row.client_id, most), most) for row in waiting],
+        "rooms": [min(rooms.get(row.client_id, max_files), max_files) for row in waiting],
     }
 
 
@@ -278,7 +271,7 @@ def _refusals(group: Sequence[Row[Any]]) -> tuple[int, datetime | None]:
 # heads of the others are not read: with 1,000 clients that wait that is most of a claim.
 _HEADS = f"""
     SELECT waiting.client_id, head.job_id, head.group_key, extract(epoch FROM now() - head.queued_at)::float8 AS age_s,
-        extract(epoch FROM clock_timestamp() - statement_timestamp())::float8 AS look_s,
+        extract(epoch FROM clock_timestamp() - statement_timestamp())::float8 AS scan_s,
         EXISTS (SELECT FROM client_budgets WHERE client_budgets.client_id = waiting.client_id) AS has_budget
     FROM (
         SELECT waiting.*, turns.last_served_us FROM waiting

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.dashscope.circuits import Circuit, read_circuits
 from app.queue.budget_holds import END_HOLDS_OF_TASK
-from app.queue.claiming import FULL_LOOK_EVERY_S, SLOW_LOOK_S
+from app.queue.claiming import FULL_SCAN_EVERY_S, SLOW_SCAN_S
 from app.queue.leases import LEASE_IS_FREE, RELEASE_LEASE, TAKE_LEASE
 
 # Unsure tasks that one round of the reconciler takes.
@@ -44,28 +44,28 @@ class DueWork:
 class WaitingQueues:
     """The (region, model) pairs with queued files, as one process found them.
 
-    A look is slow while PostgreSQL cannot remove the index entries of files that have left the queue (see QueueHeads
-    of `app.queue.claiming`). A slow one is used again for FULL_LOOK_EVERY_S.
+    A scan is slow while PostgreSQL cannot remove the index entries of files that have left the queue (see QueueHeads
+    of `app.queue.claiming`). What a slow one found is used again for FULL_SCAN_EVERY_S.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, *, slow_look_s: float = SLOW_LOOK_S) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, *, slow_scan_s: float = SLOW_SCAN_S) -> None:
         self._clock = clock
-        self._slow_look_s = slow_look_s
+        self._slow_scan_s = slow_scan_s
         self._found: list[tuple[str, str]] = []
-        self._look_at = 0.0
+        self._scan_at = 0.0
 
     @property
-    def look_is_due(self) -> bool:
-        return self._clock() >= self._look_at
+    def scan_is_due(self) -> bool:
+        return self._clock() >= self._scan_at
 
     @property
     def found(self) -> list[tuple[str, str]]:
         return list(self._found)
 
-    def note(self, found: list[tuple[str, str]], *, look_s: float) -> None:
-        """Note what a look has found that took the server `look_s`."""
+    def note(self, found: list[tuple[str, str]], *, scan_s: float) -> None:
+        """Note what a scan has found that took the server `scan_s`."""
         self._found = found
-        self._look_at = self._clock() + FULL_LOOK_EVERY_S if look_s > self._slow_look_s else 0.0
+        self._scan_at = self._clock() + FULL_SCAN_EVERY_S if scan_s > self._slow_scan_s else 0.0
 
 
 async def read_due_work(
@@ -79,11 +79,11 @@ async def read_due_work(
     of the task.
     """
     queues = queues or WaitingQueues()
-    look = queues.look_is_due
-    values = {"accounts": list(accounts), "late_s": list(accounts.values()), "look": look}
+    scan = queues.scan_is_due
+    values = {"accounts": list(accounts), "late_s": list(accounts.values()), "scan": scan}
     due = (await session.execute(_DUE, values)).one()
-    if look:
-        queues.note([tuple(each) for each in due.waiting or ()], look_s=due.look_s)
+    if scan:
+        queues.note([tuple(each) for each in due.waiting or ()], scan_s=due.scan_s)
     if due.stopped:
         await expire_submitting(session)
     return DueWork(
@@ -265,10 +265,10 @@ _ACCOUNTS = f"""
     FROM unnest(CAST(:accounts AS text[]), CAST(:late_s AS float8[])) AS accounts (account, late_s)
 """  # noqa: S608 - constants
 
-# The look comes first: `look_s` has its time alone.
+# The scan comes first: `scan_s` has its time alone.
 _DUE = text(f"""
-    SELECT CASE WHEN :look THEN ({_WAITING_QUEUES}) END AS waiting,
-        extract(epoch FROM clock_timestamp() - statement_timestamp())::float8 AS look_s,
+    SELECT CASE WHEN :scan THEN ({_WAITING_QUEUES}) END AS waiting,
+        extract(epoch FROM clock_timestamp() - statement_timestamp())::float8 AS scan_s,
         ({_WAITING_FOR_ACCOUNT}) AS waiting_for_account,
         ({_ACCOUNTS}) AS accounts,
         EXISTS (SELECT FROM circuits WHERE closed_at IS NULL) AS circuits,

@@ -4,7 +4,7 @@ Files, and the functions of this package that move them:
 
     (new) -> queued                                create_jobs
     queued -> succeeded                            create_reusing_job, in the transaction that creates the job
-    queued -> submitting                           claim_files
+    queued -> submitting                           claim_tasks, claim_any_file
     queued -> failed                               fail_unknown_model: no account has the model
                                                    fail_unsubmitted: the database was restored from a backup
     submitting -> running                          mark_running: upstream accepted the task
@@ -19,7 +19,7 @@ Files, and the functions of this package that move them:
 
 Tasks:
 
-    (new) -> submitting                            claim_files: the row is written before the call to upstream
+    (new) -> submitting                            claim_tasks, claim_any_file: before the call to upstream
     submitting -> running                          mark_running
     submitting -> unsure                           mark_unsure: the response was lost
                                                    expire_submitting: the poller was killed

@@ -4,7 +4,6 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
-from uuid import uuid4
 
 import httpx
 import pytest
@@ -16,12 +15,13 @@ from app.catalogue import validate_job
 from app.clients.budgets import Budget, BudgetPeriod, set_budget
 from app.clients.service import CurrentClient
 from app.db import Sessions, transaction
-from app.queue.claiming import SubmitQueue, claim_files
+from app.queue.claiming import SubmitQueue
 from app.queue.creation import CreatedJob, NewJob, create_jobs_within_budgets
 from app.queue.models import Job
 from tests.api_fixtures import caller, new_client
 from tests.jobs.rows import CANCELED, FAILED, QUEUED, RUNNING, SUCCEEDED, add_job, count
 from tests.jobs.test_reuse import URL, transcribed
+from tests.queue.claims import claim_task
 from tests.usage.rows import add_usage
 
 # For an unknown file 300 s are reserved: 0.066 yuan with the default model.
@@ -260,7 +260,7 @@ async def test_a_job_that_waits_for_its_budget_says_so(
     await add_usage(sessions, client.id, {"at": datetime.now(UTC), "cost": "5"})
     submit_queue = SubmitQueue("beijing/default", "beijing", "fun-asr", max_files=1, submits_per_s=10)
     async with transaction(sessions) as session:
-        assert await claim_files(session, submit_queue, token=uuid4()) is None
+        assert await claim_task(session, submit_queue) is None
     response = await api.get(f"/v1/jobs/{job_id}")
     reason = response.json()["waiting_reason"]
     assert (reason.pop("since")[-1], response.headers["retry-after"]) == ("Z", "60")

@@ -13,13 +13,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.dashscope.failures import Failure, FailureKind
 from app.db import transaction
 from app.errors import JobFinal
-from app.queue.claiming import Claim, SubmitQueue, claim_files
+from app.queue.claiming import Claim, SubmitQueue
 from app.queue.commands import cancel_job, cancel_open_files, delete_job, retry_job
 from app.queue.polling import open_files
 from app.queue.results import Result, TaskResults, store_results
 from app.queue.submissions import fail_files, mark_running, mark_unsure, requeue, split_group
 from app.sandbox import Faults, RunningSandbox, SandboxConfig
 from tests.poller.conftest import QueueClient, StartPoller, until
+from tests.queue.claims import claim_task
 
 A, B = "https://example.com/a.wav", "https://example.com/b.wav"
 # With one submit a second all queued files are submitted in one task.
@@ -44,7 +45,7 @@ async def change(queue: QueueClient, change: Change, job: UUID) -> None:
 
 async def claim(queue: QueueClient, submit_queue: SubmitQueue = QUEUE) -> Claim | None:
     async with transaction(queue.sessions) as session:
-        return await claim_files(session, submit_queue, token=uuid4())
+        return await claim_task(session, submit_queue)
 
 
 async def record(

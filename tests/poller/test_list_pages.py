@@ -24,11 +24,12 @@ from app.poller.list_watcher import Watcher
 from app.poller.pace import Pace
 from app.poller.poller import poller_context
 from app.poller.reconciler import MAX_WIDE_PAGES, Reconciler
-from app.queue.claiming import SubmitQueue, claim_files
+from app.queue.claiming import SubmitQueue
 from app.queue.submissions import mark_unsure
 from app.settings import load_settings
 from tests.live_server import live_server
 from tests.poller.conftest import QueueClient
+from tests.queue.claims import claim_task
 
 URL = "https://example.com/a.wav"
 LOST = SubmitQueue(account="beijing/default", region="beijing", model="fun-asr", max_files=1, submits_per_s=10)
@@ -239,7 +240,7 @@ async def _reconcile(queue: QueueClient, engine: AsyncEngine, upstream: Starlett
 async def _lose_a_submit(queue: QueueClient) -> None:
     await queue.post(URL)
     async with transaction(queue.sessions) as session:
-        claimed = await claim_files(session, LOST, token=UUID(int=1))
+        claimed = await claim_task(session, LOST, token=UUID(int=1))
         assert claimed is not None
         await mark_unsure(session, claimed.task_id, last_error="", poll_in_s=0)
         await session.execute(text("UPDATE tasks SET lost_at = now() - interval '1 minute'"))

@@ -15,11 +15,12 @@ from app.db import transaction
 from app.poller.list_matching import Candidate, LostSubmit, Rivals
 from app.poller.poller import poller_context
 from app.poller.reconciler import INCOMPLETE, Reconciler
-from app.queue.claiming import SubmitQueue, claim_files
+from app.queue.claiming import SubmitQueue
 from app.queue.due_work import unresolved_submits
 from app.queue.submissions import mark_running, mark_unsure
 from app.sandbox import Faults, RunningSandbox, SandboxConfig
 from tests.poller.conftest import PACE, QueueClient, StartPoller, settings_for, until
+from tests.queue.claims import claim_task
 
 ONE_FILE_A_TASK = SandboxConfig(queue_s=0.05, run_s=0.1, max_files_per_task=1, submit_rps=1000, query_rps=1000)
 FAST = {
@@ -194,7 +195,7 @@ async def test_submit_with_its_own_response_leaves_the_task_to_an_equal_submit(
 async def lost_task(queue: QueueClient, url: str = SAME) -> UUID:
     await queue.post(url)
     async with transaction(queue.sessions) as session:
-        claimed = await claim_files(session, ONE_BY_ONE, token=TOKEN)
+        claimed = await claim_task(session, ONE_BY_ONE, token=TOKEN)
         assert claimed is not None
         await mark_unsure(session, claimed.task_id, last_error="", poll_in_s=0)
         await session.execute(text("UPDATE tasks SET lease_token = :token, lease_until = now()"), {"token": TOKEN})

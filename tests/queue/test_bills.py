@@ -10,7 +10,7 @@ import orjson
 from app.catalogue import MODELS, Recognised, Usage, bill_by_duration
 from app.db import transaction
 from app.queue.billing import TaskBill
-from app.queue.claiming import SubmitQueue, claim_files
+from app.queue.claiming import SubmitQueue
 from app.queue.commands import cancel_job, delete_job
 from app.queue.leases import LeaseLost
 from app.queue.polling import TaskFile, open_files
@@ -18,6 +18,7 @@ from app.queue.results import Result, TaskResults, store_results
 from app.queue.retention import delete_dropped_files
 from app.queue.submissions import mark_running
 from tests.poller.conftest import QueueClient
+from tests.queue.claims import claim_task
 from tests.queue.results import result_of
 
 PRICE = MODELS["fun-asr"].regions["beijing"]
@@ -28,7 +29,7 @@ async def running_task(queue: QueueClient, upstream_task_id: str = "upstream-1")
     """The ids of a running task with all queued files, and of its lease."""
     token = uuid4()
     async with transaction(queue.sessions) as session:
-        claim = await claim_files(session, SubmitQueue("beijing/default", "beijing", "fun-asr", 100, 1), token=token)
+        claim = await claim_task(session, SubmitQueue("beijing/default", "beijing", "fun-asr", 100, 1), token=token)
         assert claim is not None
         await mark_running(session, claim.task_id, upstream_task_id, poll_in_s=0)
     await queue.rows(

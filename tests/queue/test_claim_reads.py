@@ -1,12 +1,11 @@
 """A claim reads few rows, however many clients wait."""
 
-from uuid import uuid4
-
 import pytest
 from sqlalchemy import text
 
 from app.db import Sessions, raw_connection_of, transaction
-from app.queue.claiming import MAX_CLIENTS, SubmitQueue, claim_files
+from app.queue.claiming import MAX_CLIENTS, SubmitQueue
+from tests.queue.claims import claim_task
 from tests.rows_read import rows_read
 
 pytestmark = pytest.mark.new_connections
@@ -36,7 +35,7 @@ async def test_a_claim_reads_the_oldest_files_of_the_next_clients_only(sessions:
     async with transaction(sessions) as session:
         raw = await raw_connection_of(session)
         before = await rows_read(raw, "files")
-        claim = await claim_files(session, submit_queue, token=uuid4())
+        claim = await claim_task(session, submit_queue)
         read = await rows_read(raw, "files") - before
     assert claim is not None
     # Each client once, to know that it waits; then the heads of the next, and the files that may be picked.

@@ -16,7 +16,7 @@ from app.db import Sessions, transaction
 from app.poller.submitter import may_be_one_file
 from app.queue.claiming import (
     COUNT,
-    FULL_LOOK_EVERY_S,
+    FULL_SCAN_EVERY_S,
     PICK,
     WAITING,
     WAITING_BEHIND,
@@ -24,7 +24,6 @@ from app.queue.claiming import (
     QueueHeads,
     SubmitQueue,
     claim_any_file,
-    claim_files,
     claim_tasks,
     group_size,
 )
@@ -33,6 +32,7 @@ from app.queue.due_work import WaitingQueues, read_due_work
 from app.queue.submissions import fail_files, mark_running, requeue, split_group
 from app.sandbox import RunningSandbox, SandboxConfig
 from tests.poller.conftest import QueueClient, StartPoller
+from tests.queue.claims import claim_task
 
 pytestmark = pytest.mark.new_connections
 
@@ -41,7 +41,7 @@ QUEUE = SubmitQueue(account="beijing/default", region="beijing", model="fun-asr"
 
 async def claim(sessions: Sessions, submit_queue: SubmitQueue = QUEUE) -> Claim | None:
     async with transaction(sessions) as session:
-        return await claim_files(session, submit_queue, token=uuid4())
+        return await claim_task(session, submit_queue)
 
 
 def urls(name: str, count: int) -> list[str]:
@@ -298,9 +298,9 @@ async def test_claims_read_few_pages_while_an_old_snapshot_keeps_the_rows_of_the
     assert max(behind, pick, count) < 150
 
 
-async def test_a_slow_look_is_not_repeated_at_once_and_a_quick_one_is(queue: QueueClient) -> None:
+async def test_a_slow_scan_is_not_repeated_at_once_and_a_quick_one_is(queue: QueueClient) -> None:
     now = 0.0
-    heads = QueueHeads(clock=lambda: now, slow_look_s=0.0)
+    heads = QueueHeads(clock=lambda: now, slow_scan_s=0.0)
     other = await queue.client("other")
 
     async def clients() -> set[Any]:
@@ -311,9 +311,9 @@ async def test_a_slow_look_is_not_repeated_at_once_and_a_quick_one_is(queue: Que
     assert await clients() == {queue.client_id}
     await queue.post(*urls("b", 3), client_id=other)
     assert await clients() == {queue.client_id}
-    now = FULL_LOOK_EVERY_S
+    now = FULL_SCAN_EVERY_S
     assert await clients() == {queue.client_id, other}
-    heads = QueueHeads(clock=lambda: 0.0, slow_look_s=60.0)
+    heads = QueueHeads(clock=lambda: 0.0, slow_scan_s=60.0)
     await queue.rows("DELETE FROM jobs WHERE client_id = :id RETURNING id", id=other)
     assert await clients() == {queue.client_id}
     await queue.post(*urls("b", 3), client_id=other)
@@ -325,20 +325,20 @@ async def test_a_claim_without_a_known_head_looks_at_the_whole_queue(queue: Queu
     first = await queue.post(*urls("a", 1))
     await cancel_job(queue.sessions, queue.client_id, first)
     await queue.post(*urls("b", 1))
-    heads = QueueHeads(clock=lambda: 0.0, slow_look_s=0.0)
+    heads = QueueHeads(clock=lambda: 0.0, slow_scan_s=0.0)
     async with transaction(queue.sessions) as session:
-        assert await claim_files(session, QUEUE, token=uuid4(), heads=heads)
+        assert await claim_task(session, QUEUE, token=uuid4(), heads=heads)
     async with transaction(queue.sessions) as session:
         await retry_job(session, queue.client_id, first)
     async with transaction(queue.sessions) as session:
-        claimed = await claim_files(session, QUEUE, token=uuid4(), heads=heads)
+        claimed = await claim_task(session, QUEUE, token=uuid4(), heads=heads)
     assert claimed is not None
     assert claimed.file_urls == urls("a", 1)
 
 
-async def test_a_slow_look_at_all_queues_is_used_again(queue: QueueClient) -> None:
+async def test_a_slow_scan_of_all_queues_is_used_again(queue: QueueClient) -> None:
     now = 0.0
-    queues = WaitingQueues(clock=lambda: now, slow_look_s=0.0)
+    queues = WaitingQueues(clock=lambda: now, slow_scan_s=0.0)
 
     async def found() -> list[tuple[str, str]]:
         async with transaction(queue.sessions) as session:
@@ -347,7 +347,7 @@ async def test_a_slow_look_at_all_queues_is_used_again(queue: QueueClient) -> No
     assert await found() == []
     await queue.post(*urls("a", 1))
     assert await found() == []
-    now = FULL_LOOK_EVERY_S
+    now = FULL_SCAN_EVERY_S
     assert await found() == [("beijing", "fun-asr")]
 
 

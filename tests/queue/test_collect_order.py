@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from app.db import Sessions, transaction
-from app.queue.claiming import SubmitQueue, claim_files
+from app.queue.claiming import SubmitQueue
 from app.queue.collect_order import STEP_S, EndedTasks, collect_times
 from app.queue.polling import NextPoll, claim_polls, mark_ended, schedule_polls
 from app.queue.submissions import mark_running
 from tests.poller.conftest import QueueClient
+from tests.queue.claims import claim_task
 
 ACCOUNT = "beijing/default"
 A, B, C, D, E = (UUID(int=number) for number in range(1, 6))
@@ -81,7 +82,7 @@ class Tasks:
         for _ in range(count):
             await self.queue.post(f"https://example.com/{uuid4()}.wav", client_id=client_id)
             async with transaction(self.sessions) as session:
-                claim = await claim_files(session, one_file, token=uuid4())
+                claim = await claim_task(session, one_file)
                 assert claim
                 await mark_running(session, claim.task_id, str(claim.task_id), poll_in_s=60)
             tasks.append(claim.task_id)

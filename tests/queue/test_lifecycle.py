@@ -12,7 +12,7 @@ from app.clients.models import Client
 from app.dashscope.failures import Failure, FailureKind
 from app.db import Sessions, transaction
 from app.identifiers import new_id
-from app.queue.claiming import SubmitQueue, claim_files
+from app.queue.claiming import SubmitQueue
 from app.queue.commands import cancel_job, delete_job, retry_job
 from app.queue.creation import NewJob
 from app.queue.due_work import expire_submitting
@@ -38,6 +38,7 @@ from app.queue.retention import delete_task_rows
 from app.queue.reuse import create_reusing_job
 from app.queue.submissions import fail_files, mark_running, mark_unsure, requeue
 from tests.jobs.rows import create
+from tests.queue.claims import claim_task
 from tests.queue.results import result_of
 from tests.queue.transition_log import record_transitions, recorded_transitions
 
@@ -68,7 +69,7 @@ class Walk:
         queue = SubmitQueue("beijing/default", "beijing", "fun-asr", 100, 1)
         async with transaction(self.sessions) as session:
             await session.execute(text("UPDATE files SET not_before = NULL"))
-            claim = await claim_files(session, queue, token=uuid4())
+            claim = await claim_task(session, queue)
         assert claim is not None
         return claim.task_id
 

@@ -17,7 +17,7 @@ from app.db import Sessions, transaction
 from app.errors import BudgetExceeded, JobFinal, JobNotFinal, NothingToRetry
 from app.queue import spending
 from app.queue.billing import TaskBill
-from app.queue.claiming import SubmitQueue, claim_files
+from app.queue.claiming import SubmitQueue
 from app.queue.commands import cancel_job, delete_job, retry_job
 from app.queue.creation import CreatedJob, NewJob, create_jobs_within_budgets
 from app.queue.polling import open_files
@@ -25,6 +25,7 @@ from app.queue.results import TaskResults, store_results
 from app.queue.spending import Allowance, claim_allowances, lock_allowances
 from app.queue.submissions import mark_running, requeue
 from tests.poller.conftest import QueueClient
+from tests.queue.claims import claim_task
 from tests.queue.results import result_of
 from tests.queue.test_bills import spoken
 from tests.usage.rows import add_usage
@@ -72,7 +73,7 @@ class Walk:
         async with transaction(self.sessions) as session:
             await session.execute(text("UPDATE files SET not_before = NULL WHERE status = 'queued'"))
             most = self.random.choice([1, 3, 100])
-            claim = await claim_files(
+            claim = await claim_task(
                 session, SubmitQueue("beijing/default", "beijing", "fun-asr", most, 1), token=uuid4()
             )
             if claim and self.random.random() < 0.2:

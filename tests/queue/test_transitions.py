@@ -25,7 +25,7 @@ from app.dashscope.failures import Failure, FailureKind
 from app.db import create_engine, create_sessions, transaction
 from app.errors import JobFinal, JobNotFinal, NothingToRetry
 from app.identifiers import new_id
-from app.queue.claiming import SubmitQueue, claim_files
+from app.queue.claiming import SubmitQueue
 from app.queue.commands import cancel_job, delete_job, retry_job
 from app.queue.creation import NewJob
 from app.queue.due_work import expire_submitting
@@ -35,6 +35,7 @@ from app.queue.results import TaskResults, store_results
 from app.queue.submissions import fail_files, mark_running, mark_unsure, requeue, split_group
 from tests.databases import with_database
 from tests.jobs.rows import create
+from tests.queue.claims import claim_task
 from tests.queue.results import result_of
 from tests.queue.transition_log import record_transitions, recorded_transitions
 
@@ -114,7 +115,7 @@ class Lifecycle(RuleBasedStateMachine):
     @rule(max_files=st.sampled_from([1, 3, 100]))
     def claim(self, max_files: int) -> None:
         submit_queue = SubmitQueue("beijing/default", "beijing", "fun-asr", max_files, 1)
-        self.in_transaction(lambda session: claim_files(session, submit_queue, token=uuid4()))
+        self.in_transaction(lambda session: claim_task(session, submit_queue))
 
     @rule(number=PICK)
     def upstream_accepts(self, number: int) -> None:
@@ -224,7 +225,7 @@ class Lifecycle(RuleBasedStateMachine):
             await session.execute(text("UPDATE files SET not_before = NULL WHERE status = 'queued'"))
             for task in await _scalars(session, "SELECT id FROM tasks WHERE state IN ('submitting', 'unsure')"):
                 await requeue(session, task)
-            while claimed := await claim_files(session, submit_queue, token=uuid4()):
+            while claimed := await claim_task(session, submit_queue):
                 await mark_running(session, claimed.task_id, str(claimed.task_id), poll_in_s=0)
             running = await _scalars(session, "SELECT id FROM tasks WHERE state = 'running'")
         for task in running:

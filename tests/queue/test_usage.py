@@ -13,7 +13,7 @@ from app.dashscope.failures import Failure, FailureKind
 from app.db import transaction
 from app.identifiers import new_id
 from app.queue.billing import TaskBill
-from app.queue.claiming import SubmitQueue, claim_files
+from app.queue.claiming import SubmitQueue
 from app.queue.commands import cancel_job, delete_job, retry_job
 from app.queue.creation import NewJob
 from app.queue.leases import LeaseLost
@@ -25,6 +25,7 @@ from app.queue.revocation import revoke_client
 from app.queue.submissions import mark_running, record_sent_urls
 from app.transcripts.storage import prepare_unreadable
 from tests.poller.conftest import QueueClient
+from tests.queue.claims import claim_task
 from tests.queue.results import result_of
 from tests.queue.test_bills import PRICE, running_task, spoken, store
 
@@ -175,7 +176,7 @@ async def test_an_upload_that_is_canceled_before_its_link_is_made_is_found_in_th
     url, sent_as = "upload://019ab0a4-4d5e-7a20-8f3b-2b1c6a0d9e11", "oss://bucket/a.wav"
     job = await queue.post(url)
     async with transaction(queue.sessions) as session:
-        claim = await claim_files(session, SubmitQueue("beijing/default", "beijing", "fun-asr", 1, 1), token=new_id())
+        claim = await claim_task(session, SubmitQueue("beijing/default", "beijing", "fun-asr", 1, 1), token=new_id())
     assert claim is not None
     await cancel_job(queue.sessions, queue.client_id, job)
     async with transaction(queue.sessions) as session:
