@@ -285,8 +285,7 @@ def _unused_proxies() -> str:
 async def _refusal(http: httpx.AsyncClient, settings: Settings, account: Account) -> str:
     for other in REGIONS:
         if other != account.region:
-            base_url = getattr(settings, f"dashscope_{other}_base_url")
-            response = await _query(http, base_url, account)
+            response = await _query(http, settings.base_url(other), account)
             if isinstance(response, httpx.Response) and response.status_code == 200:
                 return f"this key belongs to the other region, {other}"
     return "refused; create a new key in the console of Model Studio"

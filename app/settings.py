@@ -219,12 +219,17 @@ class Settings(BaseSettings):
     def _region(self, name: RegionName) -> Region:
         return Region(
             name=name,
-            base_url=getattr(self, f"dashscope_{name}_base_url"),
+            base_url=self.base_url(name),
             accounts=self._accounts(name),
             query_rps=getattr(self, f"dashscope_{name}_query_rps"),
             submit_rps=getattr(self, f"dashscope_{name}_submit_rps"),
             max_files_per_task=getattr(self, f"dashscope_{name}_max_files_per_task"),
         )
+
+    def base_url(self, region: RegionName) -> str:
+        """The address of DashScope's API in a region, also in one that has no key."""
+        url: str = getattr(self, f"dashscope_{region}_base_url")
+        return url
 
     @property
     def account_ids(self) -> list[str]:

@@ -106,7 +106,7 @@ def _details(name: RegionName, settings: Settings, circuits: Sequence[Circuit]) 
         region=name,
         served=name in served,
         is_default=name == next(iter(served), None),
-        endpoint=getattr(settings, f"dashscope_{name}_base_url"),
+        endpoint=settings.base_url(name),
         deployment_mode=facts.deployment_mode,
         storage=facts.storage,
         storage_zh=facts.storage_zh,

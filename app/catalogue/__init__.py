@@ -24,7 +24,7 @@ from app.catalogue.model import (
     SampleRates,
     Scenario,
 )
-from app.catalogue.registry import MODELS, find_model
+from app.catalogue.registry import MODELS, currency_of, find_model, find_price
 from app.catalogue.scenarios import SCENARIOS
 from app.catalogue.validation import ValidatedJob, choose_region, validate_job, validate_parameters
 
@@ -50,9 +50,11 @@ __all__ = [
     "bill_by_usage",
     "bill_of_lost",
     "choose_region",
+    "currency_of",
     "describe",
     "estimated_cost",
     "find_model",
+    "find_price",
     "has_figures",
     "validate_job",
     "validate_parameters",

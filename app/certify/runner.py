@@ -75,9 +75,7 @@ def _keeper(evidence: Evidence, record: Record | None) -> Record:
 
 
 def _other_base_url(settings: Settings, region: str) -> str:
-    other = next(name for name in REGIONS if name != region)
-    base_url: str = getattr(settings, f"dashscope_{other}_base_url")
-    return base_url
+    return settings.base_url(next(name for name in REGIONS if name != region))
 
 
 async def _run(session: Session, other_base_url: str) -> Run:

@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 
-from app.catalogue import MODELS
+from app.catalogue import find_price
 from app.certify.evidence import Unseen
 
 MAX_CNY = Decimal("0.05")
@@ -15,10 +15,11 @@ class Budget:
 
     def reserve(self, model: str, region: str, seconds: int) -> None:
         """Count a submit whose files last `seconds`, each rounded up. Raises Unseen instead of exceeding the limit."""
-        price = MODELS[model].regions[region]  # type: ignore[index] # the region was checked by the caller
-        if seconds and (price.price_per_second is None or price.currency != "CNY"):
+        price = find_price(model, region)
+        per_second = price.price_per_second if price and price.currency == "CNY" else None
+        if seconds and per_second is None:
             raise Unseen(f"the price of {model} is not in yuan per second")
-        amount = (price.price_per_second or Decimal(0)) * seconds
+        amount = (per_second or Decimal(0)) * seconds
         if self.spent + amount > self.limit:
             raise Unseen(f"the budget of {self.limit} yuan does not cover it")
         self.spent += amount

@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 from pydantic import ConfigDict, Field, JsonValue
 
-from app.catalogue import MODELS, RegionName, amount_text
+from app.catalogue import MODELS, RegionName, amount_text, currency_of
 from app.queue.codes import FileErrorCode, WaitingCode, WarningCode
 from app.queue.lifecycle import FileStatus, JobStatus
 from app.queue.row_reader import Column, Row, RowReader, json_object, sql_columns
@@ -39,13 +39,6 @@ WAITING_REASON = f"""
 
 def _decoded(name: str) -> Callable[[Row], Any]:
     return lambda row: msgspec.json.decode(row[name])
-
-
-@cache
-def currency(model: str, region: str) -> str:
-    """The currency of the catalogue's price. A job may outlive its model in the catalogue; all prices are in yuan."""
-    offers = {str(name): offer for name, offer in MODELS[model].regions.items()} if model in MODELS else {}
-    return offers[region].currency if region in offers else "CNY"
 
 
 @dataclass(slots=True)
@@ -302,7 +295,7 @@ class JobSummary:
     audio_duration_ms: Annotated[int, Field(description="Sum over the files that succeeded.")]
     cost: Annotated[
         Cost,
-        Column("jobs.cost", lambda row: Cost(amount_text(row["cost"]), currency(row["model"], row["region"]))),
+        Column("jobs.cost", lambda row: Cost(amount_text(row["cost"]), currency_of(row["model"], row["region"]))),
     ]
 
 

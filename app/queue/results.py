@@ -13,13 +13,12 @@ from uuid import UUID
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.catalogue import Bill, Recognised, bill_by_usage, bill_of_lost
+from app.catalogue import Bill, Recognised, bill_by_usage, bill_of_lost, currency_of
 from app.dashscope.failures import Failure
 from app.queue.billing import RECORD_USAGE, Settlement, TaskBill, bill_columns, settle, write_bills
 from app.queue.budget_holds import END_HOLDS
 from app.queue.codes import FileErrorCode
 from app.queue.counters import JobChange, apply_changes
-from app.queue.job_json import currency
 from app.queue.leases import LeaseLost
 from app.queue.observation import FileChange, canceled_file_billed, files_changed
 from app.queue.polling import TaskFile
@@ -134,7 +133,7 @@ async def _store(session: AsyncSession, tasks: Sequence[TaskResults]) -> None:
         ]
         files_changed(session, task.task_id, changes)
     for row in dropped:
-        canceled_file_billed(session, row.model, row.region, currency(row.model, row.region), row.cost)
+        canceled_file_billed(session, row.model, row.region, currency_of(row.model, row.region), row.cost)
 
 
 def _key(task: TaskResults, result: Result) -> tuple[UUID, UUID, int]:
@@ -196,7 +195,7 @@ def _observed(result: Result, model: str, region: str, request_id: str | None) -
         failure=result.failure and replace(result.failure, request_id=request_id),
         audio_duration_ms=result.transcript.audio_duration_ms if result.transcript else 0,
         cost=result.bill.cost if result.bill else Decimal(0),
-        currency=currency(model, region),
+        currency=currency_of(model, region),
     )
 
 

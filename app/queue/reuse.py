@@ -14,12 +14,12 @@ import orjson
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.catalogue import currency_of
 from app.db import Sessions, after_commit, raw_connection_of, transaction
 from app.identifiers import standard_uuid
 from app.queue.billing import RECORD_USAGE
 from app.queue.counters import JobChange, apply_changes
 from app.queue.creation import CreatedJob, NewJob, create_jobs, log_created
-from app.queue.job_json import currency
 from app.queue.observation import files_reused
 from app.queue.queries import find_own_jobs
 from app.queue.spending import lock_allowances
@@ -88,7 +88,7 @@ async def _reuse(session: AsyncSession, job_id: UUID, new: NewJob, found: Mappin
             "indexes": [copy.file_index for copy in copies],
             "transcript_ids": ids,
             "durations": [copy.audio_duration_ms for copy in copies],
-            "currency": currency(new.validated.model.id, new.validated.region),
+            "currency": currency_of(new.validated.model.id, new.validated.region),
         },
     )
     change = JobChange(audio_duration_ms=sum(copy.audio_duration_ms for copy in copies))

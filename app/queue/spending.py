@@ -17,7 +17,7 @@ from prometheus_client import Counter
 from sqlalchemy import JSON, Executable, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.catalogue import MODELS, RegionalPrice, amount_text, estimated_cost
+from app.catalogue import RegionalPrice, amount_text, estimated_cost, find_price
 from app.clients.budgets import Budget, BudgetPeriod, lock_claims, try_lock_claims
 from app.errors import BudgetCurrencyMismatch, BudgetExceeded, Fault
 
@@ -67,7 +67,7 @@ class Allowance:
 
         One file may run alone while anything is left: an estimate may be too high, and would hold files for ever.
         """
-        price = _price(model, region)
+        price = find_price(model, region)
         if self.left <= 0:
             return 0
         if price is None or price.currency != self.budget.currency:
@@ -78,7 +78,7 @@ class Allowance:
 
     def admit(self, model: str, region: str, files: int) -> None:
         """Count files that are to be accepted. Raises BudgetExceeded or BudgetCurrencyMismatch."""
-        price = _price(model, region)
+        price = find_price(model, region)
         if files <= 0 or price is None:
             return
         if price.currency != self.budget.currency:
@@ -202,18 +202,12 @@ async def _read_allowances(
     for row in rows:
         allowance = allowances[row.client_id]
         for model, region, files in row.under_way or ():
-            price = _price(model, region)
+            price = find_price(model, region)
             if price is not None and price.currency == allowance.budget.currency:
                 allowance.reserved += files * allowance.estimate(model, price)
     if any(row.later_rows > KEEP_FROM_ROWS and row.is_old for row in rows):
         await session.execute(_KEEP, {"client_ids": values["client_ids"], "minutes": KEEP_UNTIL_MIN})
     return allowances
-
-
-def _price(model: str, region: str) -> RegionalPrice | None:
-    """None for a model that the catalogue no longer has."""
-    offers = MODELS[model].regions if model in MODELS else {}
-    return next((price for name, price in offers.items() if name == region), None)
 
 
 _LOCK = text("""
