@@ -10,18 +10,18 @@ The file is a ZIP archive without further compression:
 that is newer.
 """
 
-import asyncio
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import IO, Any, TypeVar, cast
+from typing import IO, Any, cast
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 from zipfile import BadZipFile, ZipFile
 
@@ -29,10 +29,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import __version__, migrate
-from app.db import create_engine, create_sessions, transaction
 from app.embedded.server import program
 from app.queue.restoration import fail_unsubmitted
-from app.readiness import read_revision
+from app.readiness import read_revision, read_server_version
 from app.server import startup
 from app.server.startup import StartError
 from app.settings import Settings
@@ -42,15 +41,13 @@ STANDARD_STREAM = Path("-")
 # pg_restore of the embedded version sets a parameter that older servers do not know.
 OLDEST_SERVER = 17
 
-T = TypeVar("T")
-
 _MANIFEST, _DUMP, _TOKEN = "backup.json", "database.dump", "api_token"
 
 
 def write_backup(settings: Settings, target: Path) -> None:
     """Write a consistent backup, also while gateways run. `-` is standard output. Raises StartError."""
     url = startup.open_database(settings, patience_s=0)
-    revision = asyncio.run(_in_transaction(url, read_revision))
+    revision = startup.run_in_transaction(url, read_revision, command="backup")
     if revision is None:
         raise StartError(f"The database at {startup.redacted_url(url)} has no tables of the gateway.")
     manifest = {"format": FORMAT, "version": __version__, "revision": revision, "at": datetime.now(UTC).isoformat()}
@@ -74,7 +71,7 @@ def restore_backup(settings: Settings, source: Path, *, submit_waiting: bool) ->
         if has_token and token_path.exists():
             raise StartError(f"{token_path} exists and would be replaced: move it away, or use another DATA_DIR.")
         url = startup.open_database(settings, patience_s=0)
-        asyncio.run(_in_transaction(url, lambda session: _check_target(session, url)))
+        startup.run_in_transaction(url, partial(_check_target, url=url), command="backup")
         with (
             archive.open(_DUMP) as dump,
             _client("pg_restore", url, "--single-transaction") as process,
@@ -92,7 +89,7 @@ def fail_waiting(settings: Settings) -> int:
     """Fail the files that have no upstream task, and return their number. No gateway may run meanwhile."""
     url = startup.open_database(settings, patience_s=0)
     total = 0
-    while failed := asyncio.run(_in_transaction(url, fail_unsubmitted)):
+    while failed := startup.run_in_transaction(url, fail_unsubmitted, command="backup"):
         total += failed
     return total
 
@@ -137,21 +134,12 @@ async def _check_target(session: AsyncSession, url: str) -> None:
     where = startup.redacted_url(url)
     if await session.scalar(_TABLES):
         raise StartError(f"The database at {where} is not empty: restore into a new DATA_DIR or a new database.")
-    server = int(await session.scalar(_SERVER_VERSION)) // 10000
+    server = await read_server_version(session)
     if server < OLDEST_SERVER:
         raise StartError(
             f"The server at {where} is PostgreSQL {server}, `restore` needs {OLDEST_SERVER} or newer: use the server's"
             " own pg_dump and pg_restore, then `python -m app fail-waiting`."
         )
-
-
-async def _in_transaction(url: str, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
-    engine = create_engine(url, pool_size=1, application_name="asr-gateway backup")
-    try:
-        async with transaction(create_sessions(engine)) as session:
-            return await work(session)
-    finally:
-        await engine.dispose()
 
 
 @contextmanager
@@ -164,14 +152,14 @@ def _new_file(target: Path) -> Iterator[IO[bytes]]:
         raise StartError(f"{target} exists: choose another name.")
     try:
         with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}-", delete=False) as file:
-            partial = Path(file.name)
+            unfinished = Path(file.name)
             try:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-                partial.rename(target)
+                unfinished.rename(target)
             finally:
-                partial.unlink(missing_ok=True)
+                unfinished.unlink(missing_ok=True)
     except OSError as error:
         raise StartError(f"{target} cannot be written: {error.strerror}") from error
 
@@ -225,4 +213,3 @@ def split_password(url: str) -> tuple[str, str]:
 
 
 _TABLES = text("SELECT count(*) FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')")
-_SERVER_VERSION = text("SELECT current_setting('server_version_num')")

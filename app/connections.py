@@ -23,7 +23,7 @@ POOL_TIMEOUT_S = 10.0
 GROW_AFTER_S = 5.0
 # Pauses before a process without a connection tries a full server again.
 CONNECTING_PAUSES_S = (0.1, 0.2, 0.4)
-# The reconciler tolerates 120 s between the clocks of the gateway and of DashScope.
+# The reconciler tolerates 120 s between the clocks of the gateway and of DashScope. Leases use the database's clock.
 MAX_SKEW_S = 30
 # Minimum interval between replacements of all connections while the server stays read-only.
 STALE_EVERY_S = 1.0

@@ -159,6 +159,16 @@ def create_sessions(engine: AsyncEngine) -> Sessions:
     return async_sessionmaker(engine, expire_on_commit=False)
 
 
+@asynccontextmanager
+async def command_sessions(database_url: str, command: str) -> AsyncIterator[Sessions]:
+    """The sessions of a short command, on one connection, which is closed at the end."""
+    engine = create_engine(database_url, pool_size=1, application_name=f"asr-gateway {command}")
+    try:
+        yield create_sessions(engine)
+    finally:
+        await engine.dispose()
+
+
 def connections_of(sessions: Sessions) -> Connections:
     engine: AsyncEngine = sessions.kw["bind"]
     connections: Connections = engine.get_execution_options()["connections"]

@@ -23,20 +23,20 @@ from app import __version__, migrate
 from app.catalogue import REGIONS
 from app.catalogue.hot_words import MAX_LISTS
 from app.certify.certificate import NEVER, read_certificates, summary
+from app.connections import MAX_SKEW_S
 from app.dashscope.circuits import read_circuits
 from app.dashscope.client import DashScope
 from app.dashscope.failures import Failure, FailureKind
-from app.db import Sessions, create_engine, create_sessions, transaction
+from app.db import Sessions, command_sessions, transaction
 from app.errors import DatabaseUnavailable
 from app.outages import explain
-from app.readiness import check_writable, read_revision
+from app.queue.due_work import count_waiting_files
+from app.readiness import check_writable, read_revision, read_server_version
 from app.settings import Account, Region, Settings
 from app.tls import ssl_context
 from app.vocabularies.service import AccountUse, account_use
 
 CALL_TIMEOUT_S = 10
-# The reconciler tolerates 120 s between the clocks of the gateway and of DashScope. Leases use the database's clock.
-MAX_SKEW_S = 30
 OLD_FILE_S = 600
 # The reconciler decides about a lost submit within some seconds if upstream's task list can be read.
 OLD_UNSURE_S = 60
@@ -83,15 +83,11 @@ def as_json(findings: Sequence[Finding]) -> bytes:
 
 
 async def examine(settings: Settings, database_url: str) -> list[Finding]:
-    engine = create_engine(database_url, pool_size=1, application_name="asr-gateway doctor")
-    try:
-        sessions = create_sessions(engine)
+    async with command_sessions(database_url, "doctor") as sessions:
         database = [finding async for finding in _examine_database(sessions, settings)]
         keys = await _examine_keys(settings)
         has_schema = any(finding.subject == "migrations" and finding.level == "ok" for finding in database)
         lists = [finding async for finding in _vocabularies(sessions, settings)] if has_schema else []
-    finally:
-        await engine.dispose()
     return [*database, *keys, *lists, *_certificates(settings)]
 
 
@@ -134,7 +130,7 @@ def _advice(error: DatabaseUnavailable, settings: Settings) -> str:
 
 
 async def _version(session: AsyncSession) -> Finding:
-    version = int(await session.scalar(text("SELECT current_setting('server_version_num')")) or 0) // 10000
+    version = await read_server_version(session)
     if version < 15:
         return Finding("warning", "database", f"PostgreSQL {version}; the gateway is tested with 15 and newer")
     return Finding("ok", "database", f"PostgreSQL {version} is reachable")
@@ -142,13 +138,13 @@ async def _version(session: AsyncSession) -> Finding:
 
 async def _clock(session: AsyncSession) -> Finding:
     remote_time: datetime = (await session.scalar(text("SELECT clock_timestamp()"))) or datetime.now(UTC)
-    return _compare_clocks("clock", "database", (datetime.now(UTC) - remote_time).total_seconds())
+    return _compare_clocks("database", (datetime.now(UTC) - remote_time).total_seconds())
 
 
-def _compare_clocks(subject: str, owner: str, skew_s: float) -> Finding:
+def _compare_clocks(owner: str, skew_s: float) -> Finding:
     if abs(skew_s) > MAX_SKEW_S:
-        return Finding("warning", subject, f"{skew_s:+.0f} s against the clock of the {owner}; correct one of them")
-    return Finding("ok", subject, f"agrees with the clock of the {owner}")
+        return Finding("warning", "clock", f"{skew_s:+.0f} s against the clock of the {owner}; correct one of them")
+    return Finding("ok", "clock", f"agrees with the clock of the {owner}")
 
 
 async def _schema(session: AsyncSession) -> Finding:
@@ -160,18 +156,12 @@ async def _schema(session: AsyncSession) -> Finding:
 
 
 async def _queue(session: AsyncSession, settings: Settings) -> AsyncIterator[Finding]:
-    waiting = await session.execute(
-        text(
-            "SELECT region, model, count(*) AS files, extract(epoch FROM now() - min(queued_at))::int AS age_s"
-            " FROM files WHERE status = 'queued' GROUP BY region, model ORDER BY region, model"
-        )
-    )
-    for row in waiting:
-        level: Level = "warning" if row.age_s > OLD_FILE_S else "ok"
-        detail = f"{row.files} files wait, the oldest for {row.age_s} s"
-        if row.region not in settings.served_regions:
-            level, detail = "error", f"{detail}; the region has no key: set DASHSCOPE_{row.region.upper()}_API_KEY"
-        yield Finding(level, f"queue {row.region} {row.model}", detail)
+    for queue in sorted(await count_waiting_files(session), key=lambda queue: (queue.region, queue.model)):
+        level: Level = "warning" if queue.oldest_s > OLD_FILE_S else "ok"
+        detail = f"{queue.files} files wait, the oldest for {queue.oldest_s:.0f} s"
+        if queue.region not in settings.served_regions:
+            level, detail = "error", f"{detail}; the region has no key: set DASHSCOPE_{queue.region.upper()}_API_KEY"
+        yield Finding(level, f"queue {queue.region} {queue.model}", detail)
     tasks = await session.execute(
         text(
             "SELECT account, state, count(*) AS tasks, extract(epoch FROM now() - min(lost_at))::int AS lost_s"
@@ -187,9 +177,8 @@ async def _queue(session: AsyncSession, settings: Settings) -> AsyncIterator[Fin
 
 
 async def _circuits(session: AsyncSession, settings: Settings) -> AsyncIterator[Finding]:
-    configured = {account.id for region in settings.served_regions.values() for account in region.accounts}
     for circuit in await read_circuits(session):
-        if circuit.account in configured:
+        if circuit.account in settings.account_ids:
             subject = f"account {circuit.account} {circuit.model}".rstrip()
             cause = f"{circuit.code}: {circuit.message}"
             yield Finding("error", subject, f"submits are suspended since {circuit.opened_at:%F %T} UTC, {cause}")
@@ -307,4 +296,4 @@ def _upstream_clock(region: Region, response: httpx.Response) -> Iterator[Findin
         return
     skew_s = (datetime.now(UTC) - remote_time).total_seconds()
     if abs(skew_s) > MAX_SKEW_S:
-        yield _compare_clocks("clock", f"upstream in {region.name}", skew_s)
+        yield _compare_clocks(f"upstream in {region.name}", skew_s)

@@ -60,6 +60,11 @@ async def read_revision(session: AsyncSession) -> str | None:
     return revision
 
 
+async def read_server_version(session: AsyncSession) -> int:
+    """The major version of the server."""
+    return int(await session.scalar(text("SELECT current_setting('server_version_num')")) or 0) // 10000
+
+
 async def missing_migration(sessions: Sessions, error: BaseException) -> str | None:
     """Why the schema lacks what a statement needs: it is older than this version. None for any other error."""
     if not is_missing_object(error):

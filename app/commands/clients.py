@@ -158,7 +158,7 @@ def _with_database(work: Callable[["AsyncSession"], Coroutine[Any, Any, T]]) -> 
 def _with_sessions(work: Callable[["Sessions"], Coroutine[Any, Any, T]]) -> T:
     """The result of `work`, which makes its own transactions."""
     settings = start()
-    from app.db import create_engine, create_sessions
+    from app.db import command_sessions
     from app.server import startup
 
     url = startup.open_database(settings, patience_s=0)
@@ -166,11 +166,8 @@ def _with_sessions(work: Callable[["Sessions"], Coroutine[Any, Any, T]]) -> T:
         startup.migrate_database(url)  # nothing else migrates an embedded database
     startup.wait_for_schema(url, patience_s=0)
 
-    async def on_engine() -> T:
-        engine = create_engine(url, pool_size=1, application_name="asr-gateway clients")
-        try:
-            return await work(create_sessions(engine))
-        finally:
-            await engine.dispose()
+    async def on_sessions() -> T:
+        async with command_sessions(url, "clients") as sessions:
+            return await work(sessions)
 
-    return asyncio.run(on_engine())
+    return asyncio.run(on_sessions())

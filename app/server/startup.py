@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app import migrate
 from app.clients.service import is_revoked
 from app.clients.tokens import new_token
-from app.db import CONNECT_TIMEOUT_S, create_engine, create_sessions, transaction
+from app.db import CONNECT_TIMEOUT_S, command_sessions, transaction
 from app.embedded.server import EmbeddedError, start_embedded
 from app.errors import DatabaseUnavailable
 from app.logs import register_secrets
@@ -84,7 +84,7 @@ def database_url(settings: Settings) -> str:
 def migrate_database(url: str) -> None:
     """Migrate to the newest revision. Raises StartError, also if the database is newer than this version."""
     try:
-        if asyncio.run(_in_transaction(url, read_revision)) == migrate.head():
+        if run_in_transaction(url, read_revision) == migrate.head():
             return
         migrate.upgrade(url)
     except _DATABASE_ERRORS as error:
@@ -220,7 +220,7 @@ def _grant_hint(error: BaseException) -> str:
 
 def _schema_gap(url: str) -> str:
     try:
-        gap = migrate.schema_gap(asyncio.run(_in_transaction(url, read_revision)))
+        gap = migrate.schema_gap(run_in_transaction(url, read_revision))
     except DatabaseUnavailable as error:
         return f"The database at {redacted_url(url)} cannot be reached: {error.explanation}"
     return f"{redacted_url(url)}: {gap}" if gap else ""
@@ -231,14 +231,14 @@ async def _connect_once(url: str) -> None:
     await connection.close()
 
 
-async def _in_transaction(url: str, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
-    """The result of `work`, from one transaction on an engine of its own."""
-    engine = create_engine(url, pool_size=1, application_name="asr-gateway start")
-    try:
-        async with transaction(create_sessions(engine)) as session:
+def run_in_transaction(url: str, work: Callable[[AsyncSession], Awaitable[T]], *, command: str = "start") -> T:
+    """The result of `work` in a transaction on a connection of its own."""
+
+    async def in_transaction() -> T:
+        async with command_sessions(url, command) as sessions, transaction(sessions) as session:
             return await work(session)
-    finally:
-        await engine.dispose()
+
+    return asyncio.run(in_transaction())
 
 
 def redacted_url(url: str) -> str:
@@ -254,7 +254,7 @@ def _valid_token(path: Path, url: str) -> str:
     token = path.read_text().strip()
     if not token:
         raise StartError(f"{path} is empty: delete it, and the next start generates a token")
-    return "" if asyncio.run(_in_transaction(url, partial(is_revoked, token=token))) else token
+    return "" if run_in_transaction(url, partial(is_revoked, token=token)) else token
 
 
 def _not_bound(host: str, port: int, error: OSError) -> Exception:
