@@ -123,7 +123,17 @@ def preference_applied(request: Request) -> dict[str, str]:
     return applied
 
 
-async def wait_for_job(request: Request, waiters: JobWaiters, job_id: UUID, timeout_s: float) -> JobSnapshot | None:
+async def wait_until_final(request: Request, client_id: UUID, snapshot: JobSnapshot, timeout_s: float) -> JobSnapshot:
+    """The job after the wait, which holds no connection to the database. Raises NotFound or TooManyWaits."""
+    if snapshot.final:
+        return snapshot
+    services = job_services(request)
+    with services.wait_limits.hold(client_id):
+        final = await _wait_for_job(request, services.waiters, snapshot.job.id, timeout_s)
+        return final or await services.find_job((client_id, snapshot.job.id))
+
+
+async def _wait_for_job(request: Request, waiters: JobWaiters, job_id: UUID, timeout_s: float) -> JobSnapshot | None:
     """The job once it is final; None on timeout, when the process stops, or when the client disconnects.
 
     Raises NotFound as `JobWaiters.until_final`.

@@ -27,9 +27,9 @@ KEEP_ALIVE_S = 15.0
 _RECONNECT = b"retry: 2000\n\n"
 # Part of an event that waits in the buffer of a connection whose client reads slowly. The event itself is shared.
 _PART_BYTES = 64 * 1024
-_KEEP_ALIVE = b": keep-alive\n\n"
+KEEP_ALIVE = b": keep-alive\n\n"
 # X-Accel-Buffering: nginx would buffer the events.
-_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 _EXAMPLE = (
     'retry: 2000\n\nevent: job\nid: 1\ndata: {"id": "019ab0a4-4d5e-7a20-8f3b-2b1c6a0d9e11", "status": "queued", …}\n\n'
@@ -84,7 +84,7 @@ async def stream_job_events(
     services = job_services(request)
     snapshot = await services.find_job((client.id, job_id))
     if snapshot.final and last_event_id == snapshot.version.number:
-        return Response(status_code=204, headers=_HEADERS)
+        return Response(status_code=204, headers=HEADERS)
     body = services.job_lists.body(snapshot)
     with ExitStack() as held:
         held.enter_context(services.wait_limits.hold(client.id, shown_bytes=len(body)))
@@ -98,7 +98,7 @@ class _HoldingResponse(StreamingResponse):
     media_type = "text/event-stream"
 
     def __init__(self, events: AsyncIterator[bytes], held: ExitStack) -> None:
-        super().__init__(events, headers=_HEADERS)
+        super().__init__(events, headers=HEADERS)
         self._held = held
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -114,7 +114,7 @@ async def _events(
     while True:
         # First also if the client has seen this version: the waiting reason may have changed within it.
         if changed is None:
-            yield _KEEP_ALIVE
+            yield KEEP_ALIVE
         else:
             snapshot = changed
             for part in _event_parts(snapshot, body_of(snapshot)):

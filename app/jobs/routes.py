@@ -47,15 +47,24 @@ from app.jobs.dependencies import (
     deprecation_headers,
     job_services,
     preference_applied,
-    wait_for_job,
     wait_s,
+    wait_until_final,
 )
-from app.jobs.parameters import CREATE_JOB, GET_JOB, LIST_JOBS, CreateJob, GetJob, ListJobs
-from app.jobs.schemas import MAX_FILES, JobFilePage, JobPage
+from app.jobs.schemas import (
+    CREATE_JOB,
+    GET_JOB,
+    LIST_JOBS,
+    MAX_FILES,
+    CreateJob,
+    GetJob,
+    JobFilePage,
+    JobPage,
+    ListJobs,
+)
 from app.jobs.validation import validate_new_job
 from app.queue import commands, queries
 from app.queue.creation import NewJob
-from app.queue.job_json import Job, JobSnapshot, job_bytes, job_etag, page_bytes
+from app.queue.job_json import Job, job_bytes, job_etag, page_bytes
 from app.queue.lifecycle import FileStatus
 from app.queue.queries import JobFilters
 from app.webhooks import deliveries
@@ -151,9 +160,9 @@ async def create_job(request: Request) -> Response:
         services.wakeup.notify()
     # The job is durable: an error now would make the client send it again.
     timeout_s = wait_s(request, values.query.wait, values.header.prefer)
-    if timeout_s and not snapshot.final:
-        with suppress(DatabaseUnavailable, NotFound, TooManyWaits), services.wait_limits.hold(client.id):
-            snapshot = await _wait(request, snapshot, timeout_s)
+    if timeout_s:
+        with suppress(DatabaseUnavailable, NotFound, TooManyWaits):
+            snapshot = await wait_until_final(request, client.id, snapshot, timeout_s)
     headers = {"Location": f"/v1/jobs/{snapshot.job.id}", **await services.retry_after(snapshot)}
     headers |= deprecation_headers(snapshot.job.model)
     if created.replayed:
@@ -186,9 +195,8 @@ async def get_job(request: Request) -> Response:
     services = job_services(request)
     snapshot = await services.find_job((client.id, values.job_id))
     timeout_s = wait_s(request, values.query.wait, values.header.prefer)
-    if timeout_s and not snapshot.final:
-        with services.wait_limits.hold(client.id):
-            snapshot = await _wait(request, snapshot, timeout_s)
+    if timeout_s:
+        snapshot = await wait_until_final(request, client.id, snapshot, timeout_s)
     etag = job_etag(snapshot)
     more = await services.retry_after(snapshot) | preference_applied(request)
     return not_modified(request, etag, more) or _json(job_bytes(snapshot), validator_headers(etag) | more)
@@ -338,6 +346,29 @@ async def delete_job(job_id: UUID, client: ClientDep, sessions: SessionsDep) -> 
     return Response(status_code=204)
 
 
+@router.get(
+    "/{job_id}/deliveries",
+    operation_id="listJobDeliveries",
+    tags=["webhooks"],
+    summary="List the webhook deliveries of a job",
+    responses=responses(InvalidRequest, InvalidCursor, NotFound),
+)
+async def list_job_deliveries(
+    job_id: UUID, *, client: ClientDep, sessions: SessionsDep, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
+) -> DeliveryPage:
+    """Newest first: one delivery for each time that the job became final, with its attempts.
+    \f
+    Three statements, and the token's.
+    """
+    key = scoped_key(client.cursor_key, job_id)
+    before = decode_cursor(cursor, tuple[Literal["deliveries"], UUID], key)[1] if cursor is not None else None
+    async with transaction(sessions) as session:
+        await queries.find_job(session, client.id, job_id)
+        logs = await deliveries.list_deliveries(session, client.id, job_id, before=before, limit=limit + 1)
+    page, next_cursor = paginate(logs, limit, lambda log: ("deliveries", log.delivery.id), key)
+    return DeliveryPage(items=[Delivery.of(log) for log in page], next_cursor=next_cursor)
+
+
 def _read_new_job(
     request: Request, client: CurrentClient, services: JobServices, body: bytes
 ) -> tuple[CreateJob, NewJob]:
@@ -363,36 +394,6 @@ def _headers(request: Request) -> dict[str, str]:
     """The `header` part for `validate_request`."""
     found = {name: first_header(request.scope, key) for name, key in _HEADERS.items()}
     return {name: value for name, value in found.items() if value is not None}
-
-
-@router.get(
-    "/{job_id}/deliveries",
-    operation_id="listJobDeliveries",
-    tags=["webhooks"],
-    summary="List the webhook deliveries of a job",
-    responses=responses(InvalidRequest, InvalidCursor, NotFound),
-)
-async def list_job_deliveries(
-    job_id: UUID, *, client: ClientDep, sessions: SessionsDep, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
-) -> DeliveryPage:
-    """Newest first: one delivery for each time that the job became final, with its attempts.
-    \f
-    Three statements, and the token's.
-    """
-    key = scoped_key(client.cursor_key, job_id)
-    before = decode_cursor(cursor, tuple[Literal["deliveries"], UUID], key)[1] if cursor is not None else None
-    async with transaction(sessions) as session:
-        await queries.find_job(session, client.id, job_id)
-        logs = await deliveries.list_deliveries(session, client.id, job_id, before=before, limit=limit + 1)
-    page, next_cursor = paginate(logs, limit, lambda log: ("deliveries", log.delivery.id), key)
-    return DeliveryPage(items=[Delivery.of(log) for log in page], next_cursor=next_cursor)
-
-
-async def _wait(request: Request, snapshot: JobSnapshot, timeout_s: int) -> JobSnapshot:
-    """The job after the wait, which holds no connection to the database."""
-    services, job_id = job_services(request), snapshot.job.id
-    final = await wait_for_job(request, services.waiters, job_id, timeout_s)
-    return final or await services.find_job((request.state.client.id, job_id))
 
 
 def _json(body: bytes, headers: dict[str, str] | None = None, *, status_code: int = 200) -> Response:

@@ -1,12 +1,23 @@
-"""The request body of a new job, and the pages of jobs and files. `app.queue.job_json` has the jobs themselves."""
+"""The requests of createJob, listJobs and getJob, and the pages of jobs and files.
 
-from typing import Any, Literal
+`app.api.strict_route` checks the requests, and OpenAPI describes them. `app.queue.job_json` has the jobs themselves.
+"""
 
-from pydantic import ConfigDict, Field, JsonValue
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+from uuid import UUID
 
-from app.api.pagination import Page
+from fastapi import Header, Query
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, TypeAdapter
+
+from app.api.pagination import DEFAULT_LIMIT, Cursor, Limit, Page
+from app.api.parameters import CreatedAfter, CreatedBefore, ModelFilter, RegionFilter
 from app.api.request_body import RequestBody
+from app.jobs.dependencies import PreferHeader, WaitParameter
 from app.queue.job_json import Job, JobFile
+from app.queue.lifecycle import JobStatus
+from app.urls import find_control_character
 
 MAX_FILES = 10_000
 
@@ -67,5 +78,81 @@ class JobRequest(RequestBody):
     )
 
 
+def decode_idempotency_key(value: Any) -> Any:
+    """The key as text. Raises ValueError.
+
+    Starlette decodes headers as Latin-1, but most clients send other characters than ASCII as UTF-8.
+    """
+    if not isinstance(value, str):
+        return value
+    with suppress(UnicodeError):
+        value = value.encode("latin-1").decode()
+    if control := find_control_character(value):
+        raise ValueError(f"holds the control character {control}; remove it")
+    return value
+
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        description="Makes a repeated request safe: requests with the same key and the same body create one job."
+        " Any characters except control characters; other characters than ASCII in UTF-8.",
+        # Only for the document: errors explain the rule in words, not by the pattern.
+        json_schema_extra={"pattern": r"^[^\x00-\x1f\x7f-\x9f]+$"},
+    ),
+    BeforeValidator(decode_idempotency_key),
+]
+
+
+class WaitQuery(BaseModel):
+    wait: WaitParameter = None
+
+
+class WaitHeaders(BaseModel):
+    prefer: PreferHeader = None
+
+
+class CreateJobHeaders(WaitHeaders):
+    idempotency_key: IdempotencyKey = None
+
+
+class ListJobsQuery(BaseModel):
+    status: Annotated[
+        list[JobStatus] | None, Query(description="May be given several times; matches any of the values.")
+    ] = None
+    model: ModelFilter = None
+    region: RegionFilter = None
+    created_after: CreatedAfter = None
+    created_before: CreatedBefore = None
+    limit: Limit = DEFAULT_LIMIT
+    cursor: Cursor = None
+
+
+@dataclass(frozen=True, slots=True)
+class CreateJob:
+    query: Annotated[WaitQuery, Query()]
+    header: Annotated[CreateJobHeaders, Header()]
+    body: JobRequest
+
+
+@dataclass(frozen=True, slots=True)
+class ListJobs:
+    query: Annotated[ListJobsQuery, Query()]
+
+
+@dataclass(frozen=True, slots=True)
+class GetJob:
+    job_id: UUID
+    query: Annotated[WaitQuery, Query()]
+    header: Annotated[WaitHeaders, Header()]
+
+
 JobPage = Page[Job]
 JobFilePage = Page[JobFile]
+
+CREATE_JOB = TypeAdapter(CreateJob)
+LIST_JOBS = TypeAdapter(ListJobs)
+GET_JOB = TypeAdapter(GetJob)

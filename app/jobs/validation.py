@@ -2,14 +2,10 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from typing import Annotated, Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
 import orjson
-from fastapi import Header
-from pydantic import BeforeValidator
 
 from app.catalogue import RegionName, ValidatedJob, validate_job
 from app.errors import Fault, InvalidRequest, json_pointer
@@ -23,35 +19,6 @@ MAX_KEY_LENGTH = 64
 MAX_VALUE_LENGTH = 512
 # 10,000 invalid URLs are usually one mistake. The first ones are reported one by one, the others are counted.
 MAX_URL_FAULTS = 20
-
-
-def decode_idempotency_key(value: Any) -> Any:
-    """The key as text. Raises ValueError.
-
-    Starlette decodes headers as Latin-1, but most clients send other characters than ASCII as UTF-8.
-    """
-    if not isinstance(value, str):
-        return value
-    with suppress(UnicodeError):
-        value = value.encode("latin-1").decode()
-    if control := find_control_character(value):
-        raise ValueError(f"holds the control character {control}; remove it")
-    return value
-
-
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        alias="Idempotency-Key",
-        min_length=1,
-        max_length=255,
-        description="Makes a repeated request safe: requests with the same key and the same body create one job."
-        " Any characters except control characters; other characters than ASCII in UTF-8.",
-        # Only for the document: errors explain the rule in words, not by the pattern.
-        json_schema_extra={"pattern": r"^[^\x00-\x1f\x7f-\x9f]+$"},
-    ),
-    BeforeValidator(decode_idempotency_key),
-]
 
 
 def validate_new_job(

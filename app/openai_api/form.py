@@ -151,11 +151,11 @@ def _hints(fields: Fields, model: Model) -> list[str]:
 
 
 def _granularities(fields: Fields) -> list[str]:
-    asked = _all(fields, "timestamp_granularities")
+    granularities = _all(fields, "timestamp_granularities")
     allowed = get_args(Granularity)
-    if any(value not in allowed for value in asked):
+    if any(value not in allowed for value in granularities):
         raise InvalidRequest.at("/timestamp_granularities", f"needs {' or '.join(allowed)}")
-    return asked or ["segment"]
+    return granularities or ["segment"]
 
 
 def _choice(fields: Fields, name: str, allowed: tuple[str, ...], default: str) -> str:

@@ -1,28 +1,15 @@
-"""Waits for the job of a transcription, and finds its transcript."""
+"""What became of the job of a transcription: its transcript, or the error for the client."""
 
 from uuid import UUID
 
-from fastapi import Request
-
 from app.errors import ServiceUnavailable
-from app.jobs.dependencies import JobServices, wait_for_job
+from app.jobs.dependencies import JobServices
 from app.openai_api.errors import TranscriptionRefused, file_failure
 from app.openai_api.form import TranscriptionRequest
 from app.queue.job_json import JobSnapshot
 
 # The official clients give up after 600 s, and would then not know that the job goes on.
 MAX_WAIT_S = 590.0
-
-
-async def wait_until_final(
-    request: Request, services: JobServices, client_id: UUID, snapshot: JobSnapshot, timeout_s: float
-) -> JobSnapshot:
-    """The job after the wait, which holds no connection to the database. Raises NotFound or TooManyWaits."""
-    if snapshot.final:
-        return snapshot
-    with services.wait_limits.hold(client_id):
-        final = await wait_for_job(request, services.waiters, snapshot.job.id, timeout_s)
-    return final or await services.find_job((client_id, snapshot.job.id))
 
 
 def require_final(services: JobServices, snapshot: JobSnapshot) -> None:

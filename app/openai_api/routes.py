@@ -9,14 +9,14 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import StreamingResponse
 
 from app.clients.authentication import AuthenticatedRoute, current_client
-from app.jobs.dependencies import job_services
-from app.jobs.event_stream import KEEP_ALIVE_S
+from app.jobs.dependencies import job_services, wait_until_final
+from app.jobs.event_stream import HEADERS, KEEP_ALIVE_S
 from app.openai_api.errors import TranscriptionRefused
 from app.openai_api.formats import representation
-from app.openai_api.outcome import require_final, transcript_of, wait_until_final
+from app.openai_api.outcome import require_final, transcript_of
 from app.openai_api.schemas import FORM, transcription_responses
-from app.openai_api.streaming import HEADERS, transcription_events
-from app.openai_api.submission import Submitter
+from app.openai_api.streaming import transcription_events
+from app.openai_api.submission import FormSubmitter
 from app.openai_api.urlencoded import is_urlencoded, read_urlencoded
 from app.transcripts.queries import StoredBodies
 from app.transcripts.responses import serve_rendered
@@ -68,18 +68,18 @@ async def create_transcription(request: Request) -> Response:
     services = job_services(request)
     bodies: StoredBodies = request.app.state.stored_bodies
     form = read_urlencoded(request) if is_urlencoded(request) else read_form(request)
-    submission = await Submitter(services, request.app.state.uploader, client).submit(form)
-    asked = submission.request
+    submission = await FormSubmitter(services, request.app.state.uploader, client).submit(form)
+    transcription = submission.request
     max_wait_s: float = request.app.state.transcription_wait_s
     timeout_s = max(max_wait_s - (monotonic() - began_at), min(_MIN_WAIT_S, max_wait_s))
-    if asked.stream:
+    if transcription.stream:
         timeout_s = min(timeout_s, KEEP_ALIVE_S)
-    snapshot = await wait_until_final(request, services, client.id, submission.snapshot, timeout_s)
-    if asked.stream:
+    snapshot = await wait_until_final(request, client.id, submission.snapshot, timeout_s)
+    if transcription.stream:
         if snapshot.final:
-            transcript_of(snapshot, asked)  # a failure is an HTTP error as long as nothing is sent
+            transcript_of(snapshot, transcription)  # a failure is an HTTP error as long as nothing is sent
         events = transcription_events(services, bodies, client.id, replace(submission, snapshot=snapshot))
         return StreamingResponse(events, headers=HEADERS, media_type="text/event-stream")
     require_final(services, snapshot)
-    transcript_id, duration_ms = transcript_of(snapshot, asked)
-    return await serve_rendered(request, bodies, client.id, transcript_id, representation(asked, duration_ms))
+    transcript_id, duration_ms = transcript_of(snapshot, transcription)
+    return await serve_rendered(request, bodies, client.id, transcript_id, representation(transcription, duration_ms))

@@ -11,7 +11,7 @@ import orjson
 
 from app.errors import GatewayError, ServiceUnavailable
 from app.jobs.dependencies import JobServices
-from app.jobs.event_stream import KEEP_ALIVE_S
+from app.jobs.event_stream import KEEP_ALIVE, KEEP_ALIVE_S
 from app.openai_api.errors import TranscriptionRefused, gateway_error_body
 from app.openai_api.formats import stream_events
 from app.openai_api.outcome import transcript_of
@@ -19,9 +19,6 @@ from app.openai_api.submission import Submission
 from app.queue.job_json import JobSnapshot
 from app.transcripts.queries import StoredBodies
 from app.transcripts.responses import encode_pieces, next_piece, open_document, render_lock
-
-HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-_KEEP_ALIVE = b": keep-alive\n\n"
 
 
 async def transcription_events(
@@ -36,7 +33,7 @@ async def transcription_events(
                     raise ServiceUnavailable("The gateway stops; send the request again, which joins the same job.")
                 final = await services.waiters.until_final(snapshot.job.id, KEEP_ALIVE_S)
                 snapshot = final or snapshot
-                yield _KEEP_ALIVE
+                yield KEEP_ALIVE
         async for piece in _pieces(bodies, client_id, submission, snapshot):
             yield piece
     except TranscriptionRefused as refused:

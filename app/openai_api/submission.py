@@ -44,7 +44,7 @@ class Submission:
     joined: bool
 
 
-class Submitter:
+class FormSubmitter:
     """One per request."""
 
     def __init__(self, services: JobServices, uploader: Uploader, client: CurrentClient) -> None:

@@ -20,7 +20,7 @@ from app.catalogue import validate_job
 from app.clients.authentication import bearer_token
 from app.dashscope.transport import no_cookies
 from app.jobs.dependencies import preferred_wait_s
-from app.jobs.validation import decode_idempotency_key
+from app.jobs.schemas import decode_idempotency_key
 from app.json_values import has_more_values
 from app.webhooks.retry_schedule import parse_retry_after
 from tests.linear_time.measure import Read, assert_linear, assert_linear_in
