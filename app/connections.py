@@ -44,7 +44,7 @@ T = TypeVar("T")
 log = structlog.get_logger()
 
 
-class Availability:
+class DatabaseAvailability:
     """Availability of the database, as observed by the transactions of one process.
 
     `log_changes`: log the begin and the end of an outage. Short commands print the error instead.
@@ -113,7 +113,7 @@ class Connections:
     server's role, is replaced at its next checkout.
     """
 
-    def __init__(self, size: int, availability: Availability) -> None:
+    def __init__(self, size: int, availability: DatabaseAvailability) -> None:
         self.availability = availability
         # Whether DATABASE_URL leads to a connection pooler. None before the first connection.
         self.behind_pooler: bool | None = None

@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase
 
 from app import poolers
-from app.connections import POOL_TIMEOUT_S, Availability, Connections
+from app.connections import POOL_TIMEOUT_S, Connections, DatabaseAvailability
 from app.outages import connect_outage
 from app.poolers import UNNAMED_STATEMENTS, PooledConnection, PoolerFound, ServerFacts, read_facts
 
@@ -85,14 +85,14 @@ def create_engine(
     pool_size: int = POOL_SIZE,
     application_name: str = "asr-gateway",
     command_timeout_s: float | None = COMMAND_TIMEOUT_S,
-    availability: Availability | None = None,
+    availability: DatabaseAvailability | None = None,
 ) -> AsyncEngine:
     """An engine for a libpq URL. asyncpg parses the URL, so `sslmode`, `host=/socket` and the like work.
 
     The engines of one process share their `availability`, which logs outages.
     Every failure to connect raises DatabaseUnavailable.
     """
-    connections = Connections(pool_size, availability or Availability(log_changes=False))
+    connections = Connections(pool_size, availability or DatabaseAvailability(log_changes=False))
     connect = partial(
         _connect,
         database_url,
@@ -126,7 +126,7 @@ def create_engine(
     return engine
 
 
-async def _connect(url: str, availability: Availability, **arguments: Any) -> Any:
+async def _connect(url: str, availability: DatabaseAvailability, **arguments: Any) -> Any:
     """An asyncpg connection. Raises PoolerFound, or DatabaseUnavailable for any other failure."""
     try:
         connection, facts = await _open(url, **arguments)

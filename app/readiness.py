@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import migrate
-from app.connections import Availability
+from app.connections import DatabaseAvailability
 from app.db import Sessions, connections_of, transaction
 from app.errors import DatabaseUnavailable, ServiceUnavailable
 from app.outages import WRITE_FAILURES, as_outage, is_missing_object
@@ -83,14 +83,14 @@ async def check_writable(session: AsyncSession) -> None:
     await session.execute(_SPILL)
 
 
-def raise_write_failure(availability: Availability) -> None:
+def raise_write_failure(availability: DatabaseAvailability) -> None:
     """Raises DatabaseUnavailable for some seconds after a failed write."""
     outage = availability.outage
     if outage is not None and outage.reason in WRITE_FAILURES and availability.quiet_s < WRITE_FAILED_S:
         raise DatabaseUnavailable(outage.detail, reason=outage.reason, explanation=outage.explanation)
 
 
-async def check_writable_sometimes(session: AsyncSession, availability: Availability) -> None:
+async def check_writable_sometimes(session: AsyncSession, availability: DatabaseAvailability) -> None:
     """`check_writable`, at most once per CHECK_EVERY_S while nothing fails."""
     if availability.outage is None and time.monotonic() - availability.checked_at < CHECK_EVERY_S:
         return
@@ -114,7 +114,7 @@ async def watch_database(sessions: Sessions, stop: asyncio.Event) -> None:
         stopped.cancel()
 
 
-async def _is_back(sessions: Sessions, availability: Availability) -> bool:
+async def _is_back(sessions: Sessions, availability: DatabaseAvailability) -> bool:
     if availability.quiet_s < QUIET_S:
         return False
     try:

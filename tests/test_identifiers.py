@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client import REGISTRY
 
-from app.connections import CLOCK_AHEAD, MAX_SKEW_S, Availability
+from app.connections import CLOCK_AHEAD, MAX_SKEW_S, DatabaseAvailability
 from app.db import create_engine, create_sessions, raw_connection
 from app.identifiers import MIN_CHANGE_MS, follow_database_clock, new_id
 
@@ -48,7 +48,7 @@ def test_small_changes_of_the_measured_skew_do_not_reorder_ids() -> None:
 
 
 def test_a_skew_is_logged_once_and_shown_as_a_metric(capsys: pytest.CaptureFixture[str]) -> None:
-    availability = Availability()
+    availability = DatabaseAvailability()
     for _ in range(2):
         availability.record_clock(-90.0)
     availability.record_clock(MAX_SKEW_S - 1)

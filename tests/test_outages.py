@@ -11,7 +11,7 @@ from asyncpg.exceptions import InternalClientError, PostgresError, ProtocolViola
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from app.connections import Availability
+from app.connections import DatabaseAvailability
 from app.db import Sessions, create_engine, create_sessions, raw_connection, transaction
 from app.errors import DatabaseUnavailable
 from app.outages import connect_outage, explain, is_outage
@@ -180,7 +180,7 @@ def as_user(url: str, role: str) -> str:
 
 
 async def test_the_begin_and_the_end_of_an_outage_are_logged(capsys: pytest.CaptureFixture[str]) -> None:
-    availability = Availability()
+    availability = DatabaseAvailability()
     for reason in ("conflict", "unreachable", "starting", "unreachable"):
         availability.record_failure(DatabaseUnavailable("away", reason=reason, explanation="words"))
     availability.record_recovery()

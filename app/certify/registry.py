@@ -39,7 +39,7 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class CheckResult:
     check: Check
     region: str
     verdict: Verdict
@@ -64,14 +64,14 @@ class Subject:
         return register
 
 
-def judge(check: Check, evidence: Evidence) -> Result:
+def judge(check: Check, evidence: Evidence) -> CheckResult:
     """A response without a documented field is a difference. One that a check did not expect at all is unknown."""
     try:
         seen = check.judge(evidence)
     except Unseen as unseen:
-        return Result(check, evidence.region, Verdict.UNKNOWN, str(unseen))
+        return CheckResult(check, evidence.region, Verdict.UNKNOWN, str(unseen))
     except (ValueError, KeyError, TypeError) as error:
-        return Result(check, evidence.region, Verdict.DIFFERS, f"a response of another shape ({error})")
+        return CheckResult(check, evidence.region, Verdict.DIFFERS, f"a response of another shape ({error})")
     except (AttributeError, IndexError) as error:
-        return Result(check, evidence.region, Verdict.UNKNOWN, f"the response cannot be judged ({error})")
-    return Result(check, evidence.region, Verdict.OK if seen.as_assumed else Verdict.DIFFERS, seen.text)
+        return CheckResult(check, evidence.region, Verdict.UNKNOWN, f"the response cannot be judged ({error})")
+    return CheckResult(check, evidence.region, Verdict.OK if seen.as_assumed else Verdict.DIFFERS, seen.text)

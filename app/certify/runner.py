@@ -17,8 +17,8 @@ from app.certify.probes.storage import probe_storage
 from app.certify.probes.submits import poll_to_the_end, probe_main_task, probe_other_submits
 from app.certify.probes.task_list import probe_list
 from app.certify.recorder import RecordingTransport
-from app.certify.registry import Result, judge
-from app.certify.spending import Budget
+from app.certify.registry import CheckResult, judge
+from app.certify.spending import RunBudget
 from app.certify.upstream import Pace, Upstream
 from app.dashscope.transport import no_cookies
 from app.settings import Settings
@@ -34,7 +34,7 @@ class Run:
     region: str
     account: str
     base_url: str
-    results: Sequence[Result]
+    results: Sequence[CheckResult]
 
 
 async def certify(
@@ -42,7 +42,7 @@ async def certify(
     regions: Sequence[RegionName],
     *,
     pace: Pace | None = None,
-    budget: Budget | None = None,
+    budget: RunBudget | None = None,
     record: Record | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> list[Run]:
@@ -50,7 +50,7 @@ async def certify(
 
     However it ends, tasks that still wait are canceled, and the lists of hot words that it made are deleted.
     """
-    pace, budget = pace or Pace(), budget or Budget()
+    pace, budget = pace or Pace(), budget or RunBudget()
     async with AsyncExitStack() as stack:
         sessions = []
         for name in regions:

@@ -8,7 +8,7 @@ from app.certify.evidence import Unseen
 MAX_CNY = Decimal("0.05")
 
 
-class Budget:
+class RunBudget:
     def __init__(self, limit: Decimal = MAX_CNY) -> None:
         self.limit = limit
         self.spent = Decimal(0)

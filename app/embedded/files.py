@@ -37,7 +37,7 @@ class EmbeddedError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class ServerUser:
     """User and group of the server, and the owner of the files beside the cluster."""
 
     uid: int
@@ -72,16 +72,16 @@ class Files:
         self.socket_link = self.private / "socket"
         self.pid_file = self.cluster / "postmaster.pid"
 
-    def make(self) -> Account:
+    def make(self) -> ServerUser:
         """Create missing files and correct owners and modes. The caller holds the lock."""
-        account = server_account(self.cluster, self.data_dir)
-        _allow_passage(self.data_dir, account)
-        ensure_folder(self.private, account.files_uid, account.gid, 0o710 if account.is_spare_id else 0o700)
+        user = server_user(self.cluster, self.data_dir)
+        _allow_passage(self.data_dir, user)
+        ensure_folder(self.private, user.files_uid, user.gid, 0o710 if user.is_spare_id else 0o700)
         for path in (self.users, self.log):
-            write_file(path, None, account, 0o600)
+            write_file(path, None, user, 0o600)
         if os.geteuid() == 0:
-            os.chown(self.lock, account.files_uid, -1, follow_symlinks=False)
-        return account
+            os.chown(self.lock, user.files_uid, -1, follow_symlinks=False)
+        return user
 
     def read_password(self) -> str:
         """The password, empty if there is none: clusters of earlier versions had no password."""
@@ -90,10 +90,10 @@ class Files:
         except FileNotFoundError:
             return ""
 
-    def new_password(self, account: Account) -> str:
+    def new_password(self, user: ServerUser) -> str:
         """A password of 256 random bits. It stays the same until its file is deleted."""
         if not self.read_password():
-            write_file(self.password, secrets.token_urlsafe(32), account, 0o600)
+            write_file(self.password, secrets.token_urlsafe(32), user, 0o600)
         return self.read_password()
 
     def requires_password(self) -> bool:
@@ -112,37 +112,37 @@ class Files:
         with suppress(OSError):
             self.socket_link.readlink().rmdir()
 
-    def socket_folder(self, account: Account) -> Path:
+    def socket_folder(self, user: ServerUser) -> Path:
         """A private folder for the socket: under DATA_DIR, or in the temporary directory if that path is too long.
 
         A link records the folder in the temporary directory, so that a restarted server has the same address.
         """
         if _fits(self.run):
-            ensure_folder(self.run, account.uid, account.gid, 0o700)
+            ensure_folder(self.run, user.uid, user.gid, 0o700)
             return self.run
         with suppress(OSError, EmbeddedError):
             known = self.socket_link.readlink()
-            ensure_folder(known, account.uid, account.gid, 0o700)
+            ensure_folder(known, user.uid, user.gid, 0o700)
             return known
         folder = _temporary_folder()
-        ensure_folder(folder, account.uid, account.gid, 0o700)
+        ensure_folder(folder, user.uid, user.gid, 0o700)
         self.socket_link.unlink(missing_ok=True)
         self.socket_link.symlink_to(folder)
         return folder
 
 
-def server_account(cluster: Path, data_dir: Path) -> Account:
-    """The account of the server."""
+def server_user(cluster: Path, data_dir: Path) -> ServerUser:
+    """The user that the server runs as."""
     if os.geteuid():
-        return Account(os.geteuid(), os.getegid(), os.geteuid())
+        return ServerUser(os.geteuid(), os.getegid(), os.geteuid())
     for folder in (cluster, data_dir):
         with suppress(FileNotFoundError):
             owner = folder.stat()
             if owner.st_uid and owner.st_uid not in SPARE_UIDS and _name(owner.st_uid) != LEGACY_ACCOUNT:
-                return Account(owner.st_uid, owner.st_gid, owner.st_uid)
+                return ServerUser(owner.st_uid, owner.st_gid, owner.st_uid)
     for number in SPARE_UIDS:
         if _name(number) is None and not _group_exists(number):
-            return Account(number, number, 0)
+            return ServerUser(number, number, 0)
     raise EmbeddedError(f"all user IDs from {SPARE_UIDS[0]} to {SPARE_UIDS[-1]} are in use: set DATABASE_URL")
 
 
@@ -168,7 +168,7 @@ def ensure_folder(path: Path, uid: int, gid: int, mode: int) -> None:
         path.chmod(mode)
 
 
-def write_file(path: Path, text: str | None, account: Account, mode: int) -> None:
+def write_file(path: Path, text: str | None, user: ServerUser, mode: int) -> None:
     """Write a file atomically. If `text` is None, create an empty file unless it exists."""
     if text is None and path.exists():
         return
@@ -177,7 +177,7 @@ def write_file(path: Path, text: str | None, account: Account, mode: int) -> Non
         file.flush()
         os.fsync(file.fileno())
         if os.geteuid() == 0:
-            os.fchown(file.fileno(), account.files_uid, account.gid)
+            os.fchown(file.fileno(), user.files_uid, user.gid)
         os.fchmod(file.fileno(), mode)
     Path(file.name).rename(path)
 
@@ -190,28 +190,28 @@ def change_owner(folder: Path, uid: int, gid: int) -> None:
     os.chown(folder, uid, gid)
 
 
-def can_enter(path: Path, account: Account) -> bool:
-    """Whether the mode of a folder or program allows the account to enter or run it."""
+def can_enter(path: Path, user: ServerUser) -> bool:
+    """Whether the mode of a folder or program allows the user to enter or run it."""
     found = path.stat()
     bit = stat.S_IXOTH
-    if found.st_uid == account.uid:
+    if found.st_uid == user.uid:
         bit = stat.S_IXUSR
-    elif found.st_gid == account.gid:
+    elif found.st_gid == user.gid:
         bit = stat.S_IXGRP
     return bool(found.st_mode & bit)
 
 
-def inaccessible_parents(path: Path, account: Account) -> list[Path]:
-    """The topmost parent of `path` that the account cannot enter, if any."""
-    return [folder for folder in reversed(path.parents) if not can_enter(folder, account)][:1]
+def inaccessible_parents(path: Path, user: ServerUser) -> list[Path]:
+    """The topmost parent of `path` that the user cannot enter, if any."""
+    return [folder for folder in reversed(path.parents) if not can_enter(folder, user)][:1]
 
 
-def _allow_passage(data_dir: Path, account: Account) -> None:
+def _allow_passage(data_dir: Path, user: ServerUser) -> None:
     """Let the server's group, which has no other member, pass through root's DATA_DIR."""
     found = data_dir.stat()
-    if not account.is_spare_id or found.st_uid or found.st_mode & (stat.S_IRWXG | stat.S_IXOTH):
+    if not user.is_spare_id or found.st_uid or found.st_mode & (stat.S_IRWXG | stat.S_IXOTH):
         return
-    os.chown(data_dir, -1, account.gid)
+    os.chown(data_dir, -1, user.gid)
     data_dir.chmod(stat.S_IMODE(found.st_mode) | stat.S_IXGRP)
 
 

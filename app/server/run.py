@@ -23,7 +23,7 @@ from uvicorn.loops.auto import auto_loop_factory
 
 from app.api.health import create_health_app
 from app.clients.service import ensure_default_client
-from app.connections import Availability
+from app.connections import DatabaseAvailability
 from app.dashscope.client import http_client
 from app.db import Sessions, connections_of, create_engine, create_sessions, transaction
 from app.embedded import server
@@ -82,7 +82,7 @@ async def run_gateway(
     The database must be reachable and migrated.
     """
     wakeup, stored = WakeUp(), WakeUp()
-    availability = Availability()
+    availability = DatabaseAvailability()
     poller_pool_size = max(1, settings.database_pool_size * POLLER_SHARE_PERCENT // 100)
     api_pool_size = settings.database_pool_size - poller_pool_size
     async with (
@@ -103,7 +103,7 @@ async def run_gateway(
 
 async def run_api(settings: Settings, database_url: str, listener: socket.socket) -> None:
     """The API alone. It starts without a database: `/readyz` is 503 until there is one."""
-    async with _engine(database_url, "api", settings.database_pool_size, Availability()) as engine:
+    async with _engine(database_url, "api", settings.database_pool_size, DatabaseAvailability()) as engine:
         sessions = create_sessions(engine)
         services = [_api(settings, sessions, listener), *_embedded(settings)]
         services.append(lambda stop: watch_database(sessions, stop))
@@ -115,7 +115,7 @@ async def run_api(settings: Settings, database_url: str, listener: socket.socket
 
 async def run_poller_alone(settings: Settings, database_url: str, listener: socket.socket | None) -> None:
     """The poller. On the listener, if given, it serves `/livez`, `/readyz` and `/metrics`."""
-    async with _engine(database_url, "poller", settings.database_pool_size, Availability()) as engine:
+    async with _engine(database_url, "poller", settings.database_pool_size, DatabaseAvailability()) as engine:
         sessions = create_sessions(engine)
         services: list[Service] = [lambda stop: run_poller(settings, engine, stop=stop), *_embedded(settings)]
         services.append(lambda stop: watch_database(sessions, stop))
@@ -312,7 +312,7 @@ async def _create_default_client(sessions: Sessions, token: str, *, log_failure:
 
 @contextlib.asynccontextmanager
 async def _engine(
-    database_url: str, role: str, pool_size: int, availability: Availability
+    database_url: str, role: str, pool_size: int, availability: DatabaseAvailability
 ) -> AsyncIterator[AsyncEngine]:
     engine = create_engine(
         database_url, pool_size=pool_size, application_name=f"asr-gateway {role}", availability=availability

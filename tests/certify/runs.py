@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 
 from app.catalogue import RegionName
-from app.certify.registry import Result
+from app.certify.registry import CheckResult
 from app.certify.runner import certify
 from app.certify.upstream import Pace
 from app.sandbox import SandboxConfig
@@ -36,7 +36,7 @@ async def run(
     region: RegionName = "beijing",
     transport: httpx.AsyncBaseTransport | None = None,
     **options: Any,
-) -> dict[str, Result]:
+) -> dict[str, CheckResult]:
     """The results of one region by the names of the checks."""
     options = {"pace": PACE} | options
     runs = await certify(settings(), [region], transport=transport or upstream.transport(), **options)

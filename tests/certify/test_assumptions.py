@@ -8,7 +8,7 @@ import pytest
 from app.catalogue import RegionName
 from app.certify.checks import CHECKS
 from app.certify.registry import Verdict
-from app.certify.spending import Budget
+from app.certify.spending import RunBudget
 from app.sandbox.faults import Faults, Quirk, RefusedKey
 from tests.certify.runs import run, sandbox
 
@@ -113,7 +113,7 @@ async def test_a_429_with_the_documented_code_is_repeated_and_ok() -> None:
 
 
 async def test_both_regions_cost_less_than_the_budget() -> None:
-    budget = Budget()
+    budget = RunBudget()
     for region in ("beijing", "singapore"):
         await run(sandbox(), region=region, budget=budget)
     assert budget.spent == Decimal("0.02316")  # as docs/certify.md says: 0.023
@@ -121,7 +121,7 @@ async def test_both_regions_cost_less_than_the_budget() -> None:
 
 async def test_nothing_is_submitted_that_the_budget_does_not_cover() -> None:
     upstream = sandbox()
-    results = await run(upstream, budget=Budget(Decimal("0.002")))
+    results = await run(upstream, budget=RunBudget(Decimal("0.002")))
     assert results["result_document"].verdict is Verdict.OK
     assert results["unknown_parameter"].seen == "the budget of 0.002 yuan does not cover it"
     seconds = sum(file.duration_ms for task in upstream.state.tasks.values() for file in task.succeeded) / 1000

@@ -6,7 +6,7 @@ from datetime import timedelta
 from prometheus_client import REGISTRY
 from sqlalchemy import insert
 
-from app.connections import Availability, Connections
+from app.connections import Connections, DatabaseAvailability
 from app.db import transaction
 from app.identifiers import new_id
 from app.poller.maintenance import measure
@@ -83,7 +83,7 @@ async def test_pool_shows_connections_in_use() -> None:
     async def connect() -> str:
         return "connection"
 
-    connections = Connections(2, Availability(log_changes=False))
+    connections = Connections(2, DatabaseAvailability(log_changes=False))
     connections.observe("test")
     assert metric("database_connections_limit", pool="test") == 2
     await connections.take(connect)

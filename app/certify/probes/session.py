@@ -9,7 +9,7 @@ from typing import Any
 
 from app.catalogue import MODELS
 from app.certify.evidence import Evidence, Unseen, Watched
-from app.certify.spending import Budget
+from app.certify.spending import RunBudget
 from app.certify.upstream import Upstream
 from app.dashscope import wire
 
@@ -33,7 +33,7 @@ class Session:
     region: str
     upstream: Upstream
     evidence: Evidence
-    budget: Budget
+    budget: RunBudget
     vocabularies: list[str] = field(default_factory=list)
     """Hot-word lists that still exist."""
 
