@@ -25,7 +25,7 @@ from app.catalogue.hot_words import MAX_LISTS
 from app.certify.certificate import NEVER, read_certificates, summary
 from app.connections import MAX_SKEW_S
 from app.dashscope.circuits import read_circuits
-from app.dashscope.client import DashScope
+from app.dashscope.client import upstream_clients
 from app.dashscope.failures import Failure, FailureKind
 from app.db import Sessions, command_sessions, transaction
 from app.errors import DatabaseUnavailable
@@ -198,16 +198,15 @@ async def _limits(session: AsyncSession) -> AsyncIterator[Finding]:
 async def _vocabularies(sessions: Sessions, settings: Settings) -> AsyncIterator[Finding]:
     """The hot-word lists of each account. One that no client can see still counts for the account's limit."""
     async with httpx.AsyncClient(timeout=CALL_TIMEOUT_S, trust_env=False, verify=ssl_context()) as http:
-        for region in settings.served_regions.values():
-            for account in region.accounts:
-                listed = await DashScope(account, region.base_url, http, deadline_s=CALL_TIMEOUT_S).list_vocabularies()
-                subject = f"vocabularies {account.id}"
-                if not isinstance(listed, Failure):
-                    async with transaction(sessions) as session:
-                        use = await account_use(session, account.id)
-                    yield _describe_lists(subject, {each.id for each in listed}, use)
-                elif listed.kind not in {FailureKind.ACCOUNT_BLOCKED, FailureKind.TRANSIENT}:  # see the key
-                    yield Finding("warning", subject, f"the lists cannot be read: {listed.message}")
+        for account_id, upstream in upstream_clients(settings, http, deadline_s=CALL_TIMEOUT_S).items():
+            listed = await upstream.list_vocabularies()
+            subject = f"vocabularies {account_id}"
+            if not isinstance(listed, Failure):
+                async with transaction(sessions) as session:
+                    use = await account_use(session, account_id)
+                yield _describe_lists(subject, {each.id for each in listed}, use)
+            elif listed.kind not in {FailureKind.ACCOUNT_BLOCKED, FailureKind.TRANSIENT}:  # see the key
+                yield Finding("warning", subject, f"the lists cannot be read: {listed.message}")
 
 
 def _describe_lists(subject: str, listed: Collection[str], use: AccountUse) -> Finding:

@@ -8,7 +8,7 @@ from sqlalchemy import insert, text
 
 from app.catalogue.hot_words import HotWord
 from app.clients.models import Client
-from app.dashscope.client import http_client
+from app.dashscope.transport import http_client
 from app.db import Sessions, transaction
 from app.doctor import Finding, as_json, examine
 from app.identifiers import new_id

@@ -26,7 +26,7 @@ from app.catalogue.model import (
 )
 from app.catalogue.registry import MODELS, currency_of, find_model, find_price
 from app.catalogue.scenarios import SCENARIOS
-from app.catalogue.validation import ValidatedJob, choose_region, validate_job, validate_parameters
+from app.catalogue.validation import ValidatedJob, choose_region, order_regions, validate_job, validate_parameters
 
 __all__ = [
     "MODELS",
@@ -56,6 +56,7 @@ __all__ = [
     "find_model",
     "find_price",
     "has_figures",
+    "order_regions",
     "validate_job",
     "validate_parameters",
 ]

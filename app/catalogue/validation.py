@@ -100,6 +100,15 @@ def choose_region(model: Model, region: Literal["auto"] | RegionName, served: Se
     return region
 
 
+def order_regions(model: Model, region: Literal["auto"] | RegionName, served: Sequence[RegionName]) -> list[RegionName]:
+    """The regions that may be used, in order of preference: for `auto` all of `served` that offer the model.
+
+    Raises as `choose_region`.
+    """
+    chosen = choose_region(model, region, served)
+    return [each for each in served if each in model.regions] if region == "auto" else [chosen]
+
+
 def validate_parameters(model: Model, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The canonical parameters, sorted by name, without added defaults. Raises InvalidRequest."""
     accepted = {parameter.name: parameter for parameter in model.parameters}

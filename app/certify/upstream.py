@@ -12,12 +12,13 @@ import orjson
 from app.catalogue import MODELS
 from app.certify.evidence import Evidence, Exchange, Unseen
 from app.dashscope import wire
+from app.dashscope.file_urls import TEMPORARY_SCHEME
 from app.dashscope.result_files import (
     FORBIDDEN_HOST,
     RESULT_HEADERS,
     FetchFailed,
     FetchFailureKind,
-    is_result_host,
+    is_dashscope_host,
     read_result,
     result_address,
 )
@@ -103,7 +104,7 @@ class Upstream:
         if not with_parameters:
             del body["parameters"]
         headers = {"X-DashScope-Async": "enable"}
-        if file_urls[0].startswith("oss://"):
+        if file_urls[0].startswith(TEMPORARY_SCHEME):
             headers["X-DashScope-OssResourceResolve"] = "enable"
         return await self.call("POST", SUBMIT_PATH, json=body, headers=headers)
 
@@ -118,7 +119,7 @@ class Upstream:
 
     async def fetch(self, url: str) -> bytes | FetchFailed:
         """A result file, by the rules of `app.dashscope.result_files`. The exchange is kept."""
-        if not is_result_host(url, self.base_url):
+        if not is_dashscope_host(url, self.base_url):
             return FORBIDDEN_HOST
         address = result_address(url)
         target = {"target": address.raw_path_qs.encode()}  # httpx resolves dot segments and adds escapes

@@ -17,6 +17,7 @@ from prometheus_client import Gauge, Histogram
 from app.catalogue.hot_words import HotWord
 from app.dashscope import vocabularies, wire
 from app.dashscope.failures import Failure, FailureKind, classify_call
+from app.dashscope.file_urls import TEMPORARY_SCHEME
 from app.dashscope.temporary_storage import UploadPolicy, parse_policy
 from app.dashscope.transport import (
     CALL_TIMEOUT_S,
@@ -24,12 +25,9 @@ from app.dashscope.transport import (
     NoResponse,
     NotSent,
     Response,
-    http_client,
     send_once,
 )
-from app.settings import Account
-
-__all__ = ["Accepted", "DashScope", "OutcomeUnknown", "http_client"]
+from app.settings import Account, Settings
 
 # A shorter key may occur in ordinary words.
 MIN_REDACTED_CHARS = 8
@@ -94,7 +92,7 @@ class DashScope:
         """
         body = wire.submit_body(model=model, input_style=input_style, file_urls=file_urls, parameters=parameters)
         headers = {"X-DashScope-Async": "enable", "Content-Type": "application/json"}
-        if any(url.startswith("oss://") for url in file_urls):
+        if any(url.startswith(TEMPORARY_SCHEME) for url in file_urls):
             headers["X-DashScope-OssResourceResolve"] = "enable"
         response = await self._call(
             "submit", "POST", "/services/audio/asr/transcription", headers=headers, content=orjson.dumps(body)
@@ -255,6 +253,17 @@ class DashScope:
         if isinstance(response, Response) and response.status < 500:
             self._last_response.set(time.time())
         return response
+
+
+def upstream_clients(
+    settings: Settings, http: httpx.AsyncClient, *, deadline_s: float = CALL_TIMEOUT_S
+) -> dict[str, DashScope]:
+    """The accounts that have a key, by id, those of the default region first."""
+    return {
+        account.id: DashScope(account, region.base_url, http, deadline_s=deadline_s)
+        for region in settings.served_regions.values()
+        for account in region.accounts
+    }
 
 
 def _parse_accepted(body: bytes) -> Accepted:

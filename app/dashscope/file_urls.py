@@ -16,7 +16,8 @@ import idna
 
 # Depth to which escapes of escapes (`%252F`) are decoded. Each pass takes linear time.
 _MAX_PASSES = 8
-_OSS = "oss://"
+# Of files in DashScope's temporary storage.
+TEMPORARY_SCHEME = "oss://"
 _PARTS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^?#]*)(.*)", re.DOTALL)
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _ESCAPE = re.compile(b"%[0-9A-Fa-f]{2}")
@@ -59,8 +60,8 @@ def upload_path(url: str) -> str | None:
 
     Upstream echoes the second form. None if the scheme is not http, https or oss.
     """
-    if url.startswith(_OSS):
-        return _unescaped(url.removeprefix(_OSS))
+    if url.startswith(TEMPORARY_SCHEME):
+        return _unescaped(url.removeprefix(TEMPORARY_SCHEME))
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -89,7 +90,7 @@ class DistinctFiles:
 
     def _clashes(self, url: str) -> bool:
         """True if an upload and another URL have the same path. A response identifies an upload by its path only."""
-        if not url.startswith(_OSS):
+        if not url.startswith(TEMPORARY_SCHEME):
             if self._uploads and _folded_path(url) in self._uploads:
                 return True
             self._others.append(url)

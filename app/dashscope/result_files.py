@@ -74,7 +74,7 @@ async def fetch_result(
     deadline_s: float = DEADLINE_S,
 ) -> bytes | FetchFailed:
     """The bytes of a result file. Allowed hosts: `*.aliyuncs.com` and the host of `base_url`, the region's URL."""
-    if not is_result_host(url, base_url):
+    if not is_dashscope_host(url, base_url):
         return FORBIDDEN_HOST
     try:
         async with asyncio.timeout(deadline_s), http.get(result_address(url), allow_redirects=False) as response:
@@ -89,7 +89,7 @@ async def fetch_result(
         return FetchFailed(FetchFailureKind.UNAVAILABLE, f"the result host did not respond ({type(error).__name__})")
 
 
-def is_result_host(url: str, base_url: str) -> bool:
+def is_dashscope_host(url: str, base_url: str) -> bool:
     """True if the host of the URL is one of DashScope. Uploads, too, are sent to such hosts only."""
     host = _host(url)
     return host is not None and (host.endswith(".aliyuncs.com") or host == _host(base_url))

@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from app.dashscope.result_files import is_result_host
+from app.dashscope.file_urls import TEMPORARY_SCHEME
+from app.dashscope.result_files import is_dashscope_host
 from app.dashscope.wire import MalformedResponse, parse_object
 
 LIFETIME = timedelta(hours=48)
@@ -67,7 +68,7 @@ def parse_policy(body: bytes, *, base_url: str) -> UploadPolicy:
     if missing:
         raise MalformedResponse(f"the upload policy has no {missing[0]}")
     host = values["upload_host"]
-    if not is_result_host(host, base_url):
+    if not is_dashscope_host(host, base_url):
         raise MalformedResponse("the upload_host of the policy is not DashScope's")
     return UploadPolicy(
         upload_host=host,
@@ -110,7 +111,7 @@ async def send_file(
         raise StorageFailed(f"{_host(policy)} did not respond ({type(error).__name__})") from error
     if response.status_code != 200:
         raise StorageFailed(f"{_host(policy)} responded HTTP {response.status_code}{_error_code(body)}")
-    return f"oss://{policy.key(name)}"
+    return f"{TEMPORARY_SCHEME}{policy.key(name)}"
 
 
 class _Form:

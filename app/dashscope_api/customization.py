@@ -5,7 +5,6 @@ DashScope accepts them.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import msgspec
@@ -14,6 +13,7 @@ from fastapi import Request, Response
 from app.catalogue.hot_words import HotWord
 from app.dashscope_api.errors import Refused
 from app.dashscope_api.route import client_of, region_of, respond
+from app.dashscope_api.times import field_time
 from app.db import transaction
 from app.errors import InvalidRequest, NotFound, UnknownModel
 from app.vocabularies import service
@@ -25,7 +25,6 @@ from app.vocabularies.schemas import validate_new_vocabulary
 MODEL = "speech-biasing"
 MAX_PAGE_SIZE = 200
 # DashScope's times have no zone.
-_BEIJING = timezone(timedelta(hours=8))
 
 JSONObject = dict[str, Any]
 
@@ -161,12 +160,7 @@ def _integer(fields: Mapping[str, Any], name: str, default: int) -> int:
 
 def _summary(row: Vocabulary) -> JSONObject:
     return {
-        "gmt_create": _field_time(row.created_at),
-        "gmt_modified": _field_time(row.updated_at),
+        "gmt_create": field_time(row.created_at, timespec="seconds"),
+        "gmt_modified": field_time(row.updated_at, timespec="seconds"),
         "status": row.status,
     }
-
-
-def _field_time(at: datetime) -> str:
-    """`2024-11-05 16:31:32`"""
-    return f"{at.astimezone(_BEIJING):%Y-%m-%d %H:%M:%S}"

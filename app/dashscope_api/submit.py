@@ -13,11 +13,11 @@ import orjson
 from app.api.request_body import check_json
 from app.catalogue import Family, Model, RegionName, ValidatedJob, choose_region, find_model, validate_parameters
 from app.clients.service import CurrentClient
+from app.dashscope.file_urls import TEMPORARY_SCHEME
 from app.dashscope_api.errors import Refused
 from app.dashscope_api.route import Region
 from app.errors import InvalidRequest
 from app.queue.creation import NewJob
-from app.uploads.service import TEMPORARY_SCHEME
 from app.urls import MAX_URL_LENGTH, encode_url, find_control_character
 
 MAX_FILES = 100

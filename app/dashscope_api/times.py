@@ -1,14 +1,15 @@
 """DashScope's formats of time. Fields have Beijing time without a zone, lists have milliseconds since 1970. Pure."""
 
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Literal
 
 EPOCH_YEAR = 1970
 BEIJING = timezone(timedelta(hours=8))
 
 
-def field_time(at: datetime) -> str:
-    """`2025-02-13 17:31:20.681`"""
-    return at.astimezone(BEIJING).replace(tzinfo=None).isoformat(" ", "milliseconds")
+def field_time(at: datetime, *, timespec: Literal["milliseconds", "seconds"] = "milliseconds") -> str:
+    """`2025-02-13 17:31:20.681`, and without the fraction in hot-word lists."""
+    return at.astimezone(BEIJING).replace(tzinfo=None).isoformat(" ", timespec)
 
 
 def epoch_ms(at: datetime) -> int:

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from app.dashscope.file_urls import file_key, upload_path
+from app.dashscope.file_urls import TEMPORARY_SCHEME, file_key, upload_path
 from app.dashscope.wire import FileOutcome
 
 
@@ -96,7 +96,7 @@ def _match_last(urls: Sequence[str], found: list[FileOutcome | None], named: _Na
 
 
 def _is_upload(url: str) -> bool:
-    return url.startswith("oss://")
+    return url.startswith(TEMPORARY_SCHEME)
 
 
 def _only(items: Sequence[FileOutcome]) -> FileOutcome | None:

@@ -12,8 +12,9 @@ import structlog
 from app.catalogue import MODELS
 from app.dashscope.budgets import Budgets
 from app.dashscope.circuits import Circuit, make_probes_due
-from app.dashscope.client import DashScope, http_client
+from app.dashscope.client import DashScope, upstream_clients
 from app.dashscope.result_files import results_client
+from app.dashscope.transport import http_client
 from app.db import Engine, create_sessions, transaction
 from app.errors import DatabaseUnavailable
 from app.poller import maintenance
@@ -100,17 +101,12 @@ async def poller_context(
 ) -> AsyncIterator[PollerContext]:
     """The shared state of one poller. Its HTTP clients are closed at the end of the block."""
     sessions = create_sessions(engine)
-    regions = settings.served_regions
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(http_client())
         results_http = await stack.enter_async_context(results_client())
         yield PollerContext(
-            regions=regions,
-            upstreams={
-                account.id: DashScope(account, region.base_url, http)
-                for region in regions.values()
-                for account in region.accounts
-            },
+            regions=settings.served_regions,
+            upstreams=upstream_clients(settings, http),
             sessions=sessions,
             batched=batched_calls(sessions),
             budgets=Budgets(sessions),

@@ -15,6 +15,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.catalogue import currency_of
+from app.dashscope.file_urls import TEMPORARY_SCHEME
 from app.db import Sessions, after_commit, raw_connection_of, transaction
 from app.identifiers import standard_uuid
 from app.queue.billing import RECORD_USAGE
@@ -25,7 +26,7 @@ from app.queue.queries import find_own_jobs
 from app.queue.spending import lock_allowances
 from app.transcripts.audio_keys import audio_key
 from app.transcripts.copies import TranscriptCopy, copy_transcripts
-from app.uploads.service import OWN_SCHEME, TEMPORARY_SCHEME, urls_of_equal_uploads
+from app.uploads.service import OWN_SCHEME, urls_of_equal_uploads
 
 
 async def create_reusing_job(

@@ -24,7 +24,7 @@ from uvicorn.loops.auto import auto_loop_factory
 from app.api.health import create_health_app
 from app.clients.service import ensure_default_client
 from app.connections import DatabaseAvailability
-from app.dashscope.client import http_client
+from app.dashscope.transport import http_client
 from app.db import Sessions, connections_of, create_engine, create_sessions, transaction
 from app.embedded import server
 from app.errors import DatabaseUnavailable

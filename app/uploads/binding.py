@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from app.catalogue import RegionName, ValidatedJob
-from app.dashscope.file_urls import upload_path
+from app.dashscope.file_urls import TEMPORARY_SCHEME, upload_path
 from app.db import Sessions, transaction
 from app.errors import InvalidRequest, UploadExpired, UploadNotForModel, UploadNotFound
 from app.uploads.models import Upload
-from app.uploads.service import OWN_SCHEME, TEMPORARY_SCHEME, KnownUpload, find_by_url
+from app.uploads.service import OWN_SCHEME, KnownUpload, find_by_url
 
 
 @dataclass(frozen=True, slots=True)

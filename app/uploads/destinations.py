@@ -14,6 +14,7 @@ from app.dashscope.client import DashScope
 from app.dashscope.failures import Failure, FailureKind
 from app.dashscope.temporary_storage import UploadPolicy, send_file
 from app.errors import UploadUnavailable
+from app.uploads.service import OWN_SCHEME
 from app.uploads.stores import ObjectStore
 
 log = structlog.get_logger()
@@ -75,7 +76,7 @@ class OwnStore:
 
     async def put(self, chunks: AsyncIterator[bytes], size: int | None) -> Stored:  # noqa: ARG002 - not needed here
         await self._store.put(self.object_key, chunks)
-        return Stored(f"upload://{self._upload_id}", self._region, object_key=self.object_key)
+        return Stored(f"{OWN_SCHEME}{self._upload_id}", self._region, object_key=self.object_key)
 
 
 class Destinations:

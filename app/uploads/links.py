@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from app.dashscope.failures import Failure, FailureKind
-from app.dashscope.file_urls import upload_path
+from app.dashscope.file_urls import TEMPORARY_SCHEME, upload_path
 from app.dashscope.temporary_storage import StorageFailed
 from app.db import Sessions, transaction
 from app.uploads.models import Upload
-from app.uploads.service import OWN_SCHEME, TEMPORARY_SCHEME, find_by_url
+from app.uploads.service import OWN_SCHEME, find_by_url
 from app.uploads.stores import ObjectStore
 
 EXPIRED = Failure(

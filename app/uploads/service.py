@@ -14,12 +14,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from app.clients.models import Client
+from app.dashscope.file_urls import TEMPORARY_SCHEME
 from app.errors import NotFound
 from app.uploads.models import IssuedPolicy, UnfinishedUpload, Upload
 
-# The schemes of files in the gateway's own store, and in DashScope's temporary storage.
+# Of files in the gateway's own store.
 OWN_SCHEME = "upload://"
-TEMPORARY_SCHEME = "oss://"
 
 # DashScope's own folders are three deep.
 _MAX_FOLDERS = 8

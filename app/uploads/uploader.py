@@ -11,9 +11,9 @@ from uuid import UUID
 import httpx
 from sqlalchemy import func
 
-from app.catalogue import Model, RegionName, find_model, validate_job
+from app.catalogue import REGIONS, Model, RegionName, find_model, order_regions
 from app.dashscope.circuits import read_circuits
-from app.dashscope.client import DashScope
+from app.dashscope.client import upstream_clients
 from app.dashscope.temporary_storage import LIFETIME, POLICY_LIFETIME, StorageFailed, UploadPolicy
 from app.db import Sessions, transaction
 from app.errors import InvalidRequest, UnsupportedFormat, UploadUnavailable, json_pointer
@@ -28,7 +28,9 @@ from app.uploads.service import forget_unfinished, mark_deleted, note_unfinished
 from app.uploads.stores import ObjectStore
 
 DEFAULT_MODEL = "fun-asr"
-REGIONS = ("auto", "beijing", "singapore")
+# The fields of the form beside its file, with their defaults.
+_DEFAULTS = {"model": DEFAULT_MODEL, "region": "auto"}
+_REGIONS = ("auto", *REGIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +56,8 @@ class Uploader:
         self._served = tuple(settings.served_regions)
         self._retention = timedelta(days=settings.upload_retention_days)
         self._spool_folder = settings.data_dir if os.access(settings.data_dir, os.W_OK) else None
-        upstreams = [
-            DashScope(account, region.base_url, http)
-            for region in settings.served_regions.values()
-            for account in region.accounts
-        ]
         self._in_progress = UploadLimit()
-        self._destinations = Destinations(http, upstreams, store)
+        self._destinations = Destinations(http, list(upstream_clients(settings, http).values()), store)
 
     async def upload(self, form: AsyncIterator[Event], client_id: UUID) -> Upload:
         """Store the file of a form with the fields `file`, `model` and `region`.
@@ -153,24 +150,21 @@ class Uploader:
 
     def _target(self, fields: Fields) -> Target:
         for name, values in fields.items():
-            if name not in {"model", "region"}:
+            if name not in _DEFAULTS:
                 raise InvalidRequest.at(
                     json_pointer("", name), "is not a field of this form, which has file, model and region"
                 )
             if len(values) > 1:
                 raise InvalidRequest.at(f"/{name}", "is there more than once")
-        return self.target(*(fields.get(name, [default])[0] for name, default in _DEFAULTS))
+        model, region = (fields.get(name, [default])[0] for name, default in _DEFAULTS.items())
+        return self.target(model, region)
 
     def target(self, model: str, region: str = "auto") -> Target:
         """Raises UnknownModel, ModelNotInRegion, RegionNotServed or InvalidRequest."""
-        if region not in REGIONS:
-            raise InvalidRequest.at("/region", f"needs one of {', '.join(REGIONS)}")
+        if region not in _REGIONS:
+            raise InvalidRequest.at("/region", f"needs one of {', '.join(_REGIONS)}")
         found = find_model(model)
-        first = validate_job(
-            model=model, region=cast("RegionName", region), parameters={}, served=self._served
-        ).region  # fmt: skip
-        others = [each for each in self._served if region == "auto" and each in found.regions and each != first]
-        return Target(found, [first, *others])
+        return Target(found, order_regions(found, cast("RegionName", region), self._served))
 
     async def _remove(self, object_key: str | None) -> None:
         if object_key is not None and self.store is not None:
@@ -183,9 +177,6 @@ class Uploader:
         for circuit in circuits:
             blocked.setdefault(circuit.account, set()).add(circuit.model)
         return blocked
-
-
-_DEFAULTS = (("model", DEFAULT_MODEL), ("region", "auto"))
 
 
 def _check_format(file_name: str, model: Model) -> None:

@@ -12,8 +12,9 @@ from app.catalogue import MODELS
 from app.catalogue.hot_words import MAX_LISTS, HotWord, refuse, word_faults
 from app.clients.service import find_revoked
 from app.dashscope.circuits import read_circuits
-from app.dashscope.client import DashScope, OutcomeUnknown, http_client
+from app.dashscope.client import DashScope, OutcomeUnknown, upstream_clients
 from app.dashscope.failures import Failure
+from app.dashscope.transport import http_client
 from app.dashscope.vocabularies import NOT_FOUND, ListedVocabulary, UpstreamVocabulary
 from app.db import Sessions, transaction
 from app.errors import GatewayError, NotFound, UpstreamUnavailable
@@ -38,15 +39,8 @@ class VocabularyLists:
 
     def __init__(self, settings: Settings, sessions: Sessions, http: httpx.AsyncClient) -> None:
         self._sessions = sessions
-        accounts = [
-            (account, region.base_url) for region in settings.served_regions.values() for account in region.accounts
-        ]
-        self.upstreams = {
-            account.id: DashScope(account, base_url, http, deadline_s=CALL_TIMEOUT_S) for account, base_url in accounts
-        }
-        self._readers = {
-            account.id: DashScope(account, base_url, http, deadline_s=READ_TIMEOUT_S) for account, base_url in accounts
-        }
+        self.upstreams = upstream_clients(settings, http, deadline_s=CALL_TIMEOUT_S)
+        self._readers = upstream_clients(settings, http, deadline_s=READ_TIMEOUT_S)
 
     async def create(self, new: NewVocabulary) -> Vocabulary:
         """Create the list in an account with room.

@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictInt
 
 from app.api.request_body import RequestBody
-from app.catalogue import Model, RegionName, choose_region, find_model
+from app.catalogue import Model, RegionName, find_model, order_regions
 from app.catalogue.hot_words import (
     MAX_WORDS_LARGE,
     PREFIX_PATTERN,
@@ -140,10 +140,9 @@ def validate_new_vocabulary(
     """Raises UnknownModel, ModelNotInRegion, RegionNotServed, or InvalidRequest with all faults of prefix and words."""
     model = _find_model(target_model)
     refuse(vocabulary_faults(model, prefix, words))
-    first = choose_region(model, region, served)
-    others = [each for each in served if region == "auto" and each in model.regions and each != first]
+    regions = order_regions(model, region, served)
     stored: list[dict[str, Any]] = [word.to_json() for word in words]
-    return NewVocabulary(client_id, [first, *others], target_model, prefix, stored)
+    return NewVocabulary(client_id, regions, target_model, prefix, stored)
 
 
 def _find_model(target_model: str) -> Model:

@@ -4,7 +4,8 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from app.dashscope.client import DashScope, http_client
+from app.dashscope.client import DashScope
+from app.dashscope.transport import http_client
 from app.settings import Account
 from tests.dashscope.hostile import HostileServer, hostile_server
 

@@ -8,8 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from app.dashscope.client import Accepted, DashScope, OutcomeUnknown, http_client
+from app.dashscope.client import Accepted, DashScope, OutcomeUnknown
 from app.dashscope.failures import Failure, FailureKind
+from app.dashscope.transport import http_client
 from app.dashscope.wire import TaskSnapshot
 from app.settings import Account
 from tests.dashscope.hostile import (

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from app.dashscope.result_files import FetchFailed, FetchFailureKind, fetch_result, is_result_host, results_client
+from app.dashscope.result_files import FetchFailed, FetchFailureKind, fetch_result, is_dashscope_host, results_client
 from tests.dashscope.hostile import (
     HostileServer,
     Script,
@@ -159,12 +159,12 @@ FORBIDDEN = [
 
 @pytest.mark.parametrize("url", ALLOWED)
 def test_hosts_of_dashscope_are_allowed(url: str) -> None:
-    assert is_result_host(url, OWN)
+    assert is_dashscope_host(url, OWN)
 
 
 @pytest.mark.parametrize("url", FORBIDDEN, ids=range(len(FORBIDDEN)))
 async def test_other_hosts_are_forbidden(http: aiohttp.ClientSession, url: str) -> None:
-    assert not is_result_host(url, OWN)
+    assert not is_dashscope_host(url, OWN)
     outcome = await fetch_result(http, url, base_url=OWN)
     assert isinstance(outcome, FetchFailed)
     assert outcome.kind is FetchFailureKind.FORBIDDEN
@@ -172,9 +172,9 @@ async def test_other_hosts_are_forbidden(http: aiohttp.ClientSession, url: str) 
 
 @pytest.mark.parametrize("own", ["", "nonsense", "http://[::1]:1/api/v1", "http://127.0.0.1/api/v1"])
 def test_host_of_the_base_url_must_match_exactly(own: str) -> None:
-    assert is_result_host("http://[::1]:9/a", own) is ("[::1]" in own)
-    assert is_result_host("http://127.0.0.1:9/a", own) is ("127" in own)
-    assert not is_result_host("", own)
+    assert is_dashscope_host("http://[::1]:9/a", own) is ("[::1]" in own)
+    assert is_dashscope_host("http://127.0.0.1:9/a", own) is ("127" in own)
+    assert not is_dashscope_host("", own)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select, update
 
 from app.clients.service import CurrentClient
-from app.dashscope.client import http_client
+from app.dashscope.transport import http_client
 from app.db import Sessions, transaction
 from app.queue.models import File, Task
 from app.sandbox import RunningSandbox

@@ -6,14 +6,14 @@ from functools import partial
 import pytest
 
 from app.dashscope.file_urls import file_key, share_key, upload_path
-from app.dashscope.result_files import is_result_host
+from app.dashscope.result_files import is_dashscope_host
 from app.transcripts import paragraphs
 from app.urls import FILE_URL, encode_url
 from tests.linear_time.measure import Read, assert_linear, assert_linear_in, copies
 
 URL_READERS: dict[str, Read] = {
     "encode_url": lambda text: encode_url(text, FILE_URL),
-    "is_result_host": lambda text: is_result_host(text, "https://dashscope.aliyuncs.com/api/v1"),
+    "is_dashscope_host": lambda text: is_dashscope_host(text, "https://dashscope.aliyuncs.com/api/v1"),
     "file_key": file_key,
     "share_key": share_key,
     "upload_path": upload_path,

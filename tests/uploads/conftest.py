@@ -7,7 +7,7 @@ import pytest
 from fastapi import FastAPI
 
 from app.clients.service import CurrentClient
-from app.dashscope.client import http_client
+from app.dashscope.transport import http_client
 from app.db import Sessions
 from app.sandbox import RunningSandbox
 from app.settings import Settings

@@ -9,7 +9,7 @@ from app.certify.evidence import Evidence, Unseen, Watched
 from app.certify.registry import Seen, Subject
 from app.dashscope import wire
 from app.dashscope.bodies import ENCODINGS
-from app.dashscope.result_files import FetchFailed, FetchFailureKind, is_result_host
+from app.dashscope.result_files import FetchFailed, FetchFailureKind, is_dashscope_host
 from app.errors import GatewayError
 from app.poller.assignment import is_of
 from app.poller.list_matching import BEIJING
@@ -42,7 +42,7 @@ def _document(evidence: Evidence, name: str) -> bytes:
 def result_host(evidence: Evidence) -> Seen:
     links = _links(evidence.task("main"))
     text = ", ".join(sorted({f"{urlsplit(link).scheme}://{urlsplit(link).hostname}" for link in links}))
-    return Seen(all(is_result_host(link, evidence.base_url) for link in links), text)
+    return Seen(all(is_dashscope_host(link, evidence.base_url) for link in links), text)
 
 
 @subject.check(
