@@ -23,7 +23,7 @@ MAX_BATCH = 500
 
 
 class Batcher(Generic[ConnectionT, ItemT, ResultT]):
-    """Calls `run` with batches of items, in the order of their arrival. The weights of a batch sum up to `most`.
+    """Calls `run` with batches of items, in the order of their arrival. The weights of a batch sum up to `max_weight`.
 
     One batch runs at a time, and up to `at_once` of them while the items exceed one batch: two batches of ten cost
     twice as much as one of twenty, but small items must not wait for a job of ten thousand files.
@@ -46,14 +46,14 @@ class Batcher(Generic[ConnectionT, ItemT, ResultT]):
         run: Callable[[ConnectionT, Sequence[ItemT]], Awaitable[Sequence[ResultT | Exception]]],
         *,
         at_once: int = 1,
-        most: int = MAX_BATCH,
+        max_weight: int = MAX_BATCH,
         weight: Callable[[ItemT], int] = lambda _: 1,
         every_s: float = 0.0,
     ) -> None:
         self._connect = connect
         self._run = run
         self._at_once = at_once
-        self._most = most
+        self._max_weight = max_weight
         self._weight = weight
         self._every_s = every_s
         self._start_at = 0.0  # of the next batch, by time.monotonic
@@ -68,7 +68,7 @@ class Batcher(Generic[ConnectionT, ItemT, ResultT]):
         weight = self._weight(item)
         self._queue.append((item, weight, future))
         self._load += weight
-        if len(self._workers) < min(self._at_once, 1 + self._load // self._most):
+        if len(self._workers) < min(self._at_once, 1 + self._load // self._max_weight):
             # An empty context: a batch serves many requests and must not log under the id of one of them.
             self._workers.add(asyncio.create_task(self._work(), context=Context()))
         return future
@@ -129,7 +129,7 @@ class Batcher(Generic[ConnectionT, ItemT, ResultT]):
         weight = batch[0][1]
         while self._queue:
             weight += self._queue[0][1]
-            if weight > self._most:
+            if weight > self._max_weight:
                 break
             batch.append(self._queue.popleft())
         return batch

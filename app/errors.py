@@ -29,6 +29,11 @@ def json_pointer(parent: str, step: str | int) -> str:
     return f"{parent}/{text.replace('~', '~0').replace('/', '~1')}"
 
 
+def and_more(faults: Sequence[Fault]) -> str:
+    """The end of a message about the first fault, which counts the others."""
+    return f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+
+
 class GatewayError(Exception):
     """Base class of all errors that are reported to callers. `code` is stable; messages may change."""
 
@@ -50,7 +55,12 @@ class InvalidRequest(GatewayError):
     @classmethod
     def at(cls, pointer: str, detail: str) -> Self:
         """The error for one invalid value. `detail` continues the pointer to a sentence, without the full stop."""
-        return cls(f"{pointer} {detail}.", faults=[Fault(pointer, detail)])
+        return cls.of([Fault(pointer, detail)])
+
+    @classmethod
+    def of(cls, faults: Sequence[Fault]) -> Self:
+        """The error for one or more faults. The first one is in the message."""
+        return cls(f"{faults[0].pointer} {faults[0].detail}{and_more(faults)}.", faults=faults)
 
 
 class UnknownModel(InvalidRequest):

@@ -103,7 +103,7 @@ async def test_an_item_that_arrives_as_a_batch_ends_is_processed() -> None:
 async def test_at_most_at_once_batches_run_concurrently() -> None:
     double = Doubler()
     double.gate.clear()
-    batched = Batcher(nullcontext, double, at_once=2, most=1)
+    batched = Batcher(nullcontext, double, at_once=2, max_weight=1)
     asking = [batched(number) for number in range(9)]
     for _ in range(5):
         await asyncio.sleep(0)
@@ -117,7 +117,7 @@ def test_a_batch_exceeds_the_weight_limit_only_with_a_single_item(weights: list[
     double = Doubler()
 
     async def run() -> None:
-        await asyncio.gather(*map(Batcher(nullcontext, double, most=5, weight=lambda weight: weight), weights))
+        await asyncio.gather(*map(Batcher(nullcontext, double, max_weight=5, weight=lambda weight: weight), weights))
 
     asyncio.run(run())
     assert [weight for batch in double.batches for weight in batch] == weights
@@ -181,7 +181,7 @@ async def test_an_outage_keeps_the_results_of_items_that_were_retried_before_it(
 
 async def test_one_batch_runs_at_a_time_while_all_queued_items_fit_into_the_next() -> None:
     double = Doubler()
-    batched = Batcher(nullcontext, double, at_once=2, most=10)
+    batched = Batcher(nullcontext, double, at_once=2, max_weight=10)
     assert await asyncio.gather(*map(batched, range(9))) == [2 * number for number in range(9)]
     assert double.most_running == 1
 
@@ -189,7 +189,7 @@ async def test_one_batch_runs_at_a_time_while_all_queued_items_fit_into_the_next
 async def test_a_small_item_does_not_wait_for_a_large_one() -> None:
     double = Doubler()
     double.gate.clear()
-    batched = Batcher(nullcontext, double, at_once=2, most=10, weight=lambda weight: weight)
+    batched = Batcher(nullcontext, double, at_once=2, max_weight=10, weight=lambda weight: weight)
     large = batched(1000)
     while not double.running:  # noqa: ASYNC110 - one cycle of the event loop
         await asyncio.sleep(0)
@@ -220,7 +220,7 @@ class Pool:
 
 async def test_a_connection_is_reused_while_items_are_queued_and_then_returned() -> None:
     pool, double = Pool(), Doubler()
-    batched = Batcher(pool.connect, double, most=2)
+    batched = Batcher(pool.connect, double, max_weight=2)
     assert await asyncio.gather(*map(batched, range(10))) == [2 * number for number in range(10)]
     assert (len(double.batches), pool.taken) == (5, 1)
     await asyncio.sleep(0)
@@ -229,7 +229,7 @@ async def test_a_connection_is_reused_while_items_are_queued_and_then_returned()
 
 async def test_the_batch_after_an_outage_runs_on_a_new_connection() -> None:
     pool = Pool()
-    batched = Batcher(pool.connect, Doubler(), most=1)
+    batched = Batcher(pool.connect, Doubler(), max_weight=1)
     results = await asyncio.gather(*map(batched, (1, 99, 2)), return_exceptions=True)
     assert [repr(result) for result in results] == ["2", "DatabaseUnavailable('away')", "4"]
     assert pool.taken == 2
@@ -238,7 +238,7 @@ async def test_the_batch_after_an_outage_runs_on_a_new_connection() -> None:
 async def test_every_caller_gets_an_error_when_there_is_no_connection() -> None:
     pool = Pool()
     pool.empty = True
-    batched = Batcher(pool.connect, Doubler(), at_once=2, most=2)
+    batched = Batcher(pool.connect, Doubler(), at_once=2, max_weight=2)
     async with asyncio.timeout(10):
         results = await asyncio.gather(*map(batched, range(7)), return_exceptions=True)
     assert [type(result) for result in results] == [DatabaseUnavailable] * 7

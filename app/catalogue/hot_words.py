@@ -85,16 +85,15 @@ def word_faults(model: Model, words: Sequence[HotWord]) -> Sequence[Fault]:
 def refuse(faults: Sequence[Fault]) -> None:
     """Raises InvalidRequest if there is a fault."""
     if faults:
-        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        raise InvalidRequest(f"{faults[0].pointer} {faults[0].detail}{more}.", faults=faults)
+        raise InvalidRequest.of(faults)
 
 
 def _list_faults(model: Model, words: Sequence[HotWord]) -> Iterator[Fault]:
-    most = max_words(model)
+    limit = max_words(model)
     if not words:
         yield Fault("/vocabulary", "needs at least one entry")
-    if len(words) > most:
-        yield Fault("/vocabulary", f"has {len(words):,} entries; {model.id} takes at most {most:,}")
+    if len(words) > limit:
+        yield Fault("/vocabulary", f"has {len(words):,} entries; {model.id} takes at most {limit:,}")
     super_words = sum(word.weight == SUPER_WEIGHT for word in words)
     if has_super_words(model) and super_words > MAX_SUPER_WORDS:
         yield Fault("/vocabulary", f"has {super_words} entries of weight {SUPER_WEIGHT}; at most {MAX_SUPER_WORDS}")

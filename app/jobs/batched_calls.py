@@ -47,7 +47,7 @@ def job_creator(sessions: Sessions, *, waiting_limit: int | None = None) -> JobC
         partial(raw_connection, sessions),
         partial(create_jobs, waiting_limit=waiting_limit),
         at_once=BATCHES_AT_ONCE,
-        most=FILES_PER_BATCH,
+        max_weight=FILES_PER_BATCH,
         weight=lambda new: len(new.urls),
     )
 
@@ -60,14 +60,14 @@ def budgeted_job_creator(
         lambda: nullcontext(sessions),
         partial(create_jobs_within_budgets, assumed_s=assumed_s, waiting_limit=waiting_limit),
         at_once=BATCHES_AT_ONCE,
-        most=FILES_PER_BATCH,
+        max_weight=FILES_PER_BATCH,
         weight=lambda new: len(new.urls),
     )
 
 
 def job_finder(sessions: Sessions) -> JobFinder:
     """Calls take a client's id and a job's id. They raise NotFound, also for other clients, or DatabaseUnavailable."""
-    return Batcher(partial(raw_connection, sessions), _find, at_once=BATCHES_AT_ONCE, most=JOBS_PER_BATCH)
+    return Batcher(partial(raw_connection, sessions), _find, at_once=BATCHES_AT_ONCE, max_weight=JOBS_PER_BATCH)
 
 
 async def _find(connection: RawConnection, keys: Sequence[tuple[UUID, UUID]]) -> Sequence[JobSnapshot | NotFound]:
@@ -100,7 +100,7 @@ class JobListCache:
         self._cached_bytes = 0
         self._cache: OrderedDict[JobVersion, bytes] = OrderedDict()
         connect = partial(raw_connection, sessions)
-        self._newest = Batcher(connect, _list_newest, at_once=BATCHES_AT_ONCE, most=LISTS_PER_BATCH)
+        self._newest = Batcher(connect, _list_newest, at_once=BATCHES_AT_ONCE, max_weight=LISTS_PER_BATCH)
 
     async def page(
         self, client_id: UUID, filters: JobFilters, limit: int, *, page_bytes: int = PAGE_BYTES

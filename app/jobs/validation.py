@@ -8,7 +8,7 @@ from uuid import UUID
 import orjson
 
 from app.catalogue import RegionName, ValidatedJob, validate_job
-from app.errors import Fault, InvalidRequest, json_pointer
+from app.errors import Fault, InvalidRequest, and_more, json_pointer
 from app.jobs.schemas import JobRequest
 from app.queue.creation import NewJob
 from app.urls import FILE_URL, WEBHOOK_URL, UrlKind, encode_url, find_control_character
@@ -62,14 +62,10 @@ def _validate(request: JobRequest, served: Sequence[RegionName], faults: Sequenc
         )  # fmt: skip
     except InvalidRequest as error:
         found = [*error.faults, *faults]
-        raise type(error)(f"{error.detail}{_and_more(found)}.", faults=found) from None
+        raise type(error)(f"{error.detail}{and_more(found)}.", faults=found) from None
     if faults:
-        raise InvalidRequest(f"{faults[0].pointer} {faults[0].detail}{_and_more(faults)}.", faults=faults)
+        raise InvalidRequest.of(faults)
     return validated
-
-
-def _and_more(faults: Sequence[Fault]) -> str:
-    return f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
 
 
 def _encode_file_urls(urls: Sequence[str], faults: list[Fault]) -> list[str]:

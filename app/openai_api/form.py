@@ -144,10 +144,10 @@ def _hints(fields: Fields, model: Model) -> list[str]:
     if parameter is None:
         return []
     schema = parameter.schema.items or parameter.schema
-    asked = [_last(fields, "language") or "", *_all(fields, "languages")]
-    codes = dict.fromkeys(re.split("[-_]", language.strip().lower())[0] for language in asked)
-    most = parameter.schema.max_items if parameter.schema.items else 1
-    return [code for code in codes if code in schema.values and code != "auto"][:most]
+    languages = [_last(fields, "language") or "", *_all(fields, "languages")]
+    codes = dict.fromkeys(re.split("[-_]", language.strip().lower())[0] for language in languages)
+    max_codes = parameter.schema.max_items if parameter.schema.items else 1
+    return [code for code in codes if code in schema.values and code != "auto"][:max_codes]
 
 
 def _granularities(fields: Fields) -> list[str]:

@@ -5,10 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from app.catalogue import MODELS
 from app.dashscope.circuits import MODEL_UNAVAILABLE, UPSTREAM_UNAVAILABLE, Circuit
 from app.queue.blockages import Blocked
-
-# Code of files whose region, or whose only account, is not configured any more.
-REGION_NOT_SERVED = "region_not_served"
-ACCOUNT_NOT_CONFIGURED = "account_not_configured"
+from app.queue.codes import WaitingCode
 
 
 class Availability:
@@ -84,7 +81,7 @@ class Availability:
 
     def _not_served(self, region: str, model: str) -> Blocked:
         everywhere = not self.alternatives(region, model)
-        return Blocked(region, model, everywhere, REGION_NOT_SERVED, account=None, since=None)
+        return Blocked(region, model, everywhere, WaitingCode.REGION_NOT_SERVED, account=None, since=None)
 
     def _blocked(self, region: str, model: str) -> Blocked:
         circuits = [circuit for account in self._accounts[region] if (circuit := self.circuit(account, model))]
@@ -94,7 +91,9 @@ class Availability:
 
     def _blocked_for_account(self, region: str, model: str, account: str) -> Blocked | None:
         if account not in self._accounts.get(region, ()):
-            return Blocked(region, model, True, ACCOUNT_NOT_CONFIGURED, account, since=None, only_account=account)
+            return Blocked(
+                region, model, True, WaitingCode.ACCOUNT_NOT_CONFIGURED, account, since=None, only_account=account
+            )
         circuit = self.circuit(account, model)
         if circuit is None:
             return None

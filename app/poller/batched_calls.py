@@ -43,7 +43,7 @@ def batched_calls(sessions: Sessions) -> BatchedCalls:
             nullcontext,
             partial(_store, sessions),
             at_once=2,
-            most=MAX_STORED_KB,
+            max_weight=MAX_STORED_KB,
             weight=lambda results: results.size_kb,
             every_s=EVERY_S,
         ),

@@ -121,11 +121,11 @@ class Submitter:
         """Tasks of one file share a claim: as many as the budget lets submit in CLAIM_S. Groups have one each."""
         return math.ceil(self._call.rate * CLAIM_S) if self._submit_queue.max_files == 1 else 1
 
-    async def _claim(self, session: Session, most: int, *, is_probe: bool) -> Sequence[Claim]:
+    async def _claim(self, session: Session, max_tasks: int, *, is_probe: bool) -> Sequence[Claim]:
         if is_probe:
             claim = await claim_any_file(session, self._submit_queue, token=uuid4())
             return [claim] if claim else []
-        tokens = [uuid4() for _ in range(most)]
+        tokens = [uuid4() for _ in range(max_tasks)]
         return await claim_tasks(session, self._submit_queue, tokens=tokens, heads=self._heads)
 
     async def _submit(

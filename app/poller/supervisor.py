@@ -79,11 +79,11 @@ class Supervisor:
         return {*self._workers.values(), *self._spawned}
 
 
-async def take_slots(slots: asyncio.Semaphore, most: int) -> int:
-    """Wait for a slot, and take up to `most` in all if more are free. Returns their number."""
+async def take_slots(slots: asyncio.Semaphore, max_slots: int) -> int:
+    """Wait for a slot, and take up to `max_slots` in all if more are free. Returns their number."""
     await slots.acquire()
     taken = 1
-    while taken < most and not slots.locked():
+    while taken < max_slots and not slots.locked():
         await slots.acquire()
         taken += 1
     return taken

@@ -302,7 +302,7 @@ _WAITING_REASON = literal_column(WAITING_REASON, Text).label("waiting_reason")
 _JOB_COLUMNS: list[ColumnElement[Any]] = [literal_column(sql).label(name) for name, sql in JOB_COLUMNS.items()]
 
 # A file shows a URL of up to 4,096 characters and an error message of up to 500.
-_MOST_JOB_BYTES = f"octet_length(CAST(parameters AS text)) + 5000 * least(files_total, {FILES_SHOWN})"
+_MAX_JOB_BYTES = f"octet_length(CAST(parameters AS text)) + 5000 * least(files_total, {FILES_SHOWN})"
 _SUMMARY_COLUMNS: list[ColumnElement[Any]] = [literal_column(sql).label(name) for name, sql in SUMMARY_COLUMNS.items()]
 _SUMMARIES = select(*_SUMMARY_COLUMNS).select_from(Job)
 _JOBS = select(*_JOB_COLUMNS).select_from(Job)
@@ -334,7 +334,7 @@ def _of_clients(column: Any, kind: TypeEngine[Any], *more: Any) -> Select[Any]:
 def _first_by_size() -> Select[Any]:
     """The newest of the jobs, as many as fit into `read_bytes`, and one more."""
     wanted = (Job.id == any_(bindparam("job_ids", type_=ARRAY(Uuid)))) & (Job.client_id == bindparam("client_id"))
-    weighed = select(Job.id, literal_column(_MOST_JOB_BYTES, BigInteger).label("bytes")).where(wanted).subquery()
+    weighed = select(Job.id, literal_column(_MAX_JOB_BYTES, BigInteger).label("bytes")).where(wanted).subquery()
     total = func.sum(weighed.c.bytes).over(order_by=weighed.c.id.desc())
     sized = select(weighed.c.id, (total - weighed.c.bytes).label("bytes_before")).subquery()
     return (

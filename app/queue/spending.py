@@ -22,7 +22,7 @@ from app.clients.budgets import Budget, BudgetPeriod, lock_claims, try_lock_clai
 from app.errors import BudgetCurrencyMismatch, BudgetExceeded, Fault
 
 # Speech that a file costs at least, for an estimate: otherwise silent files would make all others free.
-LEAST_S = 5
+MIN_ESTIMATED_S = 5
 # The newest files of a client that an estimate is made of.
 RECENT_FILES = 200
 # While only files that are under way are in the way, their real cost may soon make room.
@@ -97,7 +97,7 @@ class Allowance:
         Without the latter, one short file would let a burst of long ones pass.
         """
         cost, files = self.recent.get(model, (Decimal(0), 0))
-        return max((estimated_cost(price, self.assumed_s) + cost) / (files + 1), estimated_cost(price, LEAST_S))
+        return max((estimated_cost(price, self.assumed_s) + cost) / (files + 1), estimated_cost(price, MIN_ESTIMATED_S))
 
     def _may_try(self, model: str, price: RegionalPrice, files: int) -> bool:
         """Whether files may be accepted alone although their estimate is above the whole budget.
@@ -107,7 +107,7 @@ class Allowance:
         """
         if files * self.estimate(model, price) <= self.budget.amount:
             return False
-        least = estimated_cost(price, LEAST_S)
+        least = estimated_cost(price, MIN_ESTIMATED_S)
         if files == 1:
             return self.left >= least
         cost, recent = self.recent.get(model, (Decimal(0), 0))

@@ -10,7 +10,6 @@ from app.api.problems import problem_type
 from app.dashscope.circuits import UPSTREAM_UNAVAILABLE
 from app.dashscope.failures import CALL_FAILURES, FILE_FAILURES, FailureKind
 from app.errors import GatewayError
-from app.poller.availability import ACCOUNT_NOT_CONFIGURED, REGION_NOT_SERVED
 from app.queue.codes import FileErrorCode, WaitingCode
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +45,12 @@ def test_documented_waiting_reasons_match_the_code() -> None:
         for verdict, word in CALL_FAILURES.values()
         if verdict in {FailureKind.ACCOUNT_BLOCKED, FailureKind.GRANT, FailureKind.MODEL_UNAVAILABLE}
     }
-    made |= {UPSTREAM_UNAVAILABLE, REGION_NOT_SERVED, ACCOUNT_NOT_CONFIGURED, WaitingCode.BUDGET_EXCEEDED}
+    made |= {
+        UPSTREAM_UNAVAILABLE,
+        WaitingCode.REGION_NOT_SERVED,
+        WaitingCode.ACCOUNT_NOT_CONFIGURED,
+        WaitingCode.BUDGET_EXCEEDED,
+    }
     assert made == set(WaitingCode)
 
 
@@ -81,7 +85,7 @@ def _rows(text: str) -> list[tuple[str, ...]]:
 
 
 def _words_of_failures() -> Iterator[str]:
-    yield from (REGION_NOT_SERVED, ACCOUNT_NOT_CONFIGURED)
+    yield from (WaitingCode.REGION_NOT_SERVED, WaitingCode.ACCOUNT_NOT_CONFIGURED)
     for table in (CALL_FAILURES, FILE_FAILURES):
         yield from (word for _, word in table.values())
     for package in ("dashscope", "poller", "queue", "uploads"):
