@@ -5,16 +5,12 @@ which adds emotions.
 """
 
 import asyncio
-import atexit
 import io
 import math
-import shutil
-import tempfile
 import wave
 from array import array
 from contextlib import AsyncExitStack
 from functools import partial
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -41,10 +37,7 @@ class DemoFailed(GatewayError):
 
 def run_demo() -> None:
     """Print the transcripts of two sample recordings. Raises GatewayError, SettingsError or StartError."""
-    folder = Path(tempfile.mkdtemp(prefix="asr-gateway-demo-"))
-    # Registered before the database starts, so that it runs after the database has stopped.
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    overrides = {"data_dir": folder, "database_url": None, "host": "127.0.0.1", "port": 0}
+    overrides = {"data_dir": startup.temporary_data_dir("demo"), "database_url": None, "host": "127.0.0.1", "port": 0}
     _print("Starting a temporary PostgreSQL and gateway …")
     url = startup.open_database(load_settings(overrides))
     startup.migrate_database(url)
@@ -57,17 +50,13 @@ async def _demo(overrides: dict[str, Any], database_url: str) -> None:
         if settings.served_regions:
             _print("Upstream is DashScope with your key. The recordings cost about 0.015 CNY.")
         else:
-            settings = load_settings(overrides | await _sandbox_settings(stack))
+            sandbox = await stack.enter_async_context(running_sandbox())
+            settings = load_settings(overrides | sandbox.overrides)
             _print("Upstream is the bundled sandbox. Set DASHSCOPE_BEIJING_API_KEY to use DashScope.")
         listener = stack.enter_context(startup.bind(settings.host, settings.port))
         token = new_token()
         main = partial(_transcribe, run.address(listener), token)
         await run.run_gateway(settings, database_url, listener, token, main=main)
-
-
-async def _sandbox_settings(stack: AsyncExitStack) -> dict[str, Any]:
-    sandbox = await stack.enter_async_context(running_sandbox())
-    return {name.lower(): value for name, value in sandbox.settings.items()}
 
 
 async def _transcribe(gateway_url: str, token: str) -> None:

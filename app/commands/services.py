@@ -46,7 +46,7 @@ async def _serve_with_sandbox(url: str, listener: socket.socket, token: str, por
     from app.server import run
 
     async with running_sandbox(port=port) as running:
-        overrides = {name.lower(): value for name, value in running.settings.items()}
+        overrides = running.overrides
         for region in REGIONS:  # an account of its own: tasks of a real account are not looked up in the sandbox
             overrides[f"dashscope_{region}_api_key"] = f"sandbox={overrides[f'dashscope_{region}_api_key']}"
         print(

@@ -35,7 +35,7 @@ def start() -> Settings:
 
 
 def start_service() -> Settings:
-    """`_start` of a command that runs until a signal: a signal during the start is an orderly end too."""
+    """`start` of a command that runs until a signal: a signal during the start is an orderly end too."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
     return start()

@@ -6,6 +6,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -42,6 +43,11 @@ class RunningSandbox:
             settings[f"DASHSCOPE_{region.upper()}_BASE_URL"] = self.base_url(region)
             settings[f"DASHSCOPE_{region.upper()}_API_KEY"] = f"sk-sandbox-{region}"
         return settings
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """The same for `load_settings`."""
+        return {name.lower(): value for name, value in self.settings.items()}
 
 
 async def serve_sandbox(

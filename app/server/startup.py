@@ -1,9 +1,11 @@
 """Start-up checks: a reachable and migrated database, a token, a free port."""
 
 import asyncio
+import atexit
 import errno
 import os
 import re
+import shutil
 import socket
 import tempfile
 import time
@@ -54,6 +56,16 @@ _DATABASE_ERRORS = (
 
 class StartError(Exception):
     """The gateway cannot start although its settings may be right. The message is one line."""
+
+
+def temporary_data_dir(name: str) -> Path:
+    """A DATA_DIR that is deleted when the process ends. Call this before `open_database`.
+
+    What is registered first runs last: the folder is deleted after its database has stopped.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=f"asr-gateway-{name}-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def open_database(settings: Settings, *, patience_s: float = DATABASE_PATIENCE_S) -> str:

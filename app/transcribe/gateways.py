@@ -1,12 +1,8 @@
 """Finds the gateway of the command: that of GATEWAY_URL, the one that runs on DATA_DIR, or a temporary one."""
 
 import asyncio
-import atexit
-import shutil
-import tempfile
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
 from app.clients.tokens import new_token
@@ -45,27 +41,25 @@ def with_gateway(settings: Settings, work: Work, *, sandbox: bool) -> int:
     else:
         token, _ = startup.generated_token(settings, url)
     register_secrets([token])
-    return _run(lambda _: _settings(settings, {}), url, token, work)
+
+    async def own_settings(_: AsyncExitStack) -> Settings:
+        return settings
+
+    return _run(own_settings, url, token, work)
 
 
 def _with_sandbox(work: Work) -> int:
     """On a database that is deleted at the end: waiting files of a real one must not go to the sandbox."""
-    folder = Path(tempfile.mkdtemp(prefix="asr-gateway-transcribe-"))
-    # Registered before the database starts, so that it runs after the database has stopped.
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder = startup.temporary_data_dir("transcribe")
     overrides: dict[str, Any] = {"data_dir": folder, "database_url": None, "upload_store": None, "public_url": None}
     url = startup.open_database(load_settings(overrides))
     startup.migrate_database(url)
 
     async def sandbox_settings(stack: AsyncExitStack) -> Settings:
         running = await stack.enter_async_context(running_sandbox())
-        return load_settings(overrides | {name.lower(): value for name, value in running.settings.items()})
+        return load_settings(overrides | running.overrides)
 
     return _run(sandbox_settings, url, new_token(), work)
-
-
-async def _settings(settings: Settings, overrides: dict[str, Any]) -> Settings:
-    return settings.model_copy(update=overrides)
 
 
 def _run(
