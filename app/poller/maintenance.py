@@ -15,7 +15,7 @@ from app.catalogue import MODELS
 from app.dashscope.budgets import read_budgets
 from app.dashscope.circuits import Circuit, read_circuits
 from app.dashscope.temporary_storage import StorageFailed
-from app.db import Sessions, after_commit, transaction
+from app.db import Session, Sessions, after_commit, transaction
 from app.identifiers import UUID_MIN
 from app.poller.context import PollerContext
 from app.poller.metrics import (
@@ -98,10 +98,15 @@ def periodic_work(context: PollerContext) -> Sequence[PeriodicWork]:
         PeriodicWork("clean_up", lambda: clean_up(sessions, accounts), CLEAN_UP_EVERY_S),
         PeriodicWork("measure", lambda: measure(sessions, accounts), MEASURE_EVERY_S),
         PeriodicWork("index", lambda: _index_all(context), INDEX_EVERY_S),
-        PeriodicWork("segment_old", lambda: work_off(context, segment_old), OLD_EVERY_S),
-        PeriodicWork("index_documents", lambda: work_off(context, index_documents), OLD_EVERY_S),
+        PeriodicWork("segment_old", lambda: work_off(context, segment_old_transcripts), OLD_EVERY_S),
+        PeriodicWork("index_documents", lambda: work_off(context, index_old_documents), OLD_EVERY_S),
         PeriodicWork("delete_uploads", lambda: delete_uploads(context), DELETE_UPLOADS_EVERY_S),
-        PeriodicWork("reconcile_vocabularies", lambda: reconcile_vocabularies(context), RECONCILE_VOCABULARIES_EVERY_S),
+        # Hot-word lists whose creation was interrupted or got no response.
+        PeriodicWork(
+            "reconcile_vocabularies",
+            lambda: reconcile_all(sessions, context.upstreams),
+            RECONCILE_VOCABULARIES_EVERY_S,
+        ),
     ]
     if days := context.retention_days:
         work.append(PeriodicWork("purge", lambda: purge(context, days), PURGE_EVERY_S))
@@ -142,11 +147,6 @@ async def _discard_abandoned(context: PollerContext, store: ObjectStore) -> None
     if discarded:
         async with transaction(context.sessions) as session:
             await forget_unfinished(session, discarded)
-
-
-async def reconcile_vocabularies(context: PollerContext) -> None:
-    """Find the hot-word lists whose creation was interrupted or got no response."""
-    await reconcile_all(context.sessions, context.upstreams)
 
 
 async def purge(context: PollerContext, days: int) -> None:
@@ -265,39 +265,25 @@ def _show_circuits(circuits: Sequence[Circuit], accounts: Collection[str]) -> No
             CIRCUIT_OPEN.labels(circuit.account, circuit.model, circuit.code).set(1)
 
 
-async def index(sessions: Sessions) -> int:
-    """Index one batch of new transcripts. A search reads transcripts without an index entry directly.
-
-    Returns the number of segments.
-    """
-    async with transaction(sessions) as session:
-        return await index_segments(session)
-
-
-async def segment_old(sessions: Sessions) -> int:
-    """Cut some transcripts of earlier releases into segments, and return their number."""
-    async with transaction(sessions) as session:
-        return await segment_old_transcripts(session)
-
-
-async def index_documents(sessions: Sessions) -> int:
-    """Index some documents of earlier releases, and return their number."""
-    async with transaction(sessions) as session:
-        return await index_old_documents(session)
-
-
 async def _index_all(context: PollerContext) -> None:
-    while not context.stopping.is_set() and await index(context.sessions):
-        await context.pause(INDEX_PAUSE_S)
+    """Index all new transcripts in batches. A search reads transcripts without an index entry directly."""
+    segments = 1
+    while segments and not context.stopping.is_set():
+        async with transaction(context.sessions) as session:
+            segments = await index_segments(session)
+        if segments:
+            await context.pause(INDEX_PAUSE_S)
 
 
-async def work_off(context: PollerContext, step: Callable[[Sessions], Awaitable[int]]) -> None:
-    """Repeat a step until it finds nothing to do. After each step a pause of the same length: other work comes first.
+async def work_off(context: PollerContext, step: Callable[[Session], Awaitable[int]]) -> None:
+    """Repeat a step until it finds nothing to do, each time in a transaction of its own.
 
-    So what a new version has to add to a million stored transcripts takes hours, not days.
+    After each step comes a pause of the same length, for other work. So what a new version has to add to a million
+    stored transcripts takes hours, not days.
     """
     done = 1
     while done and not context.stopping.is_set():
         since = time.monotonic()
-        done = await step(context.sessions)
+        async with transaction(context.sessions) as session:
+            done = await step(session)
         await context.pause(time.monotonic() - since)

@@ -44,7 +44,7 @@ async def get_transcript_words_csv(
     \f
     One statement.
     """
-    form = _table("text/csv; charset=utf-8; header=present", csv_tsv.words_csv, channel_id, bom=bom)
+    form = _table("text/csv; charset=utf-8; header=present", "csv", csv_tsv.words_csv, channel_id, bom=bom)
     return await transcript.serve(form)
 
 
@@ -67,7 +67,7 @@ async def get_transcript_sentences_tsv(
     \f
     One statement.
     """
-    form = _table("text/tab-separated-values; charset=utf-8", csv_tsv.sentences_tsv, channel_id, bom=bom)
+    form = _table("text/tab-separated-values; charset=utf-8", "tsv", csv_tsv.sentences_tsv, channel_id, bom=bom)
     return await transcript.serve(form)
 
 
@@ -127,12 +127,11 @@ async def get_transcript_markdown(
 
 
 def _table(
-    media_type: str, write: Callable[..., Iterator[str]], channel_id: int | None, *, bom: bool
+    media_type: str, extension: str, write: Callable[..., Iterator[str]], channel_id: int | None, *, bom: bool
 ) -> Representation:
     def render(document: StoredDocument) -> Iterator[str]:
         return write(_sentences(document, channel_id))
 
-    extension = "csv" if media_type.startswith("text/csv") else "tsv"
     return Representation(media_type, channel_id, None, render, extension, bom=bom)
 
 

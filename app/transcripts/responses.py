@@ -261,16 +261,12 @@ def _headers(request: Request, etag: str) -> dict[str, str]:
 
 
 def _disposition(document: StoredDocument, extension: str) -> str:
-    """To be called in a thread: the file's URL may have to be fetched by the event loop."""
-    return _file_name(document.file_url, extension)
-
-
-def _file_name(file_url: str, extension: str) -> str:
     """A Content-Disposition (RFC 6266) with the name of the recording and another extension.
 
-    The first form is ASCII, for programs such as `curl -OJ` that do not know the second one.
+    The first form is ASCII, for programs such as `curl -OJ` that do not know the second one. To be called in a thread:
+    the file's URL may have to be fetched by the event loop.
     """
-    name = re.sub(r"[/\\]", "_", title_of(file_url))[:MAX_FILE_NAME_CHARS]
+    name = re.sub(r"[/\\]", "_", title_of(document.file_url))[:MAX_FILE_NAME_CHARS]
     stem = name.rpartition(".")[0].strip(". ") or name.strip(". ") or "transcript"
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", stem)
     encoded = quote(f"{stem}.{extension}", safe="", errors="replace")

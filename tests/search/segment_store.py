@@ -9,11 +9,11 @@ from sqlalchemy import func, insert, select
 
 from app.db import Sessions, transaction
 from app.identifiers import new_id
-from app.poller.maintenance import index, segment_old
 from app.queue.models import Job
+from app.search.indexing import index_segments
 from app.search.models import TranscriptSegment
 from app.transcripts.normalise import normalise
-from app.transcripts.storage import insert_transcripts, prepare_transcript
+from app.transcripts.storage import insert_transcripts, prepare_transcript, segment_old_transcripts
 
 URL = "https://example.com/a.wav"
 
@@ -62,8 +62,14 @@ async def add_transcripts(
 
 async def index_all(sessions: Sessions) -> None:
     while await unindexed(sessions):
-        await segment_old(sessions)
-        await index(sessions)
+        async with transaction(sessions) as session:
+            await segment_old_transcripts(session)
+        await index_batch(sessions)
+
+
+async def index_batch(sessions: Sessions) -> int:
+    async with transaction(sessions) as session:
+        return await index_segments(session)
 
 
 async def unindexed(sessions: Sessions) -> int:

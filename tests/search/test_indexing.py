@@ -11,11 +11,10 @@ from sqlalchemy import func, select, text, update
 
 from app.clients.service import CurrentClient
 from app.db import Sessions, transaction
-from app.poller.maintenance import index
 from app.search.indexing import BATCH, index_segments, insert_segments
 from app.search.models import TranscriptSegment
 from tests.search.search_case import sentences
-from tests.search.segment_store import add_transcript, add_transcripts, index_all, unindexed
+from tests.search.segment_store import add_transcript, add_transcripts, index_all, index_batch, unindexed
 
 
 @pytest.fixture
@@ -30,9 +29,9 @@ async def found(api: httpx.AsyncClient, q: str) -> int:
 
 async def test_the_poller_indexes_new_segments_in_batches(sessions: Sessions, client_id: UUID) -> None:
     await add_transcripts(sessions, client_id, [[sentences("你好")]] * (BATCH + 1), indexed=False)
-    await index(sessions)
+    await index_batch(sessions)
     assert await unindexed(sessions) == 1
-    await index(sessions)
+    await index_batch(sessions)
     assert await unindexed(sessions) == 0
 
 

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select, text, update
 
 from app.db import Sessions, transaction
-from app.poller.maintenance import index_documents
+from app.transcripts.block_indexing import index_old_documents
 from app.transcripts.models import TranscriptBody
 from tests.search.search_case import sentences
 from tests.search.segment_store import add_transcript
@@ -41,7 +41,9 @@ async def test_an_old_document_has_the_same_forms_before_and_after_its_indexing(
     assert {status for status, _, _ in expected} == {200}
     await make_old(sessions, transcript_id)
     assert await forms(api, transcript_id) == expected
-    assert (await index_documents(sessions), await index_documents(sessions)) == (1, 0)
+    for documents in (1, 0):
+        async with transaction(sessions) as session:
+            assert await index_old_documents(session) == documents
     assert await forms(api, transcript_id) == expected
 
 
