@@ -149,7 +149,7 @@ class _Parser:
         try:
             self._events.append(Field(name, value.decode()))
         except UnicodeDecodeError:
-            raise _bad_field(name, "is not UTF-8") from None
+            raise _bad_field(name, "is not UTF-8; send files as parts with a file name") from None
 
     def _start_file(self, position: int | None) -> None:
         """The first bytes of the file are at `position` of the body; None: the file is empty."""

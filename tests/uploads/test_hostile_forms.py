@@ -44,6 +44,14 @@ async def test_body_that_is_not_the_form_of_its_header_is_explained(api: httpx.A
         assert "its boundary is not that of the Content-Type" in response.json()["detail"]
 
 
+async def test_recording_without_a_file_name_is_explained(api: httpx.AsyncClient) -> None:
+    head = 'Content-Disposition: form-data; name="file"'
+    for audio in (b"RIFF\xff", b"RIFF" * 20_000):
+        response = await api.post("/v1/uploads", content=raw_form((head, audio)), headers=HEADERS)
+        assert response.status_code == 422
+        assert response.json()["detail"].endswith("; send files as parts with a file name.")
+
+
 @pytest.mark.parametrize(
     ("parts", "status"),
     [
