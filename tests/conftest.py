@@ -120,15 +120,18 @@ def _empty_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _working_folder(request: pytest.FixtureRequest, _empty_folder: Path) -> Iterator[None]:
-    """No test reads the developer's `.env`. A slow test, or one with `tmp_path`, works in a folder of its own.
+def _surroundings(request: pytest.FixtureRequest, _empty_folder: Path) -> Iterator[None]:
+    """No test reads the developer's `.env`, and no test leaves a task.
 
-    Making a folder takes as long as many tests take, so the others share one, in which they may not write.
+    A slow test, or one with `tmp_path`, works in a folder of its own. Making a folder takes as long as many tests take,
+    so the others share one, in which they may not write. Each fixture that all tests have takes 0.7 s of CPU in a run.
     """
+    if inspect.iscoroutinefunction(request.function):
+        request.getfixturevalue("_at_end")
     is_own = "tmp_path" in request.fixturenames or request.node.get_closest_marker("slow")
     os.chdir(request.getfixturevalue("tmp_path") if is_own else _empty_folder)
     yield
-    written = [] if is_own else [path.name for path in _empty_folder.iterdir()]
+    written = [] if is_own else os.listdir(_empty_folder)  # noqa: PTH208 - takes half of the time of iterdir
     if written:
         shutil.rmtree(_empty_folder)
         _empty_folder.mkdir()
@@ -144,8 +147,7 @@ LOG_PROCESSORS: list[structlog.typing.Processor] = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _plain_log_lines() -> None:
+def pytest_runtest_setup() -> None:
     """One line for each event. structlog's default prints tracebacks with all variables: 4 s of CPU for one of ASGI."""
     structlog.configure(processors=LOG_PROCESSORS)
 
@@ -221,12 +223,6 @@ def _at_end(_event_loop: asyncio.AbstractEventLoop) -> Iterator[AtEnd]:
     left = asyncio.all_tasks(_event_loop) - before
     if left or calls:
         _event_loop.run_until_complete(end(left))
-
-
-@pytest.fixture(autouse=True)
-def _no_task_is_left(request: pytest.FixtureRequest) -> None:
-    if inspect.iscoroutinefunction(request.function):
-        request.getfixturevalue("_at_end")
 
 
 @pytest.fixture
