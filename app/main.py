@@ -42,6 +42,7 @@ from app.usage import routes as usage
 from app.vocabularies import routes as vocabularies
 from app.vocabularies.lists import VocabularyLists
 from app.webhooks import routes as webhooks
+from app.webhooks.sender import Sender
 
 DESCRIPTION = """
 Durable speech recognition of recorded files over DashScope: submit URLs, get stored transcripts.
@@ -124,6 +125,7 @@ def connect(
     app.state.uploader = Uploader(settings, sessions, http, open_store(settings.upload_store, settings.public_url))
     app.state.vocabulary_lists = VocabularyLists(settings, sessions, http)
     app.state.stored_bodies = StoredBodies(sessions)
+    app.state.webhook_sender = Sender(settings.webhook_allowed_networks)
     app.state.ping_limit = webhooks.ping_limit()
     app.state.transcription_wait_s = MAX_WAIT_S
     add_error_format(app, DASHSCOPE_ERRORS)

@@ -15,15 +15,14 @@ BATCH = 1000
 _IS_INVALID = text("SELECT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass(:name) AND NOT indisvalid)")
 
 
-def create_index(name: str, definition: str, *, unique: bool = False) -> None:
+def create_index(name: str, definition: str) -> None:
     """Build an index beside reads and writes. `definition` follows ON: `jobs (client_id, id DESC) WHERE …`.
 
     Commits the transaction of the revision. An invalid index of an interrupted build is dropped and built again.
     """
-    kind = "UNIQUE INDEX" if unique else "INDEX"
     if op.get_bind().scalar(_IS_INVALID, {"name": name}):
         drop_index(name)
-    run_alone(f"CREATE {kind} CONCURRENTLY IF NOT EXISTS {name} ON {definition}")
+    run_alone(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON {definition}")
 
 
 def drop_index(name: str) -> None:

@@ -153,8 +153,13 @@ def language_hints(codes: tuple[str, ...], *, default: tuple[str, ...] | None, n
     return Parameter("language_hints", _codes(codes), f"Languages of the audio. {note}", default=default)
 
 
-def single_language_hint(codes: tuple[str, ...], *, default: tuple[str, ...], note: str) -> Parameter:
-    return Parameter("language_hints", _codes(codes, max_items=1), f"Language of the audio. {note}", default=default)
+def single_language_hint(codes: tuple[str, ...]) -> Parameter:
+    return Parameter(
+        "language_hints",
+        _codes(("auto", *codes), max_items=1),
+        "Language of the audio. Exactly one; auto detects the language.",
+        default=("auto",),
+    )
 
 
 def language(codes: tuple[str, ...]) -> Parameter:

@@ -62,9 +62,7 @@ SENSEVOICE = (
             "vad": "no",
         },
         parameters=(
-            p.single_language_hint(
-                ("auto", *_LANGUAGES), default=("auto",), note="Exactly one; auto detects the language."
-            ),
+            p.single_language_hint(_LANGUAGES),
             p.CHANNEL_ID,
         ),
         access=SDK_ACCESS,

@@ -139,10 +139,14 @@ class Authenticator:
             )
 
 
+def authenticator_of(request: Request) -> Authenticator:
+    authenticator: Authenticator = request.app.state.authenticator
+    return authenticator
+
+
 async def current_client(request: Request) -> CurrentClient:
     """Raises Unauthorized or RateLimited."""
-    authenticator: Authenticator = request.app.state.authenticator
-    return await authenticator.current_client(request)
+    return await authenticator_of(request).current_client(request)
 
 
 def authenticated_client(request: Request) -> CurrentClient:
@@ -153,8 +157,7 @@ def authenticated_client(request: Request) -> CurrentClient:
 
 async def require_token(request: Request) -> None:
     """Raises Unauthorized or RateLimited."""
-    authenticator: Authenticator = request.app.state.authenticator
-    await authenticator.require_token(request)
+    await authenticator_of(request).require_token(request)
 
 
 ClientDep = Annotated[CurrentClient, Depends(current_client)]
@@ -177,8 +180,7 @@ class AuthenticatedRoute(_TokenRoute):
     schemes = (client_scheme,)
 
     async def authorize(self, request: Request) -> None:
-        authenticator: Authenticator = request.app.state.authenticator
-        await authenticator.current_client(request)
+        await authenticator_of(request).current_client(request)
         await super().authorize(request)
 
 
@@ -192,8 +194,7 @@ class ClientOrAdminRoute(_TokenRoute):
     schemes = (client_scheme, admin_scheme)
 
     async def authorize(self, request: Request) -> None:
-        authenticator: Authenticator = request.app.state.authenticator
-        request.state.client = await authenticator.client_or_admin(request)
+        request.state.client = await authenticator_of(request).client_or_admin(request)
         await super().authorize(request)
 
 
@@ -203,8 +204,7 @@ class AdminRoute(_TokenRoute):
     schemes = (admin_scheme,)
 
     async def authorize(self, request: Request) -> None:
-        authenticator: Authenticator = request.app.state.authenticator
-        await authenticator.require_admin(request)
+        await authenticator_of(request).require_admin(request)
         await super().authorize(request)
 
 

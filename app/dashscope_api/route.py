@@ -13,7 +13,7 @@ from starlette.routing import request_response
 
 from app.api.problems import request_id
 from app.catalogue import RegionName
-from app.clients.authentication import Authenticator
+from app.clients.authentication import authenticator_of
 from app.clients.service import CurrentClient
 from app.dashscope_api.errors import Refused
 
@@ -34,9 +34,8 @@ class DashScopeRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         async def handle(request: Request) -> Response:
-            authenticator: Authenticator = request.app.state.authenticator
             try:
-                await authenticator.patient_client(request)
+                await authenticator_of(request).patient_client(request)
                 response: Response = await self.endpoint(request)
             except Refused as refused:
                 return refused.response(request.scope)

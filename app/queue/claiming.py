@@ -54,15 +54,18 @@ class SubmitQueue:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Files that are to be submitted as one task, and the id of its row."""
+    """Files that are to be submitted as one task, and the id of its row.
+
+    `refusals` of a single file: how often upstream refused it alone although the account was accepted with others, the
+    first time at `refused_since`.
+    """
 
     task_id: UUID
     token: UUID
     parameters: dict[str, Any]
     file_urls: list[str]
     refusals: int = 0
-    """Of a single file: how often upstream refused it alone although the account was accepted with others."""
-    refused_since: datetime | None = None  # the first of these refusals
+    refused_since: datetime | None = None
 
 
 class QueueHeads:

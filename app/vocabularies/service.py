@@ -19,6 +19,8 @@ UPDATE_EVERY = timedelta(minutes=5)
 CREATION_TAKES = timedelta(minutes=2)
 # DashScope's list shows a new entry long before that.
 UNSURE_FOR = timedelta(minutes=10)
+# Rows that one reconciliation reads.
+UNSURE_PER_STEP = 100
 
 _KNOWN = Vocabulary.vocabulary_id.is_not(None)
 _UNSURE = Vocabulary.vocabulary_id.is_(None) & or_(
@@ -88,7 +90,7 @@ async def take_over(session: AsyncSession, new: NewVocabulary) -> Vocabulary | N
 
 
 async def unsure_vocabularies(
-    session: AsyncSession, *, equal_to: NewVocabulary | None = None, client_id: UUID | None = None, limit: int = 100
+    session: AsyncSession, *, equal_to: NewVocabulary | None = None, client_id: UUID | None = None
 ) -> Sequence[Vocabulary]:
     """Rows that DashScope may have a list for, oldest first: of all clients, of one, or of requests equal to one."""
     query = select(Vocabulary).where(_UNSURE)
@@ -96,7 +98,7 @@ async def unsure_vocabularies(
         query = query.where(_equal(equal_to))
     if client_id is not None:
         query = query.where(Vocabulary.client_id == client_id)
-    return (await session.scalars(query.order_by(Vocabulary.id).limit(limit))).all()
+    return (await session.scalars(query.order_by(Vocabulary.id).limit(UNSURE_PER_STEP))).all()
 
 
 async def known_ids(session: AsyncSession, account: str) -> set[str]:

@@ -6,7 +6,7 @@ from uuid import UUID
 import structlog
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from app.api.dependencies import SessionsDep, SettingsDep
+from app.api.dependencies import SessionsDep
 from app.api.problems import responses
 from app.clients.authentication import AuthenticatedRoute, ClientDep
 from app.clients.rate_limits import RateLimiter
@@ -25,11 +25,8 @@ log = structlog.get_logger(__name__)
 router = APIRouter(prefix="/v1", route_class=AuthenticatedRoute, tags=["webhooks"])
 
 
-async def _sender(request: Request, settings: SettingsDep) -> Sender:
-    state = request.app.state
-    if getattr(state, "webhook_sender", None) is None:
-        state.webhook_sender = Sender(settings.webhook_allowed_networks)
-    sender: Sender = state.webhook_sender
+async def _sender(request: Request) -> Sender:
+    sender: Sender = request.app.state.webhook_sender
     return sender
 
 
