@@ -1,13 +1,26 @@
-"""The budget of a client in requests and responses."""
+"""Bodies of `/v1/clients`."""
 
+from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any
+from uuid import UUID
 
-from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, WithJsonSchema
 
 from app.api.request_body import RequestBody
 from app.catalogue import Currency
+from app.clients import models
 from app.clients.budgets import AMOUNT_PATTERN, Budget, BudgetPeriod, parse_amount
+from app.clients.service import NAME_PATTERN
+
+_EXAMPLE: dict[str, JsonValue] = {
+    "id": "019ab0a4-2b1d-7e04-8a55-0b6e9f6c2d10",
+    "name": "call-centre",
+    "created_at": "2026-11-23T08:00:00.120000Z",
+    "last_used_at": None,
+    "revoked_at": None,
+    "budget": {"amount": "100.00", "currency": "CNY", "period": "month"},
+}
 
 
 def read_amount(value: Any) -> str:
@@ -41,3 +54,53 @@ class BudgetBody(RequestBody):
     @classmethod
     def of(cls, budget: Budget) -> "BudgetBody":
         return cls(amount=f"{budget.amount:f}", currency=budget.currency, period=budget.period)
+
+
+class NewClient(RequestBody):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "call-centre"}]})
+
+    # `create_client` checks the pattern, with a better message.
+    name: str = Field(
+        description="Unique among the active clients.", json_schema_extra={"pattern": f"^{NAME_PATTERN}$"}
+    )
+    budget: BudgetBody | None = Field(None, description="What the client may spend; null: as much as it likes.")
+
+
+class ClientChange(RequestBody):
+    """What is to be changed. Fields that are absent stay as they are."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"budget": {"amount": "100.00", "currency": "CNY", "period": "month"}}]}
+    )
+
+    budget: BudgetBody | None = Field(None, description="The new budget; null removes it.")
+
+
+class Client(BaseModel):
+    """A tenant of the gateway. A client sees only its own jobs, transcripts and deliveries."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+
+    id: UUID
+    name: str
+    created_at: datetime
+    last_used_at: datetime | None = Field(description="Recorded once per minute.")
+    revoked_at: datetime | None
+    budget: BudgetBody | None = Field(description="What the client may spend; null: as much as it likes.")
+
+    @classmethod
+    def of(cls, client: models.Client, budget: Budget | None) -> "Client":
+        return cls(
+            id=client.id,
+            name=client.name,
+            created_at=client.created_at,
+            last_used_at=client.last_used_at,
+            revoked_at=client.revoked_at,
+            budget=BudgetBody.of(budget) if budget else None,
+        )
+
+
+class CreatedClient(Client):
+    model_config = ConfigDict(json_schema_extra={"examples": [{**_EXAMPLE, "token": "asr_shown-this-once"}]})
+
+    token: str = Field(description="Shown only in this response: the gateway stores a hash of the token.")
