@@ -138,7 +138,8 @@ def _check_storable(parameters: Mapping[str, Any]) -> None:
         encoded = orjson.dumps(parameters)
     except TypeError:  # a lone surrogate, or an integer of more than 64 bits
         encoded = b"\\u0000"
-    if b"\\u0000" in encoded:
+    # Numbers that JSON does not have, such as 1e400, are encoded as null.
+    if b"\\u0000" in encoded or orjson.loads(encoded) != parameters:
         raise _invalid("parameters has text or numbers that are not valid")
 
 

@@ -65,6 +65,14 @@ async def test_body_that_is_not_json_is_an_invalid_parameter(api: httpx.AsyncCli
     assert (response.status_code, response.json()["code"]) == (400, "InvalidParameter")
 
 
+@pytest.mark.parametrize("value", ["1e400", "NaN", "[-1e999]", '"\\u0000"', '"\\ud800"', "9" * 30])
+async def test_parameter_that_cannot_be_sent_on_is_refused(api: httpx.AsyncClient, value: str) -> None:
+    """`Infinity` and `NaN` would be sent as null."""
+    content = f'{{"model": "fun-asr", "input": {{"file_urls": ["{URL}"]}}, "parameters": {{"custom": {value}}}}}'
+    response = await api.post(SUBMIT, content=content, headers=ASYNC)
+    assert (response.status_code, response.json()["code"]) == (400, "InvalidParameter")
+
+
 async def test_submit_needs_the_async_header(api: httpx.AsyncClient) -> None:
     response = await api.post(SUBMIT, json={"model": "fun-asr", "input": INPUT})
     assert response.status_code == 403
