@@ -1,6 +1,7 @@
 """`/v1/uploads`: files that clients send to the gateway."""
 
 import asyncio
+import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -32,6 +33,8 @@ from app.uploads.models import Upload as UploadRow
 from app.uploads.stores import FolderStore
 from app.uploads.uploader import Uploader
 
+# A part of a Range header: 0-9, 10- or -10.
+_RANGE = re.compile(rb"(?P<first>[0-9]{1,18})-(?P<last>[0-9]{0,18})|-[0-9]{1,18}")
 _EXAMPLE: dict[str, JsonValue] = {
     "id": "019ab0a4-6a2e-7d10-9c1f-3f5b7a9d1e20",
     "file_url": "oss://dashscope-instant/4c1f…/019ab0a4-6a2e-7d10-9c1f-3f5b7a9d1e20.wav",
@@ -193,7 +196,18 @@ async def get_content(
     path = store.folder / key
     if not await asyncio.to_thread(path.is_file):
         raise NotFound("The folder of UPLOAD_STORE does not have the file of the upload.")
+    # Other ranges are ignored (RFC 9110, section 14.2). Starlette refuses them with a 400, and the file would fail.
+    fields = request.scope["headers"]
+    request.scope["headers"] = [field for field in fields if field[0] != b"range" or _is_range(field[1])]
     return FileResponse(path, media_type="application/octet-stream")
+
+
+def _is_range(value: bytes) -> bool:
+    unit, _, ranges = value.partition(b"=")
+    found = [_RANGE.fullmatch(each.strip()) for each in ranges.split(b",")]
+    return unit.strip().lower() == b"bytes" and all(
+        each is not None and (not each["last"] or int(each["first"] or 0) <= int(each["last"])) for each in found
+    )
 
 
 def _shown(row: UploadRow) -> Upload:

@@ -72,6 +72,12 @@ async def test_signed_url_serves_the_bytes_without_a_token(
     assert (response.status_code, response.content) == (200, AUDIO)
     part = await stranger.get(link, headers={"Range": "bytes=0-9"})
     assert (part.status_code, part.content) == (206, AUDIO[:10])
+    for ranges in ("lines=1-2", "bytes=9-1", "bytes=a-b", "bytes", f"bytes={'9' * 5000}-"):
+        whole = await stranger.get(link, headers={"Range": ranges})
+        assert (whole.status_code, whole.content) == (200, AUDIO)
+    for ranges in ("bytes=-4", f"Bytes = {len(AUDIO) - 4}-", f"bytes={len(AUDIO) - 4}-{len(AUDIO) + 9}"):
+        assert (await stranger.get(link, headers={"Range": ranges})).content == AUDIO[-4:]
+    assert (await stranger.get(link, headers={"Range": f"bytes={len(AUDIO)}-"})).status_code == 416
     (Path(store["upload_store"].removeprefix("file://")) / link.path.rpartition("/")[2]).unlink()
     assert (await stranger.get(link)).status_code == 404
     expired = link.copy_set_param("expires", "1")
