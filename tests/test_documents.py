@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from app.commands.tools import Bench
 from tests.conftest import SLOW_FILES, SLOW_FOLDERS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,6 +54,11 @@ def test_make_targets_named_in_the_documents_exist() -> None:
     for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
         named = set(re.findall(r"`make ([a-z-]+)`", document.read_text()))
         assert named <= targets, document.name
+
+
+def test_every_benchmark_of_make_is_one_of_the_command() -> None:
+    modules = re.findall(r"-m bench\.(\w+)", (ROOT / "Makefile").read_text())
+    assert set(modules) == set(Bench)
 
 
 def test_files_and_folders_marked_as_slow_exist() -> None:

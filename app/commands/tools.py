@@ -56,13 +56,15 @@ class Bench(StrEnum):
     CLAIMS = "claims"
     SCALE = "scale"
     WAITERS = "waiters"
+    GROWTH = "growth"
+    UPLOADS = "uploads"
 
 
 @commands.command()
 def bench(
-    which: Annotated[Bench, typer.Argument(help="poller takes about 8 minutes.")] = Bench.POLLER,
+    which: Annotated[Bench, typer.Argument(help="poller takes ten minutes.")] = Bench.POLLER,
 ) -> None:
-    """Reproduce the measurements of the README.
+    """Reproduce the measurements of docs/measured.md and docs/scale.md.
 
     Needs a checkout: the benchmarks and the official SDK are not installed with the gateway.
     """
