@@ -225,7 +225,7 @@ def _describe_lists(subject: str, listed: Collection[str], use: AccountUse) -> F
 
 async def _examine_keys(settings: Settings) -> list[Finding]:
     if not settings.served_regions:
-        needs = "set DASHSCOPE_BEIJING_API_KEY or DASHSCOPE_SINGAPORE_API_KEY"
+        needs = "set DASHSCOPE_BEIJING_API_KEY or DASHSCOPE_SINGAPORE_API_KEY; `serve --sandbox` needs no key"
         return [Finding("error", "keys", f"no region has a key; {needs}")]
     # Like the gateway's own calls: without proxies from the environment, with the same certificates.
     async with httpx.AsyncClient(timeout=CALL_TIMEOUT_S, trust_env=False, verify=ssl_context()) as http:

@@ -270,6 +270,10 @@ def load_settings(env: Mapping[str, Any] | None = None) -> Settings:
         return Settings(**(env or {}))
     except ValidationError as error:
         raise SettingsError(_message(error)) from None
+    except UnicodeDecodeError:  # PowerShell writes UTF-16
+        raise SettingsError(".env is not UTF-8 text; save it as UTF-8") from None
+    except OSError as error:
+        raise SettingsError(f".env cannot be read: {error.strerror}") from error
 
 
 def _parse_accounts(region: RegionName, value: str, variable: str) -> list[Account]:

@@ -149,6 +149,24 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> N
     assert load_settings() == Settings()
 
 
+def test_an_env_file_that_is_not_utf_8_is_explained(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("PORT=9001\n", encoding="utf-16")
+    with pytest.raises(SettingsError, match=r"^\.env is not UTF-8 text; save it as UTF-8$"):
+        load_settings()
+
+
+def test_an_env_file_that_cannot_be_read_is_explained(tmp_path: Path) -> None:
+    (tmp_path / ".env").symlink_to("/proc/self/mem")  # fails for root too, unlike a file of mode 0
+    with pytest.raises(SettingsError, match=r"^\.env cannot be read: Input/output error$"):
+        load_settings()
+
+
+@pytest.mark.parametrize("text", ["PORT=9001\r\nHOST=::1\r\n", "\ufeffPORT=9001\n", "export PORT='9001' # comment\n"])
+def test_env_files_of_other_editors_and_shells_are_read(tmp_path: Path, text: str) -> None:
+    (tmp_path / ".env").write_bytes(text.encode())
+    assert load_settings().port == 9001
+
+
 def test_the_environment_overrides_the_env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".env").write_text("PORT=9001\nHOST=127.0.0.9\nUNKNOWN=1\n")
     monkeypatch.setenv("PORT", "9002")
