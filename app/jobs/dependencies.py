@@ -96,31 +96,22 @@ def job_services(request: Request) -> JobServices:
     return services
 
 
-def wait_s(request: Request, wait: int | None, prefer: str | None) -> int:
-    """The parameter takes precedence over the preference."""
-    if wait is not None or prefer is None:
-        return wait or 0
-    return preferred_wait_s(request)
+def requested_wait(request: Request, wait: int | None, prefer: str | None) -> tuple[int, dict[str, str]]:
+    """The seconds to wait, and the header of the response if they are those of a preference.
 
-
-def preferred_wait_s(request: Request) -> int:
-    """The seconds of `Prefer: wait=N`, at most MAX_WAIT_S; 0 without a valid one: invalid preferences are ignored.
-
-    Notes for `preference_applied` that the preference was honored.
+    The parameter takes precedence over the preference.
     """
+    if wait is not None or prefer is None:
+        return wait or 0, {}
+    seconds = preferred_wait_s(request)
+    return seconds or 0, {} if seconds is None else {"Preference-Applied": f"wait={seconds}"}
+
+
+def preferred_wait_s(request: Request) -> int | None:
+    """The seconds of `Prefer: wait=N`, at most MAX_WAIT_S. None if there is no valid one."""
     preferences = _PREFERENCE.findall(",".join(request.headers.getlist("prefer")))
     preferred = next(filter(None, map(_WAIT.fullmatch, preferences)), None)
-    if preferred is None:
-        return 0
-    seconds = min(int(preferred[1]), MAX_WAIT_S)
-    request.scope["state"]["preference_applied"] = {"Preference-Applied": f"wait={seconds}"}
-    return seconds
-
-
-def preference_applied(request: Request) -> dict[str, str]:
-    """The header of responses to requests with a preference that was honored."""
-    applied: dict[str, str] = request.scope["state"].get("preference_applied", {})
-    return applied
+    return None if preferred is None else min(int(preferred[1]), MAX_WAIT_S)
 
 
 async def wait_until_final(request: Request, client_id: UUID, snapshot: JobSnapshot, timeout_s: float) -> JobSnapshot:

@@ -46,8 +46,7 @@ from app.jobs.dependencies import (
     JobServices,
     deprecation_headers,
     job_services,
-    preference_applied,
-    wait_s,
+    requested_wait,
     wait_until_final,
 )
 from app.jobs.schemas import (
@@ -159,7 +158,7 @@ async def create_job(request: Request) -> Response:
     if not created.replayed:
         services.wakeup.notify()
     # The job is durable: an error now would make the client send it again.
-    timeout_s = wait_s(request, values.query.wait, values.header.prefer)
+    timeout_s, applied = requested_wait(request, values.query.wait, values.header.prefer)
     if timeout_s:
         with suppress(DatabaseUnavailable, NotFound, TooManyWaits):
             snapshot = await wait_until_final(request, client.id, snapshot, timeout_s)
@@ -167,7 +166,7 @@ async def create_job(request: Request) -> Response:
     headers |= deprecation_headers(snapshot.job.model)
     if created.replayed:
         headers["Idempotency-Replayed"] = "true"
-    return _json(job_bytes(snapshot), headers | preference_applied(request), status_code=202)
+    return _json(job_bytes(snapshot), headers | applied, status_code=202)
 
 
 @request_router.get(
@@ -194,11 +193,11 @@ async def get_job(request: Request) -> Response:
     )
     services = job_services(request)
     snapshot = await services.find_job((client.id, values.job_id))
-    timeout_s = wait_s(request, values.query.wait, values.header.prefer)
+    timeout_s, applied = requested_wait(request, values.query.wait, values.header.prefer)
     if timeout_s:
         snapshot = await wait_until_final(request, client.id, snapshot, timeout_s)
     etag = job_etag(snapshot)
-    more = await services.retry_after(snapshot) | preference_applied(request)
+    more = await services.retry_after(snapshot) | applied
     return not_modified(request, etag, more) or _json(job_bytes(snapshot), validator_headers(etag) | more)
 
 
