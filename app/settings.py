@@ -182,7 +182,10 @@ class Settings(BaseSettings):
     @field_validator("public_url", "gateway_url")
     @classmethod
     def _check_public_url(cls, value: str | None) -> str | None:
-        return value if value is None else _check_http_url(value, "https://asr.example.com")
+        url = value if value is None else _check_http_url(value, "https://asr.example.com")
+        if url is not None and url.endswith("/v1"):  # the base URL of OpenAI's and DashScope's clients
+            raise ValueError("needs the URL without /v1 at its end, such as https://asr.example.com")
+        return url
 
     @model_validator(mode="after")
     def _check_upload_settings(self) -> "Settings":

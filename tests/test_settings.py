@@ -45,6 +45,12 @@ SECRET = "hunter2hunter2"
         ("UPLOAD_STORE", "s3://[bucket", "got 's3://[bucket', needs s3://bucket/prefix or file:///folder"),
         ("CORS_ALLOWED_ORIGINS", "http://[::1", "got 'http://[::1', needs origins such as https://"),
         ("CORS_ALLOWED_ORIGINS", "http://a:b", "got 'http://a:b', needs origins such as https://"),
+        ("GATEWAY_URL", "http://a.example/v1/", "got 'http://a.example/v1/', needs the URL without /v1 at its end,"),
+        (
+            "PUBLIC_URL",
+            "http://a.example/api/v1",
+            "got 'http://a.example/api/v1', needs the URL without /v1 at its end",
+        ),
         ("RETENTION_DAYS", "30d", "got '30d', needs a whole number from 1 to 36500"),
         ("API_TOKEN", "seven77", "got a value that is not shown, needs at least 8 characters"),
         ("ADMIN_TOKEN", "a", "got a value that is not shown, needs at least 8 characters"),

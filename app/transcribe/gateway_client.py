@@ -18,6 +18,8 @@ TIMEOUT_S = 60.0
 PATIENCE_S = 60
 RETRY_INTERVAL_S = 1.0
 
+NO_GATEWAY = "there may be no gateway at this address"
+
 OnProgress = Callable[[int, int], None]
 
 
@@ -38,8 +40,9 @@ class Gateway:
         await self._http.aclose()
 
     async def until_ready(self, patience_s: float) -> None:
-        """Wait until the gateway accepts connections."""
-        await self._call("GET", "/livez", patience_s=patience_s)
+        """Wait until the gateway accepts connections. Another program at its address is found by its response."""
+        if (await self._json("GET", "/livez", patience_s=patience_s)).get("status") != "ok":
+            raise TranscribeError(NO_GATEWAY)
 
     async def upload(self, path: Path, fields: Mapping[str, str], on_progress: OnProgress) -> str:
         """The `file_url` of the uploaded file."""
@@ -52,7 +55,7 @@ class Gateway:
                 )
         except OSError as error:
             raise TranscribeError(f"cannot be read: {error.strerror}") from error
-        return str(response.json()["file_url"])
+        return str(_object(response)["file_url"])
 
     async def create_job(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """The key makes a repeated request safe: a lost response costs no second transcription."""
@@ -77,8 +80,7 @@ class Gateway:
         return response.content
 
     async def _json(self, method: str, path: str, **sent: Any) -> dict[str, Any]:
-        body: dict[str, Any] = (await self._call(method, path, **sent)).json()
-        return body
+        return _object(await self._call(method, path, **sent))
 
     async def _call(self, method: str, path: str, *, patience_s: float = 0, **sent: Any) -> httpx.Response:
         """A successful response. With patience, a gateway that is away or says 429 or 503 is tried again."""
@@ -114,8 +116,18 @@ def _raise_for_problem(response: httpx.Response) -> httpx.Response:
     try:
         detail = str(response.json()["detail"])
     except (ValueError, KeyError, TypeError):
-        detail = "there may be no gateway at this address"
+        detail = NO_GATEWAY
     raise TranscribeError(f"{' '.join(detail.split())} ({response.status_code})")
+
+
+def _object(response: httpx.Response) -> dict[str, Any]:
+    try:
+        body = response.json()
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise TranscribeError(f"{NO_GATEWAY} ({response.status_code})")
+    return body
 
 
 class _CountedFile:
