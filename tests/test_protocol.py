@@ -116,6 +116,10 @@ async def test_invalid_http_is_a_400_problem(sent: bytes) -> None:
         ("GET /v1/search?q=a b HTTP/1.1", "Percent-encode blanks in the URL as %20."),
         ("GET / HTTP/1.1\r\nX Y: 1", "is not HTTP/1.1: invalid header token."),
         ("POST / HTTP/1.1\r\nContent-Length: -1", "is not HTTP/1.1: invalid character in Content-Length."),
+        (
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 1",
+            "Content-Length can't be present with Transfer-Encoding.",
+        ),
         ("\x16\x03\x01", "is not HTTP/1.1: invalid method encountered."),
     ],
 )

@@ -277,7 +277,9 @@ def _parse_error(error: httptools.HttpParserError) -> GatewayError:
     reason = str(error)
     if reason.startswith("Expected HTTP/"):  # after the URL, which ends at the first blank
         return MalformedRequest("HTTP/1.1 must follow the URL. Percent-encode blanks in the URL as %20.")
-    return MalformedRequest(f"The data on this connection is not HTTP/1.1: {reason[:1].lower()}{reason[1:]}.")
+    if not reason.startswith(("Content-", "Transfer-")):
+        reason = f"{reason[:1].lower()}{reason[1:]}"
+    return MalformedRequest(f"The data on this connection is not HTTP/1.1: {reason}.")
 
 
 def _head_too_large() -> HeadTooLarge:
