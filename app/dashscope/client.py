@@ -182,17 +182,17 @@ class DashScope:
         match response:
             case NotSent(reason) | NoResponse(reason):
                 return Failure(FailureKind.TRANSIENT, "upstream_unavailable", reason)
-            case Response(200, body):
-                return self._parse(parse, body)
-            case Response(status, body):
-                return self._failure(status, body)
+            case Response(200):
+                return self._parse(parse, response)
+            case Response():
+                return self._failure(response)
 
-    def _parse(self, parse: Callable[[bytes], T], body: bytes) -> T | Failure:
+    def _parse(self, parse: Callable[[bytes], T], response: Response) -> T | Failure:
         try:
-            return parse(body)
+            return parse(response.body)
         except wire.MalformedResponse as error:
-            if wire.parse_error(body)[0]:
-                return self._failure(200, body)
+            if wire.parse_error(response.body)[0]:
+                return self._failure(response)
             return Failure(FailureKind.TRANSIENT, "upstream_unavailable", str(error))
 
     def _change_outcome(
@@ -204,25 +204,26 @@ class DashScope:
                 return Failure(FailureKind.TRANSIENT, "upstream_unavailable", reason)
             case NoResponse(reason):
                 return OutcomeUnknown(reason)
-            case Response(200, content):
-                return self._parse_changed(parse, content)
-            case Response(status, content) if 400 <= status < 500:
-                return _refusal(self._failure(status, content))
+            case Response(200):
+                return self._parse_changed(parse, response)
+            case Response(status) if 400 <= status < 500:
+                return _refusal(self._failure(response))
             case Response(status):
                 return OutcomeUnknown(f"HTTP {status}")
 
-    def _parse_changed(self, parse: Callable[[bytes], T], body: bytes) -> T | Failure | OutcomeUnknown:
+    def _parse_changed(self, parse: Callable[[bytes], T], response: Response) -> T | Failure | OutcomeUnknown:
         try:
-            return parse(body)
+            return parse(response.body)
         except wire.MalformedResponse as error:
-            if wire.parse_error(body)[0]:
-                return _refusal(self._failure(200, body))
+            if wire.parse_error(response.body)[0]:
+                return _refusal(self._failure(response))
             return OutcomeUnknown(str(error))
 
-    def _failure(self, status: int, body: bytes) -> Failure:
-        code, message = (text and self._redacted(text) for text in wire.parse_error(body))
-        failure = classify_call(status, code, message or "")
-        return replace(failure, request_id=wire.parse_request_id(body))
+    def _failure(self, response: Response) -> Failure:
+        code, message = (text and self._redacted(text) for text in wire.parse_error(response.body))
+        failure = classify_call(response.status, code, message or "")
+        request_id = wire.parse_request_id(response.body)
+        return replace(failure, request_id=request_id, retry_after_s=response.retry_after_s)
 
     def _redacted(self, text: str) -> str:
         """The text without the key. Refusals are stored and shown to clients, and may quote the request."""

@@ -39,6 +39,7 @@ class Failure:
     """A classified error. `code` is the gateway's stable code for clients, `upstream_code` is DashScope's.
 
     `request_id` is upstream's id of the call that reported the error. Equal failures may have different ids.
+    `retry_after_s` is the time until the next call that the response asks for.
     """
 
     kind: FailureKind
@@ -47,6 +48,7 @@ class Failure:
     upstream_code: str | None = None
     status: int | None = None
     request_id: str | None = field(default=None, compare=False)
+    retry_after_s: float | None = field(default=None, compare=False)
 
     @property
     def retryable(self) -> bool:

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import aiohttp
@@ -14,6 +15,7 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 
 from app.dashscope.bodies import UnusableBody, read_body
+from app.retry_after_header import parse_retry_after
 from app.tls import ssl_context
 
 CALL_TIMEOUT_S = 30
@@ -32,8 +34,11 @@ _NEVER_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 @dataclass(frozen=True, slots=True)
 class Response:
+    """`retry_after_s` is the time that the Retry-After header asks for."""
+
     status: int
     body: bytes
+    retry_after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +137,8 @@ async def _receive(http: httpx.AsyncClient, request: httpx.Request, max_bytes: i
         await response.aclose()
     if body is None:
         raise UnusableBody
-    return Response(response.status_code, body)
+    retry_after_s = parse_retry_after(response.headers.get("Retry-After", ""), now=datetime.now(UTC))
+    return Response(response.status_code, body, retry_after_s)
 
 
 def _never_sent(error: Exception) -> bool:

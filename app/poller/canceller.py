@@ -62,4 +62,4 @@ class Canceller:
             CALLS.labels(self._call.account, "cancel", outcome).inc()
             if failure is None or failure.kind is not FailureKind.THROTTLED:
                 return failure
-            await self._context.throttled(self._call)
+            await self._context.throttled(self._call, failure)

@@ -59,7 +59,7 @@ class CandidateReader:
             snapshot = await self._upstream.query(listed.task_id)
         if isinstance(snapshot, Failure):
             if snapshot.kind is FailureKind.THROTTLED:
-                await self._context.throttled(call)
+                await self._context.throttled(call, snapshot)
             return Candidate(listed, None, None)
         count = snapshot.file_count
         if count is None and model in MODELS and MODELS[model].input_style == "file_url":

@@ -167,7 +167,7 @@ class Collector:
     async def _postpone(self, task: PolledTask, failure: Failure) -> None:
         """The query failed, which does not show the state of the task."""
         if failure.kind is FailureKind.THROTTLED:
-            await self._context.throttled(self._call)
+            await self._context.throttled(self._call, failure)
         wait_s = 1.0 if failure.kind is FailureKind.THROTTLED else _wait_s(max(task.ended_s, 4.0))
         if failure.kind is FailureKind.ACCOUNT_BLOCKED:
             async with transaction(self._context.sessions) as session:
@@ -232,7 +232,7 @@ class Collector:
             again = await self._query(task, asyncio.Event())
             if isinstance(again, Failure):
                 if again.kind is FailureKind.THROTTLED:
-                    await self._context.throttled(self._call)
+                    await self._context.throttled(self._call, again)
             elif has_figures(price, again.usage):
                 self._vain_queries = 0
                 return replace(snapshot, usage=again.usage)

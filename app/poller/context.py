@@ -9,7 +9,7 @@ import aiohttp
 import structlog
 
 from app.catalogue import MODELS, RegionName
-from app.dashscope.budgets import Budgets, Call
+from app.dashscope.budgets import PAUSE_S, Budgets, Call
 from app.dashscope.circuits import UPSTREAM_UNAVAILABLE
 from app.dashscope.client import DashScope, OutcomeUnknown
 from app.dashscope.failures import Failure, FailureKind
@@ -29,6 +29,9 @@ from app.webhooks.sender import Sender
 
 RESULT_SLOTS = 8
 MAX_LOGGED_STATUSES = 100
+# After a 429. An allocation quota counts spans of a minute. A Retry-After may ask for more, up to the maximum.
+QUOTA_PAUSE_S = 30.0
+MAX_THROTTLED_PAUSE_S = 60.0
 
 log = structlog.get_logger()
 
@@ -117,10 +120,15 @@ class PollerContext:
     def cancel_call(self, upstream: DashScope) -> Call:
         return Call(upstream.account.id, "cancel", self.region_of(upstream).query_rps)
 
-    async def throttled(self, call: Call, *, pause_s: float = 1.0) -> None:
-        """Lower the rate of the budget: upstream responded 429 to a call that the budget allowed."""
+    async def throttled(self, call: Call, failure: Failure) -> None:
+        """Pause the budget and lower its rate: upstream responded 429 to a call that the budget allowed.
+
+        The pause is as long as the Retry-After of the response, within limits.
+        """
         THROTTLED.labels(call.account, call.kind).inc()
-        await self.budgets.slow_down(call, pause_s=pause_s)
+        pause_s = QUOTA_PAUSE_S if failure.upstream_code == "Throttling.AllocationQuota" else PAUSE_S
+        asked_s = min(failure.retry_after_s or 0, MAX_THROTTLED_PAUSE_S)
+        await self.budgets.slow_down(call, pause_s=max(pause_s, asked_s))
 
     async def pause(self, seconds: float) -> None:
         """Sleep, but wake when the poller is told to stop."""

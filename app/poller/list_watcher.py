@@ -132,7 +132,7 @@ class Watcher:
             return page
         self._next_at = time.monotonic() + self._context.pace.list_retry_s
         if page.kind is FailureKind.THROTTLED:
-            await self._context.throttled(self._call)
+            await self._context.throttled(self._call, page)
         elif page.kind in {FailureKind.TRANSIENT, FailureKind.ACCOUNT_BLOCKED}:
             # Single queries go on meanwhile. They also show when a refused key is accepted again.
             self._refused_until = self._next_at

@@ -36,7 +36,7 @@ class Prober:
             await self._submit_one(circuit, submitters)
             return
         if failure.kind is FailureKind.THROTTLED:
-            await self._context.throttled(self._call)
+            await self._context.throttled(self._call, failure)
         async with transaction(self._context.sessions) as session:
             if failure.kind is FailureKind.ACCOUNT_BLOCKED and not circuit.model:
                 await open_for(session, circuit.account, "", failure)  # code and message may have changed

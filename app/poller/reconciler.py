@@ -225,7 +225,7 @@ class Reconciler:
         CALLS.labels(call.account, "list", page.kind.value if isinstance(page, Failure) else "ok").inc()
         await self._context.note_response(call.account, page)
         if isinstance(page, Failure) and page.kind is FailureKind.THROTTLED:
-            await self._context.throttled(call)
+            await self._context.throttled(call, page)
         return page
 
 

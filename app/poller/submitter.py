@@ -41,7 +41,6 @@ from app.uploads.links import EXPIRED, ExpiredUploads, FileLinks, LinksUnavailab
 MAX_IN_FLIGHT = 64
 # Length of the submits of one claim. A client that posts meanwhile waits for them.
 CLAIM_S = 0.25
-QUOTA_PAUSE_S = 30.0
 RETRY_S = 1.0
 # An account that was accepted this recently may be refused because of a file.
 ACCEPTED_LATELY = timedelta(minutes=10)
@@ -237,9 +236,8 @@ class Submitter:
 
     async def _throttle(self, outcome: SubmitOutcome) -> None:
         if isinstance(outcome, Failure) and outcome.kind is FailureKind.THROTTLED:
-            quota = outcome.upstream_code == "Throttling.AllocationQuota"
             with suppress(DatabaseUnavailable):  # the outcome itself is stored in any case
-                await self._context.throttled(self._call, pause_s=QUOTA_PAUSE_S if quota else 1.0)
+                await self._context.throttled(self._call, outcome)
 
     async def _store(self, claim: Claim, outcome: SubmitOutcome | None, *, probe: bool, suspect: bool) -> None:
         """Store the outcome; None requeues the files. Retries until the database accepts it.

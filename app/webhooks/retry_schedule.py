@@ -4,8 +4,6 @@
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 MINUTE_S = 60.0
 HOUR_S = 60 * MINUTE_S
@@ -25,8 +23,6 @@ DELAYS_S: Sequence[float] = (
 JITTER = 0.1
 # Longest wait that a Retry-After can ask for: the longest delay of the schedule.
 MAX_RETRY_AFTER_S = 24 * HOUR_S
-# Longer than any date. The parser of the standard library takes quadratic time.
-_MAX_RETRY_AFTER_CHARS = 64
 
 
 def next_delay_s(failures: int, *, jitter: float, retry_after_s: float | None = None) -> float | None:
@@ -38,17 +34,3 @@ def next_delay_s(failures: int, *, jitter: float, retry_after_s: float | None = 
         return None
     delay_s = DELAYS_S[failures - 1] * (1 + JITTER * jitter)
     return max(delay_s, min(retry_after_s or 0.0, MAX_RETRY_AFTER_S))
-
-
-def parse_retry_after(value: str, *, now: datetime) -> float | None:
-    """Seconds from the value of a Retry-After header, which is a number of seconds or a date. None if it is neither."""
-    value = value.strip()
-    if len(value) > _MAX_RETRY_AFTER_CHARS:
-        return None
-    if value.isascii() and value.isdecimal():
-        return float(value)
-    try:
-        date = parsedate_to_datetime(value)
-        return (date.replace(tzinfo=date.tzinfo or UTC) - now).total_seconds()
-    except (ValueError, OverflowError):
-        return None

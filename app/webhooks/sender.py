@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
 
 import httpcore
 
+from app.retry_after_header import parse_retry_after
 from app.tls import ssl_context
 from app.webhooks.addresses import Networks
 from app.webhooks.guarded_connection import (
@@ -28,7 +29,6 @@ from app.webhooks.guarded_connection import (
     resolve,
 )
 from app.webhooks.outbox import BUSY_ADDRESS, FORBIDDEN_ADDRESS, FORBIDDEN_PORT, TIMEOUT_S, Attempt
-from app.webhooks.retry_schedule import parse_retry_after
 
 CONNECT_TIMEOUT_S = 5.0  # for each address, and for the TLS handshake
 # The response is read up to this size, so that the server can finish sending.

@@ -105,6 +105,15 @@ async def test_base_url_may_end_with_a_slash(server: HostileServer, http: httpx.
     assert server.last.target == "/api/v1/tasks/a"
 
 
+async def test_429_says_how_long_to_wait(client: DashScope, server: HostileServer) -> None:
+    throttled = orjson.dumps({"code": "Throttling.RateQuota", "message": "slow down", "request_id": "r"})
+    server.play(response(429, throttled, "Retry-After: 7"), response(429, throttled, "Retry-After: soon"))
+
+    found = [await client.query("a"), await submit(client)]
+
+    assert [isinstance(each, Failure) and each.retry_after_s for each in found] == [7, None]
+
+
 REFUSALS = [
     ("error_http400_InvalidParameter_file_urls", 400, FailureKind.PERMANENT),
     ("error_http400_InvalidParameter_model", 400, FailureKind.MODEL_UNAVAILABLE),

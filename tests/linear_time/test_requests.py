@@ -22,7 +22,7 @@ from app.dashscope.transport import no_cookies
 from app.jobs.dependencies import preferred_wait_s
 from app.jobs.schemas import decode_idempotency_key
 from app.json_values import has_more_values
-from app.webhooks.retry_schedule import parse_retry_after
+from app.retry_after_header import parse_retry_after
 from tests.linear_time.measure import Read, assert_linear, assert_linear_in
 
 

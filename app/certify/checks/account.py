@@ -74,7 +74,7 @@ def throttling(evidence: Evidence) -> Seen:
 @subject.check(
     "information",
     "A 429 has no `Retry-After`.",
-    "The gateway could wait as long as DashScope asks, in place of its own pauses. Seen only if a 429 occurs.",
+    "The gateway waits as long as DashScope asks, up to a minute. Seen only if a 429 occurs.",
 )
 def retry_after(evidence: Evidence) -> Seen:
     exchange = next((each for each in evidence.exchanges if each.status == 429), None)
