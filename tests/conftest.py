@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.db import Sessions, create_sessions
 from app.settings import Settings
 from tests.databases import Databases
-from tests.processes import copy_data_folder, data_folder
+from tests.processes import copy_data_folder, data_folder, folder_for_databases
 from tests.shared_server import SharedServer
 
 SLOW_FOLDERS = {"certify", "chaos", "field", "generated", "linear_time"}
@@ -77,7 +77,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if path := getattr(config, "workerinput", {}).get("run_folder"):
         config.stash[RUN_FOLDER] = Path(path)
         return
-    config.stash[RUN_FOLDER] = folder = Path(tempfile.mkdtemp(prefix="asr-gateway-tests-"))
+    folder = Path(tempfile.mkdtemp(prefix="asr-gateway-tests-", dir=folder_for_databases()))
+    config.stash[RUN_FOLDER] = folder
     folder.chmod(0o711)  # root runs PostgreSQL as another user, who must enter the folder
     atexit.register(shutil.rmtree, folder, ignore_errors=True)  # runs after the server's own stop
 
