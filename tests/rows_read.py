@@ -13,3 +13,8 @@ async def rows_read(connection: Any, table: str) -> int:
 async def pages_read(connection: Any, relation: str) -> int:
     """Pages of the table or index that the current transaction of a raw connection has read so far."""
     return int(await connection.fetchval("SELECT pg_stat_get_xact_blocks_fetched($1::text::regclass)", relation))
+
+
+async def index_scans(connection: Any, index: str) -> int:
+    """Scans of the index that the current transaction of a raw connection has begun so far."""
+    return int(await connection.fetchval("SELECT pg_stat_get_xact_numscans($1::text::regclass)", index))
