@@ -241,8 +241,9 @@ async def test_job_with_a_list_that_is_deleted_fails_with_a_clear_error(
             assert {error["code"] for error in errors} == {"vocabulary_not_found"}
             assert "hot-word list" in errors[0]["message"]
             calls += 1
-            # The first groups for a model are small.
-            assert sum(n for kind, n in sandbox.state.counts.items() if kind.kind == "submit") <= 3 * calls
+            # Groups are small in the first tenths of a second of a job: 3, 2, 2 and 1 files on a fast machine.
+            submits = sum(count for call, count in sandbox.state.counts.items() if call.kind == "submit")
+            assert submits <= 4 * calls
             assert (await api.post(f"/v1/jobs/{job['id']}/retry")).status_code == 202
 
 
