@@ -114,23 +114,22 @@ def _print_rates(rates: dict[tuple[str, str], list[float]], rounds: int) -> list
 
 
 async def _steady(server: Server, pgbench: PgBench) -> bool:
-    """Latency of all requests at half of the maximum rate, beside that of pgbench at the same rates."""
-    times_ms, least_ms, rates = [], [], []
+    """Latency at half of the maximum rate of the same seconds, beside that of pgbench at the same rate."""
+    rounds: list[tuple[float, float, float, float]] = []  # requests per second, p50, p99 and pgbench's p99
     others = 0
     for _ in range(STEADY_ROUNDS):
-        rates.append((await server.measure(POST, [], seconds=STEADY_S / 2)).per_s * STEADY_SHARE)
-        load = await server.post_steadily(rates[-1], seconds=STEADY_S)
-        times_ms += [time_s * 1000 for time_s in load.times_s]
+        per_s = (await server.measure(POST, [], seconds=STEADY_S / 2)).per_s * STEADY_SHARE
+        load = await server.post_steadily(per_s, seconds=STEADY_S)
         others += sum(load.others.values())
-        least_ms += await pgbench.times_ms(POST, CONNECTIONS, per_s=rates[-1])
-    times_ms.sort()
-    p50, p99, longest = (percentile(times_ms, share) or 0 for share in (0.5, 0.99, 1))
-    met = p99 <= STEADY_P99_MS and not others
+        least_ms = percentile(await pgbench.times_ms(POST, CONNECTIONS, per_s=per_s), 0.99) or 0
+        rounds.append((per_s, load.time_ms(0.5), load.time_ms(0.99), least_ms))
+    per_s, p50_ms, p99_ms, least_ms = (median(values) for values in zip(*rounds, strict=True))
+    met = p99_ms <= STEADY_P99_MS and not others
+    p99s = ", ".join(f"{each[2]:.1f}" for each in rounds)
     print(
-        f"POST at half of the maximum, {min(rates):,.0f} to {max(rates):,.0f}/s, {STEADY_ROUNDS} rounds of"
-        f" {STEADY_S:.0f} s: p50 {p50:.1f} ms, p99 {p99:.1f} ms, longest {longest:.0f} ms"
-        f" ({_verdict(met)}, p99 at most {STEADY_P99_MS:.0f};"
-        f" one INSERT of pgbench at these rates {percentile(sorted(least_ms), 0.99) or 0:.1f})"
+        f"POST at half of the maximum, {per_s:,.0f}/s; medians of {STEADY_ROUNDS} rounds of {STEADY_S:.0f} s: p50"
+        f" {p50_ms:.1f} ms, p99 {p99_ms:.1f} ms ({_verdict(met)}, at most {STEADY_P99_MS:.0f}; rounds {p99s}; one INSERT of"
+        f" pgbench at this rate {least_ms:.1f})"
     )
     return met
 
