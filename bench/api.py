@@ -128,8 +128,8 @@ async def _steady(server: Server, pgbench: PgBench) -> bool:
     p99s = ", ".join(f"{each[2]:.1f}" for each in rounds)
     print(
         f"POST at half of the maximum, {per_s:,.0f}/s; medians of {STEADY_ROUNDS} rounds of {STEADY_S:.0f} s: p50"
-        f" {p50_ms:.1f} ms, p99 {p99_ms:.1f} ms ({_verdict(met)}, at most {STEADY_P99_MS:.0f}; rounds {p99s}; one INSERT of"
-        f" pgbench at this rate {least_ms:.1f})"
+        f" {p50_ms:.1f} ms, p99 {p99_ms:.1f} ms ({_verdict(met)}, at most {STEADY_P99_MS:.0f}; rounds {p99s}; one"
+        f" INSERT of pgbench at this rate {least_ms:.1f})"
     )
     return met
 
