@@ -5,7 +5,7 @@ stored as columns, and times are computed only for the breaks that are used.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate, compress
 from operator import le, sub
 from typing import Any, NamedTuple, Protocol
@@ -166,15 +166,12 @@ class _Columns(NamedTuple):
         return None not in self.begins and None not in self.ends
 
 
-def _columns(words: Iterable[Word]) -> _Columns:
-    begins: list[int | None] = []
-    ends: list[int | None] = []
-    spelled: list[str] = []
-    for word in words:
-        begins.append(word.begin_time)
-        ends.append(word.end_time)
-        spelled.append(word.text + word.punctuation if word.punctuation else word.text)
-    return _Columns(begins, ends, spelled)
+def _columns(words: Sequence[Word]) -> _Columns:
+    return _Columns(
+        [word.begin_time for word in words],
+        [word.end_time for word in words],
+        [word.text + word.punctuation if word.punctuation else word.text for word in words],
+    )
 
 
 def _by_characters(words: _Columns, text: str, columns: int, low: int, high: int) -> TimedSentence | None:
