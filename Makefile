@@ -36,7 +36,7 @@ test: $(DEV) ## Run all tests against a real PostgreSQL
 
 # These tests wait little. Each worker imports the gateway and collects all tests: 6 s of CPU.
 test-fast: $(DEV) ## Run the tests that start no server and no process, and take little time
-	$(BIN)/pytest -n 2 --dist worksteal -m "not slow" --hypothesis-profile=fast
+	$(BIN)/pytest -n 3 --dist worksteal -m "not slow" --hypothesis-profile=fast
 
 check: $(DEV) $(CHECK) ## Run what CI runs: format, lint, types, import contracts, tests, generated clients
 	$(BIN)/ruff format --check .
