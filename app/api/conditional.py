@@ -42,7 +42,7 @@ def validator_headers(etag: str) -> dict[str, str]:
 
 
 def not_modified(request: Request, etag: str, more: Mapping[str, str] | None = None) -> Response | None:
-    """A 304 with the headers `more` to a GET or HEAD whose If-None-Match has the ETag, else None.
+    """A 304 with the headers `more` for a GET or HEAD that has the ETag in If-None-Match, else None.
 
     Other methods ignore the header. A POST to OpenAI's route, for example, sends a transcript of a new job.
     """

@@ -26,7 +26,7 @@ MAX_PAGES_PER_S = 10
 
 @dataclass(frozen=True)
 class LostSubmit:
-    """A submit whose response was lost, and the files that it sent.
+    """A submit without a response, and the files that the submit sent.
 
     `absent_s` is the time since an earlier reading of the whole list, if all readings since then lacked the task.
     """

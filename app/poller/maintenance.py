@@ -101,7 +101,7 @@ def periodic_work(context: PollerContext) -> Sequence[PeriodicWork]:
         PeriodicWork("segment_old", lambda: work_off(context, segment_old_transcripts), OLD_EVERY_S),
         PeriodicWork("index_documents", lambda: work_off(context, index_old_documents), OLD_EVERY_S),
         PeriodicWork("delete_uploads", lambda: delete_uploads(context), DELETE_UPLOADS_EVERY_S),
-        # Hot-word lists whose creation was interrupted or got no response.
+        # The creation of a hot-word list may be interrupted, or get no response.
         PeriodicWork(
             "reconcile_vocabularies",
             lambda: reconcile_all(sessions, context.upstreams),
