@@ -42,7 +42,7 @@ _TRACEBACKS = {"exception", "stack"}
 UNSAFE_CHARACTERS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 # Loggers limited to warnings: at `info` they repeat the gateway's own events or print statements with their values.
 QUIET_LOGGERS = ("aiohttp", "alembic", "asyncio", "httpcore", "httpx", "sqlalchemy", "uvicorn")
-# It warns of every malformed form. The client gets a 400, and no operator can do anything.
+# This library warns of every malformed form. The client gets a 400, and no operator can do anything.
 SILENT_LOGGER = "python_multipart"
 
 

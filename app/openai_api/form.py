@@ -57,7 +57,7 @@ def parse_fields(fields: Fields, *, has_file: bool) -> TranscriptionRequest:
     if "file" in fields:
         raise InvalidRequest.at("/file", "is a text; send the audio as a part with a file name")
     if url is not None and has_file:
-        raise InvalidRequest.at("/url", "is there beside file; send one of the two")
+        raise InvalidRequest.at("/url", "is given together with a file; send one of the two")
     if url is None and not has_file:
         raise InvalidRequest.at("/file", "is missing; send the audio as the part `file`, or its URL as `url`")
     response_format = _choice(fields, "response_format", get_args(ResponseFormat), "json")

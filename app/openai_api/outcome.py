@@ -1,4 +1,4 @@
-"""What became of the job of a transcription: its transcript, or the error for the client."""
+"""The outcome of the job of a transcription: its transcript, or the error for the client."""
 
 from uuid import UUID
 

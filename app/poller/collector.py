@@ -34,8 +34,8 @@ MAX_IN_FLIGHT = 32
 CLAIM_S = 0.25
 MAX_WAIT_S = 60.0
 FAILED_WAIT_S = 5.0
-# A task without a readable usage is queried this often again at once, unless so many of these queries in a row were in
-# vain: then upstream states none for these tasks.
+# Further queries of a task without a readable usage. After MAX_VAIN_QUERIES in a row without success, upstream seems to
+# state no usage, and tasks are queried once only.
 USAGE_QUERIES = 2
 MAX_VAIN_QUERIES = 10
 

@@ -5,6 +5,7 @@ from app.dashscope.wire import ListedTask, TaskPage
 UNREADABLE_ROWS = "the task list has rows without a task id"
 REPEATED_PAGES = "the task list repeats tasks in place of others"
 FEWER_TASKS = "the task list shows fewer tasks than its total"
+# Until this time after the loss, a list with fewer tasks than its total may lack some. Later, the total is wrong.
 MAX_SHORT_S = 60
 
 

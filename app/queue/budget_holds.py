@@ -57,7 +57,7 @@ async def rooms_in_budgets(
 async def end_holds_of_task(session: AsyncSession, task_id: UUID) -> None:
     """End the holds of the clients that have a file in this task. One statement.
 
-    Call it after statements that lock queued files: a probe writes a hold after it has locked a file.
+    Call this after statements that lock queued files: a probe writes a hold after it has locked a file.
     """
     await session.execute(_END_HOLDS_OF_TASK, {"id": task_id})
 
