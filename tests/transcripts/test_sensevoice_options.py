@@ -13,6 +13,7 @@ import pytest
 from app.db import Sessions
 from app.identifiers import new_id
 from app.transcripts.normalise import normalise
+from app.transcripts.schemas import SentencePage, Transcript
 from app.transcripts.storage import prepare_transcript
 from tests.transcripts.documents import parsed, sample
 from tests.transcripts.transcript_store import URL, store
@@ -93,7 +94,10 @@ async def test_transcript_equals_the_result_of_the_function(
         body = (await api.get(path, params=params)).json()
         assert body["transcripts"] == expected
         assert ("text" in body) == trans
-        sentences = (await api.get(f"{path}/sentences", params=params)).json()["items"]
+        Transcript.model_validate(body)  # the document of OpenAPI holds for each combination
+        page = (await api.get(f"{path}/sentences", params=params)).json()
+        SentencePage.model_validate(page)
+        sentences = page["items"]
         assert sentences == [{**sentence, "channel_id": 0} for sentence in expected[0]["sentences"]]
 
 
