@@ -45,7 +45,7 @@ RawConnection = poolers.RawConnection
 Session = AsyncSession
 Sessions = async_sessionmaker[AsyncSession]
 _AFTER_COMMIT = "after_commit"
-_DIALECT = dialect()  # type: ignore[no-untyped-call]
+DIALECT = dialect()  # type: ignore[no-untyped-call]
 
 
 class Base(DeclarativeBase):
@@ -227,7 +227,7 @@ class CompiledQuery:
 
     def __init__(self, statement: ClauseElement, *, timeout_s: float = QUERY_TIMEOUT_S) -> None:
         self._timeout_s = timeout_s
-        compiled: Any = statement.compile(dialect=_DIALECT)
+        compiled: Any = statement.compile(dialect=DIALECT)
         self._sql = str(compiled)
         self._names: list[str] = compiled.positiontup or []
         self._constants: dict[str, Any] = compiled.params  # values that the statement itself contains

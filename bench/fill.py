@@ -11,6 +11,7 @@ from uuid import UUID
 
 from app.db import Sessions, raw_connection
 from app.search.segments import segment_terms, unpack
+from app.transcripts.models import Transcript
 from app.transcripts.normalise import normalise
 from app.transcripts.seekable_gzip import pack
 from app.transcripts.storage import PreparedTranscript, prepare_transcript
@@ -110,14 +111,16 @@ def _variants() -> list[tuple[Any, ...]]:
 def _prepared(speaker: Speaker, planted: Sequence[str]) -> PreparedTranscript:
     raw = speaker.speech(CHARACTERS, planted).document("https://example.com/a.wav")
     return prepare_transcript(
+        Transcript(
+            client_id=client_id(LARGE),
+            job_id=client_id(LARGE),
+            file_index=0,
+            file_url="https://example.com/a.wav",
+            model="fun-asr",
+            region="beijing",
+        ),
         raw=raw,
         document=normalise(raw, file_url="https://example.com/a.wav", family="fun-asr"),
-        client_id=client_id(LARGE),
-        job_id=client_id(LARGE),
-        file_index=0,
-        file_url="https://example.com/a.wav",
-        model="fun-asr",
-        region="beijing",
     )
 
 

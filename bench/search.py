@@ -27,6 +27,7 @@ from app.search.indexing import index_segments
 from app.search.query import parse
 from app.search.searching import Hit, search
 from app.search.segments import Segments
+from app.transcripts.models import Transcript
 from app.transcripts.normalise import Document, normalise
 from app.transcripts.storage import PreparedTranscript, insert_transcripts, prepare_transcript
 from bench.gateway import Stage, stage
@@ -144,14 +145,16 @@ async def _new_client(sessions: Sessions, name: str) -> Client:
 
 def _prepare(client: Client, document: Document, *, raw: bytes = b"{}", model: str = "fun-asr") -> PreparedTranscript:
     return prepare_transcript(
+        Transcript(
+            client_id=client.id,
+            job_id=client.job_id,
+            file_index=0,
+            file_url="https://example.com/a.wav",
+            model=model,
+            region="beijing",
+        ),
         raw=raw,
         document=document,
-        client_id=client.id,
-        job_id=client.job_id,
-        file_index=0,
-        file_url="https://example.com/a.wav",
-        model=model,
-        region="beijing",
     )
 
 

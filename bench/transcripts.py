@@ -210,7 +210,7 @@ def _loads_cpu_s(document: bytes) -> float:
 
 
 def _pages(under_test: UnderTest) -> Iterator[Line]:
-    last_ms = under_test.transcript.audio_duration_ms
+    last_ms = under_test.transcript.row.audio_duration_ms
     paths = [under_test.path + PAGE.format(last_ms * number // 20) for number in range(20)]
     took = sorted(under_test.server.read(path)[0].wall_s for path in paths)
     yield Line("a page of 50 sentences anywhere, half of them within", median(took) * 1000, "ms")
@@ -296,7 +296,7 @@ async def _fill(url: str, raw: bytes, folder: Path) -> tuple[PreparedTranscript,
         await session.execute(insert(Job).values(id=job_id, client_id=client_id, **_JOB))
         transcript = await asyncio.to_thread(_prepared, raw, client_id, job_id)
         english = await asyncio.to_thread(_prepared, recording(language=ENGLISH), client_id, job_id)
-        others = [replace(transcript, id=new_id()) for _ in range(OTHERS)]
+        others = [replace(transcript, row=replace(transcript.row, id=new_id())) for _ in range(OTHERS)]
         await insert_transcripts(session, [transcript, english, *others])
     await engine.dispose()
     document = zlib.decompress(transcript.document.gzip, 31)
@@ -312,14 +312,9 @@ async def _fill(url: str, raw: bytes, folder: Path) -> tuple[PreparedTranscript,
 def _prepared(raw: bytes, client_id: UUID, job_id: UUID) -> PreparedTranscript:
     url = "https://example.com/day.wav"
     return prepare_transcript(
+        Transcript(client_id=client_id, job_id=job_id, file_index=0, file_url=url, model="fun-asr", region="beijing"),
         raw=raw,
         document=normalise(raw, file_url=url, family="fun-asr"),
-        client_id=client_id,
-        job_id=job_id,
-        file_index=0,
-        file_url=url,
-        model="fun-asr",
-        region="beijing",
     )
 
 

@@ -8,8 +8,6 @@ results.
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypedDict
-from uuid import UUID
 
 import orjson
 
@@ -34,6 +32,7 @@ from app.poller.outcomes import (
 )
 from app.queue.polling import PolledTask, TaskFile
 from app.queue.results import Result
+from app.transcripts.models import Transcript
 from app.transcripts.normalise import Document, UnreadableResult, empty_document, normalise
 from app.transcripts.storage import prepare_transcript, prepare_unreadable
 
@@ -43,16 +42,6 @@ SMALL_BYTES = 1024 * 1024
 BATCH = 10
 
 FetchedFile = tuple[TaskFile, Result | Wait]
-
-
-class _Stored(TypedDict):
-    raw: bytes
-    client_id: UUID
-    job_id: UUID
-    file_index: int
-    file_url: str
-    model: str
-    region: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,11 +157,11 @@ class ResultFetcher:
         """A failed file with the bytes that were paid for."""
         if file.dropped:
             return Result(file, "failed", failure=failure)
-        return Result(file, "failed", transcript=prepare_unreadable(**_stored(task, file, raw)), failure=failure)
+        return Result(file, "failed", transcript=prepare_unreadable(_row(task, file), raw=raw), failure=failure)
 
     def _succeeded(self, task: PolledTask, file: TaskFile, raw: bytes, document: Document) -> Result:
-        transcript = prepare_transcript(document=document, **_stored(task, file, raw))
-        audio = Recognised(transcript.audio_duration_ms, document.channels, has_text=bool(document.text.strip()))
+        transcript = prepare_transcript(_row(task, file), raw=raw, document=document)
+        audio = Recognised(transcript.row.audio_duration_ms, document.channels, has_text=bool(document.text.strip()))
         price = MODELS[task.model].regions[self._upstream.account.region]
         bill = bill_by_duration(price, audio)
         if file.dropped:
@@ -180,17 +169,15 @@ class ResultFetcher:
         return Result(file, "succeeded", transcript=transcript, audio=audio, bill=bill)
 
 
-def _stored(task: PolledTask, file: TaskFile, raw: bytes) -> _Stored:
-    """The columns of a transcript that do not depend on its document."""
-    return {
-        "raw": raw,
-        "client_id": file.client_id,
-        "job_id": file.job_id,
-        "file_index": file.index,
-        "file_url": file.url,
-        "model": task.model,
-        "region": task.region,
-    }
+def _row(task: PolledTask, file: TaskFile) -> Transcript:
+    return Transcript(
+        client_id=file.client_id,
+        job_id=file.job_id,
+        file_index=file.index,
+        file_url=file.url,
+        model=task.model,
+        region=task.region,
+    )
 
 
 def _without_result(file: TaskFile, outcome: Failed | Wait) -> Result | Wait:

@@ -182,7 +182,7 @@ def _columns(of_tasks: Sequence[tuple[TaskResults, Result]]) -> dict[str, list[A
 def _duration_ms(result: Result) -> int | None:
     if result.status == "canceled":
         return result.audio.duration_ms if result.audio else None
-    return result.transcript.audio_duration_ms if result.transcript and result.status == "succeeded" else None
+    return result.transcript.row.audio_duration_ms if result.transcript and result.status == "succeeded" else None
 
 
 def _observed(result: Result, model: str, region: str, request_id: str | None) -> FileChange:
@@ -193,7 +193,7 @@ def _observed(result: Result, model: str, region: str, request_id: str | None) -
         region,
         result.status,
         failure=result.failure and replace(result.failure, request_id=request_id),
-        audio_duration_ms=result.transcript.audio_duration_ms if result.transcript else 0,
+        audio_duration_ms=result.transcript.row.audio_duration_ms if result.transcript else 0,
         cost=result.bill.cost if result.bill else Decimal(0),
         currency=currency_of(model, region),
     )
@@ -226,7 +226,7 @@ def _changes(
         if result.bill:
             change.cost += result.bill.cost
         if result.transcript:
-            change.audio_duration_ms += result.transcript.audio_duration_ms
+            change.audio_duration_ms += result.transcript.row.audio_duration_ms
     for row in dropped:
         changes[row.job_id].cost += row.cost
     for settlement in settlements:

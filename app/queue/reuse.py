@@ -26,6 +26,7 @@ from app.queue.queries import find_own_jobs
 from app.queue.spending import lock_allowances
 from app.transcripts.audio_keys import audio_key
 from app.transcripts.copies import TranscriptCopy, copy_transcripts
+from app.transcripts.models import Transcript
 from app.uploads.service import OWN_SCHEME, urls_of_equal_uploads
 
 
@@ -81,35 +82,37 @@ async def find_reusable(session: AsyncSession, new: NewJob) -> dict[int, Row[Any
 
 async def _reuse(session: AsyncSession, job_id: UUID, new: NewJob, found: Mapping[int, Row[Any]]) -> None:
     copies = [_copy_of(row, job_id, index, new) for index, row in sorted(found.items())]
-    ids = await copy_transcripts(session, copies)
+    await copy_transcripts(session, copies)
+    durations = [copy.row.audio_duration_ms for copy in copies]
     await session.execute(
         _SET_REUSED,
         {
             "job_id": job_id,
-            "indexes": [copy.file_index for copy in copies],
-            "transcript_ids": ids,
-            "durations": [copy.audio_duration_ms for copy in copies],
+            "indexes": [copy.row.file_index for copy in copies],
+            "transcript_ids": [copy.row.id for copy in copies],
+            "durations": durations,
             "currency": currency_of(new.validated.model.id, new.validated.region),
         },
     )
-    change = JobChange(audio_duration_ms=sum(copy.audio_duration_ms for copy in copies))
+    change = JobChange(audio_duration_ms=sum(durations))
     change.move(since="queued", to="succeeded", count=len(copies))
     await apply_changes(session, {job_id: change})
     files_reused(session, model=new.validated.model.id, region=new.validated.region, files=len(copies))
 
 
-def _copy_of(row: Row[Any], job_id: UUID, index: int, new: NewJob) -> TranscriptCopy:
-    return TranscriptCopy(
-        original_id=row.id,
-        gzip_bytes=row.gzip_bytes,
+def _copy_of(original: Row[Any], job_id: UUID, index: int, new: NewJob) -> TranscriptCopy:
+    model, url = new.validated.model.id, new.urls[index]
+    row = Transcript(
         client_id=new.client_id,
         job_id=job_id,
         file_index=index,
-        file_url=new.urls[index],
-        model=new.validated.model.id,
+        file_url=url,
+        model=model,
         region=new.validated.region,
-        audio_duration_ms=row.audio_duration_ms,
+        audio_duration_ms=original.audio_duration_ms,
+        audio_key=audio_key(new.client_id, model, url),
     )
+    return TranscriptCopy(original.id, original.gzip_bytes, row)
 
 
 # One probe of the index for each key. Transcripts of the same audio with other parameters are few.

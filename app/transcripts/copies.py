@@ -10,7 +10,6 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -19,10 +18,10 @@ import orjson
 from sqlalchemy import ARRAY, LargeBinary, Row, bindparam, insert, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.identifiers import new_id, standard_uuid
-from app.transcripts.audio_keys import audio_key
+from app.identifiers import standard_uuid
 from app.transcripts.models import Transcript
 from app.transcripts.seekable_gzip import Channel, Index, Span, pack, unpack
+from app.transcripts.storage import list_columns
 
 # Compressed documents that are in memory at once, unless one is larger.
 BATCH_BYTES = 8 * 1024 * 1024
@@ -35,17 +34,11 @@ _LEVEL = 6
 
 @dataclass(frozen=True, slots=True)
 class TranscriptCopy:
-    """A copy for one file of a job. `gzip_bytes`: size of the original's document."""
+    """A copy for one file of a job. `gzip_bytes`: size of the original's document. `row`: that of the copy."""
 
     original_id: UUID
     gzip_bytes: int
-    client_id: UUID
-    job_id: UUID
-    file_index: int
-    file_url: str
-    model: str
-    region: str
-    audio_duration_ms: int
+    row: Transcript
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +51,13 @@ class Rewritten:
     index: Index
 
 
-async def copy_transcripts(session: AsyncSession, copies: Sequence[TranscriptCopy]) -> list[UUID]:
-    """The ids of the new transcripts. Four statements for each BATCH_BYTES of documents.
+async def copy_transcripts(session: AsyncSession, copies: Sequence[TranscriptCopy]) -> None:
+    """Four statements for each BATCH_BYTES of documents.
 
     The originals must be locked against their deletion. The segments of the copies are indexed later, as all are.
     """
-    ids = [new_id() for _ in copies]
     for batch in _batches(copies):
-        await _copy(session, ids[batch], copies[batch])
-    return ids
+        await _copy(session, batch)
 
 
 def with_head(gzip: bytes, index: Index, changes: Mapping[str, Any]) -> Rewritten:
@@ -128,26 +119,23 @@ def _inflated(deflated: bytes) -> Iterator[bytes]:
     yield inflater.flush()
 
 
-def _batches(copies: Sequence[TranscriptCopy]) -> Iterator[slice]:
+def _batches(copies: Sequence[TranscriptCopy]) -> Iterator[Sequence[TranscriptCopy]]:
     """Consecutive copies of up to BATCH_BYTES together."""
     start = size = 0
     for end, copy in enumerate(copies, 1):
         size += copy.gzip_bytes
         if size >= BATCH_BYTES or end == len(copies):
-            yield slice(start, end)
+            yield copies[start:end]
             start, size = end, 0
 
 
-async def _copy(session: AsyncSession, ids: Sequence[UUID], copies: Sequence[TranscriptCopy]) -> None:
+async def _copy(session: AsyncSession, copies: Sequence[TranscriptCopy]) -> None:
     originals = [copy.original_id for copy in copies]
     found = await session.execute(_DOCUMENTS, {"ids": list(set(originals))})
     rows = {standard_uuid(row.transcript_id): row for row in found}
-    created_at = datetime.now(UTC)
-    documents = await asyncio.to_thread(_rewrite_all, rows, ids, copies, created_at)
-    pairs = {"ids": ids, "originals": originals}
-    await session.execute(
-        insert(Transcript), [_list_columns(*pair, created_at) for pair in zip(ids, copies, strict=True)]
-    )
+    documents = await asyncio.to_thread(_rewrite_all, rows, copies)
+    pairs = {"ids": [copy.row.id for copy in copies], "originals": originals}
+    await session.execute(insert(Transcript), [list_columns(copy.row) for copy in copies])
     await session.execute(
         _INSERT_BODIES,
         {
@@ -158,39 +146,22 @@ async def _copy(session: AsyncSession, ids: Sequence[UUID], copies: Sequence[Tra
             "indexes": [pack(document.index) for document in documents],
         },
     )
-    await session.execute(_INSERT_SEGMENTS, {**pairs, "client_ids": [copy.client_id for copy in copies]})
+    await session.execute(_INSERT_SEGMENTS, {**pairs, "client_ids": [copy.row.client_id for copy in copies]})
 
 
-def _rewrite_all(
-    rows: Mapping[UUID, Row[Any]], ids: Iterable[UUID], copies: Iterable[TranscriptCopy], created_at: datetime
-) -> list[Rewritten]:
+def _rewrite_all(originals: Mapping[UUID, Row[Any]], copies: Iterable[TranscriptCopy]) -> list[Rewritten]:
     documents = []
-    for transcript_id, copy in zip(ids, copies, strict=True):
-        row = rows[standard_uuid(copy.original_id)]
+    for copy in copies:
+        original = originals[standard_uuid(copy.original_id)]
         head = {
-            "id": transcript_id,
-            "job_id": standard_uuid(copy.job_id),
-            "file_url": copy.file_url,
-            "region": copy.region,
-            "created_at": created_at,
+            "id": copy.row.id,
+            "job_id": standard_uuid(copy.row.job_id),
+            "file_url": copy.row.file_url,
+            "region": copy.row.region,
+            "created_at": copy.row.created_at,
         }
-        documents.append(with_head(row.document_gzip, unpack(row.document_index), head))
+        documents.append(with_head(original.document_gzip, unpack(original.document_index), head))
     return documents
-
-
-def _list_columns(transcript_id: UUID, copy: TranscriptCopy, created_at: datetime) -> dict[str, Any]:
-    return {
-        "id": transcript_id,
-        "client_id": copy.client_id,
-        "job_id": copy.job_id,
-        "file_index": copy.file_index,
-        "file_url": copy.file_url,
-        "model": copy.model,
-        "region": copy.region,
-        "audio_duration_ms": copy.audio_duration_ms,
-        "created_at": created_at,
-        "audio_key": audio_key(copy.client_id, copy.model, copy.file_url),
-    }
 
 
 _DOCUMENTS = text("""

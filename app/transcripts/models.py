@@ -1,10 +1,10 @@
 """Tables of transcripts: list columns, and the bodies: upstream's bytes unchanged and the document as it is served."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 from sqlalchemy import BigInteger, ForeignKey, Index, Integer, LargeBinary, Text, text
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, MappedAsDataclass, mapped_column
 
 from app.db import Base
 from app.identifiers import new_id
@@ -13,8 +13,11 @@ from app.identifiers import new_id
 VACUUM_EARLY = {"autovacuum_vacuum_scale_factor": "0.02", "autovacuum_vacuum_insert_scale_factor": "0.05"}
 
 
-class Transcript(Base):
-    """The list columns. The bodies are in `TranscriptBody`, so lists never read them."""
+class Transcript(MappedAsDataclass, Base, kw_only=True, eq=False, repr=False):
+    """The list columns. The bodies are in `TranscriptBody`, so lists never read them.
+
+    The id and `created_at` are made with the object: the document contains them.
+    """
 
     __tablename__ = "transcripts"
     __table_args__ = (
@@ -27,17 +30,17 @@ class Transcript(Base):
         {"postgresql_with": VACUUM_EARLY},
     )
 
-    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=new_id)
     client_id: Mapped[UUID]
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     file_index: Mapped[int] = mapped_column(Integer)
     file_url: Mapped[str] = mapped_column(Text)
     model: Mapped[str] = mapped_column(Text)
     region: Mapped[str] = mapped_column(Text)
-    audio_duration_ms: Mapped[int] = mapped_column(BigInteger)
-    created_at: Mapped[datetime]
+    audio_duration_ms: Mapped[int] = mapped_column(BigInteger, default=0)
+    created_at: Mapped[datetime] = mapped_column(default_factory=lambda: datetime.now(UTC))
     # `audio_key` of the client, the model and the URL. None: not found by `reuse`: older than it, or no document.
-    audio_key: Mapped[UUID | None]
+    audio_key: Mapped[UUID | None] = mapped_column(default=None)
 
 
 class TranscriptBody(Base):

@@ -6,7 +6,6 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -14,11 +13,11 @@ import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.identifiers import new_id
+from app.db import DIALECT
 from app.search.indexing import INSERT_SEGMENTS, insert_segments, segment_columns
 from app.search.segments import PreparedSegment, Segments
 from app.transcripts.audio_keys import audio_key
-from app.transcripts.models import Transcript
+from app.transcripts.models import Transcript, TranscriptBody
 from app.transcripts.normalise import Document, write_document
 from app.transcripts.seekable_gzip import GzipWriter, Index, Span, Written, pack
 
@@ -44,94 +43,50 @@ class CompressedBody:
 class PreparedTranscript:
     """A transcript for `insert_transcripts`, compressed already. It holds up to a few megabytes: store it soon."""
 
-    id: UUID
-    client_id: UUID
-    job_id: UUID
-    file_index: int
-    file_url: str
-    model: str
-    region: str
-    audio_duration_ms: int
-    created_at: datetime
-    audio_key: UUID | None
+    row: Transcript
     # Not in log lines and tracebacks: their representations have megabytes of a client's words.
     raw: CompressedBody = field(repr=False)
     document: Written = field(repr=False)
     segments: Sequence[PreparedSegment] = field(repr=False)
 
+    @property
+    def id(self) -> UUID:
+        return self.row.id
 
-def prepare_transcript(
-    *,
-    raw: bytes,
-    document: Document,
-    client_id: UUID,
-    job_id: UUID,
-    file_index: int,
-    file_url: str,
-    model: str,
-    region: str,
-) -> PreparedTranscript:
+
+def prepare_transcript(row: Transcript, *, raw: bytes, document: Document) -> PreparedTranscript:
     """Convert and compress a result: 0.4 s for 12 hours of audio. Call it in a thread and outside of transactions.
 
-    The document contains its id and `created_at`, so both are made here.
+    Sets the duration and the audio key of `row`.
     """
-    transcript_id, created_at = new_id(), datetime.now(UTC)
     segments = Segments()
     written = write_document(
         document,
         GzipWriter(_level(len(raw))),
-        id=transcript_id,
-        job_id=job_id,
-        model=model,
-        region=region,
-        created_at=created_at,
+        id=row.id,
+        job_id=row.job_id,
+        model=row.model,
+        region=row.region,
+        created_at=row.created_at,
         segments=segments,
     )
-    return PreparedTranscript(
-        id=transcript_id,
-        client_id=client_id,
-        job_id=job_id,
-        file_index=file_index,
-        file_url=file_url,
-        model=model,
-        region=region,
-        # Some results do not state the duration; the end of speech is the best estimate.
-        audio_duration_ms=document.audio_duration_ms or written.end_time or 0,
-        created_at=created_at,
-        audio_key=audio_key(client_id, model, file_url),
-        raw=_compress(raw),
-        document=written,
-        segments=segments.finish(),
-    )
+    # Some results do not state the duration; the end of speech is the best estimate.
+    row.audio_duration_ms = document.audio_duration_ms or written.end_time or 0
+    row.audio_key = audio_key(row.client_id, row.model, row.file_url)
+    return PreparedTranscript(row, _compress(raw), written, segments.finish())
 
 
-def prepare_unreadable(
-    *, raw: bytes, client_id: UUID, job_id: UUID, file_index: int, file_url: str, model: str, region: str
-) -> PreparedTranscript:
-    """A transcript of bytes that are no result document. It has `/raw` and no document."""
-    return PreparedTranscript(
-        id=new_id(),
-        client_id=client_id,
-        job_id=job_id,
-        file_index=file_index,
-        file_url=file_url,
-        model=model,
-        region=region,
-        audio_duration_ms=0,
-        created_at=datetime.now(UTC),
-        audio_key=None,  # `reuse` does not find it
-        raw=_compress(raw),
-        document=_NO_DOCUMENT,
-        segments=[],
-    )
+def prepare_unreadable(row: Transcript, *, raw: bytes) -> PreparedTranscript:
+    """A transcript of bytes that are no result document. It has `/raw` and no document. `reuse` does not find it."""
+    return PreparedTranscript(row, _compress(raw), _NO_DOCUMENT, segments=[])
 
 
 async def insert_transcripts(session: AsyncSession, transcripts: Sequence[PreparedTranscript]) -> None:
     """One statement for any number of transcripts. The caller updates their files and jobs in its transaction."""
     if not transcripts:
         return
-    columns = [{**_list_columns(transcript), **_body_columns(transcript)} for transcript in transcripts]
-    segments = segment_columns([(each.id, each.client_id, each.segments) for each in transcripts])
+    columns = [{**list_columns(transcript.row), **_body_columns(transcript)} for transcript in transcripts]
+    segments = segment_columns([(each.id, each.row.client_id, each.segments) for each in transcripts])
     await session.execute(_INSERT, {**{name: [row[name] for row in columns] for name in columns[0]}, **segments})
 
 
@@ -170,8 +125,8 @@ def _level(size_bytes: int) -> int:
     return 6 if size_bytes <= _SMALL_BYTES else 4
 
 
-def _list_columns(transcript: PreparedTranscript) -> dict[str, Any]:
-    return {column.key: getattr(transcript, column.key) for column in Transcript.__table__.columns}
+def list_columns(row: Transcript) -> dict[str, Any]:
+    return {column.key: getattr(row, column.key) for column in Transcript.__table__.columns}
 
 
 def _body_columns(transcript: PreparedTranscript) -> dict[str, Any]:
@@ -186,27 +141,21 @@ def _body_columns(transcript: PreparedTranscript) -> dict[str, Any]:
     }
 
 
+_LIST_COLUMNS = list(Transcript.__table__.columns)
+_BODY_COLUMNS = [column for column in TranscriptBody.__table__.columns if not column.primary_key]
+_ARRAYS = ", ".join(
+    f"CAST(:{column.key} AS {column.type.compile(DIALECT)}[])" for column in _LIST_COLUMNS + _BODY_COLUMNS
+)
+_LIST_NAMES = ", ".join(column.key for column in _LIST_COLUMNS)
+_BODY_NAMES = ", ".join(column.key for column in _BODY_COLUMNS)
+
 _INSERT = text(f"""
     WITH new AS (
-        SELECT * FROM unnest(
-            CAST(:id AS uuid[]), CAST(:client_id AS uuid[]), CAST(:job_id AS uuid[]), CAST(:file_index AS int[]),
-            CAST(:file_url AS text[]), CAST(:model AS text[]), CAST(:region AS text[]),
-            CAST(:audio_duration_ms AS bigint[]), CAST(:created_at AS timestamptz[]), CAST(:audio_key AS uuid[]),
-            CAST(:raw_gzip AS bytea[]), CAST(:raw_sha256 AS bytea[]), CAST(:raw_bytes AS bigint[]),
-            CAST(:document_gzip AS bytea[]), CAST(:document_sha256 AS bytea[]), CAST(:document_bytes AS bigint[]),
-            CAST(:document_index AS bytea[])
-        ) AS new (id, client_id, job_id, file_index, file_url, model, region, audio_duration_ms, created_at, audio_key,
-                  raw_gzip, raw_sha256, raw_bytes, document_gzip, document_sha256, document_bytes, document_index)
+        SELECT * FROM unnest({_ARRAYS}) AS new ({_LIST_NAMES}, {_BODY_NAMES})
     ), transcript AS (
-        INSERT INTO transcripts (id, client_id, job_id, file_index, file_url, model, region, audio_duration_ms,
-                                 created_at, audio_key)
-        SELECT id, client_id, job_id, file_index, file_url, model, region, audio_duration_ms, created_at, audio_key
-        FROM new
+        INSERT INTO transcripts ({_LIST_NAMES}) SELECT {_LIST_NAMES} FROM new
     ), body AS (
-        INSERT INTO transcript_bodies (transcript_id, raw_gzip, raw_sha256, raw_bytes, document_gzip, document_sha256,
-                                       document_bytes, document_index)
-        SELECT id, raw_gzip, raw_sha256, raw_bytes, document_gzip, document_sha256, document_bytes, document_index
-        FROM new
+        INSERT INTO transcript_bodies (transcript_id, {_BODY_NAMES}) SELECT id, {_BODY_NAMES} FROM new
     )
     {INSERT_SEGMENTS}
 """)  # noqa: S608 - constants

@@ -3,6 +3,7 @@
 from app.dashscope.failures import Failure
 from app.queue.polling import TaskFile
 from app.queue.results import Result
+from app.transcripts.models import Transcript
 from app.transcripts.normalise import empty_document
 from app.transcripts.storage import prepare_transcript
 
@@ -12,13 +13,15 @@ def result_of(file: TaskFile, status: str, failure: Failure) -> Result:
     if status != "succeeded":
         return Result(file, status, failure=failure)
     transcript = prepare_transcript(
+        Transcript(
+            client_id=file.client_id,
+            job_id=file.job_id,
+            file_index=file.index,
+            file_url=file.url,
+            model="fun-asr",
+            region="beijing",
+        ),
         raw=b"{}",
         document=empty_document(file.url),
-        client_id=file.client_id,
-        job_id=file.job_id,
-        file_index=file.index,
-        file_url=file.url,
-        model="fun-asr",
-        region="beijing",
     )
     return Result(file, status, transcript=transcript)

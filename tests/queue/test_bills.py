@@ -42,7 +42,7 @@ def spoken(file: TaskFile, duration_ms: int) -> Result:
     result = result_of(file, "succeeded", None)  # type: ignore[arg-type]  # no failure
     assert result.transcript is not None
     audio = Recognised(duration_ms, 1)
-    transcript = replace(result.transcript, audio_duration_ms=duration_ms)
+    transcript = replace(result.transcript, row=replace(result.transcript.row, audio_duration_ms=duration_ms))
     return replace(result, transcript=transcript, audio=audio, bill=bill_by_duration(PRICE, audio))
 
 

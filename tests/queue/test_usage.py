@@ -23,6 +23,7 @@ from app.queue.retention import delete_transcript
 from app.queue.reuse import create_reusing_job
 from app.queue.revocation import revoke_client
 from app.queue.submissions import mark_running, record_sent_urls
+from app.transcripts.models import Transcript
 from app.transcripts.storage import prepare_unreadable
 from tests.poller.conftest import QueueClient
 from tests.queue.claims import claim_task
@@ -118,13 +119,15 @@ async def test_a_result_that_cannot_be_read_is_billed(queue: QueueClient) -> Non
     task = await running_task(queue)
     (file,) = await files_of(queue, task)
     transcript = prepare_unreadable(
+        Transcript(
+            client_id=file.client_id,
+            job_id=file.job_id,
+            file_index=0,
+            file_url=file.url,
+            model="fun-asr",
+            region="beijing",
+        ),
         raw=b"<html>",
-        client_id=file.client_id,
-        job_id=file.job_id,
-        file_index=0,
-        file_url=file.url,
-        model="fun-asr",
-        region="beijing",
     )
     unreadable = Result(file, "failed", transcript=transcript, failure=REFUSED)
     async with transaction(queue.sessions) as session:

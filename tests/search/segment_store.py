@@ -12,6 +12,7 @@ from app.identifiers import new_id
 from app.queue.models import Job
 from app.search.indexing import index_segments
 from app.search.models import TranscriptSegment
+from app.transcripts.models import Transcript
 from app.transcripts.normalise import normalise
 from app.transcripts.storage import insert_transcripts, prepare_transcript, segment_old_transcripts
 
@@ -41,14 +42,11 @@ async def add_transcripts(
         document = normalise(raw, file_url=URL, family="fun-asr")
         prepared.append(
             prepare_transcript(
+                Transcript(
+                    client_id=client_id, job_id=job_id, file_index=number, file_url=URL, model=model, region="beijing"
+                ),
                 raw=raw,
                 document=document,
-                client_id=client_id,
-                job_id=job_id,
-                file_index=number,
-                file_url=URL,
-                model=model,
-                region="beijing",
             )
         )
     job = {"model": model, "region": "beijing", "requested_region": "auto", "parameters": {}, "metadata_": {}}

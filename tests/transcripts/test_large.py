@@ -59,7 +59,7 @@ def prepared() -> PreparedTranscript:
 
 @pytest.fixture
 async def stored(client_id: UUID, sessions: Sessions, prepared: PreparedTranscript) -> PreparedTranscript:
-    return await store_prepared(sessions, replace(prepared, client_id=client_id))
+    return await store_prepared(sessions, replace(prepared, row=replace(prepared.row, client_id=client_id)))
 
 
 async def test_all_bytes_arrive_in_both_codings(

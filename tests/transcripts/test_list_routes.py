@@ -15,9 +15,9 @@ async def test_the_list_is_newest_first_and_filtered(
     api: httpx.AsyncClient, other_api: httpx.AsyncClient, client_id: UUID, sessions: Sessions
 ) -> None:
     a = await store(sessions, client_id)
-    later = a.created_at + timedelta(hours=1)
+    later = a.row.created_at + timedelta(hours=1)
     b = await store(sessions, client_id, region="singapore", created_at=later)
-    c = await store(sessions, client_id, job_id=a.job_id, model="paraformer-v2")
+    c = await store(sessions, client_id, job_id=a.row.job_id, model="paraformer-v2")
 
     async def found(**params: Any) -> list[str]:
         return [item["id"] for item in (await api.get("/v1/transcripts", params=params)).json()["items"]]
@@ -26,18 +26,18 @@ async def test_the_list_is_newest_first_and_filtered(
     assert [item["id"] for item in everything["items"]] == [str(c.id), str(b.id), str(a.id)]
     assert everything["items"][2] == {
         "id": str(a.id),
-        "job_id": str(a.job_id),
+        "job_id": str(a.row.job_id),
         "file_url": URL,
         "model": "fun-asr",
         "region": "beijing",
-        "created_at": a.created_at.isoformat().replace("+00:00", "Z"),
-        "audio_duration_ms": a.audio_duration_ms,
+        "created_at": a.row.created_at.isoformat().replace("+00:00", "Z"),
+        "audio_duration_ms": a.row.audio_duration_ms,
     }
-    assert await found(job_id=a.job_id) == [str(c.id), str(a.id)]
+    assert await found(job_id=a.row.job_id) == [str(c.id), str(a.id)]
     assert await found(model="paraformer-v2") == [str(c.id)]
     assert await found(region="singapore") == [str(b.id)]
     assert await found(created_after=(later - timedelta(seconds=1)).isoformat()) == [str(b.id)]
-    assert await found(created_before=a.created_at.isoformat()) == []
+    assert await found(created_before=a.row.created_at.isoformat()) == []
     assert (await other_api.get("/v1/transcripts")).json() == {"items": [], "next_cursor": None}
 
 

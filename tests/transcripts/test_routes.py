@@ -16,7 +16,7 @@ from app.clients.service import CurrentClient
 from app.db import Sessions, transaction
 from app.identifiers import new_id
 from app.queue.models import File, Job
-from app.transcripts.models import TranscriptBody
+from app.transcripts.models import Transcript, TranscriptBody
 from app.transcripts.normalise import empty_document
 from app.transcripts.storage import insert_transcripts, prepare_transcript, prepare_unreadable
 from tests.api_fixtures import caller
@@ -52,7 +52,7 @@ async def test_the_document_has_the_documented_keys(
     assert list(body) == [
         "id", "job_id", "file_url", "model", "region", "created_at", "text", "properties", "transcripts",
     ]  # fmt: skip
-    assert (body["id"], body["job_id"], body["file_url"]) == (str(stored.id), str(stored.job_id), URL)
+    assert (body["id"], body["job_id"], body["file_url"]) == (str(stored.id), str(stored.row.job_id), URL)
     assert body["created_at"].endswith("Z")
     assert len(body["transcripts"]) == 2
     assert body["text"] == "\n".join(item["text"] for item in body["transcripts"])
@@ -298,9 +298,10 @@ async def test_a_silent_file_has_an_empty_transcript(
 ) -> None:
     job_id = new_id()
     prepared = prepare_transcript(
-        raw=b"{}", document=empty_document(URL), client_id=client_id, job_id=job_id, file_index=0, file_url=URL,
-        model="fun-asr", region="beijing",
-    )  # fmt: skip
+        Transcript(client_id=client_id, job_id=job_id, file_index=0, file_url=URL, model="fun-asr", region="beijing"),
+        raw=b"{}",
+        document=empty_document(URL),
+    )
     async with transaction(sessions) as session:
         await session.execute(insert(Job).values(id=job_id, client_id=client_id, **JOB))
         await insert_transcripts(session, [prepared])
@@ -338,7 +339,8 @@ async def test_unreadable_result_has_its_bytes_and_no_other_form(
     api: httpx.AsyncClient, plain_api: httpx.AsyncClient, client_id: UUID, sessions: Sessions, raw: bytes
 ) -> None:
     prepared = prepare_unreadable(
-        raw=raw, client_id=client_id, job_id=new_id(), file_index=0, file_url=URL, model="fun-asr", region="beijing"
+        Transcript(client_id=client_id, job_id=new_id(), file_index=0, file_url=URL, model="fun-asr", region="beijing"),
+        raw=raw,
     )
     await store_prepared(sessions, prepared)
     path = f"/v1/transcripts/{prepared.id}"

@@ -12,11 +12,12 @@ import pytest
 
 from app.db import Sessions
 from app.identifiers import new_id
+from app.transcripts.models import Transcript
 from app.transcripts.normalise import normalise
 from app.transcripts.schemas import SentencePage, Transcript
 from app.transcripts.storage import prepare_transcript
 from tests.transcripts.documents import parsed, sample
-from tests.transcripts.transcript_store import URL, store
+from tests.transcripts.transcript_store import URL, store, store_prepared
 
 SAMPLES = ["sensevoice_seed", "sensevoice_synthetic_many_tags"]
 COMBINATIONS = list(product([True, False], repeat=3))
@@ -69,18 +70,19 @@ def parse_sensevoice_result(  # noqa: C901 - its steps are the vendor's
 
 async def stored(sessions: Sessions, client_id: UUID, raw: bytes) -> str:
     """The path of a stored transcript of SenseVoice."""
-    written = prepare_transcript(
+    prepared = prepare_transcript(
+        Transcript(
+            client_id=client_id,
+            job_id=new_id(),
+            file_index=0,
+            file_url=URL,
+            model="sensevoice-v1",
+            region="beijing",
+        ),
         raw=raw,
         document=normalise(raw, file_url=URL, family="sensevoice"),
-        client_id=UUID(bytes=client_id.bytes),
-        job_id=new_id(),
-        file_index=0,
-        file_url=URL,
-        model="sensevoice-v1",
-        region="beijing",
     )
-    changes: dict[str, Any] = {"id": written.id, "document": written.document, "model": written.model}
-    return f"/v1/transcripts/{(await store(sessions, client_id, raw, **changes)).id}"
+    return f"/v1/transcripts/{(await store_prepared(sessions, prepared)).id}"
 
 
 @pytest.mark.parametrize("name", SAMPLES)

@@ -30,14 +30,16 @@ DOCUMENT = normalise(RAW, file_url=URL, family="fun-asr")
 
 def prepare(job_id: UUID, client_id: UUID, *, file_index: int = 0, document: Document = DOCUMENT) -> PreparedTranscript:
     return prepare_transcript(
+        Transcript(
+            client_id=client_id,
+            job_id=job_id,
+            file_index=file_index,
+            file_url=document.file_url,
+            model="fun-asr",
+            region="beijing",
+        ),
         raw=RAW,
         document=document,
-        client_id=client_id,
-        job_id=job_id,
-        file_index=file_index,
-        file_url=document.file_url,
-        model="fun-asr",
-        region="beijing",
     )
 
 
@@ -67,17 +69,17 @@ def test_a_prepared_transcript_has_the_upstream_bytes_and_the_document() -> None
         "id", "job_id", "file_url", "model", "region", "created_at", "text", "properties", "transcripts",
     ]  # fmt: skip
     assert (served["id"], served["text"]) == (str(prepared.id), "你好。")
-    assert prepared.audio_duration_ms == 4726
+    assert prepared.row.audio_duration_ms == 4726
 
 
 def test_a_silent_file_has_duration_zero() -> None:
-    assert prepare(new_id(), new_id(), document=empty_document(URL)).audio_duration_ms == 0
+    assert prepare(new_id(), new_id(), document=empty_document(URL)).row.audio_duration_ms == 0
 
 
 def test_a_missing_duration_becomes_the_end_of_speech() -> None:
     told = {"transcripts": [{"sentences": [sentence("Hi.", 0, 900), sentence("Ho.", 100, 200)]}]}
     document = normalise(orjson.dumps(told), file_url=URL, family="qwen3-asr")
-    assert prepare(new_id(), new_id(), document=document).audio_duration_ms == 900
+    assert prepare(new_id(), new_id(), document=document).row.audio_duration_ms == 900
 
 
 def test_a_transcript_of_hours_is_compressed() -> None:
@@ -96,7 +98,7 @@ async def test_transcripts_are_inserted_with_their_bodies(sessions: Sessions, jo
         rows = (await session.execute(select(Transcript).order_by(Transcript.file_index))).scalars().all()
         stored = await session.scalar(select(func.count()).select_from(TranscriptBody))
     assert [row.id for row in rows] == [item.id for item in prepared]
-    assert rows[0].created_at == prepared[0].created_at
+    assert rows[0].created_at == prepared[0].row.created_at
     assert stored == 2
 
 

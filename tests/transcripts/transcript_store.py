@@ -1,6 +1,5 @@
 """Stores transcripts in the database as the poller does."""
 
-from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -9,6 +8,7 @@ from sqlalchemy import insert
 from app.db import Sessions, transaction
 from app.identifiers import new_id
 from app.queue.models import Job
+from app.transcripts.models import Transcript
 from app.transcripts.normalise import normalise
 from app.transcripts.storage import PreparedTranscript, insert_transcripts, prepare_transcript
 from tests.transcripts.documents import sample
@@ -25,23 +25,22 @@ async def store(
     file_url: str = URL,
     **changes: Any,
 ) -> PreparedTranscript:
-    """The transcript of a Fun-ASR sample, or of other bytes."""
+    """The transcript of a Fun-ASR sample, or of other bytes. `changes`: columns of its row."""
     prepared = prepare(
         raw or sample("funasr_two_channels_synthetic"), client_id, job_id=job_id or new_id(), file_url=file_url
     )
-    return await store_prepared(sessions, replace(prepared, **changes), with_job=job_id is None)
+    for name, value in changes.items():
+        setattr(prepared.row, name, value)
+    return await store_prepared(sessions, prepared, with_job=job_id is None)
 
 
 def prepare(raw: bytes, client_id: UUID, *, job_id: UUID, file_url: str = URL) -> PreparedTranscript:
     return prepare_transcript(
+        Transcript(
+            client_id=client_id, job_id=job_id, file_index=0, file_url=file_url, model="fun-asr", region="beijing"
+        ),
         raw=raw,
         document=normalise(raw, file_url=file_url, family="fun-asr"),
-        client_id=client_id,
-        job_id=job_id,
-        file_index=0,
-        file_url=file_url,
-        model="fun-asr",
-        region="beijing",
     )
 
 
@@ -50,7 +49,7 @@ async def store_prepared(
 ) -> PreparedTranscript:
     async with transaction(sessions) as session:
         if with_job:
-            await session.execute(insert(Job).values(id=prepared.job_id, client_id=prepared.client_id, **JOB))
+            await session.execute(insert(Job).values(id=prepared.row.job_id, client_id=prepared.row.client_id, **JOB))
         await insert_transcripts(session, [prepared])
     return prepared
 
