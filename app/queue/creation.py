@@ -1,6 +1,6 @@
 """Creates jobs, within the client's quota and budget and once per idempotency key. Runs no call to upstream."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,6 +10,7 @@ from uuid import UUID
 import orjson
 import structlog
 from sqlalchemy import ARRAY, Text, bindparam, text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.catalogue import MODELS, REGIONS, ValidatedJob
 from app.db import CompiledQuery, RawConnection, Sessions, after_commit, raw_connection_of, transaction
@@ -62,65 +63,61 @@ class CreatedJob:
     replayed: bool = False
 
 
-async def create_jobs_within_budgets(
-    sessions: Sessions, jobs: Sequence[NewJob], *, assumed_s: int, waiting_limit: int | None = None
-) -> list[CreatedJob | Exception]:
-    """As `create_jobs` in one transaction, also BudgetExceeded or BudgetCurrencyMismatch if it was not created.
-
-    The statements of `lock_allowances` and of `create_jobs`, and one more if a job has an idempotency key.
-    """
-    async with transaction(sessions) as session:
-        allowances = await lock_allowances(session, {new.client_id for new in jobs}, assumed_s=assumed_s)
-        connection = await raw_connection_of(session)
-        outcomes = await create_jobs(
-            connection, jobs, waiting_limit=waiting_limit, durable=False, allowances=allowances
-        )  # fmt: skip
-        for new, outcome in zip(jobs, outcomes, strict=True):
-            if isinstance(outcome, CreatedJob) and not outcome.replayed:
-                after_commit(session, partial(log_created, outcome.snapshot.job.id, new))
-        return outcomes
+Outcome = CreatedJob | Exception
 
 
 async def create_jobs(
-    connection: RawConnection,
+    connection: RawConnection, jobs: Sequence[NewJob], *, waiting_limit: int | None = None
+) -> list[Outcome]:
+    """Create jobs of clients without a budget, outside of a transaction. They are durable and logged afterwards.
+
+    One outcome per new job: IdempotencyKeyReused, TooManyWaitingFiles or InvalidRequest if it was not created, and
+    DatabaseUnavailable if the database failed when other jobs were durable already.
+    One statement for all jobs, one more if there are replays, and one more if there is a quota.
+    """
+    outcomes: dict[int, Outcome] = {}
+    try:
+        async for found in _outcomes(connection, jobs, waiting_limit, {}):
+            outcomes |= found
+            for number, job_id in _created(found).items():
+                # A log that cannot be written must not make the caller create the job again.
+                with suppress(Exception):
+                    _log_created(job_id, jobs[number])
+    except Exception as error:
+        if not _created(outcomes):
+            raise
+        # The inserted jobs are durable: their callers must not be told to repeat the request.
+        return [outcomes.get(number) or as_outage(error) for number in range(len(jobs))]
+    return [outcomes[number] for number in range(len(jobs))]
+
+
+async def create_jobs_in_transaction(
+    session: AsyncSession,
     jobs: Sequence[NewJob],
     *,
     waiting_limit: int | None = None,
-    durable: bool = True,
     allowances: Mapping[UUID, Allowance] | None = None,
-) -> list[CreatedJob | Exception]:
-    """One outcome per new job: IdempotencyKeyReused, TooManyWaitingFiles or InvalidRequest if it was not created.
+) -> list[Outcome]:
+    """Create jobs as part of the caller's transaction. They are logged when it is committed.
 
-    `allowances`: what clients with a budget may spend. Replays need nothing of it, so they are looked up first.
-    One statement for all jobs, one more if there are replays, and one more if there is a quota. Of equal requests at
-    the same time one inserts its job; the others wait for that commit and are replays.
-    `durable`: each statement commits by itself. Otherwise the caller calls `log_created` after its commit.
+    The outcomes and statements of `create_jobs`. `allowances`: what clients with a budget may spend. With them also
+    BudgetExceeded or BudgetCurrencyMismatch, and one statement more if a job has an idempotency key.
     """
-    outcomes = await _replays(connection, dict(enumerate(jobs))) if allowances else {}
-    new_jobs = {number: new for number, new in enumerate(jobs) if number not in outcomes}
-    refusals = await _refusals(connection, new_jobs, waiting_limit, allowances or {})
-    outcomes |= refusals
-    outcomes |= await _replays(connection, {number: jobs[number] for number in refusals})
-    inserted = False
-    while left := {number: new for number, new in enumerate(jobs) if number not in outcomes}:
-        try:
-            outcomes |= (created := await _insert(connection, left))
-            if durable:
-                for number, outcome in created.items():
-                    # A log that cannot be written must not make the caller create the job again.
-                    with suppress(Exception):
-                        log_created(outcome.snapshot.job.id, jobs[number])
-            inserted = inserted or bool(created)
-            # The others are replays, unless the job with that key was deleted in between: then the key is free again.
-            outcomes |= await _replays(
-                connection, {number: new for number, new in left.items() if number not in outcomes}
-            )
-        except Exception as error:
-            if not (inserted and durable):
-                raise
-            # The inserted jobs are durable: their callers must not be told to repeat the request.
-            outcomes |= {number: as_outage(error) for number in left if number not in outcomes}
+    outcomes: dict[int, Outcome] = {}
+    async for found in _outcomes(await raw_connection_of(session), jobs, waiting_limit, allowances or {}):
+        outcomes |= found
+    for number, job_id in _created(outcomes).items():
+        after_commit(session, partial(_log_created, job_id, jobs[number]))
     return [outcomes[number] for number in range(len(jobs))]
+
+
+async def create_jobs_within_budgets(
+    sessions: Sessions, jobs: Sequence[NewJob], *, assumed_s: int, waiting_limit: int | None = None
+) -> list[Outcome]:
+    """Create jobs of clients with a budget in one transaction, which locks the budgets first."""
+    async with transaction(sessions) as session:
+        allowances = await lock_allowances(session, {new.client_id for new in jobs}, assumed_s=assumed_s)
+        return await create_jobs_in_transaction(session, jobs, waiting_limit=waiting_limit, allowances=allowances)
 
 
 async def remaining_quota(connection: RawConnection, client_ids: Collection[UUID], limit: int) -> dict[UUID, int]:
@@ -144,17 +141,69 @@ def quota_exceeded(files: int, limit: int) -> GatewayError:
     )
 
 
+async def _outcomes(
+    connection: RawConnection,
+    jobs: Sequence[NewJob],
+    waiting_limit: int | None,
+    allowances: Mapping[UUID, Allowance],
+) -> AsyncIterator[dict[int, Outcome]]:
+    """The outcome of each job by its place in the batch, step by step.
+
+    Of equal requests at the same time one inserts its job; the others wait for that commit and are replays.
+    """
+    left = dict(enumerate(jobs))
+    if allowances:  # replays need nothing of them, so they are looked up first
+        replays = await _replays(connection, left)
+        yield replays
+        left = _without(left, replays)
+    refusals = await _refusals(connection, left, waiting_limit, allowances)
+    yield refusals | await _replays(connection, {number: left[number] for number in refusals})
+    left = _without(left, refusals)
+    while left:
+        created = await _insert(connection, left)
+        yield created
+        left = _without(left, created)
+        # The others are replays, unless the job with that key was deleted in between: then the key is free again.
+        replays = await _replays(connection, left)
+        yield replays
+        left = _without(left, replays)
+
+
+def _without(jobs: Mapping[int, NewJob], outcomes: Collection[int]) -> dict[int, NewJob]:
+    return {number: new for number, new in jobs.items() if number not in outcomes}
+
+
+def _created(outcomes: Mapping[int, Outcome]) -> dict[int, UUID]:
+    """The ids of the jobs that were inserted, without those that existed already."""
+    return {
+        number: outcome.snapshot.job.id
+        for number, outcome in outcomes.items()
+        if isinstance(outcome, CreatedJob) and not outcome.replayed
+    }
+
+
+def _log_created(job_id: UUID, new: NewJob) -> None:
+    job_created(
+        job_id=job_id,
+        client=new.client_name or str(new.client_id),
+        files=len(new.urls),
+        model=new.validated.model.id,
+        region=new.validated.region,
+        request_id=new.request_id,
+    )
+
+
 async def _refusals(
     connection: RawConnection,
     jobs: Mapping[int, NewJob],
     waiting_limit: int | None,
     allowances: Mapping[UUID, Allowance],
-) -> dict[int, Exception]:
+) -> dict[int, Outcome]:
     """The jobs that exceed their client's quota or budget, counting the jobs before them in the batch."""
     quota: dict[UUID, int] = {}
     if waiting_limit is not None and jobs:
         quota = await remaining_quota(connection, {new.client_id for new in jobs.values()}, waiting_limit)
-    refusals: dict[int, Exception] = {}
+    refusals: dict[int, Outcome] = {}
     admitted: set[tuple[UUID, str]] = set()
     for number, new in jobs.items() if quota or allowances else ():
         if new.idempotency_key and (new.client_id, new.idempotency_key) in admitted:
@@ -175,13 +224,13 @@ async def _refusals(
     return refusals
 
 
-async def _insert(connection: RawConnection, jobs: Mapping[int, NewJob]) -> dict[int, CreatedJob]:
+async def _insert(connection: RawConnection, jobs: Mapping[int, NewJob]) -> dict[int, Outcome]:
     """The jobs whose idempotency key was free. Inserted in the order of the keys, so that processes do not deadlock."""
     ordered = sorted(jobs.items(), key=lambda item: (item[1].client_id, item[1].idempotency_key or ""))
     ids = [new_id() for _ in ordered]
     rows = [_row(job_id, new) for job_id, (_, new) in zip(ids, ordered, strict=True)]
     inserted = {row["id"]: row for row in await _INSERT.fetch(connection, jobs=orjson.dumps(rows).decode())}
-    created: dict[int, CreatedJob] = {}
+    created: dict[int, Outcome] = {}
     for job_id, (number, new) in zip(ids, ordered, strict=True):
         if row := inserted.get(job_id):
             files = [JobFile.queued(index, url) for index, url in enumerate(new.urls[:FILES_SHOWN])]
@@ -189,19 +238,7 @@ async def _insert(connection: RawConnection, jobs: Mapping[int, NewJob]) -> dict
     return created
 
 
-def log_created(job_id: UUID, new: NewJob) -> None:
-    """Log a job that is durable now."""
-    job_created(
-        job_id=job_id,
-        client=new.client_name or str(new.client_id),
-        files=len(new.urls),
-        model=new.validated.model.id,
-        region=new.validated.region,
-        request_id=new.request_id,
-    )
-
-
-async def _replays(connection: RawConnection, jobs: Mapping[int, NewJob]) -> dict[int, CreatedJob | Exception]:
+async def _replays(connection: RawConnection, jobs: Mapping[int, NewJob]) -> dict[int, Outcome]:
     """The jobs whose idempotency key is in use."""
     keyed = {number: (new.client_id, new.idempotency_key) for number, new in jobs.items() if new.idempotency_key}
     if not keyed:
@@ -214,7 +251,7 @@ async def _replays(connection: RawConnection, jobs: Mapping[int, NewJob]) -> dic
     }
 
 
-def _replay(snapshot: JobSnapshot, stored_sha256: bytes, *, request_sha256: bytes | None) -> CreatedJob | Exception:
+def _replay(snapshot: JobSnapshot, stored_sha256: bytes, *, request_sha256: bytes | None) -> Outcome:
     if stored_sha256 == request_sha256:
         return CreatedJob(snapshot, replayed=True)
     detail = "was used for another request; use a new key for each request, and the same key only to repeat a request"

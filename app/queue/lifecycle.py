@@ -2,7 +2,7 @@
 
 Files, and the functions of this package that move them:
 
-    (new) -> queued                                create_jobs
+    (new) -> queued                                create_jobs, create_jobs_in_transaction
     queued -> succeeded                            create_reusing_job, in the transaction that creates the job
     queued -> submitting                           claim_tasks, claim_any_file
     queued -> failed                               fail_unknown_model: no account has the model

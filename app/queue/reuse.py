@@ -5,7 +5,6 @@ Concurrent equal jobs are not merged: what is not yet transcribed when a job is 
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from itertools import chain
 from typing import Any
 from uuid import UUID
@@ -16,11 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.catalogue import currency_of
 from app.dashscope.file_urls import TEMPORARY_SCHEME
-from app.db import Sessions, after_commit, raw_connection_of, transaction
+from app.db import Sessions, raw_connection_of, transaction
 from app.identifiers import standard_uuid
 from app.queue.billing import RECORD_USAGE
 from app.queue.counters import JobChange, apply_changes
-from app.queue.creation import CreatedJob, NewJob, create_jobs, log_created
+from app.queue.creation import CreatedJob, NewJob, create_jobs_in_transaction
 from app.queue.observation import files_reused
 from app.queue.queries import find_own_jobs
 from app.queue.spending import lock_allowances
@@ -36,28 +35,24 @@ async def create_reusing_job(
     """The durable job. If all its files are reused it is final, and its event is stored with it.
 
     Raises the errors of `create_jobs_within_budgets`, or DatabaseUnavailable. One transaction: the statements of
-    `create_jobs`, one to find transcripts, one more if files are uploads, about ten if files are reused, and those of
-    `lock_allowances` if the client has a budget.
+    `create_jobs_in_transaction`, one to find transcripts, one more if files are uploads, about ten if files are
+    reused, and those of `lock_allowances` if the client has a budget.
     """
     async with transaction(sessions) as session:
         found = await find_reusable(session, new)
         allowances = await lock_allowances(session, [new.client_id], assumed_s=assumed_s) if new.has_budget else None
-        connection = await raw_connection_of(session)
         counted = replace(new, reusable_files=len(found))
-        (outcome,) = await create_jobs(
-            connection, [counted], waiting_limit=waiting_limit, durable=False, allowances=allowances
+        (outcome,) = await create_jobs_in_transaction(
+            session, [counted], waiting_limit=waiting_limit, allowances=allowances
         )
         if isinstance(outcome, Exception):
             raise outcome
-        if outcome.replayed:
+        if outcome.replayed or not found:
             return outcome
         job_id = outcome.snapshot.job.id
-        after_commit(session, partial(log_created, job_id, new))
-        if not found:
-            return outcome
         await _reuse(session, job_id, new, found)
         key = (new.client_id, job_id)
-        return CreatedJob((await find_own_jobs(connection, [key]))[key])
+        return CreatedJob((await find_own_jobs(await raw_connection_of(session), [key]))[key])
 
 
 async def find_reusable(session: AsyncSession, new: NewJob) -> dict[int, Row[Any]]:

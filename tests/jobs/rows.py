@@ -8,9 +8,9 @@ from uuid import UUID
 from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db import Sessions, raw_connection_of, transaction
+from app.db import Sessions, transaction
 from app.identifiers import lowest_id_at, new_id
-from app.queue.creation import CreatedJob, NewJob, create_jobs
+from app.queue.creation import CreatedJob, NewJob, create_jobs_in_transaction
 from app.queue.lifecycle import StatusCounts, group_key, job_status
 from app.queue.models import File, Job, Task
 
@@ -40,7 +40,7 @@ RUNNING: dict[str, Any] = {"status": "running", "attempts": 1}
 async def create(session: AsyncSession, new: NewJob) -> UUID:
     """Create a job as the API does, in a transaction that may stay open."""
     await session.execute(text("SELECT"))  # begins the transaction
-    [created] = await create_jobs(await raw_connection_of(session), [new])
+    [created] = await create_jobs_in_transaction(session, [new])
     assert isinstance(created, CreatedJob)
     return created.snapshot.job.id
 
