@@ -1,14 +1,17 @@
 """Builds the FastAPI application: state, middleware, error handlers and the routers of all packages."""
 
-from functools import partial
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
 
 import httpx
-from fastapi import FastAPI
+import msgspec
+from fastapi import FastAPI, Request, Response
 from starlette.datastructures import State
 
 from app import __version__
 from app.api import docs, health, models_routes, regions_routes
-from app.api.conditional import ConstantJson
+from app.api.conditional import ConstantBody
 from app.api.exception_handlers import add_problem_handlers
 from app.api.middleware import add_middleware
 from app.api.openapi.document import build_openapi, operation_id
@@ -157,6 +160,18 @@ def _add_routes(app: FastAPI) -> None:
         app.include_router(router)
     webhook_docs.add_webhooks(app)
     app.openapi = partial(build_openapi, app)  # type: ignore[method-assign]  # the way that FastAPI documents
-    document, document_30 = ConstantJson(app.openapi), ConstantJson(lambda: to_openapi_30(app.openapi()))
-    app.add_api_route("/openapi.json", document.respond, include_in_schema=False)
-    app.add_api_route("/openapi-3.0.json", document_30.respond, include_in_schema=False)
+    _add_document(app, "/openapi.json", app.openapi)
+    _add_document(app, "/openapi-3.0.json", lambda: to_openapi_30(app.openapi()))
+
+
+def _add_document(app: FastAPI, path: str, build: Callable[[], dict[str, Any]]) -> None:
+    """The document is built at the first request."""
+
+    @cache
+    def body() -> ConstantBody:
+        return ConstantBody(msgspec.json.encode(build()), media_type="application/json")
+
+    async def respond(request: Request) -> Response:
+        return body().response(request)
+
+    app.add_api_route(path, respond, include_in_schema=False)

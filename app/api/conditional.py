@@ -1,9 +1,10 @@
-"""Conditional requests: strong ETags and 304 Not Modified (RFC 9110, sections 8.8.3 and 13.1.2)."""
+"""Conditional requests: strong ETags and 304 Not Modified (RFC 9110, sections 8.8.3 and 13.1.2), with gzip."""
 
 import gzip
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -19,7 +20,7 @@ _GZIP_LEVEL = 1
 
 _ENTITY_TAG = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 # Responses belong to one client and may change: caches may store them, but must revalidate.
-_CACHE_CONTROL = "private, no-cache"
+REVALIDATE = "private, no-cache"
 _ETAG = {"ETag": {"description": "Strong; differs between codings.", "schema": {"type": "string"}}}
 ETAG_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"headers": _ETAG},
@@ -38,7 +39,7 @@ def strong_etag(*parts: str | bytes | int) -> str:
 
 def validator_headers(etag: str) -> dict[str, str]:
     """The headers of a 200 and of its 304."""
-    return {"ETag": etag, "Cache-Control": _CACHE_CONTROL}
+    return {"ETag": etag, "Cache-Control": REVALIDATE}
 
 
 def not_modified(request: Request, etag: str, more: Mapping[str, str] | None = None) -> Response | None:
@@ -54,37 +55,57 @@ def not_modified(request: Request, etag: str, more: Mapping[str, str] | None = N
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A response in the coding that the request selects. Each coding has its own ETag, because the bytes differ."""
+
+    request: Request
+    etag: str
+    gzip: bool
+    cache_control: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        coding = {"Content-Encoding": "gzip"} if self.gzip else {}
+        return {"ETag": self.etag, "Cache-Control": self.cache_control, "Vary": "Accept-Encoding", **coding}
+
+    def not_modified(self) -> Response | None:
+        return not_modified(self.request, self.etag, {"Cache-Control": self.cache_control, "Vary": "Accept-Encoding"})
+
+
+def select_variant(
+    request: Request, *parts: str | bytes, compressible: bool = True, cache_control: str = REVALIDATE
+) -> Variant:
+    """`parts` as for `strong_etag`, without the coding. `compressible`: the response exists as gzip too."""
+    gzipped = compressible and accepts_gzip(request)
+    return Variant(request, strong_etag(*parts, "gzip" if gzipped else "identity"), gzipped, cache_control)
+
+
 def json_response(request: Request, body: Any) -> Response:
     """A JSON response built for this request, with a strong ETag of its bytes, 304 and gzip."""
     contents = msgspec.json.encode(body)
-    compress = len(contents) >= GZIP_FROM_BYTES and accepts_gzip(request)
-    etag = strong_etag(contents, "gzip" if compress else "identity")
-    vary = {"Vary": "Accept-Encoding"}
-    if response := not_modified(request, etag, vary):
-        return response
-    coding = {"Content-Encoding": "gzip"} if compress else {}
-    if compress:
+    variant = select_variant(request, contents, compressible=len(contents) >= GZIP_FROM_BYTES)
+    if unchanged := variant.not_modified():
+        return unchanged
+    if variant.gzip:
         contents = gzip.compress(contents, _GZIP_LEVEL, mtime=0)
-    return Response(contents, headers={**validator_headers(etag), **vary, **coding}, media_type="application/json")
+    return Response(contents, headers=variant.headers, media_type="application/json")
 
 
-class ConstantJson:
-    """Responds with JSON that is built at the first request and then stays the same, with ETag, 304 and gzip."""
+class ConstantBody:
+    """A body that stays the same while the process runs, plain and as gzip, with ETag and 304."""
 
-    def __init__(self, build: Callable[[], Any]) -> None:
-        self._build = build
-        self._bodies: dict[str, bytes] = {}
+    def __init__(self, contents: bytes, *, media_type: str, cache_control: str = REVALIDATE) -> None:
+        self._plain, self._gzip = contents, gzip.compress(contents, mtime=0)
+        self._sha256 = hashlib.sha256(contents).digest()
+        self._media_type = media_type
+        self._cache_control = cache_control
 
-    async def respond(self, request: Request) -> Response:
-        if not self._bodies:
-            contents = msgspec.json.encode(self._build())
-            self._bodies = {"identity": contents, "gzip": gzip.compress(contents, mtime=0)}
-        coding = "gzip" if accepts_gzip(request) else "identity"
-        etag = strong_etag(self._bodies[coding])
-        headers = {"Vary": "Accept-Encoding"} | ({"Content-Encoding": coding} if coding == "gzip" else {})
-        return not_modified(request, etag, {"Vary": "Accept-Encoding"}) or Response(
-            self._bodies[coding], headers=validator_headers(etag) | headers, media_type="application/json"
-        )
+    def response(self, request: Request) -> Response:
+        compressible = len(self._gzip) < len(self._plain)
+        variant = select_variant(request, self._sha256, compressible=compressible, cache_control=self._cache_control)
+        body = self._gzip if variant.gzip else self._plain
+        return variant.not_modified() or Response(body, headers=variant.headers, media_type=self._media_type)
 
 
 def is_wildcard(request: Request) -> bool:

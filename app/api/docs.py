@@ -5,7 +5,6 @@ No page loads external resources.
 
 import asyncio
 import base64
-import gzip
 import hashlib
 import re
 from functools import cache
@@ -15,9 +14,8 @@ from importlib.resources import files
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from app.api.conditional import matches, strong_etag
+from app.api.conditional import ConstantBody
 from app.api.error_page import render_error_page
-from app.api.negotiation import accepts_gzip
 from app.errors import NotFound
 
 # The addresses are relative to /docs, so that the page works behind a proxy that adds a path prefix.
@@ -108,18 +106,11 @@ async def get_asset(request: Request, name: str) -> Response:
     """A file of Swagger UI. Compressing the script takes tenths of a second, once for each process, in a thread."""
     if name not in _MEDIA_TYPES:
         raise NotFound("There is no such file.")
-    contents, compressed = await asyncio.to_thread(_load, name)
-    compress = accepts_gzip(request) and len(compressed) < len(contents)
-    body = compressed if compress else contents
-    headers = {"ETag": strong_etag(body), "Cache-Control": _CACHE_CONTROL, "Vary": "Accept-Encoding"}
-    if any(matches(value, headers["ETag"]) for value in request.headers.getlist("if-none-match")):
-        return Response(status_code=304, headers=headers)
-    coding = {"Content-Encoding": "gzip"} if compress else {}
-    return Response(body, headers={**headers, **coding}, media_type=_MEDIA_TYPES[name])
+    asset = await asyncio.to_thread(_asset, name)
+    return asset.response(request)
 
 
 @cache
-def _load(name: str) -> tuple[bytes, bytes]:
-    """The bytes of a file, plain and as gzip."""
+def _asset(name: str) -> ConstantBody:
     contents = (files("fastapi_offline") / "static" / name).read_bytes()
-    return contents, gzip.compress(contents, mtime=0)
+    return ConstantBody(contents, media_type=_MEDIA_TYPES[name], cache_control=_CACHE_CONTROL)

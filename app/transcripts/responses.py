@@ -16,8 +16,7 @@ from uuid import UUID
 from fastapi import Depends, Request, Response
 from fastapi.responses import StreamingResponse
 
-from app.api.conditional import is_wildcard, not_modified, strong_etag, validator_headers
-from app.api.negotiation import accepts_gzip
+from app.api.conditional import is_wildcard, select_variant
 from app.clients.authentication import ClientDep
 from app.db import transaction
 from app.errors import InvalidRequest
@@ -88,11 +87,12 @@ async def serve_stored(
     if unchanged := await _not_modified_stored(request, bodies, client_id, transcript_id, kind):
         return unchanged
     body = await find_body(bodies, client_id, transcript_id, kind)
-    if accepts_gzip(request):
+    variant = select_variant(request, body.sha256)
+    if variant.gzip:
         size_bytes, chunks = body.gzip_bytes, body.stream()
     else:
         size_bytes, chunks = body.size_bytes, _inflate(body.stream())
-    headers = {**_headers(request, _etag(request, body.sha256)), "Content-Length": str(size_bytes)}
+    headers = {**variant.headers, "Content-Length": str(size_bytes)}
     return StreamingResponse(chunks, headers=headers, media_type="application/json")
 
 
@@ -113,15 +113,15 @@ async def serve_rendered(
     require_channel(document, representation.channel_id)
     if representation.require_model is not None:
         representation.require_model(body.model)
-    etag = _etag(request, body.sha256, tag)
-    if unchanged := _not_modified(request, etag):
+    variant = select_variant(request, body.sha256, tag)
+    if unchanged := variant.not_modified():
         return unchanged
     pieces = encode_pieces(_rendered(representation, document))
-    if accepts_gzip(request):
+    if variant.gzip:
         pieces = gzip_pieces(pieces)
     lock = render_lock(body)
     first, second = await next_piece(pieces, lock), await next_piece(pieces, lock)
-    headers = _headers(request, etag)
+    headers = variant.headers
     if representation.extension:
         headers["Content-Disposition"] = await asyncio.to_thread(_disposition, document, representation.extension)
     if second is None:
@@ -245,21 +245,7 @@ async def _not_modified_stored(
         return None
     async with transaction(bodies.sessions) as session:
         sha256 = await find_sha256(session, client_id, transcript_id, kind)
-    return _not_modified(request, _etag(request, sha256, *tags))
-
-
-def _not_modified(request: Request, etag: str) -> Response | None:
-    return not_modified(request, etag, {"Vary": "Accept-Encoding"})
-
-
-def _etag(request: Request, *parts: bytes | str) -> str:
-    """A strong ETag. Compressed and plain bytes differ, so each coding has its own."""
-    return strong_etag(*parts, "gzip" if accepts_gzip(request) else "identity")
-
-
-def _headers(request: Request, etag: str) -> dict[str, str]:
-    coding = {"Content-Encoding": "gzip"} if accepts_gzip(request) else {}
-    return {**validator_headers(etag), **coding, "Vary": "Accept-Encoding"}
+    return select_variant(request, sha256, *tags).not_modified()
 
 
 def _disposition(document: StoredDocument, extension: str) -> str:
