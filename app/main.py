@@ -10,15 +10,16 @@ from fastapi import FastAPI, Request, Response
 from starlette.datastructures import State
 
 from app import __version__
-from app.api import docs, health, models_routes, regions_routes
+from app.api import docs, health
 from app.api.conditional import ConstantBody
 from app.api.exception_handlers import add_problem_handlers
 from app.api.middleware import add_middleware
 from app.api.openapi.document import build_openapi, operation_id
 from app.api.openapi.v30 import to_openapi_30
 from app.api.problems import add_error_format
+from app.catalogue_api import models_routes, regions_routes
 from app.clients import routes as clients
-from app.clients.authentication import AuthenticatedRoute, Authenticator, require_token
+from app.clients.authentication import Authenticator, require_token
 from app.dashscope_api import links
 from app.dashscope_api.errors import ERROR_FORMAT as DASHSCOPE_ERRORS
 from app.dashscope_api.routes import dashscope_router
@@ -152,9 +153,7 @@ def _add_routes(app: FastAPI) -> None:
         app.include_router(module.router)
     for router in (uploads.upload_router, uploads.content_router, openai_api.router):
         app.include_router(router)
-    app.include_router(models_routes.models_router(AuthenticatedRoute))
-    app.include_router(regions_routes.regions_router(AuthenticatedRoute))
-    for router in (dashscope_router(), links.router):
+    for router in (models_routes.router, regions_routes.router, dashscope_router(), links.router):
         app.include_router(router)
     for router in (usage.router, clients.router, client_revocation.router, health.router, docs.router):
         app.include_router(router)

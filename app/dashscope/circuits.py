@@ -10,12 +10,15 @@ longer before its first probe, so that a circuit cannot open and close at a high
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.dashscope.failures import Failure
 
+# `blocked` while the circuit of the whole account is open.
+AccountState = Literal["ok", "blocked"]
 # Code of a circuit that opened because upstream gave no usable responses.
 UPSTREAM_UNAVAILABLE = "upstream_unavailable"
 # Code of a circuit that opened because upstream does not know the model.

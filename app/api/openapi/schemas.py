@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterable
 from typing import Any, get_args
 
 from app.api.problems import PROBLEM_TYPES
-from app.api.regions_routes import AccountState
 from app.catalogue import REGIONS
 from app.catalogue.model import Access, Availability, Currency, Feature, Switch, Unit, Version
 from app.catalogue.regions import DeploymentMode
 from app.catalogue.schema import JsonType
 from app.catalogue.sensevoice import SpeechEvent
+from app.dashscope.circuits import AccountState
 
 Schema = dict[str, Any]
 Change = Callable[[Schema], Schema]

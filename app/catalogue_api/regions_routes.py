@@ -2,21 +2,20 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal, cast
 
-from fastapi import APIRouter, Request
-from fastapi.routing import APIRoute
+from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from app.api.dependencies import SessionsDep
+from app.api.dependencies import SessionsDep, SettingsDep
 from app.api.pagination import Page
 from app.catalogue import MODELS, REGIONS, RegionName
 from app.catalogue.regions import REGION_FACTS, DeploymentMode
-from app.dashscope.circuits import Circuit, read_circuits
+from app.clients.authentication import AuthenticatedRoute
+from app.dashscope.circuits import AccountState, Circuit, read_circuits
 from app.db import transaction
 from app.settings import Settings
 
-AccountState = Literal["ok", "blocked"]
+router = APIRouter(prefix="/v1/regions", route_class=AuthenticatedRoute, tags=["models"])
 
 _EXAMPLE: dict[str, JsonValue] = {
     "region": "beijing",
@@ -81,22 +80,15 @@ class RegionDetails(BaseModel):
     accounts: list[RegionAccount]
 
 
-async def list_regions(request: Request, sessions: SessionsDep) -> Page[RegionDetails]:
+@router.get("", summary="List the regions")
+async def list_regions(settings: SettingsDep, sessions: SessionsDep) -> Page[RegionDetails]:
     """Both regions, also those without a key. The state of accounts is that of the last calls to upstream.
     \f
     One statement.
     """
-    settings = cast("Settings", request.app.state.settings)
     async with transaction(sessions) as session:
         circuits = await read_circuits(session)
     return Page(items=[_details(name, settings, circuits) for name in REGIONS], next_cursor=None)
-
-
-def regions_router(route_class: type[APIRoute]) -> APIRouter:
-    """The router with `route_class`, the class that authenticates clients: it belongs to a higher layer."""
-    router = APIRouter(prefix="/v1/regions", route_class=route_class, tags=["models"])
-    router.get("", summary="List the regions")(list_regions)
-    return router
 
 
 def _details(name: RegionName, settings: Settings, circuits: Sequence[Circuit]) -> RegionDetails:

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.encoders import jsonable_encoder
-from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.pagination import Page
@@ -17,8 +16,10 @@ from app.catalogue.description import describe_openai, matches
 from app.catalogue.model import Access, Availability, Currency, Feature, Switch, Unit, Version
 from app.catalogue.scenarios import BY_NAME
 from app.catalogue.schema import JsonType
+from app.clients.authentication import AuthenticatedRoute
 from app.errors import InvalidRequest, NotFound
 
+router = APIRouter(prefix="/v1/models", route_class=AuthenticatedRoute, tags=["models"])
 _SCENARIO_IDS = ", ".join(f"`{scenario.id}`" for scenario in SCENARIOS)
 
 
@@ -150,6 +151,7 @@ def _scenario(
     raise InvalidRequest.at("/query/scenario", f"needs one of {', '.join(each.id for each in SCENARIOS)}")
 
 
+@router.get("", summary="List the models", responses=responses(InvalidRequest))
 async def list_models(
     *,
     region: Annotated[RegionName | None, Query(description="Only models that this region offers.")] = None,
@@ -183,18 +185,11 @@ async def list_models(
     )
 
 
+@router.get("/{model_id}", summary="Get a model", responses=responses(NotFound))
 async def get_model(model_id: str) -> Model:
     if model := _described().get(model_id):
         return model
     raise NotFound("The catalogue has no such model; `GET /v1/models` lists all models.")
-
-
-def models_router(route_class: type[APIRoute]) -> APIRouter:
-    """The router with `route_class`, the class that authenticates clients: it belongs to a higher layer."""
-    router = APIRouter(prefix="/v1/models", route_class=route_class, tags=["models"])
-    router.get("", summary="List the models", responses=responses(InvalidRequest))(list_models)
-    router.get("/{model_id}", summary="Get a model", responses=responses(NotFound))(get_model)
-    return router
 
 
 @cache
