@@ -15,7 +15,7 @@ import structlog
 from app.catalogue import MODELS
 from app.dashscope.client import Accepted, DashScope, OutcomeUnknown
 from app.dashscope.failures import Failure, FailureKind
-from app.db import Session, transaction
+from app.db import transaction
 from app.errors import DatabaseUnavailable
 from app.poller.circuits import close, open_for
 from app.poller.collector import Collector
@@ -86,26 +86,26 @@ class Submitter:
 
     async def submit_one(self) -> SubmitOutcome | None:
         """Submit one file although a circuit is open, and store the outcome. None if no file was submitted."""
-        outcome: asyncio.Future[SubmitOutcome] = asyncio.get_running_loop().create_future()
-        if tasks := await self._start_next(probe=outcome):
-            await asyncio.wait(tasks)
-        return outcome.result() if outcome.done() else None
+        async with self._slots:
+            async with transaction(self._context.sessions) as session:
+                claim = await claim_any_file(session, self._submit_queue, token=uuid4())
+            return await self._submit(claim, asyncio.Event(), is_probe=True) if claim else None
 
-    async def _start_next(self, *, probe: "asyncio.Future[SubmitOutcome] | None" = None) -> "list[asyncio.Task[None]]":
+    async def _start_next(self) -> "list[asyncio.Task[None]]":
         """Claim the next tasks and start their submits. Returns when the calls are sent; empty if no file waits."""
-        slots = await take_slots(self._slots, 1 if probe or self._failures else self._claimed_at_once)
+        slots = await take_slots(self._slots, 1 if self._failures else self._claimed_at_once)
+        tokens = [uuid4() for _ in range(slots)]
         claims: Sequence[Claim] = []
         try:
             async with transaction(self._context.sessions) as session:
-                found = await self._claim(session, slots, is_probe=probe is not None)
+                found = await claim_tasks(session, self._submit_queue, tokens=tokens, heads=self._heads)
             claims = found  # committed
         finally:
             for _ in range(slots - len(claims)):
                 self._slots.release()
         submits, sent = [], [asyncio.Event() for _ in claims]
         for claim, event in zip(claims, sent, strict=True):
-            submit = self._submit(claim, event, probe=probe)
-            submits.append(self._context.supervisor.spawn(submit, name=f"submit {claim.task_id}"))
+            submits.append(self._context.supervisor.spawn(self._submit(claim, event), name=f"submit {claim.task_id}"))
             submits[-1].add_done_callback(partial(self._ended, event))
         for event in sent:
             await event.wait()
@@ -120,33 +120,22 @@ class Submitter:
         """Tasks of one file share a claim: as many as the budget lets submit in CLAIM_S. Groups have one each."""
         return math.ceil(self._call.rate * CLAIM_S) if self._submit_queue.max_files == 1 else 1
 
-    async def _claim(self, session: Session, max_tasks: int, *, is_probe: bool) -> Sequence[Claim]:
-        if is_probe:
-            claim = await claim_any_file(session, self._submit_queue, token=uuid4())
-            return [claim] if claim else []
-        tokens = [uuid4() for _ in range(max_tasks)]
-        return await claim_tasks(session, self._submit_queue, tokens=tokens, heads=self._heads)
-
-    async def _submit(
-        self, claim: Claim, sent: asyncio.Event, *, probe: "asyncio.Future[SubmitOutcome] | None"
-    ) -> None:
+    async def _submit(self, claim: Claim, sent: asyncio.Event, *, is_probe: bool = False) -> SubmitOutcome | None:
+        """Send the claimed files and store the outcome. None if they were not sent. Sets `sent` when they are."""
         with self._context.leases.hold(claim.token):
             links = await self._links(claim)
             if links is None:
-                return
-            outcome = await self._send(claim, links, sent, is_probe=probe is not None)
+                return None
+            outcome = await self._send(claim, links, sent, is_probe=is_probe)
             suspect = False
             if outcome is not None:
                 suspect = await self._is_suspect(claim, outcome)
                 self._count(claim, outcome, suspect=suspect)
                 await self._throttle(outcome)
-            await self._store(claim, outcome, probe=probe is not None, suspect=suspect)
-            if outcome is None:
-                return
-            if probe is not None:
-                probe.set_result(outcome)
-            if await self._context.note_response(self._submit_queue.account, outcome):
+            await self._store(claim, outcome, is_probe=is_probe, suspect=suspect)
+            if outcome is not None and await self._context.note_response(self._submit_queue.account, outcome):
                 self._refused = True
+            return outcome
 
     async def _links(self, claim: Claim) -> Sequence[str] | None:
         """The URLs to send, or None if the files are queued again because of their uploads."""
@@ -166,7 +155,7 @@ class Submitter:
                         await requeue(session, claim.task_id)
                         self._resume_at = time.monotonic() + RETRY_S
         except DatabaseUnavailable:
-            await self._store(claim, None, probe=False, suspect=False)
+            await self._store(claim, None, is_probe=False, suspect=False)
         return None
 
     async def _send(
@@ -239,7 +228,7 @@ class Submitter:
             with suppress(DatabaseUnavailable):  # the outcome itself is stored in any case
                 await self._context.throttled(self._call, outcome)
 
-    async def _store(self, claim: Claim, outcome: SubmitOutcome | None, *, probe: bool, suspect: bool) -> None:
+    async def _store(self, claim: Claim, outcome: SubmitOutcome | None, *, is_probe: bool, suspect: bool) -> None:
         """Store the outcome; None requeues the files. Retries until the database accepts it.
 
         This process has the only copy of upstream's response. The lease is renewed meanwhile.
@@ -251,7 +240,7 @@ class Submitter:
                         async with transaction(self._context.sessions) as session:
                             await requeue(session, claim.task_id)
                     case Accepted():
-                        await self._store_accepted(claim, outcome, probe=probe)
+                        await self._store_accepted(claim, outcome, is_probe=is_probe)
                     case OutcomeUnknown(reason):
                         await self._store_unsure(claim, reason)
                     case Failure():
@@ -261,12 +250,12 @@ class Submitter:
             else:
                 return
 
-    async def _store_accepted(self, claim: Claim, accepted: Accepted, *, probe: bool) -> None:
+    async def _store_accepted(self, claim: Claim, accepted: Accepted, *, is_probe: bool) -> None:
         account, model = self._submit_queue.account, self._submit_queue.model
         poll_in_s = self._collector.next_poll_s(model, 0)
         task = AcceptedTask(claim.task_id, accepted.task_id, poll_in_s, accepted.request_id)
         try:
-            if probe:
+            if is_probe:
                 async with transaction(self._context.sessions) as session:
                     (learned,) = await mark_all_running(session, [task])
                     await close(session, account, "")
