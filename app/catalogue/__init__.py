@@ -3,7 +3,7 @@
 from app.catalogue.billing import (
     Bill,
     Recognised,
-    Usage,
+    TaskUsage,
     amount_text,
     bill_by_duration,
     bill_by_usage,
@@ -43,7 +43,7 @@ __all__ = [
     "RegionalPrice",
     "SampleRates",
     "Scenario",
-    "Usage",
+    "TaskUsage",
     "ValidatedJob",
     "amount_text",
     "bill_by_duration",

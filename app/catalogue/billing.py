@@ -19,7 +19,7 @@ _OUTPUT_TOKENS_PER_S = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class TaskUsage:
     """Upstream's figures for a task. None: not stated."""
 
     seconds: int | None = None
@@ -60,7 +60,7 @@ def bill_by_duration(price: RegionalPrice, file: Recognised) -> Bill:
     return _bill_of_seconds(price, file.duration_ms * file.channels)
 
 
-def bill_by_usage(price: RegionalPrice, usage: Usage, files: Sequence[Recognised]) -> list[Bill] | None:
+def bill_by_usage(price: RegionalPrice, usage: TaskUsage, files: Sequence[Recognised]) -> list[Bill] | None:
     """The bills of the files of a task: shares of its usage in proportion to their durations.
 
     The sum of the bills is exactly the bill of the task. None if upstream's figures are missing or not plausible.
@@ -77,14 +77,14 @@ def bill_by_usage(price: RegionalPrice, usage: Usage, files: Sequence[Recognised
     return [_bill_of_tokens(price, *tokens) for tokens in zip(inputs, outputs, strict=True)]
 
 
-def has_figures(price: RegionalPrice, usage: Usage) -> bool:
+def has_figures(price: RegionalPrice, usage: TaskUsage) -> bool:
     """Whether upstream states what it bills, in the units of the model's price."""
     if price.price_per_second is not None:
         return usage.seconds is not None
     return usage.input_tokens is not None and usage.output_tokens is not None
 
 
-def bill_of_lost(price: RegionalPrice, usage: Usage) -> Bill | None:
+def bill_of_lost(price: RegionalPrice, usage: TaskUsage) -> Bill | None:
     """The bill of a file without a result. The file is the only one of its task, and its duration is unknown.
 
     None if upstream's figures are missing.

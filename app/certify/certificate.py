@@ -1,4 +1,4 @@
-"""The findings of the last run, in a file of DATA_DIR. `doctor` shows them. They change nothing in the gateway."""
+"""The results of the last run, in a file of DATA_DIR. `doctor` shows them. They change nothing in the gateway."""
 
 import os
 from collections.abc import Sequence
@@ -11,7 +11,9 @@ FILE_NAME = "certified.json"
 NEVER = "never certified"
 
 
-class Finding(msgspec.Struct, frozen=True):
+class CertifiedCheck(msgspec.Struct, frozen=True):
+    """The result of one check of the run."""
+
     name: str
     severity: str
     verdict: str
@@ -25,15 +27,15 @@ class Certificate(msgspec.Struct, frozen=True):
     base_url: str
     at: datetime
     version: str
-    findings: list[Finding]
+    checks: list[CertifiedCheck]
 
     @property
     def differing(self) -> list[str]:
-        return [finding.name for finding in self.findings if finding.verdict == "differs"]
+        return [check.name for check in self.checks if check.verdict == "differs"]
 
     @property
     def costs_correctness(self) -> bool:
-        return any(finding.verdict == "differs" and finding.severity == "correctness" for finding in self.findings)
+        return any(check.verdict == "differs" and check.severity == "correctness" for check in self.checks)
 
 
 def read_certificates(data_dir: Path) -> dict[str, Certificate]:
@@ -45,11 +47,11 @@ def read_certificates(data_dir: Path) -> dict[str, Certificate]:
 
 
 def write_certificate(
-    data_dir: Path, region: str, *, account: str, base_url: str, version: str, findings: Sequence[Finding]
+    data_dir: Path, region: str, *, account: str, base_url: str, version: str, checks: Sequence[CertifiedCheck]
 ) -> None:
     """Replace the region's certificate, and keep those of other regions. Raises OSError."""
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    certificate = Certificate(account, base_url, datetime.now(UTC), version, list(findings))
+    certificate = Certificate(account, base_url, datetime.now(UTC), version, list(checks))
     certificates = read_certificates(data_dir) | {region: certificate}
     temporary = data_dir / f".{FILE_NAME}.{os.getpid()}"
     temporary.write_bytes(msgspec.json.format(msgspec.json.encode(certificates)))

@@ -19,7 +19,7 @@ from app.certify.probes.task_list import probe_list
 from app.certify.recorder import RecordingTransport
 from app.certify.registry import CheckResult, judge
 from app.certify.spending import RunBudget
-from app.certify.upstream import Pace, Upstream
+from app.certify.upstream import RunTimes, Upstream
 from app.dashscope.transport import no_cookies
 from app.settings import Settings
 from app.tls import ssl_context
@@ -41,7 +41,7 @@ async def certify(
     settings: Settings,
     regions: Sequence[RegionName],
     *,
-    pace: Pace | None = None,
+    times: RunTimes | None = None,
     budget: RunBudget | None = None,
     record: Record | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
@@ -50,14 +50,14 @@ async def certify(
 
     However it ends, tasks that still wait are canceled, and the lists of hot words that it made are deleted.
     """
-    pace, budget = pace or Pace(), budget or RunBudget()
+    times, budget = times or RunTimes(), budget or RunBudget()
     async with AsyncExitStack() as stack:
         sessions = []
         for name in regions:
             region = settings.served_regions[name]
-            evidence = Evidence(name, region.accounts[0].id, region.base_url, pace.max_list_lag_s)
+            evidence = Evidence(name, region.accounts[0].id, region.base_url, times.max_list_lag_s)
             http = await stack.enter_async_context(_http_client(_keeper(evidence, record), transport))
-            upstream = Upstream(region.accounts[0], region.base_url, http, pace, evidence)
+            upstream = Upstream(region.accounts[0], region.base_url, http, times, evidence)
             sessions.append(Session(name, upstream, evidence, budget))
         for session in sessions:
             with session.probing("*"):
@@ -79,13 +79,13 @@ def _other_base_url(settings: Settings, region: str) -> str:
 
 
 async def _run(session: Session, other_base_url: str) -> Run:
-    evidence, pace = session.evidence, session.upstream.pace
+    evidence, times = session.evidence, session.upstream.times
     try:
-        async with asyncio.timeout(pace.run_s):
+        async with asyncio.timeout(times.run_s):
             if "*" not in evidence.missing:  # the region responds
                 await _probe(session, other_base_url)
     except TimeoutError:
-        evidence.missing["*"] = f"the run ended after {pace.run_s:g} s"
+        evidence.missing["*"] = f"the run ended after {times.run_s:g} s"
     finally:
         await _clean_up(session)
     return Run(evidence.region, evidence.account, evidence.base_url, [judge(check, evidence) for check in CHECKS])
@@ -105,7 +105,7 @@ async def _probe(session: Session, other_base_url: str) -> None:
 async def _clean_up(session: Session) -> None:
     """Cancel what still waits, and delete the lists of hot words. Running tasks cannot be stopped."""
     try:
-        async with asyncio.timeout(session.upstream.pace.cleanup_s):
+        async with asyncio.timeout(session.upstream.times.cleanup_s):
             for task in session.evidence.tasks.values():
                 if task.task_id is not None and not task.has_ended:
                     with session.probing():

@@ -31,7 +31,7 @@ MAX_THROTTLED = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class RunTimes:
     """Times of a run in seconds. The defaults leave most of the account's rate to a gateway that runs meanwhile."""
 
     run_s: float = 600
@@ -48,12 +48,12 @@ class Upstream:
     """The account's API. Every call has a deadline and waits for its turn. A 429 is repeated a few times."""
 
     def __init__(
-        self, account: Account, base_url: str, http: httpx.AsyncClient, pace: Pace, evidence: Evidence
+        self, account: Account, base_url: str, http: httpx.AsyncClient, times: RunTimes, evidence: Evidence
     ) -> None:
         self.account = account
         self.base_url = base_url
         self.http = http
-        self.pace = pace
+        self.times = times
         self._evidence = evidence
 
     async def call(
@@ -84,11 +84,11 @@ class Upstream:
             exchange = await self._send(request)
             if exchange.status != 429:
                 return exchange
-            await asyncio.sleep(self.pace.throttled_s)
+            await asyncio.sleep(self.times.throttled_s)
         raise Unseen(f"throttled: {exchange.error_text}")
 
     async def _send(self, request: httpx.Request) -> Exchange:
-        await asyncio.sleep(self.pace.call_gap_s)
+        await asyncio.sleep(self.times.call_gap_s)
         try:
             async with asyncio.timeout(CALL_TIMEOUT_S):
                 await self.http.send(request)

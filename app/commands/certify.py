@@ -78,11 +78,12 @@ def _recorder(files: ExitStack, path: Path | None) -> "Callable[[Exchange], None
 
 def _keep(settings: "Settings", runs: "Sequence[Run]") -> None:
     """Write what was learned to DATA_DIR, where `doctor` reads it."""
-    from app.certify.certificate import Finding, write_certificate
+    from app.certify.certificate import CertifiedCheck, write_certificate
 
     for run in runs:
-        findings = [
-            Finding(each.check.name, each.check.severity, each.verdict, redact(each.seen)) for each in run.results
+        checks = [
+            CertifiedCheck(each.check.name, each.check.severity, each.verdict, redact(each.seen))
+            for each in run.results
         ]
         try:
             write_certificate(
@@ -91,7 +92,7 @@ def _keep(settings: "Settings", runs: "Sequence[Run]") -> None:
                 account=run.account,
                 base_url=run.base_url,
                 version=__version__,
-                findings=findings,
+                checks=checks,
             )
         except OSError as error:
             print(

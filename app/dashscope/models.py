@@ -8,7 +8,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.db import Base
 
 
-class Budget(Base):
+class RateBudget(Base):
     """The rate limit of one account and kind of call, shared by all replicas. See `app.dashscope.budgets`."""
 
     __tablename__ = "budgets"

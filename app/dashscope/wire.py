@@ -11,7 +11,7 @@ from typing import Any, TypeGuard
 import msgspec
 import orjson
 
-from app.catalogue import Usage
+from app.catalogue import TaskUsage
 from app.json_repair import repair
 
 MAX_CODE_CHARS = 100
@@ -74,7 +74,7 @@ class TaskSnapshot:
     items: tuple[FileOutcome, ...] = ()
     code: str | None = None
     message: str = ""
-    usage: Usage = field(default_factory=Usage)
+    usage: TaskUsage = field(default_factory=TaskUsage)
     file_count: int | None = None
     ran_s: float | None = None
     unknown_status: str | None = None
@@ -322,11 +322,11 @@ def _status(value: Any) -> TaskStatus | None:
     return TaskStatus(value) if value in _STATUSES else None
 
 
-def _usage(usage: Any) -> Usage:
+def _usage(usage: Any) -> TaskUsage:
     """`duration` of most models, `seconds` of qwen3, or tokens. A value that is no possible count is left out."""
     fields = _mapping(usage)
     duration = _count(fields.get("duration"))
-    return Usage(
+    return TaskUsage(
         seconds=_count(fields.get("seconds")) if duration is None else duration,
         input_tokens=_count(fields.get("input_tokens")),
         output_tokens=_count(fields.get("output_tokens")),

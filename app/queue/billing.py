@@ -10,14 +10,14 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.catalogue import Bill, Recognised, RegionalPrice, Usage, bill_by_usage
+from app.catalogue import Bill, Recognised, RegionalPrice, TaskUsage, bill_by_usage
 
 
 @dataclass(frozen=True, slots=True)
 class TaskBill:
     """Upstream's figures for a task of `file_count` files, and the price of its model."""
 
-    usage: Usage
+    usage: TaskUsage
     price: RegionalPrice
     file_count: int
 

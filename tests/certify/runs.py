@@ -8,14 +8,14 @@ import httpx
 from app.catalogue import RegionName
 from app.certify.registry import CheckResult
 from app.certify.runner import certify
-from app.certify.upstream import Pace
+from app.certify.upstream import RunTimes
 from app.sandbox import SandboxConfig
 from app.sandbox.app import Sandbox, create_sandbox
 from app.sandbox.faults import Faults
 from app.settings import Settings, load_settings
 
 # The sandbox's tasks take 0.35 s. A difference that needs a wait, as in the task list, is found after 0.3 s.
-PACE = Pace(run_s=20, call_gap_s=0, poll_s=0.02, lag_s=0.3, max_list_lag_s=0.25, throttled_s=0.01, cleanup_s=5)
+TIMES = RunTimes(run_s=20, call_gap_s=0, poll_s=0.02, lag_s=0.3, max_list_lag_s=0.25, throttled_s=0.01, cleanup_s=5)
 
 
 def settings(**changes: str) -> Settings:
@@ -38,6 +38,6 @@ async def run(
     **options: Any,
 ) -> dict[str, CheckResult]:
     """The results of one region by the names of the checks."""
-    options = {"pace": PACE} | options
+    options = {"times": TIMES} | options
     runs = await certify(settings(), [region], transport=transport or upstream.transport(), **options)
     return {result.check.name: result for result in runs[0].results}

@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from app.certify.certificate import FILE_NAME, Finding, read_certificates, summary, write_certificate
+from app.certify.certificate import FILE_NAME, CertifiedCheck, read_certificates, summary, write_certificate
 from app.certify.checks import CHECKS
 from app.doctor import examine
 from app.sandbox import SandboxConfig
@@ -67,11 +67,11 @@ async def test_doctor_shows_what_differs(database_url: str, tmp_path: Path) -> N
     configured = settings(data_dir=str(tmp_path))
     base_url = configured.served_regions["beijing"].base_url
     findings = [
-        Finding("list_lag", "correctness", "differs", "not listed"),
-        Finding("retry_after", "information", "differs", "Retry-After: 1"),
-        Finding("quotas", "information", "unknown", "not reached"),
+        CertifiedCheck("list_lag", "correctness", "differs", "not listed"),
+        CertifiedCheck("retry_after", "information", "differs", "Retry-After: 1"),
+        CertifiedCheck("quotas", "information", "unknown", "not reached"),
     ]
-    write_certificate(tmp_path, "beijing", account="beijing/default", base_url=base_url, version="1", findings=findings)
+    write_certificate(tmp_path, "beijing", account="beijing/default", base_url=base_url, version="1", checks=findings)
     shown = {each.subject: each for each in await examine(configured, database_url)}
     today = f"{datetime.now(UTC):%F}"
     assert shown["protocol beijing"].detail == f"certified {today}: 2 differ (list_lag, retry_after)"
@@ -81,7 +81,7 @@ async def test_doctor_shows_what_differs(database_url: str, tmp_path: Path) -> N
 
 def test_the_certificates_of_other_regions_are_kept(tmp_path: Path) -> None:
     for region in ("beijing", "singapore"):
-        write_certificate(tmp_path, region, account="a", base_url="b", version="1", findings=[])
+        write_certificate(tmp_path, region, account="a", base_url="b", version="1", checks=[])
     assert set(orjson.loads((tmp_path / FILE_NAME).read_bytes())) == {"beijing", "singapore"}
     (tmp_path / FILE_NAME).write_text("{")
     assert read_certificates(tmp_path) == {}

@@ -14,9 +14,9 @@ from app.certify.probes.account import KeyRefused
 from app.certify.recorder import open_record, write_record
 from app.certify.registry import Verdict
 from app.certify.runner import certify
-from app.certify.upstream import Pace
+from app.certify.upstream import RunTimes
 from app.sandbox.faults import Faults, RefusedKey
-from tests.certify.runs import PACE, run, sandbox, settings
+from tests.certify.runs import TIMES, run, sandbox, settings
 
 BOTH: list[RegionName] = ["beijing", "singapore"]
 
@@ -52,8 +52,8 @@ async def test_an_interrupted_run_cancels_its_tasks_and_deletes_its_words() -> N
 
 async def test_a_run_that_takes_too_long_ends_with_what_it_saw() -> None:
     upstream = sandbox(queue_s=60)
-    pace = Pace(run_s=1, call_gap_s=0, poll_s=0.02, lag_s=0.1, throttled_s=0.01)
-    results = await run(upstream, pace=pace)
+    times = RunTimes(run_s=1, call_gap_s=0, poll_s=0.02, lag_s=0.1, throttled_s=0.01)
+    results = await run(upstream, times=times)
     assert results["submit_accepted"].verdict is Verdict.OK
     assert results["result_document"].verdict is Verdict.UNKNOWN
     assert results["mixed_outcomes"].seen == "the task was PENDING until the end of the run"
@@ -64,7 +64,7 @@ async def test_a_run_that_takes_too_long_ends_with_what_it_saw() -> None:
 async def test_a_refused_key_ends_the_run_before_a_submit() -> None:
     upstream = sandbox(Faults(refused=(RefusedKey(code="InvalidApiKey", key="sk-sandbox-singapore"),)))
     with pytest.raises(KeyRefused, match="The key of singapore/default is refused: HTTP 401 InvalidApiKey"):
-        await certify(settings(), BOTH, pace=PACE, transport=upstream.transport())
+        await certify(settings(), BOTH, times=TIMES, transport=upstream.transport())
     assert upstream.state.submits == []
 
 
@@ -79,7 +79,7 @@ async def test_a_region_that_does_not_respond_is_unknown() -> None:
 
 async def test_regions_run_side_by_side_and_share_the_budget() -> None:
     upstream = sandbox()
-    runs = await certify(settings(), BOTH, pace=PACE, transport=upstream.transport())
+    runs = await certify(settings(), BOTH, times=TIMES, transport=upstream.transport())
     assert [each.region for each in runs] == BOTH
     billed = sum(
         (Decimal("0.0007") if task.model.family == "sensevoice" else Decimal("0.00026"))

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from app.catalogue import MODELS, Usage, validate_parameters
+from app.catalogue import MODELS, TaskUsage, validate_parameters
 from app.dashscope.wire import (
     FileOutcome,
     ListedTask,
@@ -49,7 +49,7 @@ QUERIES = {
                 f"{RESULT}/20250213/17%3A31/4c3a0f5b-5b9c-4f4e-9f7b-0f6a4c1d2e3f-1.json{SIGNED}",
             ),
         ),
-        usage=Usage(seconds=9),
+        usage=TaskUsage(seconds=9),
         file_count=2,
         ran_s=1.186,
     ),
@@ -95,7 +95,7 @@ QUERIES = {
                 "&response-content-disposition=attachment%3Bfilename%3D7a3a8236-ffd1-4099-a280-0299686ac7da.json",
             ),
         ),
-        usage=Usage(seconds=3),
+        usage=TaskUsage(seconds=3),
         ran_s=1.131,
     ),
     "query_qwen3_failed": TaskSnapshot(

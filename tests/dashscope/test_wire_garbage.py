@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.catalogue import Usage
+from app.catalogue import TaskUsage
 from app.dashscope import vocabularies
 from app.dashscope.wire import (
     FileOutcome,
@@ -179,13 +179,13 @@ def test_results_of_a_running_task_are_parsed() -> None:
     ],
 )
 def test_usage_outside_the_range_of_the_database_is_ignored(usage: Any) -> None:
-    assert parse_task(orjson.dumps({"output": {"task_status": "SUCCEEDED"}, "usage": usage})).usage == Usage()
+    assert parse_task(orjson.dumps({"output": {"task_status": "SUCCEEDED"}, "usage": usage})).usage == TaskUsage()
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("3", 3), ("0", 0), ("2.5", 3), ("2147483647", 2**31 - 1)])
 def test_figure_as_text_is_its_number(text: str, seconds: int) -> None:
     body = orjson.dumps({"output": {"task_status": "SUCCEEDED"}, "usage": {"duration": text}})
-    assert parse_task(body).usage == Usage(seconds=seconds)
+    assert parse_task(body).usage == TaskUsage(seconds=seconds)
 
 
 def test_code_has_a_maximum_length() -> None:

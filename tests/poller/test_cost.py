@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.catalogue import MODELS, Usage
+from app.catalogue import MODELS, TaskUsage
 from app.db import Sessions, transaction
 from app.identifiers import new_id
 from app.poller.maintenance import periodic_work
@@ -77,7 +77,7 @@ async def test_tasks_that_are_recorded_together_take_the_statements_of_one(
                 task.token,
                 "SUCCEEDED",
                 results=[result_of(file, "succeeded", None) for file in task.files],  # type: ignore[arg-type]
-                bill=TaskBill(Usage(seconds=1), price, 1),
+                bill=TaskBill(TaskUsage(seconds=1), price, 1),
             )
             for task in ended
         ]

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import orjson
 
-from app.catalogue import MODELS, Recognised, Usage, bill_by_duration
+from app.catalogue import MODELS, Recognised, TaskUsage, bill_by_duration
 from app.db import transaction
 from app.queue.billing import TaskBill
 from app.queue.claiming import SubmitQueue
@@ -68,7 +68,7 @@ async def test_jobs_of_a_task_share_its_bill_exactly(queue: QueueClient) -> None
     task = await running_task(queue)
     async with transaction(queue.sessions) as session:
         a, b, c = await open_files(session, task[0])
-    task_bill = TaskBill(Usage(seconds=200), PRICE, 3)
+    task_bill = TaskBill(TaskUsage(seconds=200), PRICE, 3)
     await store(queue, task, [a], task_bill, 100_000)
     assert (await costs(queue))[first] == Decimal("0.022")  # its duration, until the others are known
     (before,) = await queue.rows("SELECT finished_at FROM jobs WHERE id = :id", id=first)
@@ -93,7 +93,7 @@ async def test_bill_is_settled_when_the_last_files_of_the_task_were_canceled(que
     task = await running_task(queue)
     async with transaction(queue.sessions) as session:
         files = await open_files(session, task[0])
-    task_bill = TaskBill(Usage(seconds=150), PRICE, 3)
+    task_bill = TaskBill(TaskUsage(seconds=150), PRICE, 3)
     await store(queue, task, files[:2], task_bill, 100_000)
     await cancel_job(queue.sessions, queue.client_id, second)
     assert await store(queue, task, [], task_bill, 0) is False
@@ -113,7 +113,7 @@ async def test_file_does_not_pay_for_a_canceled_one(queue: QueueClient) -> None:
     async with transaction(queue.sessions) as session:
         files = await open_files(session, task[0])
     await cancel_job(queue.sessions, queue.client_id, second)
-    await store(queue, task, files[:1], TaskBill(Usage(seconds=200), PRICE, 2), 100_000)
+    await store(queue, task, files[:1], TaskBill(TaskUsage(seconds=200), PRICE, 2), 100_000)
     assert (await costs(queue))[first] == Decimal("0.022")
 
 
@@ -124,7 +124,7 @@ async def test_final_job_can_be_deleted_before_the_bill_is_settled(queue: QueueC
     task = await running_task(queue)
     async with transaction(queue.sessions) as session:
         a, b = await open_files(session, task[0])
-    task_bill = TaskBill(Usage(seconds=150), PRICE, 2)
+    task_bill = TaskBill(TaskUsage(seconds=150), PRICE, 2)
     await store(queue, task, [a], task_bill, 100_000)
     async with transaction(queue.sessions) as session:
         await delete_job(session, queue.client_id, first)

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import func
 
-from app.catalogue import MODELS, Usage
+from app.catalogue import MODELS, TaskUsage
 from app.clients.budgets import BudgetPeriod, set_budget
 from app.db import Sessions, transaction
 from app.queue import budget_holds, claiming
@@ -67,7 +67,7 @@ async def end(queue: QueueClient, task_id: UUID, *, seconds: int) -> None:
     )
     async with transaction(queue.sessions) as session:
         results = [spoken(file, seconds * 1000) for file in await open_files(session, task_id)]
-        bill = TaskBill(Usage(seconds=seconds), PRICE, 1)
+        bill = TaskBill(TaskUsage(seconds=seconds), PRICE, 1)
         await store_results(session, [TaskResults(task_id, token, "SUCCEEDED", seconds, results, bill=bill)])
 
 

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import func, text
 
-from app.catalogue import MODELS, Usage, validate_job
+from app.catalogue import MODELS, TaskUsage, validate_job
 from app.clients.budgets import Budget, BudgetPeriod, set_budget
 from app.dashscope.failures import Failure, FailureKind
 from app.db import Sessions, transaction
@@ -102,7 +102,7 @@ class Walk:
                 for file, status in zip(files, statuses, strict=False)
                 if status != "open"
             ]
-            task_bill = TaskBill(Usage(seconds=usage_s), PRICE, task.file_count)
+            task_bill = TaskBill(TaskUsage(seconds=usage_s), PRICE, task.file_count)
             await store_results(session, [TaskResults(task.id, token, "SUCCEEDED", usage_s, results, bill=task_bill)])
 
     async def cancel(self) -> None:

@@ -8,7 +8,7 @@ import orjson
 import pytest
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.catalogue import MODELS, Usage, validate_job
+from app.catalogue import MODELS, TaskUsage, validate_job
 from app.dashscope.failures import Failure, FailureKind
 from app.db import transaction
 from app.identifiers import new_id
@@ -50,7 +50,7 @@ async def end(queue: QueueClient, *, seconds: int = 50) -> None:
     """All queued files succeed, each with 60 s of audio, in a task of their own."""
     task = await running_task(queue)
     files = await files_of(queue, task)
-    assert await store(queue, task, files, TaskBill(Usage(seconds=seconds), PRICE, len(files)), 60_000) is True
+    assert await store(queue, task, files, TaskBill(TaskUsage(seconds=seconds), PRICE, len(files)), 60_000) is True
     # The next task has the same id of upstream.
     await queue.rows("UPDATE tasks SET upstream_task_id = id::text RETURNING id")
 
@@ -92,7 +92,9 @@ async def test_files_that_upstream_does_not_bill_have_no_row(queue: QueueClient)
     await cancel_job(queue.sessions, queue.client_id, canceled)
     async with transaction(queue.sessions) as session:
         results = [result_of(file, "failed", REFUSED) for file in files]
-        await store_results(session, [TaskResults(*task, "FAILED", None, results, bill=TaskBill(Usage(), PRICE, 2))])
+        await store_results(
+            session, [TaskResults(*task, "FAILED", None, results, bill=TaskBill(TaskUsage(), PRICE, 2))]
+        )
     assert await usage(queue) == []
 
 
@@ -100,7 +102,7 @@ async def test_a_bill_that_is_corrected_later_adds_a_row_without_a_file(queue: Q
     job = await queue.post("https://example.com/a.wav", "https://example.com/b.wav")
     task = await running_task(queue)
     first, second = await files_of(queue, task)
-    task_bill = TaskBill(Usage(seconds=100), PRICE, 2)
+    task_bill = TaskBill(TaskUsage(seconds=100), PRICE, 2)
     await store(queue, task, [first], task_bill, 100_000)
     await store(queue, task, [second], task_bill, 100_000)
     rows = await usage(queue)
@@ -131,7 +133,7 @@ async def test_a_result_that_cannot_be_read_is_billed(queue: QueueClient) -> Non
     )
     unreadable = Result(file, "failed", transcript=transcript, failure=REFUSED)
     async with transaction(queue.sessions) as session:
-        task_bill = TaskBill(Usage(seconds=30), PRICE, 1)
+        task_bill = TaskBill(TaskUsage(seconds=30), PRICE, 1)
         await store_results(session, [TaskResults(*task, "SUCCEEDED", 30, [unreadable], bill=task_bill)])
     (row,) = await usage(queue)
     assert (row["files"], row["audio_ms"], row["billed_s"], row["cost"]) == (1, 0, 30, Decimal("0.0066"))
@@ -146,7 +148,7 @@ async def test_a_result_that_cannot_be_fetched_is_billed(queue: QueueClient, cod
     (file,) = await files_of(queue, task)
     lost = result_of(file, "failed", Failure(FailureKind.TRANSIENT, code, "gone"))
     async with transaction(queue.sessions) as session:
-        task_bill = TaskBill(Usage(seconds=30), PRICE, 1)
+        task_bill = TaskBill(TaskUsage(seconds=30), PRICE, 1)
         await store_results(session, [TaskResults(*task, "SUCCEEDED", 30, [lost], bill=task_bill)])
     (row,) = await usage(queue)
     assert (row["files"], row["audio_ms"], row["billed_s"], row["cost"]) == (1, 0, 30, Decimal("0.0066"))
@@ -161,7 +163,7 @@ async def test_the_lost_result_of_a_canceled_file_is_billed(queue: QueueClient) 
     await cancel_job(queue.sessions, queue.client_id, job)
     (file,) = await files_of(queue, task)
     lost = result_of(file, "failed", Failure(FailureKind.PERMANENT, "result_unreadable", "no"))
-    task_bill = TaskBill(Usage(seconds=30), PRICE, 1)
+    task_bill = TaskBill(TaskUsage(seconds=30), PRICE, 1)
     async with transaction(queue.sessions) as session:
         await store_results(session, [TaskResults(*task, "SUCCEEDED", 30, failed_fetches=[file], bill=task_bill)])
     (file,) = await files_of(queue, task)
@@ -194,7 +196,7 @@ async def test_a_result_that_was_fetched_before_the_cancel_is_billed_and_not_sto
     task = await running_task(queue)
     files = await files_of(queue, task)
     await cancel_job(queue.sessions, queue.client_id, job)
-    assert await store(queue, task, files, TaskBill(Usage(seconds=50), PRICE, 1), 60_000) is True
+    assert await store(queue, task, files, TaskBill(TaskUsage(seconds=50), PRICE, 1), 60_000) is True
     assert [(row["audio_ms"], row["billed_s"]) for row in await usage(queue)] == [(60_000, 50)]
     assert not await queue.rows("SELECT id FROM transcripts")
 
@@ -206,7 +208,9 @@ async def test_a_result_that_expired_without_figures_has_no_row(queue: QueueClie
     (file,) = await files_of(queue, task)
     lost = result_of(file, "failed", Failure(FailureKind.TRANSIENT, "result_expired", "gone"))
     async with transaction(queue.sessions) as session:
-        await store_results(session, [TaskResults(*task, "UNKNOWN", None, [lost], bill=TaskBill(Usage(), PRICE, 1))])
+        await store_results(
+            session, [TaskResults(*task, "UNKNOWN", None, [lost], bill=TaskBill(TaskUsage(), PRICE, 1))]
+        )
     assert await usage(queue) == []
 
 
@@ -234,7 +238,7 @@ async def test_tokens_are_counted(queue: QueueClient) -> None:
     await queue.post("https://example.com/a.wav")
     task = await running_task(queue)
     (file,) = await files_of(queue, task)
-    tokens = TaskBill(Usage(input_tokens=1000, output_tokens=160), price, 1)
+    tokens = TaskBill(TaskUsage(input_tokens=1000, output_tokens=160), price, 1)
     await store(queue, task, [file], tokens, 40_000)
     (row,) = await usage(queue)
     assert (row["billed_s"], row["input_tokens"], row["output_tokens"], row["currency"]) == (0, 1000, 160, "USD")
@@ -272,7 +276,7 @@ async def test_a_result_adds_its_row_once(queue: QueueClient) -> None:
     task = await running_task(queue)
     files = await files_of(queue, task)
     async with AsyncSession(queue.sessions.kw["bind"]) as session:
-        results, task_bill = [spoken(files[0], 1000)], TaskBill(Usage(seconds=1), PRICE, 1)
+        results, task_bill = [spoken(files[0], 1000)], TaskBill(TaskUsage(seconds=1), PRICE, 1)
         await store_results(session, [TaskResults(*task, "SUCCEEDED", 1, results, bill=task_bill)])
         await session.rollback()
     assert await usage(queue) == []

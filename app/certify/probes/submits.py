@@ -33,7 +33,7 @@ async def probe_main_task(session: Session) -> None:
 async def _wait_until_listed(session: Session, task_id: str, sent_at: float) -> None:
     """Reads the list until it has the task. Queries the task meanwhile, to see its states."""
     session.evidence.lags_s["listed"] = float("inf")
-    until = time.monotonic() + session.upstream.pace.lag_s
+    until = time.monotonic() + session.upstream.times.lag_s
     while True:
         page = await session.upstream.list_tasks(page_no=1, page_size=50)
         session.evidence.calls["list"] = page
@@ -46,7 +46,7 @@ async def _wait_until_listed(session: Session, task_id: str, sent_at: float) -> 
             return
         if time.monotonic() >= until:
             return
-        await asyncio.sleep(min(session.upstream.pace.poll_s, 1))
+        await asyncio.sleep(min(session.upstream.times.poll_s, 1))
 
 
 async def probe_other_submits(session: Session) -> None:
@@ -85,4 +85,4 @@ async def poll_to_the_end(session: Session) -> None:
             if task is session.evidence.tasks.get("main") and task.has_ended:
                 with session.probing("end_listed"):
                     await note_end(session)
-        await asyncio.sleep(session.upstream.pace.poll_s)
+        await asyncio.sleep(session.upstream.times.poll_s)

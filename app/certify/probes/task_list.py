@@ -41,9 +41,9 @@ async def _wait_until_end_is_listed(session: Session) -> None:
     """Read the list until it shows the end of the main task. `note_end` has read it once."""
     if not session.evidence.task("main").has_ended:
         raise Unseen("the task has not ended")
-    until = time.monotonic() + session.upstream.pace.lag_s
+    until = time.monotonic() + session.upstream.times.lag_s
     while session.evidence.lag_s("end_listed") == float("inf") and time.monotonic() < until:
-        await asyncio.sleep(session.upstream.pace.poll_s)
+        await asyncio.sleep(session.upstream.times.poll_s)
         await note_end(session)
 
 
