@@ -20,7 +20,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.db import Sessions, create_engine, create_sessions, transaction
 from app.logs import configure_logging
-from app.queue.claiming import SubmitQueue, claim_tasks
+from app.queue.claiming import claim_tasks
+from app.queue.submit_queues import SubmitQueue
 from bench.gateway import stage
 from bench.statistics import percentile
 

@@ -20,7 +20,8 @@ from sqlalchemy import text
 from app import migrate
 from app.db import Sessions, create_engine, create_sessions, raw_connection, transaction
 from app.logs import configure_logging
-from app.queue.claiming import SubmitQueue, claim_tasks
+from app.queue.claiming import claim_tasks
+from app.queue.submit_queues import SubmitQueue
 from bench import fill
 from bench.gateway import Stage, stage
 from bench.processes import Running, running

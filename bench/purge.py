@@ -12,8 +12,9 @@ from app.db import Sessions, create_engine, create_sessions, raw_connection, tra
 from app.identifiers import UUID_MIN
 from app.logs import configure_logging
 from app.poller.maintenance import PURGE_PAUSE_S
-from app.queue.claiming import SubmitQueue, claim_tasks
+from app.queue.claiming import claim_tasks
 from app.queue.retention import PurgeStep, delete_task_rows, purge_jobs
+from app.queue.submit_queues import SubmitQueue
 from bench import fill
 from bench.gateway import stage
 from bench.statistics import percentile

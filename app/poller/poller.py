@@ -33,9 +33,9 @@ from app.poller.rerouting import reroute
 from app.poller.submitter import Submitter
 from app.poller.supervisor import Supervisor
 from app.queue.blockages import Blocked, publish_blockages
-from app.queue.claiming import SubmitQueue
-from app.queue.due_work import DueWork, WaitingQueues, read_due_work
+from app.queue.due_work import DueWork, read_due_work
 from app.queue.leases import Leases
+from app.queue.submit_queues import SubmitQueue, WaitingQueues
 from app.queue.wakeup import WakeUp
 from app.settings import Settings
 from app.uploads.links import UploadLinks

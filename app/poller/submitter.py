@@ -22,7 +22,7 @@ from app.poller.collector import Collector
 from app.poller.context import PollerContext
 from app.poller.metrics import CALLS, GROUP_FILES
 from app.poller.supervisor import take_slots
-from app.queue.claiming import Claim, QueueHeads, SubmitQueue, claim_any_file, claim_tasks
+from app.queue.claiming import Claim, claim_any_file, claim_tasks
 from app.queue.submissions import (
     AcceptedTask,
     UpstreamTaskTaken,
@@ -36,6 +36,7 @@ from app.queue.submissions import (
     requeue_suspects,
     split_group,
 )
+from app.queue.submit_queues import QueueHeads, SubmitQueue
 from app.uploads.links import EXPIRED, ExpiredUploads, FileLinks, LinksUnavailable
 
 MAX_IN_FLIGHT = 64

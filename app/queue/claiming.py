@@ -7,8 +7,7 @@ Files of clients with a budget are taken as far as the budget has room for them:
 """
 
 import math
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -22,34 +21,10 @@ from app.dashscope.file_urls import DistinctFiles
 from app.identifiers import new_id
 from app.queue.budget_holds import IS_NOT_HELD, MAX_BUDGETS, MORE_BUDGETS, rooms_in_budgets
 from app.queue.leases import LEASE_S
+from app.queue.submit_queues import MAX_CLIENTS, QueueHeads, SubmitQueue
 
-# A claim reads no more clients than this. A task has at most 100 files, so further clients would get none.
-MAX_CLIENTS = 100
 # The queued files should be submitted within this time after their arrival, if the submit rate allows it.
 DRAIN_S = 0.3
-# A full scan of the queue that takes the server longer than this is not repeated for FULL_SCAN_EVERY_S.
-SLOW_SCAN_S = 0.005
-FULL_SCAN_EVERY_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class SubmitQueue:
-    """The queued files of one region and model, as one account takes them, with the limits that apply.
-
-    `own`: the files that only this account may submit. They are a queue beside that of the files for any account.
-    """
-
-    account: str
-    region: str
-    model: str
-    max_files: int  # per task
-    submits_per_s: float  # of all accounts that take these files together
-    own: bool = False
-    budget_assumed_s: int = 300  # BUDGET_ASSUMED_SECONDS
-
-    @property
-    def key(self) -> dict[str, str]:
-        return {"region": self.region, "model": self.model, "only_account": self.account if self.own else ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,34 +41,6 @@ class Claim:
     file_urls: list[str]
     refusals: int = 0
     refused_since: datetime | None = None
-
-
-class QueueHeads:
-    """The oldest queued file of each client, as the claims of one process found them.
-
-    While some transaction holds an old snapshot, PostgreSQL cannot remove the index entries of files that have left
-    the queue, and a full scan reads all of them. If that is slow, scans within the next second begin at the heads
-    that are known, and so see no file in front of them and no new client.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic, *, slow_scan_s: float = SLOW_SCAN_S) -> None:
-        self._clock = clock
-        self._slow_scan_s = slow_scan_s
-        self._jobs: dict[UUID, UUID] = {}
-        self._full_scan_at = 0.0
-
-    async def waiting(self, session: AsyncSession, submit_queue: SubmitQueue) -> Sequence[Row[Any]]:
-        """The clients with queued files that no budget holds, the next to be served first. One or two statements."""
-        rows: Sequence[Row[Any]] = []
-        if self._jobs and self._clock() < self._full_scan_at:
-            known = {"clients": list(self._jobs), "jobs": list(self._jobs.values())}
-            rows = (await session.execute(WAITING_BEHIND, {**submit_queue.key, **known})).all()
-        if not rows:
-            rows = (await session.execute(WAITING, submit_queue.key)).all()
-            slow = bool(rows) and rows[0].scan_s > self._slow_scan_s
-            self._full_scan_at = self._clock() + FULL_SCAN_EVERY_S if slow else 0.0
-        self._jobs = {row.client_id: row.job_id for row in rows}
-        return rows
 
 
 async def claim_tasks(
@@ -269,53 +216,6 @@ async def _write_tasks(
 def _refusals(group: Sequence[Row[Any]]) -> tuple[int, datetime | None]:
     return (group[0].refusals, group[0].refused_since) if len(group) == 1 else (0, None)
 
-
-# The first MAX_CLIENTS clients in turn that have a file which may be submitted now. The join keeps their order, so the
-# heads of the others are not read: with 1,000 clients that wait that is most of a claim.
-_HEADS = f"""
-    SELECT waiting.client_id, head.job_id, head.group_key, extract(epoch FROM now() - head.queued_at)::float8 AS age_s,
-        extract(epoch FROM clock_timestamp() - statement_timestamp())::float8 AS scan_s,
-        EXISTS (SELECT FROM client_budgets WHERE client_budgets.client_id = waiting.client_id) AS has_budget
-    FROM (
-        SELECT waiting.*, turns.last_served_us FROM waiting
-        LEFT JOIN turns ON turns.region = :region AND turns.model = :model AND turns.client_id = waiting.client_id
-        WHERE {IS_NOT_HELD.format(row="waiting")}
-        ORDER BY turns.last_served_us NULLS FIRST, waiting.first_job OFFSET 0
-    ) AS waiting
-    CROSS JOIN LATERAL (
-        SELECT group_key, job_id, queued_at FROM files
-        WHERE status = 'queued' AND region = :region AND model = :model AND client_id = waiting.client_id
-          AND account = :only_account AND job_id >= waiting.job_id AND (not_before IS NULL OR not_before <= now())
-        ORDER BY job_id, index LIMIT 1
-    ) AS head
-    ORDER BY waiting.last_served_us NULLS FIRST, waiting.first_job LIMIT {MAX_CLIENTS}
-"""  # noqa: S608 - a constant
-
-# The clients with queued files, and the oldest file of each: one index probe a client (a loose scan). Counting or
-# sorting all queued rows would take time in proportion to the backlog.
-WAITING = text(f"""
-    WITH RECURSIVE waiting AS (
-        (SELECT client_id, job_id AS first_job, uuid '00000000-0000-0000-0000-000000000000' AS job_id FROM files
-         WHERE status = 'queued' AND region = :region AND model = :model
-         ORDER BY client_id, account, files.job_id LIMIT 1)
-        UNION ALL
-        SELECT following.client_id, following.job_id, waiting.job_id FROM waiting CROSS JOIN LATERAL (
-            SELECT client_id, job_id FROM files
-            WHERE status = 'queued' AND region = :region AND model = :model AND client_id > waiting.client_id
-            ORDER BY client_id, account, job_id LIMIT 1
-        ) AS following
-    )
-    {_HEADS}
-""")  # noqa: S608 - constants
-
-# The same for known clients, without the files in front of a known job.
-WAITING_BEHIND = text(f"""
-    WITH waiting AS (
-        SELECT client_id, job_id, job_id AS first_job
-        FROM unnest(CAST(:clients AS uuid[]), CAST(:jobs AS uuid[])) AS known (client_id, job_id)
-    )
-    {_HEADS}
-""")  # noqa: S608 - constants
 
 COUNT = text("""
     SELECT count(*) AS files,

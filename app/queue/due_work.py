@@ -3,8 +3,7 @@
 All functions take a session and run in the caller's transaction, which should be short.
 """
 
-import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -14,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.dashscope.circuits import Circuit, read_circuits
 from app.queue.budget_holds import END_HOLDS_OF_TASK
-from app.queue.claiming import FULL_SCAN_EVERY_S, SLOW_SCAN_S
 from app.queue.leases import LEASE_IS_FREE, RELEASE_LEASE, TAKE_LEASE
+from app.queue.submit_queues import WAITING_FOR_ACCOUNT, WAITING_QUEUES, WaitingQueues
 
 # Unsure tasks that one round of the reconciler takes.
 RECONCILE_BATCH = 200
@@ -39,33 +38,6 @@ class DueWork:
     accounts: list[AccountDueWork]
     circuits: Sequence[Circuit]  # open ones
     deliveries: bool  # a webhook delivery is due
-
-
-class WaitingQueues:
-    """The (region, model) pairs with queued files, as one process found them.
-
-    A scan is slow while PostgreSQL cannot remove the index entries of files that have left the queue (see QueueHeads
-    of `app.queue.claiming`). What a slow one found is used again for FULL_SCAN_EVERY_S.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic, *, slow_scan_s: float = SLOW_SCAN_S) -> None:
-        self._clock = clock
-        self._slow_scan_s = slow_scan_s
-        self._found: list[tuple[str, str]] = []
-        self._scan_at = 0.0
-
-    @property
-    def scan_is_due(self) -> bool:
-        return self._clock() >= self._scan_at
-
-    @property
-    def found(self) -> list[tuple[str, str]]:
-        return list(self._found)
-
-    def note(self, found: list[tuple[str, str]], *, scan_s: float) -> None:
-        """Note what a scan has found that took the server `scan_s`."""
-        self._found = found
-        self._scan_at = self._clock() + FULL_SCAN_EVERY_S if scan_s > self._slow_scan_s else 0.0
 
 
 async def read_due_work(
@@ -217,36 +189,6 @@ _EXPIRE_SUBMITTING = text(f"""
     WHERE id IN ({_STOPPED} FOR UPDATE SKIP LOCKED)
 """)  # noqa: S608 - constants
 
-# The (region, model) pairs with queued files: one index probe a pair.
-_WAITING_QUEUES = """
-    WITH RECURSIVE submit_queue AS (
-        (SELECT region, model FROM files WHERE status = 'queued' ORDER BY region, model LIMIT 1)
-        UNION ALL
-        SELECT following.region, following.model FROM submit_queue CROSS JOIN LATERAL (
-            SELECT region, model FROM files
-            WHERE status = 'queued' AND (region, model) > (submit_queue.region, submit_queue.model)
-            ORDER BY region, model LIMIT 1
-        ) AS following
-    )
-    SELECT json_agg(json_build_array(region, model)) FROM submit_queue
-"""
-
-# The same for the files that only one account may submit: most queues have none.
-_WAITING_FOR_ACCOUNT = """
-    WITH RECURSIVE submit_queue AS (
-        (SELECT region, model, account FROM files WHERE status = 'queued' AND account <> ''
-         ORDER BY region, model, account LIMIT 1)
-        UNION ALL
-        SELECT following.region, following.model, following.account FROM submit_queue CROSS JOIN LATERAL (
-            SELECT region, model, account FROM files
-            WHERE status = 'queued' AND account <> ''
-              AND (region, model, account) > (submit_queue.region, submit_queue.model, submit_queue.account)
-            ORDER BY region, model, account LIMIT 1
-        ) AS following
-    )
-    SELECT json_agg(json_build_array(region, model, account)) FROM submit_queue
-"""
-
 # The fields of AccountDueWork, in their order.
 _ACCOUNTS = f"""
     SELECT json_agg(json_build_array(
@@ -267,9 +209,9 @@ _ACCOUNTS = f"""
 
 # The scan comes first: `scan_s` has its time alone.
 _DUE = text(f"""
-    SELECT CASE WHEN :scan THEN ({_WAITING_QUEUES}) END AS waiting,
+    SELECT CASE WHEN :scan THEN ({WAITING_QUEUES}) END AS waiting,
         extract(epoch FROM clock_timestamp() - statement_timestamp())::float8 AS scan_s,
-        ({_WAITING_FOR_ACCOUNT}) AS waiting_for_account,
+        ({WAITING_FOR_ACCOUNT}) AS waiting_for_account,
         ({_ACCOUNTS}) AS accounts,
         EXISTS (SELECT FROM circuits WHERE closed_at IS NULL) AS circuits,
         EXISTS (SELECT FROM deliveries WHERE status = 'pending' AND due_at <= now()) AS deliveries,

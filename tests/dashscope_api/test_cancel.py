@@ -7,8 +7,9 @@ import httpx
 from sqlalchemy import text
 
 from app.db import Sessions, transaction
-from app.queue.claiming import Claim, SubmitQueue, claim_tasks
+from app.queue.claiming import Claim, claim_tasks
 from app.queue.submissions import mark_running
+from app.queue.submit_queues import SubmitQueue
 from tests.dashscope_api.conftest import Submit, fetch
 
 QUEUE = SubmitQueue(account="beijing/default", region="beijing", model="fun-asr", max_files=1, submits_per_s=10)

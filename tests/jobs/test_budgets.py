@@ -15,9 +15,9 @@ from app.catalogue import validate_job
 from app.clients.budgets import Budget, BudgetPeriod, set_budget
 from app.clients.service import CurrentClient
 from app.db import Sessions, transaction
-from app.queue.claiming import SubmitQueue
 from app.queue.creation import CreatedJob, NewJob, create_jobs_within_budgets
 from app.queue.models import Job
+from app.queue.submit_queues import SubmitQueue
 from tests.api_fixtures import caller, new_client
 from tests.jobs.rows import CANCELED, FAILED, QUEUED, RUNNING, SUCCEEDED, add_job, count
 from tests.jobs.test_reuse import URL, transcribed

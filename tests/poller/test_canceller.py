@@ -13,11 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.dashscope.failures import Failure, FailureKind
 from app.db import transaction
 from app.errors import JobFinal
-from app.queue.claiming import Claim, SubmitQueue
+from app.queue.claiming import Claim
 from app.queue.commands import cancel_job, cancel_open_files, delete_job, retry_job
 from app.queue.polling import open_files
 from app.queue.results import Result, TaskResults, store_results
 from app.queue.submissions import fail_files, mark_running, mark_unsure, requeue, split_group
+from app.queue.submit_queues import SubmitQueue
 from app.sandbox import Faults, RunningSandbox, SandboxConfig
 from tests.poller.conftest import QueueClient, StartPoller, until
 from tests.queue.claims import claim_task

@@ -14,7 +14,7 @@ from app.poller.collector import Collector
 from app.poller.list_watcher import Watcher
 from app.poller.poller import poller_context
 from app.poller.submitter import MAX_IN_FLIGHT, Submitter
-from app.queue.claiming import SubmitQueue
+from app.queue.submit_queues import SubmitQueue
 from app.sandbox import RunningSandbox
 from tests.poller.conftest import TIMEOUT_S, QueueClient, StartPoller, settings_for
 

@@ -17,10 +17,11 @@ from app.identifiers import new_id
 from app.poller.maintenance import periodic_work
 from app.poller.poller import Poller, poller_context
 from app.queue.billing import TaskBill
-from app.queue.claiming import SubmitQueue, claim_tasks
+from app.queue.claiming import claim_tasks
 from app.queue.polling import NextPoll, claim_polls, schedule_polls
 from app.queue.results import TaskResults, store_results
 from app.queue.submissions import AcceptedTask, mark_all_running
+from app.queue.submit_queues import SubmitQueue
 from app.queue.wakeup import WakeUp
 from app.sandbox import RunningSandbox, SandboxConfig
 from tests.poller.conftest import QueueClient, StartPoller, settings_for

@@ -24,8 +24,8 @@ from app.poller.list_watcher import Watcher
 from app.poller.pace import Pace
 from app.poller.poller import poller_context
 from app.poller.reconciler import MAX_WIDE_PAGES, Reconciler
-from app.queue.claiming import SubmitQueue
 from app.queue.submissions import mark_unsure
+from app.queue.submit_queues import SubmitQueue
 from app.settings import load_settings
 from tests.live_server import live_server
 from tests.poller.conftest import QueueClient

@@ -15,9 +15,9 @@ from app.db import transaction
 from app.poller.list_matching import Candidate, LostSubmit, Rivals
 from app.poller.poller import poller_context
 from app.poller.reconciler import INCOMPLETE, Reconciler
-from app.queue.claiming import SubmitQueue
 from app.queue.due_work import unresolved_submits
 from app.queue.submissions import mark_running, mark_unsure
+from app.queue.submit_queues import SubmitQueue
 from app.sandbox import Faults, RunningSandbox, SandboxConfig
 from tests.poller.conftest import PACE, QueueClient, StartPoller, settings_for, until
 from tests.queue.claims import claim_task

@@ -4,7 +4,8 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.queue.claiming import Claim, QueueHeads, SubmitQueue, claim_tasks
+from app.queue.claiming import Claim, claim_tasks
+from app.queue.submit_queues import QueueHeads, SubmitQueue
 
 
 async def claim_task(

@@ -10,13 +10,13 @@ import orjson
 from app.catalogue import MODELS, Recognised, TaskUsage, bill_by_duration
 from app.db import transaction
 from app.queue.billing import TaskBill
-from app.queue.claiming import SubmitQueue
 from app.queue.commands import cancel_job, delete_job
 from app.queue.leases import LeaseLost
 from app.queue.polling import TaskFile, open_files
 from app.queue.results import Result, TaskResults, store_results
 from app.queue.retention import delete_dropped_files
 from app.queue.submissions import mark_running
+from app.queue.submit_queues import SubmitQueue
 from tests.poller.conftest import QueueClient
 from tests.queue.claims import claim_task
 from tests.queue.results import result_of

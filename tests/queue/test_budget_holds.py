@@ -15,7 +15,7 @@ from app.db import Sessions, transaction
 from app.queue import budget_holds, claiming
 from app.queue.billing import TaskBill
 from app.queue.budget_holds import delete_old_holds
-from app.queue.claiming import Claim, SubmitQueue, claim_any_file, claim_tasks
+from app.queue.claiming import Claim, claim_any_file, claim_tasks
 from app.queue.commands import cancel_job, delete_job
 from app.queue.due_work import claim_unwanted_tasks, close_unwanted
 from app.queue.polling import open_files
@@ -27,6 +27,7 @@ from app.queue.submissions import (
     mark_unsure,
     requeue,
 )
+from app.queue.submit_queues import SubmitQueue
 from tests.poller.conftest import QueueClient
 from tests.queue.test_bills import spoken
 from tests.queue.test_spending import allowance_of, give

@@ -12,8 +12,9 @@ from app.clients.models import BudgetHold
 from app.db import raw_connection_of, transaction
 from app.queue import spending
 from app.queue.budget_holds import rooms_in_budgets
-from app.queue.claiming import SubmitQueue, claim_any_file
+from app.queue.claiming import claim_any_file
 from app.queue.spending import claim_allowances, lock_allowances
+from app.queue.submit_queues import SubmitQueue
 from tests.poller.conftest import QueueClient
 from tests.queue.test_budget_holds import ONE, claim, claimed, end, spend, start, urls
 from tests.queue.test_spending import give

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import text
 
 from app.db import Sessions, raw_connection_of, transaction
-from app.queue.claiming import MAX_CLIENTS, SubmitQueue
+from app.queue.submit_queues import MAX_CLIENTS, SubmitQueue
 from tests.queue.claims import claim_task
 from tests.rows_read import rows_read
 

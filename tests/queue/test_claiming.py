@@ -14,22 +14,19 @@ from app.dashscope.circuits import close_circuit, open_circuit
 from app.dashscope.failures import classify_call
 from app.db import Sessions, transaction
 from app.poller.submitter import may_be_one_file
-from app.queue.claiming import (
-    COUNT,
+from app.queue.claiming import COUNT, PICK, Claim, claim_any_file, claim_tasks, group_size
+from app.queue.commands import cancel_job, retry_job
+from app.queue.due_work import read_due_work
+from app.queue.submissions import fail_files, mark_running, requeue, split_group
+from app.queue.submit_queues import (
     FULL_SCAN_EVERY_S,
-    PICK,
     WAITING,
     WAITING_BEHIND,
-    Claim,
+    FullScans,
     QueueHeads,
     SubmitQueue,
-    claim_any_file,
-    claim_tasks,
-    group_size,
+    WaitingQueues,
 )
-from app.queue.commands import cancel_job, retry_job
-from app.queue.due_work import WaitingQueues, read_due_work
-from app.queue.submissions import fail_files, mark_running, requeue, split_group
 from app.sandbox import RunningSandbox, SandboxConfig
 from tests.poller.conftest import QueueClient, StartPoller
 from tests.queue.claims import claim_task
@@ -285,7 +282,7 @@ async def test_claims_read_few_pages_while_an_old_snapshot_keeps_the_rows_of_the
     while await claim(queue.sessions):
         pass
     await queue.post(*urls("now", 30))
-    heads = QueueHeads(clock=lambda: 0.0)
+    heads = QueueHeads(FullScans(clock=lambda: 0.0))
     async with transaction(queue.sessions) as session:
         (head,) = await heads.waiting(session, QUEUE)
     known = {**QUEUE.key, "clients": [head.client_id], "jobs": [head.job_id], "rooms": [100]}
@@ -300,7 +297,7 @@ async def test_claims_read_few_pages_while_an_old_snapshot_keeps_the_rows_of_the
 
 async def test_a_slow_scan_is_not_repeated_at_once_and_a_quick_one_is(queue: QueueClient) -> None:
     now = 0.0
-    heads = QueueHeads(clock=lambda: now, slow_scan_s=0.0)
+    heads = QueueHeads(FullScans(clock=lambda: now, slow_scan_s=0.0))
     other = await queue.client("other")
 
     async def clients() -> set[Any]:
@@ -313,7 +310,7 @@ async def test_a_slow_scan_is_not_repeated_at_once_and_a_quick_one_is(queue: Que
     assert await clients() == {queue.client_id}
     now = FULL_SCAN_EVERY_S
     assert await clients() == {queue.client_id, other}
-    heads = QueueHeads(clock=lambda: 0.0, slow_scan_s=60.0)
+    heads = QueueHeads(FullScans(clock=lambda: 0.0, slow_scan_s=60.0))
     await queue.rows("DELETE FROM jobs WHERE client_id = :id RETURNING id", id=other)
     assert await clients() == {queue.client_id}
     await queue.post(*urls("b", 3), client_id=other)
@@ -325,7 +322,7 @@ async def test_a_claim_without_a_known_head_looks_at_the_whole_queue(queue: Queu
     first = await queue.post(*urls("a", 1))
     await cancel_job(queue.sessions, queue.client_id, first)
     await queue.post(*urls("b", 1))
-    heads = QueueHeads(clock=lambda: 0.0, slow_scan_s=0.0)
+    heads = QueueHeads(FullScans(clock=lambda: 0.0, slow_scan_s=0.0))
     async with transaction(queue.sessions) as session:
         assert await claim_task(session, QUEUE, token=uuid4(), heads=heads)
     async with transaction(queue.sessions) as session:
@@ -338,7 +335,7 @@ async def test_a_claim_without_a_known_head_looks_at_the_whole_queue(queue: Queu
 
 async def test_a_slow_scan_of_all_queues_is_used_again(queue: QueueClient) -> None:
     now = 0.0
-    queues = WaitingQueues(clock=lambda: now, slow_scan_s=0.0)
+    queues = WaitingQueues(FullScans(clock=lambda: now, slow_scan_s=0.0))
 
     async def found() -> list[tuple[str, str]]:
         async with transaction(queue.sessions) as session:

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from app.db import Sessions, transaction
-from app.queue.claiming import SubmitQueue
 from app.queue.collect_order import STEP_S, EndedTasks, collect_times
 from app.queue.polling import NextPoll, claim_polls, mark_ended, schedule_polls
 from app.queue.submissions import mark_running
+from app.queue.submit_queues import SubmitQueue
 from tests.poller.conftest import QueueClient
 from tests.queue.claims import claim_task
 

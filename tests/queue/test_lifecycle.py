@@ -12,7 +12,6 @@ from app.clients.models import Client
 from app.dashscope.failures import Failure, FailureKind
 from app.db import Sessions, transaction
 from app.identifiers import new_id
-from app.queue.claiming import SubmitQueue
 from app.queue.commands import cancel_job, delete_job, retry_job
 from app.queue.creation import NewJob
 from app.queue.due_work import expire_submitting
@@ -37,6 +36,7 @@ from app.queue.results import TaskResults, store_results
 from app.queue.retention import delete_task_rows
 from app.queue.reuse import create_reusing_job
 from app.queue.submissions import fail_files, mark_running, mark_unsure, requeue
+from app.queue.submit_queues import SubmitQueue
 from tests.jobs.rows import create
 from tests.queue.claims import claim_task
 from tests.queue.results import result_of

@@ -17,13 +17,13 @@ from app.db import Sessions, transaction
 from app.errors import BudgetExceeded, JobFinal, JobNotFinal, NothingToRetry
 from app.queue import spending
 from app.queue.billing import TaskBill
-from app.queue.claiming import SubmitQueue
 from app.queue.commands import cancel_job, delete_job, retry_job
 from app.queue.creation import CreatedJob, NewJob, create_jobs_within_budgets
 from app.queue.polling import open_files
 from app.queue.results import TaskResults, store_results
 from app.queue.spending import Allowance, claim_allowances, lock_allowances
 from app.queue.submissions import mark_running, requeue
+from app.queue.submit_queues import SubmitQueue
 from tests.poller.conftest import QueueClient
 from tests.queue.claims import claim_task
 from tests.queue.results import result_of

@@ -25,7 +25,6 @@ from app.dashscope.failures import Failure, FailureKind
 from app.db import create_engine, create_sessions, transaction
 from app.errors import JobFinal, JobNotFinal, NothingToRetry
 from app.identifiers import new_id
-from app.queue.claiming import SubmitQueue
 from app.queue.commands import cancel_job, delete_job, retry_job
 from app.queue.creation import NewJob
 from app.queue.due_work import expire_submitting
@@ -33,6 +32,7 @@ from app.queue.lifecycle import FILE_TRANSITIONS, JOB_TRANSITIONS, TASK_TRANSITI
 from app.queue.polling import open_files
 from app.queue.results import TaskResults, store_results
 from app.queue.submissions import fail_files, mark_running, mark_unsure, requeue, split_group
+from app.queue.submit_queues import SubmitQueue
 from tests.databases import with_database
 from tests.jobs.rows import create
 from tests.queue.claims import claim_task

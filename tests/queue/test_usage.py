@@ -13,7 +13,6 @@ from app.dashscope.failures import Failure, FailureKind
 from app.db import transaction
 from app.identifiers import new_id
 from app.queue.billing import TaskBill
-from app.queue.claiming import SubmitQueue
 from app.queue.commands import cancel_job, delete_job, retry_job
 from app.queue.creation import NewJob
 from app.queue.leases import LeaseLost
@@ -23,6 +22,7 @@ from app.queue.retention import delete_transcript
 from app.queue.reuse import create_reusing_job
 from app.queue.revocation import revoke_client
 from app.queue.submissions import mark_running, record_sent_urls
+from app.queue.submit_queues import SubmitQueue
 from app.transcripts.models import Transcript
 from app.transcripts.storage import prepare_unreadable
 from tests.poller.conftest import QueueClient
