@@ -46,7 +46,7 @@ class OpenCircuit(BaseModel):
     since: datetime
 
 
-class AccountState(BaseModel):
+class AccountReadiness(BaseModel):
     """An account of DashScope that has a key."""
 
     account: str = Field(description="Region and name.")
@@ -72,7 +72,7 @@ class Readiness(BaseModel):
 
     status: Literal["ok"]
     version: str
-    accounts: list[AccountState]
+    accounts: list[AccountReadiness]
 
 
 Verbose = Annotated[
@@ -119,9 +119,9 @@ async def get_readiness(request: Request, sessions: SessionsDep, *, verbose: Ver
     return Readiness(status="ok", version=__version__, accounts=accounts)
 
 
-def _state(account: str, circuits: Sequence[Circuit]) -> AccountState:
+def _state(account: str, circuits: Sequence[Circuit]) -> AccountReadiness:
     own = [circuit for circuit in circuits if circuit.account == account]
-    return AccountState(
+    return AccountReadiness(
         account=account,
         available=all(circuit.model for circuit in own),
         circuits=[

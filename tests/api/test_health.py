@@ -2,6 +2,7 @@
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from sqlalchemy import text
 
 from app import __version__, migrate
@@ -106,6 +107,15 @@ async def test_verbose_readiness_has_the_version_and_the_state_of_each_account(
     assert [(each["model"], each["code"]) for each in singapore["circuits"]] == [("fun-asr", "model_not_granted")]
     assert "secret" not in response.text
     assert (await stranger.get("/readyz")).json() == {"status": "ok"}
+
+
+async def test_accounts_of_verbose_readiness_have_their_documented_members(
+    app: FastAPI, stranger: httpx.AsyncClient
+) -> None:
+    schemas = app.openapi()["components"]["schemas"]
+    items = schemas["Readiness"]["properties"]["accounts"]["items"]
+    account, *_ = (await stranger.get("/readyz?verbose=1")).json()["accounts"]
+    assert schemas[items["$ref"].rpartition("/")[2]]["properties"].keys() == account.keys()
 
 
 @pytest.mark.parametrize("query", ["verbose", "verbose=", "verbose=1", "verbose=true"])

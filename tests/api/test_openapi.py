@@ -8,7 +8,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from app.api.openapi.schemas import map_schemas
+from app.api.openapi.schemas import map_schemas, prepare_schemas
 from app.api.openapi.v30 import to_openapi_30
 from tests.api.snapshot import SNAPSHOT, any_app, as_text
 
@@ -129,6 +129,13 @@ def test_enumerations_that_may_grow_are_strings_to_generated_clients(app: FastAP
     for name in ("DeliveryStatus", "Family", "EventType", "Feature", "FileErrorCode", "ProblemCode", "WaitingCode"):
         assert "enum" not in schemas[name]
         assert len(schemas[name]["x-extensible-enum"]) > 1
+
+
+def test_no_enumeration_takes_the_name_of_another_schema() -> None:
+    enumeration = {"properties": {"state": {"enum": ["ok", "blocked"]}}}
+    document = {"paths": {}, "components": {"schemas": {"Problem": enumeration, "AccountState": {"type": "object"}}}}
+    with pytest.raises(ValueError, match="AccountState: an enumeration and another schema"):
+        prepare_schemas(document)
 
 
 def test_every_response_documents_its_headers(operations: Operations, app: FastAPI) -> None:

@@ -60,9 +60,11 @@ def prepare_schemas(document: Schema) -> Schema:
     found: dict[str, Schema] = {}
     document = map_schemas(document, lambda schema: _without_defaults(_named(schema, found)))
     schemas = document["components"]["schemas"]
-    schemas |= {name: schema for name, schema in found.items() if name not in schemas}
+    if taken := schemas.keys() & found.keys():
+        raise ValueError(f"{', '.join(sorted(taken))}: an enumeration and another schema have the same name")
+    schemas |= found
     for name in _OPEN & schemas.keys():
-        schemas[name] = _open_enum(schemas[name].get("enum", ()), schemas[name].get("description", ""))
+        schemas[name] = _open_enum(schemas[name]["enum"], schemas[name].get("description", ""))
     schemas["ProblemCode"] = _open_enum(
         (error.code for error in PROBLEM_TYPES), "Stable identifier of a kind of error."
     )
