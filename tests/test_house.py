@@ -1,4 +1,4 @@
-"""The code uses other libraries, and tests use the code, through public names only."""
+"""The code uses other libraries, and tests use the code, through public names only. Shared state has typed readers."""
 
 import ast
 from collections.abc import Iterator, Sequence
@@ -74,3 +74,20 @@ def _imports(nodes: Sequence[ast.AST]) -> Iterator[str]:
 
 def _is_private(name: str) -> bool:
     return name.startswith("_") and not name.endswith("__") and name not in PUBLIC
+
+
+def test_each_member_of_the_state_of_the_application_is_read_by_one_function() -> None:
+    """`app.state` has no types: the function that reads a member declares its type for all others."""
+    readers: dict[str, list[str]] = {}
+    for path in sorted((ROOT / "app").rglob("*.py")):
+        for function in ast.walk(ast.parse(path.read_text())):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                for name in _members_of_state(function):
+                    readers.setdefault(name, []).append(f"{path.relative_to(ROOT)} {function.name}")
+    assert {"authenticator", "services", "sessions", "settings", "stored_bodies", "uploader"} <= readers.keys()
+    assert {name: found for name, found in readers.items() if len(found) > 1} == {}
+
+
+def _members_of_state(function: ast.AST) -> set[str]:
+    read = [node for node in ast.walk(function) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)]
+    return {node.attr for node in read if ast.unparse(node.value).endswith("app.state")}

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match, Mount
 
+from app.api.dependencies import sessions_of
 from app.api.problems import (
     MAX_FAULTS,
     InvalidJson,
@@ -112,7 +113,7 @@ async def _on_gateway_error(request: Request, error: GatewayError) -> Response:
 async def _on_database_error(request: Request, error: Exception) -> Response:
     """A 503 while the database is not migrated. Any other error of a statement is a defect of the gateway."""
     try:
-        gap = await missing_migration(request.app.state.sessions, error)
+        gap = await missing_migration(sessions_of(request), error)
     except DatabaseUnavailable as outage:
         return await _on_gateway_error(request, outage)
     if gap is None:

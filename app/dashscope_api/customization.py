@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from fastapi import Request, Response
 
+from app.api.dependencies import sessions_of, settings_of
 from app.catalogue.hot_words import HotWord
 from app.dashscope_api.errors import Refused
 from app.dashscope_api.route import client_of, region_of, respond
@@ -55,7 +56,7 @@ class _Call:
 
     async def own(self) -> Sequence[Vocabulary]:
         """All lists of the client in the region, newest first."""
-        async with transaction(self.request.app.state.sessions) as session:
+        async with transaction(sessions_of(self.request)) as session:
             rows = await service.list_vocabularies(session, self.client.id)
         return [row for row in rows if self.region in {"auto", row.region}]
 
@@ -74,7 +75,7 @@ async def _create(call: _Call, fields: Mapping[str, Any]) -> JSONObject:
         target_model=_text(fields, "target_model"),
         prefix=_text(fields, "prefix"),
         words=_words(fields),
-        served=tuple(call.request.app.state.settings.served_regions),
+        served=tuple(settings_of(call.request).served_regions),
     )
     return {"vocabulary_id": (await call.lists.create(new)).vocabulary_id}
 

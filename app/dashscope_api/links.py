@@ -14,13 +14,13 @@ from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 
+from app.api.dependencies import sessions_of, settings_of
 from app.api.problems import request_id
 from app.dashscope_api.times import object_store_time
-from app.db import Sessions, transaction
+from app.db import transaction
 from app.errors import NotFound
-from app.settings import Settings
 from app.transcripts.queries import find_owner
-from app.transcripts.responses import serve_stored
+from app.transcripts.responses import serve_stored, stored_bodies_of
 
 # DashScope's links work for as long after the end of the task.
 LIFETIME = timedelta(hours=24)
@@ -51,13 +51,12 @@ async def get_result(request: Request, name: str) -> Response:
     \f
     Two statements.
     """
-    sessions: Sessions = request.app.state.sessions
     expires = request.query_params.get("Expires", "")
     try:
         transcript_id = UUID(name)
     except ValueError:
         return _no_such_key(request)
-    async with transaction(sessions) as session:
+    async with transaction(sessions_of(request)) as session:
         owner = await find_owner(session, transcript_id)
     if owner is None or not _is_signed(request, owner[1], transcript_id, expires):
         message = "The request signature we calculated does not match the signature you provided."
@@ -67,15 +66,14 @@ async def get_result(request: Request, name: str) -> Response:
         more = {"Expires": object_store_time(expired_at), "ServerTime": object_store_time(datetime.now(UTC))}
         return _error(request, 403, "AccessDenied", "Request has expired.", more)
     try:
-        return await serve_stored(request, request.app.state.stored_bodies, owner[0], transcript_id, "raw")
+        return await serve_stored(request, stored_bodies_of(request), owner[0], transcript_id, "raw")
     except NotFound:
         return _no_such_key(request)
 
 
 def _base_url(request: Request) -> str:
     """PUBLIC_URL, else the address under which the client reached the gateway."""
-    settings: Settings = request.app.state.settings
-    return settings.public_url or str(request.base_url).rstrip("/")
+    return settings_of(request).public_url or str(request.base_url).rstrip("/")
 
 
 def _is_signed(request: Request, token_sha256: bytes, transcript_id: UUID, expires: str) -> bool:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 
+from app.api.dependencies import sessions_of
 from app.api.request_body import parse_body
 from app.clients.authentication import bearer_token
 from app.clients.tokens import hash_token
@@ -16,7 +17,7 @@ from app.dashscope_api.errors import Refused
 from app.dashscope_api.links import transcription_url
 from app.dashscope_api.route import BASES, DashScopeRoute, client_of, region_of, respond
 from app.dashscope_api.submit import new_job
-from app.db import Sessions, transaction
+from app.db import transaction
 from app.errors import NotFound
 from app.jobs.bound_accounts import bind_accounts
 from app.jobs.dependencies import job_services
@@ -24,7 +25,7 @@ from app.jobs.schemas import MAX_FILES
 from app.queue import commands, queries
 from app.queue.job_json import Job, JobSnapshot, JobSummary
 from app.transcripts.queries import small_raw_bodies
-from app.uploads.uploader import Uploader
+from app.uploads.routes import uploader_of
 
 
 async def submit(request: Request) -> Response:
@@ -65,7 +66,7 @@ async def list_tasks(request: Request) -> Response:
     jobs: list[JobSummary] = []
     total = 0
     if query.filters is not None:
-        async with transaction(_sessions(request)) as session:
+        async with transaction(sessions_of(request)) as session:
             jobs, total = await queries.list_summaries(
                 session, client.id, query.filters, offset=query.offset, limit=query.page_size
             )
@@ -97,7 +98,7 @@ async def get_upload_policy(request: Request) -> Response:
     query = request.query_params
     if query.get("action") != "getPolicy" or not query.get("model"):
         raise Refused(400, "InvalidParameter", "action must be getPolicy, and model is required")
-    uploader: Uploader = request.app.state.uploader
+    uploader = uploader_of(request)
     policy = await uploader.issue_policy(client_of(request).id, uploader.target(query["model"], region_of(request)))
     return respond(request, {"data": policy.data})
 
@@ -135,7 +136,7 @@ async def _find(request: Request) -> JobSnapshot | None:
 
 async def _findings(request: Request, job: Job) -> tasks.Findings:
     client, token_sha256, now = client_of(request), hash_token(bearer_token(request)), datetime.now(UTC)
-    async with transaction(_sessions(request)) as session:
+    async with transaction(sessions_of(request)) as session:
         files = job.files
         if job.files_truncated:
             files = await queries.list_files(session, client.id, job.id, limit=MAX_FILES)
@@ -147,8 +148,3 @@ async def _findings(request: Request, job: Job) -> tasks.Findings:
     link = partial(transcription_url, request, token_sha256=token_sha256, finished_at=job.finished_at or now, now=now)
     silent = {transcript_id: item for transcript_id, item in items.items() if item}
     return tasks.Findings(files, given_urls, silent, billed, link)
-
-
-def _sessions(request: Request) -> Sessions:
-    sessions: Sessions = request.app.state.sessions
-    return sessions

@@ -18,9 +18,9 @@ from app.openai_api.schemas import FORM, transcription_responses
 from app.openai_api.streaming import transcription_events
 from app.openai_api.submission import FormSubmitter
 from app.openai_api.urlencoded import is_urlencoded, read_urlencoded
-from app.transcripts.queries import StoredBodies
-from app.transcripts.responses import serve_rendered
+from app.transcripts.responses import serve_rendered, stored_bodies_of
 from app.uploads.form import read_form
+from app.uploads.routes import uploader_of
 
 # Some seconds for the wait remain however long the file took to arrive.
 _MIN_WAIT_S = 10.0
@@ -66,9 +66,9 @@ async def create_transcription(request: Request) -> Response:
     began_at = monotonic()
     client = await current_client(request)
     services = job_services(request)
-    bodies: StoredBodies = request.app.state.stored_bodies
+    bodies = stored_bodies_of(request)
     form = read_urlencoded(request) if is_urlencoded(request) else read_form(request)
-    submission = await FormSubmitter(services, request.app.state.uploader, client).submit(form)
+    submission = await FormSubmitter(services, uploader_of(request), client).submit(form)
     transcription = submission.request
     max_wait_s: float = request.app.state.transcription_wait_s
     timeout_s = max(max_wait_s - (monotonic() - began_at), min(_MIN_WAIT_S, max_wait_s))

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 from urllib.parse import quote
 from uuid import UUID
 
@@ -47,8 +47,13 @@ CueWriter = Callable[[Iterable[Cue]], Iterator[str]]
 RenderLock = asyncio.Lock | nullcontext[None]
 
 
+def stored_bodies_of(request: Request) -> StoredBodies:
+    bodies: StoredBodies = request.app.state.stored_bodies
+    return bodies
+
+
 async def _stored_bodies(request: Request) -> StoredBodies:
-    return cast("StoredBodies", request.app.state.stored_bodies)
+    return stored_bodies_of(request)
 
 
 StoredBodiesDep = Annotated[StoredBodies, Depends(_stored_bodies)]

@@ -104,6 +104,11 @@ upload_router = APIRouter(prefix="/v1/uploads", route_class=UploadRoute, tags=["
 content_router = APIRouter(prefix="/v1/uploads")
 
 
+def uploader_of(request: Request) -> Uploader:
+    uploader: Uploader = request.app.state.uploader
+    return uploader
+
+
 @upload_router.post(
     "",
     operation_id="createUpload",
@@ -134,8 +139,7 @@ async def create_upload(request: Request) -> Response:
     `file`, so that the file need not be sent twice.
     """
     client = await current_client(request)
-    uploader: Uploader = request.app.state.uploader
-    upload = _shown(await uploader.upload(read_form(request), client.id))
+    upload = _shown(await uploader_of(request).upload(read_form(request), client.id))
     headers = {"Location": f"/v1/uploads/{upload.id}"}
     return Response(upload.model_dump_json(), 201, headers, "application/json")
 
@@ -173,8 +177,7 @@ async def delete_upload(upload_id: UUID, request: Request, sessions: SessionsDep
     """
     async with transaction(sessions) as session:
         upload = await service.get_upload(session, client.id, upload_id)
-    uploader: Uploader = request.app.state.uploader
-    await uploader.delete([upload])
+    await uploader_of(request).delete([upload])
     return Response(status_code=204)
 
 
@@ -187,7 +190,7 @@ async def get_content(
     signature: Annotated[str, Query(max_length=64)] = "",
 ) -> Response:
     """The bytes of an upload in a folder, for DashScope. The signature in the URL takes the place of a token."""
-    store = request.app.state.uploader.store
+    store = uploader_of(request).store
     if not isinstance(store, FolderStore) or not store.is_signed(key, expires, signature):
         raise NotFound("The link is not valid, or has expired.")
     async with transaction(sessions) as session:
