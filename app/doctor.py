@@ -30,8 +30,9 @@ from app.dashscope.failures import Failure, FailureKind
 from app.db import Sessions, command_sessions, transaction
 from app.errors import DatabaseUnavailable
 from app.outages import explain
-from app.queue.due_work import count_waiting_files
-from app.readiness import check_writable, read_revision, read_server_version
+from app.queue.due_work import count_open_tasks, count_waiting_files
+from app.queue.submissions import read_group_limits
+from app.readiness import check_writable, read_clock, read_revision, read_server_version
 from app.settings import Account, Region, Settings
 from app.tls import ssl_context
 from app.vocabularies.service import AccountUse, account_use
@@ -137,7 +138,7 @@ async def _version(session: AsyncSession) -> Finding:
 
 
 async def _clock(session: AsyncSession) -> Finding:
-    remote_time: datetime = (await session.scalar(text("SELECT clock_timestamp()"))) or datetime.now(UTC)
+    remote_time = await read_clock(session)
     return _compare_clocks("database", (datetime.now(UTC) - remote_time).total_seconds())
 
 
@@ -162,18 +163,13 @@ async def _queue(session: AsyncSession, settings: Settings) -> AsyncIterator[Fin
         if queue.region not in settings.served_regions:
             level, detail = "error", f"{detail}; the region has no key: set DASHSCOPE_{queue.region.upper()}_API_KEY"
         yield Finding(level, f"queue {queue.region} {queue.model}", detail)
-    tasks = await session.execute(
-        text(
-            "SELECT account, state, count(*) AS tasks, extract(epoch FROM now() - min(lost_at))::int AS lost_s"
-            " FROM tasks WHERE state <> 'done' GROUP BY 1, 2 ORDER BY 1, 2"
-        )
-    )
-    for row in tasks:
-        if row.state == "unsure":
-            detail = f"{row.tasks} submits without a response, the oldest for {row.lost_s} s"
-            yield Finding("warning" if row.lost_s > OLD_UNSURE_S else "ok", f"tasks {row.account}", detail)
+    for tasks in await count_open_tasks(session):
+        subject = f"tasks {tasks.account}"
+        if tasks.lost_s is not None and tasks.state == "unsure":
+            detail = f"{tasks.count} submits without a response, the oldest for {tasks.lost_s:.0f} s"
+            yield Finding("warning" if tasks.lost_s > OLD_UNSURE_S else "ok", subject, detail)
         else:
-            yield Finding("ok", f"tasks {row.account}", f"{row.tasks} {row.state}")
+            yield Finding("ok", subject, f"{tasks.count} {tasks.state}")
 
 
 async def _circuits(session: AsyncSession, settings: Settings) -> AsyncIterator[Finding]:
@@ -185,9 +181,8 @@ async def _circuits(session: AsyncSession, settings: Settings) -> AsyncIterator[
 
 
 async def _limits(session: AsyncSession) -> AsyncIterator[Finding]:
-    learned = await session.execute(text("SELECT account, model, max_files FROM group_limits ORDER BY account, model"))
-    for row in learned:
-        yield Finding("ok", f"limit {row.account} {row.model}", f"{row.max_files} files per task, learned")
+    for limit in await read_group_limits(session):
+        yield Finding("ok", f"limit {limit.account} {limit.model}", f"{limit.max_files} files per task, learned")
     slowed = await session.execute(
         text("SELECT account, kind, throttled FROM budgets WHERE throttled > 0 ORDER BY 1, 2")
     )

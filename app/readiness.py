@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from datetime import datetime
 
 import structlog
 from sqlalchemy import text
@@ -63,6 +64,12 @@ async def read_revision(session: AsyncSession) -> str | None:
 async def read_server_version(session: AsyncSession) -> int:
     """The major version of the server."""
     return int(await session.scalar(text("SELECT current_setting('server_version_num')")) or 0) // 10000
+
+
+async def read_clock(session: AsyncSession) -> datetime:
+    """The time of the server, also within a transaction."""
+    now: datetime = (await session.execute(text("SELECT clock_timestamp()"))).scalar_one()
+    return now
 
 
 async def missing_migration(sessions: Sessions, error: BaseException) -> str | None:

@@ -34,7 +34,6 @@ from app.poller.metrics import (
 )
 from app.poller.outcomes import EXPIRED
 from app.queue.due_work import (
-    OpenTasks,
     WaitingFiles,
     count_open_tasks,
     count_waiting_files,
@@ -222,7 +221,7 @@ async def measure(sessions: Sessions, accounts: Collection[str]) -> None:
     """
     async with transaction(sessions) as session:
         waiting = await count_waiting_files(session)
-        tasks = await count_open_tasks(session)
+        tasks = {(each.account, each.state): each.count for each in await count_open_tasks(session)}
         uncollected = await oldest_uncollected_s(session)
         circuits = await read_circuits(session)
         budgets = await read_budgets(session)
@@ -237,9 +236,8 @@ async def measure(sessions: Sessions, accounts: Collection[str]) -> None:
             BUDGET_RATE.labels(budget.account, budget.kind).set(budget.current_rate)
             BUDGET_LIMIT.labels(budget.account, budget.kind).set(budget.rate)
     for account in accounts:
-        counts = tasks.get(account, OpenTasks())
-        IN_FLIGHT.labels(account).set(counts.running)
-        UNSURE.labels(account).set(counts.unsure)
+        IN_FLIGHT.labels(account).set(tasks.get((account, "running"), 0))
+        UNSURE.labels(account).set(tasks.get((account, "unsure"), 0))
         UNCOLLECTED_SECONDS.labels(account).set(uncollected.get(account, 0))
 
 

@@ -161,8 +161,12 @@ class WaitingFiles:
 
 @dataclass(frozen=True, slots=True)
 class OpenTasks:
-    running: int = 0
-    unsure: int = 0
+    """The tasks of an account in one state. `lost_s`: since the oldest submit was lost, if they are unsure."""
+
+    account: str
+    state: str
+    count: int
+    lost_s: float | None
 
 
 async def count_waiting_files(session: AsyncSession) -> list[WaitingFiles]:
@@ -171,9 +175,10 @@ async def count_waiting_files(session: AsyncSession) -> list[WaitingFiles]:
     return [WaitingFiles(row.region, row.model, row.files, row.oldest_s) for row in rows]
 
 
-async def count_open_tasks(session: AsyncSession) -> dict[str, OpenTasks]:
-    """The open tasks of each account that has some. One statement."""
-    return {row.account: OpenTasks(row.running, row.unsure) for row in await session.execute(_COUNT_TASKS)}
+async def count_open_tasks(session: AsyncSession) -> list[OpenTasks]:
+    """The open tasks of each account and state that has some, by account and state. One statement."""
+    rows = await session.execute(_COUNT_TASKS)
+    return [OpenTasks(row.account, row.state, row.tasks, row.lost_s) for row in rows]
 
 
 async def oldest_uncollected_s(session: AsyncSession) -> dict[str, float]:
@@ -290,9 +295,8 @@ _COUNT_WAITING = text("""
 """)
 
 _COUNT_TASKS = text("""
-    SELECT account, count(*) FILTER (WHERE state = 'running') AS running,
-        count(*) FILTER (WHERE state = 'unsure') AS unsure
-    FROM tasks WHERE state <> 'done' GROUP BY account
+    SELECT account, state, count(*) AS tasks, extract(epoch FROM now() - min(lost_at))::float8 AS lost_s
+    FROM tasks WHERE state <> 'done' GROUP BY account, state ORDER BY account, state
 """)
 
 _OLDEST_UNCOLLECTED = text("""

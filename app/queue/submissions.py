@@ -111,6 +111,12 @@ async def _learn_limits(session: AsyncSession, suspects: Sequence[UUID]) -> list
     return [LearnedLimit(row.account, row.model, row.max_files) for row in learned]
 
 
+async def read_group_limits(session: AsyncSession) -> list[LearnedLimit]:
+    """All group limits that were learned, by account and model. One statement."""
+    rows = await session.execute(_READ_LIMITS)
+    return [LearnedLimit(row.account, row.model, row.max_files) for row in rows]
+
+
 async def requeue(session: AsyncSession, task_id: UUID, *, token: UUID | None = None) -> None:
     """Upstream certainly has no such task: its files are queued again, and the attempt does not count.
 
@@ -381,5 +387,7 @@ _LEARN_LIMIT = text("""
         SET max_files = least(group_limits.max_files, excluded.max_files), learnt_at = now()
     RETURNING account, model, max_files
 """)
+
+_READ_LIMITS = text("SELECT account, model, max_files FROM group_limits ORDER BY account, model")
 
 _KEEP_URLS = text("UPDATE tasks SET canceled_urls = :urls WHERE id = :id AND upstream_task_id IS NULL")
