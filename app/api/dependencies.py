@@ -1,4 +1,4 @@
-"""What routes take from the application's state: the settings and the sessions.
+"""The settings and the sessions of the application, for its routes.
 
 `app.main.connect` sets `app.state`, which has no types. So one function reads each of its members and says its type:
 these, and for the members that only some packages know, `authenticator_of`, `job_services`, `uploader_of` and others

@@ -10,12 +10,16 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any, Literal, cast, get_args
+from urllib.parse import parse_qsl
 
 import orjson
+from starlette.requests import Request
 
+from app.api.problems import MalformedBody
+from app.api.request_body import require_no_coding
 from app.catalogue import Model, find_model
-from app.errors import InvalidRequest
-from app.uploads.form import Event, Field, FileStart
+from app.errors import BodyTooLarge, InvalidRequest
+from app.uploads.form import MAX_FIELD_BYTES, MAX_FIELDS, Event, Field, FileStart
 from app.uploads.receiving import Fields
 from app.uploads.uploader import DEFAULT_MODEL
 
@@ -26,6 +30,8 @@ DIARIZING_ALIAS = "gpt-4o-transcribe-diarize"
 ALIASES = ("whisper-1", "gpt-transcribe", "gpt-4o-transcribe", "gpt-4o-mini-transcribe", DIARIZING_ALIAS)
 _SNAPSHOT = re.compile(r"-\d{4}-\d\d-\d\d\Z")
 BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+# A URL of 4,096 characters takes three times as many bytes if all of them are escaped.
+_MAX_URLENCODED_BYTES = 4 * MAX_FIELD_BYTES
 # Other names of formats that DashScope knows.
 _EXTENSIONS = {".mpga": ".mp3", ".oga": ".ogg"}
 
@@ -89,6 +95,28 @@ def fingerprint(fields: Fields, sha256: bytes) -> bytes:
     """Equal for repeated requests: the same fields in any order, and a file with the same bytes."""
     meaning = [sorted((name, *values) for name, values in fields.items()), sha256.hex()]
     return hashlib.sha256(orjson.dumps(meaning)).digest()
+
+
+def is_urlencoded(request: Request) -> bool:
+    """HTTP libraries send a form without a file as application/x-www-form-urlencoded."""
+    media_type = request.headers.get("content-type", "").partition(";")[0]
+    return media_type.strip().lower() == "application/x-www-form-urlencoded"
+
+
+async def read_urlencoded(request: Request) -> AsyncIterator[Field]:
+    """The fields in the order of the body. Raises UnsupportedMediaType, BodyTooLarge or MalformedBody."""
+    require_no_coding(request)
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _MAX_URLENCODED_BYTES:
+            raise BodyTooLarge(f"A form without a file may have {_MAX_URLENCODED_BYTES // 1024} KiB.")
+    try:
+        pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict")
+    except ValueError as error:
+        raise MalformedBody(f"The body is not a valid urlencoded form: {error}.") from None
+    for name, value in pairs:
+        yield Field(name, value)
 
 
 async def read_until_file(form: AsyncIterator[Event]) -> tuple[list[Field], FileStart | None]:

@@ -12,12 +12,12 @@ from app.clients.authentication import AuthenticatedRoute, current_client
 from app.jobs.dependencies import job_services, wait_until_final
 from app.jobs.event_stream import HEADERS, KEEP_ALIVE_S
 from app.openai_api.errors import TranscriptionRefused
+from app.openai_api.form import is_urlencoded, read_urlencoded
 from app.openai_api.formats import representation
 from app.openai_api.outcome import require_final, transcript_of
 from app.openai_api.schemas import FORM, transcription_responses
 from app.openai_api.streaming import transcription_events
 from app.openai_api.submission import FormSubmitter
-from app.openai_api.urlencoded import is_urlencoded, read_urlencoded
 from app.transcripts.responses import serve_rendered, stored_bodies_of
 from app.uploads.form import read_form
 from app.uploads.routes import uploader_of

@@ -256,15 +256,12 @@ class Collector:
                 snapshot.usage.seconds,
                 results=[each for _, each in batch if isinstance(each, Result)],
                 failed_fetches=[file for file, each in batch if isinstance(each, Wait) and each.counted],
-                bill=self._task_bill(task, snapshot),
+                bill=TaskBill(snapshot.usage, self._price(task), task.file_count),
                 request_id=snapshot.request_id,
             )
         )
         self._context.stored.notify()
         return closed
-
-    def _task_bill(self, task: PolledTask, snapshot: TaskSnapshot) -> TaskBill:
-        return TaskBill(snapshot.usage, self._price(task), task.file_count)
 
     def _price(self, task: PolledTask) -> RegionalPrice:
         return MODELS[task.model].regions[self._upstream.account.region]

@@ -1,7 +1,9 @@
 """Stores the file of a form as an upload of its client, and deletes uploads."""
 
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import PurePosixPath
@@ -16,18 +18,20 @@ from app.dashscope.circuits import read_circuits
 from app.dashscope.client import upstream_clients
 from app.dashscope.temporary_storage import LIFETIME, POLICY_LIFETIME, StorageFailed, UploadPolicy
 from app.db import Sessions, transaction
-from app.errors import InvalidRequest, UnsupportedFormat, UploadUnavailable, json_pointer
+from app.errors import InvalidRequest, TooManyUploads, UnsupportedFormat, UploadUnavailable, json_pointer
 from app.identifiers import new_id
 from app.settings import Settings
 from app.uploads.destinations import Blocked, Destination, Destinations, OwnStore
 from app.uploads.form import Event
-from app.uploads.limit import UploadLimit
 from app.uploads.models import Upload
 from app.uploads.receiving import Fields, OnArrival, ReceivedFile, accept, receive
 from app.uploads.service import forget_unfinished, mark_deleted, note_unfinished, record_policy
 from app.uploads.stores import ObjectStore
 
 DEFAULT_MODEL = "fun-asr"
+# Uploads of a client that are in progress. Each holds a copy on disk and a connection to the storage, of which a
+# process has 200. Slow uploads hold them long.
+MAX_UPLOADS = 50
 # The fields of the form beside its file, with their defaults.
 _DEFAULTS = {"model": DEFAULT_MODEL, "region": "auto"}
 _REGIONS = ("auto", *REGIONS)
@@ -43,6 +47,29 @@ class Target:
 
 ChooseTarget = Callable[[Fields], Target]
 """Checks the fields of the form that have arrived. Raises InvalidRequest."""
+
+
+class UploadLimit:
+    """Counts the uploads in progress of each client. One per process."""
+
+    def __init__(self, max_uploads: int = MAX_UPLOADS) -> None:
+        self._max_uploads = max_uploads
+        self._open: Counter[UUID] = Counter()
+
+    @contextmanager
+    def hold(self, client_id: UUID) -> Iterator[None]:
+        """Count one upload until the end of the block. Raises TooManyUploads if the client has too many."""
+        if self._open[client_id] >= self._max_uploads:
+            raise TooManyUploads(
+                f"A client may have {self._max_uploads} uploads in progress at once; end some of them."
+            )
+        self._open[client_id] += 1
+        try:
+            yield
+        finally:
+            self._open[client_id] -= 1
+            if not self._open[client_id]:
+                del self._open[client_id]
 
 
 class Uploader:

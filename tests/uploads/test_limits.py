@@ -15,8 +15,8 @@ from app.dashscope.temporary_storage import parse_policy
 from app.dashscope.wire import MalformedResponse
 from app.errors import TooManyUploads, UploadUnavailable
 from app.identifiers import new_id
-from app.uploads.limit import MAX_UPLOADS, UploadLimit
 from app.uploads.transfer import MAX_PARTS, open_spool
+from app.uploads.uploader import MAX_UPLOADS, UploadLimit
 from tests.uploads.test_uploads import AUDIO, FILE_HEAD, HEADERS, raw_form, upload
 
 ONE, OTHER = new_id(), new_id()
