@@ -66,7 +66,6 @@ class PollerContext:
     _durations: defaultdict[tuple[str, str], DurationEstimate] = field(
         default_factory=lambda: defaultdict(DurationEstimate)
     )
-
     _logged_statuses: set[str] = field(default_factory=set)
 
     def durations(self, account: str, model: str) -> DurationEstimate:

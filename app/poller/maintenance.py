@@ -1,4 +1,4 @@
-"""Periodic work of a poller: purge, clean-up, gauges of `/metrics` and the search index.
+"""Periodic work of a poller: clean-up, purge, expired uploads and the search index, each every so many seconds.
 
 Several pollers may run the same work at once; the statements skip rows that another transaction has locked.
 """
@@ -11,34 +11,12 @@ from uuid import uuid4
 
 import structlog
 
-from app.catalogue import MODELS
-from app.dashscope.budgets import read_budgets
-from app.dashscope.circuits import Circuit, read_circuits
 from app.dashscope.temporary_storage import StorageFailed
 from app.db import Session, Sessions, after_commit, transaction
 from app.identifiers import UUID_MIN
 from app.poller.context import PollerContext
-from app.poller.metrics import (
-    BUDGET_LIMIT,
-    BUDGET_RATE,
-    CIRCUIT_OPEN,
-    IN_FLIGHT,
-    PENDING_DELIVERIES,
-    PENDING_DELIVERY_SECONDS,
-    PURGED,
-    UNCOLLECTED_SECONDS,
-    UNINDEXED,
-    UNSURE,
-    WAITING_FILES,
-    WAITING_SECONDS,
-)
+from app.poller.metrics import PURGED, measure
 from app.poller.outcomes import EXPIRED
-from app.queue.due_work import (
-    WaitingFiles,
-    count_open_tasks,
-    count_waiting_files,
-    oldest_uncollected_s,
-)
 from app.queue.polling import open_files
 from app.queue.results import Result, TaskResults, store_results
 from app.queue.retention import (
@@ -53,13 +31,12 @@ from app.queue.retention import (
     purge_jobs,
 )
 from app.queue.submissions import requeue
-from app.search.indexing import count_unindexed, index_segments
+from app.search.indexing import index_segments
 from app.transcripts.block_indexing import index_old_documents
 from app.transcripts.storage import segment_old_transcripts
 from app.uploads.service import abandoned_uploads, forget_unfinished, mark_deleted, obsolete_uploads
 from app.uploads.stores import ObjectStore
 from app.vocabularies.reconciliation import reconcile_all
-from app.webhooks.outbox import read_backlog
 
 CLEAN_UP_EVERY_S = 600.0
 PURGE_EVERY_S = 600.0
@@ -212,55 +189,6 @@ async def give_up_abandoned(sessions: Sessions, accounts: Collection[str]) -> in
 
 def _log_given_up(task: AbandonedTask) -> None:
     log.warning("task given up after a day", task=str(task.id), account=task.account)
-
-
-async def measure(sessions: Sessions, accounts: Collection[str]) -> None:
-    """Set the gauges that describe the whole database. `accounts` are the configured ones. Seven statements.
-
-    Gauges are 0 where nothing waits, so that an alert or a graph has a value.
-    """
-    async with transaction(sessions) as session:
-        waiting = await count_waiting_files(session)
-        tasks = {(each.account, each.state): each.count for each in await count_open_tasks(session)}
-        uncollected = await oldest_uncollected_s(session)
-        circuits = await read_circuits(session)
-        budgets = await read_budgets(session)
-        deliveries = await read_backlog(session)
-        UNINDEXED.set(await count_unindexed(session))
-    PENDING_DELIVERIES.set(deliveries.deliveries)
-    PENDING_DELIVERY_SECONDS.set(deliveries.oldest_s)
-    _show_waiting(waiting, {account.partition("/")[0] for account in accounts})
-    _show_circuits(circuits, accounts)
-    for budget in budgets:
-        if budget.account in accounts:
-            BUDGET_RATE.labels(budget.account, budget.kind).set(budget.current_rate)
-            BUDGET_LIMIT.labels(budget.account, budget.kind).set(budget.rate)
-    for account in accounts:
-        IN_FLIGHT.labels(account).set(tasks.get((account, "running"), 0))
-        UNSURE.labels(account).set(tasks.get((account, "unsure"), 0))
-        UNCOLLECTED_SECONDS.labels(account).set(uncollected.get(account, 0))
-
-
-def _show_waiting(waiting: Sequence[WaitingFiles], regions: Collection[str]) -> None:
-    found = {(each.region, each.model): each for each in waiting}
-    known = {(region, model) for model in MODELS for region in regions if region in MODELS[model].regions}
-    WAITING_FILES.clear()
-    WAITING_SECONDS.clear()
-    for key in known | found.keys():
-        each = found.get(key)
-        WAITING_FILES.labels(*key).set(each.files if each else 0)
-        WAITING_SECONDS.labels(*key).set(each.oldest_s if each else 0)
-
-
-def _show_circuits(circuits: Sequence[Circuit], accounts: Collection[str]) -> None:
-    blocked = {circuit.account for circuit in circuits if not circuit.model}
-    CIRCUIT_OPEN.clear()
-    for account in accounts:
-        if account not in blocked:
-            CIRCUIT_OPEN.labels(account, "", "").set(0)
-    for circuit in circuits:
-        if circuit.account in accounts:
-            CIRCUIT_OPEN.labels(circuit.account, circuit.model, circuit.code).set(1)
 
 
 async def _index_all(context: PollerContext) -> None:

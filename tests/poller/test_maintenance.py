@@ -3,7 +3,8 @@
 import msgspec
 from prometheus_client import REGISTRY
 
-from app.poller.maintenance import clean_up, give_up_abandoned, measure
+from app.poller.maintenance import clean_up, give_up_abandoned
+from app.poller.metrics import measure
 from app.sandbox import Faults, RunningSandbox
 from tests.poller.conftest import QueueClient, StartPoller
 from tests.search.search_case import sentences

@@ -9,7 +9,7 @@ from sqlalchemy import insert
 from app.connections import Connections, DatabaseAvailability
 from app.db import transaction
 from app.identifiers import new_id
-from app.poller.maintenance import measure
+from app.poller.metrics import measure
 from app.webhooks.models import Delivery
 from tests.poller.conftest import QueueClient, StartPoller
 
