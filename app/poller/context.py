@@ -13,11 +13,11 @@ from app.dashscope.budgets import PAUSE_S, Budgets, Call
 from app.dashscope.circuits import UPSTREAM_UNAVAILABLE
 from app.dashscope.client import DashScope, OutcomeUnknown
 from app.dashscope.failures import Failure, FailureKind
-from app.dashscope.wire import TaskSnapshot
+from app.dashscope.wire import TaskPage, TaskSnapshot
 from app.db import Sessions, transaction
 from app.poller.batched_calls import BatchedCalls
 from app.poller.circuits import Reachability, open_for
-from app.poller.metrics import THROTTLED
+from app.poller.metrics import CALLS, THROTTLED
 from app.poller.pace import Pace
 from app.poller.poll_schedule import DurationEstimate
 from app.poller.supervisor import Supervisor
@@ -27,6 +27,7 @@ from app.settings import Region
 from app.uploads.links import UploadLinks
 from app.webhooks.sender import Sender
 
+LIST_PAGE_SIZE = 100
 RESULT_SLOTS = 8
 MAX_LOGGED_STATUSES = 100
 # After a 429. An allocation quota counts spans of a minute. A Retry-After may ask for more, up to the maximum.
@@ -118,6 +119,17 @@ class PollerContext:
 
     def cancel_call(self, upstream: DashScope) -> Call:
         return Call(upstream.account.id, "cancel", self.region_of(upstream).query_rps)
+
+    async def list_page(self, upstream: DashScope, number: int, **filters: str) -> TaskPage | Failure:
+        """A page of the account's task list, within the budget. A 429 pauses the budget."""
+        call = self.list_call(upstream)
+        async with self.budgets.spend(call):
+            page = await upstream.list_tasks(page_no=number, page_size=LIST_PAGE_SIZE, **filters)
+        CALLS.labels(call.account, "list", page.kind.value if isinstance(page, Failure) else "ok").inc()
+        await self.note_response(call.account, page)
+        if isinstance(page, Failure) and page.kind is FailureKind.THROTTLED:
+            await self.throttled(call, page)
+        return page
 
     async def throttled(self, call: Call, failure: Failure) -> None:
         """Pause the budget and lower its rate: upstream responded 429 to a call that the budget allowed.

@@ -18,10 +18,8 @@ from app.dashscope.failures import Failure, FailureKind
 from app.dashscope.wire import TaskPage, TaskStatus
 from app.db import transaction
 from app.poller.context import PollerContext
-from app.poller.metrics import CALLS
 from app.queue.polling import mark_ended, take_running_tasks
 
-PAGE_SIZE = 100
 SWEEP_EVERY_S = 0.2
 # Pause of the sweeps after a refusal that is not temporary.
 REFUSED_FOR_S = 600
@@ -124,19 +122,14 @@ class Watcher:
         return pages
 
     async def _page(self, status: TaskStatus, number: int) -> TaskPage | None:
-        async with self._context.budgets.spend(self._call):
-            page = await self._upstream.list_tasks(status=status.value, page_no=number, page_size=PAGE_SIZE)
-        CALLS.labels(self._call.account, "list", page.kind.value if isinstance(page, Failure) else "ok").inc()
-        await self._context.note_response(self._call.account, page)
+        page = await self._context.list_page(self._upstream, number, status=status.value)
         if not isinstance(page, Failure):
             return page
         self._next_at = time.monotonic() + self._context.pace.list_retry_s
-        if page.kind is FailureKind.THROTTLED:
-            await self._context.throttled(self._call, page)
-        elif page.kind in {FailureKind.TRANSIENT, FailureKind.ACCOUNT_BLOCKED}:
+        if page.kind in {FailureKind.TRANSIENT, FailureKind.ACCOUNT_BLOCKED}:
             # Single queries go on meanwhile. They also show when a refused key is accepted again.
             self._refused_until = self._next_at
-        else:
+        elif page.kind is not FailureKind.THROTTLED:
             self._refuse(page.message)
         return None
 

@@ -14,7 +14,7 @@ import structlog
 
 from app.dashscope.client import DashScope
 from app.dashscope.failures import Failure, FailureKind
-from app.dashscope.wire import ListedTask, TaskPage
+from app.dashscope.wire import ListedTask
 from app.db import transaction
 from app.poller.candidates import CandidateReader
 from app.poller.circuits import open_for
@@ -31,13 +31,11 @@ from app.poller.list_matching import (
     within_one_window,
 )
 from app.poller.list_reading import ListReading
-from app.poller.metrics import CALLS
 from app.queue.due_work import claim_unsure_tasks, known_upstream_tasks, schedule_reconcile, unresolved_submits
 from app.queue.submissions import UpstreamTaskTaken, fail_ambiguous, mark_running, requeue
 
 # How long submits that cannot be told apart by the files of a task may wait.
 MAX_AMBIGUOUS_S = 60
-PAGE_SIZE = 100
 # If the window that allows for another time zone has more pages than this, only Beijing time is used.
 MAX_WIDE_PAGES = 20
 
@@ -206,7 +204,7 @@ class Reconciler:
         """The pages of a window. None if it has more than `most`."""
         reading = ListReading()
         for number in range(1, most + 1):
-            page = await self._page(submits, window, number)
+            page = await self._context.list_page(self._upstream, number, model_name=submits[0].model, **window)
             if isinstance(page, Failure):
                 return page
             reading.add(page)
@@ -215,18 +213,6 @@ class Reconciler:
             if reading.is_over:
                 return reading
         return None
-
-    async def _page(self, submits: list[LostSubmit], window: dict[str, str], number: int) -> TaskPage | Failure:
-        call = self._context.list_call(self._upstream)
-        async with self._context.budgets.spend(call):
-            page = await self._upstream.list_tasks(
-                model_name=submits[0].model, page_no=number, page_size=PAGE_SIZE, **window
-            )
-        CALLS.labels(call.account, "list", page.kind.value if isinstance(page, Failure) else "ok").inc()
-        await self._context.note_response(call.account, page)
-        if isinstance(page, Failure) and page.kind is FailureKind.THROTTLED:
-            await self._context.throttled(call, page)
-        return page
 
 
 def _matches(

@@ -4,8 +4,8 @@ from app.certify.evidence import Evidence, Exchange, Unseen, accepted
 from app.certify.probes.session import MODEL
 from app.certify.registry import Seen, Subject
 from app.dashscope import wire
+from app.poller.context import LIST_PAGE_SIZE
 from app.poller.list_matching import CLOCK_SKEW
-from app.poller.list_watcher import PAGE_SIZE
 
 subject = Subject()
 
@@ -83,7 +83,7 @@ def _zone_text(*, beijing: bool, utc: bool) -> str:
 
 @subject.check(
     "performance",
-    f"A page of the list takes {PAGE_SIZE} tasks.",
+    f"A page of the list takes {LIST_PAGE_SIZE} tasks.",
     "The watch of many tasks would be refused; each task would be queried instead.",
 )
 def list_page_size(evidence: Evidence) -> Seen:

@@ -7,14 +7,14 @@ from datetime import UTC, datetime, timedelta, timezone
 from app.certify.evidence import Unseen
 from app.certify.probes.session import MODEL, Session
 from app.dashscope import wire
+from app.poller.context import LIST_PAGE_SIZE
 from app.poller.list_matching import BEIJING, CLOCK_SKEW
-from app.poller.list_watcher import PAGE_SIZE
 
 
 async def probe_list(session: Session) -> None:
     calls, upstream = session.evidence.calls, session.upstream
     with session.probing("list_full_page"):
-        calls["list_full_page"] = await upstream.list_tasks(page_no=1, page_size=PAGE_SIZE)
+        calls["list_full_page"] = await upstream.list_tasks(page_no=1, page_size=LIST_PAGE_SIZE)
     with session.probing("list_succeeded"):
         calls["list_succeeded"] = await upstream.list_tasks(status="SUCCEEDED", page_no=1, page_size=50)
     with session.probing("list_other_model"):
