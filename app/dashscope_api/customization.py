@@ -25,7 +25,6 @@ from app.vocabularies.schemas import validate_new_vocabulary
 
 MODEL = "speech-biasing"
 MAX_PAGE_SIZE = 200
-# DashScope's times have no zone.
 
 JSONObject = dict[str, Any]
 

@@ -52,7 +52,7 @@ async def show_task(request: Request) -> Response:
     if snapshot is None:
         return respond(request, tasks.unknown_task(request.path_params["task_id"]))
     job = snapshot.job
-    shown = tasks.final_task(job, await _findings(request, job)) if snapshot.final else tasks.open_task(job)
+    shown = tasks.final_task(job, await _details(request, job)) if snapshot.final else tasks.open_task(job)
     return respond(request, shown)
 
 
@@ -134,7 +134,7 @@ async def _find(request: Request) -> JobSnapshot | None:
     return snapshot if region_of(request) in {"auto", snapshot.job.region} else None
 
 
-async def _findings(request: Request, job: Job) -> tasks.Findings:
+async def _details(request: Request, job: Job) -> tasks.TaskDetails:
     client, token_sha256, now = client_of(request), hash_token(bearer_token(request)), datetime.now(UTC)
     async with transaction(sessions_of(request)) as session:
         files = job.files
@@ -147,4 +147,4 @@ async def _findings(request: Request, job: Job) -> tasks.Findings:
     items = {transcript_id: tasks.silent_item(raw) for transcript_id, raw in bodies.items()}
     link = partial(transcription_url, request, token_sha256=token_sha256, finished_at=job.finished_at or now, now=now)
     silent = {transcript_id: item for transcript_id, item in items.items() if item}
-    return tasks.Findings(files, given_urls, silent, billed, link)
+    return tasks.TaskDetails(files, given_urls, silent, billed, link)

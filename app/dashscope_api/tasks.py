@@ -33,12 +33,10 @@ Shown = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class TaskDetails:
     """The parts of a final task that are not in the row of its job.
 
-    `silent` has upstream's items of files without speech, by transcript.
-
-    `links` makes the link of a transcript.
+    `silent` has upstream's items of files without speech, by transcript. `links` makes the link of a transcript.
     """
 
     files: Sequence[JobFile]
@@ -63,9 +61,9 @@ def open_task(job: Job) -> Shown:
     }
 
 
-def final_task(job: Job, findings: Findings) -> Shown:
+def final_task(job: Job, details: TaskDetails) -> Shown:
     """Files without speech are failed ones at DashScope, and so is a task whose files all have failed."""
-    results = list(_results(findings))
+    results = list(_results(details))
     failures = [result for result in results if "code" in result]
     succeeded = len(results) - len(failures)
     status = "CANCELED" if job.status == JobStatus.CANCELED else "SUCCEEDED" if succeeded else "FAILED"
@@ -73,11 +71,11 @@ def final_task(job: Job, findings: Findings) -> Shown:
     if status == "FAILED":
         output |= {name: failures[0][name] for name in ("code", "message")}
     if _has_one_result(job):
-        return _single(output, results, _usage(findings, "seconds"))
+        return _single(output, results, _usage(details, "seconds"))
     if results:
         output["results"] = results
     output["task_metrics"] = _metrics(job.file_counts.total, succeeded, len(failures))
-    return {"output": output, **({"usage": _usage(findings, "duration")} if status == "SUCCEEDED" else {})}
+    return {"output": output, **({"usage": _usage(details, "duration")} if status == "SUCCEEDED" else {})}
 
 
 def without_audio(files: Sequence[JobFile]) -> Collection[UUID]:
@@ -120,15 +118,15 @@ def _metrics(total: int, succeeded: int, failed: int) -> Shown:
     return {"TOTAL": total, "SUCCEEDED": succeeded, "FAILED": failed}
 
 
-def _results(findings: Findings) -> Iterator[Shown]:
+def _results(details: TaskDetails) -> Iterator[Shown]:
     """In the order of the request. Canceled files have no result."""
-    for file in findings.files:
-        shown: Shown = {"file_url": findings.given_urls.get(file.index, file.url)}
-        silent = findings.silent.get(file.transcript_id) if file.transcript_id else None
+    for file in details.files:
+        shown: Shown = {"file_url": details.given_urls.get(file.index, file.url)}
+        silent = details.silent.get(file.transcript_id) if file.transcript_id else None
         if silent:
             yield _failed(shown, str(silent["code"]), str(silent.get("message") or silent["code"]))
         elif file.transcript_id:
-            yield {**shown, "transcription_url": findings.links(file.transcript_id), "subtask_status": "SUCCEEDED"}
+            yield {**shown, "transcription_url": details.links(file.transcript_id), "subtask_status": "SUCCEEDED"}
         elif file.status is FileStatus.FAILED and file.error:
             code = file.error.upstream_code or _CODES.get(file.error.code, "InternalError")
             # The gateway writes upstream's code before upstream's message.
@@ -141,16 +139,16 @@ def _failed(shown: Shown, code: str, message: str) -> Shown:
     return {**shown, "code": code, "message": message, "subtask_status": "FAILED"}
 
 
-def _usage(findings: Findings, seconds_name: str) -> Shown:
+def _usage(details: TaskDetails, seconds_name: str) -> Shown:
     """The `usage` that DashScope billed: seconds, or tokens.
 
     Of jobs without a bill, the durations, each rounded up to seconds.
     """
-    seconds, input_tokens, output_tokens = findings.billed
+    seconds, input_tokens, output_tokens = details.billed
     tokens = {"input_tokens": input_tokens, "output_tokens": output_tokens}
     shown = {name: count for name, count in tokens.items() if count is not None}
     if seconds is not None:
         shown[seconds_name] = math.ceil(seconds)
     elif not shown:
-        shown[seconds_name] = sum(math.ceil((file.audio_duration_ms or 0) / 1000) for file in findings.files)
+        shown[seconds_name] = sum(math.ceil((file.audio_duration_ms or 0) / 1000) for file in details.files)
     return shown

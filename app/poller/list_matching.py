@@ -98,11 +98,6 @@ def made_within(submit: LostSubmit, listed: ListedTask) -> bool:
     return created_ms is None or _epoch_ms(submit.since) <= created_ms <= _epoch_ms(submit.until, late=True)
 
 
-def same_files(sent: Sequence[str], echoed: Collection[str]) -> bool:
-    """Whether the files of a task are exactly those that were sent, in any order and spelling."""
-    return len(sent) == len(echoed) and _are_of(echoed, sent)
-
-
 def _are_of(shown: Collection[str], sent: Sequence[str]) -> bool:
     """Whether each URL of a response, in any spelling, is that of another one of the files that were sent."""
     items = [FileOutcome(url, transcription_url=str(number)) for number, url in enumerate(shown)]

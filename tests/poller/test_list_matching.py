@@ -13,7 +13,6 @@ from app.poller.list_matching import (
     Rivals,
     compare,
     list_windows,
-    same_files,
     within_one_window,
 )
 
@@ -61,8 +60,9 @@ def test_task_matches_by_its_time_and_its_files(found: Candidate, comparison: Co
 
 def test_upload_matches_by_its_path() -> None:
     echoed = "http://dashscope-file-mgr.oss-cn-beijing.aliyuncs.com/dashscope-instant/x/hello%20world.wav?Expires=1"
-    assert same_files(["oss://dashscope-instant/x/hello%20world.wav"], [echoed])
-    assert not same_files(["oss://dashscope-instant/y/hello%20world.wav"], [echoed])
+    found = candidate(count=1, urls=(echoed,))
+    assert compare(submit(urls=("oss://dashscope-instant/x/hello%20world.wav",)), found) is Comparison.OURS
+    assert compare(submit(urls=("oss://dashscope-instant/y/hello%20world.wav",)), found) is Comparison.OTHER
 
 
 def test_wide_window_is_valid_in_beijing_time_and_in_utc() -> None:
@@ -145,4 +145,5 @@ def test_task_of_an_upload_is_left_open_beside_a_url_with_the_same_path() -> Non
 
 
 def test_upload_does_not_match_an_unknown_url() -> None:
-    assert not same_files(["oss://dashscope-instant/x/a.wav"], ["http://mirror/123"])
+    found = candidate(count=1, urls=("http://mirror/123",))
+    assert compare(submit(urls=("oss://dashscope-instant/x/a.wav",)), found) is Comparison.OTHER
