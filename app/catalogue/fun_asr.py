@@ -16,7 +16,7 @@ from app.catalogue.defaults import (
     replaced_by,
 )
 from app.catalogue.links import FUN_ASR_LINKS
-from app.catalogue.model import Availability, Deprecation, Family, Feature, Model, Parameter, SampleRates
+from app.catalogue.model import Deprecation, Family, Feature, FeatureAvailability, Model, Parameter, SampleRates
 from app.catalogue.scenarios import recommended_for
 
 _CHINESE = (
@@ -37,7 +37,7 @@ _HINTS_NOTE = "Only the first is honoured; without it the language is detected."
 _ALL_HINTS = p.language_hints(_HINTS, default=None, note=_HINTS_NOTE)
 _ZH_EN_HINTS = p.language_hints(("zh", "en"), default=None, note=_HINTS_NOTE)
 
-_FEATURES: Mapping[Feature, Availability] = {
+_FEATURES: Mapping[Feature, FeatureAvailability] = {
     "emotion": "no",
     "timestamps": "always",
     "punctuation": "always",
@@ -66,7 +66,7 @@ def _model(
     *,
     alias_of: str | None = None,
     hints: Parameter = _ALL_HINTS,
-    singing: Availability = "no",
+    singing: FeatureAvailability = "no",
     deprecation: Deprecation | None = None,
     notes: tuple[str, ...] = (),
 ) -> Model:

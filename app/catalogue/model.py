@@ -14,7 +14,7 @@ RegionName = Literal["beijing", "singapore"]
 REGIONS: tuple[RegionName, ...] = get_args(RegionName)
 
 # `optional`: can be switched, with a parameter of the job if DashScope documents one.
-Availability = Literal["always", "optional", "no"]
+FeatureAvailability = Literal["always", "optional", "no"]
 Feature = Literal[
     "emotion",
     "timestamps",
@@ -136,7 +136,7 @@ class Model:
     max_files_per_task: int
     submit_rps: float
     query_rps: float
-    features: Mapping[Feature, Availability]
+    features: Mapping[Feature, FeatureAvailability]
     parameters: tuple[Parameter, ...]
     access: tuple[Access, ...]
     links: Mapping[str, str]

@@ -14,7 +14,7 @@ from app.catalogue.defaults import (
     replaced_by,
 )
 from app.catalogue.links import PARAFORMER_LINKS
-from app.catalogue.model import Availability, Deprecation, Family, Feature, Model, Parameter, SampleRates
+from app.catalogue.model import Deprecation, Family, Feature, FeatureAvailability, Model, Parameter, SampleRates
 from app.catalogue.scenarios import recommended_for
 
 _MTL_DIALECTS = (
@@ -33,7 +33,7 @@ _HINTS = p.language_hints(
 _ANY_RATE = SampleRates()
 _8_KHZ = SampleRates(minimum_hz=8_000, maximum_hz=8_000)
 _FROM_16_KHZ = SampleRates(minimum_hz=16_000)
-_FEATURES: Mapping[Feature, Availability] = {
+_FEATURES: Mapping[Feature, FeatureAvailability] = {
     "emotion": "no",
     "timestamps": "optional",
     "punctuation": "always",

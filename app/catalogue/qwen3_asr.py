@@ -17,11 +17,11 @@ from app.catalogue.defaults import (
     replaced_by,
 )
 from app.catalogue.links import QWEN3_ASR_LINKS
-from app.catalogue.model import Availability, Deprecation, Family, Feature, Model, SampleRates
+from app.catalogue.model import Deprecation, Family, Feature, FeatureAvailability, Model, SampleRates
 from app.catalogue.scenarios import recommended_for
 
 _LANGUAGES = codes("zh yue en ja de ko ru fr pt ar it es hi id th tr uk vi cs da fil fi is ms no pl sv")
-_FEATURES: Mapping[Feature, Availability] = {
+_FEATURES: Mapping[Feature, FeatureAvailability] = {
     "emotion": "always",
     "timestamps": "always",
     "punctuation": "always",

@@ -10,9 +10,9 @@ from app.catalogue import parameters as p
 from app.catalogue.defaults import ALL_ACCESS, FORMATS, MAX_DURATION_S, MAX_FILE_BYTES, QUERY_RPS, cny, codes
 from app.catalogue.links import QWEN_AUDIO_LINKS
 from app.catalogue.model import (
-    Availability,
     Family,
     Feature,
+    FeatureAvailability,
     Model,
     Parameter,
     RegionalPrice,
@@ -29,7 +29,7 @@ _DIALECTS_ZH = "中文（普通话、上海话、南昌话、宁波话、客家�
 _HINTS = p.language_hints(
     _LANGUAGES, default=None, note="Only the first four are honoured; without it the language is detected."
 )
-_FEATURES: Mapping[Feature, Availability] = {
+_FEATURES: Mapping[Feature, FeatureAvailability] = {
     "emotion": "no",
     "timestamps": "always",
     "punctuation": "always",

@@ -13,7 +13,7 @@ from app.api.pagination import Page
 from app.api.problems import responses
 from app.catalogue import MODELS, SCENARIOS, Family, RegionName, Scenario, describe
 from app.catalogue.description import describe_openai, matches
-from app.catalogue.model import Access, Availability, Currency, Feature, Switch, Unit, Version
+from app.catalogue.model import Access, Currency, Feature, FeatureAvailability, Switch, Unit, Version
 from app.catalogue.scenarios import BY_NAME
 from app.catalogue.schema import JsonType
 from app.clients.authentication import AuthenticatedRoute
@@ -115,7 +115,7 @@ class Model(ModelReference):
     formats: list[str]
     limits: ModelLimits
     rate_limits: ModelRateLimits
-    features: dict[Feature, Availability]
+    features: dict[Feature, FeatureAvailability]
     feature_defaults: dict[Feature, Switch] = Field(
         description="Whether an `optional` feature is on if the job has no parameter for it."
     )

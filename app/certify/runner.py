@@ -12,7 +12,7 @@ from app.certify.checks import CHECKS
 from app.certify.evidence import Evidence, Exchange
 from app.certify.probes.account import delete_vocabulary, probe_errors, probe_key, probe_vocabulary
 from app.certify.probes.results import probe_results
-from app.certify.probes.session import Session
+from app.certify.probes.session import ProbeSession
 from app.certify.probes.storage import probe_storage
 from app.certify.probes.submits import poll_to_the_end, probe_main_task, probe_other_submits
 from app.certify.probes.task_list import probe_list
@@ -58,7 +58,7 @@ async def certify(
             evidence = Evidence(name, region.accounts[0].id, region.base_url, times.max_list_lag_s)
             http = await stack.enter_async_context(_http_client(_keeper(evidence, record), transport))
             upstream = Upstream(region.accounts[0], region.base_url, http, times, evidence)
-            sessions.append(Session(name, upstream, evidence, budget))
+            sessions.append(ProbeSession(name, upstream, evidence, budget))
         for session in sessions:
             with session.probing("*"):
                 await probe_key(session)
@@ -78,7 +78,7 @@ def _other_base_url(settings: Settings, region: str) -> str:
     return settings.base_url(next(name for name in REGIONS if name != region))
 
 
-async def _run(session: Session, other_base_url: str) -> Run:
+async def _run(session: ProbeSession, other_base_url: str) -> Run:
     evidence, times = session.evidence, session.upstream.times
     try:
         async with asyncio.timeout(times.run_s):
@@ -91,7 +91,7 @@ async def _run(session: Session, other_base_url: str) -> Run:
     return Run(evidence.region, evidence.account, evidence.base_url, [judge(check, evidence) for check in CHECKS])
 
 
-async def _probe(session: Session, other_base_url: str) -> None:
+async def _probe(session: ProbeSession, other_base_url: str) -> None:
     await probe_errors(session, other_base_url)
     await probe_main_task(session)
     await probe_other_submits(session)
@@ -102,7 +102,7 @@ async def _probe(session: Session, other_base_url: str) -> None:
     await probe_results(session)
 
 
-async def _clean_up(session: Session) -> None:
+async def _clean_up(session: ProbeSession) -> None:
     """Cancel what still waits, and delete the lists of hot words. Running tasks cannot be stopped."""
     try:
         async with asyncio.timeout(session.upstream.times.cleanup_s):

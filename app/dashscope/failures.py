@@ -65,26 +65,26 @@ _ACCOUNT_KINDS = {FailureKind.ACCOUNT_BLOCKED, FailureKind.GRANT, FailureKind.MO
 _QUERY = re.compile(r"\?[^\s\"'?]+")
 
 # The kind of a failure and its code for clients.
-Row = tuple[FailureKind, str]
+KindAndCode = tuple[FailureKind, str]
 
-_THROTTLED: Row = (FailureKind.THROTTLED, "throttled")
-_NO_MODEL: Row = (FailureKind.MODEL_UNAVAILABLE, "model_unavailable")
-_NO_GRANT: Row = (FailureKind.GRANT, "model_not_granted")
+_THROTTLED: KindAndCode = (FailureKind.THROTTLED, "throttled")
+_NO_MODEL: KindAndCode = (FailureKind.MODEL_UNAVAILABLE, "model_unavailable")
+_NO_GRANT: KindAndCode = (FailureKind.GRANT, "model_not_granted")
 # Free quotas are counted per model.
-_QUOTA: Row = (FailureKind.GRANT, "account_quota")
-_KEY: Row = (FailureKind.ACCOUNT_BLOCKED, "account_key_refused")
-_BILL: Row = (FailureKind.ACCOUNT_BLOCKED, "account_unpaid")
-_BROKEN: Row = (FailureKind.TRANSIENT, "upstream_unavailable")
-_REQUEST: Row = (FailureKind.PERMANENT, "upstream_refused")
+_QUOTA: KindAndCode = (FailureKind.GRANT, "account_quota")
+_KEY: KindAndCode = (FailureKind.ACCOUNT_BLOCKED, "account_key_refused")
+_BILL: KindAndCode = (FailureKind.ACCOUNT_BLOCKED, "account_unpaid")
+_BROKEN: KindAndCode = (FailureKind.TRANSIENT, "upstream_unavailable")
+_REQUEST: KindAndCode = (FailureKind.PERMANENT, "upstream_refused")
 # A hot-word list is the only resource that a submit names by an id.
-_NO_VOCABULARY: Row = (FailureKind.PERMANENT, "vocabulary_not_found")
-_ENDPOINT: Row = (FailureKind.PERMANENT, "model_unavailable")
-_URL: Row = (FailureKind.PERMANENT, "file_url_refused")
-_CONTENT: Row = (FailureKind.PERMANENT, "content_rejected")
-_UNREACHABLE: Row = (FailureKind.PERMANENT, "file_unreachable")
-_UNREADABLE: Row = (FailureKind.PERMANENT, "audio_unreadable")
+_NO_VOCABULARY: KindAndCode = (FailureKind.PERMANENT, "vocabulary_not_found")
+_ENDPOINT: KindAndCode = (FailureKind.PERMANENT, "model_unavailable")
+_URL: KindAndCode = (FailureKind.PERMANENT, "file_url_refused")
+_CONTENT: KindAndCode = (FailureKind.PERMANENT, "content_rejected")
+_UNREACHABLE: KindAndCode = (FailureKind.PERMANENT, "file_unreachable")
+_UNREADABLE: KindAndCode = (FailureKind.PERMANENT, "audio_unreadable")
 
-CALL_FAILURES: dict[str, Row] = {
+CALL_FAILURES: dict[str, KindAndCode] = {
     "Throttling": _THROTTLED,
     "Throttling.RateQuota": _THROTTLED,
     "Throttling.BurstRate": _THROTTLED,
@@ -134,11 +134,11 @@ NO_MODEL_MESSAGE = "model not exist"
 # The model does not belong to the endpoint. A bad file URL may have the same message, so only the files fail.
 ENDPOINT_MESSAGE = "url error"
 
-_DOWNLOAD: Row = (FailureKind.FILE_RETRYABLE, "file_unreachable")
-_ENGINE: Row = (FailureKind.FILE_RETRYABLE, "upstream_error")
-_NO_SPEECH: Row = (FailureKind.NO_SPEECH, "no_speech")
+_DOWNLOAD: KindAndCode = (FailureKind.FILE_RETRYABLE, "file_unreachable")
+_ENGINE: KindAndCode = (FailureKind.FILE_RETRYABLE, "upstream_error")
+_NO_SPEECH: KindAndCode = (FailureKind.NO_SPEECH, "no_speech")
 
-FILE_FAILURES: dict[str, Row] = {
+FILE_FAILURES: dict[str, KindAndCode] = {
     "SUCCESS_WITH_NO_VALID_FRAGMENT": _NO_SPEECH,
     "ASR_RESPONSE_HAVE_NO_WORDS": _NO_SPEECH,
     "InvalidFile.DownloadFailed": _DOWNLOAD,
@@ -224,13 +224,13 @@ def hide_other_urls(message: str, own_url: str) -> str:
     return "".join(_hide(part, own, keys) if "://" in part else part for part in _URL_DELIMITERS.split(message))
 
 
-def _account_failure(code: str) -> Row | None:
+def _account_failure(code: str) -> KindAndCode | None:
     """The row of an exact account code, except `AccessDenied`, which the storage of a file also returns."""
     row = CALL_FAILURES.get(code) if code != "AccessDenied" else None
     return row if row and row[0] in _ACCOUNT_KINDS else None
 
 
-def _find(table: dict[str, Row], code: str) -> Row | None:
+def _find(table: dict[str, KindAndCode], code: str) -> KindAndCode | None:
     """The row of the code, or of its family before the first dot: `InternalError.Algo` is an `InternalError`.
 
     Newer pages of the vendor put the HTTP status before the code: `400-BadRequest.EmptyInput`.
@@ -239,7 +239,7 @@ def _find(table: dict[str, Row], code: str) -> Row | None:
     return table.get(code) or table.get(code.split(".", 1)[0])
 
 
-def _by_status(status: int, *, has_code: bool) -> Row:
+def _by_status(status: int, *, has_code: bool) -> KindAndCode:
     match status:
         case 401:
             return _KEY

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from app.clients.service import CurrentClient
 from app.dashscope_api.errors import Refused
-from app.dashscope_api.route import Region
+from app.dashscope_api.route import RequestedRegion
 from app.dashscope_api.tasks import STATUSES
 from app.dashscope_api.times import epoch_ms, parse_window_time
 from app.queue.job_json import JobSummary
@@ -35,7 +35,7 @@ class ListQuery:
         return (self.page_no - 1) * self.page_size
 
 
-def read_query(query: Mapping[str, str], region: Region) -> ListQuery:
+def read_query(query: Mapping[str, str], region: RequestedRegion) -> ListQuery:
     """Unknown parameters are ignored. Raises Refused."""
     start, end = _window(query)
     statuses = _statuses(query.get("status"))

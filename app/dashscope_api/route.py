@@ -17,9 +17,9 @@ from app.clients.authentication import authenticator_of
 from app.clients.service import CurrentClient
 from app.dashscope_api.errors import Refused
 
-Region = Literal["auto"] | RegionName
+RequestedRegion = Literal["auto"] | RegionName
 
-BASES: dict[str, Region] = {"/api/v1": "auto", "/beijing/api/v1": "beijing", "/singapore/api/v1": "singapore"}
+BASES: dict[str, RequestedRegion] = {"/api/v1": "auto", "/beijing/api/v1": "beijing", "/singapore/api/v1": "singapore"}
 
 
 class DashScopeRoute(APIRoute):
@@ -49,7 +49,7 @@ def client_of(request: Request) -> CurrentClient:
     return client
 
 
-def region_of(request: Request) -> Region:
+def region_of(request: Request) -> RequestedRegion:
     """The region of the path."""
     path = request.scope["path"]
     return next(region for base, region in BASES.items() if path.startswith(f"{base}/"))

@@ -15,7 +15,7 @@ from app.catalogue import Family, Model, RegionName, ValidatedJob, choose_region
 from app.clients.service import CurrentClient
 from app.dashscope.file_urls import TEMPORARY_SCHEME
 from app.dashscope_api.errors import Refused
-from app.dashscope_api.route import Region
+from app.dashscope_api.route import RequestedRegion
 from app.errors import InvalidRequest
 from app.queue.creation import NewJob
 from app.urls import MAX_URL_LENGTH, encode_url, find_control_character
@@ -28,7 +28,7 @@ MAX_PARAMETERS = 100
 _ONLY_FILE_URLS = {Family.FUN_ASR, Family.PARAFORMER, Family.SENSEVOICE}
 
 
-def new_job(body: bytes, *, client: CurrentClient, region: Region, served: Sequence[RegionName]) -> NewJob:
+def new_job(body: bytes, *, client: CurrentClient, region: RequestedRegion, served: Sequence[RegionName]) -> NewJob:
     """Raises Refused, UnknownModel, ModelNotInRegion, RegionNotServed or InvalidRequest."""
     given = _parse(body)
     model = find_model(_model_id(given))

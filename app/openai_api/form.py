@@ -19,7 +19,7 @@ from app.api.problems import MalformedBody
 from app.api.request_body import require_no_coding
 from app.catalogue import Model, find_model
 from app.errors import BodyTooLarge, InvalidRequest
-from app.uploads.form import MAX_FIELD_BYTES, MAX_FIELDS, Event, Field, FileStart
+from app.uploads.form import MAX_FIELD_BYTES, MAX_FIELDS, Field, FileStart, FormEvent
 from app.uploads.receiving import Fields
 from app.uploads.uploader import DEFAULT_MODEL
 
@@ -119,7 +119,7 @@ async def read_urlencoded(request: Request) -> AsyncIterator[Field]:
         yield Field(name, value)
 
 
-async def read_until_file(form: AsyncIterator[Event]) -> tuple[list[Field], FileStart | None]:
+async def read_until_file(form: AsyncIterator[FormEvent]) -> tuple[list[Field], FileStart | None]:
     """The fields before the file, and its head; None if the form has no file."""
     fields: list[Field] = []
     async for event in form:
@@ -134,8 +134,8 @@ async def read_until_file(form: AsyncIterator[Event]) -> tuple[list[Field], File
 
 
 async def continue_form(
-    fields: list[Field], file: FileStart, rest: AsyncIterator[Event]
-) -> AsyncIterator[Event]:  # fmt: skip
+    fields: list[Field], file: FileStart, rest: AsyncIterator[FormEvent]
+) -> AsyncIterator[FormEvent]:  # fmt: skip
     """The whole form again, after `read_until_file`."""
     for field in fields:
         yield field

@@ -27,7 +27,7 @@ from app.openai_api.form import (
 )
 from app.queue.commands import find_repeated
 from app.queue.job_json import JobSnapshot
-from app.uploads.form import Event, Field
+from app.uploads.form import Field, FormEvent
 from app.uploads.models import Upload
 from app.uploads.receiving import Fields
 from app.uploads.uploader import Target, Uploader
@@ -53,7 +53,7 @@ class FormSubmitter:
         self._uploader = uploader
         self._client = client
 
-    async def submit(self, form: AsyncIterator[Event]) -> Submission:
+    async def submit(self, form: AsyncIterator[FormEvent]) -> Submission:
         """Read the form, store its file and create the job, or join one.
 
         Raises the errors of `read_form`, `Uploader.store_file` and `POST /v1/jobs`.

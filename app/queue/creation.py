@@ -63,19 +63,19 @@ class CreatedJob:
     replayed: bool = False
 
 
-Outcome = CreatedJob | Exception
+CreationOutcome = CreatedJob | Exception
 
 
 async def create_jobs(
     connection: RawConnection, jobs: Sequence[NewJob], *, waiting_limit: int | None = None
-) -> list[Outcome]:
+) -> list[CreationOutcome]:
     """Create jobs of clients without a budget, outside of a transaction. They are durable and logged afterwards.
 
     One outcome per new job: IdempotencyKeyReused, TooManyWaitingFiles or InvalidRequest if it was not created, and
     DatabaseUnavailable if the database failed when other jobs were durable already.
     One statement for all jobs, one more if there are replays, and one more if there is a quota.
     """
-    outcomes: dict[int, Outcome] = {}
+    outcomes: dict[int, CreationOutcome] = {}
     try:
         async for found in _outcomes(connection, jobs, waiting_limit, {}):
             outcomes |= found
@@ -97,13 +97,13 @@ async def create_jobs_in_transaction(
     *,
     waiting_limit: int | None = None,
     allowances: Mapping[UUID, Allowance] | None = None,
-) -> list[Outcome]:
+) -> list[CreationOutcome]:
     """Create jobs as part of the caller's transaction. They are logged when it is committed.
 
     The outcomes and statements of `create_jobs`. `allowances`: what clients with a budget may spend. With them also
     BudgetExceeded or BudgetCurrencyMismatch, and one statement more if a job has an idempotency key.
     """
-    outcomes: dict[int, Outcome] = {}
+    outcomes: dict[int, CreationOutcome] = {}
     async for found in _outcomes(await raw_connection_of(session), jobs, waiting_limit, allowances or {}):
         outcomes |= found
     for number, job_id in _created(outcomes).items():
@@ -113,7 +113,7 @@ async def create_jobs_in_transaction(
 
 async def create_jobs_within_budgets(
     sessions: Sessions, jobs: Sequence[NewJob], *, assumed_s: int, waiting_limit: int | None = None
-) -> list[Outcome]:
+) -> list[CreationOutcome]:
     """Create jobs of clients with a budget in one transaction, which locks the budgets first."""
     async with transaction(sessions) as session:
         allowances = await lock_allowances(session, {new.client_id for new in jobs}, assumed_s=assumed_s)
@@ -146,7 +146,7 @@ async def _outcomes(
     jobs: Sequence[NewJob],
     waiting_limit: int | None,
     allowances: Mapping[UUID, Allowance],
-) -> AsyncIterator[dict[int, Outcome]]:
+) -> AsyncIterator[dict[int, CreationOutcome]]:
     """The outcome of each job by its place in the batch, step by step.
 
     Of equal requests at the same time one inserts its job; the others wait for that commit and are replays.
@@ -173,7 +173,7 @@ def _without(jobs: Mapping[int, NewJob], outcomes: Collection[int]) -> dict[int,
     return {number: new for number, new in jobs.items() if number not in outcomes}
 
 
-def _created(outcomes: Mapping[int, Outcome]) -> dict[int, UUID]:
+def _created(outcomes: Mapping[int, CreationOutcome]) -> dict[int, UUID]:
     """The ids of the jobs that were inserted, without those that existed already."""
     return {
         number: outcome.snapshot.job.id
@@ -198,12 +198,12 @@ async def _refusals(
     jobs: Mapping[int, NewJob],
     waiting_limit: int | None,
     allowances: Mapping[UUID, Allowance],
-) -> dict[int, Outcome]:
+) -> dict[int, CreationOutcome]:
     """The jobs that exceed their client's quota or budget, counting the jobs before them in the batch."""
     quota: dict[UUID, int] = {}
     if waiting_limit is not None and jobs:
         quota = await remaining_quota(connection, {new.client_id for new in jobs.values()}, waiting_limit)
-    refusals: dict[int, Outcome] = {}
+    refusals: dict[int, CreationOutcome] = {}
     admitted: set[tuple[UUID, str]] = set()
     for number, new in jobs.items() if quota or allowances else ():
         if new.idempotency_key and (new.client_id, new.idempotency_key) in admitted:
@@ -224,13 +224,13 @@ async def _refusals(
     return refusals
 
 
-async def _insert(connection: RawConnection, jobs: Mapping[int, NewJob]) -> dict[int, Outcome]:
+async def _insert(connection: RawConnection, jobs: Mapping[int, NewJob]) -> dict[int, CreationOutcome]:
     """The jobs whose idempotency key was free. Inserted in the order of the keys, so that processes do not deadlock."""
     ordered = sorted(jobs.items(), key=lambda item: (item[1].client_id, item[1].idempotency_key or ""))
     ids = [new_id() for _ in ordered]
     rows = [_row(job_id, new) for job_id, (_, new) in zip(ids, ordered, strict=True)]
     inserted = {row["id"]: row for row in await _INSERT.fetch(connection, jobs=orjson.dumps(rows).decode())}
-    created: dict[int, Outcome] = {}
+    created: dict[int, CreationOutcome] = {}
     for job_id, (number, new) in zip(ids, ordered, strict=True):
         if row := inserted.get(job_id):
             files = [JobFile.queued(index, url) for index, url in enumerate(new.urls[:FILES_SHOWN])]
@@ -238,7 +238,7 @@ async def _insert(connection: RawConnection, jobs: Mapping[int, NewJob]) -> dict
     return created
 
 
-async def _replays(connection: RawConnection, jobs: Mapping[int, NewJob]) -> dict[int, Outcome]:
+async def _replays(connection: RawConnection, jobs: Mapping[int, NewJob]) -> dict[int, CreationOutcome]:
     """The jobs whose idempotency key is in use."""
     keyed = {number: (new.client_id, new.idempotency_key) for number, new in jobs.items() if new.idempotency_key}
     if not keyed:
@@ -251,7 +251,7 @@ async def _replays(connection: RawConnection, jobs: Mapping[int, NewJob]) -> dic
     }
 
 
-def _replay(snapshot: JobSnapshot, stored_sha256: bytes, *, request_sha256: bytes | None) -> Outcome:
+def _replay(snapshot: JobSnapshot, stored_sha256: bytes, *, request_sha256: bytes | None) -> CreationOutcome:
     if stored_sha256 == request_sha256:
         return CreatedJob(snapshot, replayed=True)
     detail = "was used for another request; use a new key for each request, and the same key only to repeat a request"

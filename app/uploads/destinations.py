@@ -20,7 +20,7 @@ from app.uploads.stores import ObjectStore
 log = structlog.get_logger()
 
 # The models for which an account is blocked now, by account; an empty string is all models.
-Blocked = Mapping[str, set[str]]
+BlockedModels = Mapping[str, set[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Destinations:
         self.store = store
 
     async def open(
-        self, upload_id: UUID, file_name: str, model: Model, regions: Sequence[RegionName], blocked: Blocked
+        self, upload_id: UUID, file_name: str, model: Model, regions: Sequence[RegionName], blocked: BlockedModels
     ) -> Destination:
         """`regions` in order of preference. Raises UploadUnavailable if no account of them gives a policy."""
         name = f"{upload_id}{_extension(file_name)}"
@@ -98,7 +98,7 @@ class Destinations:
         return TemporaryStorage(self._http, upstream, policy, name)
 
     async def policy(
-        self, model: Model, regions: Sequence[RegionName], blocked: Blocked
+        self, model: Model, regions: Sequence[RegionName], blocked: BlockedModels
     ) -> tuple[DashScope, UploadPolicy]:
         """A policy of temporary storage, and its account. Raises UploadUnavailable if no account gives one."""
         failures = []
@@ -117,7 +117,7 @@ class Destinations:
             )
         raise UploadUnavailable(_explanation([failure for _, failure in failures]))
 
-    def _candidates(self, model: Model, regions: Sequence[RegionName], blocked: Blocked) -> list[DashScope]:
+    def _candidates(self, model: Model, regions: Sequence[RegionName], blocked: BlockedModels) -> list[DashScope]:
         """The accounts of the regions in order; those that are blocked for the model last."""
 
         def rank(upstream: DashScope) -> tuple[bool, int]:

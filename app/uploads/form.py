@@ -42,10 +42,10 @@ class FileEnd:
     pass
 
 
-Event = Field | FileStart | memoryview | FileEnd
+FormEvent = Field | FileStart | memoryview | FileEnd
 
 
-async def read_form(request: Request) -> AsyncIterator[Event]:
+async def read_form(request: Request) -> AsyncIterator[FormEvent]:
     """The parts in the order of the body. A memoryview has contents of the file that has started.
 
     Raises UnsupportedMediaType, MalformedBody for a body that is not a complete form, and InvalidRequest for fields
@@ -62,7 +62,7 @@ class _Parser:
     def __init__(self, boundary: bytes, content_length: int | None) -> None:
         self._content_length = content_length
         self._tail_bytes = len(b"\r\n--") + len(boundary) + len(b"--\r\n")
-        self._events: list[Event] = []
+        self._events: list[FormEvent] = []
         self._fed = 0
         self._ended = False
         self._header_name = b""
@@ -86,7 +86,7 @@ class _Parser:
             },
         )
 
-    def feed(self, chunk: bytes) -> list[Event]:
+    def feed(self, chunk: bytes) -> list[FormEvent]:
         try:
             self._parser.write(chunk)
         except FormParserError as error:

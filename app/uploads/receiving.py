@@ -9,7 +9,7 @@ import structlog
 from app.dashscope.temporary_storage import StorageFailed
 from app.errors import Fault, InvalidRequest, UploadTooLarge, UploadUnavailable, json_pointer
 from app.uploads.destinations import Destination, Stored
-from app.uploads.form import Event, Field, FileEnd, FileStart
+from app.uploads.form import Field, FileEnd, FileStart, FormEvent
 from app.uploads.transfer import LiveTransfer, Spool, open_spool
 
 # Tries from the disk, after the one while the file arrived.
@@ -43,7 +43,7 @@ class ReceivedFile:
 
 
 async def receive(
-    form: AsyncIterator[Event],
+    form: AsyncIterator[FormEvent],
     open_destination: OpenDestination,
     *,
     spool_folder: Path | None,
@@ -75,7 +75,7 @@ class _Receiver:
         self._transfer: LiveTransfer[Stored] | None = None
         self._fields_followed = False
 
-    async def take(self, event: Event) -> None:
+    async def take(self, event: FormEvent) -> None:
         match event:
             case Field(name, value):
                 self._fields.setdefault(name, []).append(value)

@@ -21,8 +21,8 @@ from app.db import Sessions, transaction
 from app.errors import InvalidRequest, TooManyUploads, UnsupportedFormat, UploadUnavailable, json_pointer
 from app.identifiers import new_id
 from app.settings import Settings
-from app.uploads.destinations import Blocked, Destination, Destinations, OwnStore
-from app.uploads.form import Event
+from app.uploads.destinations import BlockedModels, Destination, Destinations, OwnStore
+from app.uploads.form import FormEvent
 from app.uploads.models import Upload
 from app.uploads.receiving import Fields, OnArrival, ReceivedFile, accept, receive
 from app.uploads.service import forget_unfinished, mark_deleted, note_unfinished, record_policy
@@ -86,7 +86,7 @@ class Uploader:
         self._in_progress = UploadLimit()
         self._destinations = Destinations(http, list(upstream_clients(settings, http).values()), store)
 
-    async def upload(self, form: AsyncIterator[Event], client_id: UUID) -> Upload:
+    async def upload(self, form: AsyncIterator[FormEvent], client_id: UUID) -> Upload:
         """Store the file of a form with the fields `file`, `model` and `region`.
 
         Raises as `store_file`, and InvalidRequest for other fields.
@@ -95,7 +95,7 @@ class Uploader:
 
     async def store_file(
         self,
-        form: AsyncIterator[Event],
+        form: AsyncIterator[FormEvent],
         client_id: UUID,
         choose_target: ChooseTarget,
         on_arrival: OnArrival = accept,
@@ -105,7 +105,7 @@ class Uploader:
             return await self._store(form, client_id, choose_target, on_arrival)
 
     async def _store(
-        self, form: AsyncIterator[Event], client_id: UUID, choose_target: ChooseTarget, on_arrival: OnArrival
+        self, form: AsyncIterator[FormEvent], client_id: UUID, choose_target: ChooseTarget, on_arrival: OnArrival
     ) -> tuple[Upload, ReceivedFile]:
         upload_id = new_id()
 
@@ -197,7 +197,7 @@ class Uploader:
         if object_key is not None and self.store is not None:
             await self.store.delete(object_key)
 
-    async def _blocked(self) -> Blocked:
+    async def _blocked(self) -> BlockedModels:
         async with transaction(self._sessions) as session:
             circuits = await read_circuits(session)
         blocked: dict[str, set[str]] = {}

@@ -7,7 +7,7 @@ import pytest
 
 from app.errors import InvalidRequest, UnknownModel
 from app.openai_api.form import TranscriptionRequest, continue_form, fingerprint, parse_fields, read_until_file
-from app.uploads.form import Event, Field, FileEnd, FileStart
+from app.uploads.form import Field, FileEnd, FileStart, FormEvent
 
 QWEN = "qwen3-asr-flash-filetrans"
 
@@ -115,7 +115,7 @@ def test_fingerprint_is_that_of_the_fields_in_any_order_and_of_the_bytes() -> No
     assert fingerprint({"a": ["b", "c"]}, b"") != fingerprint({"a": ["c", "b"]}, b"")
 
 
-async def events(*given: Event) -> AsyncIterator[Event]:
+async def events(*given: FormEvent) -> AsyncIterator[FormEvent]:
     for event in given:
         yield event
 
@@ -129,7 +129,7 @@ async def test_form_is_whole_again_after_its_head_was_read(name: str, stored: st
     )
     fields, file = await read_until_file(form)
     assert file is not None
-    whole: Sequence[Event] = [event async for event in continue_form(fields, file, form)]
+    whole: Sequence[FormEvent] = [event async for event in continue_form(fields, file, form)]
     expected = [
         Field("model", "x"),
         FileStart("file", stored, 4),

@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 from app.api.problems import PROBLEM_TYPES
 from app.catalogue import REGIONS
-from app.catalogue.model import Access, Availability, Currency, Feature, Switch, Unit, Version
+from app.catalogue.model import Access, Currency, Feature, FeatureAvailability, Switch, Unit, Version
 from app.catalogue.regions import DeploymentMode
 from app.catalogue.schema import JsonType
 from app.catalogue.sensevoice import SpeechEvent
@@ -17,7 +17,7 @@ Change = Callable[[Schema], Schema]
 _NAMES = {
     frozenset(REGIONS): "Region",
     frozenset({"auto", *REGIONS}): "RegionChoice",
-    frozenset(get_args(Availability)): "Availability",
+    frozenset(get_args(FeatureAvailability)): "Availability",
     frozenset(get_args(Feature)): "Feature",
     frozenset(get_args(JsonType)): "JsonType",
     frozenset(get_args(Access)): "ModelAccess",

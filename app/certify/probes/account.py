@@ -3,7 +3,7 @@
 from uuid import uuid4
 
 from app.certify.evidence import Exchange, Unseen
-from app.certify.probes.session import MODEL, Session, absent
+from app.certify.probes.session import MODEL, ProbeSession, absent
 from app.dashscope.failures import FailureKind
 from app.errors import GatewayError
 
@@ -16,7 +16,7 @@ class KeyRefused(GatewayError):
     """Nothing can be checked with this key."""
 
 
-async def probe_key(session: Session) -> None:
+async def probe_key(session: ProbeSession) -> None:
     """A query of a task that does not exist. Raises KeyRefused, or Unseen if the region does not respond."""
     exchange = session.evidence.calls["unknown_task"] = await session.upstream.query(str(uuid4()))
     failure = exchange.failure
@@ -24,7 +24,7 @@ async def probe_key(session: Session) -> None:
         raise KeyRefused(f"The key of {session.evidence.account} is refused: {exchange.error_text}")
 
 
-async def probe_errors(session: Session, other_base_url: str) -> None:
+async def probe_errors(session: ProbeSession, other_base_url: str) -> None:
     calls, upstream = session.evidence.calls, session.upstream
     path = f"/tasks/{uuid4()}"
     with session.probing("invalid_key"):
@@ -39,7 +39,7 @@ async def probe_errors(session: Session, other_base_url: str) -> None:
         calls["quotas"] = await upstream.call("GET", "/quotas", params={"page_no": 1, "page_size": 20})
 
 
-async def probe_vocabulary(session: Session) -> None:
+async def probe_vocabulary(session: ProbeSession) -> None:
     """Creates a list of hot words, reads it and deletes it."""
     calls = session.evidence.calls
     names = ("vocabulary_list", "vocabulary_query", "vocabulary_delete")
@@ -56,13 +56,13 @@ async def probe_vocabulary(session: Session) -> None:
         calls["vocabulary_delete"] = await delete_vocabulary(session, vocabulary_id)
 
 
-async def delete_vocabulary(session: Session, vocabulary_id: str) -> Exchange:
+async def delete_vocabulary(session: ProbeSession, vocabulary_id: str) -> Exchange:
     deleted = await _customize(session, "delete_vocabulary", vocabulary_id=vocabulary_id)
     if deleted.failure is None:
         session.vocabularies.remove(vocabulary_id)
     return deleted
 
 
-async def _customize(session: Session, action: str, **fields: object) -> Exchange:
+async def _customize(session: ProbeSession, action: str, **fields: object) -> Exchange:
     body = {"model": "speech-biasing", "input": {"action": action, **fields}, "parameters": {}}
     return await session.upstream.call("POST", _VOCABULARY_PATH, json=body)

@@ -1,10 +1,10 @@
 """Fetches result files, and tries a second query and a link with a wrong signature."""
 
 from app.certify.evidence import Unseen
-from app.certify.probes.session import Session
+from app.certify.probes.session import ProbeSession
 
 
-async def probe_results(session: Session) -> None:
+async def probe_results(session: ProbeSession) -> None:
     with session.probing("main", "altered"):
         url = _first_link(session, "main")
         await _fetch(session, "main", url)
@@ -18,14 +18,14 @@ async def probe_results(session: Session) -> None:
         await _fetch(session, "sensevoice", _first_link(session, "sensevoice"))
 
 
-def _first_link(session: Session, name: str) -> str:
+def _first_link(session: ProbeSession, name: str) -> str:
     links = [item.transcription_url for item in session.evidence.task(name).ended.items if item.transcription_url]
     if not links:
         raise Unseen("no file of the task has a result")
     return links[0]
 
 
-async def _fetch(session: Session, name: str, url: str) -> None:
+async def _fetch(session: ProbeSession, name: str, url: str) -> None:
     before = len(session.evidence.exchanges)
     session.evidence.fetched[name] = await session.upstream.fetch(url)
     if len(session.evidence.exchanges) > before:

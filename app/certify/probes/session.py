@@ -29,7 +29,7 @@ def absent(count: int) -> list[str]:
 
 
 @dataclass(slots=True)
-class Session:
+class ProbeSession:
     region: str
     upstream: Upstream
     evidence: Evidence

@@ -5,13 +5,13 @@ import wave
 from collections.abc import AsyncIterator
 
 from app.certify.evidence import Unseen
-from app.certify.probes.session import MODEL, Session
+from app.certify.probes.session import MODEL, ProbeSession
 from app.dashscope.temporary_storage import StorageFailed, parse_policy, send_file
 
 SILENCE_S = 1
 
 
-async def probe_storage(session: Session) -> None:
+async def probe_storage(session: ProbeSession) -> None:
     calls = session.evidence.calls
     with session.probing("upload_policy", "upload", "silence"):
         params = {"action": "getPolicy", "model": MODEL}

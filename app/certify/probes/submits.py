@@ -11,7 +11,7 @@ from app.certify.probes.session import (
     MALE_S,
     RICH,
     RICH_S,
-    Session,
+    ProbeSession,
     absent,
 )
 from app.certify.probes.task_list import note_end
@@ -21,7 +21,7 @@ RETIRED = "retired "
 """Names of the submits of retired models begin with this."""
 
 
-async def probe_main_task(session: Session) -> None:
+async def probe_main_task(session: ProbeSession) -> None:
     """Two recordings and an absent file. The task is queried and listed at once."""
     with session.probing("main", "listed"):
         task = await session.submit("main", [ESCAPED, FEMALE, *absent(1)], seconds=FEMALE_S + MALE_S)
@@ -30,7 +30,7 @@ async def probe_main_task(session: Session) -> None:
             await _wait_until_listed(session, task.task_id, task.sent_at)
 
 
-async def _wait_until_listed(session: Session, task_id: str, sent_at: float) -> None:
+async def _wait_until_listed(session: ProbeSession, task_id: str, sent_at: float) -> None:
     """Reads the list until it has the task. Queries the task meanwhile, to see its states."""
     session.evidence.lags_s["listed"] = float("inf")
     until = time.monotonic() + session.upstream.times.lag_s
@@ -49,7 +49,7 @@ async def _wait_until_listed(session: Session, task_id: str, sent_at: float) -> 
         await asyncio.sleep(min(session.upstream.times.poll_s, 1))
 
 
-async def probe_other_submits(session: Session) -> None:
+async def probe_other_submits(session: ProbeSession) -> None:
     """All submits that need no order. Files are absent, and so free, where nothing but the response matters."""
     with session.probing("cancel"):
         task = await session.submit("cancel", absent(1))
@@ -76,7 +76,7 @@ async def probe_other_submits(session: Session) -> None:
                 await session.submit(RETIRED + model, absent(1), model=model)
 
 
-async def poll_to_the_end(session: Session) -> None:
+async def poll_to_the_end(session: ProbeSession) -> None:
     """Query all tasks in turn until they have ended."""
     while open_tasks := [task for task in session.evidence.tasks.values() if task.task_id and not task.has_ended]:
         for task in open_tasks:

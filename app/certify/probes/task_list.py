@@ -5,13 +5,13 @@ import time
 from datetime import UTC, datetime, timedelta, timezone
 
 from app.certify.evidence import Unseen
-from app.certify.probes.session import MODEL, Session
+from app.certify.probes.session import MODEL, ProbeSession
 from app.dashscope import wire
 from app.poller.context import LIST_PAGE_SIZE
 from app.poller.list_matching import BEIJING, CLOCK_SKEW
 
 
-async def probe_list(session: Session) -> None:
+async def probe_list(session: ProbeSession) -> None:
     calls, upstream = session.evidence.calls, session.upstream
     with session.probing("list_full_page"):
         calls["list_full_page"] = await upstream.list_tasks(page_no=1, page_size=LIST_PAGE_SIZE)
@@ -37,7 +37,7 @@ def _window(zone: timezone) -> dict[str, str]:
     }
 
 
-async def _wait_until_end_is_listed(session: Session) -> None:
+async def _wait_until_end_is_listed(session: ProbeSession) -> None:
     """Read the list until it shows the end of the main task. `note_end` has read it once."""
     if not session.evidence.task("main").has_ended:
         raise Unseen("the task has not ended")
@@ -47,7 +47,7 @@ async def _wait_until_end_is_listed(session: Session) -> None:
         await note_end(session)
 
 
-async def note_end(session: Session) -> None:
+async def note_end(session: ProbeSession) -> None:
     """Read the list once, after a query showed that the main task has ended."""
     task = session.evidence.task("main")
     page = await session.upstream.list_tasks(model_name=MODEL, page_no=1, page_size=50)
