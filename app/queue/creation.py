@@ -156,17 +156,17 @@ async def _outcomes(
         replays = await _replays(connection, left)
         yield replays
         left = _without(left, replays)
-    refusals = await _refusals(connection, left, waiting_limit, allowances)
-    yield refusals | await _replays(connection, {number: left[number] for number in refusals})
-    left = _without(left, refusals)
+    if refusals := await _refusals(connection, left, waiting_limit, allowances):
+        yield refusals | await _replays(connection, {number: left[number] for number in refusals})
+        left = _without(left, refusals)
     while left:
         created = await _insert(connection, left)
         yield created
-        left = _without(left, created)
         # The others are replays, unless the job with that key was deleted in between: then the key is free again.
-        replays = await _replays(connection, left)
-        yield replays
-        left = _without(left, replays)
+        if left := _without(left, created):
+            replays = await _replays(connection, left)
+            yield replays
+            left = _without(left, replays)
 
 
 def _without(jobs: Mapping[int, NewJob], outcomes: Collection[int]) -> dict[int, NewJob]:
