@@ -178,7 +178,8 @@ def _json_line(logger: WrappedLogger, name: str, event: EventDict) -> str:
     JSON escapes control characters with a backslash, or writes them as they are: then the line is not printable.
     """
     line = _json(event)
-    if len(line) <= MAX_FIELD_CHARS and "\\" not in line and line.isprintable():
+    # ASCII without DEL: `isprintable` would look at each character.
+    if len(line) <= MAX_FIELD_CHARS and line.isascii() and "\\" not in line and "\x7f" not in line:
         return redact(line)
     line = redact(_json(_bound_fields(logger, name, event)))
     # JSON allows unescaped control characters within strings only.
