@@ -4,7 +4,7 @@ Twelve hours of speech have 150,000 words. The general search for breaks looks a
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 
 from app.transcripts.line_breaking import BreakableText, break_cost
@@ -13,21 +13,24 @@ from app.transcripts.line_breaking import BreakableText, break_cost
 MAX_WORD_COLUMNS = 20
 # Up to eight Chinese characters with the marks behind them. Each character takes two columns.
 _CHINESE_WORD = re.compile("[\u4e00-\u9fff]{1,8}[，。！？、；：]{0,2}")
-# Latin and Cyrillic letters, digits and ASCII marks. Each takes one column. No line breaks at the space after an
-# opening mark, nor at that before a closing mark.
-_SPACED_WORD = re.compile(r"(?![,.!?;:)\]}%])[!-~\u00c0-\u024f\u0400-\u0481]{1,20}(?<![(\[{])")
+# A space, then Latin and Cyrillic letters, digits and ASCII marks. Each takes one column. No line breaks at the space
+# after an opening mark, nor at that before a closing mark.
+_SPACED_WORD = re.compile(r" (?![,.!?;:)\]}%])[!-~\u00c0-\u024f\u0400-\u0481]{1,20}(?<![(\[{])")
 _MAX_WORDS = 32768
 
 
 def breaks_at_words(text: str, words: Sequence[str], columns: int) -> BreakableText | None:
     """The breaks of a text at the ends of its words only. None if the text needs more breaks, or other ones.
 
-    `text` has single spaces only, and none at its ends. `words`: with their marks, and with or without spaces at their
-    ends. Also None if the words together are not the text.
+    `words`: with their marks, and with or without spaces at their ends. Also None if the words together, with single
+    spaces between them or none, are not the text.
     """
     if columns < MAX_WORD_COLUMNS:
         return None
-    return _spaced(text, words) if " " in text else _chinese(text, words)
+    if " " not in text:
+        return _chinese(text, words)
+    # Fun-ASR's words begin with a space, Paraformer's end with one, and qwen's have none.
+    return _spaced(text, words) or _spaced(text, [f" {word.strip(' ')}" for word in words])
 
 
 def _chinese(text: str, words: Sequence[str]) -> BreakableText | None:
@@ -44,46 +47,37 @@ def _chinese(text: str, words: Sequence[str]) -> BreakableText | None:
 
 
 def _spaced(text: str, words: Sequence[str]) -> BreakableText | None:
-    """Lines end at spaces only, and each word stands between two of them."""
-    if "".join(words).strip(" ") != text:  # some spaces of the text are in no word
-        words = list(map(str.strip, words))
-        if " ".join(words) != text:
-            return None
-    # A word that matches the pattern has no space inside. If the text has as many spaces as there are borders between
-    # words, each border has one.
-    if text.count(" ") != len(words) - 1:
+    """Lines end at spaces only, and each word begins with one."""
+    if "".join(words) != f" {text}":
         return None
     try:
         costs = [0, *map(_spaced_costs.__getitem__, words)]
-        at = [0, *accumulate(map(_spaced_columns.__getitem__, words))]
     except KeyError:
         return None
+    at = [0, *accumulate(map(len, words))]  # a word has its space before it, and the line one after it
     ends = [stop - 1 for stop in at]
     at[-1], ends[0] = len(text), 0
     return BreakableText(text, at, at, ends, costs)
 
 
-class _ByWord(dict[str, int]):
-    """A number for each word that matches a pattern. Spaces at the ends of a word are ignored.
+class _BreakCosts(dict[str, int]):
+    """The cost of a break after each word that matches a pattern. Raises KeyError for other words.
 
-    Raises KeyError for words that do not match. Words repeat, so their numbers are kept.
+    Words repeat, so their costs are kept.
     """
 
-    def __init__(self, pattern: re.Pattern[str], number: Callable[[str], int]) -> None:
+    def __init__(self, pattern: re.Pattern[str]) -> None:
         super().__init__()
         self._pattern = pattern
-        self._number = number
 
     def __missing__(self, word: str) -> int:
-        stripped = word.strip(" ")
-        if not self._pattern.fullmatch(stripped):
+        if not self._pattern.fullmatch(word):
             raise KeyError(word)
         if len(self) >= _MAX_WORDS:
             self.clear()
-        number = self[word] = self._number(stripped)
-        return number
+        cost = self[word] = break_cost(word)
+        return cost
 
 
-_chinese_costs = _ByWord(_CHINESE_WORD, break_cost)
-_spaced_costs = _ByWord(_SPACED_WORD, break_cost)
-_spaced_columns = _ByWord(_SPACED_WORD, lambda word: len(word) + 1)  # with the space after the word
+_chinese_costs = _BreakCosts(_CHINESE_WORD)
+_spaced_costs = _BreakCosts(_SPACED_WORD)
