@@ -185,9 +185,11 @@ def _channel_drafts(transcript: Mapping[str, Any], options: CaptionOptions, *, s
         timed = time_words(sentence, first)
         if timed is None:
             continue
-        for span in _cue_spans(timed, first, options):
-            earliest = begin = max(earliest, timed.begin(span.start))
-            end = max(begin, min(timed.end(span.stop), begin + options.max_cue_ms))
+        for spoken, span in _cue_spans(timed, first, options):
+            earliest = begin = spoken if spoken > earliest else earliest  # noqa: FURB136 - seven times as fast as `max`
+            end = timed.end(span.stop)
+            if not begin <= end <= begin + options.max_cue_ms:
+                end = max(begin, min(end, begin + options.max_cue_ms))
             draft = Draft(begin, end, span, first, speaker, channel_id)
             if current:
                 too_short = begin - current.begin_time < options.min_cue_ms
@@ -201,22 +203,22 @@ def _channel_drafts(transcript: Mapping[str, Any], options: CaptionOptions, *, s
         yield current
 
 
-def _cue_spans(timed: TimedSentence, first: int, options: CaptionOptions) -> Iterator[TextSpan]:
-    """Divides a sentence into cues of similar width that end after punctuation where possible."""
+def _cue_spans(timed: TimedSentence, first: int, options: CaptionOptions) -> Iterator[tuple[int, TextSpan]]:
+    """Divides a sentence into cues of similar width that end after punctuation where possible. Each with its begin."""
     source, max_cue_ms = timed.source, options.max_cue_ms
     begins, ends = source.begins, source.ends
     for start, stop in pairwise(_with_words(source, [0, *timed.pauses(options.gap_ms), source.last])):
         at = start
         while at < stop:
-            end = stop
-            if ends[stop] - begins[at] > first:  # else one line is enough
+            begin, column, end = timed.begin(at), begins[at], stop
+            if ends[stop] - column > first:  # else one line is enough
                 end = last_fitting_break(source, at, stop, options.max_chars_per_line, first, lines=options.max_lines)
-            end = timed.last_break_before(timed.begin(at) + max_cue_ms, end, at + 1)
+            end = timed.last_break_before(begin + max_cue_ms, end, at + 1)
             if end < stop:
-                rest = begins[stop] - begins[at]
-                fair = rest / -(-rest // max(1, begins[end] - begins[at]))
+                rest = begins[stop] - column
+                fair = rest / -(-rest // (begins[end] - column or 1))
                 end = best_break(source, at, at + 1, end, fair, distance_cost=CUE_DISTANCE_COST)
-            yield TextSpan(source, at, end)
+            yield begin, TextSpan(source, at, end)
             at = end
 
 

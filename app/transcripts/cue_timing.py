@@ -32,19 +32,19 @@ def without_overlaps(drafts: Iterable[Draft], options: CaptionOptions) -> Iterat
 
     No cue stays longer than the audio, unless the words themselves are later.
     """
-    audio_end_ms = options.audio_end_ms
+    audio_end_ms, min_gap_ms = options.audio_end_ms, options.min_gap_ms
     upcoming = iter(drafts)
     current, following = next(upcoming, None), next(upcoming, None)
     while current:
         third = next(upcoming, None)
         end = _end(current, following, third, options) if following else _preferred_end(current, options)
-        if following and options.min_gap_ms:
+        if following and min_gap_ms:
             end = _with_gap(current.begin_time, end, following.begin_time, options)
         if audio_end_ms is not None and current.begin_time < audio_end_ms < end:
             end = audio_end_ms
         current.end_time = end
         yield current
-        earliest = end + options.min_gap_ms
+        earliest = end + min_gap_ms
         if following and earliest > following.begin_time:
             following.delayed = True
             following.begin_time, following.end_time = earliest, max(earliest, following.end_time)
@@ -69,12 +69,13 @@ def _with_gap(begin: int, end: int, next_begin: int, options: CaptionOptions) ->
 def _end(current: Draft, following: Draft, third: Draft | None, options: CaptionOptions) -> int:
     """The end of a cue. It may delay the next cue for a while, so that it can be seen and read itself."""
     begin, next_begin = current.begin_time, following.begin_time
-    spoken = max(current.end_time, begin + 1)
+    spoken = current.end_time if current.end_time > begin else begin + 1
     too_short = next_begin - begin < options.min_cue_ms
-    apart = next_begin >= spoken and not (current.delayed and too_short)
-    if not apart and not too_short:
+    if next_begin <= spoken and not too_short:
         return next_begin
-    end = min(_preferred_end(current, options), next_begin)
+    apart = next_begin >= spoken and not (current.delayed and too_short)
+    preferred_end = _preferred_end(current, options)
+    end = preferred_end if preferred_end < next_begin else next_begin  # noqa: FURB136 - seven times as fast as `min`
     # Within one channel each cue begins with its first word, so the next cue is not delayed.
     if apart and current.channel_id == following.channel_id:
         return end
@@ -105,9 +106,12 @@ def _proportion(current: Draft, following: Draft, time_ms: int) -> int:
 
 def _preferred_end(current: Draft, options: CaptionOptions) -> int:
     """The end once the cue has been spoken and can have been read, within the maximum duration of a cue."""
-    return max(current.end_time, current.begin_time + max(1, _reading_ms(current, options)))
+    read = current.begin_time + (_reading_ms(current, options) or 1)
+    return read if read > current.end_time else current.end_time  # noqa: FURB136 - seven times as fast as `max`
 
 
 def _reading_ms(draft: Draft, options: CaptionOptions) -> int:
     reading_ms = draft.span.columns * 1000 // (options.columns_per_s or 1)
+    if options.min_cue_ms <= reading_ms <= options.max_cue_ms:
+        return reading_ms
     return min(max(options.min_cue_ms, reading_ms), options.max_cue_ms)

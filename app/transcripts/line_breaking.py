@@ -348,13 +348,14 @@ def wrap(span: TextSpan, columns: int, first: int) -> list[str]:
     """The span on as few lines as possible, of similar width, broken after punctuation where that is near."""
     source, start, stop = span.source, span.start, span.stop
     begins, ends = source.begins, source.ends
-    columns_of_span = ends[stop] - begins[start]
+    begin = begins[start]
+    columns_of_span = ends[stop] - begin
     if columns_of_span <= first:
         return [source.line(start, stop)]
     # Two lines, as most captions have: the same as below, in half the time.
-    earliest = max(start + 1, bisect_left(begins, ends[stop] - columns, start, stop - 1))
-    highest = bisect_right(ends, begins[start] + first, start, stop) - 1
-    if earliest <= highest and begins[start] < begins[highest]:
+    earliest = bisect_left(begins, ends[stop] - columns, start + 1, stop - 1)
+    highest = bisect_right(ends, begin + first, start, stop) - 1
+    if earliest <= highest and begin < begins[highest]:
         end = best_break(source, start, earliest, highest, columns_of_span / 2)
         text, at = source.text, source.at
         return [text[at[start] : at[end]].strip(), text[at[end] : at[stop]].strip()]
