@@ -102,7 +102,7 @@ def _without_markup(text: str) -> str:
     a line. Some readers take any line with two clocks for a time line. NFKC turns the look-alikes of brackets and
     colons back into the characters that were said.
     """
-    if text.count(":") >= _COLONS_OF_A_TIME_LINE:
+    if ":" in text and text.count(":") >= _COLONS_OF_A_TIME_LINE:
         lines = text.split("\n")
         text = "\n".join(_CLOCK.sub("：", line) if len(_CLOCK.findall(line)) > 1 else line for line in lines)
     if not ("<" in text or "{" in text or "\\" in text or "-->" in text):

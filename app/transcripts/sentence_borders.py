@@ -16,6 +16,7 @@ STOPS_OF_OTHER_SCRIPTS = "،؛؟۔।॥։፣፤፥።፧។៕၊။།༎｡�
 _OPENING = "“‘„‚「『（《〈【〔［｛〖〘〚｟([{¿¡"
 # These open only after a space.
 _OPENING_AFTER_SPACE = "\"'«‹"
+_MAY_OPEN = _OPENING + _OPENING_AFTER_SPACE
 _CLOSING = r"」』）》〉】〕］｝〗〙〛｠，。、；：？！)\]}" + STOPS_OF_OTHER_SCRIPTS
 # `"`, `»` and ASCII stops close only before a space or another closing mark: `"Yes`, `»Ja«` and `.5` begin with them.
 # `’` and `”` before a Latin letter are an apostrophe (’tis), or open a Swedish quotation.
@@ -78,6 +79,8 @@ _SIGNS = {"Sc", "Sk", "Sm", "So", "Co", "Cn"}
 
 def _settle(before: Sentence, sentence: Sentence) -> tuple[Sentence, Sentence]:
     said, text = before["text"], sentence["text"]
+    if text[0].isalnum() and not (said[-1] in _MAY_OPEN or said[-1].isspace()):  # as between nearly all sentences
+        return before, sentence
     # Without a regular expression, which would take quadratic time for many opening marks.
     is_german_open = max(said.rfind("„"), said.rfind("‚")) > max(said.rfind("“"), said.rfind("‘"))
     leading = _GERMAN_LEADING if is_german_open else _LEADING

@@ -88,7 +88,8 @@ def spoken_times(
             return None
     if len(begins) > 1 and begins[-1] == first and len(set(begins)) == 1:
         return None
-    if first > max(sentence["begin_time"], sentence["end_time"]) or last < sentence["begin_time"]:
+    begin, end = sentence["begin_time"], sentence["end_time"]
+    if last < begin or (first > begin and first > end):
         return None
     return first, last
 
@@ -193,8 +194,12 @@ def speaker_label(transcript: Mapping[str, Any], sentence: Mapping[str, Any], *,
     """
     names = [f"Channel {transcript['channel_id']}"] if channels and "channel_id" in transcript else []
     speaker = sentence.get("speaker_id")
-    if speaker is not None and (name := " ".join(strip_controls(str(speaker)).split())):
-        names.append(f"Speaker {name}")
+    if speaker is not None:
+        name = str(speaker)
+        if not name.isalnum():  # upstream sends numbers
+            name = " ".join(strip_controls(name).split())
+        if name:
+            names.append(f"Speaker {name}")
     return ", ".join(names) or None
 
 

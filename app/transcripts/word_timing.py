@@ -79,9 +79,9 @@ class TimedByWord(msgspec.Struct, frozen=True, gc=False):
         return index
 
     def pauses(self, min_ms: int) -> list[int]:
-        if max(map(sub, self.begins[1:], self.ends), default=0) < min_ms:
+        silences = list(map(sub, self.begins[1:], self.ends))
+        if not silences or max(silences) < min_ms:
             return []
-        silences = map(sub, self.begins[1:], self.ends)
         return [index for index, silence in enumerate(silences, 1) if silence >= min_ms]
 
 
@@ -140,9 +140,11 @@ def time_words(sentence: Mapping[str, Any], columns: int) -> TimedSentence | Non
     """
     words = _columns(sentence.get("words") or ())
     spoken = spoken_times(sentence, words.begins, words.ends)
-    first, last = spoken or (sentence["begin_time"], sentence["end_time"])
-    low = max(0, min(sentence["begin_time"], first))
-    high = max(low, sentence["end_time"], last)
+    low, high = sentence["begin_time"], sentence["end_time"]
+    first, last = spoken or (low, high)
+    if not 0 <= low <= first <= last <= high:  # the documents that normalise makes have such times
+        low = max(0, min(low, first))
+        high = max(low, high, last)
     if spoken and words.timed and (source := breaks_at_words(sentence["text"].strip(), words.spelled, columns)):
         begins, ends = _in_order(words.begins, words.ends, low, high)
         return TimedByWord(source, *_from_edges(begins, ends, low, high))
@@ -153,7 +155,7 @@ def time_words(sentence: Mapping[str, Any], columns: int) -> TimedSentence | Non
     return timed or _by_width(find_breaks(text, columns)[0], low, high)
 
 
-class _Columns(NamedTuple):
+class _Columns(msgspec.Struct, frozen=True, gc=False):
     """The words of a sentence. `spelled`: with their marks. A time is None if upstream did not send it."""
 
     begins: Sequence[Any]
