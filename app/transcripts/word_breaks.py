@@ -38,7 +38,7 @@ def _chinese(text: str, words: Sequence[str]) -> BreakableText | None:
     if "".join(words) != text:
         return None
     try:
-        costs = [0, *map(_chinese_costs.__getitem__, words)]
+        costs = [0.0, *map(_chinese_costs.__getitem__, words)]
     except KeyError:
         return None
     at = [0, *accumulate(map(len, words))]
@@ -51,7 +51,7 @@ def _spaced(text: str, words: Sequence[str]) -> BreakableText | None:
     if "".join(words) != f" {text}":
         return None
     try:
-        costs = [0, *map(_spaced_costs.__getitem__, words)]
+        costs = [0.0, *map(_spaced_costs.__getitem__, words)]
     except KeyError:
         return None
     at = [0, *accumulate(map(len, words))]  # a word has its space before it, and the line one after it
@@ -60,7 +60,7 @@ def _spaced(text: str, words: Sequence[str]) -> BreakableText | None:
     return BreakableText(text, at, at, ends, costs)
 
 
-class _BreakCosts(dict[str, int]):
+class _BreakCosts(dict[str, float]):
     """The cost of a break after each word that matches a pattern. Raises KeyError for other words.
 
     Words repeat, so their costs are kept.
@@ -70,7 +70,7 @@ class _BreakCosts(dict[str, int]):
         super().__init__()
         self._pattern = pattern
 
-    def __missing__(self, word: str) -> int:
+    def __missing__(self, word: str) -> float:
         if not self._pattern.fullmatch(word):
             raise KeyError(word)
         if len(self) >= _MAX_WORDS:
