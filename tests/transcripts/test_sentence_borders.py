@@ -50,6 +50,12 @@ def test_marks_go_to_the_sentence_that_they_belong_to(texts: list[str], expected
     assert settled(*texts) == expected
 
 
+@given(st.text("a好 “”\"'.。(」„‚«…,", max_size=6), st.sampled_from("a好7.。…,”」"), st.sampled_from("a好7é"))
+def test_no_mark_moves_between_a_last_mark_that_opens_nothing_and_a_letter(said: str, last: str, first: str) -> None:
+    texts = [f"好{said}{last}", f"{first}{said}。"]
+    assert settled(*texts) == texts
+
+
 def test_marks_do_not_go_to_another_speaker() -> None:
     assert settled("谁？", "”我。", "”", "好。", speakers="0110") == ["谁？", "”我。”", "好。"]
     assert settled("谁？", "”", "好。", speakers="010") == ["谁？", "", "好。"]

@@ -3,7 +3,7 @@
 from itertools import accumulate
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.transcripts.line_breaking import BreakableText, best_break, find_breaks, last_fitting_break
@@ -39,6 +39,21 @@ def test_spaces_at_the_ends_of_words_change_nothing(words: list[str], data: st.D
     spelled = [word.join(data.draw(st.tuples(*[st.sampled_from(["", " "])] * 2))) for word in words]
     text = " ".join(words)
     assert breaks_at_words(text, spelled, 42) == breaks_at_words(text, words, 42)
+
+
+SPACES = st.sampled_from(["", " ", "  "])
+
+
+@example(["a ", " b", "c"])  # as many spaces as borders between words
+@example([" a ", "b", " c"])
+@example([" a", "  b"])
+@given(st.lists(st.tuples(SPACES, SPACED, SPACES).map("".join), min_size=2))
+def test_texts_with_other_spaces_than_one_between_words_are_left_to_the_general_search(words: list[str]) -> None:
+    text = "".join(words).strip(" ")
+    found = breaks_at_words(text, words, 42)
+    if found is not None:
+        assert text == " ".join(word.strip(" ") for word in words)
+        assert found == find_breaks(text, 42, frozenset(accumulate(len(word.strip(" ")) for word in words)))[0]
 
 
 @pytest.mark.parametrize("words", [["a", "b", " c"], ["a", "b ", "c"], ["a b", " c"], ["a\xa0", "b", " c"]])

@@ -74,6 +74,24 @@ WORDS = st.tuples(
 )
 
 
+@given(st.lists(st.tuples(st.integers(-300, 900), st.integers(0, 900)), min_size=2, max_size=20))
+def test_times_of_words_stay_unless_they_are_before_an_earlier_word(paces: list[tuple[int, int]]) -> None:
+    timed, time_ms = [], 1000
+    for pause, duration in paces:
+        begin = max(0, time_ms + pause)
+        time_ms = begin + duration
+        timed.append((begin, time_ms, " so"))
+    assume(len({begin for begin, _, _ in timed}) > 1)
+    found = of(spoken(*timed))
+    assert isinstance(found, TimedByWord)
+    low, high = timed[0][0], max(timed[0][0], time_ms)
+    latest = low
+    for number, (begin, end, _) in enumerate(timed):
+        latest = min(max(latest, begin), high)
+        assert found.begin(number) == latest
+        assert found.end(number + 1) == min(max(latest, end), high)
+
+
 @given(st.lists(WORDS, min_size=2, max_size=20), st.integers(0, 10_000))
 def test_words_as_breaks_have_the_times_of_the_general_form(words: list[tuple[str, int, int]], moment: int) -> None:
     timed, time_ms = [], 1000
