@@ -6,7 +6,7 @@ too, because the most common mistake is a key of the other region.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -27,6 +27,7 @@ from app.connections import MAX_SKEW_S
 from app.dashscope.circuits import read_circuits
 from app.dashscope.client import upstream_clients
 from app.dashscope.failures import Failure, FailureKind
+from app.dashscope.vocabularies import VocabularyReading
 from app.db import Sessions, command_sessions, transaction
 from app.errors import DatabaseUnavailable
 from app.outages import explain
@@ -199,21 +200,24 @@ async def _vocabularies(sessions: Sessions, settings: Settings) -> AsyncIterator
             if not isinstance(listed, Failure):
                 async with transaction(sessions) as session:
                     use = await account_use(session, account_id)
-                yield _describe_lists(subject, {each.id for each in listed}, use)
+                yield _describe_lists(subject, listed, use)
             elif listed.kind not in {FailureKind.ACCOUNT_BLOCKED, FailureKind.TRANSIENT}:  # see the key
                 yield Finding("warning", subject, f"the lists cannot be read: {listed.message}")
 
 
-def _describe_lists(subject: str, listed: Collection[str], use: AccountUse) -> Finding:
+def _describe_lists(subject: str, reading: VocabularyReading, use: AccountUse) -> Finding:
+    listed = {each.id for each in reading.lists}
     left = max(0, MAX_LISTS - len(listed))
     parts = [f"{len(listed)} of {MAX_LISTS} lists used, {left} left"]
-    if unknown := sorted(set(listed) - use.known):
+    if reading.gap:
+        parts.append(f"there may be more: {reading.gap}")
+    if unknown := sorted(listed - use.known):
         parts.append(f"{len(unknown)} of them unknown to the gateway: {', '.join(unknown)}")
     if use.of_revoked:
         parts.append(f"{use.of_revoked} of revoked clients: `clients revoke NAME --delete-vocabularies` deletes them")
     if use.unsure:
         parts.append(f"{use.unsure} whose creation is not certain yet")
-    if missing := sorted(use.known - set(listed)):
+    if not reading.gap and (missing := sorted(use.known - listed)):
         parts.append(f"{len(missing)} of the gateway no longer exist at DashScope: {', '.join(missing)}")
     return Finding("ok" if left else "warning", subject, "; ".join(parts))
 

@@ -129,20 +129,30 @@ class DashScope:
         response = await self._customize("create_vocabulary", fields)
         return self._change_outcome(response, vocabularies.parse_created)
 
-    async def list_vocabularies(self) -> Sequence[vocabularies.ListedVocabulary] | Failure:
+    async def list_vocabularies(self) -> vocabularies.VocabularyReading | Failure:
         """All hot-word lists of the account."""
-        listed: list[vocabularies.ListedVocabulary] = []
-        for page in range(vocabularies.MAX_PAGES):
-            fields = {"page_index": page, "page_size": vocabularies.PAGE_SIZE}
-            found = self._read_outcome(await self._customize("list_vocabulary", fields), vocabularies.parse_list)
-            if isinstance(found, Failure):
-                return found
-            # A server that ignores page_index returns the same page for ever.
-            new = [each for each in found if each not in listed]
-            listed.extend(new)
-            if not new or len(found) < vocabularies.PAGE_SIZE:
+        listed: dict[str, vocabularies.ListedVocabulary] = {}
+        unreadable = 0
+        gap: str | None = vocabularies.TOO_MANY_PAGES
+        for number in range(vocabularies.MAX_PAGES):
+            fields = {"page_index": number, "page_size": vocabularies.PAGE_SIZE}
+            page = self._read_outcome(await self._customize("list_vocabulary", fields), vocabularies.parse_list)
+            if isinstance(page, Failure):
+                if number == 0 or page.kind is not FailureKind.PERMANENT:
+                    return page
+                gap = vocabularies.REFUSED_PAGE
                 break
-        return listed
+            known = len(listed)
+            listed |= {each.id: each for each in page.lists}
+            unreadable += page.unreadable
+            if page.is_last:
+                gap = None
+                break
+            # A server that ignores page_index returns the same page for ever.
+            if len(listed) == known:
+                gap = vocabularies.REPEATED_PAGES
+                break
+        return vocabularies.VocabularyReading(listed.values(), vocabularies.UNREADABLE_ROWS if unreadable else gap)
 
     async def query_vocabulary(self, vocabulary_id: str) -> vocabularies.UpstreamVocabulary | Failure:
         response = await self._customize("query_vocabulary", {"vocabulary_id": vocabulary_id})

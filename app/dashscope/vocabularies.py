@@ -3,28 +3,68 @@
 Any bytes give a value or raise MalformedResponse.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from app.catalogue.hot_words import HotWord
+from app.dashscope.clock import BEIJING, CLOCK_SKEW
 from app.dashscope.failures import Failure
 from app.dashscope.wire import MalformedResponse, parse_object
 
 MAX_ID_CHARS = 128
 PAGE_SIZE = 100
+# DashScope's largest page is not documented. It has at least as many rows as the default one, so a page with fewer is
+# the last one.
+MIN_FULL_PAGE = 10
 # Accounts have ten lists, unless DashScope has raised their limit.
 MAX_PAGES = 10
 NOT_FOUND = "vocabulary_not_found"
+UNREADABLE_ROWS = "the account's hot-word lists have rows without an id"
+REPEATED_PAGES = "the account's hot-word lists repeat a page in place of others"
+REFUSED_PAGE = "a page of the account's hot-word lists is refused"
+TOO_MANY_PAGES = "the account's hot-word lists have no end"
 _LIMIT_CODE = "Throttling.AllocationQuota"
 
 
 @dataclass(frozen=True, slots=True)
 class ListedVocabulary:
-    """A row of the account's lists, without its words."""
+    """A row of the account's lists, without its words. `created` has no zone, and is None if it cannot be read."""
 
     id: str
-    status: str
+    created: datetime | None = None
+
+    def made_within(self, since: datetime, until: datetime) -> bool:
+        """Whether the list may have been made in this time. True if the row has no time."""
+        if self.created is None:
+            return True
+        # The zone is not documented. It is that of Beijing where that could be verified.
+        readings = (self.created.replace(tzinfo=zone) for zone in (BEIJING, UTC))
+        return any(since - CLOCK_SKEW <= at <= until + CLOCK_SKEW for at in readings)
+
+
+@dataclass(frozen=True, slots=True)
+class VocabularyPage:
+    """One page of the account's lists. `unreadable` is the number of rows without an id. They may be of any list."""
+
+    lists: Sequence[ListedVocabulary]
+    unreadable: int = 0
+
+    @property
+    def is_last(self) -> bool:
+        return len(self.lists) + self.unreadable < MIN_FULL_PAGE
+
+
+@dataclass(frozen=True, slots=True)
+class VocabularyReading:
+    """One reading of the account's lists. `gap` says why there may be others, and is None if all were read.
+
+    A list that is made or deleted meanwhile, or a replica that is behind, leaves no gap.
+    """
+
+    lists: Collection[ListedVocabulary]
+    gap: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,24 +93,27 @@ def parse_created(body: bytes) -> str:
     return str(vocabulary_id)
 
 
-def parse_list(body: bytes) -> Sequence[ListedVocabulary]:
+def parse_list(body: bytes) -> VocabularyPage:
     rows = _output(body).get("vocabulary_list")
     if not isinstance(rows, list):
         raise MalformedResponse("the response has no vocabulary_list")
-    return [
-        ListedVocabulary(row["vocabulary_id"], _text(row.get("status")))
+    lists = [
+        ListedVocabulary(row["vocabulary_id"], _created(row))
         for row in rows
         if isinstance(row, dict) and _is_id(row.get("vocabulary_id"))
     ]
+    return VocabularyPage(lists, len(rows) - len(lists))
 
 
 def parse_vocabulary(body: bytes) -> UpstreamVocabulary:
     output = _output(body)
     rows = output.get("vocabulary")
-    if not isinstance(rows, list):
+    if not isinstance(rows, list) or not rows:
         raise MalformedResponse("the response has no vocabulary")
-    words = [_word(row) for row in rows if isinstance(row, dict)]
-    return UpstreamVocabulary(_text(output.get("status")), _text(output.get("target_model")), words)
+    status, target_model = _text(output.get("status")), _text(output.get("target_model"))
+    if not (status and target_model):
+        raise MalformedResponse("the response has no status or no target_model")
+    return UpstreamVocabulary(status, target_model, [_word(row) for row in rows])
 
 
 def parse_changed(body: bytes) -> None:
@@ -85,9 +128,20 @@ def _output(body: bytes) -> Mapping[str, Any]:
     return output
 
 
-def _word(row: Mapping[str, Any]) -> HotWord:
-    weight = row.get("weight")
-    return HotWord(_text(row.get("text")), weight if type(weight) is int else 0, _text(row.get("lang")) or None)
+def _word(row: object) -> HotWord:
+    if not isinstance(row, dict):
+        raise MalformedResponse("the response has a word that is no object")
+    text, weight = _text(row.get("text")), row.get("weight")
+    if not text or type(weight) is not int:
+        raise MalformedResponse("the response has a word without text or weight")
+    return HotWord(text, weight, _text(row.get("lang")) or None)
+
+
+def _created(row: Mapping[str, Any]) -> datetime | None:
+    try:
+        return datetime.strptime(_text(row.get("gmt_create")), "%Y-%m-%d %H:%M:%S")  # noqa: DTZ007 - it has no zone
+    except ValueError:
+        return None
 
 
 def _text(value: object) -> str:

@@ -1,10 +1,11 @@
 """DashScope's formats of time. Fields have Beijing time without a zone, lists have milliseconds since 1970. Pure."""
 
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime
 from typing import Literal
 
+from app.dashscope.clock import BEIJING
+
 EPOCH_YEAR = 1970
-BEIJING = timezone(timedelta(hours=8))
 
 
 def field_time(at: datetime, *, timespec: Literal["milliseconds", "seconds"] = "milliseconds") -> str:

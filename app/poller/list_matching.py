@@ -9,14 +9,11 @@ from enum import Enum
 from functools import cached_property
 from uuid import UUID
 
+from app.dashscope.clock import BEIJING, CLOCK_SKEW
 from app.dashscope.file_urls import file_key
 from app.dashscope.wire import FileOutcome, ListedTask
 from app.poller.assignment import assign
 
-# The largest difference between our clocks and upstream's.
-CLOCK_SKEW = timedelta(seconds=120)
-# `start_time` and `end_time` of the list have no zone. They are in Beijing time where that could be verified.
-BEIJING = timezone(timedelta(hours=8))
 # The list accepts windows of up to 24 hours. The wide window of `list_windows` adds 8 hours for the zone.
 MAX_WINDOW = timedelta(hours=12)
 # Pages of the list for each second of a window. Upstream accepts 20 submits of a model in a second, which fill a fifth
@@ -158,7 +155,8 @@ def within_one_window(submits: Sequence[LostSubmit]) -> list[LostSubmit]:
 def list_windows(submits: Sequence[LostSubmit]) -> tuple[dict[str, str], dict[str, str]]:
     """Two windows, as query parameters of the list, that contain all submits.
 
-    The wide one is valid whether upstream means UTC or Beijing time, the narrow one only for Beijing time.
+    They have no zone. The wide one is valid whether upstream means UTC or Beijing time, the narrow one only for Beijing
+    time, which upstream means where that could be verified.
     """
     since = min(submit.since for submit in submits) - CLOCK_SKEW
     end = _digits(max(submit.until for submit in submits) + CLOCK_SKEW, BEIJING)

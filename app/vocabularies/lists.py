@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import httpx
@@ -13,21 +13,23 @@ from app.catalogue.hot_words import MAX_LISTS, HotWord, refuse, word_faults
 from app.clients.service import find_revoked
 from app.dashscope.circuits import read_circuits
 from app.dashscope.client import DashScope, OutcomeUnknown, upstream_clients
-from app.dashscope.failures import Failure
+from app.dashscope.failures import Failure, FailureKind
 from app.dashscope.transport import http_client
-from app.dashscope.vocabularies import NOT_FOUND, ListedVocabulary, UpstreamVocabulary
+from app.dashscope.vocabularies import NOT_FOUND, UpstreamVocabulary, VocabularyReading
 from app.db import Sessions, transaction
 from app.errors import GatewayError, NotFound, UpstreamUnavailable
 from app.settings import Settings
 from app.vocabularies import refusals, service
 from app.vocabularies.models import Vocabulary, VocabularyState
-from app.vocabularies.reconciliation import adopt, reconcile, reconcile_all
+from app.vocabularies.reconciliation import Waits, adopt, note_absence, reconcile, reconcile_all
 from app.vocabularies.service import NewVocabulary
 
-# The longest request makes three calls one after the other.
+# Of one call. A request makes several, one after the other.
 CALL_TIMEOUT_S = 15
 # A list that is only read is shown as it was stored if DashScope is slow.
 READ_TIMEOUT_S = 5
+# DashScope shows the words of an update within this time. Other words are older ones before that.
+UPDATE_SHOWN_AFTER = timedelta(minutes=1)
 UNDEPLOYED = "UNDEPLOYED"
 MISSING = "MISSING"
 
@@ -37,16 +39,20 @@ log = structlog.get_logger()
 class VocabularyLists:
     """One per process."""
 
-    def __init__(self, settings: Settings, sessions: Sessions, http: httpx.AsyncClient) -> None:
+    def __init__(
+        self, settings: Settings, sessions: Sessions, http: httpx.AsyncClient, *, waits: Waits | None = None
+    ) -> None:
         self._sessions = sessions
+        self._waits = waits or Waits()
         self.upstreams = upstream_clients(settings, http, deadline_s=CALL_TIMEOUT_S)
         self._readers = upstream_clients(settings, http, deadline_s=READ_TIMEOUT_S)
 
     async def create(self, new: NewVocabulary) -> Vocabulary:
         """Create the list in an account with room.
 
-        An equal request whose response was lost is continued: its list is returned and no second one made. Raises
-        VocabularyLimit, UpstreamUnavailable, or InvalidRequest if DashScope refuses the words.
+        An equal request whose response was lost is continued: its list is returned and no second one made. If DashScope
+        does not show that list, this waits until it is certain that there is none. Raises VocabularyLimit,
+        UpstreamUnavailable, or InvalidRequest if DashScope refuses the words.
         """
         if found := await self._continue_lost(new):
             return found
@@ -69,7 +75,14 @@ class VocabularyLists:
             row = await service.get_vocabulary(session, client_id, vocabulary_id)
         if row.account not in self._readers:
             return row
-        return await self._refresh(row, await self._readers[row.account].query_vocabulary(vocabulary_id))
+        upstream = self._readers[row.account]
+        found = await upstream.query_vocabulary(vocabulary_id)
+        if isinstance(found, UpstreamVocabulary):
+            return await self._refresh(row, found)
+        if not _is_missing(found) or await _is_listed(upstream, vocabulary_id):
+            return row
+        async with transaction(self._sessions) as session:
+            return await service.store_contents(session, row.id, status=MISSING) or row
 
     async def update(self, client_id: UUID, vocabulary_id: str, words: Sequence[HotWord]) -> Vocabulary:
         """Replace all words.
@@ -85,12 +98,14 @@ class VocabularyLists:
         async with transaction(self._sessions) as session:
             row, before = await service.begin_update(session, client_id, vocabulary_id)
         outcome = await upstream.update_vocabulary(vocabulary_id, words)
-        if not isinstance(outcome, Failure):
+        # A lost update may have been applied. DashScope refuses its repetition for five minutes.
+        if not isinstance(outcome, Failure) or outcome.kind is FailureKind.THROTTLED:
             found = await upstream.query_vocabulary(vocabulary_id)
             applied = isinstance(found, UpstreamVocabulary) and found.equals(row.target_model, words)
             if outcome is None or applied:
                 return await self._store_update(row, words, found)
-        raise await self._undo_update(row, outcome, before)
+        is_gone = _is_missing(outcome) and not await _is_listed(upstream, vocabulary_id)
+        raise await self._undo_update(row, outcome, before, is_gone=is_gone)
 
     async def delete(self, client_id: UUID, vocabulary_id: str) -> None:
         """Delete the list at DashScope, then its row. Raises NotFound or UpstreamUnavailable."""
@@ -105,26 +120,39 @@ class VocabularyLists:
             rows = await service.list_vocabularies(session, client_id)
         for row in rows:
             await self._delete(row)
+        async with transaction(self._sessions) as session:
+            uncertain = await service.count_uncertain(session, client_id, self.upstreams.keys())
+        if uncertain:
+            raise UpstreamUnavailable(
+                f"DashScope may have made {uncertain} more lists of the client, since their creation got no response."
+                " Repeat this in ten minutes."
+            )
         return len(rows)
 
     async def _continue_lost(self, new: NewVocabulary) -> Vocabulary | None:
-        async with transaction(self._sessions) as session:
-            if found := await service.take_over(session, new):
-                return found
-            unsure = await service.unsure_vocabularies(session, equal_to=new)
-        for row in unsure:
-            if upstream := self.upstreams.get(row.account):
-                outcome = await reconcile(self._sessions, upstream, row, state=VocabularyState.READY)
-                if isinstance(outcome, Failure):
-                    # A second list might be one too many.
-                    raise refusals.no_account([outcome], [row.region])
-                if outcome is not None:
-                    return outcome
-        return None
+        """The list of an equal request without a response; None if DashScope has none."""
+        while True:
+            async with transaction(self._sessions) as session:
+                if found := await service.take_over(session, new):
+                    return found
+                rows = await service.unsure_vocabularies(session, equal_to=new)
+            wait_s = 0.0
+            for row in rows:
+                if upstream := self.upstreams.get(row.account):
+                    outcome = await reconcile(self._sessions, upstream, row, state=VocabularyState.READY)
+                    if isinstance(outcome, Vocabulary):
+                        return outcome
+                    if outcome is not None:
+                        # A second list might be one too many.
+                        raise refusals.not_certain(outcome, row.region)
+                    wait_s = max(wait_s, await note_absence(self._sessions, row, self._waits))
+            if wait_s <= 0:
+                return None
+            await asyncio.sleep(wait_s)
 
     async def _candidates(
         self, new: NewVocabulary, failures: list[Failure]
-    ) -> AsyncIterator[tuple[DashScope, Sequence[ListedVocabulary]]]:
+    ) -> AsyncIterator[tuple[DashScope, VocabularyReading]]:
         """The accounts with their lists, region by region, best first. Adds to `failures` for those without a response.
 
         A blocked account comes last, and so does one that has ten lists: DashScope may have raised its limit.
@@ -135,17 +163,15 @@ class VocabularyLists:
         doubtful = []
         for region in new.regions:
             found = await self._read_lists(region, failures)
-            for upstream, listed in sorted(found, key=lambda candidate: len(candidate[1])):
-                if len(listed) >= MAX_LISTS or upstream.account.id in blocked:
+            for upstream, listed in sorted(found, key=lambda candidate: len(candidate[1].lists)):
+                if len(listed.lists) >= MAX_LISTS or upstream.account.id in blocked:
                     doubtful.append((upstream, listed))
                 else:
                     yield upstream, listed
         for candidate in doubtful:
             yield candidate
 
-    async def _read_lists(
-        self, region: str, failures: list[Failure]
-    ) -> Sequence[tuple[DashScope, Sequence[ListedVocabulary]]]:
+    async def _read_lists(self, region: str, failures: list[Failure]) -> Sequence[tuple[DashScope, VocabularyReading]]:
         upstreams = [each for each in self.upstreams.values() if each.account.region == region]
         outcomes = await asyncio.gather(*(each.list_vocabularies() for each in upstreams))
         found = []
@@ -158,7 +184,7 @@ class VocabularyLists:
         return found
 
     async def _create_in(
-        self, upstream: DashScope, listed: Sequence[ListedVocabulary], new: NewVocabulary
+        self, upstream: DashScope, listed: VocabularyReading, new: NewVocabulary
     ) -> Vocabulary | Failure:
         """Raises UpstreamUnavailable if it is not known whether DashScope made the list."""
         row = Vocabulary(
@@ -169,12 +195,14 @@ class VocabularyLists:
             prefix=new.prefix,
             vocabulary=new.words,
             status=UNDEPLOYED,
-            known_ids=[each.id for each in listed],
+            known_ids=[each.id for each in listed.lists],
         )
         async with transaction(self._sessions) as session:
             session.add(row)
         words = [HotWord(**word) for word in new.words]
         outcome = await upstream.create_vocabulary(target_model=new.target_model, prefix=new.prefix, words=words)
+        if isinstance(outcome, str) and outcome in row.known_ids:
+            outcome = OutcomeUnknown("the response has the id of an older list")
         match outcome:
             case str():
                 return await self._store_created(upstream, row, outcome, new)
@@ -214,20 +242,19 @@ class VocabularyLists:
             " moment: it finds the list if there is one, and makes it otherwise."
         )
 
-    async def _refresh(self, row: Vocabulary, found: UpstreamVocabulary | Failure) -> Vocabulary:
-        if isinstance(found, UpstreamVocabulary):
-            status = found.status
-            # After a crash between DashScope's response and the commit, DashScope's words are the newer ones.
-            stored = [HotWord(**word) for word in row.vocabulary]
-            words = None if found.equals(row.target_model, stored) else [word.to_json() for word in found.words]
-        elif found.code == NOT_FOUND:
-            status, words = MISSING, None
-        else:
+    async def _refresh(self, row: Vocabulary, found: UpstreamVocabulary) -> Vocabulary:
+        """Store what DashScope has, unless it is another list or older than the last update."""
+        if found.target_model != row.target_model:
             return row
-        if words is None and status == row.status:
+        # After a crash between DashScope's response and the commit, DashScope's words are the newer ones.
+        is_recent = row.updated_at > datetime.now(UTC) - UPDATE_SHOWN_AFTER
+        stored = [HotWord(**word) for word in row.vocabulary]
+        is_equal = is_recent or found.equals(row.target_model, stored)
+        if is_equal and found.status == row.status:
             return row
+        words = None if is_equal else [word.to_json() for word in found.words]
         async with transaction(self._sessions) as session:
-            return await service.store_contents(session, row.id, status=status, words=words) or row
+            return await service.store_contents(session, row.id, status=found.status, words=words) or row
 
     async def _store_update(
         self, row: Vocabulary, words: Sequence[HotWord], found: UpstreamVocabulary | Failure
@@ -242,15 +269,17 @@ class VocabularyLists:
         return stored
 
     async def _undo_update(
-        self, row: Vocabulary, outcome: Failure | OutcomeUnknown | None, before: datetime
+        self, row: Vocabulary, outcome: Failure | OutcomeUnknown | None, before: datetime, *, is_gone: bool
     ) -> GatewayError:
         async with transaction(self._sessions) as session:
             await service.undo_update(session, row.id, before=before)
-            if isinstance(outcome, Failure) and outcome.code == NOT_FOUND:
+            if is_gone:
                 await service.store_contents(session, row.id, status=MISSING)
         if not isinstance(outcome, Failure):
             return UpstreamUnavailable("DashScope gave no response to the update. Send it again in a moment.")
-        if outcome.code == NOT_FOUND:
+        if _is_missing(outcome):
+            if not is_gone:
+                return UpstreamUnavailable(refusals.STILL_LISTED)
             return NotFound("DashScope does not have this hot-word list any more. Delete it here and create a new one.")
         if refusals.blames_words(outcome):
             return refusals.words_refused(outcome)
@@ -261,9 +290,12 @@ class VocabularyLists:
         if upstream is None:
             log.warning("hot-word list not deleted upstream", account=row.account, vocabulary=row.vocabulary_id)
         else:
-            failure = await upstream.delete_vocabulary(row.vocabulary_id or "")
-            if failure is not None and failure.code != NOT_FOUND:
+            vocabulary_id = row.vocabulary_id or ""
+            failure = await upstream.delete_vocabulary(vocabulary_id)
+            if failure is not None and not _is_missing(failure):
                 raise refusals.no_account([failure], [row.region])
+            if failure is not None and await _is_listed(upstream, vocabulary_id):
+                raise UpstreamUnavailable(refusals.STILL_LISTED)
         async with transaction(self._sessions) as session:
             await service.delete_row(session, row.id)
 
@@ -283,6 +315,19 @@ async def delete_lists_of_revoked(settings: Settings, sessions: Sessions, name: 
     async with http_client() as http:
         lists = VocabularyLists(settings, sessions, http)
         return sum([await lists.delete_all(client.id) for client in clients])
+
+
+def _is_missing(outcome: object) -> bool:
+    return isinstance(outcome, Failure) and outcome.code == NOT_FOUND
+
+
+async def _is_listed(upstream: DashScope, vocabulary_id: str) -> bool:
+    """Whether DashScope may have the list although a response says that it does not exist.
+
+    That response may come from a replica that is behind. True if the lists cannot be read.
+    """
+    reading = await upstream.list_vocabularies()
+    return isinstance(reading, Failure) or any(each.id == vocabulary_id for each in reading.lists)
 
 
 def _log_refusal(upstream: DashScope, failure: Failure) -> None:

@@ -51,6 +51,11 @@ class Vocabulary(Base):
     state: Mapped[str] = mapped_column(Text, default=VocabularyState.CREATING)
     # The ids of the account's lists before the call: one of them is not the list of this row.
     known_ids: Mapped[list[str]] = mapped_column(JSONB)
+    # DashScope may have made the list between `created_at` and `lost_at`, when the call was given up. NULL while the
+    # call is under way.
+    lost_at: Mapped[datetime | None]
+    # When a reading of all lists first lacked the list. Later ones have to lack it too.
+    absent_since: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     # Equal to `created_at` until the first update.
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())

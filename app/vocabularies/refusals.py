@@ -6,6 +6,12 @@ from app.catalogue.hot_words import MAX_LISTS
 from app.dashscope.failures import Failure, FailureKind
 from app.dashscope.vocabularies import is_limit
 from app.errors import Fault, GatewayError, InvalidRequest, UpstreamUnavailable, VocabularyLimit
+from app.vocabularies.reconciliation import Doubt
+
+STILL_LISTED = (
+    "DashScope responds that it does not have the list, but its lists show it or cannot be read. Send the request again"
+    " in a moment."
+)
 
 
 def blames_words(failure: Failure) -> bool:
@@ -16,6 +22,16 @@ def blames_words(failure: Failure) -> bool:
 def words_refused(failure: Failure) -> InvalidRequest:
     detail = f"is refused by DashScope: {failure.message}"
     return InvalidRequest(f"/vocabulary {detail}", faults=[Fault("/vocabulary", detail)])
+
+
+def not_certain(outcome: Failure | Doubt, region: str) -> GatewayError:
+    """The error if DashScope may have the list of an equal request."""
+    if isinstance(outcome, Failure):
+        return no_account([outcome], [region])
+    return UpstreamUnavailable(
+        "DashScope may have made the list of an equal request whose response was lost. That is not certain yet:"
+        f" {outcome.reason}. Send the request again in a moment."
+    )
 
 
 def no_account(failures: Sequence[Failure], regions: Sequence[str]) -> GatewayError:

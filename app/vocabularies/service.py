@@ -1,7 +1,7 @@
 """The rows of hot-word lists. All functions run in the caller's transaction, with one statement each."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -21,6 +21,8 @@ CREATION_TAKES = timedelta(minutes=2)
 UNSURE_FOR = timedelta(minutes=10)
 # Rows that one reconciliation reads.
 UNSURE_PER_STEP = 100
+# After the row of a lost creation has changed meanwhile.
+RETRY_S = 0.1
 
 _KNOWN = Vocabulary.vocabulary_id.is_not(None)
 _UNSURE = Vocabulary.vocabulary_id.is_(None) & or_(
@@ -101,6 +103,12 @@ async def unsure_vocabularies(
     return (await session.scalars(query.order_by(Vocabulary.id).limit(UNSURE_PER_STEP))).all()
 
 
+async def count_uncertain(session: AsyncSession, client_id: UUID, accounts: Collection[str]) -> int:
+    """The client's creations that are under way or lost, in these accounts."""
+    wanted = (Vocabulary.client_id == client_id) & Vocabulary.account.in_(accounts) & ~_KNOWN
+    return (await session.execute(select(func.count()).select_from(Vocabulary).where(wanted))).scalar_one()
+
+
 async def known_ids(session: AsyncSession, account: str) -> set[str]:
     """The ids of the account's lists of all clients."""
     found = await session.scalars(select(Vocabulary.vocabulary_id).where(Vocabulary.account == account, _KNOWN))
@@ -135,8 +143,36 @@ async def mark_unsure(session: AsyncSession, row_id: UUID) -> None:
     await session.execute(
         update(Vocabulary)
         .where(Vocabulary.id == row_id, Vocabulary.vocabulary_id.is_(None))
-        .values(state=VocabularyState.UNSURE)
+        .values(state=VocabularyState.UNSURE, lost_at=func.now())
     )
+
+
+async def note_absence(session: AsyncSession, row_id: UUID, *, min_lost_s: float, min_absent_s: float) -> float:
+    """Note that a reading of the account's lists lacked the list of the row.
+
+    Returns the seconds until the next reading, or 0 if DashScope has no list: two readings `min_absent_s` apart, both
+    `min_lost_s` after the loss, lacked it.
+    """
+    lost_at = func.coalesce(Vocabulary.lost_at, Vocabulary.created_at + CREATION_TAKES)
+    row = (
+        await session.execute(
+            select(
+                Vocabulary,
+                func.extract("epoch", func.now() - lost_at).label("lost_s"),
+                func.extract("epoch", func.now() - Vocabulary.absent_since).label("absent_s"),
+            )
+            .where(Vocabulary.id == row_id, Vocabulary.vocabulary_id.is_(None))
+            .with_for_update()
+        )
+    ).one_or_none()
+    if row is None:
+        return RETRY_S
+    if row.lost_s < min_lost_s:
+        return min_lost_s - float(row.lost_s)
+    if row.absent_s is None:
+        row.Vocabulary.absent_since = func.now()
+        return min_absent_s
+    return max(0.0, min_absent_s - float(row.absent_s))
 
 
 async def delete_row(session: AsyncSession, row_id: UUID) -> None:

@@ -125,6 +125,9 @@ async def test_row_without_a_list_is_forgotten_after_ten_minutes(
     assert len(await queue.rows("SELECT 1 FROM vocabularies WHERE vocabulary_id IS NULL")) == 1
     await queue.rows("UPDATE vocabularies SET created_at = now() - interval '11 min' RETURNING id")
     await reconcile_all(sessions, lists.upstreams)
+    # Two readings, some seconds apart, have to lack the list.
+    await queue.rows("UPDATE vocabularies SET absent_since = absent_since - interval '5 s' RETURNING id")
+    await reconcile_all(sessions, lists.upstreams)
     assert not await queue.rows("SELECT 1 FROM vocabularies WHERE vocabulary_id IS NULL")
 
 

@@ -8,9 +8,9 @@ from app.certify.evidence import Evidence, Exchange, Unseen, accepted, compact
 from app.certify.probes.session import FEMALE_S, MALE_S
 from app.certify.registry import Seen, Subject
 from app.dashscope import wire
+from app.dashscope.clock import BEIJING, CLOCK_SKEW
 from app.dashscope.failures import classify_file
 from app.poller.assignment import assign
-from app.poller.list_matching import BEIJING, CLOCK_SKEW
 
 subject = Subject()
 # The speech of both recordings, which is what DashScope bills, with a margin for other models.

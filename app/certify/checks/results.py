@@ -9,10 +9,10 @@ from app.certify.evidence import Evidence, Unseen, Watched
 from app.certify.registry import Seen, Subject
 from app.dashscope import wire
 from app.dashscope.bodies import ENCODINGS
+from app.dashscope.clock import BEIJING
 from app.dashscope.result_files import FetchFailed, FetchFailureKind, is_dashscope_host
 from app.errors import GatewayError
 from app.poller.assignment import is_of
-from app.poller.list_matching import BEIJING
 from app.transcripts.normalise import normalise
 
 subject = Subject()

@@ -4,8 +4,8 @@ from app.certify.evidence import Evidence, Exchange, Unseen, accepted
 from app.certify.probes.session import MODEL
 from app.certify.registry import Seen, Subject
 from app.dashscope import wire
+from app.dashscope.clock import CLOCK_SKEW
 from app.poller.context import LIST_PAGE_SIZE
-from app.poller.list_matching import CLOCK_SKEW
 
 subject = Subject()
 

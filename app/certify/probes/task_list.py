@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta, timezone
 from app.certify.evidence import Unseen
 from app.certify.probes.session import MODEL, ProbeSession
 from app.dashscope import wire
+from app.dashscope.clock import BEIJING, CLOCK_SKEW
 from app.poller.context import LIST_PAGE_SIZE
-from app.poller.list_matching import BEIJING, CLOCK_SKEW
 
 
 async def probe_list(session: ProbeSession) -> None:
