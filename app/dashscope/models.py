@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, Float, SmallInteger, Text, func
+from sqlalchemy import ARRAY, BigInteger, DateTime, Float, SmallInteger, Text, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base
@@ -22,6 +22,8 @@ class RateBudget(Base):
     next_at: Mapped[datetime] = mapped_column(server_default=func.now())
     rate_changed_at: Mapped[datetime] = mapped_column(server_default=func.now())
     throttled: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    # When the last calls left their processes, newest first: as many as the rate allows in a second.
+    departures: Mapped[list[datetime]] = mapped_column(ARRAY(DateTime(timezone=True)), server_default="{}")
 
 
 class Circuit(Base):

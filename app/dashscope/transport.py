@@ -4,8 +4,9 @@ Network errors are return values: NotSent if the request cannot have reached ups
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -29,6 +30,9 @@ MAX_RESPONSE_BYTES = 32 * 1024 * 1024
 # aiohttp raises these only before a connection exists: unknown name, connection refused, TLS failure, timeout. Any
 # other error may have occurred after the request was sent. httpx's exceptions do not separate the cases: httpx-aiohttp
 # 0.2 maps a refused connection and a connection that broke during a request to the same ConnectTimeout.
+ON_DEPARTURE: ContextVar[Callable[[], None] | None] = ContextVar("ON_DEPARTURE", default=None)
+"""Called when the head of a request has been written to its connection, which may have been opened for it."""
+
 _NEVER_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 
@@ -69,6 +73,7 @@ async def http_client(
         cookie_jar=aiohttp.DummyCookieJar(),
         response_class=_Response,
         middlewares=(_without_retry,),
+        trace_configs=[_departures()],
         skip_auto_headers=("Content-Type",),  # aiohttp adds application/octet-stream to a POST without a body
     )
     # "pool" limits the whole time to get a connection, including name resolution and the wait for a free connection.
@@ -100,6 +105,16 @@ async def send_once(
         # The name only: the message of the exception may hold the URL, and its request holds the key.
         reason = f"no response ({type(cause).__name__})"
         return NotSent(reason) if _never_sent(error) else NoResponse(reason)
+
+
+def _departures() -> aiohttp.TraceConfig:
+    async def note(*_: object) -> None:
+        if on_departure := ON_DEPARTURE.get():
+            on_departure()
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_headers_sent.append(note)
+    return trace
 
 
 class ConnectionBroken(aiohttp.ClientConnectionError):

@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.dashscope.budgets import CATCH_UP_S, USED_SHARE, Budgets, Call
+from app.dashscope.budgets import CATCH_UP_S, MAX_GRANT_AGE_S, MAX_LATE_S, USED_SHARE, Budgets, Call
+from app.dashscope.transport import ON_DEPARTURE
 from app.db import Sessions, create_engine, create_sessions, transaction
 from app.errors import DatabaseUnavailable
 from tests.poller.conftest import until
@@ -280,10 +281,64 @@ async def test_canceled_wait_does_not_block_the_next_caller(budgets: Budgets, se
     await asyncio.sleep(0)
 
     first.cancel()
-    await set_row(sessions, "next_at = clock_timestamp()")
+    await set_row(sessions, "next_at = clock_timestamp(), departures = '{}'")
     await second
 
     assert first.cancelled()
+
+
+async def test_call_waits_until_a_second_after_the_departure_of_call_n_before(
+    replicas: list[Budgets], sessions: Sessions
+) -> None:
+    """Although the spacing lets it go. The departures of all processes count."""
+    call = Call("beijing/default", "query", 2)
+    for budgets in replicas:
+        await budgets.take(call)
+    assert len((await row_of(sessions, call)).departures) == 2
+    departures = "ARRAY[clock_timestamp() + interval '1 hour', clock_timestamp() + interval '{}']"
+
+    await set_row(sessions, f"next_at = now() - interval '1 min', departures = {departures.format('1 min')}")
+    assert 60 < await replicas[0].try_take(call) <= 61
+
+    await set_row(sessions, f"departures = {departures.format('-1 s')}")
+    assert await replicas[1].try_take(call) == 0
+    row = await row_of(sessions, call)
+    assert row.departures[1:] == [row.rate_changed_at]  # the grant replaces the oldest one
+
+
+async def test_late_departure_is_noted(budgets: Budgets, sessions: Sessions) -> None:
+    call = Call("beijing/default", "query", ONCE)
+
+    async with budgets.spend(call):
+        await asyncio.sleep(2 * MAX_LATE_S)
+        depart = ON_DEPARTURE.get()
+        assert depart is not None
+        depart()
+
+    row = await row_of(sessions, call)
+    (departed_at,) = row.departures
+    # The grant sets `rate_changed_at`. What its reply took counts in part.
+    assert departed_at - row.rate_changed_at >= timedelta(seconds=MAX_LATE_S)
+    assert ON_DEPARTURE.get() is None
+
+
+@pytest.mark.usefixtures("grants")
+async def test_grant_that_is_old_is_given_up(budgets: Budgets, sessions: Sessions) -> None:
+    """Here the statement waits for another session."""
+    call = Call("beijing/default", "query", 20)
+
+    async def spend() -> None:
+        async with budgets.spend(call):
+            pass
+
+    await spend()
+    async with transaction(sessions) as session:
+        await session.execute(text("SELECT 1 FROM budgets FOR UPDATE"))
+        spending = asyncio.create_task(spend())
+        await asyncio.sleep(2 * MAX_GRANT_AGE_S)
+    await spending
+
+    assert len(await rows_of(sessions, "SELECT 1 FROM grants")) == 3
 
 
 async def test_take_can_be_canceled_at_any_point(budgets: Budgets, engine: AsyncEngine) -> None:

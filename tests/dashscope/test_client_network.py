@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import httpx
@@ -10,7 +11,7 @@ import pytest
 
 from app.dashscope.client import Accepted, DashScope, OutcomeUnknown
 from app.dashscope.failures import Failure, FailureKind
-from app.dashscope.transport import http_client
+from app.dashscope.transport import ON_DEPARTURE, http_client
 from app.dashscope.wire import TaskSnapshot
 from app.settings import Account
 from tests.dashscope.hostile import (
@@ -233,6 +234,18 @@ async def test_connection_that_the_server_closes_is_not_reused(client: DashScope
 
     assert [type(await submit(client)) for _ in range(3)] == [Accepted] * 3
     assert server.connections == 3
+
+
+async def test_each_call_tells_when_it_departs(client: DashScope, server: HostileServer) -> None:
+    """Also on a connection that is reused."""
+    server.play(response(200, sample("query_running")))
+    departed: list[int] = []
+    for number in range(2):
+        token = ON_DEPARTURE.set(partial(departed.append, number))
+        await client.query("task")
+        ON_DEPARTURE.reset(token)
+    await client.query("task")
+    assert departed == [0, 1]
 
 
 async def test_connections_are_reused(client: DashScope, server: HostileServer) -> None:
