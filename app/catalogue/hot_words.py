@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import islice
+from unicodedata import category, normalize
 
 from app.catalogue.model import Family, Model
 from app.catalogue.registry import MODELS
@@ -27,6 +28,8 @@ PREFIX_PATTERN = "[0-9a-z]{1,9}"
 
 _MAX_FAULTS = 100
 _SUPER_WORD_MODELS = "qwen-audio-3"
+# Categories of blanks, and of characters such as a zero-width space.
+_INVISIBLE = {"Cf", "Zl", "Zp", "Zs"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +100,14 @@ def _list_faults(model: Model, words: Sequence[HotWord]) -> Iterator[Fault]:
     super_words = sum(word.weight == SUPER_WEIGHT for word in words)
     if has_super_words(model) and super_words > MAX_SUPER_WORDS:
         yield Fault("/vocabulary", f"has {super_words} entries of weight {SUPER_WEIGHT}; at most {MAX_SUPER_WORDS}")
+    # Texts that differ only in the blanks around them, or in how an accent is encoded, are one to a reader.
     first: dict[tuple[str, str | None], int] = {}
     for index, word in enumerate(words):
         pointer = json_pointer("/vocabulary", index)
         for field, detail in _entry_faults(model, word).items():
             yield Fault(f"{pointer}/{field}", detail)
-        if (earlier := first.setdefault((word.text, word.lang), index)) != index:
+        key = (normalize("NFC", word.text.strip()), word.lang)
+        if (earlier := first.setdefault(key, index)) != index:
             yield Fault(f"{pointer}/text", f"repeats /vocabulary/{earlier}; leave one of them out")
 
 
@@ -124,10 +129,10 @@ def _entry_faults(model: Model, word: HotWord) -> Mapping[str, str]:
 
 
 def _text_fault(text: str) -> str | None:
-    if not text.strip():
-        return "must not be blank"
     if control := find_control_character(text):
         return f"holds the control character {control}; remove it"
+    if all(category(character) in _INVISIBLE for character in text):
+        return "must not be blank"
     if not text.isascii():
         return (
             None if len(text) <= MAX_CHARS else f"has {len(text)} characters; at most {MAX_CHARS} if not all are ASCII"

@@ -11,6 +11,7 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import StreamingResponse
 from prometheus_client import Gauge
+from pydantic import BeforeValidator
 from starlette.types import Receive, Scope, Send
 
 from app.api.parameters import DIGITS
@@ -51,10 +52,12 @@ STREAMS = Gauge("asr_gateway_event_streams", "Open event streams of jobs")
 
 router = APIRouter(prefix="/v1/jobs", route_class=AuthenticatedRoute, tags=["jobs"])
 
+# Some clients send an empty id if they have received none.
 LastEventId = Annotated[
     int | None,
     Header(alias="Last-Event-ID", ge=0, description="The `id` of the last event received."),
     DIGITS,
+    BeforeValidator(lambda value: None if value == "" else value),
 ]
 
 

@@ -49,9 +49,12 @@ def test_time_of_a_list_is_in_beijing_time_or_in_utc() -> None:
         assert not listed.made_within(at + timedelta(minutes=3), at + timedelta(minutes=10))
 
 
-def test_lists_are_compared_without_order_and_language() -> None:
+def test_lists_are_compared_without_what_dashscope_may_change() -> None:
     found = UpstreamVocabulary("OK", "fun-asr", WORDS)
     assert found.equals("fun-asr", [HotWord("Seediq Bale", 4), HotWord("赛德克巴莱", 4)])
+    assert UpstreamVocabulary("OK", "fun-asr", [HotWord("cafe\u0301", 4)]).equals(
+        "fun-asr", [HotWord(" caf\u00e9 ", 4)]
+    )
     assert not found.equals("fun-asr-mtl", WORDS)
     assert not found.equals("fun-asr", WORDS[:1])
     assert not found.equals("fun-asr", [*WORDS, WORDS[0]])

@@ -110,6 +110,13 @@ async def test_lists_are_paginated(api: httpx.AsyncClient) -> None:
         ({"vocabulary": [{"text": "x", "weight": 4, "lang": "xx"}]}, "/vocabulary/0/lang"),
         ({"vocabulary": [{"text": "x", "weight": 4, "colour": "red"}]}, "/vocabulary/0/colour"),
         ({"vocabulary": words(1) + words(1)}, "/vocabulary/1/text"),
+        ({"vocabulary": [{"text": "Model", "weight": 4}, {"text": "Model ", "weight": 4}]}, "/vocabulary/1/text"),
+        (
+            {"vocabulary": [{"text": "caf\u00e9", "weight": 4}, {"text": "cafe\u0301", "weight": 4}]},
+            "/vocabulary/1/text",
+        ),
+        ({"vocabulary": [{"text": "\u200b\u00a0", "weight": 4}]}, "/vocabulary/0/text"),
+        ({"vocabulary": [{"text": "", "weight": 4}]}, "/vocabulary/0/text"),
         ({"vocabulary": words(2001)}, "/vocabulary"),
         ({"vocabulary": words(501), "target_model": "paraformer-v2"}, "/vocabulary"),
         ({"colour": "red"}, "/colour"),
@@ -132,6 +139,8 @@ async def test_faults_are_found_before_the_call(
         {"vocabulary": [{"text": "字" * 15, "weight": 5}], "target_model": "paraformer-8k-v2"},
         {"vocabulary": [{"text": "a b c d e f g", "weight": 1}], "region": "singapore"},
         {"vocabulary": [{"text": "é", "weight": 1}, {"text": "é", "weight": 1, "lang": "en"}]},
+        {"vocabulary": [{"text": "\U00031350", "weight": 1}]},  # newer than Python's table of characters
+        {"vocabulary": [{"text": "😀", "weight": 1}, {"text": "AI", "weight": 1}, {"text": "ai", "weight": 1}]},
         {"prefix": "012345678"},
     ],
 )
