@@ -12,11 +12,12 @@ import math
 import time
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
+import structlog
 from asyncpg import Record
 from prometheus_client import Counter
 from sqlalchemy import text
@@ -48,6 +49,8 @@ RECOVERY_PER_S = 0.02
 PAUSE_S = 1.0
 MAX_SLEEP_S = 1.0
 RETRY_S = 0.001
+
+log = structlog.get_logger()
 
 GRANTED = Counter("asr_gateway_budget_calls_total", "Calls that a budget allowed to this process", ["account", "kind"])
 
@@ -228,7 +231,10 @@ class Budgets:
                 yield
             finally:
                 ON_DEPARTURE.reset(token)
-                await asyncio.gather(*notes)
+                # An exception here would take the place of the call's response.
+                for error in await asyncio.gather(*notes, return_exceptions=True):
+                    if error is not None and not isinstance(error, DatabaseUnavailable):
+                        log.error("late departure not noted", account=call.account, kind=call.kind, exc_info=error)
 
     async def take(self, call: Call) -> Grant:
         """Wait until the call may go out. The caller must make the call at once."""
@@ -263,11 +269,11 @@ class Budgets:
 
     async def _note_departure(self, call: Call, grant: Grant, late_s: float) -> None:
         """Let call N+1 wait for a call that left late, and may take as long again to be written."""
-        with suppress(DatabaseUnavailable):
-            async with raw_connection(self._sessions) as connection:
-                await _NOTE_DEPARTURE.fetch(
-                    connection, account=call.account, kind=call.kind, granted_at=grant.at, late=late_s + MAX_LATE_S
-                )
+        late_s += MAX_LATE_S
+        async with raw_connection(self._sessions) as connection:
+            await _NOTE_DEPARTURE.fetch(
+                connection, account=call.account, kind=call.kind, granted_at=grant.at, late=late_s
+            )
 
     async def _take_all(self, connection: RawConnection, calls: Sequence[Call]) -> Sequence[float]:
         for call in set(calls) - self._known:

@@ -322,6 +322,25 @@ async def test_late_departure_is_noted(budgets: Budgets, sessions: Sessions) -> 
     assert ON_DEPARTURE.get() is None
 
 
+async def test_response_of_a_late_call_is_kept_although_its_departure_cannot_be_noted(
+    budgets: Budgets, sessions: Sessions
+) -> None:
+    call = Call("beijing/default", "query", ONCE)
+
+    async def respond() -> str:
+        async with budgets.spend(call):
+            await asyncio.sleep(2 * MAX_LATE_S)
+            await run(sessions, "ALTER TABLE budgets RENAME departures TO gone")
+            depart = ON_DEPARTURE.get()
+            assert depart is not None
+            depart()
+            return "response"
+
+    response = await respond()
+    await run(sessions, "ALTER TABLE budgets RENAME gone TO departures")
+    assert response == "response"
+
+
 @pytest.mark.usefixtures("grants")
 async def test_grant_that_is_old_is_given_up(budgets: Budgets, sessions: Sessions) -> None:
     """Here the statement waits for another session."""
