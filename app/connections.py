@@ -57,6 +57,8 @@ class DatabaseAvailability:
         self.outage_began = asyncio.Event()
         # The last time the database was found writable, by time.monotonic.
         self.checked_at = -math.inf
+        # Connections that are older may be read-only still: the setting of a role is that of the login.
+        self.recovered_at = -math.inf
         self._began_at = 0.0
         self._logged_reasons: set[str] = set()
         self._failed_at = 0.0
@@ -101,6 +103,7 @@ class DatabaseAvailability:
             "database available again", reason=self.outage.reason, outage_s=round(time.monotonic() - self._began_at, 1)
         )
         AVAILABLE.set(1)
+        self.recovered_at = time.monotonic()
         self.outage = None
         self.outage_began.clear()
 
@@ -110,7 +113,7 @@ class Connections:
 
     At most `size` connections are in use. If the server refuses a further connection, callers wait up to
     POOL_TIMEOUT_S for an existing one. A connection that the server closed, or that is older than a change of the
-    server's role, is replaced at its next checkout.
+    server's role or the end of an outage, is replaced at its next checkout.
     """
 
     def __init__(self, size: int, availability: DatabaseAvailability) -> None:
@@ -211,7 +214,7 @@ class Connections:
 
     def _on_checkout(self, connection: Any, record: Any, _proxy: Any) -> None:
         raw = connection.driver_connection
-        if raw.is_closed() or record.info["opened_at"] < self._stale_before:
+        if raw.is_closed() or record.info["opened_at"] < max(self._stale_before, self.availability.recovered_at):
             raw.terminate()  # a graceful close takes 2 s while the server does not respond
             raise DisconnectionError
 

@@ -15,8 +15,10 @@ from urllib.parse import urlsplit
 import asyncpg
 import httpx
 import pytest
+from sqlalchemy import text
 
-from app.db import create_engine, create_sessions
+from app.db import connections_of, create_engine, create_sessions, transaction
+from app.errors import DatabaseUnavailable
 from app.readiness import watch_database
 from app.settings import Settings
 from tests.api_fixtures import application, caller, new_client
@@ -158,6 +160,20 @@ async def test_an_outage_is_a_503_with_its_reason_until_it_ends(
         await until(api, "/readyz", 200)
         await until(api, "/v1/jobs", 200)
         assert (await api.post("/v1/jobs", json=JOB)).status_code == 202
+
+
+async def test_connections_that_were_opened_during_an_outage_do_not_outlive_it(server: Server) -> None:
+    engine = create_engine(server.url)
+    sessions = create_sessions(engine)
+    async with server.outage("read_only"):
+        for _ in range(2):  # the second failure comes too soon to replace the connections again
+            with pytest.raises(DatabaseUnavailable):
+                await new_client(sessions, "tester")
+        async with transaction(sessions) as session:
+            await session.execute(text("SELECT 1"))
+    connections_of(sessions).availability.record_recovery()
+    await new_client(sessions, "tester")
+    await engine.dispose()
 
 
 async def test_a_full_disk_refuses_jobs_and_readiness_but_not_reads(server: Server, settings: Settings) -> None:
