@@ -27,12 +27,12 @@ MAX_CONNECTIONS = 200
 KEEPALIVE_S = 3
 MAX_RESPONSE_BYTES = 32 * 1024 * 1024
 
-# aiohttp raises these only before a connection exists: unknown name, connection refused, TLS failure, timeout. Any
-# other error may have occurred after the request was sent. httpx's exceptions do not separate the cases: httpx-aiohttp
-# 0.2 maps a refused connection and a connection that broke during a request to the same ConnectTimeout.
 ON_DEPARTURE: ContextVar[Callable[[], None] | None] = ContextVar("ON_DEPARTURE", default=None)
 """Called when the head of a request has been written to its connection, which may have been opened for it."""
 
+# aiohttp raises these only before a connection exists: unknown name, connection refused, TLS failure, timeout. Any
+# other error may have occurred after the request was sent. httpx's exceptions do not separate the cases: httpx-aiohttp
+# 0.2 maps a refused connection and a connection that broke during a request to the same ConnectTimeout.
 _NEVER_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 
