@@ -22,7 +22,8 @@ class RateBudget(Base):
     next_at: Mapped[datetime] = mapped_column(server_default=func.now())
     rate_changed_at: Mapped[datetime] = mapped_column(server_default=func.now())
     throttled: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
-    # When the last calls left their processes, newest first: as many as the rate allows in a second.
+    # When the last calls left their processes, newest first: as many as the rate allows in a second, and at most
+    # `budgets.MAX_DEPARTURES`.
     departures: Mapped[list[datetime]] = mapped_column(ARRAY(DateTime(timezone=True)), server_default="{}")
 
 

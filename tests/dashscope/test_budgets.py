@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.dashscope.budgets import CATCH_UP_S, MAX_GRANT_AGE_S, MAX_LATE_S, USED_SHARE, Budgets, Call
+from app.dashscope.budgets import CATCH_UP_S, MAX_DEPARTURES, MAX_GRANT_AGE_S, MAX_LATE_S, USED_SHARE, Budgets, Call
 from app.dashscope.transport import ON_DEPARTURE
 from app.db import Sessions, create_engine, create_sessions, transaction
 from app.errors import DatabaseUnavailable
@@ -320,6 +320,39 @@ async def test_late_departure_is_noted(budgets: Budgets, sessions: Sessions) -> 
     # The grant sets `rate_changed_at`. What its reply took counts in part.
     assert departed_at - row.rate_changed_at >= timedelta(seconds=MAX_LATE_S)
     assert ON_DEPARTURE.get() is None
+
+
+async def test_departure_is_noted_although_later_grants_have_taken_the_place_of_its_grant(
+    budgets: Budgets, sessions: Sessions
+) -> None:
+    """As if a new connection had taken longer than the next grants."""
+    call = Call("beijing/default", "query", 2)
+    later = "ARRAY[clock_timestamp() - interval '1 min', clock_timestamp() - interval '2 min']"
+
+    async with budgets.spend(call):
+        await asyncio.sleep(2 * MAX_LATE_S)
+        await set_row(sessions, f"departures = {later}")
+        depart = ON_DEPARTURE.get()
+        assert depart is not None
+        depart()
+
+    row = await row_of(sessions, call)
+    assert len(row.departures) == 2
+    assert row.departures[0] > row.rate_changed_at > row.departures[1]
+
+
+async def test_row_of_a_high_rate_keeps_few_departures(budgets: Budgets, sessions: Sessions) -> None:
+    """As many calls as upstream allows in a part of a second."""
+    call = Call("beijing/default", "query", 1000)
+    await budgets.take(call)
+    filled = f"array_fill(now() + interval '1 min', ARRAY[{MAX_DEPARTURES}])"
+
+    await set_row(sessions, f"next_at = now() - interval '1 min', departures = {filled}")
+    assert 60 < await budgets.try_take(call) <= 60 + MAX_DEPARTURES / 1000
+
+    await set_row(sessions, f"departures = departures[1:{MAX_DEPARTURES - 1}] || now() - interval '1 s'")
+    assert await budgets.try_take(call) == 0
+    assert len((await row_of(sessions, call)).departures) == MAX_DEPARTURES
 
 
 async def test_response_of_a_late_call_is_kept_although_its_departure_cannot_be_noted(
