@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 import httpx
@@ -28,8 +28,6 @@ from app.vocabularies.service import NewVocabulary
 CALL_TIMEOUT_S = 15
 # A list that is only read is shown as it was stored if DashScope is slow.
 READ_TIMEOUT_S = 5
-# DashScope shows the words of an update within this time. Other words are older ones before that.
-UPDATE_SHOWN_AFTER = timedelta(minutes=1)
 UNDEPLOYED = "UNDEPLOYED"
 MISSING = "MISSING"
 
@@ -246,15 +244,15 @@ class VocabularyLists:
         """Store what DashScope has, unless it is another list or older than the last update."""
         if found.target_model != row.target_model:
             return row
-        # After a crash between DashScope's response and the commit, DashScope's words are the newer ones.
-        is_recent = row.updated_at > datetime.now(UTC) - UPDATE_SHOWN_AFTER
-        stored = [HotWord(**word) for word in row.vocabulary]
-        is_equal = is_recent or found.equals(row.target_model, stored)
+        is_equal = found.equals(row.target_model, [HotWord(**word) for word in row.vocabulary])
         if is_equal and found.status == row.status:
             return row
-        words = None if is_equal else [word.to_json() for word in found.words]
         async with transaction(self._sessions) as session:
-            return await service.store_contents(session, row.id, status=found.status, words=words) or row
+            if is_equal:
+                return await service.store_contents(session, row.id, status=found.status) or row
+            # After a crash between DashScope's response and the commit, DashScope's words are the newer ones.
+            words = [word.to_json() for word in found.words]
+            return await service.store_shown(session, row.id, status=found.status, words=words) or row
 
     async def _store_update(
         self, row: Vocabulary, words: Sequence[HotWord], found: UpstreamVocabulary | Failure

@@ -50,9 +50,10 @@ class Doubt:
 async def reconcile(
     sessions: Sessions, upstream: DashScope, row: Vocabulary, *, state: VocabularyState = VocabularyState.FOUND
 ) -> Vocabulary | Failure | Doubt | None:
-    """The row with its id, in `state`; None if this reading does not have the list; a Failure if there is none.
+    """Read the account's lists once, and look for the list of the row.
 
-    A reading that leaves a doubt for ten minutes counts as one that does not have the list.
+    Returns the row with its id, in `state`; None if this reading does not have the list; a Doubt if it may have the
+    list; a Failure if the lists cannot be read. Ten minutes after the creation, a doubt counts as None.
     """
     reading = await upstream.list_vocabularies()
     if isinstance(reading, Failure):

@@ -6,13 +6,15 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, case, delete, func, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.clients.models import Client
 from app.errors import NotFound, VocabularyUpdatedRecently
 from app.vocabularies.models import Vocabulary, VocabularyState
 
+# DashScope shows the words of an update within this time. Before that, other words are older ones.
+UPDATE_SHOWN_AFTER = timedelta(minutes=1)
 # DashScope's minimum between two updates of one list.
 UPDATE_EVERY = timedelta(minutes=5)
 # Longer than the calls of a creation take. After it, the process that made them has died.
@@ -221,6 +223,18 @@ async def store_contents(
     values: dict[str, Any] = {"status": status} | ({} if words is None else {"vocabulary": words})
     found = await session.scalars(
         update(Vocabulary).where(Vocabulary.id == row_id).values(values).returning(Vocabulary)
+    )
+    return found.one_or_none()
+
+
+async def store_shown(
+    session: AsyncSession, row_id: UUID, *, status: str, words: Sequence[dict[str, Any]]
+) -> Vocabulary | None:
+    """Store the status and the words that DashScope shows. The words of a recent update, or of one that runs, stay."""
+    is_recent = Vocabulary.updated_at > func.now() - UPDATE_SHOWN_AFTER
+    shown = case((is_recent, Vocabulary.vocabulary), else_=literal(words, Vocabulary.vocabulary.type))
+    found = await session.scalars(
+        update(Vocabulary).where(Vocabulary.id == row_id).values(status=status, vocabulary=shown).returning(Vocabulary)
     )
     return found.one_or_none()
 

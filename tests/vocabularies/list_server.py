@@ -1,6 +1,6 @@
 """A stand-in for DashScope's hot-word API that a test can make forgetful: replicas that are behind, and odd pages."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -41,6 +41,8 @@ class ListServer(httpx.AsyncBaseTransport):
     """Responses of actions that have no effect, with the status."""
     outputs: dict[str, JSONObject] = field(default_factory=dict)
     """Outputs of actions in place of the right ones."""
+    meanwhile: dict[str, Callable[[], Awaitable[object]]] = field(default_factory=dict)
+    """What happens between the reading of the lists for an action and its response."""
     calls: list[str] = field(default_factory=list)
 
     def add(self, prefix: str, words: Sequence[JSONObject], *, age_s: float = 0) -> str:
@@ -56,6 +58,8 @@ class ListServer(httpx.AsyncBaseTransport):
         if action in self.lost:
             raise httpx.ReadError("lost")
         status, output = self.refusals.get(action) or self._act(action, fields)
+        if action in self.meanwhile:
+            await self.meanwhile[action]()
         if action in self.dropped:
             raise httpx.ReadError("dropped")
         body = output if status != 200 else {"output": self.outputs.get(action, output), "request_id": "r"}

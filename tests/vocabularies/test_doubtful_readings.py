@@ -205,6 +205,18 @@ async def test_words_of_a_recent_update_are_not_replaced_by_older_ones(
     assert (await api.get(path)).json()["vocabulary"] == WORDS
 
 
+async def test_words_of_an_update_that_runs_meanwhile_are_not_replaced_by_older_ones(
+    api: httpx.AsyncClient, server: ListServer, queue: QueueClient
+) -> None:
+    path = f"/v1/vocabularies/{(await create(api))['id']}"
+    change = "UPDATE vocabularies SET updated_at = {}, vocabulary = vocabulary - {} RETURNING id"
+    await queue.rows(change.format("now() - interval '2 min'", 0))
+    server.meanwhile["query"] = lambda: queue.rows(change.format("now()", 0))
+    shown = await api.get(path)
+    server.meanwhile.clear()
+    assert shown.json()["vocabulary"] == (await api.get(path)).json()["vocabulary"] == WORDS[2:]
+
+
 @pytest.mark.parametrize(
     "output",
     [
