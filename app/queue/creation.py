@@ -200,12 +200,14 @@ async def _refusals(
     allowances: Mapping[UUID, Allowance],
 ) -> dict[int, CreationOutcome]:
     """The jobs that exceed their client's quota or budget, counting the jobs before them in the batch."""
+    if not jobs or (waiting_limit is None and not allowances):
+        return {}
     quota: dict[UUID, int] = {}
-    if waiting_limit is not None and jobs:
+    if waiting_limit is not None:
         quota = await remaining_quota(connection, {new.client_id for new in jobs.values()}, waiting_limit)
     refusals: dict[int, CreationOutcome] = {}
     admitted: set[tuple[UUID, str]] = set()
-    for number, new in jobs.items() if quota or allowances else ():
+    for number, new in jobs.items():
         if new.idempotency_key and (new.client_id, new.idempotency_key) in admitted:
             continue  # will be a replay of a job of this batch
         files = len(new.urls) - new.reusable_files
