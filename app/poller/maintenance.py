@@ -1,4 +1,4 @@
-"""Periodic work of a poller: clean-up, purge, expired uploads and the search index, each every so many seconds.
+"""Periodic work of a poller: clean-up, purge, expired uploads, hot-word lists, gauges and the search index.
 
 Several pollers may run the same work at once; the statements skip rows that another transaction has locked.
 """
