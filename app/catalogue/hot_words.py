@@ -40,6 +40,11 @@ class HotWord:
     weight: int
     lang: str | None = None
 
+    @property
+    def normalized_text(self) -> str:
+        """The same for texts that differ only in the blanks around them, or in how an accent is encoded."""
+        return normalize("NFC", self.text.strip())
+
     def to_json(self) -> dict[str, str | int]:
         """As DashScope takes it."""
         word: dict[str, str | int] = {"text": self.text, "weight": self.weight}
@@ -100,14 +105,12 @@ def _list_faults(model: Model, words: Sequence[HotWord]) -> Iterator[Fault]:
     super_words = sum(word.weight == SUPER_WEIGHT for word in words)
     if has_super_words(model) and super_words > MAX_SUPER_WORDS:
         yield Fault("/vocabulary", f"has {super_words} entries of weight {SUPER_WEIGHT}; at most {MAX_SUPER_WORDS}")
-    # Texts that differ only in the blanks around them, or in how an accent is encoded, are one to a reader.
     first: dict[tuple[str, str | None], int] = {}
     for index, word in enumerate(words):
         pointer = json_pointer("/vocabulary", index)
         for field, detail in _entry_faults(model, word).items():
             yield Fault(f"{pointer}/{field}", detail)
-        key = (normalize("NFC", word.text.strip()), word.lang)
-        if (earlier := first.setdefault(key, index)) != index:
+        if (earlier := first.setdefault((word.normalized_text, word.lang), index)) != index:
             yield Fault(f"{pointer}/text", f"repeats /vocabulary/{earlier}; leave one of them out")
 
 

@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from unicodedata import normalize
 
 from app.catalogue.hot_words import HotWord
 from app.dashscope.clock import BEIJING, CLOCK_SKEW
@@ -78,9 +77,7 @@ class UpstreamVocabulary:
 
     def equals(self, target_model: str, words: Sequence[HotWord]) -> bool:
         """Compares without the order, and without what DashScope may change: `lang`, blanks and the form of accents."""
-        own, other = (
-            sorted((normalize("NFC", word.text.strip()), word.weight) for word in each) for each in (self.words, words)
-        )
+        own, other = (sorted((word.normalized_text, word.weight) for word in each) for each in (self.words, words))
         return self.target_model == target_model and own == other
 
 
