@@ -212,7 +212,8 @@ async def _refusals(
             continue  # will be a replay of a job of this batch
         files = len(new.urls) - new.reusable_files
         try:
-            if waiting_limit is not None and files > quota[new.client_id]:
+            # A job that queues no file is accepted by a client that has more than the limit.
+            if waiting_limit is not None and files > max(0, quota[new.client_id]):
                 raise quota_exceeded(files, waiting_limit)
             if allowance := allowances.get(new.client_id):
                 allowance.admit(new.validated.model.id, new.validated.region, files)

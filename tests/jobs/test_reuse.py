@@ -283,6 +283,15 @@ async def test_reused_files_do_not_count_as_queued(
     assert await count(sessions, Job) == 3
 
 
+async def test_reused_files_are_answered_although_more_files_wait_than_the_limit(
+    app: FastAPI, api: httpx.AsyncClient, sessions: Sessions, client_id: UUID
+) -> None:
+    await transcribed(sessions, client_id)
+    await create(api, "https://e/1.wav", "https://e/2.wav")
+    app.state.services.waiting_limit = 1
+    assert (await create(api, URL))["status"] == "succeeded"
+
+
 async def test_log_and_metrics_tell_of_reused_files(
     api: httpx.AsyncClient, sessions: Sessions, client_id: UUID
 ) -> None:
