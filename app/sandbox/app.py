@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import httpx
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
@@ -54,7 +54,8 @@ def create_sandbox(config: SandboxConfig | None = None, *, clock: Clock = time.t
     regions = [Mount(f"/{region}/api/v1", routes=_region_routes(state, region)) for region in REGIONS]
     storage = Route("/oss", store_file(state), methods=["POST"])
     api = Starlette(
-        routes=[*control_routes(state), storage, *regions], exception_handlers={404: _wrong_path, 405: _wrong_method}
+        routes=[*control_routes(state), storage, *regions],
+        exception_handlers={404: _wrong_path, 405: _wrong_method, ClientDisconnect: _incomplete},
     )
     return Sandbox(api, results_app(state), state)
 
@@ -90,3 +91,8 @@ async def _wrong_path(_request: Request, _error: Exception) -> JSONResponse:
 
 async def _wrong_method(request: Request, _error: Exception) -> JSONResponse:
     return INVALID_PARAMETER.with_message(f"Request method '{request.method}' is not supported.").response()
+
+
+async def _incomplete(_request: Request, _error: Exception) -> JSONResponse:
+    """The caller has closed the connection before its body was read, for example because of the fault `slow_s`."""
+    return INVALID_PARAMETER.with_message("The body of the request is incomplete.").response()

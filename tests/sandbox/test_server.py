@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from app.sandbox import Faults, RunningSandbox, SandboxConfig, running_sandbox
+from tests.poller.conftest import until
 
 URL = "https://example.com/a.wav"
 HEADERS = {"Authorization": "Bearer sk-sandbox-beijing", "X-DashScope-Async": "enable"}
@@ -36,6 +37,14 @@ async def test_dropped_connection_has_no_response(faults: Faults, tasks: int, ca
         with pytest.raises(httpx.TransportError):
             await http.post(f"{running.base_url('beijing')}{SUBMIT}", json=BODY, headers=HEADERS)
         assert len(running.state.tasks) == tasks
+    assert caplog.messages == []
+
+
+async def test_caller_that_does_not_wait_for_a_slow_response_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    async with running_sandbox(SandboxConfig(faults=Faults(slow_s=0.2))) as running, httpx.AsyncClient() as http:
+        with pytest.raises(httpx.ReadTimeout):
+            await http.post(f"{running.base_url('beijing')}{SUBMIT}", json=BODY, headers=HEADERS, timeout=0.1)
+        await until(lambda: sum(running.state.counts.values()) == 1)
     assert caplog.messages == []
 
 
