@@ -103,7 +103,8 @@ async def _on_gateway_error(request: Request, error: GatewayError) -> Response:
         # `app.connections` logs the begin and the end of an outage once.
         log.debug("unavailable", code=error.code, reason=error.reason, error=error.explanation)
     elif isinstance(error, ServiceUnavailable):
-        log.warning("unavailable", code=error.code, detail=error.detail, cause=repr(error.__cause__))
+        cause = {"cause": repr(error.__cause__)} if error.__cause__ else {}
+        log.warning("unavailable", code=error.code, detail=error.detail, **cause)
     headers = {}
     if isinstance(error, RateLimited) and error.retry_after_s is not None:
         headers["Retry-After"] = str(error.retry_after_s)

@@ -25,6 +25,7 @@ from app.vocabularies.schemas import validate_new_vocabulary
 
 MODEL = "speech-biasing"
 MAX_PAGE_SIZE = 200
+MAX_INTEGER = 2**31 - 1
 
 JSONObject = dict[str, Any]
 
@@ -153,8 +154,8 @@ def _integer(fields: Mapping[str, Any], name: str, default: int) -> int:
     value = fields.get(name)
     if value is None:
         return default
-    if type(value) is not int or not 0 <= value < 2**31:
-        raise InvalidRequest(f"{name} must be an integer, and not negative")
+    if type(value) is not int or not 0 <= value <= MAX_INTEGER:
+        raise InvalidRequest(f"{name} must be an integer from 0 to {MAX_INTEGER:,}")
     return value
 
 

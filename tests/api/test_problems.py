@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from app.api.problems import problem_response, problem_type
 from app.api.strict_route import StrictRoute
-from app.errors import Conflict, DatabaseUnavailable, Fault, GatewayError, InvalidRequest
+from app.errors import Conflict, DatabaseUnavailable, Fault, GatewayError, InvalidRequest, UpstreamUnavailable
 from tests.api.small_app import caller_of
 
 router = APIRouter(route_class=StrictRoute)
@@ -51,6 +51,11 @@ async def raise_status(status: int) -> None:
 @router.get("/surrogate")
 async def repeat_surrogate() -> None:
     raise InvalidRequest("bad \ud800", faults=[Fault("/\ud800", "bad")])
+
+
+@router.get("/upstream-outage")
+async def lose_upstream(with_cause: bool = False) -> None:
+    raise UpstreamUnavailable("DashScope does not respond.") from (OSError("refused") if with_cause else None)
 
 
 @router.get("/outage")
@@ -189,6 +194,15 @@ async def test_database_outage_has_retry_after(small: httpx.AsyncClient) -> None
     response = await small.get("/outage")
     assert (response.status_code, response.json()["code"]) == (503, "database_unavailable")
     assert int(response.headers["retry-after"]) > 0
+
+
+async def test_log_of_a_503_names_the_exception_if_there_is_one(small: httpx.AsyncClient) -> None:
+    with capture_logs() as logs:
+        for with_cause in ("true", "false"):
+            assert (await small.get("/upstream-outage", params={"with_cause": with_cause})).status_code == 503
+    with_one, without = (log for log in logs if log["event"] == "unavailable")
+    assert with_one["cause"] == "OSError('refused')"
+    assert "cause" not in without
 
 
 async def test_lone_surrogates_in_a_detail_do_not_break_the_response(small: httpx.AsyncClient) -> None:

@@ -89,7 +89,10 @@ async def test_errors_have_the_codes_of_dashscope(
 ) -> None:
     assert await refusal(stranger, "list_vocabulary") == (401, "InvalidApiKey")
     assert await refusal(api, "drop_vocabulary") == (400, "InvalidParameter")
-    assert await refusal(api, "list_vocabulary", page_index=-1) == (400, "InvalidParameter")
+    for index in (-1, 2**31):
+        assert await refusal(api, "list_vocabulary", page_index=index) == (400, "InvalidParameter")
+        message = (await call(api, "list_vocabulary", page_index=index)).json()["message"]
+        assert message == "page_index must be an integer from 0 to 2,147,483,647"
     missing = (400, "BadRequest.ResourceNotExist")
     vocabulary_id = (await create(api))["id"]
     for action in ("query_vocabulary", "update_vocabulary", "delete_vocabulary"):
