@@ -88,7 +88,9 @@ class Sentence(BaseModel):
 
     begin_time: int = Field(description="Milliseconds from the beginning of the file.")
     end_time: int
-    text: str = Field("", description="Absent with `keep_trans=false`.")
+    # Required although `keep_trans=false` leaves it out. Otherwise strict TypeScript clients, most of which never send
+    # that option, would not compile without a check of each text.
+    text: str = Field(description="Absent with `keep_trans=false`.")
     sentence_id: int | None = None
     words: list[Word] | None = None
     speaker_id: int | str | None = Field(None, description="From 0, when diarization was enabled.")
@@ -109,7 +111,7 @@ class ChannelTranscript(BaseModel):
 
     channel_id: int = 0
     content_duration_in_milliseconds: int | None = Field(None, description="Duration of the speech.")
-    text: str = Field("", description="Absent with `keep_trans=false`.")
+    text: str = Field(description="Absent with `keep_trans=false`.")
     sentences: list[Sentence]
 
 
@@ -124,7 +126,7 @@ class Transcript(BaseModel):
     model: str
     region: RegionName
     created_at: datetime
-    text: str = Field("", description="The text of all channels. Absent with `keep_trans=false`.")
+    text: str = Field(description="The text of all channels. Absent with `keep_trans=false`.")
     properties: dict[str, Any] = Field(description="Properties of the audio, as returned by upstream.")
     transcripts: list[ChannelTranscript]
 

@@ -170,11 +170,8 @@ def test_response_schemas_require_all_fields(app: FastAPI) -> None:
     # DashScope's result document omits fields that a model does not report; requests omit fields with a default. Some
     # problems have members of their own.
     requests = {"ClientChange", "JobRequest", "NewClient", "NewVocabularyWord", "VocabularyRequest"}
-    # `keep_trans=false` leaves out the text.
-    optional = {"Transcript": {"text"}}
     for name in schemas.keys() - {"ChannelSentence", "ChannelTranscript", "Problem", "Sentence", "Word"} - requests:
-        required = set(schemas[name].get("required", ())) | optional.get(name, set())
-        assert schemas[name].get("properties", {}).keys() == required, name
+        assert schemas[name].get("properties", {}).keys() == set(schemas[name].get("required", ())), name
 
 
 def test_defaults_are_in_the_descriptions(app: FastAPI) -> None:

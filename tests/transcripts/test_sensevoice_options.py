@@ -14,8 +14,6 @@ from app.db import Sessions
 from app.identifiers import new_id
 from app.transcripts.models import Transcript
 from app.transcripts.normalise import normalise
-from app.transcripts.schemas import SentencePage
-from app.transcripts.schemas import Transcript as TranscriptDocument
 from app.transcripts.storage import prepare_transcript
 from tests.transcripts.documents import parsed, sample
 from tests.transcripts.transcript_store import URL, store, store_prepared
@@ -97,10 +95,7 @@ async def test_transcript_equals_the_result_of_the_function(
         body = (await api.get(path, params=params)).json()
         assert body["transcripts"] == expected
         assert ("text" in body) == trans
-        TranscriptDocument.model_validate(body)  # the document of OpenAPI holds for each combination
-        page = (await api.get(f"{path}/sentences", params=params)).json()
-        SentencePage.model_validate(page)
-        sentences = page["items"]
+        sentences = (await api.get(f"{path}/sentences", params=params)).json()["items"]
         assert sentences == [{**sentence, "channel_id": 0} for sentence in expected[0]["sentences"]]
 
 
