@@ -1,81 +1,21 @@
 """Rate budgets on PostgreSQL. A trigger records each grant with the database's clock, so no test measures time."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Any
 
 import pytest
-from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.dashscope.budgets import CATCH_UP_S, MAX_DEPARTURES, MAX_GRANT_AGE_S, MAX_LATE_S, USED_SHARE, Budgets, Call
-from app.dashscope.transport import ON_DEPARTURE
-from app.db import Sessions, create_engine, create_sessions, transaction
+from app.dashscope.budgets import CATCH_UP_S, USED_SHARE, Budgets, Call
+from app.db import Sessions, create_engine, create_sessions
 from app.errors import DatabaseUnavailable
+from tests.dashscope.budget_rows import row_of, rows_of, run, set_row
 from tests.poller.conftest import until
 
 # PostgreSQL stores timestamps and intervals in microseconds.
 ROUNDING = timedelta(microseconds=2)
 ONCE = 0.001  # one call, and the next a quarter of an hour later
-
-NOTE_GRANTS = [
-    """CREATE TABLE grants (
-        number bigserial, kind text, at timestamptz, allowed_at timestamptz, next_at timestamptz,
-        current_rate float8)""",
-    """CREATE FUNCTION note_grant() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-        INSERT INTO grants (kind, at, allowed_at, next_at, current_rate)
-        VALUES (NEW.kind, NEW.rate_changed_at, OLD.next_at, NEW.next_at, OLD.current_rate);
-        RETURN NULL;
-    END $$""",
-    """CREATE TRIGGER note_grant AFTER UPDATE ON budgets FOR EACH ROW
-        WHEN (NEW.throttled = OLD.throttled AND NEW.next_at <> OLD.next_at) EXECUTE FUNCTION note_grant()""",
-]
-
-
-@pytest.fixture
-async def replicas(database_url: str) -> AsyncIterator[list[Budgets]]:
-    """Two processes from the database's view."""
-    engines = [create_engine(database_url, pool_size=3) for _ in range(2)]
-    yield [Budgets(create_sessions(engines[0])), Budgets(create_sessions(engines[1]))]
-    for engine in engines:
-        await engine.dispose()
-
-
-@pytest.fixture
-def budgets(engine: AsyncEngine) -> Budgets:
-    return Budgets(create_sessions(engine))
-
-
-@pytest.fixture
-async def grants(sessions: Sessions) -> None:
-    for statement in NOTE_GRANTS:
-        await run(sessions, statement)
-
-
-async def run(sessions: Sessions, statement: str) -> None:
-    async with transaction(sessions) as session:
-        await session.execute(text(statement))
-
-
-async def rows_of(sessions: Sessions, statement: str, **values: Any) -> Sequence[Row[Any]]:
-    async with transaction(sessions) as session:
-        return (await session.execute(text(statement), values)).all()
-
-
-async def row_of(sessions: Sessions, call: Call) -> Row[Any]:
-    (row,) = await rows_of(
-        sessions,
-        "SELECT *, clock_timestamp() AS now FROM budgets WHERE account = :account AND kind = :kind",
-        account=call.account,
-        kind=call.kind,
-    )
-    return row
-
-
-async def set_row(sessions: Sessions, assignments: str) -> None:
-    await run(sessions, f"UPDATE budgets SET {assignments}")  # noqa: S608 - constant SQL of the tests
 
 
 async def granted(budgets: Budgets, call: Call) -> bool:
@@ -285,112 +225,6 @@ async def test_canceled_wait_does_not_block_the_next_caller(budgets: Budgets, se
     await second
 
     assert first.cancelled()
-
-
-async def test_call_waits_until_a_second_after_the_departure_of_call_n_before(
-    replicas: list[Budgets], sessions: Sessions
-) -> None:
-    """Although the spacing lets it go. The departures of all processes count."""
-    call = Call("beijing/default", "query", 2)
-    for budgets in replicas:
-        await budgets.take(call)
-    assert len((await row_of(sessions, call)).departures) == 2
-    departures = "ARRAY[clock_timestamp() + interval '1 hour', clock_timestamp() + interval '{}']"
-
-    await set_row(sessions, f"next_at = now() - interval '1 min', departures = {departures.format('1 min')}")
-    assert 60 < await replicas[0].try_take(call) <= 61
-
-    await set_row(sessions, f"departures = {departures.format('-1 s')}")
-    assert await replicas[1].try_take(call) == 0
-    row = await row_of(sessions, call)
-    assert row.departures[1:] == [row.rate_changed_at]  # the grant replaces the oldest one
-
-
-async def test_late_departure_is_noted(budgets: Budgets, sessions: Sessions) -> None:
-    call = Call("beijing/default", "query", ONCE)
-
-    async with budgets.spend(call):
-        await asyncio.sleep(2 * MAX_LATE_S)
-        depart = ON_DEPARTURE.get()
-        assert depart is not None
-        depart()
-
-    row = await row_of(sessions, call)
-    (departed_at,) = row.departures
-    # The grant sets `rate_changed_at`. What its reply took counts in part.
-    assert departed_at - row.rate_changed_at >= timedelta(seconds=MAX_LATE_S)
-    assert ON_DEPARTURE.get() is None
-
-
-async def test_departure_is_noted_although_later_grants_have_taken_the_place_of_its_grant(
-    budgets: Budgets, sessions: Sessions
-) -> None:
-    """As if a new connection had taken longer than the next grants."""
-    call = Call("beijing/default", "query", 2)
-    later = "ARRAY[clock_timestamp() - interval '1 min', clock_timestamp() - interval '2 min']"
-
-    async with budgets.spend(call):
-        await asyncio.sleep(2 * MAX_LATE_S)
-        await set_row(sessions, f"departures = {later}")
-        depart = ON_DEPARTURE.get()
-        assert depart is not None
-        depart()
-
-    row = await row_of(sessions, call)
-    assert len(row.departures) == 2
-    assert row.departures[0] > row.rate_changed_at > row.departures[1]
-
-
-async def test_row_of_a_high_rate_keeps_few_departures(budgets: Budgets, sessions: Sessions) -> None:
-    """As many calls as upstream allows in a part of a second."""
-    call = Call("beijing/default", "query", 1000)
-    await budgets.take(call)
-    filled = f"array_fill(now() + interval '1 min', ARRAY[{MAX_DEPARTURES}])"
-
-    await set_row(sessions, f"next_at = now() - interval '1 min', departures = {filled}")
-    assert 60 < await budgets.try_take(call) <= 60 + MAX_DEPARTURES / 1000
-
-    await set_row(sessions, f"departures = departures[1:{MAX_DEPARTURES - 1}] || now() - interval '1 s'")
-    assert await budgets.try_take(call) == 0
-    assert len((await row_of(sessions, call)).departures) == MAX_DEPARTURES
-
-
-async def test_response_of_a_late_call_is_kept_although_its_departure_cannot_be_noted(
-    budgets: Budgets, sessions: Sessions
-) -> None:
-    call = Call("beijing/default", "query", ONCE)
-
-    async def respond() -> str:
-        async with budgets.spend(call):
-            await asyncio.sleep(2 * MAX_LATE_S)
-            await run(sessions, "ALTER TABLE budgets RENAME departures TO gone")
-            depart = ON_DEPARTURE.get()
-            assert depart is not None
-            depart()
-            return "response"
-
-    response = await respond()
-    await run(sessions, "ALTER TABLE budgets RENAME gone TO departures")
-    assert response == "response"
-
-
-@pytest.mark.usefixtures("grants")
-async def test_grant_that_is_old_is_given_up(budgets: Budgets, sessions: Sessions) -> None:
-    """Here the statement waits for another session."""
-    call = Call("beijing/default", "query", 20)
-
-    async def spend() -> None:
-        async with budgets.spend(call):
-            pass
-
-    await spend()
-    async with transaction(sessions) as session:
-        await session.execute(text("SELECT 1 FROM budgets FOR UPDATE"))
-        spending = asyncio.create_task(spend())
-        await asyncio.sleep(2 * MAX_GRANT_AGE_S)
-    await spending
-
-    assert len(await rows_of(sessions, "SELECT 1 FROM grants")) == 3
 
 
 async def test_take_can_be_canceled_at_any_point(budgets: Budgets, engine: AsyncEngine) -> None:
