@@ -48,9 +48,9 @@ class VocabularyLists:
     async def create(self, new: NewVocabulary) -> Vocabulary:
         """Create the list in an account with room.
 
-        An equal request whose response was lost is continued: its list is returned and no second one made. If DashScope
-        does not show that list, this waits until it is certain that there is none. Raises VocabularyLimit,
-        UpstreamUnavailable, or InvalidRequest if DashScope refuses the words.
+        If DashScope's response to an equal request was lost, that list is returned, and no second one is made. If
+        DashScope does not show that list, the call waits until it is certain that there is none. Raises
+        VocabularyLimit, UpstreamUnavailable, or InvalidRequest if DashScope refuses the words.
         """
         if found := await self._continue_lost(new):
             return found
@@ -222,7 +222,7 @@ class VocabularyLists:
             self._sessions, row.id, vocabulary_id, state=VocabularyState.READY, status=status
         ):  # fmt: skip
             return stored
-        # The row of an equal request, whose response was lost, took the list meanwhile.
+        # The row of an equal request that got no response took the list meanwhile.
         async with transaction(self._sessions) as session:
             if taken := await service.take_over(session, new):
                 await service.delete_row(session, row.id)

@@ -29,8 +29,8 @@ def not_certain(outcome: Failure | Doubt, region: str) -> GatewayError:
     if isinstance(outcome, Failure):
         return no_account([outcome], [region])
     return UpstreamUnavailable(
-        "DashScope may have made the list of an equal request whose response was lost. That is not certain yet:"
-        f" {outcome.reason}. Send the request again in a moment."
+        "DashScope may have made this list for an earlier equal request, but its response was lost. That is not certain"
+        f" yet: {outcome.reason}. Send the request again in a moment."
     )
 
 

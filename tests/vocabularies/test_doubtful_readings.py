@@ -42,7 +42,7 @@ def app(settings: Settings, sessions: Sessions, http: httpx.AsyncClient) -> Fast
 
 
 async def lose(api: httpx.AsyncClient, server: ListServer, *, is_made: bool) -> None:
-    """A creation without a response, whose list the account has or has not."""
+    """A creation without a response. The account has the list, or does not have it."""
     actions = server.dropped if is_made else server.lost
     actions.add("create")
     response = await api.post("/v1/vocabularies", json=body())
@@ -139,7 +139,7 @@ async def test_list_that_cannot_be_read_whole_does_not_show_that_a_list_is_absen
 async def test_row_is_kept_when_one_reading_does_not_show_its_list(
     api: httpx.AsyncClient, app: FastAPI, server: ListServer, sessions: Sessions, queue: QueueClient
 ) -> None:
-    """As after an outage of ten minutes, whose first reading comes from a replica that is behind."""
+    """As after an outage of ten minutes. The first reading after it comes from a replica that is behind."""
     server.pages = Behind(2)
     await lose(api, server, is_made=True)
     await queue.rows(OLD + " RETURNING id")
