@@ -298,9 +298,9 @@ class Budgets:
         self._replies.append(time.monotonic() - asked_at)
         granted_at = asked_at + min(self._replies)
         found = {(row["account"], row["kind"]): row for row in rows}
-        return [self._noted(call, found.get((call.account, call.kind)), granted_at) for call in calls]
+        return [self._note_grant(call, found.get((call.account, call.kind)), granted_at) for call in calls]
 
-    def _noted(self, call: Call, row: Record | None, granted_at: float) -> float:
+    def _note_grant(self, call: Call, row: Record | None, granted_at: float) -> float:
         """What `try_take` returns. Notes the grant, and when the next call may go out."""
         if row is None:  # the table was emptied
             self._known.discard(call)

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.dashscope.failures import Failure
 
-# `blocked` while the circuit of the whole account is open.
+# An account is `blocked` while the circuit of the whole account is open.
 AccountState = Literal["ok", "blocked"]
 # Code of a circuit that opened because upstream gave no usable responses.
 UPSTREAM_UNAVAILABLE = "upstream_unavailable"

@@ -204,7 +204,7 @@ def _channel_drafts(transcript: Mapping[str, Any], options: CaptionOptions, *, s
 
 
 def _cue_spans(timed: TimedSentence, first: int, options: CaptionOptions) -> Iterator[tuple[int, TextSpan]]:
-    """Divides a sentence into cues of similar width that end after punctuation where possible. Each with its begin."""
+    """Divides a sentence into cues of similar width that end after punctuation where possible. Yields begins too."""
     source, max_cue_ms = timed.source, options.max_cue_ms
     begins, ends = source.begins, source.ends
     for start, stop in pairwise(_with_words(source, [0, *timed.pauses(options.gap_ms), source.last])):

@@ -22,7 +22,7 @@ from wcwidth import wcswidth
 # Quality of a break, by the text before it: inside an upstream word, between words, after a comma, after a full stop.
 INSIDE_WORD, AFTER_WORD, AFTER_COMMA, AFTER_STOP = range(4)
 # Cost of a break of each quality, in columns of distance from the target. A comma is worth a few columns of imbalance.
-# Floats as the distances are: Python adds numbers of one type in a third of the time.
+# Floats, because distances are floats: Python adds two numbers of one type in a third of the time.
 _COST = (30.0, 12.0, 3.0, 0.0)
 _RANKS = dict.fromkeys("。！？!?.…；;។៕။༎؟۔।॥", AFTER_STOP) | dict.fromkeys("，、,：:—–၊།،؛\u200b\u0f0b", AFTER_COMMA)
 # Titles, initials, "e.g." and "U.S.": their full stop ends no sentence, so a line does not end after them.

@@ -24,7 +24,7 @@ from app.vocabularies.models import Vocabulary, VocabularyState
 from app.vocabularies.reconciliation import Waits, adopt, note_absence, reconcile, reconcile_all
 from app.vocabularies.service import NewVocabulary
 
-# Of one call. A request makes several, one after the other.
+# The longest time of one call. A request makes several calls, one after the other.
 CALL_TIMEOUT_S = 15
 # A list that is only read is shown as it was stored if DashScope is slow.
 READ_TIMEOUT_S = 5
@@ -141,7 +141,7 @@ class VocabularyLists:
                     if isinstance(outcome, Vocabulary):
                         return outcome
                     if outcome is not None:
-                        # A second list might be one too many.
+                        # The list may exist, so a second one is not made.
                         raise refusals.not_certain(outcome, row.region)
                     wait_s = max(wait_s, await note_absence(self._sessions, row, self._waits))
             if wait_s <= 0:

@@ -66,7 +66,7 @@ async def reconcile(
     for each in candidates[:MAX_CANDIDATES]:
         found = await upstream.query_vocabulary(each.id)
         if isinstance(found, Failure):
-            # Also if it does not exist: the query may be behind the list.
+            # A response that the list does not exist counts too: the query may be behind the list.
             doubt = f"a list that may be the one of the request cannot be read: {found.message}"
         elif found.equals(row.target_model, words) and (
             adopted := await adopt(sessions, row.id, each.id, state=state, status=found.status)

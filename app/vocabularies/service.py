@@ -23,7 +23,7 @@ CREATION_TAKES = timedelta(minutes=2)
 UNSURE_FOR = timedelta(minutes=10)
 # Rows that one reconciliation reads.
 UNSURE_PER_STEP = 100
-# After the row of a lost creation has changed meanwhile.
+# The pause before another attempt if the row of a lost creation has changed meanwhile.
 RETRY_S = 0.1
 
 _KNOWN = Vocabulary.vocabulary_id.is_not(None)
